@@ -1,0 +1,50 @@
+# make demo    set up, start the control plane and a real Envoy, show traffic (DEMO_ARGS=--once ends by itself)
+# make test    set up, run every check and every test
+# make lint    formatting, lint, types and the direction of imports only
+# make docs    write the generated pages of docs/ anew
+# make lock    write requirements.lock anew, from what pyproject.toml allows today
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --quiet --disable-pip-version-check
+PYTEST_ARGS ?=
+
+.PHONY: demo test lint docs lock clean
+
+demo: $(VENV)/demo
+	@$(BIN)/python examples/demo.py $(DEMO_ARGS)
+
+test: lint
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(VENV)/test
+	$(BIN)/python -m xds.cli.manual flags > docs/flags.md
+	$(BIN)/python -m xds.nginx._manual annotations > docs/annotations.md
+	$(BIN)/python -m xds.nginx._manual configmap > docs/configmap.md
+
+lock:
+	$(PYTHON) -m venv --clear $(VENV)
+	$(PIP) install --editable '.[test]'
+	$(BIN)/pip freeze --exclude-editable > requirements.lock
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "xds needs Python 3.11 or newer; name one with: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo: $(VENV)/bin/python pyproject.toml requirements.lock
+	$(PIP) install --editable '.[envoy]' --constraint requirements.lock
+	@touch $@
+
+$(VENV)/test: $(VENV)/bin/python pyproject.toml requirements.lock
+	$(PIP) install --editable '.[test]' --constraint requirements.lock
+	@touch $@ $(VENV)/demo
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
