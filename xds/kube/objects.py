@@ -1,0 +1,181 @@
+"""Kubernetes objects as frozen, typed structs: only the fields that have an effect here.
+
+What belongs here: the shape of an object once it has been read. What does not: reading it (`xds.kube.parse`), finding it again
+(`xds.kube.world`), or deciding what it means (`xds.translate`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from msgspec import Struct
+
+
+class Ref(NamedTuple):
+    """Which object: `Ref("Ingress", "default", "web")`. The namespace of a cluster-scoped object is ""."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
+
+
+class Place(NamedTuple):
+    """Where in a folder of manifests an object was read: its file, its position in the file (from 0) and its first line (from 1)."""
+
+    file: str
+    document: int
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+class Meta(Struct, frozen=True, kw_only=True):
+    """What every object has.
+
+    `created` is `metadata.creationTimestamp` (RFC 3339, UTC), "" where there is none; `version` is `metadata.resourceVersion`.
+    """
+
+    namespace: str
+    name: str
+    created: str = ""
+    version: str = ""
+    annotations: Mapping[str, str] = {}
+    labels: Mapping[str, str] = {}
+    place: Place | None = None
+
+
+class Backend(Struct, frozen=True):
+    """A `backend` of an Ingress.
+
+    `port` is a number or a name, 0 where none was given; `resource` is "kind/name" of a backend that is no Service.
+    """
+
+    service: str = ""
+    port: int | str = 0
+    resource: str = ""
+
+
+class Path(Struct, frozen=True):
+    """One path of a rule, as it was written; `type` is "Exact", "Prefix", "ImplementationSpecific" or "" where it is missing."""
+
+    path: str
+    type: str
+    backend: Backend
+
+
+class Rule(Struct, frozen=True):
+    """One rule; `host` is as it was written, "" for all hosts. A rule may have no paths."""
+
+    host: str = ""
+    paths: tuple[Path, ...] = ()
+
+
+class Tls(Struct, frozen=True):
+    """One entry of `spec.tls`; `secret` is "" where none was named."""
+
+    hosts: tuple[str, ...] = ()
+    secret: str = ""
+
+
+class Ingress(Struct, frozen=True, kw_only=True):
+    """A networking.k8s.io Ingress of any version."""
+
+    meta: Meta
+    class_name: str | None = None
+    default_backend: Backend | None = None
+    rules: tuple[Rule, ...] = ()
+    tls: tuple[Tls, ...] = ()
+
+
+class IngressClass(Struct, frozen=True, kw_only=True):
+    """An IngressClass: the name of a class, and the controller that it belongs to."""
+
+    meta: Meta
+    controller: str = ""
+
+
+class ServicePort(Struct, frozen=True):
+    """One port of a Service; `target` is a number or the name of a container port, 0 where it is the same as `port`."""
+
+    port: int
+    name: str = ""
+    target: int | str = 0
+    protocol: str = "TCP"
+
+
+class Service(Struct, frozen=True, kw_only=True):
+    """`cluster_ips` is () for a headless Service and for an ExternalName; `affinity` is "None" or "ClientIP"."""
+
+    meta: Meta
+    type: str = "ClusterIP"
+    cluster_ips: tuple[str, ...] = ()
+    headless: bool = False
+    ports: tuple[ServicePort, ...] = ()
+    external_name: str = ""
+    affinity: str = "None"
+
+
+class EndpointPort(Struct, frozen=True):
+    """`port` is None where the slice leaves it open (any port)."""
+
+    name: str = ""
+    port: int | None = None
+    protocol: str = "TCP"
+
+
+class Endpoint(Struct, frozen=True):
+    """One pod behind a Service. In core/v1 Endpoints only `ready` is known."""
+
+    addresses: tuple[str, ...]
+    ready: bool = True
+    serving: bool = True
+    terminating: bool = False
+
+
+class EndpointSlice(Struct, frozen=True, kw_only=True):
+    """An EndpointSlice, or one subset of core/v1 Endpoints (`legacy`), which counts only where a Service has no slices."""
+
+    meta: Meta
+    service: str
+    address_type: str = "IPv4"
+    ports: tuple[EndpointPort, ...] = ()
+    endpoints: tuple[Endpoint, ...] = ()
+    legacy: bool = False
+
+
+class Secret(Struct, frozen=True, kw_only=True):
+    """`data` is decoded. Its values never show in a repr."""
+
+    meta: Meta
+    type: str = "Opaque"
+    data: Mapping[str, bytes] = {}
+
+    def __repr__(self) -> str:
+        return f"Secret({self.meta.namespace}/{self.meta.name}, type={self.type!r}, keys={sorted(self.data)})"
+
+
+class ConfigMap(Struct, frozen=True, kw_only=True):
+    """A ConfigMap; values are text, whatever they were in YAML."""
+
+    meta: Meta
+    data: Mapping[str, str] = {}
+
+
+class Namespace(Struct, frozen=True, kw_only=True):
+    """A Namespace: only its labels matter."""
+
+    meta: Meta
+
+
+Object = Ingress | IngressClass | Service | EndpointSlice | Secret | ConfigMap | Namespace
+
+
+def ref(item: Object) -> Ref:
+    """The object's own reference; core/v1 Endpoints keep their own kind, so that they never hide a slice of the same name."""
+    kind = "Endpoints" if isinstance(item, EndpointSlice) and item.legacy else type(item).__name__
+    return Ref(kind, item.meta.namespace, item.meta.name)

@@ -1,0 +1,237 @@
+"""Every Kubernetes object known at this moment, with its indexes, and the keys by which Units read it.
+
+A *key* is a tuple whose first item says what kind of thing it names: an object ("Service", namespace, name), a list that an index keeps
+("ingresses-of", host), or a constant of this process ("settings",). What is absent has a key as well. `World.apply` returns the keys
+that a change touched; the functions at the end of this module are how Units read.
+
+What does not belong here: what an object means (`xds.translate`), and where it comes from (`xds.kube.manifests`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any, Protocol, TypeVar
+
+from xds.config import Settings
+from xds.kube.objects import ConfigMap, EndpointSlice, Ingress, IngressClass, Namespace, Object, Ref, Secret, Service, ref
+
+Key = tuple[str, ...]
+T = TypeVar("T")
+
+SETTINGS: Key = ("settings",)
+DEFAULT_CERTIFICATE: Key = ("default-certificate",)
+NOW: Key = ("now",)
+
+
+class Reader(Protocol):
+    """What a Unit is given: `read(key)` for the World, `read.unit(function, …)` for the value of another Unit."""
+
+    def __call__(self, key: Key) -> Any:
+        """What the World holds under this key; None or () where it holds nothing."""
+
+    def unit(self, function: Callable[..., T], *arguments: Hashable) -> T:
+        """The value of `function(reader, *arguments)`."""
+
+    def report(self, problem: Any) -> None:
+        """Say what is wrong; the Problem lasts as long as the Unit's value."""
+
+
+class World:
+    """All objects. Costs of a change depend on what it touches, not on how much there is.
+
+    `constants` are values that Units may read besides objects: the settings, the default certificate (PEM chain, PEM key), the time.
+    """
+
+    def __init__(self, settings: Settings, constants: Mapping[Key, Any] | None = None) -> None:
+        self._objects: dict[Key, Object] = {}
+        self._by_host: dict[str, tuple[Ingress, ...]] = {}
+        self._by_service: dict[tuple[str, str], tuple[EndpointSlice, ...]] = {}
+        self._constants: dict[Key, Any] = {SETTINGS: settings, **(constants or {})}
+
+    def apply(self, put: Iterable[Object] = (), drop: Iterable[Ref] = ()) -> set[Key]:
+        """Take over what is there now and what is gone; returns the keys whose values may differ."""
+        touched: set[Key] = set()
+        for gone in drop:
+            self._replace(gone, None, touched)
+        for item in put:
+            self._replace(ref(item), item, touched)
+        return touched
+
+    def tell(self, key: Key, value: Any) -> set[Key]:
+        """Change a constant, such as the time."""
+        if self._constants.get(key) == value:
+            return set()
+        self._constants[key] = value
+        return {key}
+
+    def get(self, key: Key) -> Any:
+        """The value of a key: what Units read."""
+        match key[0]:
+            case "ingresses-of":
+                return self._by_host.get(key[1], ())
+            case "slices-of":
+                return live_ones(self._by_service.get((key[1], key[2]), ()))
+            case "settings" | "default-certificate" | "now":
+                return self._constants.get(key)
+        return self._objects.get(key)
+
+    @property
+    def hosts(self) -> Iterable[str]:
+        """Every host that an Ingress names, in lower case; "" for the catch-all."""
+        return self._by_host.keys()
+
+    def has_host(self, host: str) -> bool:
+        """Whether an Ingress names this host (in lower case)."""
+        return host in self._by_host
+
+    def objects(self, kind: type[T]) -> list[T]:
+        """All objects of a kind, in the order of namespace and name."""
+        return [item for _, item in sorted(self._objects.items()) if isinstance(item, kind)]
+
+    def refs(self, key: Key) -> tuple[Ref, ...]:
+        """The objects that stand behind a key: who is to blame for what was made from it."""
+        match key[0]:
+            case "ingresses-of":
+                return tuple(ref(i) for i in self._by_host.get(key[1], ()))
+            case "slices-of":
+                return tuple(ref(s) for s in self._by_service.get((key[1], key[2]), ()))
+            case "settings" | "default-certificate" | "now":
+                return ()
+        return (Ref(*key),)
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def _replace(self, which: Ref, item: Object | None, touched: set[Key]) -> None:
+        key: Key = tuple(which)
+        old = self._objects.pop(key, None)
+        if item is not None:
+            self._objects[key] = item
+        touched.add(key)
+        if which.kind == "Ingress":
+            self._index_ingress(which, _as(Ingress, old), _as(Ingress, item), touched)
+        elif which.kind in ("EndpointSlice", "Endpoints"):
+            self._index_slice(which, _as(EndpointSlice, old), _as(EndpointSlice, item), touched)
+
+    def _index_ingress(self, which: Ref, old: Ingress | None, new: Ingress | None, touched: set[Key]) -> None:
+        before = hosts_of(old) if old else ()
+        after = hosts_of(new) if new else ()
+        for host in {*before, *after}:
+            others = [i for i in self._by_host.get(host, ()) if ref(i) != which]
+            if new and host in after:
+                others.append(new)
+            if others:
+                self._by_host[host] = oldest_first(others) if len(others) > 1 else tuple(others)
+            else:
+                self._by_host.pop(host, None)
+            touched.add(("ingresses-of", host))
+
+    def _index_slice(self, which: Ref, old: EndpointSlice | None, new: EndpointSlice | None, touched: set[Key]) -> None:
+        for item in (old, new):
+            if item is None:
+                continue
+            service = (item.meta.namespace, item.service)
+            others = [s for s in self._by_service.get(service, ()) if ref(s) != which]
+            if item is new:
+                others.append(item)
+            if others:
+                self._by_service[service] = tuple(sorted(others, key=ref))
+            else:
+                self._by_service.pop(service, None)
+            touched.add(("slices-of", *service))
+
+
+def _as(kind: type[T], item: Object | None) -> T | None:
+    assert item is None or isinstance(item, kind)
+    return item
+
+
+def live_ones(slices: tuple[EndpointSlice, ...]) -> tuple[EndpointSlice, ...]:
+    """The slices that count: core/v1 Endpoints only where a Service has no EndpointSlices."""
+    modern = tuple(s for s in slices if not s.legacy)
+    return modern or slices
+
+
+def hosts_of(ingress: Ingress) -> tuple[str, ...]:
+    """The hosts under which an Ingress is found, in lower case; "" (the catch-all) also for one that has no rules at all."""
+    return tuple(dict.fromkeys(rule.host.lower() for rule in ingress.rules)) or ("",)
+
+
+def oldest_first(ingresses: Iterable[Ingress]) -> tuple[Ingress, ...]:
+    """Who wins comes first (DESIGN 10.15): by creationTimestamp, then in folder order, then the larger namespace/name."""
+    by_name = sorted(ingresses, key=lambda i: (i.meta.namespace, i.meta.name), reverse=True)
+    return tuple(sorted(by_name, key=_age))
+
+
+def _age(item: Ingress) -> tuple[str, str, int]:
+    """A sort key: those with a creationTimestamp first, the others in folder order."""
+    meta = item.meta
+    if meta.created or meta.place is None:
+        return (meta.created or "~", "", 0)
+    return ("~", meta.place.file, meta.place.document)
+
+
+def settings(read: Reader) -> Settings:
+    """The settings of this process."""
+    found: Settings = read(SETTINGS)
+    return found
+
+
+def ingresses_of(read: Reader, host: str) -> tuple[Ingress, ...]:
+    """The Ingresses that name a host (in lower case), oldest first, whatever their class."""
+    found: tuple[Ingress, ...] = read(("ingresses-of", host))
+    return found
+
+
+def ingress(read: Reader, namespace: str, name: str) -> Ingress | None:
+    """An Ingress by name."""
+    found: Ingress | None = read(("Ingress", namespace, name))
+    return found
+
+
+def ingress_class(read: Reader, name: str) -> IngressClass | None:
+    """An IngressClass by name."""
+    found: IngressClass | None = read(("IngressClass", "", name))
+    return found
+
+
+def service(read: Reader, namespace: str, name: str) -> Service | None:
+    """A Service by name."""
+    found: Service | None = read(("Service", namespace, name))
+    return found
+
+
+def slices_of(read: Reader, namespace: str, service_name: str) -> tuple[EndpointSlice, ...]:
+    """The EndpointSlices of a Service, sorted by name; its core/v1 Endpoints where it has none."""
+    found: tuple[EndpointSlice, ...] = read(("slices-of", namespace, service_name))
+    return found
+
+
+def secret(read: Reader, namespace: str, name: str) -> Secret | None:
+    """A Secret by name."""
+    found: Secret | None = read(("Secret", namespace, name))
+    return found
+
+
+def config_map(read: Reader, namespace: str, name: str) -> ConfigMap | None:
+    """A ConfigMap by name."""
+    found: ConfigMap | None = read(("ConfigMap", namespace, name))
+    return found
+
+
+def namespace(read: Reader, name: str) -> Namespace | None:
+    """A Namespace by name."""
+    found: Namespace | None = read(("Namespace", "", name))
+    return found
+
+
+def default_certificate(read: Reader) -> tuple[bytes, bytes]:
+    """The generated default certificate: PEM chain and PEM key."""
+    found: tuple[bytes, bytes] = read(DEFAULT_CERTIFICATE) or (b"", b"")
+    return found
+
+
+def now(read: Reader) -> int:
+    """The time in seconds since 1970, as told from outside (coarsely: it changes about once an hour); 0 where nobody told."""
+    found: int = read(NOW) or 0
+    return found

@@ -1,0 +1,212 @@
+"""What the traffic should do, in our own words: routes, backends, and what is wrong with what was written.
+
+The words between Kubernetes (`xds.kube`) and Envoy (`xds.render`). Values only: no reading, no rendering.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from xds.kube.objects import Place, Ref
+
+
+class Severity(Enum):
+    """How bad a Problem is."""
+
+    ERROR = "error"
+    """It does not do what was written."""
+    WARNING = "warning"
+    """It works, but not quite as written, or not for long."""
+    NOTE = "note"
+    """Worth knowing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why something that a user wrote has no effect, or another one than they think.
+
+    Identified by object, field and code (DESIGN 10.17); the sentence may change. `field` is a path such as `spec.rules[0].host`
+    or `metadata.annotations[nginx.ingress.kubernetes.io/rewrite-target]`.
+    """
+
+    about: Ref
+    field: str
+    code: str
+    sentence: str = dataclasses.field(compare=False)
+    severity: Severity = dataclasses.field(default=Severity.ERROR, compare=False)
+    place: Place | None = dataclasses.field(default=None, compare=False)
+
+    def __str__(self) -> str:
+        where = f"{self.place}: " if self.place else ""
+        what = f" {self.field}" if self.field else ""
+        return f"{where}{self.about}{what}: {self.sentence}"
+
+
+class PathKind(Enum):
+    """How the path of a request is compared."""
+
+    EXACT = "exact"
+    PREFIX = "prefix"
+    """Whole path segments: /foo takes /foo and /foo/bar, not /foobar (Kubernetes Ingress, pathType Prefix)."""
+    REGEX = "regex"
+    """nginx's `~* "^<path>"`: case-insensitive, searched from the start, open at the end."""
+    RAW_PREFIX = "raw prefix"
+    """Characters, not segments."""
+
+
+@dataclass(frozen=True, slots=True)
+class PathMatch:
+    """The paths that a route takes; `path` is percent-encoded, or a regular expression."""
+
+    kind: PathKind
+    path: str
+
+
+class Via(Enum):
+    """The scheme by which the client came; a route may be for one of them only."""
+
+    ANY = ""
+    HTTP = "http"
+    HTTPS = "https"
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderMatch:
+    """A header that a request must have: exactly `value`, or, with `regex`, wholly matched by it (RE2)."""
+
+    name: str
+    value: str
+    regex: bool = False
+
+
+class Settings(dict[str, Any]):
+    """What the Features read from an Ingress: feature name → its setting. Only features that have something to say.
+
+    Never changed once it is made; hashable, as its values are, so that what is drawn of equal settings is drawn once.
+    """
+
+    __slots__ = ("_hash",)
+    _hash: int
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        try:
+            return self._hash
+        except AttributeError:
+            self._hash = hash(tuple(sorted(self.items())))
+            return self._hash
+
+    def but(self, **others: Any) -> Settings:
+        """The same with some settings replaced."""
+        return Settings({**self, **others})
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A port of a Service under a policy: what an Envoy cluster is made from.
+
+    `policy` holds the settings of features that draw on clusters, sorted by name, without those that equal the defaults.
+    `protocol` is "TCP" or "UDP"; with `send_proxy` each connection begins with a PROXY header.
+    """
+
+    namespace: str
+    service: str
+    port: int
+    policy: tuple[tuple[str, Any], ...] = ()
+    protocol: str = "TCP"
+    send_proxy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Send the request to a Service; with `by_client` one client address stays with one endpoint (sessionAffinity: ClientIP)."""
+
+    cluster: Cluster
+    by_client: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Respond:
+    """Answer by ourselves; the body is made by the listener, as nginx words it for the status."""
+
+    status: int
+
+
+class RedirectTo(Enum):
+    """What a Redirect's Location is made from."""
+
+    URL = "url"
+    """`location` is the whole Location header."""
+    HTTPS = "https"
+    """The same host (without port) and path over https, as nginx's ssl-redirect writes it."""
+    PATH = "path"
+    """`location` is a path on the same scheme, host and port; the query is dropped."""
+    SLASH = "slash"
+    """The same URL with a slash after the path; the query stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """Answer with a Location header."""
+
+    status: int
+    to: RedirectTo
+    location: str = ""
+
+
+Action = Forward | Respond | Redirect
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What happens to the requests that match. `origin` is the Ingress; `rule` names its path, such as `spec.rules[0].http.paths[1]`."""
+
+    match: PathMatch
+    action: Action
+    origin: Ref | None = None
+    rule: str = ""
+    via: Via = Via.ANY
+    headers: tuple[HeaderMatch, ...] = ()
+    settings: Settings = dataclasses.field(default_factory=Settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A path of a host before the features have acted on it.
+
+    `tls` says whether the host has a tls section (reference 4.5), `path` is the path as configured.
+    """
+
+    host: str
+    path: str
+    match: PathMatch
+    tls: bool
+    origin: Ref | None
+    rule: str
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualHost:
+    """One host and its routes, in the order in which they are tried. `certificate` is "" where the default one is served."""
+
+    host: str
+    routes: tuple[Route, ...]
+    certificate: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An entry of the tcp- or udp-services ConfigMap: what comes in on `port` goes to a Service.
+
+    `take_proxy`: the client speaks the PROXY protocol first. `idle` is the idle time-out in seconds.
+    """
+
+    port: int
+    protocol: str
+    cluster: Cluster
+    by_client: bool
+    take_proxy: bool
+    idle: int
