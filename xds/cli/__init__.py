@@ -1,0 +1,83 @@
+"""The command line: one module a command, each with `run(parsed) -> exit code`, and the way from words to one of them.
+
+What belongs here: reading arguments, printing, exit codes (0 done, 1 not done or errors found, 2 wrong usage, 130 interrupted).
+What does not belong here: the work itself. Modules of commands are imported when they are called, so that help comes at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from xds import __version__
+from xds.cli.arguments import COMMANDS, parse
+from xds.config import Failure, UsageError
+
+_INTERRUPTED = 128 + 2
+_PIPE_CLOSED = 128 + 13
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code. No exception leaves this function: what goes wrong is a sentence on standard error."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    name = f"xds {words[0]}" if words and words[0] in COMMANDS else "xds"
+    try:
+        code = _dispatch(words)
+        sys.stdout.flush()
+        return code
+    except UsageError as error:
+        return _say(name, str(error), 2)
+    except Failure as error:
+        return _say(name, str(error), 1)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # The interpreter flushes standard output once more when it ends, and would complain about the pipe then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
+    except Exception as error:  # noqa: BLE001 - the last resort: a sentence instead of a traceback
+        if os.environ.get("XDS_TRACEBACK"):
+            traceback.print_exc()
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        return _say(name, f"internal error: {what}; please report it, with what XDS_TRACEBACK=1 adds.", 1)
+
+
+def _dispatch(words: Sequence[str]) -> int:
+    command, *rest = words or ["help"]
+    if command in ("help", "--help", "-h", "-help"):
+        return _show(rest[0] if rest and rest[0] in COMMANDS else "")
+    if command in ("version", "--version", "-version"):
+        print(f"xds {__version__}")
+        return 0
+    if command not in COMMANDS:
+        near = difflib.get_close_matches(command[:60], COMMANDS, n=1)
+        raise UsageError(
+            f"unknown command {command[:60]!r}; {f'did you mean {near[0]}?' if near else '`xds help` lists those that there are.'}"
+        )
+    parsed = parse(command, rest, os.environ)
+    if parsed.settings.help:
+        return _show(command)
+    if parsed.settings.version:
+        print(f"xds {__version__}")
+        return 0
+    for notice in parsed.notices:
+        print(f"xds {command}: {notice}", file=sys.stderr)
+    code: int = importlib.import_module(f"xds.cli.{command}").run(parsed)
+    return code
+
+
+def _show(command: str) -> int:
+    """Print the help of a command, or of all. Imported here, for a command at work needs no manual."""
+    from xds.cli.manual import command_help, overview
+
+    print(command_help(command) if command else overview())
+    return 0
+
+
+def _say(name: str, sentence: str, code: int) -> int:
+    print(f"{name}: {sentence}", file=sys.stderr)
+    return code

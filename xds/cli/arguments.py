@@ -1,0 +1,302 @@
+"""From what was typed to Settings: flags as Go programs take them, then the environment, then what must hold between flags.
+
+What belongs here: the commands and what they take, reading words, and the sentences for what cannot be. What does not belong here:
+what a flag is called, means and defaults to (`xds.config`), and everything that opens a file or a socket.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from xds.config import BOOL, PORT, Address, Flag, Settings, UsageError, flags, parse_address, parse_bool
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command of `xds`. `usage` is what follows its name; `folders`: it takes folders of manifests without a flag as well."""
+
+    name: str
+    usage: str
+    does: str
+    folders: bool = False
+
+
+_COMMANDS = (
+    Command("up", "[DIR …]", "Run the management server together with a local Envoy. Ctrl-C stops both.", folders=True),
+    Command("serve", "--manifests DIR … | --kubeconfig FILE", "Run the management server; in a pod, from the API server of its cluster."),
+    Command("bootstrap", "[--xds-address ADDRESS]", "Print the bootstrap with which an Envoy finds the management server."),
+    Command("translate", "DIR …", "Print the Envoy resources that manifests become.", folders=True),
+    Command("check", "DIR … | --kubeconfig FILE", "Say what will not work as written; exit code 1 if there is an error.", folders=True),
+    Command("explain", "URL [DIR … | live]", "Say which Ingress, rule, Service and endpoints answer a URL, and why.", folders=True),
+    Command("status", "", "Show which Envoys are connected, what each has accepted, and what was rejected."),
+)
+COMMANDS: Mapping[str, Command] = {command.name: command for command in _COMMANDS}
+
+
+class Parsed(NamedTuple):
+    """`positional` is what is no flag, as typed; the folders among it are in `settings.manifests` too. `notices` are sentences."""
+
+    settings: Settings
+    positional: tuple[str, ...]
+    notices: tuple[str, ...]
+
+
+class _Given(NamedTuple):
+    """A value, and the name that it was given by: a flag as it was typed, or an environment variable."""
+
+    by: str
+    value: Any
+
+
+def parse(command: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Parsed:
+    """The settings for a command, from the words after its name and from the environment; flags win.
+
+    Raises UsageError, with one sentence, for everything that cannot be. `command` is a key of COMMANDS.
+    """
+    given, positional = _read_words(command, arguments)
+    if any(given[word].value for word in ("help", "version") if word in given):
+        return Parsed(_settings(command, given, {}), positional, ())
+    _place_folders(command, given, positional)
+    _read_environment(command, given, environment)
+    settings = _settings(command, given, environment)
+    _check(command, settings, given, environment)
+    return Parsed(settings, positional, tuple(_notices(command, settings, given)))
+
+
+@functools.cache
+def flags_of(command: str) -> tuple[Flag, ...]:
+    """The flags that a command takes, in the order of the table."""
+    return tuple(flag for flag in flags() if command in flag.commands)
+
+
+@functools.cache
+def _by_name(command: str) -> Mapping[str, Flag]:
+    """Names without leading dashes; `_` and `-` mean the same in them, as klog's flags are written with `_`."""
+    names = {flag.name.lstrip("-"): flag for flag in flags_of(command)}
+    return names | {flag.short: flag for flag in flags_of(command) if flag.short}
+
+
+def _read_words(command: str, arguments: Sequence[str]) -> tuple[dict[str, _Given], tuple[str, ...]]:
+    """What was given by flags, by field, and what is no flag. A later value replaces an earlier one, except where a flag takes many."""
+    given: dict[str, _Given] = {}
+    positional: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word == "--":
+            positional.extend(words)
+        elif word == "-" or not word.startswith("-"):
+            positional.append(word)
+        else:
+            flag, text = _read_flag(command, word)
+            if text is None:
+                text = "true" if flag.kind is BOOL else next(words, None)
+            by = word.partition("=")[0]
+            if text is None:
+                raise UsageError(f"{by} needs a value: {flag.kind_in(command).expects}.")
+            value = _value(command, flag, by, text)
+            if flag.kind.many and flag.field in given:
+                value = given[flag.field].value + value
+            given[flag.field] = _Given(by, value)
+    return given, tuple(positional)
+
+
+def _read_flag(command: str, word: str) -> tuple[Flag, str | None]:
+    """The flag that a word names and the value that the word itself holds: `--flag=value`, or `-v2` for a flag of one letter."""
+    names = _by_name(command)
+    body = word.removeprefix("-").removeprefix("-")
+    name, equals, text = body.partition("=")
+    flag = names.get(name.replace("_", "-"))
+    if flag is not None:
+        return flag, text if equals else None
+    letter = names.get(body[:1])
+    if letter is not None and not word.startswith("--") and letter.kind is not BOOL:
+        try:
+            letter.kind_in(command).parse(body[1:])
+        except ValueError:
+            pass
+        else:
+            return letter, body[1:]
+    raise UsageError(_unknown(command, word.partition("=")[0], name))
+
+
+def _unknown(command: str, by: str, name: str) -> str:
+    elsewhere = next((flag for flag in flags() if flag.name == f"--{name.replace('_', '-')}"), None)
+    if elsewhere is not None:
+        takers = ", ".join(f"xds {taker}" for taker in elsewhere.commands)
+        return f"{by} is no flag of xds {command}; it belongs to {takers}."
+    near = difflib.get_close_matches(name[:60], [flag.name.lstrip("-") for flag in flags_of(command)], n=1)
+    hint = f"did you mean --{near[0]}?" if near else f"`xds {command} --help` lists those that there are."
+    return f"unknown flag {_quoted(by)}; {hint}"
+
+
+def _value(command: str, flag: Flag, by: str, text: str) -> Any:
+    kind = flag.kind_in(command)
+    try:
+        return kind.parse(text)
+    except ValueError:
+        raise UsageError(f"{by}: {_quoted(text)} is not {kind.expects}.") from None
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= 80 else text[:79] + "…")
+
+
+_SERVICE_LINK = re.compile(r"(?:tcp|udp|sctp)://")
+
+
+def _read_environment(command: str, given: dict[str, _Given], environment: Mapping[str, str]) -> None:
+    """Add what only the environment gives. An empty variable counts as none; folders have `:` between them.
+
+    For a Service called xds-http the kubelet sets XDS_HTTP_PORT=tcp://… in every pod of its namespace: that is no setting.
+    """
+    for flag in flags_of(command):
+        text = environment.get(flag.variable, "")
+        if flag.field in given or not text or (flag.kind is PORT and _SERVICE_LINK.match(text)):
+            continue
+        if flag.kind.many:
+            values = [_value(command, flag, flag.variable, part) for part in text.split(":") if part]
+            given[flag.field] = _Given(flag.variable, tuple(itertools.chain.from_iterable(values)))
+        else:
+            given[flag.field] = _Given(flag.variable, _value(command, flag, flag.variable, text))
+
+
+def _place_folders(command: str, given: dict[str, _Given], positional: tuple[str, ...]) -> None:
+    """Check what is no flag, and add the folders among it to those of --manifests."""
+    folders = positional[1:] if command == "explain" else positional
+    if command == "explain" and not positional:
+        raise UsageError("xds explain needs a URL, such as `xds explain http://example.com/ ./manifests`.")
+    if command == "explain" and folders == ("live",):
+        return
+    if folders and not COMMANDS[command].folders:
+        raise UsageError(_stray(command, folders[0]))
+    if "" in folders:
+        raise UsageError("the name of a folder is empty.")
+    if folders:
+        paths = tuple(Path(folder) for folder in folders)
+        before = given["manifests"].value if "manifests" in given else ()
+        given["manifests"] = _Given(given["manifests"].by if before else "DIR", before + paths)
+
+
+def _stray(command: str, word: str) -> str:
+    try:
+        parse_bool(word)
+    except ValueError:
+        hint = "folders are named with --manifests" if command == "serve" else f"`xds {command} --help` lists its flags"
+    else:
+        hint = "true and false are joined to their flag by =, as in --update-status=false"
+    return f"{_quoted(word)} means nothing to xds {command}; {hint}."
+
+
+def _settings(command: str, given: Mapping[str, _Given], environment: Mapping[str, str]) -> Settings:
+    values = {}
+    for flag in flags_of(command):
+        if flag.field in given:
+            values[flag.field] = given[flag.field].value
+        elif flag.with_manifests is not None and "manifests" in given:
+            values[flag.field] = flag.with_manifests
+        else:
+            values[flag.field] = _fallback(command, flag, environment)
+    return dataclasses.replace(Settings(), **values)
+
+
+def _fallback(command: str, flag: Flag, environment: Mapping[str, str]) -> Any:
+    """The default. A variable of the system that holds something unfit is passed over: nobody set it for us."""
+    for variable in flag.fallbacks:
+        try:
+            return flag.kind_in(command).parse(environment[variable])
+        except (KeyError, ValueError):
+            continue
+    return flag.default_in(command)
+
+
+_EXCLUSIVE = (
+    ("watch_namespace", "watch_namespace_selector"),
+    ("publish_service", "publish_status_address"),
+    ("manifests", "kubeconfig"),
+    ("manifests", "apiserver_host"),
+)
+
+
+def _check(command: str, settings: Settings, given: Mapping[str, _Given], environment: Mapping[str, str]) -> None:
+    """What must hold between flags; raises UsageError."""
+    for one, other in _EXCLUSIVE:
+        if getattr(settings, one) and getattr(settings, other):
+            raise UsageError(f"{given[one].by} and {given[other].by} exclude each other.")
+    _check_source(command, settings, environment)
+    _check_ports(command, settings)
+    if command in ("up", "serve", "bootstrap"):
+        _check_xds_address(command, settings)
+
+
+def _check_source(command: str, settings: Settings, environment: Mapping[str, str]) -> None:
+    if command not in ("up", "serve", "translate", "check"):
+        return
+    if settings.manifests or settings.kubeconfig or settings.apiserver_host or "KUBERNETES_SERVICE_HOST" in environment:
+        return
+    example = f"xds {command} ./manifests" if COMMANDS[command].folders else f"xds {command} --manifests ./manifests"
+    raise UsageError(f"name a folder of manifests, as in `{example}`, or an API server with --kubeconfig.")
+
+
+def _check_ports(command: str, settings: Settings) -> None:
+    """No two listeners on one port of one machine. `serve` runs beside no Envoy, so its ports and Envoy's do not meet."""
+    traffic = [("--http-port", Address(settings.listen_address, settings.http_port))]
+    traffic += [("--https-port", Address(settings.listen_address, settings.https_port))]
+    own = [("--healthz-port", Address(settings.healthz_host or "::", settings.healthz_port))]
+    own += [("--xds-address", parse_address(settings.xds_address)), ("--debug-address", parse_address(settings.debug_address))]
+    admin = [("--admin-address", parse_address(settings.admin_address))]
+    together = {"up": [traffic + own + admin], "serve": [traffic, own]}.get(command, [])
+    for group in together:
+        for (one, here), (other, there) in itertools.combinations(group, 2):
+            if _collide(here, there):
+                raise UsageError(f"{one} and {other} are both {here.path or here.port}; each needs its own.")
+
+
+def _collide(one: Address, other: Address) -> bool:
+    if one.path or other.path:
+        return one.path == other.path
+    every = ("::", "0.0.0.0")  # noqa: S104 - compared, not bound
+    return one.port == other.port != 0 and (one.host == other.host or one.host in every or other.host in every)
+
+
+def _check_xds_address(command: str, settings: Settings) -> None:
+    """Secrets travel over it, so beyond this machine both sides must prove who they are (xDS rules I4, I6)."""
+    address = parse_address(settings.xds_address)
+    tls = (settings.xds_tls_cert, settings.xds_tls_key, settings.xds_tls_ca)
+    if any(tls) and not all(tls):
+        raise UsageError("--xds-tls-cert, --xds-tls-key and --xds-tls-ca go together: give all three or none.")
+    if command == "bootstrap":
+        if not address.path and (address.port == 0 or address.host in ("::", "0.0.0.0")):  # noqa: S104 - refused, not bound
+            raise UsageError(f"--xds-address: {address} is not where an Envoy can find a server; name its host and port.")
+        if any(tls) and not (settings.xds_server_name or address.host):
+            raise UsageError(
+                "--xds-server-name is needed: an --xds-address that is a Unix socket has no host to compare with a certificate."
+            )
+    elif not address.loopback and command == "up":
+        raise UsageError(f"--xds-address: {address} reaches beyond this machine, and xds up serves its own Envoy only; see xds serve.")
+    elif not address.loopback and not all(tls):
+        raise UsageError(
+            f"--xds-address: {address} reaches beyond this machine; that needs --xds-tls-cert, --xds-tls-key and --xds-tls-ca."
+        )
+
+
+def _notices(command: str, settings: Settings, given: Mapping[str, _Given]) -> Iterator[str]:
+    """A sentence for each flag that was given and changes nothing, and for what is dangerous."""
+    for flag in flags_of(command):
+        if flag.field not in given:
+            continue
+        if flag.no_effect:
+            yield f"{given[flag.field].by} has no effect: {flag.no_effect}"
+        elif flag.reports and settings.manifests:
+            yield f"{given[flag.field].by} has no effect with {given['manifests'].by}: there is no API server to write to."
+    if command == "bootstrap" and not settings.xds_tls_ca and not parse_address(settings.xds_address).loopback:
+        yield f"--xds-address: certificates go to {settings.xds_address} in the clear without --xds-tls flags, so xds serve refuses that."
+    if command == "bootstrap" and settings.xds_tls_ca and not settings.output_dir:
+        yield "Envoy reads the files of the --xds-tls flags once, when it starts; with --output-dir it follows their renewal."

@@ -1,0 +1,123 @@
+"""The manual of the command line, made from the table of settings: help texts, and docs/flags.md.
+
+`python -m xds.cli.manual > docs/flags.md` writes the page anew.
+"""
+
+from __future__ import annotations
+
+import itertools
+import textwrap
+from collections.abc import Iterable, Iterator
+
+from xds.cli.arguments import COMMANDS, flags_of
+from xds.config import ALL, BOOL, INERT, RESERVED, Flag, flags
+
+_WIDTH = 100
+_COLUMN = 36
+
+
+def overview() -> str:
+    """What `xds help` prints: the commands."""
+    lines = ["An Envoy management server for Kubernetes Ingress.", "", "Usage: xds COMMAND [flags]", ""]
+    for command in COMMANDS.values():
+        lines += _entry(f"  {command.name} {command.usage}".rstrip(), command.does, 48)
+    flags_text = "Flags are written --flag value or --flag=value. `xds COMMAND --help` shows those of a command; each is an"
+    return "\n".join([*lines, "", *textwrap.wrap(f"{flags_text} environment variable as well: --http-port is XDS_HTTP_PORT.", _WIDTH)])
+
+
+def command_help(command: str) -> str:
+    """What `xds COMMAND --help` prints. Flags without effect are only named."""
+    what = COMMANDS[command]
+    lines = [f"Usage: xds {command} {what.usage}".rstrip() + " [flags]", "", *textwrap.wrap(what.does, _WIDTH)]
+    for group, members in _grouped(flags_of(command)):
+        lines += ["", f"{group}:"]
+        if group == INERT:
+            names = textwrap.wrap(", ".join(flag.name for flag in members), _WIDTH - 2, break_on_hyphens=False)
+            lines += [f"  {line}" for line in [*names, "(docs/flags.md says why)"]]
+            continue
+        for flag in members:
+            default = _default(flag, command)
+            kind = flag.kind_in(command)
+            shown = "" if not default or (kind is BOOL and default == "false") else f" (default {default})"
+            short = f"-{flag.short}, " if flag.short else ""
+            lines += _entry(f"  {short}{flag.name} {kind.metavar}".rstrip(), flag.does + shown, _COLUMN)
+    return "\n".join(lines)
+
+
+def flags_page() -> str:
+    """The page docs/flags.md."""
+    lines = [
+        "# Flags",
+        "",
+        "This page is made from the table in `xds/config.py` by `python -m xds.cli.manual > docs/flags.md`.",
+        "",
+        "A value is written `--flag value` or `--flag=value`; a boolean `--flag`, `--flag=true` or `--flag=false`. One dash does as well",
+        "as two, and `_` as well as `-`. Where a flag is not given, its environment variable counts; an empty variable counts as none.",
+        "`XDS_MANIFESTS` has a `:` between folders. Durations are written as Go writes them: `500ms`, `30s`, `1m30s`.",
+        "",
+        "Flags that ingress-nginx has keep their names and defaults. Names that neither it nor this page knows end with exit code 2.",
+    ]
+    for group, members in _grouped(flags()):
+        lines += ["", f"## {group}", ""]
+        if group == INERT:
+            lines += ["These flags of ingress-nginx are read and checked; each that is given is answered by a line on standard error.", ""]
+            lines += _table(["flag", "environment variable", "default", "why it has no effect"])
+            lines += [_row([*_names(flag), flag.no_effect]) for flag in members]
+        else:
+            lines += _table(["flag", "environment variable", "default", "what it does", "commands"])
+            lines += [_row([*_names(flag), _does(flag), _takers(flag)]) for flag in members]
+    return "\n".join(lines) + "\n"
+
+
+def _grouped(members: Iterable[Flag]) -> Iterator[tuple[str, list[Flag]]]:
+    """Flags by group; the table has those of a group together."""
+    for group, flags_in_group in itertools.groupby(members, key=lambda flag: flag.group):
+        yield group, list(flags_in_group)
+
+
+def _table(titles: list[str]) -> list[str]:
+    return [_row(titles), "|" + "---|" * len(titles)]
+
+
+def _row(cells: list[str]) -> str:
+    escaped = [cell.replace("|", r"\|") for cell in cells]
+    return f"| {' | '.join(escaped)} |"
+
+
+def _names(flag: Flag) -> list[str]:
+    short = f", `-{flag.short}`" if flag.short else ""
+    metavar = f" {flag.kind.metavar}" if flag.kind.metavar else ""
+    defaults = [_code(_default(flag, ""))]
+    defaults += [f"{_code(_default(flag, command))} in `xds {command}`" for command in flag.instead]
+    return [f"`{flag.name}{metavar}`{short}", _code(flag.variable), ", ".join(filter(None, defaults))]
+
+
+def _does(flag: Flag) -> str:
+    return flag.does + (" Kept free of tcp-services and udp-services." if flag.reserves and flag.group != RESERVED else "")
+
+
+def _takers(flag: Flag) -> str:
+    return "all" if flag.commands == ALL else ", ".join(flag.commands)
+
+
+def _default(flag: Flag, command: str) -> str:
+    default: str = flag.kind_in(command).show(flag.default_in(command))
+    if flag.with_manifests is not None:
+        return f"{default}, but {flag.kind.show(flag.with_manifests)} with --manifests"
+    return ", else ".join([*(f"${variable}" for variable in flag.fallbacks), default])
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+def _entry(head: str, text: str, column: int) -> list[str]:
+    """A name and, in a column of its own, what it is."""
+    body = textwrap.wrap(text, _WIDTH - column, break_on_hyphens=False)
+    if len(head) > column - 2:
+        return [head, *(" " * column + line for line in body)]
+    return [f"{head:<{column}}{body[0]}", *(" " * column + line for line in body[1:])]
+
+
+if __name__ == "__main__":
+    print(flags_page(), end="")
