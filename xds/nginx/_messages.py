@@ -1,0 +1,50 @@
+"""What features draw with: pieces of Envoy messages that several of them need, and one message that envoy-data-plane 2.2 does not have.
+
+What belongs here: functions from plain values to messages. What does not: what an annotation means.
+"""
+
+from __future__ import annotations
+
+import betterproto2
+from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption, HeaderValueOptionHeaderAppendAction
+from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
+from envoy_data_plane.envoy.config.route.v3 import RouteAction
+from envoy_data_plane.envoy.type.matcher.v3 import RegexMatchAndSubstitute, RegexMatcher
+from envoy_data_plane.google.protobuf import UInt64Value
+from envoy_data_plane.message_pool import default_message_pool
+from pydantic.dataclasses import dataclass
+
+CACHED = 1024
+"""How many messages, each made from one value that users wrote, a function remembers."""
+
+
+@dataclass(eq=False, repr=False, config={"extra": "forbid"})
+class BodySizeLimit(betterproto2.Message):
+    """How many bytes the body of a request may have; more are answered with 413.
+
+    Source: envoy.extensions.filters.http.body_size_limit.v3.BodySizeLimit. It goes when envoy-data-plane has the message: the message
+    pool then refuses the second of that name.
+    """
+
+    max_request_bytes: int | None = betterproto2.field(1, betterproto2.TYPE_MESSAGE, unwrap=lambda: UInt64Value, optional=True)
+    """The most bytes a body may have; None sets no limit."""
+
+
+default_message_pool.register_message("envoy.extensions.filters.http.body_size_limit.v3", "BodySizeLimit", BodySizeLimit)
+
+
+def action_of(envoy: EnvoyRoute) -> RouteAction:
+    """The action of a route that forwards."""
+    assert envoy.route is not None
+    return envoy.route
+
+
+def overwriting(name: str, value: str) -> HeaderValueOption:
+    """A header that replaces what is there; the value is literal, for Envoy's formatter finds no `%` in it."""
+    header = HeaderValue(key=name, value=value.replace("%", "%%"))
+    return HeaderValueOption(header=header, append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD)
+
+
+def substitution(pattern: str, replacement: str) -> RegexMatchAndSubstitute:
+    """Replace what an RE2 pattern finds; `replacement` refers to groups as `\\1`."""
+    return RegexMatchAndSubstitute(pattern=RegexMatcher(regex=pattern), substitution=replacement)

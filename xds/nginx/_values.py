@@ -1,0 +1,114 @@
+"""Parsers of values, as ingress-nginx reads them: text in, a value out, or ValueError with the rest of a sentence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+_TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
+_FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
+_SIZE = re.compile(r"([0-9]{1,12})([bkmg]?)", re.IGNORECASE)
+_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_LARGEST = (1 << 63) - 1
+_DURATION = re.compile(r"([0-9]+)(ms|[smhdw]?) *")
+_MILLISECONDS = {"ms": 1, "s": 1000, "": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+LONGEST = 8192
+"""Characters of a value; no annotation or key has a use for more."""
+
+
+def readable(text: str) -> str:
+    """What was written, each line trimmed (as ingress-nginx does); "" counts as not written.
+
+    Raises ValueError for what no parser needs to see: control characters other than line breaks and tabs, and more than `LONGEST`.
+    """
+    if len(text) > LONGEST:
+        raise ValueError(f"has {len(text)} characters, which is more than {LONGEST}")
+    if found := _CONTROL.search(text):
+        raise ValueError(f"holds the control character {found[0]!r}")
+    return "\n".join(line.strip() for line in text.splitlines()).strip()
+
+
+def shown(text: str) -> str:
+    """A user's text for a sentence: quoted, control characters escaped, cut after 60 characters."""
+    return repr(text if len(text) <= 60 else text[:57] + "…")
+
+
+def boolean(text: str) -> bool:
+    """Go's strconv.ParseBool."""
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise ValueError(f'is {shown(text)}, which is neither "true" nor "false"')
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """A whole number within bounds (Go's Atoi, ASCII digits only)."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+            raise ValueError(f"is {shown(text)}, which is no whole number")
+        if not least <= int(text) <= most:
+            raise ValueError(f"is {text}, which is not between {least} and {most}")
+        return int(text)
+
+    return parse
+
+
+LONGEST_SECONDS = 2_147_483
+"""Envoy's timers count milliseconds in 31 bits."""
+seconds = whole(0, LONGEST_SECONDS)
+"""Whole seconds, as nginx's time-out annotations take them."""
+
+
+def size(text: str) -> int:
+    """nginx's size in bytes: 100, 8k, 1m, 2G."""
+    found = _SIZE.fullmatch(text)
+    if not found:
+        raise ValueError(f"is {shown(text)}, which is no size such as 8m, 512k or 0")
+    total = int(found[1]) * _UNITS[found[2].lower()]
+    if total > _LARGEST:
+        raise ValueError(f"is {shown(text)}, which is more than {_LARGEST} bytes")
+    return total
+
+
+def duration(text: str) -> int:
+    """nginx's time as whole seconds, rounded up: 600, 600s, 10m, 1h 30m, 500ms. At least one second, at most some 24 days."""
+    parts = _DURATION.findall(text)
+    if not parts or _DURATION.sub("", text) or any(len(number) > 9 for number, _ in parts):
+        raise ValueError(f"is {shown(text)}, which is no time such as 600s, 10m or 1h 30m")
+    total = -(-sum(int(number) * _MILLISECONDS[unit] for number, unit in parts) // 1000)
+    if not 0 < total <= LONGEST_SECONDS:
+        raise ValueError(f"is {shown(text)}, which is not between 1 and {LONGEST_SECONDS} seconds")
+    return total
+
+
+def choice(*choices: str) -> Callable[[str], str]:
+    """One of these words, in any case; returned as it is written here."""
+    by_word = {c.lower(): c for c in choices}
+
+    def parse(text: str) -> str:
+        try:
+            return by_word[text.lower()]
+        except KeyError:
+            raise ValueError(f"is {shown(text)}, which is none of {', '.join(choices)}") from None
+
+    return parse
+
+
+def matching(pattern: str, what: str) -> Callable[[str], str]:
+    """Text that a regular expression matches wholly; `what` describes it after "which is no"."""
+    compiled = re.compile(pattern)
+
+    def parse(text: str) -> str:
+        if not compiled.fullmatch(text):
+            raise ValueError(f"is {shown(text)}, which is no {what}")
+        return text
+
+    return parse
+
+
+def words(text: str) -> tuple[str, ...]:
+    """A list separated by commas."""
+    return tuple(word for part in text.split(",") if (word := part.strip()))

@@ -1,0 +1,124 @@
+"""backend-protocol: what the endpoints speak; and with it the protocol options that every cluster has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from enum import Enum
+from functools import cache
+
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster as EnvoyCluster
+from envoy_data_plane.envoy.config.core.v3 import (
+    Http1ProtocolOptions,
+    Http1ProtocolOptionsHeaderKeyFormat,
+    Http2ProtocolOptions,
+    TransportSocket,
+    TypedExtensionConfig,
+)
+from envoy_data_plane.envoy.config.core.v3 import HttpProtocolOptions as CommonOptions
+from envoy_data_plane.envoy.extensions.http.header_formatters.preserve_case.v3 import (
+    PreserveCaseFormatterConfig,
+    PreserveCaseFormatterConfigFormatterTypeOnEnvoyHeaders,
+)
+from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
+    CommonTlsContext,
+    TlsParameters,
+    TlsParametersTlsProtocol,
+    UpstreamTlsContext,
+)
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions, HttpProtocolOptionsExplicitHttpConfig
+from envoy_data_plane.google.protobuf import Any
+
+from xds.model import Forward, Location, Route, Via
+from xds.nginx._feature import Annotation, Feature
+from xds.nginx._values import choice
+from xds.wire import pack
+
+NAME = "backend_protocol"
+_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_IDLE = timedelta(seconds=60)
+"""nginx closes connections to endpoints that were idle for so long; many servers close them sooner or later by themselves."""
+
+
+class Protocol(Enum):
+    """What an endpoint speaks."""
+
+    HTTP = "HTTP"
+    HTTPS = "HTTPS"
+    GRPC = "GRPC"
+    GRPCS = "GRPCS"
+    AUTO_HTTP = "AUTO_HTTP"
+    """What the client speaks: a route for each, once the feature has acted on it."""
+
+
+_word = choice(*(p.value for p in Protocol))
+
+
+def _protocol(text: str) -> Protocol:
+    if text.upper() == "FCGI":
+        raise ValueError("is FCGI, which Envoy does not speak; put a web server that does in front of the application")
+    return Protocol(_word(text))
+
+
+BACKEND_PROTOCOL = Annotation(
+    "backend-protocol",
+    _protocol,
+    "What the endpoints speak: HTTP, HTTPS (whatever certificate they show), GRPC, GRPCS, or AUTO_HTTP for what the client speaks.",
+    "GRPC",
+    Protocol.HTTP,
+)
+
+
+def _routes(protocol: Protocol, _location: Location, routes: tuple[Route, ...]) -> tuple[Route, ...]:
+    if protocol is not Protocol.AUTO_HTTP:
+        return routes
+    return tuple(part for route in routes for part in _by_scheme(route))
+
+
+def _by_scheme(route: Route) -> Iterator[Route]:
+    """The route once for each scheme by which it can be reached, with the protocol that this scheme asks for."""
+    if not isinstance(route.action, Forward):
+        yield route
+        return
+    for via, protocol in ((Via.HTTP, Protocol.HTTP), (Via.HTTPS, Protocol.HTTPS)):
+        if route.via in (Via.ANY, via):
+            yield replace(route, via=via, settings=route.settings.but(**{NAME: protocol}))
+
+
+def _on_cluster(protocol: Protocol, cluster: EnvoyCluster) -> None:
+    http2 = protocol in (Protocol.GRPC, Protocol.GRPCS)
+    cluster.typed_extension_protocol_options[_OPTIONS] = _protocol_options(http2)
+    if protocol in (Protocol.HTTPS, Protocol.GRPCS):
+        cluster.transport_socket = TransportSocket(name="envoy.transport_sockets.tls", typed_config=_tls(http2))
+
+
+@cache
+def _protocol_options(http2: bool) -> Any:
+    """HTTP/2, or HTTP/1.1 with header names written as the client wrote them."""
+    common = CommonOptions(idle_timeout=_IDLE)
+    if http2:
+        explicit = HttpProtocolOptionsExplicitHttpConfig(http2_protocol_options=Http2ProtocolOptions())
+        return pack(HttpProtocolOptions(common_http_protocol_options=common, explicit_http_config=explicit))
+    spelling = PreserveCaseFormatterConfigFormatterTypeOnEnvoyHeaders.PROPER_CASE
+    config = pack(PreserveCaseFormatterConfig(formatter_type_on_envoy_headers=spelling))
+    formatter = TypedExtensionConfig(name="envoy.http.stateful_header_formatters.preserve_case", typed_config=config)
+    http1 = Http1ProtocolOptions(header_key_format=Http1ProtocolOptionsHeaderKeyFormat(stateful_formatter=formatter))
+    explicit = HttpProtocolOptionsExplicitHttpConfig(http_protocol_options=http1)
+    return pack(HttpProtocolOptions(common_http_protocol_options=common, explicit_http_config=explicit))
+
+
+@cache
+def _tls(http2: bool) -> Any:
+    """TLS to the endpoint without verification and without SNI, as nginx does it. Envoy by itself would offer TLS 1.2 only."""
+    versions = TlsParameters(tls_maximum_protocol_version=TlsParametersTlsProtocol.TLSv1_3)
+    return pack(UpstreamTlsContext(common_tls_context=CommonTlsContext(tls_params=versions, alpn_protocols=["h2"] if http2 else [])))
+
+
+FEATURE = Feature(
+    read=lambda notes: notes.get(BACKEND_PROTOCOL),
+    annotations=(BACKEND_PROTOCOL,),
+    routes=_routes,
+    cluster=True,
+    on_cluster=_on_cluster,
+)

@@ -1,0 +1,23 @@
+"""use-regex: the paths of a host are regular expressions. What those take is `xds.regex.nginx_location`'s to say."""
+
+from __future__ import annotations
+
+from xds.nginx._feature import Annotation, Feature, Fidelity
+from xds.nginx._values import boolean
+
+USE_REGEX = Annotation(
+    "use-regex",
+    boolean,
+    "Whether paths are regular expressions; one Ingress that asks for it, or rewrites, decides for all paths of its host.",
+    "true",
+    default=False,
+    fidelity=Fidelity.APPROXIMATE,
+    reason="Envoy's expressions (RE2) have neither lookaround nor backreferences, and paths match as they were sent, escapes included",
+)
+
+
+def _makes_regex(wanted: bool, _path: str) -> bool:
+    return wanted
+
+
+FEATURE = Feature(read=lambda notes: notes.own(USE_REGEX), annotations=(USE_REGEX,), regex=_makes_regex)

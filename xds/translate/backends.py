@@ -1,0 +1,163 @@
+"""Which port of which Service answers, and the endpoints behind it (reference 4.6)."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from enum import Enum
+from typing import NamedTuple
+
+from xds.kube.objects import EndpointPort, EndpointSlice, Service, ServicePort, ref
+from xds.kube.world import Reader, service, settings, slices_of
+from xds.model import Cluster, Problem
+
+SERVICE_UPSTREAM = "service_upstream"
+_LOOPBACK_NAMES = ("localhost", "ip6-localhost", "ip6-loopback")
+
+
+class Reach(Enum):
+    """What a backend comes to; all but LIVE and EXTERNAL answer 503."""
+
+    LIVE = "live"
+    EXTERNAL = "external"
+    NO_ENDPOINTS = "has no ready endpoint"
+    NO_SERVICE = "does not exist"
+    NO_PORT = "has no such port"
+    REFUSED = "is of type ExternalName, which is not allowed"
+
+
+class Destination(NamedTuple):
+    """Where a backend leads: `port` is the Service's port number, `by_client` its sessionAffinity: ClientIP."""
+
+    reach: Reach
+    port: int = 0
+    by_client: bool = False
+
+
+class Address(NamedTuple):
+    """An endpoint. `draining`: it still answers what it has begun, but is given nothing new."""
+
+    ip: str
+    port: int
+    draining: bool = False
+
+
+def find_port(found: Service, port: int | str, protocol: str) -> ServicePort | None:
+    """The Service's port for what an Ingress or ConfigMap wrote: a number, a port's name, or a targetPort."""
+    wanted = str(port)
+    for candidate in found.ports:
+        if candidate.protocol == protocol and wanted in (str(candidate.port), str(candidate.target), candidate.name):
+            return candidate
+    return None
+
+
+def destination(read: Reader, namespace: str, name: str, port: int | str, protocol: str = "TCP") -> Destination:
+    """Where a backend leads. A Unit of its own, so that its readers run again only when the answer differs."""
+    found = service(read, namespace, name)
+    if found is None:
+        return Destination(Reach.NO_SERVICE)
+    by_client = found.affinity == "ClientIP"
+    if found.type == "ExternalName":
+        return _external(read, found, port, protocol)
+    declared = find_port(found, port, protocol)
+    if declared is None:
+        return Destination(Reach.NO_PORT)
+    live = read.unit(has_live, namespace, name, declared.port, protocol)
+    return Destination(Reach.LIVE if live else Reach.NO_ENDPOINTS, declared.port, by_client)
+
+
+def first_port(read: Reader, namespace: str, name: str) -> int:
+    """The number of a Service's first TCP port; 0 where there is none."""
+    found = service(read, namespace, name)
+    return next((p.port for p in found.ports if p.protocol == "TCP"), 0) if found else 0
+
+
+def has_live(read: Reader, namespace: str, name: str, port: int, protocol: str) -> bool:
+    """Whether a request could be answered: some endpoint is ready, or still serves while it terminates."""
+    return bool(read.unit(pod_addresses, namespace, name, port, protocol))
+
+
+def addresses(read: Reader, cluster: Cluster) -> tuple[Address, ...]:
+    """The endpoints of a cluster, sorted: those of the pods, or with service-upstream the Service's own addresses."""
+    if dict(cluster.policy).get(SERVICE_UPSTREAM):
+        found = service(read, cluster.namespace, cluster.service)
+        if found and not found.headless and found.cluster_ips:
+            return tuple(Address(ip, cluster.port) for ip in sorted(found.cluster_ips))
+    return read.unit(pod_addresses, cluster.namespace, cluster.service, cluster.port, cluster.protocol)
+
+
+def pod_addresses(read: Reader, namespace: str, name: str, port: int, protocol: str) -> tuple[Address, ...]:
+    """The ready endpoints of a Service's port, and those that serve while they terminate; each address once, sorted."""
+    found = service(read, namespace, name)
+    declared = next((p for p in found.ports if p.port == port and p.protocol == protocol), None) if found else None
+    if declared is None:
+        return ()
+    known: dict[tuple[str, int], bool] = {}
+    for piece in slices_of(read, namespace, name):
+        for ip, number, draining in _of_slice(read, piece, declared):
+            known[ip, number] = draining and known.get((ip, number), True)
+    return tuple(Address(ip, number, draining) for (ip, number), draining in sorted(known.items()))
+
+
+def external_host(found: Service) -> str:
+    """The name that an ExternalName Service points to, as DNS wants it."""
+    return found.external_name.strip().rstrip(".").lower()
+
+
+def _external(read: Reader, found: Service, port: int | str, protocol: str) -> Destination:
+    flags = settings(read)
+    host = external_host(found)
+    if flags.disable_svc_external_name or not host or (_is_loopback(host) and not flags.manifests):
+        return Destination(Reach.REFUSED)
+    declared = find_port(found, port, protocol)
+    number = declared.port if declared else int(port) if str(port).isdecimal() else 0
+    if not 0 < number < 65536:
+        return Destination(Reach.NO_PORT)
+    return Destination(Reach.EXTERNAL, number, found.affinity == "ClientIP")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host in _LOOPBACK_NAMES or host.endswith(".localhost")
+    return address.is_loopback or address.is_unspecified
+
+
+def _of_slice(read: Reader, piece: EndpointSlice, declared: ServicePort) -> Iterator[tuple[str, int, bool]]:
+    number = _target(piece.ports, declared)
+    if number is None:
+        return
+    if not 0 < number < 65536:
+        sentence = f"The port {number} is not between 1 and 65535; its endpoints are left out."
+        read.report(Problem(ref(piece), "ports", "port", sentence, place=piece.meta.place))
+        return
+    for endpoint in piece.endpoints:
+        draining = not endpoint.ready
+        if draining and not (endpoint.serving and endpoint.terminating):
+            continue
+        for text in endpoint.addresses:
+            ip = _ip(text)
+            if ip:
+                yield ip, number, draining
+            else:
+                sentence = f"The address {text[:60]!r} is no IP address; this endpoint is left out."
+                read.report(Problem(ref(piece), "endpoints.addresses", "address", sentence, place=piece.meta.place))
+
+
+def _ip(text: str) -> str:
+    """An address as Envoy takes it; "" for what is none (one with a zone is none: it means something on one host only)."""
+    try:
+        return "" if "%" in text else str(ipaddress.ip_address(text))
+    except ValueError:
+        return ""
+
+
+def _target(ports: tuple[EndpointPort, ...], declared: ServicePort) -> int | None:
+    """The number behind a Service port in one slice: the port of its name, else (slices written by hand) of its number."""
+    of_protocol = [p for p in ports if p.protocol == declared.protocol]
+    target = declared.target if isinstance(declared.target, int) and declared.target else declared.port
+    for port in of_protocol:
+        if port.name == declared.name:
+            return target if port.port is None else port.port
+    return next((target for port in of_protocol if port.port == target), None)

@@ -1,0 +1,226 @@
+"""From a URL to the route that answers it: what Envoy will do with a request, worked out on the model.
+
+Envoy's own steps (route matching of envoy.config.route.v3, path normalisation of the HTTP connection manager as `xds.render` sets it
+up), for GET requests without headers of their own. What does not belong here: names of resources, and wording (`xds.cli.explain`).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from urllib.parse import quote, urlsplit
+
+import idna
+import re2
+
+from xds import regex
+from xds.kube.objects import Backend, Ingress
+from xds.kube.world import Reader
+from xds.model import HeaderMatch, PathKind, PathMatch, Redirect, RedirectTo, Route, Via
+from xds.translate.hosts import virtual_host
+
+_ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
+_HOST = re.compile(r"[a-z0-9_.-]+")
+_RULE = re.compile(r"spec\.rules\[(\d+)\]\.http\.paths\[(\d+)\]")
+_LABEL = re.compile(r"[-\w]+", re.ASCII)
+
+
+class BadUrl(ValueError):
+    """Why a text is no URL that could be asked for: the end of a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A GET request as Envoy sees it. `host` is in lower case and ASCII; `path` is normalised, `query` has its "?" or is ""."""
+
+    via: Via
+    host: str
+    port: int
+    path: str
+    query: str
+
+    @property
+    def authority(self) -> str:
+        """The Host header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _port_of(self.via) else f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.via.value}://{self.authority}{self.path}{self.query}"
+
+
+class Chosen(Enum):
+    """How a virtual host was found."""
+
+    EXACT = "exact"
+    WILDCARD = "wildcard"
+    CATCH_ALL = "catch-all"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What answers a request.
+
+    `host` is the virtual host ("" for the catch-all), `position` how many of its routes were tried, from 1. `conditional` are routes
+    before it that would answer if the request had other headers, `shadowed` those behind it that match as well.
+    """
+
+    chosen: Chosen
+    host: str
+    route: Route
+    position: int
+    conditional: tuple[Route, ...]
+    shadowed: tuple[Route, ...]
+
+
+def parse_url(text: str) -> Request:
+    """Read a URL as people type it; without a scheme it is http. Raises BadUrl."""
+    if any(c.isspace() or not c.isprintable() for c in text):
+        raise BadUrl("holds a space or a control character")
+    try:
+        parts = urlsplit(text if "://" in text else f"http://{text}")
+        port = parts.port
+    except ValueError as error:
+        raise BadUrl(f"is no URL: {error}") from None
+    if parts.scheme not in ("http", "https"):
+        raise BadUrl(f"has the scheme {parts.scheme[:20]!r}; only http and https are served")
+    via = Via(parts.scheme)
+    query = f"?{quote(parts.query, safe=_SENT)}" if parts.query else ""
+    path = normalised(quote(parts.path, safe=_SENT) or "/")
+    return Request(via, _ascii_host(parts.hostname or ""), _port_of(via) if port is None else port, path, query)
+
+
+_SENT = "%/:@!$&'()*+,;=-._~?\\|[]"
+"""Characters that clients send as they are; others are percent-encoded on the way."""
+
+
+def normalised(path: str) -> str:
+    """A path as Envoy matches and forwards it: unreserved characters unescaped, "." and ".." resolved, slashes merged."""
+    unescaped = _ESCAPE.sub(_unescaped, path.replace("\\", "/"))
+    segments: list[str] = []
+    *parents, last = re.sub(r"/+", "/", unescaped).split("/")[1:]
+    for segment in parents:
+        if segment == "..":
+            segments = segments[:-1]
+        elif segment != ".":
+            segments.append(segment)
+    if last == "..":
+        segments = segments[:-1]
+    return "/".join(("", *segments, "" if last in (".", "..") else last))
+
+
+def answer(read: Reader, served: Container[str], request: Request) -> Answer:
+    """What answers a request; `served` are the hosts that have a virtual host."""
+    chosen, host = _choose(served, request.host)
+    found = virtual_host(read, host)
+    assert found is not None
+    matching = [(n, route) for n, route in enumerate(found.routes, 1) if _takes_path(route, request)]
+    position, route = next((n, route) for n, route in matching if _has_headers(route, request))
+    conditional = tuple(r for n, r in matching if n < position)
+    shadowed = tuple(r for n, r in matching if n > position and _has_headers(r, request) and r.rule != route.rule)
+    return Answer(chosen, host, route, position, conditional, shadowed)
+
+
+def location(redirect: Redirect, request: Request) -> str:
+    """The Location header of a redirect, as `xds.render.routes` makes it."""
+    match redirect.to:
+        case RedirectTo.URL:
+            return redirect.location
+        case RedirectTo.HTTPS:
+            host = f"[{request.host}]" if ":" in request.host else request.host
+            return f"https://{host}{(request.path + request.query).removesuffix('/')}"
+        case RedirectTo.PATH:
+            return f"{request.via.value}://{request.authority}{redirect.location}"
+        case RedirectTo.SLASH:
+            return f"{request.via.value}://{request.authority}{request.path}/{request.query}"
+
+
+def names_under(host: str) -> Iterator[str]:
+    """The names under which Envoy looks for a host, in its order: itself, then wildcards from the longest to the shortest."""
+    yield host
+    while "." in host:
+        host = host.split(".", 1)[1]
+        yield f"*.{host}"
+
+
+def matches(match: PathMatch, path: str) -> bool:
+    """Whether a normalised path, without its query, is one that a route takes."""
+    match match.kind:
+        case PathKind.EXACT:
+            return path == match.path
+        case PathKind.PREFIX:
+            return path == match.path or path.startswith(match.path + "/")
+        case PathKind.RAW_PREFIX:
+            return path.startswith(match.path)
+        case PathKind.REGEX:
+            return re2.fullmatch(regex.nginx_location(match.path), path) is not None
+
+
+def backend_of(item: Ingress, rule: str) -> Backend | None:
+    """The backend that a rule of an Ingress names; `rule` is as in `Route.rule`."""
+    if found := _RULE.match(rule):
+        return item.rules[int(found[1])].paths[int(found[2])].backend
+    return item.default_backend
+
+
+def rule_of(field: str, item: Ingress) -> tuple[str, str] | None:
+    """Host (in lower case) and path of the rule that a Problem's field is in; None where it is in none."""
+    found = _RULE.match(field)
+    if found is None:
+        return None
+    rule = item.rules[int(found[1])]
+    return rule.host.lower(), rule.paths[int(found[2])].path or "/"
+
+
+def _choose(served: Container[str], host: str) -> tuple[Chosen, str]:
+    for name in names_under(host):
+        if name in served:
+            if name == host:
+                return Chosen.EXACT, name
+            # Envoy's wildcard takes any number of labels; its routes take one, and leave the others to the catch-all.
+            return (Chosen.WILDCARD, name) if _LABEL.fullmatch(host.removesuffix(name[1:])) else (Chosen.CATCH_ALL, "")
+    return Chosen.CATCH_ALL, ""
+
+
+def _takes_path(route: Route, request: Request) -> bool:
+    return route.via in (Via.ANY, request.via) and matches(route.match, request.path)
+
+
+def _has_headers(route: Route, request: Request) -> bool:
+    path = request.path + request.query
+    sent = {":authority": request.authority, ":method": "GET", ":path": path, "x-forwarded-proto": request.via.value}
+    return all(_has(header, sent.get(header.name.lower())) for header in route.headers)
+
+
+def _has(header: HeaderMatch, value: str | None) -> bool:
+    if value is None:
+        return False
+    return re2.fullmatch(header.value, value) is not None if header.regex else value == header.value
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    character = chr(int(found[1], 16))
+    return character if _UNRESERVED.fullmatch(character) else found[0]
+
+
+def _ascii_host(host: str) -> str:
+    """A host name as clients send it: IDN in punycode, in lower case, without the dot of the root."""
+    if ":" in host:
+        return str(ipaddress.ip_address(host))
+    if not host.isascii():
+        try:
+            host = idna.encode(host, uts46=True).decode()
+        except idna.IDNAError as error:
+            raise BadUrl(f"has a host that is no domain name: {error}") from None
+    found = host.lower().removesuffix(".")
+    if not _HOST.fullmatch(found):
+        raise BadUrl(f"has {f'the host {found[:60]!r}, which is no host name' if found else 'no host'}")
+    return found
+
+
+def _port_of(via: Via) -> int:
+    return 443 if via is Via.HTTPS else 80

@@ -1,0 +1,258 @@
+"""One host: which paths of which Ingresses it has, who wins, and what each becomes (reference 4.1 to 4.4)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from xds.kube.objects import Backend, Ingress, Ref, ref
+from xds.kube.world import Reader, ingresses_of, settings
+from xds.model import (
+    Action,
+    Cluster,
+    Forward,
+    Location,
+    PathKind,
+    PathMatch,
+    Problem,
+    Redirect,
+    RedirectTo,
+    Respond,
+    Route,
+    Settings,
+    Severity,
+    VirtualHost,
+)
+from xds.nginx._registry import cluster_features, with_hook
+from xds.translate import paths
+from xds.translate.backends import Reach, destination, first_port
+from xds.translate.certificates import has_tls, host_certificate
+from xds.translate.configuration import configuration, ingress_settings
+from xds.translate.selection import selected
+
+_HOST = re.compile(r"(\*\.)?([a-z0-9_]([-a-z0-9_]*[a-z0-9_])?\.)*[a-z0-9_]([-a-z0-9_]*[a-z0-9_])?")
+_ROOT = PathMatch(PathKind.RAW_PREFIX, "/")
+_HEALTH = PathMatch(PathKind.EXACT, "/healthz")
+_UNREACHABLE = (Reach.NO_SERVICE, Reach.NO_PORT, Reach.REFUSED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A path of an Ingress on its way to a Location; `field` names it in the Ingress."""
+
+    item: Ingress
+    path: str
+    type: str
+    backend: Backend
+    field: str
+
+
+def virtual_host(read: Reader, host: str) -> VirtualHost | None:
+    """A host (in lower case, "" for all that have none of their own) with its routes in the order in which they are tried."""
+    ours = [i for i in ingresses_of(read, host) if read.unit(selected, i.meta.namespace, i.meta.name)]
+    if host and (not ours or not _acceptable(read, host, ours)):
+        return None
+    claims = [c for item in ours for c in _claims(read, item, host)]
+    as_regex = _has_regex(read, claims)
+    locations, routes = _locations(read, host, ours, claims, as_regex=as_regex)
+    first = next((r for location in locations if (r := _host_routes(location))), ())
+    own = (*_with_clusters(read, first), *routes)
+    return VirtualHost(host, own, read.unit(host_certificate, host) if host else "")
+
+
+def host_has_tls(read: Reader, host: str) -> bool:
+    """Whether plain http to the host is redirected: it, or the wildcard one level above it, has a tls section."""
+    if not host:
+        return False
+    parent = "*." + host.split(".", 1)[1] if "." in host and not host.startswith("*.") else ""
+    return read.unit(has_tls, host) or (bool(parent) and read.unit(has_tls, parent))
+
+
+def _acceptable(read: Reader, host: str, ours: list[Ingress]) -> bool:
+    """Whether the text is a host name at all; says so to each Ingress that wrote it."""
+    if _HOST.fullmatch(host) and len(host) <= 253 and all(len(label) <= 63 for label in host.split(".")):
+        return True
+    for item in ours:
+        number = next(n for n, rule in enumerate(item.rules) if rule.host.lower() == host)
+        sentence = f"The host {host[:80]!r} {_host_fault(host)}; the rule has no effect."
+        read.report(Problem(ref(item), f"spec.rules[{number}].host", "host", sentence, place=item.meta.place))
+    return False
+
+
+def _host_fault(host: str) -> str:
+    if not host.isascii():
+        try:
+            return f"is not in ASCII; write it as {host.encode('idna').decode()!r}"
+        except UnicodeError:
+            return "is not in ASCII"
+    if re.fullmatch(r".*:\d+", host):
+        return "has a port; an Ingress takes all ports"
+    if "*" in host:
+        return 'is no wildcard: only a first label of "*" is one'
+    return "is no DNS name"
+
+
+def _claims(read: Reader, item: Ingress, host: str) -> Iterator[_Claim]:
+    if not item.rules and item.default_backend is None:
+        sentence = "The Ingress has neither rules nor a default backend, and no effect."
+        read.report(Problem(ref(item), "spec", "empty", sentence, Severity.WARNING, item.meta.place))
+    for r, rule in enumerate(item.rules):
+        if rule.host.lower() != host:
+            continue
+        for p, path in enumerate(rule.paths):
+            yield _Claim(item, path.path or "/", path.type, path.backend, f"spec.rules[{r}].http.paths[{p}]")
+
+
+def _has_regex(read: Reader, claims: list[_Claim]) -> bool:
+    """Whether any location of the host turns all of them into regular expressions."""
+    for claim in claims:
+        own = _settings(read, claim.item)
+        for name, feature in with_hook("regex"):
+            if name in own and feature.regex(own[name], claim.path):
+                return True
+    return False
+
+
+def _locations(
+    read: Reader, host: str, ours: list[Ingress], claims: list[_Claim], *, as_regex: bool
+) -> tuple[list[Location], tuple[Route, ...]]:
+    """The locations, those of the oldest Ingress first, and all routes in the order in which they are tried."""
+    tls = read.unit(host_has_tls, host)
+    taken: dict[tuple[str, str], _Claim] = {}
+    found: list[tuple[Location, tuple[Route, ...]]] = []
+    for claim in claims:
+        fault = paths.fault(claim.path, as_regex=as_regex)
+        if fault:
+            _report(read, claim, "path", "path", f"The path {claim.path[:80]!r} {fault}; it has no effect.")
+            continue
+        kind = claim.type if claim.type == paths.EXACT else "Prefix"
+        winner = taken.setdefault((claim.path, kind), claim)
+        if winner is not claim:
+            _report_conflict(read, host, claim, winner)
+            continue
+        match = paths.match(claim.path, claim.type, as_regex=as_regex)
+        location = Location(host, claim.path, match, tls, ref(claim.item), claim.field, _settings(read, claim.item))
+        found.append((location, _routes(read, location, _backend_action(read, claim))))
+    if ("/", "Prefix") not in taken:
+        found.append(_default_location(read, host, ours, tls=tls, as_regex=as_regex))
+    locations = [location for location, _ in found]
+    found.sort(key=lambda pair: pair[0].match.path, reverse=as_regex)
+    found.sort(key=lambda pair: paths.precedence(pair[0].match))
+    return locations, tuple(_in_order(host, found, taken))
+
+
+def _in_order(host: str, found: list[tuple[Location, tuple[Route, ...]]], taken: dict[tuple[str, str], _Claim]) -> Iterator[Route]:
+    """All routes, with those that nginx adds by itself: the health check of the catch-all, /foo → /foo/ for a path that ends in a slash."""
+    for location, routes in found:
+        match = location.match
+        if not host and match.path == "/" and ("/healthz", "Exact") not in taken:
+            yield Route(_HEALTH, Respond(200))
+        yield from routes
+        bare = location.path[:-1]
+        if match.kind is PathKind.RAW_PREFIX and bare and (bare, "Exact") not in taken and (bare, "Prefix") not in taken:
+            exact = paths.match(bare, paths.EXACT, as_regex=False)
+            yield Route(exact, Redirect(301, RedirectTo.SLASH), location.origin, location.rule)
+
+
+def _default_location(read: Reader, host: str, ours: list[Ingress], *, tls: bool, as_regex: bool) -> tuple[Location, tuple[Route, ...]]:
+    """The paths that nobody claimed: the defaultBackend of the host's first Ingress with all its annotations, else the global one."""
+    match = PathMatch(PathKind.REGEX, "/") if as_regex else _ROOT
+    item: Ingress | None
+    if host:
+        item = ours[0]
+        backend, features = item.default_backend, True
+    else:
+        item = next((i for i in ours if i.default_backend and not i.rules), None)
+        backend, features = (item.default_backend if item else None), False
+    if item is None:
+        location = Location(host, "/", match, tls, None, "", read.unit(configuration).defaults)
+        return location, _with_clusters(read, (Route(match, _global_default(read), None, "", settings=location.settings),))
+    location = Location(host, "/", match, tls, ref(item), "spec.defaultBackend", _settings(read, item))
+    claim = _Claim(item, "/", "Prefix", backend or Backend(), "spec.defaultBackend")
+    action = _backend_action(read, claim) if backend else _global_default(read)
+    if features:
+        return location, _routes(read, location, action)
+    return location, _with_clusters(read, (Route(match, action, ref(item), location.rule, settings=location.settings),))
+
+
+def _routes(read: Reader, location: Location, action: Action) -> tuple[Route, ...]:
+    """What the features make of a location: those that act late in a request are asked first, so that the early ones see it all."""
+    routes: tuple[Route, ...] = (Route(location.match, action, location.origin, location.rule, settings=location.settings),)
+    for name, feature in reversed(with_hook("routes")):
+        if name in location.settings:
+            routes = feature.routes(location.settings[name], location, routes)
+    return _with_clusters(read, routes)
+
+
+def _host_routes(location: Location) -> tuple[Route, ...]:
+    for name, feature in with_hook("host_routes"):
+        if name in location.settings and (routes := feature.host_routes(location.settings[name], location)):
+            return routes
+    return ()
+
+
+def _with_clusters(read: Reader, routes: tuple[Route, ...]) -> tuple[Route, ...]:
+    """Give each cluster the policy that its route's settings ask for, now that they are final."""
+    defaults = read.unit(configuration).defaults
+    return tuple(
+        replace(r, action=replace(r.action, cluster=replace(r.action.cluster, policy=policy(r.settings, defaults))))
+        if isinstance(r.action, Forward) and r.settings is not defaults
+        else r
+        for r in routes
+    )
+
+
+def policy(own: Settings, defaults: Settings) -> tuple[tuple[str, object], ...]:
+    """The settings that make a cluster differ from the one that everybody gets."""
+    names = sorted(cluster_features())
+    return tuple((name, own.get(name)) for name in names if own.get(name) != defaults.get(name))
+
+
+def _backend_action(read: Reader, claim: _Claim) -> Action:
+    """Where a claimed path leads; what cannot be reached answers 503 and nothing else does."""
+    backend, namespace = claim.backend, claim.item.meta.namespace
+    if not backend.service:
+        what = f"a {backend.resource}" if backend.resource else "nothing"
+        _report(read, claim, "backend", "backend", f"The backend is {what}, not a Service; the default backend answers.")
+        return _global_default(read)
+    found = read.unit(destination, namespace, backend.service, backend.port)
+    if found.reach in (Reach.LIVE, Reach.EXTERNAL):
+        return Forward(Cluster(namespace, backend.service, found.port), found.by_client)
+    about = f"Service {namespace}/{backend.service}"
+    if found.reach is Reach.NO_PORT:
+        sentence = f"{about} has no port {str(backend.port)[:63]!r}; the path answers 503."
+        _report(read, claim, "backend.service.port", "no-port", sentence)
+    else:
+        severity = Severity.ERROR if found.reach in _UNREACHABLE else Severity.WARNING
+        _report(read, claim, "backend.service.name", "no-service", f"{about} {found.reach.value}; the path answers 503.", severity)
+    return Respond(503)
+
+
+def _global_default(read: Reader) -> Action:
+    """--default-backend-service while it has endpoints, else 404 (reference 4.4)."""
+    name = settings(read).default_backend_service
+    if not name:
+        return Respond(404)
+    namespace, service_name = name.split("/", 1)
+    found = read.unit(destination, namespace, service_name, read.unit(first_port, namespace, service_name))
+    if found.reach in (Reach.LIVE, Reach.EXTERNAL):
+        return Forward(Cluster(namespace, service_name, found.port), found.by_client)
+    sentence = f"--default-backend-service: the Service {found.reach.value}; a built-in 404 answers instead."
+    read.report(Problem(Ref("Service", namespace, service_name), "", "default-backend", sentence, Severity.WARNING))
+    return Respond(404)
+
+
+def _settings(read: Reader, item: Ingress) -> Settings:
+    return read.unit(ingress_settings, item.meta.namespace, item.meta.name)
+
+
+def _report(read: Reader, claim: _Claim, field: str, code: str, sentence: str, severity: Severity = Severity.ERROR) -> None:
+    read.report(Problem(ref(claim.item), f"{claim.field}.{field}", code, sentence, severity, claim.item.meta.place))
+
+
+def _report_conflict(read: Reader, host: str, claim: _Claim, winner: _Claim) -> None:
+    where = f'host "{host}"' if host else "no host"
+    owner = "this same Ingress" if winner.item is claim.item else str(ref(winner.item))
+    sentence = f"The path {claim.path!r} of {where} already belongs to {owner} ({winner.field}), which is older; this one has no effect."
+    _report(read, claim, "path", "conflict", sentence)

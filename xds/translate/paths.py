@@ -1,0 +1,41 @@
+"""What a path of an Ingress matches, and in which order the paths of a host are tried (reference 4.1)."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from xds import regex
+from xds.model import PathKind, PathMatch
+
+EXACT = "Exact"
+_SAFE = "/:@!$&'()*+,;=-._~%"
+LONGEST = 4096
+"""Characters of a path; what is longer cannot be requested anyway."""
+
+
+def fault(path: str, *, as_regex: bool) -> str:
+    """Why a path cannot be matched, as the end of the sentence "The path …"; "" where it can."""
+    if not path.startswith("/"):
+        return 'does not begin with "/"'
+    if any(ord(c) < 32 or ord(c) == 127 for c in path):
+        return "holds a control character"
+    if not as_regex and len(path) > LONGEST:
+        return f"is longer than {LONGEST} characters"
+    return regex.fault(regex.nginx_location(path)) if as_regex else ""
+
+
+def match(path: str, path_type: str, *, as_regex: bool) -> PathMatch:
+    """The match of an acceptable path. A missing type and ImplementationSpecific count as Prefix; a regex host knows regexes only."""
+    if as_regex:
+        return PathMatch(PathKind.REGEX, path)
+    encoded = quote(path, safe=_SAFE)
+    if path_type == EXACT:
+        return PathMatch(PathKind.EXACT, encoded)
+    if path == "/":
+        return PathMatch(PathKind.RAW_PREFIX, "/")
+    return PathMatch(PathKind.RAW_PREFIX if path.endswith("/") else PathKind.PREFIX, encoded)
+
+
+def precedence(found: PathMatch) -> tuple[bool, int]:
+    """A sort key: what is tried first comes first. Exact before prefix, then the longer one; regexes by the length of their text."""
+    return (found.kind is not PathKind.EXACT, -len(found.path))

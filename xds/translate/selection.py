@@ -1,0 +1,77 @@
+"""Which Ingresses are ours: by class, namespace and what the flags exclude (reference 4.8)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from xds.kube.objects import Ingress, ref
+from xds.kube.world import Reader, ingress, ingress_class, namespace, settings
+from xds.model import Problem, Severity
+
+CLASS_ANNOTATION = "kubernetes.io/ingress.class"
+_REQUIREMENT = re.compile(
+    r"\s*(?P<not>!)?\s*(?P<key>[A-Za-z0-9][-A-Za-z0-9_./]*)\s*"
+    r"(?:(?P<op>==|=|!=|\s+in\s*|\s+notin\s*)\s*(?:\((?P<values>[^()]*)\)|(?P<value>[-A-Za-z0-9_.]*)))?\s*(?:,|$)"
+)
+
+
+def selected(read: Reader, ns: str, name: str) -> bool:
+    """Whether we serve this Ingress."""
+    found = ingress(read, ns, name)
+    if found is None:
+        return False
+    flags = settings(read)
+    if flags.watch_namespace and ns != flags.watch_namespace:
+        return False
+    if flags.watch_namespace_selector:
+        home = namespace(read, ns)
+        if home is None or not selects(flags.watch_namespace_selector, home.meta.labels):
+            return False
+    if not _of_our_class(read, found):
+        return False
+    if flags.disable_catch_all and found.default_backend is not None:
+        sentence = "The Ingress is ignored: it has a default backend, and --disable-catch-all is set."
+        read.report(Problem(ref(found), "spec.defaultBackend", "catch-all-disabled", sentence, place=found.meta.place))
+        return False
+    return True
+
+
+def _of_our_class(read: Reader, item: Ingress) -> bool:
+    flags = settings(read)
+    if item.class_name is not None:
+        found = ingress_class(read, item.class_name)
+        if found is not None:
+            by_name = flags.ingress_class_by_name and found.meta.name == flags.ingress_class
+            return found.controller == flags.controller_class or by_name
+        if flags.manifests and item.class_name == flags.ingress_class:
+            return True  # a folder of Ingresses seldom holds the class that the old controller's chart made
+        sentence = f'ingressClassName is "{item.class_name}", but there is no IngressClass of that name; nobody serves this Ingress.'
+        read.report(Problem(ref(item), "spec.ingressClassName", "class-missing", sentence, Severity.WARNING, item.meta.place))
+        return False
+    annotation = item.meta.annotations.get(CLASS_ANNOTATION, "")
+    if annotation:
+        return annotation == flags.ingress_class
+    return flags.watch_ingress_without_class
+
+
+def selects(selector: str, labels: Mapping[str, str]) -> bool:
+    """Whether a Kubernetes label selector (`a=b,c!=d,e in (f,g),h,!i`) matches; one that cannot be read matches nothing."""
+    end = 0
+    while end < len(selector):
+        part = _REQUIREMENT.match(selector, end)
+        if part is None or not _holds(part, labels):
+            return False
+        end = part.end()
+    return True
+
+
+def _holds(part: re.Match[str], labels: Mapping[str, str]) -> bool:
+    key, op = part["key"], (part["op"] or "").strip()
+    has = labels.get(key)
+    if not op:
+        return (has is None) == bool(part["not"])
+    wanted = {v.strip() for v in part["values"].split(",")} if part["values"] is not None else {part["value"]}
+    if op in ("!=", "notin"):
+        return has is None or has not in wanted
+    return has is not None and has in wanted

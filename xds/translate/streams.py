@@ -1,0 +1,84 @@
+"""The tcp-services and udp-services ConfigMaps: which port leads to which Service (reference 4.7)."""
+
+from __future__ import annotations
+
+import re
+
+from xds.config import reserved_ports
+from xds.kube.objects import ConfigMap, Ref
+from xds.kube.world import Reader, config_map, settings
+from xds.model import Cluster, Problem, Stream
+from xds.nginx.proxy_stream_timeout import PROXY_STREAM_TIMEOUT
+from xds.translate.backends import Reach, destination
+from xds.translate.configuration import configuration
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
+_FORM = "namespace/service:port, with :PROXY behind it to take, and a second one to send, the PROXY protocol"
+
+
+class _Unreadable(ValueError):
+    """Why an entry has no effect, as a sentence."""
+
+
+def streams(read: Reader, protocol: str) -> tuple[Stream, ...]:
+    """The entries that work, by port; each other one is a Problem and disturbs nobody."""
+    flags = settings(read)
+    name = flags.tcp_services_configmap if protocol == "TCP" else flags.udp_services_configmap
+    found = config_map(read, *name.split("/", 1)) if name else None
+    if found is None:
+        return ()
+    idle = read.unit(configuration).keys.get(PROXY_STREAM_TIMEOUT.name, PROXY_STREAM_TIMEOUT.default)
+    taken: dict[int, Stream] = {}
+    for key in sorted(found.data, key=lambda k: (len(k), k)):
+        try:
+            port = _port(read, key, protocol)
+            if port in taken:
+                raise _Unreadable(f"The port {port} is there twice; only the first entry counts.")
+            taken[port] = _stream(read, port, protocol, found.data[key], idle)
+        except _Unreadable as fault:
+            _report(read, found, key, str(fault))
+    return tuple(taken[port] for port in sorted(taken))
+
+
+def _port(read: Reader, key: str, protocol: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", key.strip()) or not 0 < int(key) < 65536:
+        raise _Unreadable(f"{key[:40]!r} is no port: a number from 1 to 65535 is needed.")
+    port = int(key)
+    reserved = reserved_ports(settings(read))
+    if protocol == "TCP" and port in reserved:
+        raise _Unreadable(f"The port {port} is reserved ({reserved[port]}).")
+    return port
+
+
+def _stream(read: Reader, port: int, protocol: str, value: str, idle: int) -> Stream:
+    target, *flags = _fields(value)
+    namespace, _, rest = target.partition("/")
+    name, _, service_port = rest.partition(":")
+    if not (_NAME.fullmatch(namespace) and _NAME.fullmatch(name) and service_port):
+        raise _Unreadable(f"{value[:80]!r} has not the form {_FORM}.")
+    take, send = (*(f.upper() == "PROXY" for f in flags), False, False)[:2]
+    if protocol == "UDP" and (take or send):
+        raise _Unreadable("The PROXY protocol is for TCP only.")
+    found = read.unit(destination, namespace, name, int(service_port) if service_port.isdecimal() else service_port, protocol)
+    if found.reach is Reach.NO_PORT:
+        raise _Unreadable(f"Service {namespace}/{name} has no {protocol} port {service_port[:63]!r}; the port {port} stays closed.")
+    if found.reach not in (Reach.LIVE, Reach.EXTERNAL):
+        raise _Unreadable(f"Service {namespace}/{name} {found.reach.value}; the port {port} stays closed.")
+    cluster = Cluster(namespace, name, found.port, protocol=protocol, send_proxy=send)
+    return Stream(port, protocol, cluster, found.by_client, take, idle)
+
+
+def _fields(value: str) -> list[str]:
+    """`ns/name:port[:PROXY][:PROXY]` as the target and up to two more fields, which may be empty."""
+    fields = value.strip().split(":")
+    if not 2 <= len(fields) <= 4:
+        raise _Unreadable(f"{value[:80]!r} has not the form {_FORM}.")
+    for extra in fields[2:]:
+        if extra.upper() not in ("", "PROXY"):
+            raise _Unreadable(f"{extra[:40]!r} stands where only PROXY may; {_FORM} is the form.")
+    return [":".join(fields[:2]), *fields[2:]]
+
+
+def _report(read: Reader, found: ConfigMap, key: str, sentence: str) -> None:
+    about = Ref("ConfigMap", found.meta.namespace, found.meta.name)
+    read.report(Problem(about, f"data[{key[:40]}]", "stream", sentence, place=found.meta.place))
