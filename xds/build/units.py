@@ -1,0 +1,128 @@
+"""The Units: one resource each, or a part of one, from the objects that it reads to its bytes.
+
+Here `xds.translate` meets `xds.render`. A value is what the Snapshot needs of a resource and no more, so that equal values stop a change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from envoy_data_plane.envoy.config.listener.v3 import Listener
+
+from xds import model
+from xds.kube.world import Reader, service, settings
+from xds.render import clusters, endpoints, listeners, names, routes, secrets
+from xds.translate import hosts
+from xds.translate.backends import addresses, external_host
+from xds.translate.certificates import DEFAULT, Pair, certificate, default_pair
+from xds.translate.configuration import configuration
+from xds.translate.streams import streams
+from xds.wire import encode, field
+
+_VIRTUAL_HOSTS = 2
+"""The field number of RouteConfiguration.virtual_hosts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A virtual host as it stands in the route table, and what else must exist for it.
+
+    `body` is the field of the RouteConfiguration, `digest` a 128-bit hash of it; `certificate` is "" for the default one.
+    """
+
+    body: bytes
+    digest: int
+    clusters: frozenset[model.Cluster]
+    certificate: str
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A RouteConfiguration without its virtual hosts: what stands before them, and what after."""
+
+    before: bytes
+    after: bytes
+
+
+def host(read: Reader, name: str) -> Host | None:
+    """A virtual host; None where the name is not ours to serve."""
+    found = read.unit(catch_all) if not name else hosts.virtual_host(read, name)
+    if found is None:
+        return None
+    rest = read.unit(catch_all) if name.startswith("*.") else None
+    defaults = read.unit(configuration).defaults
+    body = field(_VIRTUAL_HOSTS, routes.virtual_host_bytes(found, rest, defaults))
+    all_routes = (*found.routes, *(rest.routes if rest else ()))
+    wanted = frozenset(r.action.cluster for r in all_routes if isinstance(r.action, model.Forward))
+    return Host(body, _digest(body), wanted, found.certificate)
+
+
+def catch_all(read: Reader) -> model.VirtualHost | None:
+    """The routes of requests for no host of ours; also what a wildcard host leaves over."""
+    return hosts.virtual_host(read, "")
+
+
+def route_table(read: Reader) -> Frame:
+    """What holds for all virtual hosts."""
+    whole = encode(routes.table(read.unit(configuration).defaults))
+    before = field(1, names.ROUTES.encode())
+    assert whole.startswith(before)
+    return Frame(before, whole[len(before) :])
+
+
+def cluster(read: Reader, wanted: model.Cluster) -> bytes:
+    """An Envoy cluster."""
+    found = service(read, wanted.namespace, wanted.service)
+    base = read.unit(configuration).defaults
+    external = external_host(found) if found and found.type == "ExternalName" else ""
+    by_client = found is not None and found.affinity == "ClientIP"
+    return clusters.cluster_bytes(wanted, base, by_client=by_client, external=external)
+
+
+def load_assignment(read: Reader, wanted: model.Cluster) -> bytes | None:
+    """The endpoints of a cluster; None where the DNS knows them."""
+    if read.unit(is_external, wanted.namespace, wanted.service):
+        return None
+    return endpoints.load_assignment_bytes(names.cluster(wanted), addresses(read, wanted))
+
+
+def is_external(read: Reader, namespace: str, name: str) -> bool:
+    """Whether a Service is of type ExternalName."""
+    found = service(read, namespace, name)
+    return found is not None and found.type == "ExternalName"
+
+
+def http_listener(read: Reader) -> bytes:
+    """The plain listener."""
+    flags = settings(read)
+    return encode(listeners.http(flags.listen_address, flags.http_port, read.unit(configuration).defaults))
+
+
+def https_listener(read: Reader) -> Listener:
+    """The TLS listener without the filter chains of certificates."""
+    flags = settings(read)
+    return listeners.https(flags.listen_address, flags.https_port, read.unit(configuration).defaults)
+
+
+def stream_entries(read: Reader, protocol: str) -> tuple[model.Stream, ...]:
+    """The entries of the tcp- or udp-services ConfigMap."""
+    return streams(read, protocol)
+
+
+def stream_listener(read: Reader, entry: model.Stream) -> bytes:
+    """The listener of such an entry."""
+    make = listeners.tcp if entry.protocol == "TCP" else listeners.udp
+    return encode(make(entry, settings(read).listen_address, names.cluster(entry.cluster)))
+
+
+def secret(read: Reader, name: str) -> bytes | None:
+    """A certificate with its key; None where there is none any more."""
+    if name == DEFAULT:
+        return encode(secrets.secret(name, *default_pair(read)))
+    found = read.unit(certificate, *name.split("/", 1))
+    return encode(secrets.secret(name, found.chain, found.key)) if isinstance(found, Pair) else None
+
+
+def _digest(body: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(body, digest_size=16).digest(), "little")

@@ -1,0 +1,83 @@
+"""What Envoy says by itself: nginx's statuses and nginx's pages (recipe R2)."""
+
+from __future__ import annotations
+
+from functools import cache
+from http import HTTPStatus
+
+from envoy_data_plane.envoy.config.accesslog.v3 import (
+    AccessLogFilter,
+    AndFilter,
+    ComparisonFilter,
+    ComparisonFilterOp,
+    ExtensionFilter,
+    ResponseFlagFilter,
+    StatusCodeFilter,
+)
+from envoy_data_plane.envoy.config.core.v3 import DataSource, RuntimeUInt32, SubstitutionFormatString
+from envoy_data_plane.envoy.extensions.access_loggers.filters.cel.v3 import ExpressionFilter
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import LocalReplyConfig, ResponseMapper
+
+from xds.wire import pack
+
+_TITLES = {
+    301: "Moved Permanently",
+    302: "Found",
+    303: "See Other",
+    307: "Temporary Redirect",
+    308: "Permanent Redirect",
+    400: "Bad Request",
+    401: "Authorization Required",
+    403: "Forbidden",
+    404: "Not Found",
+    408: "Request Time-out",
+    413: "Request Entity Too Large",
+    414: "Request-URI Too Large",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+    502: "Bad Gateway",
+    503: "Service Temporarily Unavailable",
+    504: "Gateway Time-out",
+}
+"""nginx's names of the statuses, where they are not the RFC's."""
+
+
+@cache
+def local_replies() -> LocalReplyConfig:
+    """A refused or broken connection is 502, one that took too long 504 (Envoy says 503 to both); every page is nginx's.
+
+    Envoy applies the first mapper that matches, so each pairs a status with its page.
+    """
+    timed_out = _mapper(_all(_status(503), _flags("UF"), _cel("response.code_details.contains('connection_timeout')")), 504)
+    broken = _mapper(_all(_status(503), _flags("UF", "UC", "UR")), 502)
+    pages = [_mapper(_status(status), status) for status in _TITLES]
+    return LocalReplyConfig(mappers=[timed_out, broken, *pages], body_format=_page("%RESPONSE_CODE%", ""))
+
+
+def _mapper(when: AccessLogFilter, status: int) -> ResponseMapper:
+    title = _TITLES.get(status) or HTTPStatus(status).phrase
+    return ResponseMapper(filter=when, status_code=status, body_format_override=_page(str(status), f" {title}"))
+
+
+def _page(status: str, title: str) -> SubstitutionFormatString:
+    head = f"<html>\r\n<head><title>{status}{title}</title></head>\r\n<body>\r\n<center><h1>{status}{title}</h1></center>\r\n"
+    text = f"{head}<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
+    return SubstitutionFormatString(text_format_source=DataSource(inline_string=text), content_type="text/html")
+
+
+def _status(status: int) -> AccessLogFilter:
+    value = RuntimeUInt32(default_value=status, runtime_key="xds.unused")
+    return AccessLogFilter(status_code_filter=StatusCodeFilter(comparison=ComparisonFilter(op=ComparisonFilterOp.EQ, value=value)))
+
+
+def _flags(*flags: str) -> AccessLogFilter:
+    return AccessLogFilter(response_flag_filter=ResponseFlagFilter(flags=list(flags)))
+
+
+def _cel(expression: str) -> AccessLogFilter:
+    name = "envoy.access_loggers.extension_filters.cel"
+    return AccessLogFilter(extension_filter=ExtensionFilter(name=name, typed_config=pack(ExpressionFilter(expression=expression))))
+
+
+def _all(*filters: AccessLogFilter) -> AccessLogFilter:
+    return AccessLogFilter(and_filter=AndFilter(filters=list(filters)))

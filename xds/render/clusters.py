@@ -1,0 +1,121 @@
+"""Clusters: a Service's port under a policy."""
+
+from __future__ import annotations
+
+import datetime
+from functools import lru_cache
+from typing import Any
+
+from envoy_data_plane.envoy.config.cluster.v3 import (
+    CircuitBreakers,
+    CircuitBreakersThresholds,
+    Cluster,
+    ClusterCommonLbConfig,
+    ClusterCustomClusterType,
+    ClusterDiscoveryType,
+    ClusterEdsClusterConfig,
+    ClusterLbPolicy,
+)
+from envoy_data_plane.envoy.config.core.v3 import (
+    Metadata,
+    ProxyProtocolConfig,
+    ProxyProtocolConfigVersion,
+    TransportSocket,
+)
+from envoy_data_plane.envoy.extensions.clusters.common.dns.v3 import DnsLookupFamily
+from envoy_data_plane.envoy.extensions.clusters.dns.v3 import DnsCluster
+from envoy_data_plane.envoy.extensions.transport_sockets.proxy_protocol.v3 import ProxyProtocolUpstreamTransport
+from envoy_data_plane.envoy.extensions.transport_sockets.raw_buffer.v3 import RawBuffer
+from envoy_data_plane.envoy.type.v3 import Percent
+from envoy_data_plane.google.protobuf import Struct, Value
+
+from xds import model
+from xds.nginx._registry import with_hook
+from xds.render import names
+from xds.render.endpoints import load_assignment
+from xds.render.sources import ads
+from xds.template import Template, hole
+from xds.translate.backends import Address
+from xds.wire import encode, pack
+
+_ALL = 2**32 - 1
+METADATA = "xds"
+"""Under this name a cluster's metadata holds `upstream`, for the access log."""
+
+
+def cluster(wanted: model.Cluster, defaults: model.Settings, *, by_client: bool, external: str = "") -> Cluster:
+    """The cluster of a Service's port.
+
+    `defaults` are the settings that its policy does not speak of; `external` is the host name of an ExternalName; with `by_client` one
+    client address stays with one endpoint.
+    """
+    settings = {**defaults, **dict(wanted.policy)}
+    made = _external(wanted, external) if external else _by_eds(wanted)
+    if by_client:
+        made.lb_policy = ClusterLbPolicy.RING_HASH
+    for name, feature in with_hook("on_cluster"):
+        if (setting := settings.get(name)) is not None:
+            feature.on_cluster(setting, made)
+    if wanted.send_proxy:
+        made.transport_socket = _proxy_protocol(made.transport_socket)
+    return made
+
+
+def cluster_bytes(wanted: model.Cluster, defaults: model.Settings, *, by_client: bool, external: str = "") -> bytes:
+    """`encode(cluster(…))`; clusters that differ in their names only share a template."""
+    if external:
+        return encode(cluster(wanted, defaults, by_client=by_client, external=external))
+    made = _template(wanted.policy, wanted.send_proxy, by_client, defaults)
+    return made.fill(names.cluster(wanted), names.upstream(wanted))
+
+
+@lru_cache(maxsize=1024)
+def _template(policy: tuple[tuple[str, Any], ...], send_proxy: bool, by_client: bool, defaults: model.Settings) -> Template:
+    made = cluster(model.Cluster("", "", 0, policy, send_proxy=send_proxy), defaults, by_client=by_client)
+    made.name = hole(0)
+    assert made.metadata is not None
+    made.metadata.filter_metadata[METADATA].fields["upstream"].string_value = hole(1)
+    return Template(made, 2)
+
+
+def _by_eds(wanted: model.Cluster) -> Cluster:
+    return Cluster(
+        name=names.cluster(wanted),
+        type=ClusterDiscoveryType.EDS,
+        eds_cluster_config=ClusterEdsClusterConfig(eds_config=ads()),
+        **_common(wanted),
+    )
+
+
+def _external(wanted: model.Cluster, host: str) -> Cluster:
+    """All addresses of both families, as often as the DNS says (reference 4.6)."""
+    name = names.cluster(wanted)
+    assignment = load_assignment(name, [Address(host, wanted.port)])
+    dns = DnsCluster(respect_dns_ttl=True, dns_lookup_family=DnsLookupFamily.ALL)
+    return Cluster(
+        name=name,
+        cluster_type=ClusterCustomClusterType(name="envoy.clusters.dns", typed_config=pack(dns)),
+        load_assignment=assignment,
+        **_common(wanted),
+    )
+
+
+def _common(wanted: model.Cluster) -> dict[str, Any]:
+    """No circuit breaker below what the machine can do (DESIGN 10.9), and no panic: what drains is given nothing new (10.11)."""
+    limits = CircuitBreakersThresholds(
+        max_connections=_ALL, max_pending_requests=_ALL, max_requests=_ALL, max_retries=_ALL, max_connection_pools=_ALL
+    )
+    return {
+        "connect_timeout": datetime.timedelta(seconds=5),
+        "circuit_breakers": CircuitBreakers(thresholds=[limits]),
+        "common_lb_config": ClusterCommonLbConfig(healthy_panic_threshold=Percent(value=0.0)),
+        "metadata": Metadata(filter_metadata={METADATA: Struct(fields={"upstream": Value(string_value=names.upstream(wanted))})}),
+    }
+
+
+def _proxy_protocol(inner: TransportSocket | None) -> TransportSocket:
+    """Begin each connection with a PROXY header of version 1, as nginx's `proxy_protocol on` does."""
+    inner = inner or TransportSocket(name="envoy.transport_sockets.raw_buffer", typed_config=pack(RawBuffer()))
+    header = ProxyProtocolConfig(version=ProxyProtocolConfigVersion.V1)
+    config = ProxyProtocolUpstreamTransport(config=header, transport_socket=inner)
+    return TransportSocket(name="envoy.transport_sockets.upstream_proxy_protocol", typed_config=pack(config))

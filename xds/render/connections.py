@@ -1,0 +1,132 @@
+"""HTTP connections: how requests are read, and what is logged of them (DESIGN 10.7)."""
+
+from __future__ import annotations
+
+import datetime
+from functools import cache
+
+from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as Mutation
+from envoy_data_plane.envoy.config.core.v3 import (
+    DataSource,
+    Http1ProtocolOptions,
+    Http1ProtocolOptionsHeaderKeyFormat,
+    Http2ProtocolOptions,
+    HttpProtocolOptions,
+    HttpProtocolOptionsHeadersWithUnderscoresAction,
+    SubstitutionFormatString,
+    TypedExtensionConfig,
+)
+from envoy_data_plane.envoy.extensions.access_loggers.stream.v3 import StdoutAccessLog
+from envoy_data_plane.envoy.extensions.filters.http.filter_chain.v3 import FilterChainConfig
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation, Mutations
+from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
+    HttpConnectionManager,
+    HttpConnectionManagerPathWithEscapedSlashesAction,
+    HttpConnectionManagerServerHeaderTransformation,
+    HttpConnectionManagerUpgradeConfig,
+    HttpFilter,
+    Rds,
+)
+from envoy_data_plane.envoy.extensions.http.header_formatters.preserve_case.v3 import (
+    PreserveCaseFormatterConfig,
+    PreserveCaseFormatterConfigFormatterTypeOnEnvoyHeaders,
+)
+
+from xds.model import Settings, Via
+from xds.nginx._registry import with_hook
+from xds.render import names
+from xds.render.answers import local_replies
+from xds.render.routes import header
+from xds.render.sources import ads
+from xds.wire import pack
+
+LOG_FORMAT = (
+    "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% - - [%START_TIME(%d/%b/%Y:%H:%M:%S %z)%] "
+    '"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% %BYTES_SENT% "%REQ(REFERER)%" "%REQ(USER-AGENT)%" '
+    "%BYTES_RECEIVED% %DURATION% [%METADATA(CLUSTER:xds:upstream)%] [] %UPSTREAM_HOST% %UPSTREAM_WIRE_BYTES_RECEIVED% "
+    "%RESPONSE_DURATION% %RESPONSE_CODE% %REQ(X-REQUEST-ID)%\n"
+)
+STREAM_LOG_FORMAT = (
+    "[%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%] [%START_TIME(%d/%b/%Y:%H:%M:%S %z)%] TCP 200 %BYTES_SENT% %BYTES_RECEIVED% %DURATION%\n"
+)
+
+
+def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager:
+    """How the http or the https listener speaks HTTP."""
+    made = HttpConnectionManager(
+        stat_prefix=via.value,
+        rds=Rds(route_config_name=names.ROUTES, config_source=ads()),
+        http_filters=[_forwarded_port(via, port), _route_filters(), _router()],
+        common_http_protocol_options=HttpProtocolOptions(
+            idle_timeout=datetime.timedelta(seconds=75),
+            headers_with_underscores_action=HttpProtocolOptionsHeadersWithUnderscoresAction.DROP_HEADER,
+        ),
+        http_protocol_options=Http1ProtocolOptions(
+            accept_http_10=True,
+            default_host_for_http_10="_",
+            header_key_format=preserve_case(),
+            enable_trailers=True,
+        ),
+        http2_protocol_options=Http2ProtocolOptions(max_concurrent_streams=128),
+        server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
+        stream_idle_timeout=datetime.timedelta(0),
+        request_headers_timeout=datetime.timedelta(seconds=60),
+        access_log=[access_log()],
+        use_remote_address=True,
+        skip_xff_append=True,
+        preserve_external_request_id=True,
+        upgrade_configs=[HttpConnectionManagerUpgradeConfig(upgrade_type="websocket")],
+        normalize_path=True,
+        merge_slashes=True,
+        path_with_escaped_slashes_action=HttpConnectionManagerPathWithEscapedSlashesAction.KEEP_UNCHANGED,
+        strip_trailing_host_dot=True,
+        local_reply_config=local_replies(),
+    )
+    for name, feature in with_hook("on_connection"):
+        if name in defaults:
+            feature.on_connection(defaults[name], made, via)
+    return made
+
+
+@cache
+def preserve_case() -> Http1ProtocolOptionsHeaderKeyFormat:
+    """Header names go on as they were written; those that Envoy adds are spelt the usual way."""
+    spelling = PreserveCaseFormatterConfigFormatterTypeOnEnvoyHeaders.PROPER_CASE
+    config = pack(PreserveCaseFormatterConfig(formatter_type_on_envoy_headers=spelling))
+    formatter = TypedExtensionConfig(name="envoy.http.stateful_header_formatters.preserve_case", typed_config=config)
+    return Http1ProtocolOptionsHeaderKeyFormat(stateful_formatter=formatter)
+
+
+@cache
+def access_log() -> AccessLog:
+    """ingress-nginx's line for each request (its default log-format-upstream), on stdout."""
+    return _to_stdout(LOG_FORMAT)
+
+
+@cache
+def stream_log() -> AccessLog:
+    """ingress-nginx's line for each TCP connection or UDP session."""
+    return _to_stdout(STREAM_LOG_FORMAT)
+
+
+def _to_stdout(line: str) -> AccessLog:
+    config = StdoutAccessLog(log_format=SubstitutionFormatString(text_format_source=DataSource(inline_string=line)))
+    return AccessLog(name="envoy.access_loggers.stdout", typed_config=pack(config))
+
+
+def _forwarded_port(via: Via, port: int) -> HttpFilter:
+    """X-Forwarded-Port: the listener's port, 443 for https on whatever port (reference 4.9)."""
+    shown = "443" if via is Via.HTTPS else str(port)
+    mutations = Mutations(request_mutations=[Mutation(append=header("X-Forwarded-Port", shown))])
+    return HttpFilter(name="forwarded-port", typed_config=pack(HeaderMutation(mutations=mutations)))
+
+
+def _route_filters() -> HttpFilter:
+    """The place where a route's own filters stand (recipe R13)."""
+    return HttpFilter(name=names.ROUTE_FILTERS, typed_config=pack(FilterChainConfig()))
+
+
+def _router() -> HttpFilter:
+    return HttpFilter(name="envoy.filters.http.router", typed_config=pack(Router(suppress_envoy_headers=True)))

@@ -1,0 +1,164 @@
+"""Listeners: http, https, and one for each entry of the tcp- and udp-services ConfigMaps.
+
+Hosts, routes, certificates' contents and endpoints never change their bytes; a certificate adds or changes a filter chain of its own
+(DESIGN 10.6). Whatever else is in a listener is there from the first day, because a changed listener drains its connections.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from collections.abc import Mapping, Sequence
+
+from envoy_data_plane.envoy.config.core.v3 import Address, SocketAddress, SocketAddressProtocol, TransportSocket
+from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, UdpListenerConfig
+from envoy_data_plane.envoy.extensions.filters.listener.proxy_protocol.v3 import ProxyProtocol
+from envoy_data_plane.envoy.extensions.filters.listener.tls_inspector.v3 import TlsInspector
+from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import TcpProxy
+from envoy_data_plane.envoy.extensions.filters.udp.udp_proxy.v3 import Route as UdpRoute
+from envoy_data_plane.envoy.extensions.filters.udp.udp_proxy.v3 import UdpProxyConfig, UdpProxyConfigHashPolicy
+from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
+    CommonTlsContext,
+    DownstreamTlsContext,
+    SdsSecretConfig,
+    TlsParameters,
+    TlsParametersTlsProtocol,
+)
+from envoy_data_plane.envoy.type.v3 import HashPolicy, HashPolicySourceIp
+from envoy_data_plane.xds.core.v3 import TypedExtensionConfig
+from envoy_data_plane.xds.type.matcher.v3 import Matcher, MatcherOnMatch
+
+from xds.model import Settings, Stream, Via
+from xds.render import names
+from xds.render.connections import access_log, connection, stream_log
+from xds.render.sources import ads
+from xds.wire import encode, field, pack
+
+_CIPHERS = [
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "ECDHE-RSA-CHACHA20-POLY1305",
+]
+_FILTER_CHAINS = 3
+"""The field number of Listener.filter_chains."""
+
+
+def http(address: str, port: int, defaults: Settings) -> Listener:
+    """The plain listener."""
+    manager = Filter(name="envoy.filters.network.http_connection_manager", typed_config=pack(connection(Via.HTTP, port, defaults)))
+    return _listener(names.HTTP, address, port, filter_chains=[FilterChain(name=names.HTTP, filters=[manager])])
+
+
+def https(address: str, port: int, defaults: Settings) -> Listener:
+    """The TLS listener with the default certificate only; `https_bytes` puts the others in."""
+    inspector = ListenerFilter(name="envoy.filters.listener.tls_inspector", typed_config=pack(TlsInspector()))
+    chain = _tls_chain(names_default(), (), _manager(port, defaults))
+    return _listener(names.HTTPS, address, port, listener_filters=[inspector], default_filter_chain=chain)
+
+
+def https_bytes(bare: Listener, chains: Mapping[str, bytes]) -> bytes:
+    """The TLS listener with a filter chain for each certificate, sorted by name; the chains are as `chain_bytes` made them."""
+    before = encode(Listener(name=bare.name, address=bare.address, additional_addresses=bare.additional_addresses))
+    whole = encode(bare)
+    assert whole.startswith(before)
+    return before + b"".join(field(_FILTER_CHAINS, chains[name]) for name in sorted(chains)) + whole[len(before) :]
+
+
+def chain_bytes(certificate: str, hosts: Sequence[str], bare: Listener) -> bytes:
+    """The filter chain of one certificate for the hosts (SNI) that are served under it."""
+    assert bare.default_filter_chain
+    return encode(_tls_chain(certificate, hosts, bare.default_filter_chain.filters[0]))
+
+
+def names_default() -> str:
+    """The name of the default certificate, and of its secret."""
+    return "default"
+
+
+def tcp(entry: Stream, address: str, cluster: str) -> Listener:
+    """An entry of tcp-services: straight to the endpoints, closed after `idle` seconds of silence."""
+    proxy = TcpProxy(
+        stat_prefix=names.stream(entry.protocol, entry.port),
+        cluster=cluster,
+        idle_timeout=datetime.timedelta(seconds=entry.idle),
+        max_connect_attempts=3,
+        hash_policy=[HashPolicy(source_ip=HashPolicySourceIp())] if entry.by_client else [],
+        access_log=[stream_log()],
+    )
+    chain = FilterChain(filters=[Filter(name="envoy.filters.network.tcp_proxy", typed_config=pack(proxy))])
+    filters = [ListenerFilter(name="envoy.filters.listener.proxy_protocol", typed_config=pack(ProxyProtocol()))] if entry.take_proxy else []
+    return _listener(names.stream(entry.protocol, entry.port), address, entry.port, filter_chains=[chain], listener_filters=filters)
+
+
+def udp(entry: Stream, address: str, cluster: str) -> Listener:
+    """An entry of udp-services: a session for each client address and port, forgotten after `idle` seconds of silence."""
+    action = TypedExtensionConfig(name="route", typed_config=pack(UdpRoute(cluster=cluster)))
+    proxy = UdpProxyConfig(
+        stat_prefix=names.stream(entry.protocol, entry.port),
+        matcher=Matcher(on_no_match=MatcherOnMatch(action=action)),
+        idle_timeout=datetime.timedelta(seconds=entry.idle),
+        hash_policies=[UdpProxyConfigHashPolicy(source_ip=True)] if entry.by_client else [],
+        access_log=[stream_log()],
+    )
+    listener = _listener(
+        names.stream(entry.protocol, entry.port),
+        address,
+        entry.port,
+        protocol=SocketAddressProtocol.UDP,
+        listener_filters=[ListenerFilter(name="envoy.filters.udp_listener.udp_proxy", typed_config=pack(proxy))],
+    )
+    listener.udp_listener_config = UdpListenerConfig()
+    return listener
+
+
+def _listener(
+    name: str,
+    address: str,
+    port: int,
+    *,
+    protocol: SocketAddressProtocol = SocketAddressProtocol.TCP,
+    filter_chains: Sequence[FilterChain] = (),
+    listener_filters: Sequence[ListenerFilter] = (),
+    default_filter_chain: FilterChain | None = None,
+) -> Listener:
+    both = ipaddress.ip_address(address) == ipaddress.IPv6Address("::")
+    where = SocketAddress(protocol=protocol, address=address, port_value=port, ipv4_compat=both)
+    return Listener(
+        name=name,
+        address=Address(socket_address=where),
+        filter_chains=list(filter_chains),
+        default_filter_chain=default_filter_chain,
+        listener_filters=list(listener_filters),
+        stat_prefix=name,
+    )
+
+
+def _manager(port: int, defaults: Settings) -> Filter:
+    return Filter(name="envoy.filters.network.http_connection_manager", typed_config=pack(connection(Via.HTTPS, port, defaults)))
+
+
+def _tls_chain(certificate: str, hosts: Sequence[str], manager: Filter) -> FilterChain:
+    """TLS 1.2 and 1.3 with nginx's ciphers; the certificate is only named, so that a renewal touches no listener (T1)."""
+    parameters = TlsParameters(
+        tls_minimum_protocol_version=TlsParametersTlsProtocol.TLSv1_2,
+        tls_maximum_protocol_version=TlsParametersTlsProtocol.TLSv1_3,
+        cipher_suites=_CIPHERS,
+    )
+    common = CommonTlsContext(
+        tls_params=parameters,
+        tls_certificate_sds_secret_configs=[SdsSecretConfig(name=certificate, sds_config=ads())],
+        alpn_protocols=["h2", "http/1.1"],
+    )
+    tls = TransportSocket(name="envoy.transport_sockets.tls", typed_config=pack(DownstreamTlsContext(common_tls_context=common)))
+    return FilterChain(
+        name=certificate,
+        filter_chain_match=FilterChainMatch(server_names=sorted(hosts)) if hosts else None,
+        filters=[manager],
+        transport_socket=tls,
+    )
+
+
+__all__ = ["access_log", "chain_bytes", "http", "https", "https_bytes", "names_default", "tcp", "udp"]

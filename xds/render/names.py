@@ -1,0 +1,32 @@
+"""The names of Envoy resources: people see them in stats, logs and dashboards, so they must not change lightly (DESIGN section 5)."""
+
+from __future__ import annotations
+
+import hashlib
+
+from xds.model import Cluster
+
+ROUTES = "ingress"
+HTTP = "http"
+HTTPS = "https"
+ROUTE_FILTERS = "route"
+"""The HTTP filter whose place a route's own filters take."""
+
+
+def cluster(wanted: Cluster) -> str:
+    """`<namespace>/<service>/<port>`, and `~` with 8 hex digits where the policy is not the one that everybody gets."""
+    plain = f"{wanted.namespace}/{wanted.service}/{wanted.port}"
+    if not wanted.policy and wanted.protocol == "TCP" and not wanted.send_proxy:
+        return plain
+    differing = repr((wanted.policy, wanted.protocol, wanted.send_proxy))
+    return f"{plain}~{hashlib.blake2b(differing.encode(), digest_size=4).hexdigest()}"
+
+
+def upstream(wanted: Cluster) -> str:
+    """What ingress-nginx calls it in its access log: `<namespace>-<service>-<port>`."""
+    return f"{wanted.namespace}-{wanted.service}-{wanted.port}"
+
+
+def stream(protocol: str, port: int) -> str:
+    """The listener of an entry of the tcp- or udp-services ConfigMap: `tcp/6379`."""
+    return f"{protocol.lower()}/{port}"

@@ -1,0 +1,232 @@
+"""Virtual hosts and routes, and what holds for the whole table."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable
+from functools import cache, lru_cache
+
+from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption, HeaderValueOptionHeaderAppendAction, TypedExtensionConfig
+from envoy_data_plane.envoy.config.route.v3 import (
+    DirectResponseAction,
+    HeaderMatcher,
+    RedirectAction,
+    RedirectActionRedirectResponseCode,
+    Route,
+    RouteAction,
+    RouteActionHashPolicy,
+    RouteActionHashPolicyConnectionProperties,
+    RouteConfiguration,
+    RouteMatch,
+    VirtualHost,
+)
+from envoy_data_plane.envoy.extensions.filters.http.filter_chain.v3 import FilterChain, FilterChainConfigPerRoute
+from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
+from envoy_data_plane.google.protobuf import Any as AnyMessage
+
+from xds import model, regex
+from xds.nginx._registry import with_hook
+from xds.render import names
+from xds.template import Template, hole
+from xds.wire import encode, field, pack
+
+_OVERWRITE = HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
+_HOST = "%CEL(re.extract(request.host, '^([^:]*)', '\\\\1'))%"
+_HOST_AND_PORT = "%REQ(:authority)%"
+_QUERY = "%CEL(request.query != '' ? '?' + request.query : '')%"
+_PATH = "%CEL(re.extract(request.path, '^(.*?)/?$', '\\\\1'))%"
+_NO_LIMIT = datetime.timedelta(0)
+_FOUND = RedirectActionRedirectResponseCode.FOUND
+
+FORWARDED = {
+    "X-Request-ID": "%REQ(x-request-id)%",
+    "X-Real-IP": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+    "X-Forwarded-For": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+    "X-Original-Forwarded-For": "%REQ(x-forwarded-for)%",
+    "X-Forwarded-Host": "%REQ(:authority)%",
+    "X-Original-Forwarded-Host": "%REQ(x-forwarded-host)%",
+    "X-Forwarded-Scheme": "%REQ(x-forwarded-proto)%",
+    "X-Scheme": "%REQ(x-forwarded-proto)%",
+}
+"""What a backend is told of the client (reference 4.9, R3); an empty value adds no header. X-Forwarded-Port is the listener's affair."""
+
+
+def table(defaults: model.Settings) -> RouteConfiguration:
+    """The one route table, without its virtual hosts: what holds for all of them."""
+    return RouteConfiguration(
+        name=names.ROUTES,
+        ignore_port_in_host_matching=True,
+        request_headers_to_add=[header(name, value) for name, value in FORWARDED.items()],
+        request_headers_to_remove=["proxy"],
+        response_headers_to_remove=["server", "x-envoy-upstream-service-time"],
+        typed_per_filter_config=_own_filters(model.Route(model.PathMatch(model.PathKind.RAW_PREFIX, "/"), model.Respond(404)), defaults),
+    )
+
+
+def virtual_host(host: model.VirtualHost, catch_all: model.VirtualHost | None, defaults: model.Settings) -> VirtualHost:
+    """One host. A wildcard takes one label only: what Envoy's `*.foo.com` matches beyond that goes on to the catch-all's routes."""
+    matchers = [_one_label(host.host)] if host.host.startswith("*.") else []
+    routes = [route(r, defaults, matchers) for r in host.routes]
+    if matchers and catch_all:
+        routes += [route(r, defaults) for r in catch_all.routes]
+    return VirtualHost(name=host.host or "*", domains=[host.host or "*"], routes=routes)
+
+
+def route(wanted: model.Route, defaults: model.Settings, matchers: Iterable[HeaderMatcher] = ()) -> Route:
+    """One route. Named after the rule of the Ingress that it comes from."""
+    made = Route(match=_match(wanted, matchers))
+    if wanted.origin:
+        made.name = _name(wanted)
+    match wanted.action:
+        case model.Forward():
+            _forward(made, wanted, wanted.action, defaults)
+        case model.Respond(status):
+            made.direct_response = DirectResponseAction(status=status)
+        case model.Redirect():
+            _redirect(made, wanted.action)
+    return made
+
+
+def virtual_host_bytes(host: model.VirtualHost, catch_all: model.VirtualHost | None, defaults: model.Settings) -> bytes:
+    """`encode(virtual_host(…))`, from templates of its routes."""
+    name = (host.host or "*").encode()
+    wildcard = host.host if host.host.startswith("*.") else ""
+    parts = [field(1, name), field(2, name), *(field(3, route_bytes(r, defaults, wildcard)) for r in host.routes)]
+    if wildcard and catch_all:
+        parts += [field(3, route_bytes(r, defaults)) for r in catch_all.routes]
+    return b"".join(parts)
+
+
+def route_bytes(wanted: model.Route, defaults: model.Settings, wildcard: str = "") -> bytes:
+    """`encode(route(…))`; routes that differ in path, name and cluster only share a template."""
+    if any(feature.by_path and name in wanted.settings for name, feature in with_hook("on_route")):
+        return encode(route(wanted, defaults, [_one_label(wildcard)] if wildcard else []))
+    forward = wanted.action if isinstance(wanted.action, model.Forward) else None
+    shape = (
+        wanted.match.kind,
+        None if forward else wanted.action,
+        forward.by_client if forward else False,
+        wanted.origin is None,
+        wanted.via,
+        wanted.headers,
+        wanted.settings if forward else None,
+        defaults if forward else None,
+        wildcard,
+    )
+    filled = [_path_text(wanted.match), "-" if wanted.origin is None else _name(wanted), names.cluster(forward.cluster) if forward else "-"]
+    return _template(*shape).fill(*filled)
+
+
+@lru_cache(maxsize=4096)
+def _template(
+    kind: model.PathKind,
+    action: model.Action | None,
+    by_client: bool,
+    nameless: bool,
+    via: model.Via,
+    headers: tuple[model.HeaderMatch, ...],
+    settings: model.Settings | None,
+    defaults: model.Settings | None,
+    wildcard: str,
+) -> Template:
+    """All that such routes have in common; the holes are path, name and cluster."""
+    forward = model.Forward(model.Cluster("", "", 0), by_client)
+    some = model.Route(model.PathMatch(kind, "/"), action or forward, None, "", via, headers, settings or model.Settings())
+    made = route(some, defaults or model.Settings(), [_one_label(wildcard)] if wildcard else [])
+    assert made.match is not None
+    _put_path(made.match, kind, hole(0))
+    made.name = "" if nameless else hole(1)
+    if made.route is not None:
+        made.route.cluster = hole(2)
+    return Template(made, 3)
+
+
+def header(name: str, value: str) -> HeaderValueOption:
+    """A header that replaces those of its name; `value` is a format, so a "%" in text must be written "%%"."""
+    return HeaderValueOption(header=HeaderValue(key=name, value=value), append_action=_OVERWRITE)
+
+
+def _name(wanted: model.Route) -> str:
+    assert wanted.origin is not None
+    return f"{wanted.origin.namespace}/{wanted.origin.name} {wanted.rule}"
+
+
+def _match(wanted: model.Route, matchers: Iterable[HeaderMatcher]) -> RouteMatch:
+    headers = [*matchers, *(_header_matcher(h) for h in wanted.headers)]
+    if wanted.via is not model.Via.ANY:
+        headers.append(_by_scheme(wanted.via))
+    made = RouteMatch(headers=headers)
+    _put_path(made, wanted.match.kind, _path_text(wanted.match))
+    return made
+
+
+def _path_text(match: model.PathMatch) -> str:
+    """The path as it is written in a RouteMatch."""
+    return regex.nginx_location(match.path) if match.kind is model.PathKind.REGEX else match.path
+
+
+def _put_path(made: RouteMatch, kind: model.PathKind, text: str) -> None:
+    match kind:
+        case model.PathKind.EXACT:
+            made.path = text
+        case model.PathKind.PREFIX:
+            made.path_separated_prefix = text
+        case model.PathKind.RAW_PREFIX:
+            made.prefix = text
+        case model.PathKind.REGEX:
+            made.safe_regex = RegexMatcher(regex=text)
+
+
+@cache
+def _by_scheme(via: model.Via) -> HeaderMatcher:
+    """By what scheme the client came; the listener overwrites what the client says of it (recipe R14)."""
+    return HeaderMatcher(name="x-forwarded-proto", string_match=StringMatcher(exact=via.value))
+
+
+def _header_matcher(wanted: model.HeaderMatch) -> HeaderMatcher:
+    if wanted.regex:
+        return HeaderMatcher(name=wanted.name, string_match=StringMatcher(safe_regex=RegexMatcher(regex=wanted.value)))
+    return HeaderMatcher(name=wanted.name, string_match=StringMatcher(exact=wanted.value))
+
+
+@lru_cache(maxsize=1024)
+def _one_label(host: str) -> HeaderMatcher:
+    """nginx's `*.foo.com`: one label and no more, any port."""
+    pattern = rf"(?i)[-\w]+{regex.literal(host[1:])}\.?(:[0-9]+)?"
+    return HeaderMatcher(name=":authority", string_match=StringMatcher(safe_regex=RegexMatcher(regex=pattern)))
+
+
+def _forward(made: Route, wanted: model.Route, action: model.Forward, defaults: model.Settings) -> None:
+    """To a cluster, for as long as it takes: what limits a request are idle time-outs (Envoy's own limit would be 15 s)."""
+    made.route = RouteAction(cluster=names.cluster(action.cluster), timeout=_NO_LIMIT)
+    for name, feature in with_hook("on_route"):
+        if (setting := wanted.settings.get(name)) is not None:
+            feature.on_route(setting, wanted, made)
+    if action.by_client and not made.route.hash_policy:
+        by_address = RouteActionHashPolicyConnectionProperties(source_ip=True)
+        made.route.hash_policy = [RouteActionHashPolicy(connection_properties=by_address)]
+    if wanted.settings is not defaults and (own := _own_filters(wanted, wanted.settings)) != _own_filters(wanted, defaults):
+        made.typed_per_filter_config = own or {names.ROUTE_FILTERS: _packed(())}
+
+
+def _own_filters(wanted: model.Route, settings: model.Settings) -> dict[str, AnyMessage]:
+    """The HTTP filters that these settings ask for, in the place that the listener keeps for them (recipe R13)."""
+    filters = [f for name, feature in with_hook("filters") if name in settings for f in feature.filters(settings[name], wanted)]
+    return {names.ROUTE_FILTERS: _packed(tuple(filters))} if filters else {}
+
+
+def _packed(filters: tuple[TypedExtensionConfig, ...]) -> AnyMessage:
+    return pack(FilterChainConfigPerRoute(filter_chain=FilterChain(filters=list(filters))))
+
+
+def _redirect(made: Route, action: model.Redirect) -> None:
+    if action.to is model.RedirectTo.PATH:
+        made.redirect = RedirectAction(path_redirect=action.location, strip_query=True, response_code=_FOUND)
+        return
+    formats = {
+        model.RedirectTo.URL: action.location.replace("%", "%%"),
+        model.RedirectTo.HTTPS: f"https://{_HOST}{_PATH}",
+        model.RedirectTo.SLASH: f"%REQ(x-forwarded-proto)%://{_HOST_AND_PORT}%PATH(NQ)%/{_QUERY}",
+    }
+    made.direct_response = DirectResponseAction(status=action.status)
+    made.response_headers_to_add = [header("Location", formats[action.to])]

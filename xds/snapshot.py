@@ -1,0 +1,257 @@
+"""What every Envoy should hold: named, versioned resources of each type, and in which order they last changed. One for all streams.
+
+Here belongs what is the same for every stream. What one stream was told is in `xds.protocol`; what the resources are made from in
+`xds.build`. Sets of names are Python ints, one bit a name (1.25 kB for 10,000 of them): they are what makes a stream small.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+_PREFIX = "type.googleapis.com/"
+CLUSTER = _PREFIX + "envoy.config.cluster.v3.Cluster"
+ENDPOINT = _PREFIX + "envoy.config.endpoint.v3.ClusterLoadAssignment"
+LISTENER = _PREFIX + "envoy.config.listener.v3.Listener"
+ROUTE = _PREFIX + "envoy.config.route.v3.RouteConfiguration"
+SECRET = _PREFIX + "envoy.extensions.transport_sockets.tls.v3.Secret"
+TYPES = (CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET)
+
+
+class Reference(NamedTuple):
+    """That a resource names another one, which Envoy fetches by itself: a listener its routes and secrets, a cluster its secrets.
+
+    `how` stands for the bytes of the reference (the ConfigSource in an SdsSecretConfig), where these are not always the same: a reference
+    whose `how` has changed counts as a new one.
+    """
+
+    type_url: str
+    name: str
+    how: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One Envoy resource. Two that have the same name and version are equal: a version stands for the bytes."""
+
+    name: str
+    version: str
+    refers: tuple[Reference, ...] = dataclasses.field(default=(), compare=False)
+    _body: bytes | Callable[[], bytes] = dataclasses.field(default=b"", compare=False, repr=False)
+
+    @classmethod
+    def of(cls, name: str, body: bytes, refers: Iterable[Reference] = ()) -> Resource:
+        """A resource from its bytes (the value of the Any); its version is 16 hex digits of their hash."""
+        return cls(name, hashlib.blake2b(body, digest_size=8).hexdigest(), tuple(refers), body)
+
+    @classmethod
+    def joined(cls, name: str, version: str, join: Callable[[], bytes], refers: Iterable[Reference] = ()) -> Resource:
+        """A resource composed of parts: `version` is a hash of theirs, `join` makes the bytes, once, when they are first needed."""
+        return cls(name, version, tuple(refers), join)
+
+    @property
+    def body(self) -> bytes:
+        """The serialised message. Never in a repr: it may be a private key."""
+        if not isinstance(self._body, bytes):
+            object.__setattr__(self, "_body", self._body())
+        assert isinstance(self._body, bytes)
+        return self._body
+
+
+class Numbers:
+    """A small number for each name: the place of its bit in a set of names. One for all types, so that their sets can be compared."""
+
+    __slots__ = ("_free", "_of")
+
+    def __init__(self) -> None:
+        self._of: dict[str, int] = {}
+        self._free: list[int] = []
+
+    def of(self, name: str) -> int:
+        """The number of a name, a new one where it has none."""
+        if (number := self._of.get(name)) is None:
+            number = self._of[name] = self._free.pop() if self._free else len(self._of)
+        return number
+
+    def get(self, name: str) -> int | None:
+        """The number of a name, if it has one."""
+        return self._of.get(name)
+
+    def free(self, name: str) -> None:
+        """Gives the number of a name away to the next one. Nobody may hold a set with its bit."""
+        self._free.append(self._of.pop(name))
+
+
+class State(Mapping[str, Resource]):
+    """All resources of one type.
+
+    A change costs what changed, whatever the number of resources and of streams. `generation` counts the changes; what is gone stays in
+    the log, and with its last bytes in `gone`, until `Snapshot.compact` is told that no stream needs it.
+    """
+
+    def __init__(self, numbers: Numbers | None = None) -> None:
+        self.generation = 0
+        self.existing = 0
+        """The names that there are, as bits."""
+        self.gone: dict[str, Resource] = {}
+        """The last bytes of what is gone: in state-of-the-world, for Envoys that cannot do without it yet."""
+        self._numbers = numbers or Numbers()
+        self._now: dict[str, Resource] = {}
+        self._changed: dict[str, int] = {}  # name → generation of its last change, oldest first; with the names that are gone
+        self._since: dict[int, tuple[str, ...]] = {}  # what `since` has answered in this generation
+        self._sorted: tuple[Resource, ...] | None = None
+        self._referred: dict[str, dict[Reference, int]] = {}  # name → what it refers to → generation in which it began to
+        self._sum = 0
+
+    def update(self, put: Iterable[Resource], drop: Iterable[str] = ()) -> frozenset[str]:
+        """Takes in what is new or different, and what is gone; returns the names that truly changed.
+
+        A resource with the version that is there already is no change, nor is a name to drop that is not there. A name in both is put.
+        All types of one Snapshot are updated before the Sessions are told (`Session.publish`) or asked anything.
+        """
+        given = {resource.name: resource for resource in put}
+        new = {name: resource for name, resource in given.items() if self._now.get(name) != resource}
+        old = {name for name in drop if name in self._now and name not in given}
+        if not new and not old:
+            return frozenset()
+        self.generation += 1
+        self._since.clear()
+        self._sorted = None
+        for name in old:
+            self._sum -= _digest(self._now[name])
+            self.gone[name] = self._now.pop(name)
+            self._referred.pop(name, None)
+        for name, resource in new.items():
+            before = self._now.get(name)
+            self._sum += _digest(resource) - (_digest(before) if before else 0)
+            self._now[name] = resource
+            self.gone.pop(name, None)
+            self._refer(resource)
+        for name in (*new, *old):
+            self._changed.pop(name, None)
+            self._changed[name] = self.generation
+        self.existing = (self.existing | self.bits(new)) & ~self.bits(old)
+        return frozenset((*new, *old))
+
+    def _refer(self, resource: Resource) -> None:
+        before = self._referred.pop(resource.name, {})
+        if resource.refers:
+            self._referred[resource.name] = {r: before.get(r, self.generation) for r in resource.refers}
+
+    def references(self, name: str, after: int = -1) -> list[Reference]:
+        """What a resource refers to, as far as it began to after that generation."""
+        return [reference for reference, began in self._referred.get(name, {}).items() if began > after]
+
+    def since(self, generation: int) -> tuple[str, ...]:
+        """The names that changed after that generation, those that are gone among them."""
+        if (known := self._since.get(generation)) is None:
+            found = []
+            for name, changed in reversed(self._changed.items()):
+                if changed <= generation:
+                    break
+                found.append(name)
+            known = self._since[generation] = tuple(found)
+        return known
+
+    @property
+    def version(self) -> str:
+        """Depends on names and versions alone, in whichever order they came: all replicas call the same content the same (V1, V6)."""
+        return self.version_with(())
+
+    def version_with(self, others: Iterable[Resource]) -> str:
+        """The version of all resources and some more that are not among them."""
+        return f"{sum(map(_digest, others), self._sum) % 2**64:016x}"
+
+    def select(self, names: Collection[str]) -> tuple[Resource, ...]:
+        """The resources of these names, sorted; they must exist."""
+        if len(names) < len(self._now):
+            return tuple(self._now[name] for name in sorted(names))
+        if self._sorted is None:
+            self._sorted = tuple(self._now[name] for name in sorted(self._now))
+        return self._sorted
+
+    def bit(self, name: str) -> int:
+        """The set of one name; the empty set if it is neither here nor lately gone."""
+        return 0 if (number := self._numbers.get(name)) is None else 1 << number
+
+    def bits(self, names: Iterable[str]) -> int:
+        """A set of names as bits."""
+        numbers = [self._numbers.of(name) for name in names]
+        made = bytearray(max(numbers, default=0) // 8 + 1)
+        for number in numbers:
+            made[number >> 3] |= 1 << (number & 7)
+        return int.from_bytes(made, "little")
+
+    def among(self, bits: int, names: Iterable[str] | None = None) -> list[str]:
+        """Those of the names (without any given: of all that there are) whose bit is set."""
+        packed = bits.to_bytes(bits.bit_length() // 8 + 1, "little")
+        last = 8 * len(packed)
+        numbered = ((name, self._numbers.get(name)) for name in (self._now if names is None else names))
+        return [name for name, n in numbered if n is not None and n < last and packed[n >> 3] >> (n & 7) & 1]
+
+    def compact(self, generation: int, kept: Collection[str] = ()) -> list[str]:
+        """Forgets what was gone by that generation, but for the names kept; returns what it forgot. See `Snapshot.compact`."""
+        forgotten = [name for name in self.gone if self._changed[name] <= generation and name not in kept]
+        for name in forgotten:
+            del self.gone[name], self._changed[name]
+        return forgotten
+
+    def remembers(self, name: str) -> bool:
+        """Whether the name is here, or gone and not forgotten."""
+        return name in self._changed
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._now
+
+    def __getitem__(self, name: str) -> Resource:
+        return self._now[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._now)
+
+    def __len__(self) -> int:
+        return len(self._now)
+
+    def __repr__(self) -> str:
+        return f"<State: {len(self._now)} resources, generation {self.generation}, {len(self.gone)} gone>"
+
+
+class Snapshot:
+    """The resources of all types. `ready` is set by the publisher once it is complete: before, Sessions say nothing (O7)."""
+
+    def __init__(self) -> None:
+        self.ready = False
+        self._numbers = Numbers()
+        self._states = {type_url: State(self._numbers) for type_url in TYPES}
+
+    def __getitem__(self, type_url: str) -> State:
+        """The State of a type; an empty one for a type that we have nothing of."""
+        state = self._states.get(type_url)
+        return State() if state is None else state
+
+    def compact(self, seen: Mapping[str, int], kept: Mapping[str, Collection[str]]) -> None:
+        """Forgets what is gone: log entries, last bytes, and numbers, which go to other names.
+
+        `seen`: by type, the lowest generation that a stream has taken note of; `kept`: by type, the names that a stream withholds the
+        removal of. Costs what is gone. `xds.protocol.session.compact` asks the Sessions for both.
+        """
+        for type_url, generation in seen.items():
+            for name in self[type_url].compact(generation, kept.get(type_url, ())):
+                if not any(state.remembers(name) for state in self._states.values()):
+                    self._numbers.free(name)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{len(state)} {type_url.rpartition('.')[2]}" for type_url, state in self._states.items())
+        return f"<Snapshot{'' if self.ready else ' (not ready)'}: {sizes}>"
+
+
+def version_of(resources: Iterable[Resource]) -> str:
+    """The version of a set of resources: that of a State that has no others."""
+    return f"{sum(map(_digest, resources)) % 2**64:016x}"
+
+
+def _digest(resource: Resource) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{resource.name}={resource.version}".encode(), digest_size=8).digest(), "little")
