@@ -1,0 +1,176 @@
+"""The control plane as one process: who tells whom, in which order it starts, and how it ends. The only place that knows everyone.
+
+What does not belong here: parsing words (`xds.cli`), and every decision about traffic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import gc
+import logging
+import socket
+import time
+from collections.abc import Iterable, Mapping
+
+from prometheus_client import CollectorRegistry
+
+from xds import __version__, default_certificate
+from xds.build.memo import Failure as UnitFailure
+from xds.build.tables import Tables
+from xds.config import Failure, Settings
+from xds.kube.manifests import Change, Folder, ManifestsError, watch
+from xds.kube.objects import Ingress
+from xds.kube.world import DEFAULT_CERTIFICATE, NOW, Key, World
+from xds.model import Problem, Severity
+from xds.server.fleet import Fleet
+from xds.server.server import Server
+from xds.server.tls import CertificateFiles
+from xds.snapshot import Snapshot
+from xds.web.server import WebServer, application
+
+_log = logging.getLogger("xds")
+_TICK = 3600.0
+"""Seconds between two looks at the clock, for certificates that expire."""
+_LEVELS = {Severity.ERROR: logging.ERROR, Severity.WARNING: logging.WARNING, Severity.NOTE: logging.DEBUG}
+_MANY = 200
+"""Keys of a change beyond which it is worked out in a thread, so that streams are answered meanwhile (B10)."""
+
+
+class ControlPlane:
+    """Objects in, resources out, for as long as `run` is awaited.
+
+    `start` raises Failure, one sentence, where something cannot be used: a folder, a port, a certificate file.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        settings = self._settings = _with_usable_address(settings)
+        self._registry = CollectorRegistry()
+        self._snapshot = Snapshot()
+        self._folder = Folder(settings.manifests)
+        self._world = World(settings, {NOW: _now()})
+        self._tables = Tables(self._world)
+        self._source_problems: dict[str, tuple[Problem, ...]] = {}
+        self._told: dict[Problem, Problem] = {}
+        self._failed: set[UnitFailure] = set()
+        self._fleet = Fleet(self._snapshot, self._registry, identifier=f"xds/{__version__} {socket.gethostname()}")
+        self._server: Server | None = None
+        web = application(self._registry, self._waiting, healthz_path=settings.health_check_path)
+        self._web = WebServer(web, host=settings.healthz_host, port=settings.healthz_port)
+
+    async def start(self) -> None:
+        """Read all objects, publish the first Snapshot, and listen."""
+        begun = time.monotonic()
+        try:
+            first = await asyncio.to_thread(self._folder.read)
+        except ManifestsError as error:
+            raise Failure(str(error)) from None
+        state = self._settings.state_dir
+        pair = await asyncio.to_thread(default_certificate.keep, state) if state else await asyncio.to_thread(default_certificate.make)
+        self._world.tell(DEFAULT_CERTIFICATE, pair)
+        gc.disable()  # a first build makes much and drops nothing (DESIGN 10.5)
+        try:
+            await self._take(first)
+        finally:
+            gc.enable()
+            gc.collect()
+            gc.freeze()
+        self._snapshot.ready = True
+        self._fleet.publish()
+        await self._listen()
+        _log.info(
+            "serving %d Ingresses from %d objects (%.2f s); xDS on %s, health on port %d",
+            len(self._world.objects(Ingress)),
+            len(self._world),
+            time.monotonic() - begun,
+            self._settings.xds_address,
+            self._web.port,
+        )
+
+    async def run(self) -> None:
+        """Take over what changes, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watch())
+            tasks.create_task(self._tick())
+
+    async def stop(self) -> None:
+        """End the streams, spread over a few seconds where there are many, and close the ports."""
+        if self._server is not None:
+            await self._server.stop(min(5.0, 0.05 * len(list(self._fleet.connected()))))
+        await self._web.stop()
+
+    async def _listen(self) -> None:
+        s = self._settings
+        certificates = None
+        if s.xds_tls_cert and s.xds_tls_key and s.xds_tls_ca:
+            certificates = CertificateFiles(str(s.xds_tls_cert), str(s.xds_tls_key), str(s.xds_tls_ca))
+        try:
+            self._server = Server(self._fleet, s.xds_address, certificates=certificates)
+            await self._web.start()
+            await self._server.start()
+        except (OSError, ValueError) as error:
+            raise Failure(f"{error}.") from None
+
+    async def _watch(self) -> None:
+        async for change in watch(self._folder):
+            await self._take(change)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK)
+            await self._publish(self._world.tell(NOW, _now()))
+
+    async def _take(self, change: Change) -> None:
+        """One Change of the Source, from its objects to the streams."""
+        for file, problems in change.problems.items():
+            self._source_problems[file] = problems
+        await self._publish(self._world.apply(change.put, change.drop))
+
+    async def _publish(self, keys: Iterable[Key]) -> None:
+        begun = time.monotonic()
+        keys = set(keys)
+        update = await asyncio.to_thread(self._tables.apply, keys) if len(keys) > _MANY else self._tables.apply(keys)
+        changed = update.publish(self._snapshot)
+        if changed:
+            self._fleet.publish()
+            _log.info("%s (%.1f ms)", _in_words(changed), (time.monotonic() - begun) * 1000)
+        self._tell_problems()
+
+    def _tell_problems(self) -> None:
+        """Log each Problem once, when it appears, and once when it is gone."""
+        listed = [*self._tables.problems(), *(p for problems in self._source_problems.values() for p in problems)]
+        now = {p: p for p in listed}
+        for problem in now.keys() - self._told.keys():
+            _log.log(_LEVELS[problem.severity], "%s", problem)
+        for problem in self._told.keys() - now.keys():
+            _log.info("no longer: %s", self._told[problem])
+        self._told = now
+        for failure in set(self._tables.build.failures.values()) - self._failed:
+            name, arguments = failure.unit.function.__name__, failure.unit.arguments
+            _log.error("internal error in %s%r; please report it.\n%s", name, arguments, failure.traceback)
+        self._failed = set(self._tables.build.failures.values())
+
+    def _waiting(self) -> list[str]:
+        return [] if self._snapshot.ready else ["waiting for the first reading of the manifests"]
+
+
+def _in_words(changed: Mapping[str, frozenset[str]]) -> str:
+    """What was published, such as "2 Cluster, 1 RouteConfiguration"."""
+    return ", ".join(f"{len(names)} {type_url.rsplit('.', 1)[1]}" for type_url, names in changed.items())
+
+
+def _with_usable_address(settings: Settings) -> Settings:
+    """`--listen-address ::` takes both families; where the system has no IPv6, 0.0.0.0 is what is left of them."""
+    if settings.listen_address != "::":
+        return settings
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::", 0))
+    except OSError:
+        return dataclasses.replace(settings, listen_address="0.0.0.0")  # noqa: S104 - all addresses are what was asked for
+    return settings
+
+
+def _now() -> int:
+    """The hour, in seconds since 1970: the clock is an input like any other, and a coarse one."""
+    return int(time.time() // 3600 * 3600)

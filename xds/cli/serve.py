@@ -1,0 +1,52 @@
+"""`xds serve`: the management server, until it is told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from xds.app import ControlPlane
+from xds.cli.arguments import Parsed
+from xds.config import Settings, UsageError
+
+_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+
+def run(parsed: Parsed) -> int:
+    """Serve until SIGTERM or Ctrl-C. Raises Failure where it cannot start."""
+    if not parsed.settings.manifests:
+        raise UsageError("there are no objects to serve: give --manifests DIR (an API server as the source is not yet supported).")
+    log_to_stderr()
+    asyncio.run(until_signal(lambda: _serve(parsed.settings)))
+    return 0
+
+
+def log_to_stderr() -> None:
+    """Send the log to standard error, a line an event."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=_FORMAT, datefmt="%H:%M:%S")
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it counts changes; what they come to is said by us
+
+
+async def until_signal(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run until done, or until SIGTERM or SIGINT cancels it."""
+    task = asyncio.ensure_future(main())
+    loop = asyncio.get_running_loop()
+    for which in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(which, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def _serve(settings: Settings) -> None:
+    control_plane = ControlPlane(settings)
+    try:
+        await control_plane.start()
+        await control_plane.run()
+    finally:
+        await asyncio.sleep(settings.shutdown_grace_period)
+        await control_plane.stop()

@@ -1,0 +1,96 @@
+"""The certificate for hosts that have none: self-signed, made at the start, or kept in the folder of `--state-dir`.
+
+Here and nowhere else a private key is made or written to disk.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from xds.config import Failure
+
+_YEAR = datetime.timedelta(days=365)
+_RENEW = datetime.timedelta(days=30)
+
+
+def make() -> tuple[bytes, bytes]:
+    """A certificate like ingress-nginx's own, valid for a year: PEM chain and PEM key."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Acme Co"),
+            x509.NameAttribute(NameOID.COMMON_NAME, "Kubernetes Ingress Controller Fake Certificate"),
+        ]
+    )
+    now = datetime.datetime.now(datetime.UTC)
+    usage = x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=True,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + _YEAR)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("ingress.local")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(key, SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return made.public_bytes(Encoding.PEM), private
+
+
+def keep(folder: Path) -> tuple[bytes, bytes]:
+    """The certificate of a state folder, made there if it has none that lasts another month (DESIGN 10.1).
+
+    The folder is made with mode 0700. Raises Failure where it cannot be read or written.
+    """
+    chain_file, key_file = folder / "default.crt", folder / "default.key"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if chain_file.exists() and key_file.exists():
+            chain = chain_file.read_bytes()
+            if _lasts(chain):
+                return chain, key_file.read_bytes()
+        chain, key = make()
+        _write(key_file, key)
+        _write(chain_file, chain)
+    except OSError as error:
+        raise Failure(f"--state-dir: {folder} cannot be used: {error.strerror}.") from None
+    return chain, key
+
+
+def _lasts(chain: bytes) -> bool:
+    try:
+        until = x509.load_pem_x509_certificate(chain).not_valid_after_utc
+    except ValueError:
+        return False
+    return until > datetime.datetime.now(datetime.UTC) + _RENEW
+
+
+def _write(path: Path, content: bytes) -> None:
+    draft = path.with_suffix(".new")
+    draft.unlink(missing_ok=True)
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+    draft.replace(path)
