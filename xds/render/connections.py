@@ -18,9 +18,11 @@ from envoy_data_plane.envoy.config.core.v3 import (
     TypedExtensionConfig,
 )
 from envoy_data_plane.envoy.extensions.access_loggers.stream.v3 import StdoutAccessLog
+from envoy_data_plane.envoy.extensions.filters.common.set_filter_state.v3 import FilterStateValue
 from envoy_data_plane.envoy.extensions.filters.http.filter_chain.v3 import FilterChainConfig
 from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation, Mutations
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
+from envoy_data_plane.envoy.extensions.filters.http.set_filter_state.v3 import Config as SetFilterState
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
     HttpConnectionManagerPathWithEscapedSlashesAction,
@@ -42,15 +44,32 @@ from xds.render.routes import header
 from xds.render.sources import ads
 from xds.wire import pack
 
+_PATH_STATE = "xds.path"
+"""Under this name the path is kept as it was asked for: what a rewrite makes of it is all that the log could see otherwise."""
+
+
+def _decimal(seconds: str, known: str = "true") -> str:
+    """A duration of Envoy's in seconds with three decimals, as nginx writes it; "-" where it is not known."""
+    zeros = f"{seconds}.getMilliseconds() < 10 ? '.00' : {seconds}.getMilliseconds() < 100 ? '.0' : '.'"
+    whole, point, rest = f"{seconds}.getSeconds() : '-'", f"({zeros}) : ''", f"{seconds}.getMilliseconds() : ''"
+    return "".join(f"%CEL({known} ? {part})%" for part in (whole, point, rest))
+
+
+_BY_UPSTREAM = "response.code_details == 'via_upstream'"
 LOG_FORMAT = (
-    "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% - - [%START_TIME(%d/%b/%Y:%H:%M:%S %z)%] "
-    '"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% %BYTES_SENT% "%REQ(REFERER)%" "%REQ(USER-AGENT)%" '
-    "%BYTES_RECEIVED% %DURATION% [%METADATA(CLUSTER:xds:upstream)%] [] %UPSTREAM_HOST% %UPSTREAM_WIRE_BYTES_RECEIVED% "
-    "%RESPONSE_DURATION% %RESPONSE_CODE% %REQ(X-REQUEST-ID)%\n"
+    "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% - - [%START_TIME_LOCAL(%d/%b/%Y:%H:%M:%S %z)%] "
+    f"\"%REQ(:METHOD)% %FILTER_STATE({_PATH_STATE}:PLAIN)% %CEL(request.protocol == 'HTTP/2' ? 'HTTP/2.0' : request.protocol)%\" "
+    '%RESPONSE_CODE% %BYTES_SENT% "%REQ(REFERER)%" "%REQ(USER-AGENT)%" %DOWNSTREAM_WIRE_BYTES_RECEIVED% '
+    f"{_decimal('request.duration')} [%METADATA(CLUSTER:xds:upstream)%] [] %UPSTREAM_HOST% "
+    f"%CEL({_BY_UPSTREAM} ? response.size : '-')% {_decimal('response.backend_latency', 'has(response.backend_latency)')} "
+    f"%CEL({_BY_UPSTREAM} ? response.code : '-')% %REQ(X-REQUEST-ID)%\n"
 )
+"""ingress-nginx's log-format-upstream. Not known to Envoy: $remote_user, and the names of alternative upstreams."""
 STREAM_LOG_FORMAT = (
-    "[%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%] [%START_TIME(%d/%b/%Y:%H:%M:%S %z)%] TCP 200 %BYTES_SENT% %BYTES_RECEIVED% %DURATION%\n"
+    "[%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%] [%START_TIME_LOCAL(%d/%b/%Y:%H:%M:%S %z)%] {protocol} 200 "
+    "%BYTES_SENT% %BYTES_RECEIVED% {duration}\n"
 )
+"""ingress-nginx's log-format-stream."""
 
 
 def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager:
@@ -58,7 +77,7 @@ def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager
     made = HttpConnectionManager(
         stat_prefix=via.value,
         rds=Rds(route_config_name=names.ROUTES, config_source=ads()),
-        http_filters=[_forwarded_port(via, port), _route_filters(), _router()],
+        http_filters=[_keep_path(), _forwarded_port(via, port), _route_filters(), _router()],
         common_http_protocol_options=HttpProtocolOptions(
             idle_timeout=datetime.timedelta(seconds=75),
             headers_with_underscores_action=HttpProtocolOptionsHeadersWithUnderscoresAction.DROP_HEADER,
@@ -94,7 +113,7 @@ def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager
 def preserve_case() -> Http1ProtocolOptionsHeaderKeyFormat:
     """Header names go on as they were written; those that Envoy adds are spelt the usual way."""
     spelling = PreserveCaseFormatterConfigFormatterTypeOnEnvoyHeaders.PROPER_CASE
-    config = pack(PreserveCaseFormatterConfig(formatter_type_on_envoy_headers=spelling))
+    config = pack(PreserveCaseFormatterConfig(forward_reason_phrase=True, formatter_type_on_envoy_headers=spelling))
     formatter = TypedExtensionConfig(name="envoy.http.stateful_header_formatters.preserve_case", typed_config=config)
     return Http1ProtocolOptionsHeaderKeyFormat(stateful_formatter=formatter)
 
@@ -106,9 +125,10 @@ def access_log() -> AccessLog:
 
 
 @cache
-def stream_log() -> AccessLog:
-    """ingress-nginx's line for each TCP connection or UDP session."""
-    return _to_stdout(STREAM_LOG_FORMAT)
+def stream_log(protocol: str) -> AccessLog:
+    """ingress-nginx's line for each TCP connection or UDP session (its log-format-stream)."""
+    duration = _decimal("request.duration") if protocol == "TCP" else "-"  # Envoy tells no duration of a UDP session
+    return _to_stdout(STREAM_LOG_FORMAT.format(protocol=protocol, duration=duration))
 
 
 def _to_stdout(line: str) -> AccessLog:
@@ -121,6 +141,13 @@ def _forwarded_port(via: Via, port: int) -> HttpFilter:
     shown = "443" if via is Via.HTTPS else str(port)
     mutations = Mutations(request_mutations=[Mutation(append=header("X-Forwarded-Port", shown))])
     return HttpFilter(name="forwarded-port", typed_config=pack(HeaderMutation(mutations=mutations)))
+
+
+@cache
+def _keep_path() -> HttpFilter:
+    path = SubstitutionFormatString(text_format_source=DataSource(inline_string="%REQ(:PATH)%"))
+    kept = FilterStateValue(object_key=_PATH_STATE, factory_key="envoy.string", format_string=path)
+    return HttpFilter(name="envoy.filters.http.set_filter_state", typed_config=pack(SetFilterState(on_request_headers=[kept])))
 
 
 def _route_filters() -> HttpFilter:

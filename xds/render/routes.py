@@ -9,6 +9,7 @@ from functools import cache, lru_cache
 from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption, HeaderValueOptionHeaderAppendAction, TypedExtensionConfig
 from envoy_data_plane.envoy.config.route.v3 import (
     DirectResponseAction,
+    FilterConfig,
     HeaderMatcher,
     RedirectAction,
     RedirectActionRedirectResponseCode,
@@ -31,9 +32,9 @@ from xds.template import Template, hole
 from xds.wire import encode, field, pack
 
 _OVERWRITE = HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
-_HOST = "%CEL(re.extract(request.host, '^([^:]*)', '\\\\1'))%"
+_HOST = "%CEL(re.extract(request.host, '^([[].*[]]|[^:]*)', '\\\\1'))%"
 _HOST_AND_PORT = "%REQ(:authority)%"
-_QUERY = "%CEL(request.query != '' ? '?' + request.query : '')%"
+_QUERY = "%CEL(request.query != '' ? '?' : '')%%CEL(request.query)%"
 _PATH = "%CEL(re.extract(request.path, '^(.*?)/?$', '\\\\1'))%"
 _NO_LIMIT = datetime.timedelta(0)
 _FOUND = RedirectActionRedirectResponseCode.FOUND
@@ -206,7 +207,7 @@ def _forward(made: Route, wanted: model.Route, action: model.Forward, defaults: 
         by_address = RouteActionHashPolicyConnectionProperties(source_ip=True)
         made.route.hash_policy = [RouteActionHashPolicy(connection_properties=by_address)]
     if wanted.settings is not defaults and (own := _own_filters(wanted, wanted.settings)) != _own_filters(wanted, defaults):
-        made.typed_per_filter_config = own or {names.ROUTE_FILTERS: _packed(())}
+        made.typed_per_filter_config = own or {names.ROUTE_FILTERS: pack(FilterConfig(disabled=True))}
 
 
 def _own_filters(wanted: model.Route, settings: model.Settings) -> dict[str, AnyMessage]:

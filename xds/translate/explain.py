@@ -66,7 +66,7 @@ class Answer:
     """What answers a request.
 
     `host` is the virtual host ("" for the catch-all), `position` how many of its routes were tried, from 1. `conditional` are routes
-    before it that would answer if the request had other headers, `shadowed` those behind it that match as well.
+    before it that would answer if the request had other headers, `shadowed` those of other rules behind it that match as well.
     """
 
     chosen: Chosen
@@ -121,7 +121,8 @@ def answer(read: Reader, served: Container[str], request: Request) -> Answer:
     matching = [(n, route) for n, route in enumerate(found.routes, 1) if _takes_path(route, request)]
     position, route = next((n, route) for n, route in matching if _has_headers(route, request))
     conditional = tuple(r for n, r in matching if n < position)
-    shadowed = tuple(r for n, r in matching if n > position and _has_headers(r, request) and r.rule != route.rule)
+    behind = (r for n, r in matching if n > position and _RULE.match(r.rule) and _has_headers(r, request))
+    shadowed = tuple(r for r in behind if (r.origin, r.rule) != (route.origin, route.rule))
     return Answer(chosen, host, route, position, conditional, shadowed)
 
 
