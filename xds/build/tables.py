@@ -6,6 +6,7 @@ follows the one that wants it, so that a change costs what it touches.
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -106,7 +107,8 @@ class Tables:
         self._chains: dict[str, dict[str, None]] = {}  # certificate → hosts that are served under it
         self._chain_bytes: dict[str, bytes] = {}
         self._single_values: dict[Callable[..., Any], Any] = {}
-        self._bodies: dict[str, bytes] = {}
+        self._order: list[str] = []  # the hosts that there are, sorted
+        self._bodies: list[bytes] = []  # theirs, in that order
         self._sum = 0
         self._begin()
 
@@ -160,28 +162,29 @@ class Tables:
             for table in (self.clusters, self.endpoints):
                 table.want(after - before, before - after)
             self._sum = (self._sum + (new.digest if new else 0) - (old.digest if old else 0)) & _MASK
-            if new:
-                self._bodies[name] = new.body
-            else:
-                self._bodies.pop(name, None)
+            self._put_body(name, new.body if new else None)
             moved |= self._move_certificate(name, old.certificate if old else "", new.certificate if new else "")
         if changed or units.route_table in touched or units.route_table not in self._single_values:
             self._publish_routes(update)
         return moved
+
+    def _put_body(self, host: str, body: bytes | None) -> None:
+        """The hosts are kept in order, so that the table need not be sorted to be joined."""
+        place = bisect.bisect_left(self._order, host)
+        end = place + (place < len(self._order) and self._order[place] == host)
+        self._order[place:end] = [host] if body is not None else []
+        self._bodies[place:end] = [body] if body is not None else []
 
     def _publish_routes(self, update: Update) -> None:
         frame: units.Frame | None = self.build.value(self._singles[units.route_table])
         if frame is None:  # a fault of ours (`Build.failures`): what is out there stays
             return
         self._single_values[units.route_table] = frame
-        bodies = dict(self._bodies)
-
-        def join() -> bytes:
-            return frame.before + b"".join(bodies[host] for host in sorted(bodies)) + frame.after
+        parts = [frame.before, *self._bodies, frame.after]
 
         head = hashlib.blake2b(frame.before + frame.after, digest_size=16).digest()
         version = hashlib.blake2b(head + self._sum.to_bytes(16, "little"), digest_size=8).hexdigest()
-        update.add(ROUTE, names.ROUTES, Resource.joined(names.ROUTES, version, join))
+        update.add(ROUTE, names.ROUTES, Resource.joined(names.ROUTES, version, lambda: b"".join(parts)))
 
     def _move_certificate(self, host: str, old: str, new: str) -> set[str]:
         """A host is served under another certificate now."""

@@ -82,15 +82,10 @@ def cluster(read: Reader, wanted: model.Cluster) -> bytes:
 
 def load_assignment(read: Reader, wanted: model.Cluster) -> bytes | None:
     """The endpoints of a cluster; None where the DNS knows them."""
-    if read.unit(is_external, wanted.namespace, wanted.service):
+    found = service(read, wanted.namespace, wanted.service)
+    if found is not None and found.type == "ExternalName":
         return None
     return endpoints.load_assignment_bytes(names.cluster(wanted), addresses(read, wanted))
-
-
-def is_external(read: Reader, namespace: str, name: str) -> bool:
-    """Whether a Service is of type ExternalName."""
-    found = service(read, namespace, name)
-    return found is not None and found.type == "ExternalName"
 
 
 def http_listener(read: Reader) -> bytes:

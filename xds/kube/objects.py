@@ -34,7 +34,7 @@ class Place(NamedTuple):
         return f"{self.file}:{self.line}"
 
 
-class Meta(Struct, frozen=True, kw_only=True):
+class Meta(Struct, frozen=True, kw_only=True, gc=False):
     """What every object has.
 
     `created` is `metadata.creationTimestamp` (RFC 3339, UTC), "" where there is none; `version` is `metadata.resourceVersion`.
@@ -49,7 +49,7 @@ class Meta(Struct, frozen=True, kw_only=True):
     place: Place | None = None
 
 
-class Backend(Struct, frozen=True):
+class Backend(Struct, frozen=True, gc=False):
     """A `backend` of an Ingress.
 
     `port` is a number or a name, 0 where none was given; `resource` is "kind/name" of a backend that is no Service.
@@ -60,7 +60,7 @@ class Backend(Struct, frozen=True):
     resource: str = ""
 
 
-class Path(Struct, frozen=True):
+class Path(Struct, frozen=True, gc=False):
     """One path of a rule, as it was written; `type` is "Exact", "Prefix", "ImplementationSpecific" or "" where it is missing."""
 
     path: str
@@ -68,21 +68,21 @@ class Path(Struct, frozen=True):
     backend: Backend
 
 
-class Rule(Struct, frozen=True):
+class Rule(Struct, frozen=True, gc=False):
     """One rule; `host` is as it was written, "" for all hosts. A rule may have no paths."""
 
     host: str = ""
     paths: tuple[Path, ...] = ()
 
 
-class Tls(Struct, frozen=True):
+class Tls(Struct, frozen=True, gc=False):
     """One entry of `spec.tls`; `secret` is "" where none was named."""
 
     hosts: tuple[str, ...] = ()
     secret: str = ""
 
 
-class Ingress(Struct, frozen=True, kw_only=True):
+class Ingress(Struct, frozen=True, kw_only=True, gc=False):
     """A networking.k8s.io Ingress of any version."""
 
     meta: Meta
@@ -92,14 +92,14 @@ class Ingress(Struct, frozen=True, kw_only=True):
     tls: tuple[Tls, ...] = ()
 
 
-class IngressClass(Struct, frozen=True, kw_only=True):
+class IngressClass(Struct, frozen=True, kw_only=True, gc=False):
     """An IngressClass: the name of a class, and the controller that it belongs to."""
 
     meta: Meta
     controller: str = ""
 
 
-class ServicePort(Struct, frozen=True):
+class ServicePort(Struct, frozen=True, gc=False):
     """One port of a Service; `target` is a number or the name of a container port, 0 where it is the same as `port`."""
 
     port: int
@@ -108,7 +108,7 @@ class ServicePort(Struct, frozen=True):
     protocol: str = "TCP"
 
 
-class Service(Struct, frozen=True, kw_only=True):
+class Service(Struct, frozen=True, kw_only=True, gc=False):
     """`cluster_ips` is () for a headless Service and for an ExternalName; `affinity` is "None" or "ClientIP"."""
 
     meta: Meta
@@ -120,7 +120,7 @@ class Service(Struct, frozen=True, kw_only=True):
     affinity: str = "None"
 
 
-class EndpointPort(Struct, frozen=True):
+class EndpointPort(Struct, frozen=True, gc=False):
     """`port` is None where the slice leaves it open (any port)."""
 
     name: str = ""
@@ -128,7 +128,7 @@ class EndpointPort(Struct, frozen=True):
     protocol: str = "TCP"
 
 
-class Endpoint(Struct, frozen=True):
+class Endpoint(Struct, frozen=True, gc=False):
     """One pod behind a Service. In core/v1 Endpoints only `ready` is known."""
 
     addresses: tuple[str, ...]
@@ -137,7 +137,7 @@ class Endpoint(Struct, frozen=True):
     terminating: bool = False
 
 
-class EndpointSlice(Struct, frozen=True, kw_only=True):
+class EndpointSlice(Struct, frozen=True, kw_only=True, gc=False):
     """An EndpointSlice, or one subset of core/v1 Endpoints (`legacy`), which counts only where a Service has no slices."""
 
     meta: Meta
@@ -148,7 +148,7 @@ class EndpointSlice(Struct, frozen=True, kw_only=True):
     legacy: bool = False
 
 
-class Secret(Struct, frozen=True, kw_only=True):
+class Secret(Struct, frozen=True, kw_only=True, gc=False):
     """`data` is decoded. Its values never show in a repr."""
 
     meta: Meta
@@ -159,14 +159,14 @@ class Secret(Struct, frozen=True, kw_only=True):
         return f"Secret({self.meta.namespace}/{self.meta.name}, type={self.type!r}, keys={sorted(self.data)})"
 
 
-class ConfigMap(Struct, frozen=True, kw_only=True):
+class ConfigMap(Struct, frozen=True, kw_only=True, gc=False):
     """A ConfigMap; values are text, whatever they were in YAML."""
 
     meta: Meta
     data: Mapping[str, str] = {}
 
 
-class Namespace(Struct, frozen=True, kw_only=True):
+class Namespace(Struct, frozen=True, kw_only=True, gc=False):
     """A Namespace: only its labels matter."""
 
     meta: Meta

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterator
 from enum import Enum
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from xds.kube.world import Reader, service, settings, slices_of
 from xds.model import Cluster, Problem
 
 SERVICE_UPSTREAM = "service_upstream"
+_IPV4 = re.compile(r"((25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(\.(?!$)|$)){4}", re.ASCII)
 _LOOPBACK_NAMES = ("localhost", "ip6-localhost", "ip6-loopback")
 
 
@@ -52,7 +54,7 @@ def find_port(found: Service, port: int | str, protocol: str) -> ServicePort | N
 
 
 def destination(read: Reader, namespace: str, name: str, port: int | str, protocol: str = "TCP") -> Destination:
-    """Where a backend leads. A Unit of its own, so that its readers run again only when the answer differs."""
+    """Where a backend leads. A Unit of its own: however the endpoints change, its readers run again only when the answer differs."""
     found = service(read, namespace, name)
     if found is None:
         return Destination(Reach.NO_SERVICE)
@@ -62,7 +64,7 @@ def destination(read: Reader, namespace: str, name: str, port: int | str, protoc
     declared = find_port(found, port, protocol)
     if declared is None:
         return Destination(Reach.NO_PORT)
-    live = read.unit(has_live, namespace, name, declared.port, protocol)
+    live = read.unit(pod_addresses, namespace, name, declared.port, protocol)
     return Destination(Reach.LIVE if live else Reach.NO_ENDPOINTS, declared.port, by_client)
 
 
@@ -70,11 +72,6 @@ def first_port(read: Reader, namespace: str, name: str) -> int:
     """The number of a Service's first TCP port; 0 where there is none."""
     found = service(read, namespace, name)
     return next((p.port for p in found.ports if p.protocol == "TCP"), 0) if found else 0
-
-
-def has_live(read: Reader, namespace: str, name: str, port: int, protocol: str) -> bool:
-    """Whether a request could be answered: some endpoint is ready, or still serves while it terminates."""
-    return bool(read.unit(pod_addresses, namespace, name, port, protocol))
 
 
 def addresses(read: Reader, cluster: Cluster) -> tuple[Address, ...]:
@@ -147,6 +144,8 @@ def _of_slice(read: Reader, piece: EndpointSlice, declared: ServicePort) -> Iter
 
 def _ip(text: str) -> str:
     """An address as Envoy takes it; "" for what is none (one with a zone is none: it means something on one host only)."""
+    if _IPV4.fullmatch(text):
+        return text
     try:
         return "" if "%" in text else str(ipaddress.ip_address(text))
     except ValueError:

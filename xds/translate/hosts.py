@@ -58,15 +58,14 @@ def virtual_host(read: Reader, host: str) -> VirtualHost | None:
     locations, routes = _locations(read, host, ours, claims, as_regex=as_regex)
     first = next((r for location in locations if (r := _host_routes(location))), ())
     own = (*_with_clusters(read, first), *routes)
-    return VirtualHost(host, own, read.unit(host_certificate, host) if host else "")
+    return VirtualHost(host, own, host_certificate(read, host) if host else "")
 
 
-def host_has_tls(read: Reader, host: str) -> bool:
+def _has_tls(read: Reader, host: str, ours: list[Ingress]) -> bool:
     """Whether plain http to the host is redirected: it, or the wildcard one level above it, has a tls section."""
-    if not host:
-        return False
-    parent = "*." + host.split(".", 1)[1] if "." in host and not host.startswith("*.") else ""
-    return read.unit(has_tls, host) or (bool(parent) and read.unit(has_tls, parent))
+    if not host or any(item.tls for item in ours):
+        return bool(host)
+    return "." in host and not host.startswith("*.") and read.unit(has_tls, "*." + host.split(".", 1)[1])
 
 
 def _acceptable(read: Reader, host: str, ours: list[Ingress]) -> bool:
@@ -118,7 +117,7 @@ def _locations(
     read: Reader, host: str, ours: list[Ingress], claims: list[_Claim], *, as_regex: bool
 ) -> tuple[list[Location], tuple[Route, ...]]:
     """The locations, those of the oldest Ingress first, and all routes in the order in which they are tried."""
-    tls = read.unit(host_has_tls, host)
+    tls = _has_tls(read, host, ours)
     taken: dict[tuple[str, str], _Claim] = {}
     found: list[tuple[Location, tuple[Route, ...]]] = []
     for claim in claims:
