@@ -1,0 +1,110 @@
+"""Bytes from templates are those of the whole message (DESIGN 10.21)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xds import model
+from xds.kube.objects import Ref
+from xds.nginx._registry import read_settings
+from xds.render import clusters, endpoints, routes
+from xds.template import Template, hole
+from xds.translate.backends import Address
+from xds.translate.hosts import policy
+from xds.wire import encode
+
+DEFAULTS, _ = read_settings({}, {})
+OTHER_DEFAULTS, _ = read_settings({}, {"proxy-read-timeout": 7, "proxy-body-size": 0})
+ANNOTATIONS = (
+    {},
+    {"proxy-read-timeout": "5"},
+    {"rewrite-target": "/$1"},
+    {"proxy-body-size": "0"},
+    {"backend-protocol": "GRPCS", "load-balance": "ewma"},
+    {"upstream-hash-by": "$request_uri$host"},
+    {"service-upstream": "true", "proxy-connect-timeout": "2"},
+)
+
+words = st.text("abcdefgh-.0123", min_size=1, max_size=40)
+ports = st.integers(1, 65535)
+settings = st.sampled_from([read_settings(a, {})[0] for a in ANNOTATIONS])
+defaults = st.sampled_from([DEFAULTS, OTHER_DEFAULTS])
+clusters_ = st.builds(
+    model.Cluster,
+    words,
+    words,
+    ports,
+    settings.map(lambda s: policy(s, DEFAULTS)),
+    send_proxy=st.booleans(),
+    protocol=st.sampled_from(("TCP", "UDP")),
+)
+actions = st.one_of(
+    st.builds(model.Forward, clusters_, st.booleans()),
+    st.builds(model.Respond, st.sampled_from((404, 503))),
+    st.builds(model.Redirect, st.sampled_from((301, 308)), st.sampled_from(model.RedirectTo), words.map("/{}%".format)),
+)
+matches = st.one_of(
+    st.builds(model.PathMatch, st.sampled_from((model.PathKind.EXACT, model.PathKind.RAW_PREFIX)), words.map("/{}".format)),
+    st.builds(model.PathMatch, st.just(model.PathKind.PREFIX), words.map("/{}".format)),
+    st.builds(model.PathMatch, st.just(model.PathKind.REGEX), st.sampled_from(("/", "/a(.*)", "/x|/y"))),
+)
+routes_ = st.builds(
+    model.Route,
+    matches,
+    actions,
+    st.one_of(st.none(), st.builds(Ref, st.just("Ingress"), words, words)),
+    words,
+    st.sampled_from(model.Via),
+    st.sampled_from(((), (model.HeaderMatch("x-a", "b"),), (model.HeaderMatch("x-a", "b+", regex=True),))),
+    settings,
+)
+
+
+@given(routes_, defaults, st.sampled_from(["", "*.example.com"]))
+def test_a_route_from_a_template_has_the_bytes_of_the_whole_route(route: model.Route, base: model.Settings, wildcard: str) -> None:
+    matchers = [routes._one_label(wildcard)] if wildcard else []
+    assert routes.route_bytes(route, base, wildcard) == encode(routes.route(route, base, matchers))
+
+
+@given(st.lists(routes_, max_size=4).map(tuple), st.lists(routes_, max_size=2).map(tuple), st.sampled_from(["", "a.example.com", "*.b.c"]))
+def test_a_virtual_host_joined_from_parts_has_the_bytes_of_the_whole(
+    own: tuple[model.Route, ...], rest: tuple[model.Route, ...], name: str
+) -> None:
+    host, catch_all = model.VirtualHost(name, own), model.VirtualHost("", rest)
+    assert routes.virtual_host_bytes(host, catch_all, DEFAULTS) == encode(routes.virtual_host(host, catch_all, DEFAULTS))
+
+
+@given(clusters_, defaults, st.booleans(), st.sampled_from(["", "db.example.com"]))
+def test_a_cluster_from_a_template_has_the_bytes_of_the_whole_cluster(
+    cluster: model.Cluster, base: model.Settings, by_client: bool, external: str
+) -> None:
+    whole = clusters.cluster(cluster, base, by_client=by_client, external=external)
+    assert clusters.cluster_bytes(cluster, base, by_client=by_client, external=external) == encode(whole)
+
+
+@given(words, st.lists(st.builds(Address, st.ip_addresses().map(str), ports, st.booleans()), max_size=5))
+def test_endpoints_written_directly_have_the_bytes_of_the_whole_assignment(name: str, addresses: list[Address]) -> None:
+    assert endpoints.load_assignment_bytes(name, addresses) == encode(endpoints.load_assignment(name, addresses))
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_every_hole_takes_its_own_value(key: str, value: str) -> None:
+    template = Template(HeaderValueOption(header=HeaderValue(key=hole(0), value=hole(1))), 2)
+    assert template.fill(key, value) == encode(HeaderValueOption(header=HeaderValue(key=key, value=value)))
+
+
+def test_a_hole_in_the_middle_of_a_string_is_refused() -> None:
+    with pytest.raises(ValueError, match="whole of a string"):
+        Template(HeaderValue(key=f"x-{hole(0)}"), 1)
+
+
+def test_routes_that_differ_in_their_settings_do_not_share_a_template() -> None:
+    forward = model.Forward(model.Cluster("a", "b", 80))
+    route = model.Route(model.PathMatch(model.PathKind.EXACT, "/"), forward, settings=DEFAULTS)
+    other = replace(route, settings=read_settings({"proxy-read-timeout": "5"}, {})[0])
+    assert routes.route_bytes(route, DEFAULTS) != routes.route_bytes(other, DEFAULTS)
