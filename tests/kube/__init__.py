@@ -1,0 +1,1 @@
+"""Objects, where they come from, and where they are kept."""
