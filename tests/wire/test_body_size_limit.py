@@ -15,7 +15,7 @@ from envoy_data_plane.envoy.extensions.filters.http.filter_chain.v3 import Filte
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager, HttpFilter
 
-from xds.render.body_size_limit import BodySizeLimit
+from xds.nginx._messages import BodySizeLimit
 from xds.wire import encode, pack
 
 

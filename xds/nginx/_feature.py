@@ -33,6 +33,8 @@ class Fidelity(Enum):
     IGNORED = "ignored"
     """Accepted without effect, and nothing that a user can see is lost."""
     LATER = "not yet supported"
+    CLOSES = "not yet supported, and closes its paths"
+    """An access rule: what it protects must not be open because nobody keeps the rule (DESIGN 10.2)."""
     REFUSED = "cannot be"
 
 
@@ -147,6 +149,10 @@ class Notes:
             if complaint not in self.complaints:
                 self.complaints.append(complaint)
             return None
+
+    def says(self, annotation: Annotation[Any]) -> bool:
+        """Whether the Ingress has it at all, readable or not."""
+        return bool(self._annotations.get(annotation.name, "").strip())
 
     def get(self, annotation: Annotation[T]) -> T:
         """What the Ingress says, else what the ConfigMap says, else the default."""

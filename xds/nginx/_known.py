@@ -18,7 +18,8 @@ _SNIPPETS = (
     "Envoy has no nginx configuration that text could be put into; use the annotation that does the same, such as permanent-redirect, "
     "rewrite-target or backend-protocol, or change the application"
 )
-_ACCESS = "what must not be public must not be served through this controller yet"
+_ACCESS = "it only says how an access rule works, and those close their paths for now"
+_CLOSES = "until it is, the paths that it protects answer 503"
 _NO_FASTCGI = "Envoy does not speak FastCGI; put a web server that does in front of the application"
 _WAF = "Envoy has no ModSecurity; run a web application firewall in front of, or behind, Envoy"
 
@@ -49,9 +50,8 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
     ),
     (
         _LATER,
-        "the Ingress routes like any other, so that its paths may already belong to the primary one",
+        "all requests go to the primary Ingress, none to the canary",
         (
-            ("canary", "false", "true", "Whether the Ingress is the canary of another one with the same host and path."),
             ("canary-by-header", "", "x-canary", "The header that chooses: always, never, or the next rule."),
             ("canary-by-header-value", "", "beta", "The value of the header that chooses the canary."),
             ("canary-by-header-pattern", "", "beta.*", "The regular expression for the header that chooses the canary."),
@@ -151,18 +151,25 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
         ),
     ),
     (
-        _LATER,
-        _ACCESS,
+        Fidelity.CLOSES,
+        _CLOSES,
         (
             ("allowlist-source-range", "", "10.0.0.0/8", "The only client addresses that may come."),
             ("whitelist-source-range", "", "10.0.0.0/8", "The older name of allowlist-source-range."),
             ("denylist-source-range", "", "192.0.2.0/24", "Client addresses that may not come."),
             ("auth-type", "", "basic", "Whether clients need a password."),
+            ("auth-url", "", "https://auth.example.com/check", "The service that is asked about each request."),
+            ("auth-tls-secret", "", "default/authority", "The Secret with the authority of client certificates."),
+        ),
+    ),
+    (
+        _LATER,
+        _ACCESS,
+        (
             ("auth-secret", "", "passwords", "The Secret with the passwords."),
             ("auth-secret-type", "auth-file", "auth-map", "The form of the Secret with the passwords."),
             ("auth-realm", "", "Members only", "What browsers show when they ask for the password."),
             ("satisfy", "all", "any", "Whether one of several access rules is enough."),
-            ("auth-url", "", "https://auth.example.com/check", "The service that is asked about each request."),
             ("auth-method", "", "GET", "The method with which auth-url is asked."),
             ("auth-signin", "", "https://auth.example.com/start", "Where clients go whom auth-url does not let in."),
             ("auth-signin-redirect-param", "rd", "return", "The parameter that tells auth-signin the way back."),
@@ -172,8 +179,6 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
             ("auth-cache-key", "", "$remote_user$http_authorization", "What auth-url's answers are remembered by."),
             ("auth-cache-duration", "", "200 202 401 5m", "How long auth-url's answers are remembered."),
             ("auth-always-set-cookie", "false", "true", "Whether auth-url's cookies reach the client with errors too."),
-            ("enable-global-auth", "true", "false", "Whether the ConfigMap's global-auth-url holds here."),
-            ("auth-tls-secret", "", "default/authority", "The Secret with the authority of client certificates."),
             ("auth-tls-verify-client", "on", "optional", "Whether clients need a certificate."),
             ("auth-tls-verify-depth", "1", "2", "The longest chain of a client certificate."),
             ("auth-tls-error-page", "", "https://example.com/no", "Where clients without a good certificate go."),
@@ -272,8 +277,8 @@ _ALSO_KEYS = """
 custom-http-errors disable-proxy-intercept-errors preserve-trailing-slash use-port-in-redirects relative-redirects
 upstream-hash-by-subset upstream-hash-by-subset-size proxy-next-upstream-timeout proxy-request-buffering proxy-buffering
 proxy-buffer-size proxy-buffers-number proxy-busy-buffers-size proxy-max-temp-file-size proxy-http-version proxy-cookie-domain
-proxy-cookie-path proxy-redirect-from proxy-redirect-to client-body-buffer-size limit-rate limit-rate-after whitelist-source-range
-denylist-source-range ssl-ciphers enable-opentelemetry opentelemetry-operation-name opentelemetry-trust-incoming-span
+proxy-cookie-path proxy-redirect-from proxy-redirect-to client-body-buffer-size limit-rate limit-rate-after
+ssl-ciphers enable-opentelemetry opentelemetry-operation-name opentelemetry-trust-incoming-span
 enable-modsecurity modsecurity-snippet server-snippet stream-snippet
 """
 """Annotations whose default for the whole cluster is a key of the same name."""
@@ -351,7 +356,6 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
         _ACCESS,
         (
             ("no-auth-locations", "/.well-known/acme-challenge", "Beginnings of paths without authentication."),
-            ("global-auth-url", "", "The service that is asked about all requests."),
             ("global-auth-method", "", "The method with which global-auth-url is asked."),
             ("global-auth-signin", "", "Where clients go whom global-auth-url does not let in."),
             ("global-auth-signin-redirect-param", "rd", "The parameter that tells global-auth-signin the way back."),
@@ -360,7 +364,6 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
             ("global-auth-cache-key", "", "What global-auth-url's answers are remembered by."),
             ("global-auth-cache-duration", "200 202 401 5m", "How long global-auth-url's answers are remembered."),
             ("global-auth-always-set-cookie", "false", "Whether global-auth-url's cookies reach the client with errors too."),
-            ("block-cidrs", "", "Client addresses that may not come."),
             ("block-user-agents", "", "User-Agent headers that may not come."),
             ("block-referers", "", "Referer headers that may not come."),
         ),

@@ -17,6 +17,7 @@ _LEGEND = {
     Fidelity.APPROXIMATE: "with a difference, which the last column names",
     Fidelity.IGNORED: "accepted without effect; nothing that a user can see is lost",
     Fidelity.LATER: "no effect yet; `xds check` says so of each place where it is written",
+    Fidelity.CLOSES: "what it protects answers 503, because served without it it would be open; `xds check` says so",
     Fidelity.REFUSED: "no effect, for the reason in the last column",
 }
 

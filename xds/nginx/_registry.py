@@ -10,7 +10,7 @@ from typing import Any
 
 import xds.nginx
 from xds.model import Settings
-from xds.nginx._feature import Annotation, Complaint, Feature, Key, Notes
+from xds.nginx._feature import Annotation, Complaint, Feature, Fidelity, Key, Notes
 from xds.nginx._known import ANNOTATIONS, KEYS
 from xds.nginx._values import readable
 
@@ -62,6 +62,8 @@ def read_keys(data: Mapping[str, str]) -> tuple[dict[str, Any], list[Complaint]]
                     values[name] = key.parse(text)
             except ValueError as error:
                 complaints.append(Complaint(name, str(error)))
+                if key.fidelity is Fidelity.CLOSES:
+                    values[name] = data[name]  # a rule that cannot be read is a rule
     return values, complaints
 
 

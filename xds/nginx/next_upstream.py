@@ -136,7 +136,8 @@ def _on_connection(_setting: Tries, connection: HttpConnectionManager, _via: Via
     """The header for ingress-nginx's own defaults, whatever the ConfigMap says, so that the listener never changes with it."""
     mutation = Mutation(append=_for_idempotent(_AFTER_SENT_BY_DEFAULT))
     config = pack(HeaderMutation(mutations=Mutations(request_mutations=[mutation])))
-    connection.http_filters.insert(0, HttpFilter(name="retry-on", typed_config=config))
+    before_the_router = -1
+    connection.http_filters.insert(before_the_router, HttpFilter(name="retry-on", typed_config=config))
 
 
 FEATURE = Feature(

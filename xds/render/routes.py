@@ -11,8 +11,6 @@ from envoy_data_plane.envoy.config.route.v3 import (
     DirectResponseAction,
     FilterConfig,
     HeaderMatcher,
-    RedirectAction,
-    RedirectActionRedirectResponseCode,
     Route,
     RouteAction,
     RouteActionHashPolicy,
@@ -37,7 +35,6 @@ _HOST_AND_PORT = "%REQ(:authority)%"
 _QUERY = "%CEL(request.query != '' ? '?' : '')%%CEL(request.query)%"
 _PATH = "%CEL(re.extract(request.path, '^(.*?)/?$', '\\\\1'))%"
 _NO_LIMIT = datetime.timedelta(0)
-_FOUND = RedirectActionRedirectResponseCode.FOUND
 
 FORWARDED = {
     "X-Request-ID": "%REQ(x-request-id)%",
@@ -221,13 +218,13 @@ def _packed(filters: tuple[TypedExtensionConfig, ...]) -> AnyMessage:
 
 
 def _redirect(made: Route, action: model.Redirect) -> None:
-    if action.to is model.RedirectTo.PATH:
-        made.redirect = RedirectAction(path_redirect=action.location, strip_query=True, response_code=_FOUND)
-        return
+    here = f"%REQ(x-forwarded-proto)%://{_HOST_AND_PORT}"
+    written = action.location.replace("%", "%%")
     formats = {
-        model.RedirectTo.URL: action.location.replace("%", "%%"),
+        model.RedirectTo.URL: written,
+        model.RedirectTo.PATH: f"{here}{written}",
         model.RedirectTo.HTTPS: f"https://{_HOST}{_PATH}",
-        model.RedirectTo.SLASH: f"%REQ(x-forwarded-proto)%://{_HOST_AND_PORT}%PATH(NQ)%/{_QUERY}",
+        model.RedirectTo.SLASH: f"{here}%PATH(NQ)%/{_QUERY}",
     }
     made.direct_response = DirectResponseAction(status=action.status)
     made.response_headers_to_add = [header("Location", formats[action.to])]

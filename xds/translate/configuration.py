@@ -15,6 +15,7 @@ from xds.nginx._feature import Complaint, Declared, Fidelity
 
 _VERDICT = {
     Fidelity.LATER: (Severity.ERROR, "is not yet supported and has no effect"),
+    Fidelity.CLOSES: (Severity.ERROR, "is not yet supported"),
     Fidelity.REFUSED: (Severity.ERROR, "cannot be supported and has no effect"),
     Fidelity.IGNORED: (Severity.NOTE, "is accepted and needs no effect here"),
 }
@@ -30,14 +31,24 @@ class Configuration:
 
 def configuration(read: Reader) -> Configuration:
     """What the ConfigMap of `--configmap` says; the defaults of ingress-nginx where there is none."""
-    name = settings(read).configmap
-    found = config_map(read, *name.split("/", 1)) if name else None
+    found = flagged(read, "--configmap", settings(read).configmap, "the defaults hold")
     values: dict[str, Any] = {}
     if found:
         values, complaints = registry.read_keys(found.data)
         _report_keys(read, found, complaints)
     defaults, _ = registry.read_settings({}, values)
     return Configuration(values, defaults)
+
+
+def flagged(read: Reader, flag: str, name: str, otherwise: str) -> ConfigMap | None:
+    """The ConfigMap ("namespace/name", or "") that a flag names; a Problem where it is not there, with what holds `otherwise`."""
+    if not name:
+        return None
+    about = Ref("ConfigMap", *name.split("/", 1))
+    found = config_map(read, about.namespace, about.name)
+    if found is None:
+        read.report(Problem(about, "", "config-map-missing", f"{flag} names this ConfigMap, but it does not exist; {otherwise}."))
+    return found
 
 
 def ingress_settings(read: Reader, namespace: str, name: str) -> Settings:
@@ -54,16 +65,18 @@ def ingress_settings(read: Reader, namespace: str, name: str) -> Settings:
     for complaint in complaints:
         _report(read, found, prefix, complaint.name, "annotation-value", f"{complaint.name} {complaint.sentence}; it has no effect.")
     for key in sorted(own):
-        _judge(read, found, prefix, key)
+        _judge(read, found, prefix, key, own[key])
     return values
 
 
-def _judge(read: Reader, item: Ingress, prefix: str, name: str) -> None:
-    """The verdict on an annotation that no feature acts on."""
+def _judge(read: Reader, item: Ingress, prefix: str, name: str, value: str) -> None:
+    """The verdict on an annotation that does not do, or not quite, what it says; none where it says what holds anyway."""
     known = registry.known_annotations().get(name)
     if known is None:
         sentence = f"{name} is no annotation of ingress-nginx{_nearest(name, registry.known_annotations())}; it has no effect."
         _report(read, item, prefix, name, "annotation-unknown", sentence, Severity.WARNING)
+    elif known.is_default(value):
+        return
     elif known.fidelity in _VERDICT:
         severity, verdict = _VERDICT[known.fidelity]
         _report(read, item, prefix, name, "annotation-verdict", f"{name} {verdict}{_because(known)}.", severity)
@@ -86,7 +99,7 @@ def _report_keys(read: Reader, found: ConfigMap, complaints: list[Complaint]) ->
         if name not in known:
             sentence = f"{name[:80]} is no key of ingress-nginx's ConfigMap{_nearest(name, known)}; it has no effect."
             read.report(Problem(about, f"data[{name[:80]}]", "key-unknown", sentence, Severity.WARNING, found.meta.place))
-        elif known[name].fidelity in _VERDICT:
+        elif known[name].fidelity in _VERDICT and not known[name].is_default(found.data[name]):
             severity, verdict = _VERDICT[known[name].fidelity]
             sentence = f"{name} {verdict}{_because(known[name])}."
             read.report(Problem(about, f"data[{name}]", "key-verdict", sentence, severity, found.meta.place))

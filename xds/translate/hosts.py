@@ -135,6 +135,8 @@ def _locations(
         found.append((location, _routes(read, location, _backend_action(read, claim))))
     if ("/", "Prefix") not in taken:
         found.append(_default_location(read, host, ours, tls=tls, as_regex=as_regex))
+    if not host:
+        _report_lost_defaults(read, ours, taken.get(("/", "Prefix")))
     locations = [location for location, _ in found]
     found.sort(key=lambda pair: pair[0].match.path, reverse=as_regex)
     found.sort(key=lambda pair: paths.precedence(pair[0].match))
@@ -253,5 +255,15 @@ def _report(read: Reader, claim: _Claim, field: str, code: str, sentence: str, s
 def _report_conflict(read: Reader, host: str, claim: _Claim, winner: _Claim) -> None:
     where = f'host "{host}"' if host else "no host"
     owner = "this same Ingress" if winner.item is claim.item else str(ref(winner.item))
-    sentence = f"The path {claim.path!r} of {where} already belongs to {owner} ({winner.field}), which is older; this one has no effect."
+    path = claim.path[:80]
+    sentence = f"The path {path!r} of {where} already belongs to {owner} ({winner.field}), which comes first; this one has no effect."
     _report(read, claim, "path", "conflict", sentence)
+
+
+def _report_lost_defaults(read: Reader, ours: list[Ingress], root: _Claim | None) -> None:
+    """Of the Ingresses that have nothing but a default backend, all but the first are without effect; all of them, where a rule has "/"."""
+    bare = [item for item in ours if item.default_backend and not item.rules]
+    for item in bare if root else bare[1:]:
+        owner = f"{ref(root.item)} ({root.field})" if root else str(ref(bare[0]))
+        sentence = f"What no other host or path takes already belongs to {owner}; this default backend has no effect."
+        read.report(Problem(ref(item), "spec.defaultBackend", "conflict", sentence, place=item.meta.place))

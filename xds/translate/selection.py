@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from xds.kube.objects import Ingress, ref
 from xds.kube.world import Reader, ingress, ingress_class, namespace, settings
 from xds.model import Problem, Severity
+from xds.translate.configuration import ingress_settings
 
 CLASS_ANNOTATION = "kubernetes.io/ingress.class"
 _REQUIREMENT = re.compile(
@@ -34,7 +35,8 @@ def selected(read: Reader, ns: str, name: str) -> bool:
         sentence = "The Ingress is ignored: it has a default backend, and --disable-catch-all is set."
         read.report(Problem(ref(found), "spec.defaultBackend", "catch-all-disabled", sentence, place=found.meta.place))
         return False
-    return True
+    # A canary has no paths of its own (reference 4.12); until canaries are supported, its primary answers everything.
+    return "canary" not in read.unit(ingress_settings, ns, name)
 
 
 def _of_our_class(read: Reader, item: Ingress) -> bool:

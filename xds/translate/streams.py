@@ -6,11 +6,11 @@ import re
 
 from xds.config import reserved_ports
 from xds.kube.objects import ConfigMap, Ref
-from xds.kube.world import Reader, config_map, settings
+from xds.kube.world import Reader, settings
 from xds.model import Cluster, Problem, Stream
 from xds.nginx.proxy_stream_timeout import PROXY_STREAM_TIMEOUT
 from xds.translate.backends import Reach, destination
-from xds.translate.configuration import configuration
+from xds.translate.configuration import configuration, flagged
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _FORM = "namespace/service:port, with :PROXY behind it to take, and a second one to send, the PROXY protocol"
@@ -24,7 +24,7 @@ def streams(read: Reader, protocol: str) -> tuple[Stream, ...]:
     """The entries that work, by port; each other one is a Problem and disturbs nobody."""
     flags = settings(read)
     name = flags.tcp_services_configmap if protocol == "TCP" else flags.udp_services_configmap
-    found = config_map(read, *name.split("/", 1)) if name else None
+    found = flagged(read, f"--{protocol.lower()}-services-configmap", name, f"no {protocol} port is open")
     if found is None:
         return ()
     idle = read.unit(configuration).keys.get(PROXY_STREAM_TIMEOUT.name, PROXY_STREAM_TIMEOUT.default)

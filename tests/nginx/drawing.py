@@ -1,0 +1,107 @@
+"""Annotations in, Envoy messages out: the features asked as `xds.translate` and `xds.render` ask them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import re2
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster as EnvoyCluster
+from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
+from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
+from envoy_data_plane.envoy.config.route.v3 import RouteAction
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager, HttpFilter
+from envoy_data_plane.envoy.type.matcher.v3 import RegexMatchAndSubstitute
+
+from xds import model
+from xds.kube.objects import Ref
+from xds.nginx._registry import read_keys, read_settings, with_hook
+
+ORIGIN = Ref("Ingress", "default", "web")
+RULE = "spec.rules[0].http.paths[0]"
+CLUSTER = model.Cluster("default", "web", 80)
+Texts = Mapping[str, str]
+
+
+def settings(annotations: Texts | None = None, keys: Texts | None = None) -> model.Settings:
+    """What the features read; every value must be readable."""
+    values, of_keys = read_keys(keys or {})
+    found, of_annotations = read_settings(annotations or {}, values)
+    assert (of_keys, of_annotations) == ([], [])
+    return found
+
+
+def complaints(annotations: Texts | None = None, keys: Texts | None = None) -> list[tuple[str, str]]:
+    """What could not be read: name and sentence."""
+    values, of_keys = read_keys(keys or {})
+    return [(c.name, c.sentence) for c in (*of_keys, *read_settings(annotations or {}, values)[1])]
+
+
+def location(found: model.Settings, path: str = "/", *, tls: bool = False) -> model.Location:
+    """A path of the host example.com."""
+    match = model.PathMatch(model.PathKind.PREFIX, path)
+    return model.Location("example.com", path, match, tls, ORIGIN, RULE, found)
+
+
+def routes(found: model.Settings, path: str = "/", *, tls: bool = False) -> tuple[model.Route, ...]:
+    """What the features make of a location that forwards; those that act late in a request are asked first."""
+    where = location(found, path, tls=tls)
+    made: tuple[model.Route, ...] = (model.Route(where.match, model.Forward(CLUSTER), ORIGIN, RULE, settings=found),)
+    for name, feature in reversed(with_hook("routes")):
+        if name in found:
+            made = feature.routes(found[name], where, made)
+    return made
+
+
+def host_routes(found: model.Settings) -> tuple[model.Route, ...]:
+    """The routes before all others of the host."""
+    hooks = with_hook("host_routes")
+    return tuple(route for name, feature in hooks if name in found for route in feature.host_routes(found[name], location(found)))
+
+
+def envoy_route(found: model.Settings, match: model.PathMatch | None = None) -> EnvoyRoute:
+    """A route that forwards, with all that is painted on it."""
+    wanted = model.Route(match or model.PathMatch(model.PathKind.PREFIX, "/"), model.Forward(CLUSTER), settings=found)
+    made = EnvoyRoute(route=RouteAction(cluster="c"))
+    for name, feature in with_hook("on_route"):
+        if name in found:
+            feature.on_route(found[name], wanted, made)
+    return made
+
+
+def action(annotations: Texts | None = None, keys: Texts | None = None) -> RouteAction:
+    """The action of such a route."""
+    made = envoy_route(settings(annotations, keys)).route
+    assert made is not None
+    return made
+
+
+def rewritten(rewrite: RegexMatchAndSubstitute, path: str) -> str:
+    """The path that the backend gets. RE2 itself knows the groups \\1 to \\9 only; its Python wrapper would read \\10 as the tenth."""
+    assert rewrite.pattern
+    found = re2.search(rewrite.pattern.regex, path)
+    return re.sub(r"\\([0-9])", lambda group: found[int(group[1])] or "", rewrite.substitution) if found else path
+
+
+def filters(found: model.Settings) -> list[TypedExtensionConfig]:
+    """The HTTP filters that the route brings."""
+    wanted = model.Route(model.PathMatch(model.PathKind.PREFIX, "/"), model.Forward(CLUSTER), settings=found)
+    return [f for name, feature in with_hook("filters") if name in found for f in feature.filters(found[name], wanted)]
+
+
+def cluster(found: model.Settings) -> EnvoyCluster:
+    """A cluster with all that is painted on it."""
+    made = EnvoyCluster(name="c")
+    for name, feature in with_hook("on_cluster"):
+        if name in found:
+            feature.on_cluster(found[name], made)
+    return made
+
+
+def connection(found: model.Settings, via: model.Via) -> HttpConnectionManager:
+    """What a listener speaks, with all that is painted on it; the router is the last filter."""
+    made = HttpConnectionManager(stat_prefix="test", http_filters=[HttpFilter(name="first"), HttpFilter(name="router")])
+    for name, feature in with_hook("on_connection"):
+        if name in found:
+            feature.on_connection(found[name], made, via)
+    return made

@@ -1,0 +1,122 @@
+"""Whatever a user writes becomes a setting or a Complaint, never an exception; and what is drawn from it can be sent."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from xds import model
+from xds.nginx._feature import Annotation, Fidelity, Key
+from xds.nginx._known import KEYS
+from xds.nginx._registry import features, known_keys, read_keys, read_settings
+from xds.wire import encode
+
+from .drawing import cluster, complaints, connection, envoy_route, filters, host_routes, rewritten, routes
+
+ANNOTATIONS: list[Annotation[Any]] = [a for feature in features().values() for a in feature.annotations]
+FEATURE_KEYS: list[Key[Any]] = [k for k in known_keys().values() if k not in KEYS]
+HOSTILE = [
+    "\x00",
+    "a\x1bb",
+    "x\x7f",
+    "a\r\nset-cookie: x",
+    "%REQ(authorization)%",
+    "%",
+    "$",
+    "${",
+    "$0",
+    '"; return 200 "',
+    "'",
+    "\\1",
+    "a b",
+    "a\u2028b",
+    "x" * 100_000,
+    "(" * 50,
+]
+NO_NUMBERS = ["٣", "９", "-1", "1e3", "0x10", "9" * 20, "9" * 5000]
+UNHURRIED = hypothesis_settings(deadline=None)
+PATHS = ("app-root", "permanent-redirect", "rewrite-target")
+TEXT = st.one_of(
+    st.text(max_size=40),
+    st.text(alphabet="$%{}\"'\\()|/:.?=&,;-_ \t\r\n\x00\x7f0123456789abkmgs", max_size=40),
+    st.lists(st.sampled_from([a.example for a in ANNOTATIONS] + HOSTILE[:12])).map(" ".join),
+)
+
+
+def hostile_to(name: str) -> list[str]:
+    return HOSTILE if name in PATHS else HOSTILE + NO_NUMBERS
+
+
+@pytest.mark.parametrize("annotation", ANNOTATIONS, ids=lambda a: a.name)
+def test_a_hostile_value_is_a_complaint_in_one_short_sentence(annotation: Annotation[Any]) -> None:
+    for text in hostile_to(annotation.name):
+        found = complaints({annotation.name: text})
+        assert [name for name, _ in found] == [annotation.name], text
+        assert_sentence(found[0][1])
+
+
+@pytest.mark.parametrize(
+    "key", [k for k in FEATURE_KEYS if k.name != "no-tls-redirect-locations" and k.fidelity is not Fidelity.CLOSES], ids=lambda k: k.name
+)
+def test_a_hostile_value_of_a_key_is_a_complaint_in_one_short_sentence(key: Key[Any]) -> None:
+    for text in hostile_to(key.name):
+        found = complaints(keys={key.name: text})
+        assert [name for name, _ in found] == [key.name], text
+        assert_sentence(found[0][1])
+
+
+@UNHURRIED
+@given(st.sampled_from(ANNOTATIONS), TEXT)
+def test_any_text_is_a_setting_that_can_be_drawn_or_a_complaint(annotation: Annotation[Any], text: str) -> None:
+    found, unreadable = read_settings({annotation.name: text}, {})
+    assert [c.name for c in unreadable] in ([], [annotation.name])
+    for complaint in unreadable:
+        assert_sentence(complaint.sentence)
+    assert_drawable(found)
+
+
+@UNHURRIED
+@given(st.dictionaries(st.sampled_from([k.name for k in FEATURE_KEYS]), TEXT, max_size=4))
+def test_any_configmap_is_read(data: dict[str, str]) -> None:
+    values, unreadable = read_keys(data)
+    closing = {k.name for k in FEATURE_KEYS if k.fidelity is Fidelity.CLOSES}
+    assert {c.name for c in unreadable}.isdisjoint(values.keys() - closing)
+    assert_drawable(read_settings({}, values)[0])
+
+
+@UNHURRIED
+@given(st.dictionaries(st.sampled_from([a.name for a in ANNOTATIONS]), TEXT, max_size=6))
+def test_any_mixture_of_annotations_is_read(annotations: dict[str, str]) -> None:
+    assert_drawable(read_settings(annotations, {})[0])
+
+
+def assert_sentence(text: str) -> None:
+    """The end of a sentence "<name> …"; nothing of what it quotes can act on a terminal or a log."""
+    assert re.match(r"is |has |holds ", text)
+    assert len(text) < 300
+    assert text.isprintable()
+
+
+def assert_drawable(found: model.Settings) -> None:
+    regex = model.PathMatch(model.PathKind.REGEX, "/a(/|$)(.*)")
+    for match in (regex, model.PathMatch(model.PathKind.EXACT, "/a%20b"), model.PathMatch(model.PathKind.RAW_PREFIX, "/")):
+        made = envoy_route(found, match)
+        encode(made)
+        if made.route and made.route.regex_rewrite:
+            assert re.fullmatch(r"[-._~a-zA-Z0-9/:]+", rewritten(made.route.regex_rewrite, "/a/b"))
+    for name, feature in features().items():
+        if name in found:
+            assert feature.regex(found[name], "/") in (True, False)
+    encode(cluster(found))
+    encode(connection(found, model.Via.HTTPS))
+    for made_filter in filters(found):
+        encode(made_filter)
+    for route in (*routes(found, "/a", tls=True), *host_routes(found)):
+        if isinstance(route.action, model.Redirect):
+            assert route.action.location.isprintable()
+            assert not set(route.action.location) & set("%\"'\\ ")

@@ -1,0 +1,127 @@
+"""Features that answer with a Location: app-root, permanent- and temporal-redirect, ssl-redirect, rewrite-target with an address."""
+
+from __future__ import annotations
+
+import pytest
+
+from xds import model
+from xds.model import PathKind, PathMatch, Redirect, RedirectTo, Via
+
+from .drawing import CLUSTER, ORIGIN, RULE, complaints, host_routes, routes, settings
+
+FORWARD = model.Forward(CLUSTER)
+TO_HTTPS = Redirect(308, RedirectTo.HTTPS)
+
+
+def actions(annotations: dict[str, str], keys: dict[str, str] | None = None, path: str = "/", *, tls: bool = False) -> list[object]:
+    return [(r.via, r.action) for r in routes(settings(annotations, keys), path, tls=tls)]
+
+
+@pytest.mark.parametrize(("text", "path"), [("/app", "/app"), ("app", "/app"), ("/a/b/", "/a/b/")])
+def test_app_root_redirects_the_bare_host(text: str, path: str) -> None:
+    found = settings({"app-root": text})
+    root = PathMatch(PathKind.EXACT, "/")
+    assert host_routes(found) == (model.Route(root, Redirect(302, RedirectTo.PATH, path), ORIGIN, RULE, settings=found),)
+
+
+def test_app_root_has_a_default_for_the_cluster() -> None:
+    assert [r.action for r in host_routes(settings(keys={"app-root": "/all"}))] == [Redirect(302, RedirectTo.PATH, "/all")]
+    assert host_routes(settings()) == ()
+
+
+def test_app_root_does_not_lead_to_itself() -> None:
+    assert complaints({"app-root": "/"}) == [("app-root", 'is "/", which would lead to itself')]
+
+
+def test_a_permanent_redirect_replaces_all_routes_of_the_path() -> None:
+    annotations = {"permanent-redirect": "https://example.com/?a=b", "backend-protocol": "AUTO_HTTP"}
+    assert actions(annotations, tls=True) == [(Via.ANY, Redirect(301, RedirectTo.URL, "https://example.com/?a=b"))]
+
+
+@pytest.mark.parametrize(
+    ("annotations", "status", "location"),
+    [
+        ({"permanent-redirect": "/new", "permanent-redirect-code": "308"}, 308, "/new"),
+        ({"temporal-redirect": "https://a.com"}, 302, "https://a.com"),
+        ({"temporal-redirect": "https://a.com", "temporal-redirect-code": "307"}, 307, "https://a.com"),
+        (
+            {"temporal-redirect": "https://a.com", "permanent-redirect": "https://b.com", "permanent-redirect-code": "308"},
+            302,
+            "https://a.com",
+        ),
+    ],
+)
+def test_a_redirect_has_its_own_status(annotations: dict[str, str], status: int, location: str) -> None:
+    assert actions(annotations) == [(Via.ANY, Redirect(status, RedirectTo.URL, location))]
+
+
+def test_a_status_alone_redirects_nothing() -> None:
+    assert actions({"permanent-redirect-code": "308", "temporal-redirect-code": "307"}) == [(Via.ANY, FORWARD)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("permanent-redirect", "https://example.com/$request_uri"),
+        ("permanent-redirect", "https://example.com/#top"),
+        ("permanent-redirect-code", "309"),
+        ("temporal-redirect", "/new"),
+        ("temporal-redirect", "ftp://example.com"),
+        ("temporal-redirect-code", "308"),
+    ],
+)
+def test_a_redirect_that_ingress_nginx_refuses_is_refused(name: str, text: str) -> None:
+    assert [c for c, _ in complaints({name: text})] == [name]
+
+
+def test_http_is_redirected_where_the_host_has_tls() -> None:
+    assert actions({}, tls=True) == [(Via.HTTP, TO_HTTPS), (Via.ANY, FORWARD)]
+    assert actions({}) == [(Via.ANY, FORWARD)]
+
+
+@pytest.mark.parametrize(
+    ("annotations", "keys", "redirected"),
+    [
+        ({"ssl-redirect": "false"}, {}, False),
+        ({}, {"ssl-redirect": "false"}, False),
+        ({"ssl-redirect": "true"}, {"ssl-redirect": "false"}, True),
+        ({"ssl-redirect": "false", "force-ssl-redirect": "true"}, {}, True),
+    ],
+)
+def test_the_redirect_to_https_can_be_turned_off(annotations: dict[str, str], keys: dict[str, str], redirected: bool) -> None:
+    assert ((Via.HTTP, TO_HTTPS) in actions(annotations, keys, tls=True)) is redirected
+
+
+def test_the_redirect_to_https_can_be_forced_without_tls() -> None:
+    assert (Via.HTTP, TO_HTTPS) in actions({"force-ssl-redirect": "true"})
+    assert (Via.HTTP, TO_HTTPS) in actions({}, {"force-ssl-redirect": "true"})
+
+
+def test_the_redirect_to_https_has_the_status_of_the_configmap() -> None:
+    assert actions({}, {"http-redirect-code": "301"}, tls=True)[0] == (Via.HTTP, Redirect(301, RedirectTo.HTTPS))
+
+
+@pytest.mark.parametrize(
+    ("keys", "path", "redirected"),
+    [
+        ({}, "/.well-known/acme-challenge/x", False),
+        ({}, "/.well-known", True),
+        ({"no-tls-redirect-locations": "/plain, /b"}, "/plainer", False),
+        ({"no-tls-redirect-locations": "/plain, /b"}, "/b/c", False),
+        ({"no-tls-redirect-locations": "/plain, /b"}, "/.well-known/acme-challenge/x", True),
+        ({"no-tls-redirect-locations": ","}, "/", True),
+    ],
+)
+def test_some_paths_are_never_redirected_to_https(keys: dict[str, str], path: str, redirected: bool) -> None:
+    assert (len(actions({"force-ssl-redirect": "true"}, keys, path, tls=True)) == 2) is redirected
+
+
+def test_a_route_knows_the_ingress_that_it_comes_from() -> None:
+    for found in (settings({"permanent-redirect": "/x"}), settings({"rewrite-target": "https://a.com"}), settings()):
+        assert [(r.origin, r.rule, r.settings) for r in routes(found, tls=True)] == [(ORIGIN, RULE, found)] * len(routes(found, tls=True))
+
+
+def test_a_rewrite_to_an_address_is_a_redirect_before_all_others_but_return() -> None:
+    assert actions({"rewrite-target": "https://a.com/b"}, tls=True) == [(Via.ANY, Redirect(302, RedirectTo.URL, "https://a.com/b"))]
+    both = {"rewrite-target": "https://a.com/b", "permanent-redirect": "https://c.com"}
+    assert actions(both) == [(Via.ANY, Redirect(301, RedirectTo.URL, "https://c.com"))]

@@ -1,0 +1,180 @@
+"""Features about one request: time-outs, tries, the size of its body; and HSTS on its response."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation, Mutations
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager
+
+from xds.model import Via
+from xds.nginx._messages import BodySizeLimit, overwriting
+
+from .drawing import action, complaints, connection, envoy_route, filters, settings
+
+ANY = "connect-failure,refused-stream"
+BY_METHOD = "%CEL(request.method in ['POST', 'LOCK', 'PATCH'] ? '' : '{}')%"
+
+
+@pytest.mark.parametrize(
+    ("annotations", "idle", "of_one_try"),
+    [
+        ({}, 60, 60),
+        ({"proxy-read-timeout": "3600"}, 3600, 3600),
+        ({"proxy-send-timeout": "3600"}, 3600, 60),
+        ({"proxy-read-timeout": "10", "proxy-send-timeout": "20"}, 20, 10),
+        ({"proxy-read-timeout": "0"}, 0, None),
+        ({"proxy-send-timeout": "0"}, 0, 60),
+    ],
+)
+def test_the_idle_timer_of_a_request_is_the_longer_one_and_that_of_a_try_the_read_timeout(
+    annotations: dict[str, str], idle: int, of_one_try: int | None
+) -> None:
+    made = action(annotations)
+    assert made.idle_timeout == timedelta(seconds=idle)
+    assert made.retry_policy
+    assert made.retry_policy.per_try_idle_timeout == (None if of_one_try is None else timedelta(seconds=of_one_try))
+    assert action(keys=annotations).idle_timeout == timedelta(seconds=idle)
+
+
+@pytest.mark.parametrize(
+    ("annotations", "retry_on", "after_sent", "statuses"),
+    [
+        ({}, ANY, None, []),
+        ({"proxy-next-upstream": "error"}, ANY, None, []),
+        (
+            {"proxy-next-upstream": "timeout http_504 http_502"},
+            "connect-failure,refused-stream",
+            "reset,retriable-status-codes",
+            [502, 504],
+        ),
+        ({"proxy-next-upstream": "http_429"}, "", "retriable-status-codes", [429]),
+        ({"proxy-next-upstream": "error non_idempotent"}, "connect-failure,refused-stream,reset", "", []),
+        ({"proxy-next-upstream": "http_500 non_idempotent"}, "retriable-status-codes", "", [500]),
+        ({"proxy-next-upstream": "non_idempotent"}, "", "", []),
+        ({"proxy-next-upstream": "off error"}, "", "", []),
+        ({"proxy-next-upstream-tries": "1"}, "", "", []),
+    ],
+)
+def test_what_may_be_tried_again_for_any_request_and_what_for_idempotent_ones_only(
+    annotations: dict[str, str], retry_on: str, after_sent: str | None, statuses: list[int]
+) -> None:
+    """`after_sent` is None where the listener's own header holds, and "" where it is taken away."""
+    made = envoy_route(settings(annotations))
+    assert made.route
+    assert made.route.retry_policy
+    assert made.route.retry_policy.retry_on == retry_on
+    assert made.route.retry_policy.retriable_status_codes == statuses
+    added = [(h.header.key, h.header.value) for h in made.request_headers_to_add if h.header]
+    assert added == ([("x-envoy-retry-on", BY_METHOD.format(after_sent))] if after_sent else [])
+    assert made.request_headers_to_remove == (["x-envoy-retry-on"] if after_sent == "" else [])
+
+
+@pytest.mark.parametrize(
+    ("annotations", "retries"),
+    [
+        ({}, 2),
+        ({"proxy-next-upstream-tries": "5"}, 4),
+        ({"proxy-next-upstream-tries": "0"}, 31),
+        ({"proxy-next-upstream-tries": "1"}, 0),
+        ({"proxy-next-upstream": "off"}, 0),
+    ],
+)
+def test_a_try_less_than_told_is_a_retry(annotations: dict[str, str], retries: int) -> None:
+    policy = action(annotations).retry_policy
+    assert policy
+    assert policy.num_retries == retries
+
+
+def test_the_next_try_is_elsewhere_and_at_once() -> None:
+    policy = action().retry_policy
+    assert policy
+    assert [p.name for p in policy.retry_host_predicate] == ["envoy.retry_host_predicates.previous_hosts"]
+    assert policy.retry_back_off
+    assert policy.retry_back_off.base_interval == timedelta(milliseconds=1)
+
+
+def test_retry_non_idempotent_counts_for_everybody() -> None:
+    policy = action({"proxy-next-upstream": "error"}, {"retry-non-idempotent": "true"}).retry_policy
+    assert policy
+    assert policy.retry_on == "connect-failure,refused-stream,reset"
+
+
+def test_an_unknown_condition_is_refused() -> None:
+    ((name, sentence),) = complaints({"proxy-next-upstream": "error http_501"})
+    assert name == "proxy-next-upstream"
+    assert sentence.startswith("is 'http_501', which is none of error, timeout, ")
+
+
+@pytest.mark.parametrize("via", [Via.HTTP, Via.HTTPS])
+def test_the_listener_lets_idempotent_requests_be_tried_again_whatever_the_configmap_says(via: Via) -> None:
+    for keys in ({}, {"proxy-next-upstream": "off"}):
+        (mutation,) = mutations(connection(settings(keys=keys), via), "retry-on").request_mutations
+        assert mutation.append
+        assert mutation.append.header
+        assert (mutation.append.header.key, mutation.append.header.value) == ("x-envoy-retry-on", BY_METHOD.format("reset"))
+
+
+def mutations(made: HttpConnectionManager, name: str) -> Mutations:
+    (config,) = [f.typed_config for f in made.http_filters if f.name == name]
+    assert config
+    made_mutations = HeaderMutation.parse(config.value).mutations
+    assert made_mutations
+    return made_mutations
+
+
+@pytest.mark.parametrize(
+    ("annotations", "keys", "limit"),
+    [
+        ({}, {}, 1 << 20),
+        ({"proxy-body-size": "8m"}, {}, 8 << 20),
+        ({}, {"proxy-body-size": "2k"}, 2048),
+        ({"proxy-body-size": "7g"}, {}, 7 << 30),
+    ],
+)
+def test_a_body_is_limited(annotations: dict[str, str], keys: dict[str, str], limit: int) -> None:
+    (made,) = filters(settings(annotations, keys))
+    assert made.name == "envoy.filters.http.body_size_limit"
+    assert made.typed_config
+    assert made.typed_config.type_url == "type.googleapis.com/envoy.extensions.filters.http.body_size_limit.v3.BodySizeLimit"
+    assert BodySizeLimit.parse(made.typed_config.value).max_request_bytes == limit
+
+
+def test_a_limit_of_zero_is_none() -> None:
+    assert filters(settings({"proxy-body-size": "0"})) == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        ({}, "max-age=31536000; includeSubDomains"),
+        ({"hsts-max-age": "60"}, "max-age=60; includeSubDomains"),
+        ({"hsts-include-subdomains": "false"}, "max-age=31536000"),
+        ({"hsts-preload": "true"}, "max-age=31536000; includeSubDomains; preload"),
+    ],
+)
+def test_every_https_response_tells_browsers_to_come_by_https(keys: dict[str, str], value: str) -> None:
+    (mutation,) = mutations(connection(settings(keys=keys), Via.HTTPS), "envoy.filters.http.header_mutation").response_mutations
+    assert mutation.append == overwriting("strict-transport-security", value)
+
+
+def test_hsts_is_the_first_filter_and_the_router_stays_the_last() -> None:
+    names = [f.name for f in connection(settings(), Via.HTTPS).http_filters]
+    assert names == ["envoy.filters.http.header_mutation", "first", "retry-on", "router"]
+
+
+def test_hsts_is_for_https_only_and_can_be_turned_off() -> None:
+    names = [[f.name for f in connection(settings(keys=k), v).http_filters] for k, v in (({}, Via.HTTP), ({"hsts": "false"}, Via.HTTPS))]
+    assert names == [["first", "retry-on", "router"]] * 2
+
+
+def test_a_percent_sign_in_a_header_is_no_format() -> None:
+    header = overwriting("a", "100%").header
+    assert header
+    assert header.value == "100%%"
+
+
+def test_l4_connections_may_be_idle_for_ten_minutes_unless_told_otherwise() -> None:
+    assert settings()["proxy_stream_timeout"] == 600
+    assert settings(keys={"proxy-stream-timeout": "1h 30m"})["proxy_stream_timeout"] == 5400

@@ -1,0 +1,91 @@
+"""rewrite-target and use-regex."""
+
+from __future__ import annotations
+
+import pytest
+
+from xds.model import PathKind, PathMatch
+from xds.nginx._registry import features
+
+from . import drawing
+from .drawing import complaints, envoy_route, routes, settings
+
+
+def rewritten(target: str, path: str, requested: str, kind: PathKind = PathKind.REGEX) -> str:
+    action = envoy_route(settings({"rewrite-target": target}), PathMatch(kind, path)).route
+    assert action is not None
+    rewrite = action.regex_rewrite
+    if rewrite is None:
+        return requested
+    return drawing.rewritten(rewrite, requested)
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "requested", "expected"),
+    [
+        ("/$2", "/something(/|$)(.*)", "/something", "/"),
+        ("/$2", "/something(/|$)(.*)", "/something/new", "/new"),
+        ("/$2", "/something(/|$)(.*)", "/SOMETHING/New/", "/New/"),
+        ("/", "/foo", "/foo/bar/baz", "/"),
+        ("/api/$1", "/v(.*)", "/v1/x", "/api/1/x"),
+        ("/$1$1", "/(a)", "/a", "/aa"),
+        ("/$10", "/(a)(b)", "/ab", "/a0"),
+        ("/$3", "/(a)", "/a", "/"),
+        ("$1", "/a", "/a", "/"),
+        ("$1", "/a(/.*)", "/a/b", "/b"),
+        ("new/$1", "/a/(.*)", "/a/b", "/new/b"),
+        ("/$1", "/b/(.*)", "/a/b/c", "/c"),
+        ("/x", "/a|/b", "/b", "/x"),
+        ("/a:b~.-_", "/p", "/p", "/a:b~.-_"),
+    ],
+)
+def test_the_whole_path_is_replaced(target: str, path: str, requested: str, expected: str) -> None:
+    assert rewritten(target, path, requested) == expected
+
+
+def test_a_target_that_is_the_path_itself_does_nothing() -> None:
+    assert (
+        envoy_route(settings({"rewrite-target": "/foo"}), PathMatch(PathKind.REGEX, "/foo")).route
+        == envoy_route(settings(), PathMatch(PathKind.REGEX, "/foo")).route
+    )
+
+
+def test_a_path_that_is_no_expression_is_taken_by_the_letter() -> None:
+    assert rewritten("/new", "/a.b", "/a.b/c", PathKind.PREFIX) == "/new"
+    assert rewritten("/new", "/a.b", "/axb/c", PathKind.PREFIX) == "/axb/c"
+    assert rewritten("/new", "/a(", "/a(", PathKind.EXACT) == "/new"
+    assert rewritten("/$1", "/", "/x", PathKind.RAW_PREFIX) == "/"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("/$request_uri", "is '/$request_uri', but only the captures $1 to $9 can stand in it"),
+        ("/$0", "is '/$0', but only the captures $1 to $9 can stand in it"),
+        ("/$", "is '/$', but only the captures $1 to $9 can stand in it"),
+        ("https://a.com/$1", "is 'https://a.com/$1', but captures cannot stand in an address"),
+        ("/a b", "is '/a b', which is no path such as /api/$1"),
+        (r"/\1", r"is '/\\1', which is no path such as /api/$1"),
+    ],
+)
+def test_a_target_that_cannot_be_is_refused(text: str, sentence: str) -> None:
+    assert complaints({"rewrite-target": text}) == [("rewrite-target", sentence)]
+
+
+@pytest.mark.parametrize(
+    ("feature", "annotations", "path", "expected"),
+    [
+        ("rewrite_target", {"rewrite-target": "/"}, "/foo", True),
+        ("rewrite_target", {"rewrite-target": "/"}, "/", False),
+        ("use_regex", {"use-regex": "true"}, "/", True),
+        ("use_regex", {"use-regex": "false"}, "/", False),
+    ],
+)
+def test_a_rewrite_or_use_regex_makes_the_paths_of_the_host_expressions(
+    feature: str, annotations: dict[str, str], path: str, expected: bool
+) -> None:
+    assert features()[feature].regex(settings(annotations)[feature], path) is expected
+
+
+def test_a_rewrite_leaves_the_routes_as_they_are() -> None:
+    assert len(routes(settings({"rewrite-target": "/x"}))) == 1
