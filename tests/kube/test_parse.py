@@ -41,7 +41,8 @@ VERSIONS = {
 
 
 def document(kind: str, version: str = "", **fields: Any) -> dict[str, Any]:
-    return {"apiVersion": version or VERSIONS[kind], "kind": kind, "metadata": {"name": "x"}, **fields}
+    labels = {"labels": {"kubernetes.io/service-name": "x"}} if kind == "EndpointSlice" else {}
+    return {"apiVersion": version or VERSIONS[kind], "kind": kind, "metadata": {"name": "x", **labels}, **fields}
 
 
 def one(kind: str, version: str = "", **fields: Any) -> Any:
@@ -71,6 +72,13 @@ def backend(version: str, written: dict[str, Any]) -> Backend:
     (rule,) = ingress(version, rules=[{"http": {"paths": [{"path": "/", "backend": written}]}}]).rules
     found: Backend = rule.paths[0].backend
     return found
+
+
+def test_a_slice_without_the_label_of_its_service_is_said_to_belong_to_none() -> None:
+    slice_, found = parse.from_document(document("EndpointSlice", addressType="IPv4", endpoints=[], metadata={"name": "lost"}))
+    assert isinstance(slice_, EndpointSlice)
+    assert isinstance(found, Problem)
+    assert (found.about.name, found.field, found.code) == ("lost", "metadata.labels[kubernetes.io/service-name]", "no-service")
 
 
 def test_an_ingress_of_v1() -> None:

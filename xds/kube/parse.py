@@ -18,9 +18,9 @@ import msgspec
 from msgspec import Struct
 
 from xds.kube import shapes
-from xds.kube.objects import Object, Place, Ref
-from xds.kube.shapes import Refused
-from xds.model import Problem
+from xds.kube.objects import EndpointSlice, Object, Place, Ref, ref
+from xds.kube.shapes import SERVICE_NAME, Refused
+from xds.model import Problem, Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +144,24 @@ def _from_one(document: Any, place: Place | None) -> list[Object | Problem]:
         shown = f"{kind} has no version {version!r}" if isinstance(version, str) and version else f"This {kind} has no apiVersion"
         return [Problem(about, "apiVersion", "unknown-version", f"{shown}; write apiVersion: {_NEWEST[kind]}.", place=place)]
     try:
-        return [*reading.build(msgspec.convert(document, reading.decoder.type), place)]
+        made = reading.build(msgspec.convert(document, reading.decoder.type), place)
+        return [*made, *_unowned(made, place)]
     except Refused as refused:
         return [Problem(about, refused.field, refused.code, refused.sentence, place=place)]
     except (msgspec.ValidationError, RecursionError) as wrong:
         field, sentence = _in_words(str(wrong), document)
         return [Problem(about, field, "wrong-type", sentence, place=place)]
+
+
+def _unowned(made: list[Object], place: Place | None) -> list[Problem]:
+    """A slice without the label belongs to no Service, which nobody would notice otherwise."""
+    sentence = f"The label {SERVICE_NAME} is missing, so that the slice belongs to no Service."
+    field = f"metadata.labels[{SERVICE_NAME}]"
+    return [
+        Problem(ref(item), field, "no-service", sentence, Severity.WARNING, place)
+        for item in made
+        if isinstance(item, EndpointSlice) and not item.service
+    ]
 
 
 def _wrong_list(document: Mapping[str, Any], kind: str, place: Place | None) -> Problem | None:
