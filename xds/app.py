@@ -88,10 +88,12 @@ class ControlPlane:
         )
 
     async def run(self) -> None:
-        """Take over what changes, until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._watch())
-            tasks.create_task(self._tick())
+        """Take over what changes, until cancelled. Raises Failure where the folders cannot be watched any more."""
+        ticking = asyncio.create_task(self._tick())
+        try:
+            await self._watch()
+        finally:
+            ticking.cancel()
 
     async def stop(self) -> None:
         """End the streams, spread over a few seconds where there are many, and close the ports."""
@@ -112,8 +114,14 @@ class ControlPlane:
             raise Failure(f"{error}.") from None
 
     async def _watch(self) -> None:
-        async for change in watch(self._folder):
-            await self._take(change)
+        try:
+            async for change in watch(self._folder):
+                try:
+                    await self._take(change)
+                except Exception:  # the control plane never dies of its input; what is served stays served
+                    _log.exception("internal error while a change was taken over; please report it")
+        except ManifestsError as error:
+            raise Failure(str(error)) from None
 
     async def _tick(self) -> None:
         while True:

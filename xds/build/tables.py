@@ -50,12 +50,13 @@ class Update:
 
 
 class Table(Generic[N]):
-    """Values by name, each that of a Unit; `want` counts by how many a name is needed."""
+    """Values by name, each that of a Unit; `want` counts by how many a name is needed. `order` is the sort key of names."""
 
-    def __init__(self, build: Build, function: Callable[..., Any]) -> None:
+    def __init__(self, build: Build, function: Callable[..., Any], order: Callable[[N], Any]) -> None:
         self.values: dict[N, Any] = {}
         self._build = build
         self._function = function
+        self._order = order
         self._wanted: Counter[N] = Counter()
         self._new: set[N] = set()
 
@@ -80,7 +81,7 @@ class Table(Generic[N]):
     def refresh(self, touched: Mapping[Callable[..., Any], set[Any]]) -> Iterator[tuple[N, Any, Any]]:
         """Bring up to date what was touched and what is newly wanted, or not any more: (name, old value, new value) where they differ."""
         names_, self._new = self._new | touched.get(self._function, set()), set()
-        for name in sorted(names_, key=repr):
+        for name in sorted(names_, key=self._order):
             old = self.values.get(name)
             new = self._build.value(Unit(self._function, (name,))) if name in self._wanted else None
             if new is None:
@@ -97,12 +98,12 @@ class Tables:
     def __init__(self, world: World) -> None:
         self.world = world
         self.build = Build(world.get)
-        self.hosts: Table[str] = Table(self.build, units.host)
-        self.clusters: Table[model.Cluster] = Table(self.build, units.cluster)
-        self.endpoints: Table[model.Cluster] = Table(self.build, units.load_assignment)
-        self.secrets: Table[str] = Table(self.build, units.secret)
-        self.streams: Table[model.Stream] = Table(self.build, units.stream_listener)
-        self._entries: Table[str] = Table(self.build, units.stream_entries)
+        self.hosts: Table[str] = Table(self.build, units.host, str)
+        self.clusters: Table[model.Cluster] = Table(self.build, units.cluster, names.cluster)
+        self.endpoints: Table[model.Cluster] = Table(self.build, units.load_assignment, names.cluster)
+        self.secrets: Table[str] = Table(self.build, units.secret, str)
+        self.streams: Table[model.Stream] = Table(self.build, units.stream_listener, repr)
+        self._entries: Table[str] = Table(self.build, units.stream_entries, str)
         self._singles = {u: Unit(u, ()) for u in (units.route_table, units.http_listener, units.https_listener)}
         self._chains: dict[str, dict[str, None]] = {}  # certificate → hosts that are served under it
         self._chain_bytes: dict[str, bytes] = {}
