@@ -118,7 +118,7 @@ class ControlPlane:
             async for change in watch(self._folder):
                 try:
                     await self._take(change)
-                except Exception:  # the control plane never dies of its input; what is served stays served
+                except Exception:  # noqa: BLE001 - the control plane never dies of its input; what is served stays served
                     _log.exception("internal error while a change was taken over; please report it")
         except ManifestsError as error:
             raise Failure(str(error)) from None
