@@ -1,0 +1,50 @@
+"""Addresses to listen on."""
+
+from __future__ import annotations
+
+import pytest
+
+from xds.server.address import Address, parse
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "local"),
+    [
+        ("127.0.0.1:18000", Address("127.0.0.1", 18000), True),
+        ("127.9.9.9:0", Address("127.9.9.9", 0), True),
+        ("[::1]:18000", Address("::1", 18000), True),
+        ("[::ffff:127.0.0.1]:1", Address("::ffff:127.0.0.1", 1), True),
+        ("localhost:65535", Address("localhost", 65535), True),
+        ("unix:/run/xds.sock", Address(path="/run/xds.sock"), True),
+        ("0.0.0.0:18000", Address("0.0.0.0", 18000), False),
+        ("[::]:18000", Address("::", 18000), False),
+        ("[::ffff:10.0.0.1]:1", Address("::ffff:10.0.0.1", 1), False),
+        ("10.0.0.1:18000", Address("10.0.0.1", 18000), False),
+        ("localhost.example.com:18000", Address("localhost.example.com", 18000), False),
+    ],
+)
+def test_an_address_is_read_and_written_alike(text: str, address: Address, local: bool) -> None:
+    assert parse(text) == address
+    assert str(address) == text
+    assert address.local is local
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "is not host:port"),
+        ("18000", "is not host:port"),
+        (":18000", "is not host:port"),
+        ("127.0.0.1:", "is not host:port"),
+        ("127.0.0.1:http", "is not host:port"),
+        ("127.0.0.1:65536", "is not host:port"),
+        ("127.0.0.1:-1", "is not host:port"),
+        ("127.0.0.1:²", "is not host:port"),
+        ("::1:18000", "in brackets"),
+        ("[localhost]:18000", "no IPv6 address between its brackets"),
+        ("unix:", "has no path"),
+    ],
+)
+def test_an_address_that_cannot_be_read_is_refused_with_a_sentence(text: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        parse(text)

@@ -1,0 +1,68 @@
+"""Addresses to listen on, as they are written on a command line."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """`host` and `port`, or the `path` of a unix socket."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def local(self) -> bool:
+        """Whether only this machine can reach it. A name other than "localhost" is not asked for: it may change."""
+        if self.path or self.host == "localhost":
+            return True
+        try:
+            ip = ipaddress.ip_address(self.host)
+        except ValueError:
+            return False
+        return ip.is_loopback or (isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None and ip.ipv4_mapped.is_loopback)
+
+
+def parse(text: str) -> Address:
+    """`host:port`, `[IPv6 address]:port` or `unix:path`; port 0 lets the system choose. Raises ValueError with a sentence."""
+    if text.startswith("unix:"):
+        if path := text.removeprefix("unix:"):
+            return Address(path=path)
+        raise ValueError(f"the address {text!r} has no path; write unix:/run/xds.sock")
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"the address {text!r} is not host:port, [IPv6 address]:port or unix:path")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        try:
+            ipaddress.IPv6Address(host)
+        except ValueError:
+            raise ValueError(f"the address {text!r} has no IPv6 address between its brackets") from None
+    elif ":" in host:
+        raise ValueError(f"the address {text!r} is ambiguous; write an IPv6 address in brackets, such as [::1]:18000")
+    return Address(host, int(port))
+
+
+def why_not(address: Address) -> str:
+    """Why nothing can listen there, in the words of the system; gRPC does not say."""
+    if address.path:
+        return "the socket cannot be made"
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, target in found:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(target)
+                probe.listen()
+    except OSError as error:
+        return error.strerror or str(error)
+    return "it was refused"

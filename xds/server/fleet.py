@@ -1,0 +1,123 @@
+"""The Fleet: the Envoys that are connected, what each of them was told, and what it made of that.
+
+It starts a Stream for each call, wakes all of them when the Snapshot has changed, and ends them when the server stops. It does not listen
+(`xds.server.server`), and does not decide what is said (`xds.protocol`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import random
+import secrets
+from typing import Any
+
+import grpc
+from prometheus_client import CollectorRegistry
+
+from xds.protocol.session import Wire, compact
+from xds.server.messages import Encoder
+from xds.server.metrics import Metrics
+from xds.server.stream import Shared, Stream, StreamEnd
+from xds.server.turns import Turns
+from xds.snapshot import Snapshot
+
+_log = logging.getLogger("xds.server")
+_WOKEN_AT_ONCE = 100
+_COMPACT_AFTER = 60.0
+"""Seconds after a change until what is gone is forgotten; longer than an Envoy takes to reconnect."""
+_STOPPING = "the management server is stopping"
+
+
+class Fleet:
+    """All streams of one server, and the Snapshot that they are told of.
+
+    `identifier` names this server to its Envoys (V7). `write_timeout`: seconds that an Envoy may take to make room for one response
+    before its stream is ended (B2). `most_names`: names that one request may list (B9). Belongs to one event loop.
+    """
+
+    def __init__(
+        self, snapshot: Snapshot, registry: CollectorRegistry, *, identifier: str, write_timeout: float = 30.0, most_names: int = 200_000
+    ) -> None:
+        self.ready = asyncio.Event()
+        """Set once a complete Snapshot has been published; until then streams are held in silence (O7)."""
+        self._metrics = Metrics(registry)
+        self._shared = Shared(snapshot, Encoder(identifier), self._metrics, Turns(), write_timeout, most_names)
+        self._streams: dict[Stream, None] = {}
+        self._compaction: asyncio.TimerHandle | None = None
+        self._boot = secrets.token_hex(4)
+        self._numbers = itertools.count(1)
+        self._stopping = False
+
+    def __repr__(self) -> str:
+        return f"<Fleet: {len(self._streams)} streams, {'ready' if self.ready.is_set() else 'not ready'}>"
+
+    def connected(self) -> list[Stream]:
+        """The streams whose Envoy has said its name, oldest first. One node may have several (L8)."""
+        return [stream for stream in self._streams if stream.node is not None]
+
+    def publish(self) -> None:
+        """The Snapshot has changed: wakes every stream. Does nothing before the Snapshot is ready."""
+        if not self._shared.snapshot.ready:
+            return
+        self.ready.set()
+        self._wake(list(self._streams))
+        if self._compaction is None:
+            self._compaction = asyncio.get_running_loop().call_later(_COMPACT_AFTER, self._compact)
+
+    def _wake(self, streams: list[Stream]) -> None:
+        """Wakes some of them, and the others in later rounds of the event loop (B10)."""
+        for stream in streams[:_WOKEN_AT_ONCE]:
+            stream.wake()
+        if later := streams[_WOKEN_AT_ONCE:]:
+            asyncio.get_running_loop().call_soon(self._wake, later)
+
+    def _compact(self) -> None:
+        self._compaction = None
+        compact(self._shared.snapshot, (stream.session for stream in self._streams))
+
+    async def serve(self, context: Any, wire: Wire, only: str | None) -> None:
+        """Serves one call until it ends. `context` is its `grpc.aio.ServicerContext`, `only` as in Stream."""
+        end = await self._run(context, wire, only)
+        if end is None:
+            return
+        if end[0] is not grpc.StatusCode.UNAVAILABLE:
+            self._metrics.refusals.labels(end[0].name.lower()).inc()
+        try:
+            await context.abort(*end)  # waits until a client that does not read has gone: nothing of the stream is kept meanwhile
+        except grpc.aio.InternalError:
+            _log.debug("an Envoy left before it could be told why its stream ended")
+
+    async def _run(self, context: Any, wire: Wire, only: str | None) -> tuple[grpc.StatusCode, str] | None:
+        """Runs a Stream; the status with which the server ends it, None where its client has ended it."""
+        if self._stopping:
+            return grpc.StatusCode.UNAVAILABLE, _STOPPING
+        stream = Stream(context, wire, only, self._shared, nonce_prefix=f"{self._boot}.{next(self._numbers)}.")
+        self._streams[stream] = None
+        self._metrics.connected[wire].inc()
+        try:
+            await stream.run()
+        except StreamEnd as end:
+            _log.log(stream.log_level, "%s: its stream was ended: %s", stream.name, end.text)
+            return end.code, end.text
+        except grpc.aio.BaseError:
+            _log.debug("%s: its connection was lost", stream.name)
+        finally:
+            del self._streams[stream]
+            self._metrics.connected[wire].dec()
+            if stream.node is not None:
+                _log.log(stream.log_level, "%s disconnected", stream.name)
+        return None
+
+    def stop(self, within: float) -> None:
+        """Ends all streams with UNAVAILABLE, each at a moment of its own in the next `within` seconds, and refuses new ones (L4).
+
+        Not all at once: they reconnect at once, to replicas that have others to serve.
+        """
+        self._stopping = True
+        if self._compaction is not None:
+            self._compaction.cancel()
+        loop = asyncio.get_running_loop()
+        for stream in self._streams:
+            loop.call_later(random.uniform(0, within), stream.stop, _STOPPING)  # noqa: S311 - no secret

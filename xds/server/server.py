@@ -1,0 +1,146 @@
+"""The gRPC server: which services there are, on which address, with which limits; its start, and its stop without a stampede."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health
+
+from xds.protocol.session import Wire
+from xds.server import address as addresses
+from xds.server.fleet import Fleet
+from xds.server.tls import CertificateFiles, credentials, is_named
+from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET
+
+_log = logging.getLogger("xds.server")
+
+
+class Service(NamedTuple):
+    """A discovery service: the type url that it serves (None: all), and its methods for state of the world and for delta."""
+
+    only: str | None
+    sotw: str
+    delta: str
+
+
+SERVICES: Mapping[str, Service] = {
+    "envoy.service.discovery.v3.AggregatedDiscoveryService": Service(None, "StreamAggregatedResources", "DeltaAggregatedResources"),
+    "envoy.service.cluster.v3.ClusterDiscoveryService": Service(CLUSTER, "StreamClusters", "DeltaClusters"),
+    "envoy.service.endpoint.v3.EndpointDiscoveryService": Service(ENDPOINT, "StreamEndpoints", "DeltaEndpoints"),
+    "envoy.service.listener.v3.ListenerDiscoveryService": Service(LISTENER, "StreamListeners", "DeltaListeners"),
+    "envoy.service.route.v3.RouteDiscoveryService": Service(ROUTE, "StreamRoutes", "DeltaRoutes"),
+    "envoy.service.secret.v3.SecretDiscoveryService": Service(SECRET, "StreamSecrets", "DeltaSecrets"),
+}
+"""What is served; gRPC answers UNIMPLEMENTED to everything else (M10)."""
+
+_OPTIONS = {
+    "grpc.so_reuseport": 0,  # else a second server on the same port takes half of the connections in silence
+    "grpc.max_receive_message_length": 32 * 2**20,  # a reconnecting Envoy lists every name and version (B5)
+    "grpc.max_concurrent_streams": 100_000,  # single-type EDS: a stream for each cluster; surplus ones would hang (B7)
+    "grpc.http2.max_ping_strikes": 0,  # an Envoy's keepalive must not end its idle streams (L1)
+    "grpc.http2.max_pings_without_data": 0,
+    "grpc.keepalive_time_ms": 30_000,  # a dead Envoy is noticed (L2)
+    "grpc.keepalive_timeout_ms": 10_000,
+    "grpc.keepalive_permit_without_calls": 1,
+}
+_AGE_GRACE_MS = 10_000
+_SPREAD = 0.8  # of the grace time, in which streams are ended; the rest is for their last bytes
+
+
+class Server:
+    """Serves a Fleet on one address.
+
+    `address`: `host:port`, `[IPv6 address]:port` or `unix:path`. Without `certificates` it must be local (I4, I6); `client_names` are
+    the DNS and URI names of which a client's certificate must have one (none: any client that the CA vouches for).
+    `max_connection_age`: seconds after which a connection is closed so that load spreads over replicas; gRPC varies it by a tenth (L3).
+    None means half an hour with TLS and without end otherwise.
+    Raises ValueError with a sentence for an address or certificates that cannot be used.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        address: str,
+        *,
+        certificates: CertificateFiles | None = None,
+        client_names: Collection[str] = (),
+        max_connection_age: float | None = None,
+    ) -> None:
+        self._fleet = fleet
+        self._address = addresses.parse(address)
+        if certificates is None and not self._address.local:
+            raise ValueError(
+                f"the xDS server serves private keys, so it listens on {self._address}, beyond this machine, only with TLS: "
+                "give a certificate, its key and the CA of the clients, or a loopback address"
+            )
+        self._credentials = credentials(certificates) if certificates is not None else None
+        self._client_names = frozenset(client_names)
+        age = 1800.0 if max_connection_age is None and certificates is not None else max_connection_age
+        self._options = dict(_OPTIONS)
+        if age is not None:
+            self._options |= {"grpc.max_connection_age_ms": int(age * 1000), "grpc.max_connection_age_grace_ms": _AGE_GRACE_MS}
+        self._health = health.HealthServicer()
+        self._health_follows: asyncio.Task[None] | None = None
+        self._server: Any = None
+
+    @property
+    def address(self) -> str:
+        """Where it listens; with port 0, the port that the system has chosen is in it once it has started."""
+        return str(self._address)
+
+    async def start(self) -> None:
+        """Listens. Raises OSError with a sentence where that is not possible."""
+        server = grpc.aio.server(options=list(self._options.items()))
+        server.add_generic_rpc_handlers(tuple(self._rpc_handler(name, service) for name, service in SERVICES.items()))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        for name in ("", *SERVICES):
+            await self._health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
+        try:
+            if self._credentials is None:
+                port = server.add_insecure_port(self.address)
+            else:
+                port = server.add_secure_port(self.address, self._credentials)
+        except RuntimeError:
+            raise OSError(f"the xDS server cannot listen on {self._address}: {addresses.why_not(self._address)}") from None
+        if not self._address.path:
+            self._address = addresses.Address(self._address.host, port)
+        await server.start()
+        self._server = server
+        self._health_follows = asyncio.create_task(self._follow_health())
+        _log.info("the xDS server listens on %s (%s)", self._address, "plaintext" if self._credentials is None else "TLS")
+
+    async def stop(self, grace: float = 5.0) -> None:
+        """Accepts nothing new, ends the streams one by one spread over `grace` seconds, and returns when all have ended, at the latest
+        when the time is up (L4)."""
+        if self._server is None:
+            return
+        assert self._health_follows is not None
+        self._health_follows.cancel()
+        goodbye = asyncio.create_task(self._health.enter_graceful_shutdown())
+        self._fleet.stop(grace * _SPREAD)
+        await self._server.stop(grace)
+        goodbye.cancel()
+        self._server = None
+
+    async def _follow_health(self) -> None:
+        await self._fleet.ready.wait()
+        for name in ("", *SERVICES):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    def _rpc_handler(self, name: str, service: Service) -> Any:
+        """Both methods of a service, with bytes in and bytes out."""
+
+        def method(wire: Wire) -> Any:
+            async def serve(_: Any, context: Any) -> None:
+                if self._client_names and not is_named(context, self._client_names):
+                    await context.abort(grpc.StatusCode.PERMISSION_DENIED, "the client certificate has none of the names that are allowed")
+                await self._fleet.serve(context, wire, service.only)
+
+            return grpc.stream_stream_rpc_method_handler(serve)
+
+        return grpc.method_handlers_generic_handler(name, {service.sotw: method(Wire.SOTW), service.delta: method(Wire.DELTA)})

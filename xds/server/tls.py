@@ -1,0 +1,102 @@
+"""TLS of the xDS port: a certificate of its own, clients that must have one, and files that are read again when they change."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+_log = logging.getLogger("xds.server")
+_SANS = "x509_subject_alternative_name"
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFiles:
+    """Paths of PEM files: the server's certificate (with its intermediates), its private key, and the CAs of its clients."""
+
+    certificate: str
+    key: str
+    ca: str
+
+
+def credentials(files: CertificateFiles) -> Any:
+    """`grpc.ServerCredentials` that require a client certificate (I4), and take new files for new connections.
+
+    The files are looked at whenever a client connects, for a mounted Secret is replaced without a signal. What cannot be used is logged,
+    and the last good certificate stays. Raises ValueError with a sentence where the files cannot be used now.
+    """
+    reloader = _Reloader(files)
+    return grpc.dynamic_ssl_server_credentials(reloader.configuration, reloader.changed, require_client_authentication=True)
+
+
+class _Reloader:
+    def __init__(self, files: CertificateFiles) -> None:
+        self._files = files
+        self._seen = _stamp(files)
+        self.configuration = _read(files)
+
+    def changed(self) -> Any:
+        """The new configuration, None where the files are as they were or cannot be used. gRPC calls it in a thread of its own."""
+        stamp = _stamp(self._files)
+        if stamp == self._seen:
+            return None
+        self._seen = stamp
+        try:
+            configuration = _read(self._files)
+        except ValueError as error:
+            _log.error("%s; new connections get the previous certificate", error)
+            return None
+        _log.info("the xDS server has a new certificate from %s", self._files.certificate)
+        return configuration
+
+
+def _stamp(files: CertificateFiles) -> tuple[tuple[int, int, int] | None, ...]:
+    """Changes when one of the files does. A file that is missing has a stamp, too."""
+
+    def one(path: str) -> tuple[int, int, int] | None:
+        try:
+            status = os.stat(path)
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns, status.st_size
+
+    return one(files.certificate), one(files.key), one(files.ca)
+
+
+def _read(files: CertificateFiles) -> Any:
+    """A `grpc.ServerCertificateConfiguration`. Raises ValueError with a sentence that never quotes a file."""
+    certificate, key, ca = _bytes(files.certificate), _bytes(files.key), _bytes(files.ca)
+    try:
+        leaf = x509.load_pem_x509_certificates(certificate)[0]
+    except ValueError:
+        raise ValueError(f"the certificate file {files.certificate} holds no PEM certificate") from None
+    try:
+        private = serialization.load_pem_private_key(key, None)
+    except (ValueError, TypeError):
+        raise ValueError(f"the key file {files.key} holds no PEM private key without a password") from None
+    if private.public_key() != leaf.public_key():
+        raise ValueError(f"the key file {files.key} does not belong to the certificate in {files.certificate}")
+    try:
+        x509.load_pem_x509_certificates(ca)
+    except ValueError:
+        raise ValueError(f"the CA file {files.ca} holds no PEM certificate") from None
+    return grpc.ssl_server_certificate_configuration([(key, certificate)], root_certificates=ca)
+
+
+def _bytes(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise ValueError(f"the file {path} cannot be read: {error.strerror}") from None
+
+
+def is_named(context: Any, names: Collection[str]) -> bool:
+    """Whether the client's certificate has one of these names (DNS or URI SANs, compared as they are)."""
+    return any(name.decode(errors="replace") in names for name in context.auth_context().get(_SANS, ()))
