@@ -1,0 +1,313 @@
+"""Whatever happens, in whichever order and batches: the Snapshot is that of a fresh start, and nothing else is remembered."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.envoy.harness.tls import make_certificate
+from xds.build.memo import Unit
+from xds.build.tables import Tables
+from xds.build.units import load_assignment
+from xds.config import Settings
+from xds.kube.objects import (
+    Backend,
+    ConfigMap,
+    Endpoint,
+    EndpointPort,
+    EndpointSlice,
+    Ingress,
+    IngressClass,
+    Meta,
+    Namespace,
+    Object,
+    Path,
+    Ref,
+    Rule,
+    Secret,
+    Service,
+    ServicePort,
+    Tls,
+    ref,
+)
+from xds.kube.world import DEFAULT_CERTIFICATE, NOW, World
+from xds.model import Problem
+from xds.nginx._registry import known_annotations
+from xds.snapshot import ENDPOINT, TYPES, Snapshot
+
+FLAGS = Settings(
+    watch_ingress_without_class=True,
+    watch_namespace_selector="team=web",
+    configmap="one/config",
+    tcp_services_configmap="one/tcp",
+    udp_services_configmap="one/udp",
+    default_backend_service="one/a",
+    default_ssl_certificate="one/first",
+)
+CONSTANTS = {DEFAULT_CERTIFICATE: (b"chain", b"key"), NOW: 1_800_000_000}
+NAMESPACES = ("one", "two")
+HOSTS = ("", "a.example.com", "A.example.com", "b.example.com", "*.example.com", "not a host")
+PATHS = ("/", "/x", "/x/", "/[", "no-slash")
+SERVICES = ("a", "b")
+SECRETS = ("first", "second")
+PREFIX = "nginx.ingress.kubernetes.io/"
+ANNOTATIONS: tuple[dict[str, str], ...] = (
+    {},
+    {PREFIX + "rewrite-target": "/y"},
+    {PREFIX + "use-regex": "true"},
+    {PREFIX + "load-balance": "ewma", PREFIX + "proxy-body-size": "rubbish"},
+    {PREFIX + "app-root": "/app", PREFIX + "ssl-redirect": "false"},
+    {PREFIX + "service-upstream": "true", PREFIX + "no-such": "x"},
+    {"kubernetes.io/ingress.class": "other"},
+)
+
+State = dict[str, dict[str, tuple[str, bytes]]]
+
+
+class Event(NamedTuple):
+    """Something that is there now, or (`gone`) not any more."""
+
+    item: Object | None
+    gone: Ref | None = None
+
+
+@functools.cache
+def pems() -> tuple[tuple[bytes, bytes], ...]:
+    """Two certificates of one host, so that one can replace the other, and one of another."""
+    made = [make_certificate([host]) for host in ("a.example.com", "a.example.com", "*.example.com")]
+    return tuple((m.cert_pem, m.key_pem) for m in made)
+
+
+def metas(*names: str, labels: Sequence[dict[str, str]] = ({},), annotations: Sequence[dict[str, str]] = ({},)) -> st.SearchStrategy[Meta]:
+    return st.builds(
+        Meta,
+        namespace=st.sampled_from(NAMESPACES),
+        name=st.sampled_from(names),
+        created=st.sampled_from(["", "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"]),
+        labels=st.sampled_from(labels),
+        annotations=st.sampled_from(annotations),
+    )
+
+
+def many(what: st.SearchStrategy[object], most: int = 2) -> st.SearchStrategy[tuple[object, ...]]:
+    return st.lists(what, max_size=most).map(tuple)
+
+
+def ingresses() -> st.SearchStrategy[Ingress]:
+    backend = st.builds(Backend, st.sampled_from(SERVICES), st.sampled_from([80, 81, "http"]))
+    path = st.builds(Path, st.sampled_from(PATHS), st.sampled_from(["Exact", "Prefix", ""]), backend)
+    tls = st.builds(Tls, many(st.sampled_from(HOSTS)), st.sampled_from(["", *SECRETS]))
+    return st.builds(
+        Ingress,
+        meta=metas("i", "j", "k", annotations=ANNOTATIONS),
+        class_name=st.sampled_from([None, None, "ours", "theirs"]),
+        default_backend=st.none() | backend,
+        rules=many(st.builds(Rule, st.sampled_from(HOSTS), many(path))),
+        tls=many(tls),
+    )
+
+
+def services() -> st.SearchStrategy[Service]:
+    port = st.sampled_from([ServicePort(80, "http", 8080), ServicePort(81, "", 8081), ServicePort(80, "dns", 53, "UDP")])
+    return st.builds(
+        Service,
+        meta=metas(*SERVICES),
+        type=st.sampled_from(["ClusterIP", "ClusterIP", "ExternalName"]),
+        external_name=st.just("example.org"),
+        cluster_ips=st.sampled_from([(), ("10.96.0.1",)]),
+        ports=many(port, 3),
+        affinity=st.sampled_from(["None", "ClientIP"]),
+    )
+
+
+def slices() -> st.SearchStrategy[EndpointSlice]:
+    endpoint = st.builds(
+        Endpoint,
+        st.sampled_from([("10.0.0.1",), ("10.0.0.2",), ("no address",)]),
+        st.booleans(),
+        st.booleans(),
+        st.booleans(),
+    )
+    ports = (EndpointPort("http", 8080), EndpointPort("", 8081), EndpointPort("dns", 53, "UDP"))
+    return st.builds(
+        EndpointSlice,
+        meta=metas("s", "t"),
+        service=st.sampled_from(SERVICES),
+        ports=st.just(ports),
+        endpoints=many(endpoint),
+        legacy=st.booleans(),
+    )
+
+
+def secrets() -> st.SearchStrategy[Secret]:
+    contents = [{"tls.crt": chain, "tls.key": key} for chain, key in pems()] + [{"tls.crt": b"rubbish", "tls.key": b"\xff"}, {}]
+    return st.builds(Secret, meta=metas(*SECRETS), type=st.just("kubernetes.io/tls"), data=st.sampled_from(contents))
+
+
+def config_maps() -> st.SearchStrategy[ConfigMap]:
+    data = [
+        {},
+        {"80": "one/a:80"},
+        {"5000": "one/a:80", "5001": "two/b:81:PROXY"},
+        {"53": "one/a:dns"},
+        {"ssl-redirect": "false", "x": "y"},
+    ]
+    return st.builds(ConfigMap, meta=metas("config", "tcp", "udp"), data=st.sampled_from(data))
+
+
+def cluster_scoped(item: Object) -> Object:
+    """Without the namespace that `metas` gives everything."""
+    meta = Meta(namespace="", name=item.meta.name, labels=item.meta.labels)
+    return IngressClass(meta=meta, controller=item.controller) if isinstance(item, IngressClass) else Namespace(meta=meta)
+
+
+def objects() -> st.SearchStrategy[Object]:
+    controllers = st.sampled_from(["k8s.io/ingress-nginx", "example.com/other"])
+    classes = st.builds(IngressClass, meta=metas("ours", "theirs"), controller=controllers)
+    namespaces = st.builds(Namespace, meta=metas(*NAMESPACES, labels=[{"team": "web"}, {"team": "web"}, {}]))
+    return st.one_of(
+        ingresses(),
+        ingresses(),
+        services(),
+        slices(),
+        secrets(),
+        config_maps(),
+        classes.map(cluster_scoped),
+        namespaces.map(cluster_scoped),
+    )
+
+
+def events() -> st.SearchStrategy[Event]:
+    return st.one_of(objects().map(Event), objects().map(Event), objects().map(lambda item: Event(None, ref(item))))
+
+
+OPENED: tuple[Object, ...] = tuple(Namespace(meta=Meta(namespace="", name=name, labels={"team": "web"})) for name in NAMESPACES)
+"""Both namespaces are watched at first, or most of what follows would have no effect."""
+
+
+class Life:
+    """A control plane without servers: a World, its Tables, and the Snapshot that they have published."""
+
+    def __init__(self, put: Sequence[Object] = ()) -> None:
+        self.world = World(FLAGS, CONSTANTS)
+        self.tables = Tables(self.world)
+        self.snapshot = Snapshot()
+        self.take(put)
+
+    def take(self, put: Sequence[Object] = (), drop: Sequence[Ref] = ()) -> None:
+        self.tables.apply(self.world.apply(put, drop)).publish(self.snapshot)
+        assert not self.tables.build.failures
+
+    def state(self) -> State:
+        return {t: {name: (r.version, r.body) for name, r in self.snapshot[t].items()} for t in TYPES}
+
+    def problems(self) -> list[tuple[Problem, str, object]]:
+        return [(p, p.sentence, p.severity) for p in self.tables.problems()]
+
+
+@given(st.lists(st.lists(events(), min_size=1, max_size=4), max_size=10))
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+def test_a_snapshot_depends_on_what_is_there_and_not_on_how_it_came_about(batches: list[list[Event]]) -> None:
+    life = Life(OPENED)
+    for batch in batches:
+        # of one object, a batch says one thing only: that is how sources hand them over
+        last = {event.gone or ref(event.item): event for event in batch if event.gone or event.item}  # type: ignore[arg-type]
+        life.take([e.item for e in last.values() if e.item], [e.gone for e in last.values() if e.gone])
+    there = [item for kind in KINDS for item in life.world.objects(kind)]
+    fresh = Life(there)
+    assert life.state() == fresh.state()
+    assert life.problems() == fresh.problems()
+    assert len(life.tables.build) == len(fresh.tables.build)
+    life.take(drop=[ref(item) for item in there])
+    empty = Life()
+    assert life.state() == empty.state()
+    assert life.problems() == empty.problems()
+    assert len(life.tables.build) == len(empty.tables.build)
+
+
+KINDS: tuple[type[Object], ...] = (Ingress, IngressClass, Service, EndpointSlice, Secret, ConfigMap, Namespace)
+
+
+def site(count: int) -> list[Object]:
+    """Hosts with a Service each, and endpoints."""
+    found: list[Object] = list(OPENED)
+    for n in range(count):
+        rule = Rule(f"h{n}.example.com", (Path("/", "Prefix", Backend(f"s{n}", 80)),))
+        found.append(Ingress(meta=Meta(namespace="one", name=f"i{n}"), rules=(rule,)))
+        found.append(Service(meta=Meta(namespace="one", name=f"s{n}"), ports=(ServicePort(80, "http", 8080),)))
+        found.append(endpoints(n, "10.0.0.1"))
+    return found
+
+
+def endpoints(n: int, *ips: str) -> EndpointSlice:
+    meta = Meta(namespace="one", name=f"s{n}-1")
+    return EndpointSlice(meta=meta, service=f"s{n}", ports=(EndpointPort("http", 8080),), endpoints=tuple(Endpoint((ip,)) for ip in ips))
+
+
+def test_a_changed_slice_runs_the_units_of_its_own_endpoints_only() -> None:
+    life = Life(site(20))
+    before, state = life.tables.build.runs, life.state()
+    life.take([endpoints(3, "10.0.0.1", "10.0.0.2")])
+    assert life.tables.build.runs - before == 3  # the addresses of the pods, whether there are any, and the load assignment
+    after = life.state()
+    changed = {(t, name) for t in TYPES for name in after[t] if after[t][name] != state[t].get(name)}
+    assert changed == {(ENDPOINT, "one/s3/80")}
+
+
+def test_a_slice_that_says_the_same_runs_no_more_than_it_takes_to_see_that() -> None:
+    life = Life(site(20))
+    before, state = life.tables.build.runs, life.state()
+    life.take([endpoints(3, "10.0.0.1")])
+    assert life.tables.build.runs - before == 1
+    assert life.state() == state
+
+
+@pytest.mark.parametrize("others", [5, 50])
+def test_what_a_changed_ingress_costs_does_not_depend_on_how_many_others_there_are(others: int) -> None:
+    life = Life(site(others))
+    before = life.tables.build.runs
+    rule = Rule("h1.example.com", (Path("/other", "Prefix", Backend("s1", 80)),))
+    life.take([Ingress(meta=Meta(namespace="one", name="i1"), rules=(rule,))])
+    assert life.tables.build.runs - before <= 8
+
+
+def test_blame_leads_from_a_load_assignment_to_the_slice() -> None:
+    life = Life(site(2))
+    (unit,) = (Unit(load_assignment, (c,)) for c in life.tables.endpoints.values if c.service == "s1")
+    found = {about for key in life.tables.build.reads(unit) for about in life.world.refs(key)}
+    assert found == {Ref("Service", "one", "s1"), Ref("EndpointSlice", "one", "s1-1")}
+
+
+def examples() -> list[Object]:
+    """An Ingress for each annotation that there is, with its example."""
+    found: list[Object] = []
+    for name, annotation in sorted(known_annotations().items()):
+        meta = Meta(namespace="one", name=name, annotations={PREFIX + name: annotation.example})
+        rule = Rule(f"{name}.example.com", (Path("/x", "Prefix", Backend("s0", 80)),))
+        found.append(Ingress(meta=meta, rules=(rule,)))
+    return found
+
+
+VERSIONS = """
+from tests.build.test_any_order import Life, examples, site
+print({t: {n: v for n, (v, _) in sorted(r.items())} for t, r in Life([*site(2), *examples()]).state().items()})
+"""
+
+
+def test_another_process_gives_the_same_versions() -> None:
+    """Replicas agree, and a restart changes nothing: neither hash seeds nor addresses of objects enter."""
+    seen = set()
+    for seed in ("1", "2"):
+        run = subprocess.run(
+            [sys.executable, "-c", VERSIONS], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed, "PYTHONPATH": "."}
+        )
+        seen.add(run.stdout)
+    assert len(seen) == 1
+    assert "one/s0/80~" in seen.pop()

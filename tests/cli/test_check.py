@@ -1,0 +1,108 @@
+"""`xds check`: what is said, in which order, and when the exit code is 1."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.site import Say, write
+from tests.envoy.harness.manifests import ingress
+
+
+def test_nothing_to_complain_about(say: Say, good: Path) -> None:
+    said = say("check", good)
+    assert said == (0, "Nothing to complain about: 2 Ingresses.\n", "")
+
+
+def test_problems_stand_under_their_object_the_worst_first(say: Say, bad: Path) -> None:
+    said = say("check", bad, "--configmap", "default/config")
+    assert said.code == 1
+    lines = said.out.splitlines()
+    start = lines.index("Ingress default/late  ingress-late.json:1")
+    severities = [line.split()[0] for line in lines[start + 1 : lines.index("", start)]]
+    assert severities == sorted(severities, key=["error", "warning", "note"].index)
+    assert {"error", "warning", "note"} == set(severities)
+    body = "metadata.annotations[nginx.ingress.kubernetes.io/proxy-body-size]: proxy-body-size is 'much'"
+    assert any(body in line for line in lines)
+    assert lines[-1].endswith(" in 3 Ingresses (1 other left to other controllers).")
+
+
+def test_piped_output_is_the_same_every_time(say: Say, bad: Path) -> None:
+    assert say("check", bad) == say("check", bad)
+
+
+def test_annotations_in_use_are_judged(say: Say, bad: Path) -> None:
+    found = {v["name"]: v for v in say("check", bad, "-o", "json").json["annotations"]}
+    assert {name: v["fidelity"] for name, v in found.items()} == {
+        "load-balance": "approximate",
+        "no-such-thing": "unknown",
+        "proxy-body-size": "exact",
+    }
+    assert found["proxy-body-size"] | {"reason": ""} == {
+        "name": "proxy-body-size",
+        "count": 1,  # the Ingress of another class is none of our business
+        "unreadable": 1,
+        "fidelity": "exact",
+        "reason": "",
+    }
+
+
+def test_keys_of_the_configmap_are_judged(say: Say, bad: Path) -> None:
+    found = {v["name"]: v for v in say("check", bad, "--configmap", "default/config", "-o", "json").json["config"]}
+    assert found["proxy-read-timeout"]["unreadable"] == 1
+    assert found["worker-processes"]["fidelity"] == "ignored"
+
+
+def test_json_has_conflicts_counts_and_the_ingresses_of_others(say: Say, bad: Path) -> None:
+    found = say("check", bad, "-o", "json").json
+    (conflict,) = found["conflicts"]
+    assert conflict["object"]["name"] == "web" or conflict["object"]["name"] == "late"
+    assert conflict["field"].startswith("spec.rules[0].http.paths[")
+    assert found["summary"]["errors"] == sum(p["severity"] == "error" for p in found["problems"])
+    assert [o["name"] for o in found["others"]] == ["foreign"]
+    assert found["others"][0]["place"] == {"file": "ingress-foreign.json", "line": 1}
+
+
+def test_a_warning_alone_is_no_failure(say: Say, good: Path) -> None:
+    write(good, ingress("typo", "t.example.com", {"/": ("web", 80)}, {"proxy-body-sise": "8m"}))
+    said = say("check", good)
+    assert said.code == 0
+    assert said.out.endswith("0 errors, 1 warning, 0 notes in 3 Ingresses.\n")
+
+
+def test_a_file_that_cannot_be_read_is_an_error(say: Say, good: Path) -> None:
+    (good / "broken.yaml").write_text("a: [")
+    said = say("check", good)
+    assert said.code == 1
+    assert said.out.startswith("File broken.yaml")
+
+
+def test_what_users_wrote_cannot_steer_the_terminal(say: Say, good: Path) -> None:
+    write(good, ingress("esc", "\x1b[2Jx.example.com", {"/": ("web", 80)}))
+    said = say("check", good)
+    assert said.code == 1
+    assert "\x1b" not in said.out
+
+
+def test_a_fault_of_ours_is_said_and_fails(say: Say, good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("xds.translate.hosts.virtual_host", broken)
+    said = say("check", good)
+    assert said.code == 1
+    assert "internal error in host('a.example.com',): RuntimeError: broken; please report it." in said.out
+
+
+def test_a_folder_that_is_not_there_is_one_sentence(say: Say, tmp_path: Path) -> None:
+    said = say("check", tmp_path / "nowhere")
+    assert (said.code, said.out) == (1, "")
+    assert said.err.startswith(f"xds check: The folder of manifests {tmp_path}/nowhere cannot be read: ")
+    assert said.err.count("\n") == 1
+
+
+def test_an_api_server_is_no_source_yet(say: Say, tmp_path: Path) -> None:
+    said = say("check", "--kubeconfig", tmp_path / "config")
+    assert said.code == 2
+    assert said.err.startswith("xds check: this command reads folders of manifests, not an API server")

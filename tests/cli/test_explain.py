@@ -1,0 +1,296 @@
+"""`xds explain`: what Envoy would do with a URL, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.site import WEB, Say, write
+from tests.envoy.harness import Site, fetch
+from tests.envoy.harness.manifests import Manifest, config_map, endpoint_slice, ingress, secret_tls, service
+from tests.envoy.harness.tls import make_certificate
+from xds.cli.arguments import parse
+from xds.cli.explain import as_json
+from xds.config import Settings
+from xds.model import PathKind, PathMatch, Redirect, RedirectTo, Via
+from xds.offline import load
+from xds.translate.explain import Request, location, matches, normalised, parse_url
+
+BACKEND = (service("web"), endpoint_slice("web", [("10.0.0.1", 8080)]))
+
+
+def folder(path: Path, *objects: Manifest) -> Path:
+    return write(path / "m", *BACKEND, *objects)
+
+
+def test_a_path_of_an_ingress_answers(say: Say, good: Path) -> None:
+    said = say("explain", "https://a.example.com/api/x?y=1", good)
+    assert said.code == 0
+    assert said.out.splitlines()[:2] == [
+        "https://a.example.com/api/x?y=1",
+        "is answered by Service default/api port 80 (1 endpoint), which gets the path /api/x?y=1",
+    ]
+    assert "Ingress default/web (ingress-web.json:1) spec.rules[0].http.paths[1]" in said.out
+    assert "Secret default/tls, for *.example.com, until 20" in said.out
+    assert "shadowed      Ingress default/web (ingress-web.json:1) spec.rules[0].http.paths[0] (raw prefix /)" in said.out
+
+
+def test_json_has_all_names_by_which_things_are_found_again(say: Say, good: Path) -> None:
+    found = say("explain", "https://a.example.com/api", good, "-o", "json").json
+    assert found["virtual_host"] == {"name": "a.example.com", "match": "exact"}
+    assert found["route"]["name"] == "default/web spec.rules[0].http.paths[1]"
+    assert found["cluster"] == "default/api/80"
+    assert found["service"]["place"] == {"file": "service-api.json", "line": 1}
+    assert found["endpoints"] == [{"address": "10.0.0.2", "port": 8080, "health": "ready"}]
+    assert found["certificate"]["secret"] == {"kind": "Secret", "namespace": "default", "name": "tls"}
+
+
+def test_plain_http_is_redirected_where_the_host_has_tls(say: Say, good: Path) -> None:
+    found = say("explain", "a.example.com/api/?x=1/", good, "-o", "json").json
+    assert found["action"] == {"kind": "redirect", "status": 308, "location": "https://a.example.com/api/?x=1"}
+    assert found["answered"]
+    assert found["certificate"] is None
+
+
+@pytest.mark.parametrize(
+    ("host", "name", "how"),
+    [
+        ("x.wild.example.com", "*.wild.example.com", "wildcard"),
+        ("X.WILD.example.com.", "*.wild.example.com", "wildcard"),
+        ("y.x.wild.example.com", "*", "catch-all"),
+        ("wild.example.com", "*", "catch-all"),
+        ("127.0.0.1:8080", "*", "catch-all"),
+        ("[::1]:8080", "*", "catch-all"),
+    ],
+)
+def test_a_wildcard_takes_one_label(say: Say, good: Path, host: str, name: str, how: str) -> None:
+    said = say("explain", f"http://{host}/", good, "-o", "json")
+    assert said.json["virtual_host"] == {"name": name, "match": how}
+    assert said.code == (0 if how == "wildcard" else 1)
+
+
+def test_nothing_of_the_user_answers_with_404(say: Say, good: Path) -> None:
+    said = say("explain", "nobody.example.com/x", good)
+    assert said.code == 1
+    assert said.out.splitlines()[1] == "is not answered by anything of yours: 404"
+
+
+def test_an_idn_host_is_asked_for_in_punycode(say: Say, tmp_path: Path) -> None:
+    put = folder(tmp_path, ingress("idn", "xn--bcher-kva.example", {"/": WEB}))
+    said = say("explain", "http://Bücher.example/", put)
+    assert said.code == 0
+    assert said.out.startswith("http://xn--bcher-kva.example/\n")
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("ftp://a.example.com/", "has the scheme 'ftp'; only http and https are served."),
+        ("http://", "has no host."),
+        ("http://a b/", "holds a space or a control character."),
+        ("http://a.example.com:x/", "is no URL: "),
+        ("http://[::1", "is no URL: "),
+        ("http://a_!.example.com/", "has the host 'a_!.example.com', which is no host name."),
+        ("http://ü..example/", "has a host that is no domain name: "),
+        ("http://a\x1b[2J/", "holds a space or a control character."),
+    ],
+)
+def test_what_is_no_url_is_one_sentence(say: Say, good: Path, url: str, why: str) -> None:
+    said = say("explain", url, good)
+    assert (said.code, said.out) == (2, "")
+    assert said.err.count("\n") == 1
+    assert why in said.err
+    assert "\x1b" not in said.err
+
+
+def test_a_folder_is_needed(say: Say) -> None:
+    assert say("explain", "http://a.example.com/").code == 2
+    assert say("explain", "http://a.example.com/", "live").err.startswith("xds explain: live: ")
+
+
+def test_a_missing_service_is_named_with_its_problem(say: Say, tmp_path: Path) -> None:
+    put = folder(tmp_path, ingress("web", "a.example.com", {"/": ("gone", 80)}))
+    said = say("explain", "a.example.com", put)
+    assert said.code == 1
+    assert "Service       default/gone port 80, which does not exist" in said.out
+    assert "Service default/gone does not exist; the path answers 503." in said.out
+
+
+def test_endpoints_are_shown_with_what_envoy_makes_of_them(say: Say, tmp_path: Path) -> None:
+    draining = endpoint_slice("web", [("10.0.0.2", 8080)], name="web-2", terminating=True)
+    unready = endpoint_slice("web", [("10.0.0.3", 8080)], name="web-3", ready=False)
+    put = folder(tmp_path, ingress("web", "a.example.com", {"/": WEB}), draining, unready)
+    assert say("explain", "a.example.com", put, "-o", "json").json["endpoints"] == [
+        {"address": "10.0.0.1", "port": 8080, "health": "ready"},
+        {"address": "10.0.0.2", "port": 8080, "health": "draining"},
+        {"address": "10.0.0.3", "port": None, "health": "not ready"},
+    ]
+
+
+def test_the_host_of_an_external_name_is_the_endpoint(say: Say, tmp_path: Path) -> None:
+    put = folder(tmp_path, ingress("web", "a.example.com", {"/": ("away", 80)}), service("away", external_name="example.org"))
+    found = say("explain", "a.example.com", put, "-o", "json").json
+    assert found["endpoints"] == [{"address": "example.org", "port": 80, "health": "resolved by Envoy"}]
+    assert found["service"]["type"] == "ExternalName"
+
+
+def test_the_one_that_lost_the_path_is_shown_with_its_problem(say: Say, tmp_path: Path) -> None:
+    old = ingress("old", "a.example.com", {"/x": WEB}, created="2026-01-01T00:00:00Z")
+    new = ingress("new", "a.example.com", {"/x": WEB, "/y": WEB}, created="2026-02-01T00:00:00Z")
+    put = folder(tmp_path, old, new)
+    asked = say("explain", "a.example.com/x", put, "-o", "json").json
+    assert asked["route"]["ingress"]["name"] == "old"
+    assert [p["object"]["name"] for p in asked["problems"]] == ["new"]
+    assert "conflict" not in say("explain", "a.example.com/y", write(put, ingress("third", "a.example.com", {"/z": WEB}))).out
+
+
+def test_the_ingress_that_makes_paths_regular_expressions_is_named(say: Say, tmp_path: Path) -> None:
+    rewriting = ingress("rewriting", "a.example.com", {"/app(/|$)(.*)": WEB}, {"rewrite-target": "/$2"})
+    put = folder(tmp_path, rewriting, ingress("plain", "a.example.com", {"/foo": WEB}))
+    found = say("explain", "a.example.com/FOObar", put, "-o", "json").json
+    assert found["route"]["ingress"]["name"] == "plain"
+    assert found["route"]["regex_because"]["ingress"]["name"] == "rewriting"
+    assert found["route"]["regex_because"]["feature"] == "rewrite-target"
+    rewritten = say("explain", "a.example.com/app/x?y=1", put, "-o", "json").json
+    assert rewritten["action"] == {"kind": "forward", "path": "/x?y=1"}
+
+
+def test_annotations_and_keys_that_have_a_say_are_listed(say: Say, tmp_path: Path) -> None:
+    put = folder(
+        tmp_path,
+        ingress("web", "a.example.com", {"/": WEB}, {"proxy-body-size": "8m", "no-such": "x"}),
+        config_map("config", {"ssl-redirect": "false", "no-such": "x"}),
+    )
+    found = say("explain", "a.example.com", put, "--configmap", "default/config", "-o", "json").json
+    assert found["annotations"] == [{"name": "proxy-body-size", "value": "8m", "fidelity": "exact"}]
+    assert found["config"] == [{"name": "ssl-redirect", "value": "false", "fidelity": "exact"}]
+
+
+def test_the_certificate_is_found_by_server_name_as_envoy_does(say: Say, tmp_path: Path) -> None:
+    """A host without a certificate of its own is served under that of a wildcard above it, if there is one."""
+    put = folder(
+        tmp_path,
+        ingress("wild", "*.example.com", {"/": WEB}, tls={"wild": ["*.example.com"]}),
+        ingress("plain", "plain.example.com", {"/": WEB}),
+        secret_tls("wild", make_certificate(["*.example.com"])),
+    )
+    assert say("explain", "https://plain.example.com", put, "-o", "json").json["certificate"]["name"] == "default/wild"
+    assert say("explain", "https://example.com", put, "-o", "json").json["certificate"]["name"] == "default"
+
+
+def test_the_default_certificate_can_be_a_secret(say: Say, tmp_path: Path) -> None:
+    put = folder(tmp_path, ingress("web", "a.example.org", {"/": WEB}), secret_tls("own", make_certificate(["*.example.com"])))
+    found = say("explain", "https://a.example.org", put, "--default-ssl-certificate", "default/own", "-o", "json").json
+    assert found["certificate"]["name"] == "default"
+    assert found["certificate"]["names"] == ["*.example.com"]
+
+
+@pytest.mark.parametrize(
+    ("written", "path"),
+    [
+        ("", "/"),
+        ("/", "/"),
+        ("//a///b", "/a/b"),
+        ("/a/./b/../c", "/a/c"),
+        ("/a/..", "/"),
+        ("/a/b/.", "/a/b/"),
+        ("/../../a", "/a"),
+        ("/%61%2E%2e/%2F", "/a../%2F"),
+        ("/a/%2e%2e/b", "/b"),
+        ("/é", "/%C3%A9"),
+        ("/a\\b", "/a/b"),
+    ],
+)
+def test_paths_are_normalised_as_envoy_does(written: str, path: str) -> None:
+    assert parse_url(f"http://a.example{written}").path == path
+
+
+@pytest.mark.parametrize("path", ["/", "/a/b", "/a/b/", "/%2F", "/a..b"])
+def test_a_normal_path_stays_as_it_is(path: str) -> None:
+    assert normalised(path) == path
+
+
+@pytest.mark.parametrize(
+    ("kind", "written", "path", "expected"),
+    [
+        (PathKind.EXACT, "/a", "/a", True),
+        (PathKind.EXACT, "/a", "/a/", False),
+        (PathKind.PREFIX, "/a", "/a", True),
+        (PathKind.PREFIX, "/a", "/a/b", True),
+        (PathKind.PREFIX, "/a", "/ab", False),
+        (PathKind.RAW_PREFIX, "/a", "/ab", True),
+        (PathKind.RAW_PREFIX, "/a/", "/a", False),
+        (PathKind.REGEX, "/a", "/AB", True),
+        (PathKind.REGEX, "/a", "/x/a", False),
+        (PathKind.REGEX, "/a|/b", "/x/b", True),
+    ],
+)
+def test_paths_match_as_in_envoy(kind: PathKind, written: str, path: str, expected: bool) -> None:
+    assert matches(PathMatch(kind, written), path) is expected
+
+
+def marker(name: str, host: str, paths: tuple[str, ...], path_type: str = "Prefix", **annotations: str) -> Manifest:
+    """An Ingress that answers by a redirect which names it."""
+    given = {key.replace("_", "-"): value for key, value in annotations.items()}
+    marked = {"temporal-redirect": f"https://{name}/"} | given
+    return ingress(name, host, dict.fromkeys(paths, WEB), marked, path_type=path_type)
+
+
+MARKERS = (
+    marker("exact", "a.example.com", ("/foo", "/exact"), "Exact"),
+    marker("prefix", "a.example.com", ("/foo", "/foo/bar", "/slash/", "/a b", "/é")),
+    marker("regex", "r.example.com", ("/foo[0-9]+", "/x|/y", "/foo"), use_regex="true"),
+    marker("regex-other", "r.example.com", ("/foobar",)),
+    marker("wild", "*.w.example.com", ("/",)),
+    marker("inner", "*.b.w.example.com", ("/inner",)),
+    marker("other", "", ("/any",)),
+)
+HOSTS = ("a.example.com", "a.example.com.", "r.example.com", "x.w.example.com", "y.x.w.example.com", "x.b.w.example.com", "none.example")
+PATHS = (
+    *("/", "/foo", "/foo/", "/foo/bar", "/foobar", "/FOO", "/foo1", "/foo123/x", "/exact/", "/slash", "/slash/", "/slash/x", "/a%20b/c"),
+    *(
+        "/%C3%A9",
+        "/%66oo",
+        "/x/../foo",
+        "/foo/..",
+        "//foo//bar",
+        "/foo%2Fbar",
+        "/foo?x=/bar",
+        "/z/y",
+        "/x",
+        "/inner",
+        "/any/thing",
+        "/healthz",
+    ),
+    *("/./foo/%2e%2e/foo", "/foo/../../foo/bar/.", "/foo;x", "/inner/x", "/foo\\bar"),
+)
+
+
+@pytest.mark.envoy
+async def test_explain_says_what_envoy_does(say: Say, tmp_path: Path) -> None:
+    """Every host with every path, asked of a real Envoy that runs the same manifests."""
+    put = folder(tmp_path, *MARKERS)
+    loaded = load(parse("explain", ["http://x", str(put)], {}).settings)
+    async with Site(tmp_path) as site:
+        http = ("127.0.0.1", site.ports.take())
+        flags = ("--http-port", http[1], "--https-port", site.ports.take(), "--listen-address", "127.0.0.1")
+        await site.static_envoy(say("translate", put, "--static", *flags).out)
+        for host in HOSTS:
+            for path in PATHS:
+                explained = as_json(loaded, Settings(), parse_url(f"http://{host}{path}"))["action"]
+                answer = await fetch(http, path, host=host)
+                assert (explained["status"], explained.get("location")) == (answer.status, answer.header("location")), f"{host}{path}"
+
+
+@pytest.mark.parametrize(
+    ("to", "wanted"),
+    [
+        (RedirectTo.URL, "https://example.org/new"),
+        (RedirectTo.HTTPS, "https://a.example/x/?q"),
+        (RedirectTo.PATH, "http://a.example:8080https://example.org/new"),
+        (RedirectTo.SLASH, "http://a.example:8080/x//?q"),
+    ],
+)
+def test_locations_are_those_that_the_routes_make(to: RedirectTo, wanted: str) -> None:
+    assert location(Redirect(301, to, "https://example.org/new"), Request(Via.HTTP, "a.example", 8080, "/x/", "?q")) == wanted

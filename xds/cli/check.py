@@ -1,0 +1,171 @@
+"""`xds check`: what will not work as written, and how near each annotation in use comes to what ingress-nginx does."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from rich.text import Text
+
+from xds.build.memo import Unit
+from xds.cli.arguments import Parsed
+from xds.cli.printing import object_json, place_json, plural, problem_json, problem_line, show, show_json, text
+from xds.config import Settings
+from xds.kube.objects import Ingress, Place, Ref
+from xds.kube.world import World
+from xds.model import Problem, Severity
+from xds.nginx._feature import Declared, Fidelity
+from xds.nginx._registry import known_annotations, known_keys
+from xds.offline import Loaded, load
+from xds.translate.selection import selected
+
+VERSION = 1
+"""Of the JSON form; docs/schemas/check.schema.json describes it."""
+UNKNOWN = "unknown"
+_STYLES = {Fidelity.EXACT.value: "green", Fidelity.APPROXIMATE.value: "cyan", Fidelity.IGNORED.value: "dim"}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """An annotation or ConfigMap key in use: how often, how many of these cannot be read, and what we make of it."""
+
+    name: str
+    count: int
+    unreadable: int
+    fidelity: str
+    reason: str
+
+
+def run(parsed: Parsed) -> int:
+    """Print all Problems and verdicts; 1 if something is an error. Raises Failure where a folder cannot be read."""
+    loaded = load(parsed.settings)
+    if parsed.settings.output == "json":
+        show_json(as_json(loaded, parsed.settings))
+    else:
+        show(_lines(loaded, parsed.settings))
+    return 1 if loaded.faults or any(p.severity is Severity.ERROR for p in loaded.problems) else 0
+
+
+def as_json(loaded: Loaded, settings: Settings) -> dict[str, Any]:
+    """The whole judgement."""
+    annotations, keys = _annotations(loaded, settings), _keys(loaded, settings)
+    return {
+        "version": VERSION,
+        "summary": _summary(loaded),
+        "problems": [problem_json(p) for p in _sorted(loaded.problems)],
+        "conflicts": [problem_json(p) for p in _sorted(loaded.problems) if p.code == "conflict"],
+        "annotations": [_verdict_json(v) for v in annotations],
+        "config": [_verdict_json(v) for v in keys],
+        "others": [object_json(o) | {"place": place_json(place_of(loaded.world, o))} for o in _others(loaded)],
+        "faults": list(loaded.faults),
+    }
+
+
+def place_of(world: World, about: Ref) -> Place | None:
+    """Where an object was read."""
+    found = world.get(about)
+    place: Place | None = found.meta.place if found else None
+    return place
+
+
+def ours(loaded: Loaded) -> list[Ingress]:
+    """The Ingresses that are served."""
+    return [i for i in loaded.world.objects(Ingress) if loaded.tables.build.value(Unit(selected, (i.meta.namespace, i.meta.name)))]
+
+
+def _others(loaded: Loaded) -> list[Ref]:
+    """The Ingresses that are somebody else's: of another class, or in namespaces that are not watched."""
+    taken = {(i.meta.namespace, i.meta.name) for i in ours(loaded)}
+    names = ((i.meta.namespace, i.meta.name) for i in loaded.world.objects(Ingress))
+    return [Ref("Ingress", *name) for name in names if name not in taken]
+
+
+def _summary(loaded: Loaded) -> dict[str, int]:
+    count = Counter(p.severity for p in loaded.problems)
+    return {
+        "ingresses": len(ours(loaded)),
+        "others": len(_others(loaded)),
+        "errors": count[Severity.ERROR] + len(loaded.faults),
+        "warnings": count[Severity.WARNING],
+        "notes": count[Severity.NOTE],
+        "conflicts": sum(p.code == "conflict" for p in loaded.problems),
+    }
+
+
+def _annotations(loaded: Loaded, settings: Settings) -> list[Verdict]:
+    prefix = settings.annotations_prefix + "/"
+    used = Counter(key.removeprefix(prefix) for i in ours(loaded) for key in i.meta.annotations if key.startswith(prefix))
+    bad = Counter(p.field.removeprefix(f"metadata.annotations[{prefix}")[:-1] for p in loaded.problems if p.code == "annotation-value")
+    return _verdicts(used, bad, known_annotations())
+
+
+def _keys(loaded: Loaded, settings: Settings) -> list[Verdict]:
+    found = loaded.world.get(("ConfigMap", *settings.configmap.split("/", 1))) if settings.configmap else None
+    bad = Counter(p.field.removeprefix("data[")[:-1] for p in loaded.problems if p.code == "key-value")
+    return _verdicts(Counter(found.data.keys() if found else ()), bad, known_keys())
+
+
+def _verdicts(used: Counter[str], bad: Counter[str], known: Mapping[str, Declared[Any]]) -> list[Verdict]:
+    """The most used first."""
+    found = []
+    for name in sorted(used, key=lambda name: (-used[name], name)):
+        declared = known.get(name)
+        verdict, reason = (declared.fidelity.value, declared.reason) if declared else (UNKNOWN, "")
+        found.append(Verdict(name, used[name], bad[name], verdict, reason))
+    return found
+
+
+def _verdict_json(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "name": verdict.name,
+        "count": verdict.count,
+        "unreadable": verdict.unreadable,
+        "fidelity": verdict.fidelity,
+        "reason": verdict.reason,
+    }
+
+
+def _sorted(problems: tuple[Problem, ...]) -> list[Problem]:
+    """By object, the worst of each first."""
+    order = list(Severity)
+    return sorted(problems, key=lambda p: (p.about, order.index(p.severity), p.field, p.code))
+
+
+def _lines(loaded: Loaded, settings: Settings) -> Iterator[Text]:
+    for fault in loaded.faults:
+        yield text(("error    ", "bold red"), fault)
+    for about, problems in groupby(_sorted(loaded.problems), key=lambda p: p.about):
+        listed = list(problems)
+        place = next((p.place for p in listed if p.place), None) or place_of(loaded.world, about)
+        yield text((str(about), "bold"), f"  {place}" if place else "")
+        yield from map(problem_line, listed)
+        yield text("")
+    yield from _verdict_lines("Annotations in use", _annotations(loaded, settings))
+    yield from _verdict_lines(f"Keys of ConfigMap {settings.configmap}", _keys(loaded, settings))
+    yield _last_line(loaded)
+
+
+def _verdict_lines(title: str, verdicts: list[Verdict]) -> Iterator[Text]:
+    if not verdicts:
+        return
+    width = min(50, max(len(v.name) for v in verdicts))
+    yield text((title, "bold"))
+    for v in verdicts:
+        reason = f": {v.reason}" if v.reason else ""
+        unreadable = f" ({v.unreadable} unreadable)" if v.unreadable else ""
+        yield text(f"  {v.name:{width}} {v.count:5}×  ", (v.fidelity, _STYLES.get(v.fidelity, "red")), f"{reason}{unreadable}")
+    yield text("")
+
+
+def _last_line(loaded: Loaded) -> Text:
+    summary = _summary(loaded)
+    served = plural(summary["ingresses"], "Ingress")
+    others = f" ({plural(summary['others'], 'other')} left to other controllers)" if summary["others"] else ""
+    if not loaded.problems and not loaded.faults:
+        return text(("Nothing to complain about", "bold green"), f": {served}{others}.")
+    conflicts = f" ({plural(summary['conflicts'], 'conflict')})" if summary["conflicts"] else ""
+    errors, warnings, notes = (plural(summary[f"{kind}s"], kind) for kind in ("error", "warning", "note"))
+    return text((f"{errors}{conflicts}, {warnings}, {notes}", "bold"), f" in {served}{others}.")

@@ -1,0 +1,62 @@
+"""From folders of manifests to a Snapshot at one go, without servers: what `translate`, `check` and `explain` look at.
+
+What does not belong here: waiting for changes (`xds.app`), and printing (`xds.cli`).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from xds.build.tables import Tables
+from xds.config import Failure, Settings, UsageError
+from xds.kube.manifests import Folder, ManifestsError
+from xds.kube.world import DEFAULT_CERTIFICATE, NOW, World
+from xds.model import Problem
+from xds.snapshot import Snapshot
+
+MADE_AT_START = b"(made when the server starts)\n"
+"""Stands for the default certificate and its key: making one takes long, and would make each output another one."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """All that one reading of the folders came to.
+
+    `problems` has those of the files, then those of the objects, each once. `faults` are errors of ours, a sentence each.
+    """
+
+    world: World
+    tables: Tables
+    snapshot: Snapshot
+    problems: tuple[Problem, ...]
+    faults: tuple[str, ...]
+
+
+def load(settings: Settings, *, certificate: tuple[bytes, bytes] = (MADE_AT_START, MADE_AT_START), now: int | None = None) -> Loaded:
+    """Read `settings.manifests` and build everything.
+
+    `certificate` is the default certificate, PEM chain and key; `now` is in seconds since 1970, that of the clock without it. Raises
+    Failure where a folder cannot be read, and UsageError where there is none.
+    """
+    if not settings.manifests:
+        raise UsageError("this command reads folders of manifests, not an API server: name one, such as ./manifests.")
+    try:
+        change = Folder(settings.manifests).read()
+    except ManifestsError as error:
+        raise Failure(str(error)) from None
+    world = World(settings, {DEFAULT_CERTIFICATE: certificate, NOW: int(time.time()) if now is None else now})
+    tables = Tables(world)
+    snapshot = Snapshot()
+    tables.apply(world.apply(change.put, change.drop)).publish(snapshot)
+    snapshot.ready = True
+    of_files = dict.fromkeys(p for name in sorted(change.problems) for p in change.problems[name])
+    return Loaded(world, tables, snapshot, tuple(dict.fromkeys((*of_files, *tables.problems()))), faults(tables))
+
+
+def faults(tables: Tables) -> tuple[str, ...]:
+    """What we failed to cope with, each as a sentence; the rest is served without it."""
+    return tuple(
+        f"internal error in {unit.function.__name__}{unit.arguments!r}: {failure.traceback.strip().splitlines()[-1]}; please report it."
+        for unit, failure in sorted(tables.build.failures.items(), key=lambda item: (item[0].function.__name__, repr(item[0].arguments)))
+    )
