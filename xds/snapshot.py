@@ -61,28 +61,23 @@ class Resource:
         return self._body
 
 
-class Numbers:
-    """A small number for each name: the place of its bit in a set of names. One for all types, so that their sets can be compared."""
+class Numbers(dict[str, int]):
+    """A small number for each name, made when it is first looked up: the place of its bit in a set of names.
 
-    __slots__ = ("_free", "_of")
+    One for all types, so that their sets can be compared.
+    """
 
     def __init__(self) -> None:
-        self._of: dict[str, int] = {}
+        super().__init__()
         self._free: list[int] = []
 
-    def of(self, name: str) -> int:
-        """The number of a name, a new one where it has none."""
-        if (number := self._of.get(name)) is None:
-            number = self._of[name] = self._free.pop() if self._free else len(self._of)
+    def __missing__(self, name: str) -> int:
+        number = self[name] = self._free.pop() if self._free else len(self)
         return number
-
-    def get(self, name: str) -> int | None:
-        """The number of a name, if it has one."""
-        return self._of.get(name)
 
     def free(self, name: str) -> None:
         """Gives the number of a name away to the next one. Nobody may hold a set with its bit."""
-        self._free.append(self._of.pop(name))
+        self._free.append(self.pop(name))
 
 
 class State(Mapping[str, Resource]):
@@ -98,7 +93,7 @@ class State(Mapping[str, Resource]):
         """The names that there are, as bits."""
         self.gone: dict[str, Resource] = {}
         """The last bytes of what is gone: in state-of-the-world, for Envoys that cannot do without it yet."""
-        self._numbers = numbers or Numbers()
+        self._numbers = Numbers() if numbers is None else numbers
         self._now: dict[str, Resource] = {}
         self._changed: dict[str, int] = {}  # name → generation of its last change, oldest first; with the names that are gone
         self._since: dict[int, tuple[str, ...]] = {}  # what `since` has answered in this generation
@@ -179,7 +174,8 @@ class State(Mapping[str, Resource]):
 
     def bits(self, names: Iterable[str]) -> int:
         """A set of names as bits."""
-        numbers = [self._numbers.of(name) for name in names]
+        of = self._numbers
+        numbers = [of[name] for name in names]
         made = bytearray(max(numbers, default=0) // 8 + 1)
         for number in numbers:
             made[number >> 3] |= 1 << (number & 7)
@@ -187,10 +183,25 @@ class State(Mapping[str, Resource]):
 
     def among(self, bits: int, names: Iterable[str] | None = None) -> list[str]:
         """Those of the names (without any given: of all that there are) whose bit is set."""
+        if not bits:
+            return []
         packed = bits.to_bytes(bits.bit_length() // 8 + 1, "little")
-        last = 8 * len(packed)
-        numbered = ((name, self._numbers.get(name)) for name in (self._now if names is None else names))
-        return [name for name, n in numbered if n is not None and n < last and packed[n >> 3] >> (n & 7) & 1]
+        none = 8 * len(packed) - 1  # never set: there is a byte more than it takes, or a bit
+        number = self._numbers.get
+        numbered = [(name, number(name, none)) for name in (self._now if names is None else names)]
+        return [name for name, n in numbered if n < none and packed[n >> 3] >> (n & 7) & 1]
+
+    def split(self, names: Iterable[str]) -> tuple[list[str], list[str]]:
+        """Those of the names that exist, and those that do not."""
+        now = self._now
+        names = list(names)
+        present = [name for name in names if name in now]
+        return present, [name for name in names if name not in now] if len(present) < len(names) else []
+
+    def same(self, versions: Mapping[str, str]) -> set[str]:
+        """The names whose version is this one."""
+        now = self._now
+        return {name for name, version in versions.items() if name in now and now[name].version == version}
 
     def compact(self, generation: int, kept: Collection[str] = ()) -> list[str]:
         """Forgets what was gone by that generation, but for the names kept; returns what it forgot. See `Snapshot.compact`."""
