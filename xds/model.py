@@ -13,6 +13,14 @@ from typing import Any
 from xds.kube.objects import Place, Ref
 
 
+def printable(text: str, most: int) -> str:
+    """A user's text for people: one line, nothing that a terminal would obey, at most `most` characters."""
+    if len(text) <= most and text.isprintable():
+        return text
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text[:most])
+    return line if max(len(text), len(line)) <= most else line[: most - 1] + "…"
+
+
 class Severity(Enum):
     """How bad a Problem is."""
 
@@ -29,7 +37,7 @@ class Problem:
     """Why something that a user wrote has no effect, or another one than they think.
 
     Identified by object, field and code (DESIGN 10.17); the sentence may change. `field` is a path such as `spec.rules[0].host`
-    or `metadata.annotations[nginx.ingress.kubernetes.io/rewrite-target]`.
+    or `metadata.annotations[nginx.ingress.kubernetes.io/rewrite-target]`. Both texts quote what users wrote, and are made printable here.
     """
 
     about: Ref
@@ -39,10 +47,14 @@ class Problem:
     severity: Severity = dataclasses.field(default=Severity.ERROR, compare=False)
     place: Place | None = dataclasses.field(default=None, compare=False)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "field", printable(self.field, 400))
+        object.__setattr__(self, "sentence", printable(self.sentence, 800))
+
     def __str__(self) -> str:
-        where = f"{self.place}: " if self.place else ""
+        where = f"{printable(str(self.place), 300)}: " if self.place else ""
         what = f" {self.field}" if self.field else ""
-        return f"{where}{self.about}{what}: {self.sentence}"
+        return f"{where}{printable(str(self.about), 400)}{what}: {self.sentence}"
 
 
 class PathKind(Enum):

@@ -31,6 +31,11 @@ def fault(pattern: str) -> str:
     return ""
 
 
+def path_fault(path: str) -> str:
+    """The same for a path that is to be a regular expression: it must be one by itself, whatever it is put into."""
+    return fault(path) or fault(nginx_location(path))
+
+
 @lru_cache(maxsize=4096)
 def groups(pattern: str) -> int:
     """How many capturing groups an acceptable pattern has."""
@@ -48,6 +53,7 @@ def nginx_location(path: str) -> str:
     The search is case-insensitive, starts at the beginning and is open at the end; of an alternation at top level only the first
     branch is bound to the beginning, as in nginx.
     """
+    path = _closed(path)
     if "|" in path:
         return f"(?is).*(?:^{path}).*"
     return f"(?is)^{path}.*"
@@ -55,4 +61,9 @@ def nginx_location(path: str) -> str:
 
 def nginx_rewrite(path: str) -> str:
     """What nginx's `rewrite "(?i)<path>"` finds, as a pattern that takes in the whole path, so that all of it is replaced."""
-    return f"(?is)^.*?(?:{path}).*$"
+    return f"(?is)^.*?(?:{_closed(path)}).*$"
+
+
+def _closed(path: str) -> str:
+    r"""The path without an open end: what follows a `\Q` that nothing ends would be text, a bracket of ours too."""
+    return rf"{path}\E" if r"\Q" in path and not fault(f"{path})") else path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from xds.model import Cluster, Forward, Location, PathKind, PathMatch, Redirect, RedirectTo, Respond, Route
-from xds.nginx._registry import features, read_keys, read_settings
+from xds.nginx._registry import features, known_annotations, read_keys, read_settings
 
 RULES = {
     "allowlist-source-range": "10.0.0.0/8",
@@ -37,6 +37,22 @@ def test_a_rule_of_the_config_map_closes_everything(name: str, value: str) -> No
 def test_an_ingress_can_be_left_out_of_global_authentication() -> None:
     keys, _ = read_keys({"global-auth-url": "https://auth.example.com"})
     assert "access_rules" not in read_settings({"enable-global-auth": "false"}, keys)[0]
+
+
+@pytest.mark.parametrize("name", ["whitelist-source-range", "allowlist-source-range"])
+@pytest.mark.parametrize(
+    ("value", "closed"),
+    [("0.0.0.0/0,::/0", False), ("::/0, 0.0.0.0/0\n", False), ("10.0.0.0/8,0.0.0.0/0,::/0", False), ("0.0.0.0/0", True), ("::/0", True)],
+)
+def test_a_list_that_lets_in_everybody_closes_nothing(name: str, value: str, *, closed: bool) -> None:
+    assert ("access_rules" in read_settings({name: value}, {})[0]) is closed
+    keys, _ = read_keys({"whitelist-source-range": value})
+    assert ("access_rules" in read_settings({}, keys)[0]) is closed
+    assert known_annotations()[name].is_default(value) is not closed
+
+
+def test_a_deny_list_of_everybody_closes() -> None:
+    assert "access_rules" in read_settings({"denylist-source-range": "0.0.0.0/0,::/0"}, {})[0]
 
 
 @pytest.mark.parametrize("name", ["auth-realm", "auth-secret", "auth-signin", "satisfy"])

@@ -145,11 +145,10 @@ def test_what_everybody_gets_is_what_ingress_nginx_does_by_default() -> None:
         "backend_protocol": "Protocol.HTTP",
         "hsts": "max-age=31536000; includeSubDomains",
         "load_balance": "round_robin",
-        "next_upstream": "Tries(conditions=('error', 'timeout'), tries=3, idle=60)",
+        "next_upstream": "Tries(conditions=('error', 'timeout'), tries=3, silent=60, idle=195)",
         "proxy_body_size": "1048576",
         "proxy_connect_timeout": "5",
         "proxy_stream_timeout": "600",
-        "proxy_timeouts": "60",
         "service_upstream": "False",
         "ssl_redirect": "SslRedirect(with_tls=True, force=False, code=308, exempt=('/.well-known/acme-challenge',))",
     }

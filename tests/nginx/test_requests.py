@@ -20,15 +20,19 @@ BY_METHOD = "%CEL(request.method in ['POST', 'LOCK', 'PATCH'] ? '' : '{}')%"
 @pytest.mark.parametrize(
     ("annotations", "idle", "of_one_try"),
     [
-        ({}, 60, 60),
-        ({"proxy-read-timeout": "3600"}, 3600, 3600),
-        ({"proxy-send-timeout": "3600"}, 3600, 60),
-        ({"proxy-read-timeout": "10", "proxy-send-timeout": "20"}, 20, 10),
+        ({}, 3 * (5 + 60), 60),
+        ({"proxy-read-timeout": "3600"}, 3 * (5 + 3600), 3600),
+        ({"proxy-send-timeout": "3600"}, 3 * (5 + 3600), 60),
+        ({"proxy-read-timeout": "10", "proxy-send-timeout": "20"}, 3 * (5 + 20), 10),
+        ({"proxy-read-timeout": "10", "proxy-connect-timeout": "2", "proxy-next-upstream-tries": "2"}, 2 * (2 + 60), 10),
+        ({"proxy-next-upstream-tries": "1"}, 5 + 60, 60),
+        ({"proxy-next-upstream": "off"}, 5 + 60, 60),
+        ({"proxy-read-timeout": "2000000"}, 2_147_483, 2_000_000),
         ({"proxy-read-timeout": "0"}, 0, None),
         ({"proxy-send-timeout": "0"}, 0, 60),
     ],
 )
-def test_the_idle_timer_of_a_request_is_the_longer_one_and_that_of_a_try_the_read_timeout(
+def test_a_try_has_the_read_timeout_and_the_request_the_time_of_all_its_tries(
     annotations: dict[str, str], idle: int, of_one_try: int | None
 ) -> None:
     made = action(annotations)

@@ -15,8 +15,9 @@ from xds.kube.world import Reader, service, settings
 from xds.render import clusters, endpoints, listeners, names, routes, secrets
 from xds.translate import hosts
 from xds.translate.backends import addresses, external_host
-from xds.translate.certificates import DEFAULT, Pair, certificate, default_pair
+from xds.translate.certificates import DEFAULT, certificate, default_pair
 from xds.translate.configuration import configuration
+from xds.translate.pairs import Pair
 from xds.translate.streams import streams
 from xds.wire import encode, field
 

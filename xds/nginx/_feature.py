@@ -151,8 +151,9 @@ class Notes:
             return None
 
     def says(self, annotation: Annotation[Any]) -> bool:
-        """Whether the Ingress has it at all, readable or not."""
-        return bool(self._annotations.get(annotation.name, "").strip())
+        """Whether the Ingress has it, readable or not, and asks for more than what holds anyway."""
+        text = self._annotations.get(annotation.name, "")
+        return bool(text.strip()) and not annotation.is_default(text)
 
     def get(self, annotation: Annotation[T]) -> T:
         """What the Ingress says, else what the ConfigMap says, else the default."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from xds.nginx._feature import Annotation, Fidelity, Key, Risk, Scope, same_key
+from xds.nginx._values import admitted
 
 _Row = tuple[str, str, str, str]
 _LATER, _REFUSED, _IGNORED = Fidelity.LATER, Fidelity.REFUSED, Fidelity.IGNORED
@@ -576,6 +577,7 @@ _MEDIUM = (
     "preserve-trailing-slash affinity-mode session-cookie-domain session-cookie-expires session-cookie-max-age session-cookie-name "
     "session-cookie-path x-forwarded-prefix"
 )
+_PARSERS = {"allowlist-source-range": admitted, "whitelist-source-range": admitted}
 _OF_HOST = "server-alias server-snippet ssl-ciphers ssl-prefer-server-ciphers ssl-passthrough from-to-www-redirect"
 _OF_UPSTREAM = "upstream-hash-by-subset upstream-hash-by-subset-size affinity affinity-mode"
 
@@ -594,7 +596,7 @@ def _scope(name: str) -> Scope:
 def _annotations() -> Iterator[Annotation[Any]]:
     for fidelity, reason, rows in _ANNOTATIONS:
         for name, default, example, doc in rows:
-            yield Annotation(name, str, doc, example, default, fidelity, reason, _scope(name), _risk(name))
+            yield Annotation(name, _PARSERS.get(name, str), doc, example, default, fidelity, reason, _scope(name), _risk(name))
 
 
 def _keys() -> Iterator[Key[Any]]:

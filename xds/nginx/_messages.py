@@ -5,14 +5,28 @@ What belongs here: functions from plain values to messages. What does not: what 
 
 from __future__ import annotations
 
+from functools import cache
+
 import betterproto2
-from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption, HeaderValueOptionHeaderAppendAction
+from envoy_data_plane.envoy.config.core.v3 import (
+    HeaderValue,
+    HeaderValueOption,
+    HeaderValueOptionHeaderAppendAction,
+    Http1ProtocolOptionsHeaderKeyFormat,
+    TypedExtensionConfig,
+)
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from envoy_data_plane.envoy.config.route.v3 import RouteAction
+from envoy_data_plane.envoy.extensions.http.header_formatters.preserve_case.v3 import (
+    PreserveCaseFormatterConfig,
+    PreserveCaseFormatterConfigFormatterTypeOnEnvoyHeaders,
+)
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatchAndSubstitute, RegexMatcher
 from envoy_data_plane.google.protobuf import UInt64Value
 from envoy_data_plane.message_pool import default_message_pool
 from pydantic.dataclasses import dataclass
+
+from xds.wire import pack
 
 CACHED = 1024
 """How many messages, each made from one value that users wrote, a function remembers."""
@@ -48,3 +62,15 @@ def overwriting(name: str, value: str) -> HeaderValueOption:
 def substitution(pattern: str, replacement: str) -> RegexMatchAndSubstitute:
     """Replace what an RE2 pattern finds; `replacement` refers to groups as `\\1`."""
     return RegexMatchAndSubstitute(pattern=RegexMatcher(regex=pattern), substitution=replacement)
+
+
+@cache
+def preserve_case() -> Http1ProtocolOptionsHeaderKeyFormat:
+    """Header names and the reason phrase go on as they were written; names that Envoy adds are spelt the usual way.
+
+    Both ends need it: the names of a request are noted where it is read from the client, those of a response where the endpoint sends it.
+    """
+    spelling = PreserveCaseFormatterConfigFormatterTypeOnEnvoyHeaders.PROPER_CASE
+    config = pack(PreserveCaseFormatterConfig(forward_reason_phrase=True, formatter_type_on_envoy_headers=spelling))
+    formatter = TypedExtensionConfig(name="envoy.http.stateful_header_formatters.preserve_case", typed_config=config)
+    return Http1ProtocolOptionsHeaderKeyFormat(stateful_formatter=formatter)

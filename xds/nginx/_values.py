@@ -13,6 +13,7 @@ _LARGEST = (1 << 63) - 1
 _DURATION = re.compile(r"([0-9]+)(ms|[smhdw]?) *")
 _MILLISECONDS = {"ms": 1, "s": 1000, "": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_EVERYBODY = {"0.0.0.0/0", "::/0"}
 LONGEST = 8192
 """Characters of a value; no annotation or key has a use for more."""
 
@@ -32,6 +33,11 @@ def readable(text: str) -> str:
 def shown(text: str) -> str:
     """A user's text for a sentence: quoted, control characters escaped, cut after 60 characters."""
     return repr(text if len(text) <= 60 else text[:57] + "…")
+
+
+def admitted(text: str) -> str:
+    """A list of client addresses that may come; "" where it lets in everybody, as cert-manager's challenge solvers have it."""
+    return "" if {part.strip() for part in text.split(",")} >= _EVERYBODY else text
 
 
 def boolean(text: str) -> bool:

@@ -7,16 +7,16 @@ from dataclasses import replace
 from xds.model import Forward, Location, Respond, Route
 from xds.nginx._feature import Annotation, Feature, Fidelity, Key, Notes, Phase
 from xds.nginx._known import ANNOTATIONS
-from xds.nginx._values import boolean
+from xds.nginx._values import admitted, boolean
 
 _REASON = "until it is, everything that it protects answers 503"
 _RULES = tuple(a for a in ANNOTATIONS if a.fidelity is Fidelity.CLOSES)
 _OF_ALL = tuple(
-    Key(name, str, doc, example, "", Fidelity.CLOSES, _REASON)
-    for name, doc, example in (
-        ("whitelist-source-range", "The only client addresses that may come.", "10.0.0.0/8"),
-        ("denylist-source-range", "Client addresses that may not come.", "192.0.2.0/24"),
-        ("block-cidrs", "Client addresses that may not come, not even to the default backend.", "192.0.2.0/24"),
+    Key(name, parse, doc, example, "", Fidelity.CLOSES, _REASON)
+    for name, parse, doc, example in (
+        ("whitelist-source-range", admitted, "The only client addresses that may come.", "10.0.0.0/8"),
+        ("denylist-source-range", str, "Client addresses that may not come.", "192.0.2.0/24"),
+        ("block-cidrs", str, "Client addresses that may not come, not even to the default backend.", "192.0.2.0/24"),
     )
 )
 GLOBAL_AUTH_URL = Key(

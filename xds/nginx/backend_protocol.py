@@ -9,18 +9,8 @@ from enum import Enum
 from functools import cache
 
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster as EnvoyCluster
-from envoy_data_plane.envoy.config.core.v3 import (
-    Http1ProtocolOptions,
-    Http1ProtocolOptionsHeaderKeyFormat,
-    Http2ProtocolOptions,
-    TransportSocket,
-    TypedExtensionConfig,
-)
+from envoy_data_plane.envoy.config.core.v3 import Http1ProtocolOptions, Http2ProtocolOptions, TransportSocket
 from envoy_data_plane.envoy.config.core.v3 import HttpProtocolOptions as CommonOptions
-from envoy_data_plane.envoy.extensions.http.header_formatters.preserve_case.v3 import (
-    PreserveCaseFormatterConfig,
-    PreserveCaseFormatterConfigFormatterTypeOnEnvoyHeaders,
-)
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     CommonTlsContext,
     TlsParameters,
@@ -32,6 +22,7 @@ from envoy_data_plane.google.protobuf import Any
 
 from xds.model import Forward, Location, Route, Via
 from xds.nginx._feature import Annotation, Feature
+from xds.nginx._messages import preserve_case
 from xds.nginx._values import choice
 from xds.wire import pack
 
@@ -100,10 +91,7 @@ def _protocol_options(http2: bool) -> Any:
     if http2:
         explicit = HttpProtocolOptionsExplicitHttpConfig(http2_protocol_options=Http2ProtocolOptions())
         return pack(HttpProtocolOptions(common_http_protocol_options=common, explicit_http_config=explicit))
-    spelling = PreserveCaseFormatterConfigFormatterTypeOnEnvoyHeaders.PROPER_CASE
-    config = pack(PreserveCaseFormatterConfig(formatter_type_on_envoy_headers=spelling))
-    formatter = TypedExtensionConfig(name="envoy.http.stateful_header_formatters.preserve_case", typed_config=config)
-    http1 = Http1ProtocolOptions(header_key_format=Http1ProtocolOptionsHeaderKeyFormat(stateful_formatter=formatter))
+    http1 = Http1ProtocolOptions(header_key_format=preserve_case())
     explicit = HttpProtocolOptionsExplicitHttpConfig(http_protocol_options=http1)
     return pack(HttpProtocolOptions(common_http_protocol_options=common, explicit_http_config=explicit))
 

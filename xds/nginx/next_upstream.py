@@ -1,8 +1,13 @@
-"""proxy-next-upstream: when a request that failed at one endpoint is tried at the next one. By default it is, for everybody.
+"""proxy-next-upstream, proxy-read-timeout, proxy-send-timeout: how long an endpoint may be silent, and when the next one is tried.
+
+By default a request that failed at one endpoint is tried at two more, for everybody.
 
 What is safe for any request (no connection came about) stands in the route's policy. What is safe only for idempotent ones comes by
 Envoy's request header `x-envoy-retry-on`, which adds to the policy and is taken away before the backend: one filter of the listener
 writes it by the method of the request, for ingress-nginx's defaults; a route that asks for something else writes its own.
+
+The answer to one try has an idle timer of its own, which starts when the request is sent. The whole request has another one, for both
+directions, that starts when the request comes in; so it must leave every try its time, or the first silent endpoint would be the last.
 """
 
 from __future__ import annotations
@@ -22,8 +27,8 @@ from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import Previ
 from xds.model import Route, Via
 from xds.nginx._feature import Annotation, Feature, Fidelity, Key, Notes, Risk, with_key
 from xds.nginx._messages import CACHED, action_of
-from xds.nginx._values import boolean, choice, whole
-from xds.nginx.proxy_timeouts import PROXY_READ_TIMEOUT
+from xds.nginx._values import LONGEST_SECONDS, boolean, choice, seconds, whole
+from xds.nginx.proxy_connect_timeout import PROXY_CONNECT_TIMEOUT
 from xds.wire import pack
 
 _HEADER = "x-envoy-retry-on"
@@ -36,11 +41,37 @@ _UNLIMITED = 32
 _HOST_ATTEMPTS = 5
 """How often Envoy looks for an endpoint that was not tried yet before it takes one that was."""
 
+_REASON = (
+    "Envoy's timer for websockets, and for requests on their way, runs for both directions, and as long as all tries together may take"
+)
+
 
 def _conditions(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_CONDITION(word) for word in text.split()))
 
 
+PROXY_READ_TIMEOUT = with_key(
+    Annotation(
+        "proxy-read-timeout",
+        seconds,
+        "Seconds that may pass between two pieces of a response; 0 sets no limit.",
+        "3600",
+        60,
+        Fidelity.APPROXIMATE,
+        _REASON,
+    )
+)
+PROXY_SEND_TIMEOUT = with_key(
+    Annotation(
+        "proxy-send-timeout",
+        seconds,
+        "Seconds that may pass between two pieces of a request on its way to the backend; 0 sets no limit.",
+        "3600",
+        60,
+        Fidelity.APPROXIMATE,
+        _REASON,
+    )
+)
 NEXT_UPSTREAM = with_key(
     Annotation[tuple[str, ...]](
         "proxy-next-upstream",
@@ -73,10 +104,14 @@ RETRY_NON_IDEMPOTENT = Key(
 
 @dataclass(frozen=True, slots=True)
 class Tries:
-    """What counts as a failure (nothing: `()`), how many tries there are in all, and the seconds that one may be silent (0: any)."""
+    """What counts as a failure (nothing: `()`), how many tries there are in all, and time-outs in seconds (0: none).
+
+    `silent` is how long one endpoint may say nothing, `idle` how long nothing may happen to a request at all.
+    """
 
     conditions: tuple[str, ...]
     tries: int
+    silent: int
     idle: int
 
 
@@ -85,12 +120,16 @@ def _read(notes: Notes) -> Tries:
     if notes.key(RETRY_NON_IDEMPOTENT) and "non_idempotent" not in conditions:
         conditions = (*conditions, "non_idempotent")
     tries = notes.get(NEXT_UPSTREAM_TRIES) or _UNLIMITED
-    off = "off" in conditions or tries == 1
-    return Tries(() if off else conditions, tries, notes.get(PROXY_READ_TIMEOUT))
+    if "off" in conditions or tries == 1:
+        conditions, tries = (), 1
+    silent, unsent = notes.get(PROXY_READ_TIMEOUT), notes.get(PROXY_SEND_TIMEOUT)
+    of_one = notes.get(PROXY_CONNECT_TIMEOUT) + max(silent, unsent)
+    return Tries(conditions, tries, silent, min(tries * of_one, LONGEST_SECONDS) if silent and unsent else 0)
 
 
 def _on_route(setting: Tries, _route: Route, envoy: EnvoyRoute) -> None:
     action_of(envoy).retry_policy = _retry_policy(setting)
+    action_of(envoy).idle_timeout = timedelta(seconds=setting.idle)
     words = _after_sent(setting) if "non_idempotent" not in setting.conditions else ()
     if not words:
         envoy.request_headers_to_remove.append(_HEADER)
@@ -111,7 +150,7 @@ def _after_sent(setting: Tries) -> tuple[str, ...]:
 @lru_cache(maxsize=CACHED)
 def _retry_policy(setting: Tries) -> RetryPolicy:
     """nginx goes to the next endpoint at once. A try that is silent for too long ends, with 504 if it was the last."""
-    policy = RetryPolicy(num_retries=0, per_try_idle_timeout=timedelta(seconds=setting.idle) if setting.idle else None)
+    policy = RetryPolicy(num_retries=0, per_try_idle_timeout=timedelta(seconds=setting.silent) if setting.silent else None)
     if setting.conditions:
         always = _after_sent(setting) if "non_idempotent" in setting.conditions else ()
         policy.retry_on = ",".join((*_before_sent(setting), *always))
@@ -142,7 +181,7 @@ def _on_connection(_setting: Tries, connection: HttpConnectionManager, _via: Via
 
 FEATURE = Feature(
     read=_read,
-    annotations=(NEXT_UPSTREAM, NEXT_UPSTREAM_TRIES),
+    annotations=(PROXY_READ_TIMEOUT, PROXY_SEND_TIMEOUT, NEXT_UPSTREAM, NEXT_UPSTREAM_TRIES),
     keys=(RETRY_NON_IDEMPOTENT,),
     on_route=_on_route,
     on_connection=_on_connection,

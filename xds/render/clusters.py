@@ -88,7 +88,10 @@ def _by_eds(wanted: model.Cluster) -> Cluster:
 
 
 def _external(wanted: model.Cluster, host: str) -> Cluster:
-    """All addresses of both families, as often as the DNS says (reference 4.6)."""
+    """All addresses of both families, as often as the DNS says (reference 4.6).
+
+    Nobody waits for the first answer: while a name server is silent, all other clusters and routes would wait with it, up to half a minute.
+    """
     name = names.cluster(wanted)
     assignment = load_assignment(name, [Address(host, wanted.port)])
     dns = DnsCluster(respect_dns_ttl=True, dns_lookup_family=DnsLookupFamily.ALL)
@@ -96,6 +99,7 @@ def _external(wanted: model.Cluster, host: str) -> Cluster:
         name=name,
         cluster_type=ClusterCustomClusterType(name="envoy.clusters.dns", typed_config=pack(dns)),
         load_assignment=assignment,
+        wait_for_warm_on_init=False,
         **_common(wanted),
     )
 

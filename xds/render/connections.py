@@ -10,12 +10,10 @@ from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutatio
 from envoy_data_plane.envoy.config.core.v3 import (
     DataSource,
     Http1ProtocolOptions,
-    Http1ProtocolOptionsHeaderKeyFormat,
     Http2ProtocolOptions,
     HttpProtocolOptions,
     HttpProtocolOptionsHeadersWithUnderscoresAction,
     SubstitutionFormatString,
-    TypedExtensionConfig,
 )
 from envoy_data_plane.envoy.extensions.access_loggers.stream.v3 import StdoutAccessLog
 from envoy_data_plane.envoy.extensions.filters.common.set_filter_state.v3 import FilterStateValue
@@ -31,12 +29,10 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
     HttpFilter,
     Rds,
 )
-from envoy_data_plane.envoy.extensions.http.header_formatters.preserve_case.v3 import (
-    PreserveCaseFormatterConfig,
-    PreserveCaseFormatterConfigFormatterTypeOnEnvoyHeaders,
-)
+from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
 from xds.model import Settings, Via
+from xds.nginx._messages import preserve_case
 from xds.nginx._registry import with_hook
 from xds.render import names
 from xds.render.answers import local_replies
@@ -44,6 +40,13 @@ from xds.render.routes import header
 from xds.render.sources import ads
 from xds.wire import pack
 
+_UPGRADES = ("websocket", "spdy/3.1", "tcp")
+"""Protocols that a client may switch to: besides websockets what kubectl exec and docker attach speak, through dashboards and the like.
+
+Envoy answers 403 to all others, where nginx leaves them to the backend.
+"""
+_IGNORED_UPGRADES = ("TLS/", "HTTP/")
+"""What some clients offer with every request (Apache's HttpClient does) and nobody takes; Envoy leaves out h2c by itself."""
 _PATH_STATE = "xds.path"
 """Under this name the path is kept as it was asked for: what a rewrite makes of it is all that the log could see otherwise."""
 
@@ -55,11 +58,16 @@ def _decimal(seconds: str, known: str = "true") -> str:
     return "".join(f"%CEL({known} ? {part})%" for part in (whole, point, rest))
 
 
+def _quotable(text: str) -> str:
+    """What a client wrote, as it may stand between quotation marks: up to the first of its own, for Envoy escapes none (nginx does)."""
+    return f"%CEL({text}.contains('\"') ? re.extract({text}, '^([^\"]*)', '\\\\1') : {text})%"
+
+
 _BY_UPSTREAM = "response.code_details == 'via_upstream'"
 LOG_FORMAT = (
     "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% - - [%START_TIME_LOCAL(%d/%b/%Y:%H:%M:%S %z)%] "
     f"\"%REQ(:METHOD)% %FILTER_STATE({_PATH_STATE}:PLAIN)% %CEL(request.protocol == 'HTTP/2' ? 'HTTP/2.0' : request.protocol)%\" "
-    '%RESPONSE_CODE% %BYTES_SENT% "%REQ(REFERER)%" "%REQ(USER-AGENT)%" %DOWNSTREAM_WIRE_BYTES_RECEIVED% '
+    f'%RESPONSE_CODE% %BYTES_SENT% "{_quotable("request.referer")}" "{_quotable("request.useragent")}" %DOWNSTREAM_WIRE_BYTES_RECEIVED% '
     f"{_decimal('request.duration')} [%METADATA(CLUSTER:xds:upstream)%] [] %UPSTREAM_HOST% "
     f"%CEL({_BY_UPSTREAM} ? response.size : '-')% {_decimal('response.backend_latency', 'has(response.backend_latency)')} "
     f"%CEL({_BY_UPSTREAM} ? response.code : '-')% %REQ(X-REQUEST-ID)%\n"
@@ -77,7 +85,7 @@ def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager
     made = HttpConnectionManager(
         stat_prefix=via.value,
         rds=Rds(route_config_name=names.ROUTES, config_source=ads()),
-        http_filters=[_keep_path(), _forwarded_port(via, port), _route_filters(), _router()],
+        http_filters=[_keep_path(), _forwarded_port(via, port), _place(names.BODY_FILTERS), _place(names.ROUTE_FILTERS), _router()],
         common_http_protocol_options=HttpProtocolOptions(
             idle_timeout=datetime.timedelta(seconds=75),
             headers_with_underscores_action=HttpProtocolOptionsHeadersWithUnderscoresAction.DROP_HEADER,
@@ -87,6 +95,7 @@ def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager
             default_host_for_http_10="_",
             header_key_format=preserve_case(),
             enable_trailers=True,
+            ignore_http_11_upgrade=[StringMatcher(prefix=prefix, ignore_case=True) for prefix in _IGNORED_UPGRADES],
         ),
         http2_protocol_options=Http2ProtocolOptions(max_concurrent_streams=128),
         server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
@@ -96,7 +105,6 @@ def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager
         use_remote_address=True,
         skip_xff_append=True,
         preserve_external_request_id=True,
-        upgrade_configs=[HttpConnectionManagerUpgradeConfig(upgrade_type="websocket")],
         normalize_path=True,
         merge_slashes=True,
         path_with_escaped_slashes_action=HttpConnectionManagerPathWithEscapedSlashesAction.KEEP_UNCHANGED,
@@ -106,16 +114,9 @@ def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager
     for name, feature in with_hook("on_connection"):
         if name in defaults:
             feature.on_connection(defaults[name], made, via)
+    without_body = [f for f in made.http_filters if f.name != names.BODY_FILTERS]
+    made.upgrade_configs = [HttpConnectionManagerUpgradeConfig(upgrade_type=kind, filters=without_body) for kind in _UPGRADES]
     return made
-
-
-@cache
-def preserve_case() -> Http1ProtocolOptionsHeaderKeyFormat:
-    """Header names go on as they were written; those that Envoy adds are spelt the usual way."""
-    spelling = PreserveCaseFormatterConfigFormatterTypeOnEnvoyHeaders.PROPER_CASE
-    config = pack(PreserveCaseFormatterConfig(forward_reason_phrase=True, formatter_type_on_envoy_headers=spelling))
-    formatter = TypedExtensionConfig(name="envoy.http.stateful_header_formatters.preserve_case", typed_config=config)
-    return Http1ProtocolOptionsHeaderKeyFormat(stateful_formatter=formatter)
 
 
 @cache
@@ -145,14 +146,14 @@ def _forwarded_port(via: Via, port: int) -> HttpFilter:
 
 @cache
 def _keep_path() -> HttpFilter:
-    path = SubstitutionFormatString(text_format_source=DataSource(inline_string="%REQ(:PATH)%"))
+    path = SubstitutionFormatString(text_format_source=DataSource(inline_string=_quotable("request.path")))
     kept = FilterStateValue(object_key=_PATH_STATE, factory_key="envoy.string", format_string=path)
     return HttpFilter(name="envoy.filters.http.set_filter_state", typed_config=pack(SetFilterState(on_request_headers=[kept])))
 
 
-def _route_filters() -> HttpFilter:
-    """The place where a route's own filters stand (recipe R13)."""
-    return HttpFilter(name=names.ROUTE_FILTERS, typed_config=pack(FilterChainConfig()))
+def _place(name: str) -> HttpFilter:
+    """A place where a route's own filters stand (recipe R13)."""
+    return HttpFilter(name=name, typed_config=pack(FilterChainConfig()))
 
 
 def _router() -> HttpFilter:

@@ -11,6 +11,8 @@ HTTP = "http"
 HTTPS = "https"
 ROUTE_FILTERS = "route"
 """The HTTP filter whose place a route's own filters take."""
+BODY_FILTERS = "body"
+"""The same for filters of bodies, which websockets and their like pass by: what they carry is no body."""
 
 
 def cluster(wanted: Cluster) -> str:

@@ -24,6 +24,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.google.protobuf import Any as AnyMessage
 
 from xds import model, regex
+from xds.nginx._feature import Phase
 from xds.nginx._registry import with_hook
 from xds.render import names
 from xds.template import Template, hole
@@ -55,7 +56,7 @@ def table(defaults: model.Settings) -> RouteConfiguration:
         name=names.ROUTES,
         ignore_port_in_host_matching=True,
         request_headers_to_add=[header(name, value) for name, value in FORWARDED.items()],
-        request_headers_to_remove=["proxy"],
+        request_headers_to_remove=["proxy", "x-envoy-external-address"],
         response_headers_to_remove=["server", "x-envoy-upstream-service-time"],
         typed_per_filter_config=_own_filters(model.Route(model.PathMatch(model.PathKind.RAW_PREFIX, "/"), model.Respond(404)), defaults),
     )
@@ -203,14 +204,24 @@ def _forward(made: Route, wanted: model.Route, action: model.Forward, defaults: 
     if action.by_client and not made.route.hash_policy:
         by_address = RouteActionHashPolicyConnectionProperties(source_ip=True)
         made.route.hash_policy = [RouteActionHashPolicy(connection_properties=by_address)]
-    if wanted.settings is not defaults and (own := _own_filters(wanted, wanted.settings)) != _own_filters(wanted, defaults):
-        made.typed_per_filter_config = own or {names.ROUTE_FILTERS: pack(FilterConfig(disabled=True))}
+    if wanted.settings is not defaults:
+        own, base = _own_filters(wanted, wanted.settings), _own_filters(wanted, defaults)
+        made.typed_per_filter_config = {place: own.get(place) or _none() for place in own | base if own.get(place) != base.get(place)}
 
 
 def _own_filters(wanted: model.Route, settings: model.Settings) -> dict[str, AnyMessage]:
-    """The HTTP filters that these settings ask for, in the place that the listener keeps for them (recipe R13)."""
-    filters = [f for name, feature in with_hook("filters") if name in settings for f in feature.filters(settings[name], wanted)]
-    return {names.ROUTE_FILTERS: _packed(tuple(filters))} if filters else {}
+    """The HTTP filters that these settings ask for, in the places that the listener keeps for them (recipe R13)."""
+    places: dict[str, list[TypedExtensionConfig]] = {}
+    for name, feature in with_hook("filters"):
+        if name in settings and (filters := feature.filters(settings[name], wanted)):
+            places.setdefault(names.BODY_FILTERS if feature.phase is Phase.BODY else names.ROUTE_FILTERS, []).extend(filters)
+    return {place: _packed(tuple(filters)) for place, filters in places.items()}
+
+
+@cache
+def _none() -> AnyMessage:
+    """No filters of a route's own, and not those of everybody either."""
+    return pack(FilterConfig(disabled=True))
 
 
 def _packed(filters: tuple[TypedExtensionConfig, ...]) -> AnyMessage:

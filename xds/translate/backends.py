@@ -14,7 +14,11 @@ from xds.model import Cluster, Problem
 
 SERVICE_UPSTREAM = "service_upstream"
 _IPV4 = re.compile(r"((25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(\.(?!$)|$)){4}", re.ASCII)
-_LOOPBACK_NAMES = ("localhost", "ip6-localhost", "ip6-loopback")
+_LOOPBACK_NAMES = (
+    *("localhost", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"),
+    *("localhost.localdomain", "localhost4.localdomain4", "localhost6.localdomain6"),
+)
+"""What a file /etc/hosts may call it; Envoy reads that of its node."""
 
 
 class Reach(Enum):
@@ -47,7 +51,7 @@ class Address(NamedTuple):
 def find_port(found: Service, port: int | str, protocol: str) -> ServicePort | None:
     """The Service's port for what an Ingress or ConfigMap wrote: a number, a port's name, or a targetPort."""
     wanted = str(port)
-    for candidate in found.ports:
+    for candidate in found.ports if port else ():  # 0: none was written
         if candidate.protocol == protocol and wanted in (str(candidate.port), str(candidate.target), candidate.name):
             return candidate
     return None
@@ -118,6 +122,8 @@ def _is_loopback(host: str) -> bool:
         address = ipaddress.ip_address(host)
     except ValueError:
         return host in _LOOPBACK_NAMES or host.endswith(".localhost")
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
     return address.is_loopback or address.is_unspecified
 
 

@@ -1,43 +1,18 @@
-"""Which certificate a host is served under, and whether a Secret holds one that Envoy will take (reference 4.5)."""
+"""Which certificate a host is served under (reference 4.5)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-from cryptography.x509.oid import ExtensionOID, NameOID
-
-from xds.kube.objects import Ingress, Ref, Secret, Tls, ref
+from xds.kube.objects import Ingress, Ref, Tls, ref
 from xds.kube.world import Reader, default_certificate, ingresses_of, now, secret, settings
 from xds.model import Problem, Severity
+from xds.translate.pairs import Pair, Unusable, parse
 from xds.translate.selection import selected
 
 DEFAULT = "default"
 """The name of the default certificate."""
-_LONGEST = 1 << 20
 _DAY = 86_400
-
-
-class Pair(NamedTuple):
-    """A certificate chain and its key as PEM, cleaned of what stands around them, and what the leaf says. The key never shows."""
-
-    chain: bytes
-    key: bytes
-    names: tuple[str, ...]
-    not_after: int
-
-    def __repr__(self) -> str:
-        return f"Pair(names={self.names!r}, not_after={self.not_after})"
-
-
-class Unusable(NamedTuple):
-    """Why a Secret holds no certificate, as the rest of a sentence that begins with the Secret."""
-
-    code: str
-    sentence: str
 
 
 def certificate(read: Reader, namespace: str, name: str) -> Pair | Unusable:
@@ -85,56 +60,6 @@ def covers(names: Sequence[str], host: str) -> bool:
     """Whether a certificate of these names (in lower case) is one for a host; a wildcard stands for one label."""
     parent = "*." + host.split(".", 1)[1] if "." in host else ""
     return host in names or (bool(parent) and parent in names)
-
-
-def parse(found: Secret) -> Pair | Unusable:
-    """Check a Secret as Envoy's TLS library will: parse the chain and the key, and see that they belong together."""
-    chain_pem, key_pem = found.data.get("tls.crt", b""), found.data.get("tls.key", b"")
-    for key, value in (("tls.crt", chain_pem), ("tls.key", key_pem)):
-        if not value.strip():
-            return Unusable("secret-incomplete", f"has no {key}")
-        if len(value) > _LONGEST:
-            return Unusable("secret-too-large", f"has a {key} of more than {_LONGEST} bytes")
-    try:
-        chain = x509.load_pem_x509_certificates(chain_pem)
-    except Exception:  # noqa: BLE001 - whatever the parser stumbles over, it is no certificate
-        return Unusable("certificate-unreadable", "has a tls.crt that is no PEM certificate chain")
-    return _paired(chain, key_pem)
-
-
-def _paired(chain: list[x509.Certificate], key_pem: bytes) -> Pair | Unusable:
-    try:
-        key = load_pem_private_key(key_pem, password=None, unsafe_skip_rsa_key_validation=True)
-    except TypeError:
-        return Unusable("key-encrypted", "has a tls.key that is encrypted; Envoy cannot ask for a pass phrase")
-    except Exception:  # noqa: BLE001 - as above; and the text of the error might quote the key
-        return Unusable("key-unreadable", "has a tls.key that is no PEM private key")
-    if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
-        return Unusable("key-type", "has a tls.key that is neither an RSA nor an EC key")
-    if isinstance(key, rsa.RSAPrivateKey) and key.key_size < 2048:
-        return Unusable("key-short", f"has an RSA key of {key.key_size} bits; Envoy wants 2048 at least")
-    if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name not in ("secp256r1", "secp384r1", "secp521r1"):
-        return Unusable("key-curve", f"has an EC key on the curve {key.curve.name}; Envoy takes P-256, P-384 and P-521")
-    try:
-        leaf = chain[0]
-        theirs = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        names, until = _names(leaf), int(leaf.not_valid_after_utc.timestamp())
-    except Exception:  # noqa: BLE001 - a certificate that parses, but not in every part
-        return Unusable("certificate-unreadable", "has a tls.crt that is damaged or of an unknown kind")
-    if theirs != key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo):
-        return Unusable("key-mismatch", "has a tls.key that does not belong to the first certificate of its tls.crt")
-    return Pair(b"".join(c.public_bytes(Encoding.PEM) for c in chain), key_pem.strip() + b"\n", names, until)
-
-
-def _names(leaf: x509.Certificate) -> tuple[str, ...]:
-    """The DNS names of a certificate in lower case; its common name where it has none (as ingress-nginx does)."""
-    try:
-        extension = leaf.extensions.get_extension_for_oid(ExtensionOID.SUBJECT_ALTERNATIVE_NAME).value
-        names = extension.get_values_for_type(x509.DNSName) if isinstance(extension, x509.SubjectAlternativeName) else []
-    except x509.ExtensionNotFound:
-        names = []
-    names = names or [str(a.value) for a in leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
-    return tuple(sorted({n.lower() for n in names}))
 
 
 def _of_ingress(read: Reader, item: Ingress, host: str) -> str:

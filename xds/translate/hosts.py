@@ -135,8 +135,7 @@ def _locations(
         found.append((location, _routes(read, location, _backend_action(read, claim))))
     if ("/", "Prefix") not in taken:
         found.append(_default_location(read, host, ours, tls=tls, as_regex=as_regex))
-    if not host:
-        _report_lost_defaults(read, ours, taken.get(("/", "Prefix")))
+    _report_lost_defaults(read, host, ours, taken.get(("/", "Prefix")))
     locations = [location for location, _ in found]
     found.sort(key=lambda pair: pair[0].match.path, reverse=as_regex)
     found.sort(key=lambda pair: paths.precedence(pair[0].match))
@@ -260,10 +259,18 @@ def _report_conflict(read: Reader, host: str, claim: _Claim, winner: _Claim) -> 
     _report(read, claim, "path", "conflict", sentence)
 
 
-def _report_lost_defaults(read: Reader, ours: list[Ingress], root: _Claim | None) -> None:
-    """Of the Ingresses that have nothing but a default backend, all but the first are without effect; all of them, where a rule has "/"."""
-    bare = [item for item in ours if item.default_backend and not item.rules]
-    for item in bare if root else bare[1:]:
-        owner = f"{ref(root.item)} ({root.field})" if root else str(ref(bare[0]))
-        sentence = f"What no other host or path takes already belongs to {owner}; this default backend has no effect."
-        read.report(Problem(ref(item), "spec.defaultBackend", "conflict", sentence, place=item.meta.place))
+def _report_lost_defaults(read: Reader, host: str, ours: list[Ingress], root: _Claim | None) -> None:
+    """Default backends that others came before: of a host all but that of its first Ingress, of no host all but the first.
+
+    Where a rule has "/", nothing is left for those that have no rules at all.
+    """
+    if host:
+        owner, lost = str(ref(ours[0])), [i for i in ours[1:] if i.default_backend not in (None, ours[0].default_backend)]
+        what = f'What no path of host "{host}" takes'
+    else:
+        bare = [item for item in ours if item.default_backend and not item.rules]
+        owner, lost = f"{ref(root.item)} ({root.field})" if root else str(ref(bare[0])) if bare else "", bare if root else bare[1:]
+        what = "What no other host or path takes"
+    for item in lost:
+        sentence = f"{what} already belongs to {owner}; there this default backend has no effect."
+        read.report(Problem(ref(item), "spec.defaultBackend", f"conflict:{host}" if host else "conflict", sentence, place=item.meta.place))

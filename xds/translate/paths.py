@@ -21,7 +21,7 @@ def fault(path: str, *, as_regex: bool) -> str:
         return "holds a control character"
     if not as_regex and len(path) > LONGEST:
         return f"is longer than {LONGEST} characters"
-    return regex.fault(regex.nginx_location(path)) if as_regex else ""
+    return regex.path_fault(path) if as_regex else ""
 
 
 def match(path: str, path_type: str, *, as_regex: bool) -> PathMatch:

@@ -1,0 +1,1 @@
+"""Tests through a real Envoy, and what they are made with (`tests.envoy.harness`)."""

@@ -1,0 +1,137 @@
+"""Backends that do what the demo's applications do not: break, hang, show raw bytes, read the PROXY protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+
+from examples.apps import StreamServer
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+PROXY_V2 = b"\r\n\r\n\0\r\nQUIT\n"
+
+
+class RawHttp:
+    """An HTTP/1 backend that keeps every request head as it came (`heads`) and sends the same bytes to each, by default a 200.
+
+    Bodies with a Content-Length are read and kept in `bodies`. With `close` each answer ends its connection.
+    """
+
+    def __init__(self, answer: bytes = ANSWER, *, close: bool = False) -> None:
+        self.heads: list[bytes] = []
+        self.bodies: list[bytes] = []
+        self._answer = answer
+        self._close = close
+        self._server = StreamServer(self._serve)
+        self.start = self._server.start
+        self.stop = self._server.stop
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            lengths = [line.partition(b":")[2] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
+            self.heads.append(head)
+            self.bodies.append(await reader.readexactly(int(lengths[0])) if lengths else b"")
+            writer.write(self._answer)
+            await writer.drain()
+            if self._close:
+                return
+
+
+class Resetting:
+    """A backend that resets every connection: once a request head has come, or `at_once`. `hits` counts connections."""
+
+    def __init__(self, *, at_once: bool = False) -> None:
+        self.hits = 0
+        self._at_once = at_once
+        self._server = StreamServer(self._serve)
+        self.start = self._server.start
+        self.stop = self._server.stop
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.hits += 1
+        if not self._at_once:
+            await reader.readuntil(b"\r\n\r\n")
+        found = writer.get_extra_info("socket")
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+
+class Silent:
+    """A backend that takes every connection and never answers. `hits` counts connections."""
+
+    def __init__(self) -> None:
+        self.hits = 0
+        self._server = StreamServer(self._serve)
+        self.start = self._server.start
+        self.stop = self._server.stop
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.hits += 1
+        while await reader.read(1 << 16):
+            pass
+
+
+class Gate:
+    """An HTTP/1 backend that answers when `count` requests are there at the same time: proof that so many can be.
+
+    `waiting` requests have no answer yet; `most` is the most that this ever was.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.waiting = self.most = 0
+        self._count = count
+        self._open = asyncio.Event()
+        self._server = StreamServer(self._serve)
+        self.start = self._server.start
+        self.stop = self._server.stop
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.readuntil(b"\r\n\r\n"):
+            self.waiting += 1
+            self.most = max(self.most, self.waiting)
+            if self.waiting >= self._count:
+                self._open.set()
+            await self._open.wait()
+            self.waiting -= 1
+            writer.write(ANSWER)
+            await writer.drain()
+
+
+class ProxyProtocol:
+    """A TCP backend that reads a PROXY header (version 1 or 2), says it in one line, and then sends every line back after its name.
+
+    The line is `v2 TCP4 192.0.2.1 10.0.0.1 4711 80` (source, destination, their ports), or `none` where no header came first.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._server = StreamServer(self._serve)
+        self.start = self._server.start
+        self.stop = self._server.stop
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        first, header = await _proxy_header(reader)
+        writer.write(header.encode() + b"\n")
+        line = first or await reader.readline()
+        while line:
+            writer.write(f"{self.name}: ".encode() + line)
+            await writer.drain()
+            line = await reader.readline()
+
+
+async def _proxy_header(reader: asyncio.StreamReader) -> tuple[bytes, str]:
+    """Read a PROXY header; return what was read beyond it, and the header in words."""
+    start = await reader.readexactly(2)
+    if start == PROXY_V2[:2]:
+        _, family, size = struct.unpack("!BBH", (await reader.readexactly(14))[-4:])
+        body = await reader.readexactly(size)
+        width, kind = (4, "TCP4") if family >> 4 == 1 else (16, "TCP6")
+        ends = [socket.inet_ntop(socket.AF_INET if width == 4 else socket.AF_INET6, body[at : at + width]) for at in (0, width)]
+        ports = struct.unpack("!HH", body[2 * width : 2 * width + 4])
+        return b"", " ".join(["v2", kind, *ends, *map(str, ports)])
+    line = start + await reader.readline()
+    if line.startswith(b"PROXY "):
+        return b"", "v1" + line.decode().strip().removeprefix("PROXY")
+    return line, "none"

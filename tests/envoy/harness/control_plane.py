@@ -1,0 +1,89 @@
+"""The management server under test, as a process of its own: `python -m xds serve`."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from examples.apps import Address
+from tests.envoy.harness.http1 import Response, fetch
+from tests.envoy.harness.ports import Ports
+from tests.envoy.harness.process import Process, run
+from tests.envoy.harness.waiting import wait_until
+
+XDS = [sys.executable, "-m", "xds"]
+
+
+class ControlPlane:
+    """`xds serve` over a folder of manifests, everything on loopback and on ports of its own.
+
+    `flags` are added at the end, so that they win (`--listen-address ::`). It may be stopped or killed and started again: same ports.
+    """
+
+    _numbers = itertools.count(1)
+
+    def __init__(self, manifests: Path, folder: Path, ports: Ports, flags: Sequence[str] = ()) -> None:
+        self.manifests = manifests
+        self.xds: Address = ("127.0.0.1", ports.take())
+        self.debug: Address = ("127.0.0.1", ports.take())
+        self.health: Address = ("127.0.0.1", ports.take())
+        self.http: Address = ("127.0.0.1", ports.take())
+        self.https: Address = ("127.0.0.1", ports.take())
+        arguments = [
+            *("serve", "--manifests", str(manifests)),
+            *("--xds-address", _joined(self.xds), "--debug-address", _joined(self.debug)),
+            *("--listen-address", "127.0.0.1", "--healthz-host", self.health[0], "--healthz-port", str(self.health[1])),
+            *("--http-port", str(self.http[1]), "--https-port", str(self.https[1])),
+        ]
+        self.process = Process(f"xds-{next(self._numbers)}", [*XDS, *arguments, *flags], folder)
+
+    async def start(self, *, ready: bool = True, deadline: float = 20) -> Self:
+        """Start it and, if `ready`, wait until /readyz says 200. Raises AssertionError with its output where it does not."""
+        await self.process.start()
+        if ready:
+            try:
+                await wait_until(self._ready_or_ended, f"/readyz of {self.process.name} to say 200", deadline=deadline)
+            except AssertionError as error:
+                raise AssertionError(f"{error}\n{self.process.report()}") from None
+            assert self.process.running, self.process.report()
+        return self
+
+    async def stop(self) -> int:
+        """End it as Kubernetes would (SIGTERM); return its exit code."""
+        return await self.process.stop()
+
+    async def kill(self) -> int:
+        """End it with SIGKILL; return its exit code."""
+        return await self.process.kill()
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def get(self, path: str) -> Response:
+        """Ask its HTTP port: /healthz, /readyz, /metrics."""
+        return await fetch(self.health, path, host="xds")
+
+    async def bootstrap(self, node_id: str = "envoy-1", node_cluster: str = "ingress") -> str:
+        """Return the bootstrap of an Envoy that asks this server."""
+        named = ["--node-id", node_id, "--node-cluster", node_cluster]
+        code, out, err = await run([*XDS, "bootstrap", "--xds-address", _joined(self.xds), *named, "--admin-address", "127.0.0.1:9901"])
+        assert code == 0, f"xds bootstrap ended with {code}: {err}"
+        return out
+
+    async def _ready_or_ended(self) -> bool:
+        if not self.process.running:
+            return True
+        with contextlib.suppress(OSError):
+            return (await self.get("/readyz")).status == 200
+        return False
+
+
+def _joined(address: Address) -> str:
+    return f"{address[0]}:{address[1]}"

@@ -1,0 +1,77 @@
+"""A gRPC client and a backend, for any method, with bytes as messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from examples.apps import Address
+
+METHOD = "/echo.Echo/Say"
+
+
+class GrpcEcho:
+    """A gRPC backend (h2c) that answers every unary method with its name and the request: `hello` becomes `one: hello`.
+
+    `x-echo` in the metadata comes back as `x-echo` and as trailer `x-echo-trailer`; `x-status: 5` ends the call with that status code.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> Address:
+        """Listen, on a free port if `port` is 0, and return where."""
+        self._server = grpc.aio.server(handlers=[_Every(self._say)], options=[("grpc.so_reuseport", 0)])
+        bound = self._server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        await self._server.start()
+        return host, bound
+
+    async def stop(self) -> None:
+        """Close what listens and every connection."""
+        if self._server is not None:
+            await self._server.stop(None)
+
+    async def _say(self, request: bytes, context: Any) -> bytes:
+        metadata = dict(context.invocation_metadata())
+        if "x-status" in metadata:
+            code = next(code for code in grpc.StatusCode if code.value[0] == int(metadata["x-status"]))
+            await context.abort(code, f"{self.name} was asked to")
+        if "x-echo" in metadata:
+            await context.send_initial_metadata([("x-echo", metadata["x-echo"])])
+            context.set_trailing_metadata([("x-echo-trailer", metadata["x-echo"])])
+        return f"{self.name}: ".encode() + request
+
+
+class _Every(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """Every method of every service is the same unary one."""
+
+    def __init__(self, say: Any) -> None:
+        self._method = grpc.unary_unary_rpc_method_handler(say)
+
+    def service(self, handler_call_details: Any) -> Any:
+        return self._method
+
+
+async def grpc_call(
+    address: Address,
+    payload: bytes,
+    *,
+    host: str,
+    method: str = METHOD,
+    metadata: tuple[tuple[str, str], ...] = (),
+    timeout: float = 10,  # noqa: ASYNC109
+    roots: bytes | None = None,
+) -> bytes:
+    """Call a unary method over h2c, or with `roots` (PEM) over TLS. Raises grpc.aio.AioRpcError."""
+    options = [("grpc.default_authority", host), ("grpc.ssl_target_name_override", host), ("grpc.enable_http_proxy", 0)]
+    target = f"{address[0]}:{address[1]}"
+    if roots is None:
+        channel = grpc.aio.insecure_channel(target, options=options)
+    else:
+        channel = grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(roots), options=options)
+    async with channel:
+        answer: bytes = await channel.unary_unary(method)(payload, metadata=metadata, timeout=timeout)
+        return answer

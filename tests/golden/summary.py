@@ -1,0 +1,182 @@
+"""A Snapshot in a few lines: what is there beyond the resources that everybody has, and in which fields it differs from the usual.
+
+Made from the bytes that Envoy gets, read back; so nothing in them can change unseen, and the usual need not be repeated in every file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from xds.build.tables import Tables
+from xds.config import Settings
+from xds.kube.objects import Backend, ConfigMap, Endpoint, EndpointPort, EndpointSlice, Ingress, Meta, Path, Rule, Service, ServicePort
+from xds.kube.world import World
+from xds.model import Problem
+from xds.offline import Loaded
+from xds.render.static import Json, as_json
+from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Snapshot
+
+_PATHS = {"path": "exact", "path_separated_prefix": "prefix", "prefix": "raw prefix"}
+_DEFAULT = "default_filter_chain"
+
+
+def summary(loaded: Loaded) -> Json:
+    """Hosts, listeners, clusters, endpoints, secrets and Problems; what is as usual is left out, and sections without content."""
+    table, usual_table = _table(loaded.snapshot), _table(_usual())
+    hosts, usual_hosts = table.pop("virtual_hosts"), usual_table.pop("virtual_hosts")
+    made = {
+        "hosts": {h["name"]: [_route(r) for r in h["routes"]] for h in hosts if h not in usual_hosts},
+        "table": _differences(table, usual_table),
+        "listeners": dict(_listeners(loaded.snapshot)),
+        "clusters": {name: _differences(_nameless_cluster(c), _usual_cluster()) for name, c in _of(loaded.snapshot, CLUSTER).items()},
+        "endpoints": {name: list(_endpoints(e)) for name, e in _of(loaded.snapshot, ENDPOINT).items()},
+        "secrets": sorted(set(loaded.snapshot[SECRET]) - {"default"}),
+        "problems": [_problem(p) for p in loaded.problems],
+        "faults": list(loaded.faults),
+    }
+    return {section: content for section, content in made.items() if content}
+
+
+def whole(loaded: Loaded, name: str) -> Json:
+    """One resource in full: `name` is "Listener http", "Cluster default/web/80", …"""
+    kind, _, resource = name.partition(" ")
+    type_url = next(t for t in (CLUSTER, ENDPOINT, LISTENER, ROUTE) if t.endswith(f".{kind}"))
+    return as_json(type_url, loaded.snapshot[type_url][resource].body)
+
+
+def _of(snapshot: Snapshot, type_url: str) -> dict[str, Json]:
+    return {name: as_json(type_url, snapshot[type_url][name].body) for name in sorted(snapshot[type_url])}
+
+
+def _table(snapshot: Snapshot) -> Json:
+    return _of(snapshot, ROUTE)["ingress"]
+
+
+@cache
+def _usual() -> Snapshot:
+    """What one plain Ingress, one TCP port and one UDP port come to."""
+    where = Rule("usual", (Path("/", "Exact", Backend("s", 1)),))
+    put = (
+        Ingress(meta=Meta(namespace="n", name="i"), rules=(where,)),
+        Service(meta=Meta(namespace="n", name="s"), ports=(ServicePort(1), ServicePort(1, protocol="UDP"))),
+        EndpointSlice(
+            meta=Meta(namespace="n", name="e"),
+            service="s",
+            ports=(EndpointPort(port=1), EndpointPort(port=1, protocol="UDP")),
+            endpoints=(Endpoint(("10.0.0.1",)),),
+        ),
+        ConfigMap(meta=Meta(namespace="n", name="tcp"), data={"1": "n/s:1"}),
+        ConfigMap(meta=Meta(namespace="n", name="udp"), data={"1": "n/s:1"}),
+    )
+    flags = Settings(watch_ingress_without_class=True, tcp_services_configmap="n/tcp", udp_services_configmap="n/udp")
+    world = World(flags)
+    snapshot = Snapshot()
+    Tables(world).apply(world.apply(put)).publish(snapshot)
+    return snapshot
+
+
+@cache
+def _usual_cluster() -> Json:
+    return _nameless_cluster(_of(_usual(), CLUSTER)["n/s/1"])
+
+
+@cache
+def _usual_route() -> Json:
+    """Of a path that forwards, but for the match and the cluster."""
+    host = next(h for h in _table(_usual())["virtual_hosts"] if h["name"] == "usual")
+    return _nameless_route(next(r for r in host["routes"] if "route" in r))
+
+
+def _nameless_cluster(cluster: Json) -> Json:
+    return {key: value for key, value in cluster.items() if key not in ("name", "metadata")}
+
+
+def _nameless_route(route: Json) -> Json:
+    made = {key: value for key, value in route.items() if key not in ("name", "match")}
+    if "route" in made:
+        made["route"] = {key: value for key, value in made["route"].items() if key != "cluster"}
+    return made
+
+
+def _route(route: Json) -> str | dict[str, list[str]]:
+    """`exact /foo -> default/web/80 (from …)`, and what is not as usual."""
+    rest = _nameless_route(route)
+    usual: Json = {}
+    if "route" in route:
+        to, usual = f"-> {route['route']['cluster']}", _usual_route()
+    elif "redirect" in route:
+        to = f"redirect {rest.pop('redirect')}"
+    else:
+        to = str(rest.pop("direct_response")["status"])
+        for option in rest.pop("response_headers_to_add", ()):
+            to += f" {option['header']['key']}: {option['header']['value']}"
+    whose = f" ({route['name']})" if route.get("name") else ""
+    line = f"{_match(route['match'])} {to}{whose}"
+    differences = _differences(rest, usual)
+    return {line: differences} if differences else line
+
+
+def _match(match: Json) -> str:
+    headers = "".join(f" [{h['name']} {_flat_text(h['string_match'])}]" for h in match.get("headers", ()))
+    if "safe_regex" in match:
+        return f"regex {match['safe_regex']['regex']}{headers}"
+    kind = next(kind for kind in _PATHS if kind in match)
+    return f"{_PATHS[kind]} {match[kind]}{headers}"
+
+
+def _flat_text(value: Json) -> str:
+    return ", ".join(f"{path}={inner}" for path, inner in _flat(value))
+
+
+def _listeners(snapshot: Snapshot) -> Iterator[tuple[str, Any]]:
+    """What is not as usual; of https, the hosts under each certificate."""
+    usual = _of(_usual(), LISTENER)
+    for name, listener in _of(snapshot, LISTENER).items():
+        chains = listener.pop("filter_chains", []) if name == "https" else []
+        assert all(_bare(chain) == _bare(listener[_DEFAULT]) for chain in chains), (
+            "a chain differs from the default one in more than its name"
+        )
+        found = _differences(listener, usual.get(name) or usual[f"{name.partition('/')[0]}/1"])
+        found = [line for line in found if not line.endswith(f"= {name}")]
+        found += [f"{chain['name']} for {', '.join(chain['filter_chain_match']['server_names'])}" for chain in chains]
+        if found:
+            yield name, found
+
+
+def _bare(chain: Json) -> Any:
+    """A filter chain without what makes it that of one certificate."""
+    made = {key: value for key, value in chain.items() if key not in ("name", "filter_chain_match")}
+    return re.sub(r"'name': '[^']*', 'sds_config'", "'sds_config'", repr(made))
+
+
+def _endpoints(assignment: Json) -> Iterator[str]:
+    for locality in assignment.get("endpoints", ()):
+        for endpoint in locality["lb_endpoints"]:
+            where = endpoint["endpoint"]["address"]["socket_address"]
+            yield " ".join(filter(None, (f"{where['address']} port {where['port_value']}", endpoint.get("health_status", "").lower())))
+
+
+def _problem(problem: Problem) -> str:
+    return f"{problem.severity.value}: {problem} [{problem.code}]"
+
+
+def _differences(found: Any, usual: Any) -> list[str]:
+    """`path = value` for what is new or other, `no path` for what is not there."""
+    now, before = dict(_flat(found)), dict(_flat(usual))
+    gone = [f"no {path}" for path in before if path not in now]
+    return [f"{path} = {value}" for path, value in now.items() if before.get(path, now) != value] + gone
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            if key != "@type":
+                yield from _flat(inner, f"{path}.{key}" if path else key)
+    elif isinstance(value, list) and value:
+        for number, inner in enumerate(value):
+            yield from _flat(inner, f"{path}[{number}]")
+    else:
+        yield path, value

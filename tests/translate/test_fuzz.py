@@ -1,0 +1,117 @@
+"""Whatever anybody writes: no Unit raises, every Problem can be read, every message can be decoded, and the innocent are as they were."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from envoy_data_plane.message_pool import default_message_pool
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+
+from tests.strategies import FLAGS, GLOBAL, INNOCENT, documents, innocent, objects, texts
+from xds.build.tables import Tables
+from xds.kube import parse
+from xds.kube.objects import ConfigMap, Object, Ref, ref
+from xds.kube.world import World
+from xds.model import Problem
+from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, TYPES, Snapshot
+from xds.wire import encode, field
+
+FUZZED = hypothesis_settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+FLAGGED = {Ref("ConfigMap", "wild", name) for name in ("config", "tcp", "udp")} | {Ref("Service", "wild", "a"), Ref("Secret", "wild", "first")}
+FILTER_CHAINS = 3
+
+
+class Built(NamedTuple):
+    tables: Tables
+    snapshot: Snapshot
+
+    def body(self, type_url: str, name: str) -> bytes:
+        return self.snapshot[type_url][name].body
+
+
+def build(items: list[Object]) -> Built:
+    """Everything that a control plane makes of these objects; where two have a name, the later one counts."""
+    world = World(FLAGS)
+    tables, snapshot = Tables(world), Snapshot()
+    tables.apply(world.apply(items)).publish(snapshot)
+    return Built(tables, snapshot)
+
+
+def taken(items: list[Object]) -> Built:
+    """The same, once it is certain that no Unit raised and that all that came out can be used."""
+    built = build([*innocent(), *items])
+    assert not built.tables.build.failures
+    for type_url in TYPES:
+        for name, resource in built.snapshot[type_url].items():
+            assert named(type_url, resource.body) == name
+    for problem in built.tables.problems():
+        assert_readable(problem)
+    return built
+
+
+@lru_cache(maxsize=2048)
+def named(type_url: str, body: bytes) -> str:
+    """The name in a message, of which nothing may be lost or added when it is read (fields may have come in another order)."""
+    message: Any = default_message_pool.url_to_type[type_url].parse(body)
+    assert len(encode(message)) == len(body)
+    return str(message.cluster_name if type_url == ENDPOINT else message.name)
+
+
+def assert_readable(problem: Problem) -> None:
+    """One printable line that says which object, and a sentence that somebody can read to its end."""
+    line = str(problem)
+    assert line.isprintable()
+    assert len(line) < 2000
+    assert problem.sentence.isprintable()
+    assert problem.sentence.endswith((".", "…"))
+    assert problem.about.kind in line
+    if problem.about.name.isprintable() and len(problem.about.name) < 200:
+        assert problem.about.name in line
+
+
+def assert_unharmed(built: Built, items: list[Object]) -> None:
+    """What the innocent get is, byte for byte, what they get without the others (the ConfigMap is everybody's)."""
+    alone = build([*innocent(), *(i for i in items if isinstance(i, ConfigMap) and (i.meta.namespace, i.meta.name) == GLOBAL)])
+    host = alone.tables.hosts.values[INNOCENT]
+    assert built.tables.hosts.values[INNOCENT] == host
+    assert host.body in built.body(ROUTE, "ingress")
+    for type_url, name in ((CLUSTER, "innocent/web/80"), (ENDPOINT, "innocent/web/80"), (SECRET, "innocent/web"), (LISTENER, "http")):
+        assert built.body(type_url, name) == alone.body(type_url, name)
+    https: Any = default_message_pool.url_to_type[LISTENER].parse(alone.body(LISTENER, "https"))
+    (chain,) = https.filter_chains
+    assert chain.name == "innocent/web"
+    assert field(FILTER_CHAINS, encode(chain)) in built.body(LISTENER, "https")
+
+
+@FUZZED
+@given(objects(names=texts()))
+def test_objects_with_anything_in_them_are_taken_and_harm_nobody(items: list[Object]) -> None:
+    built = taken(items)
+    about = FLAGGED | {ref(item) for item in items}
+    assert {problem.about for problem in built.tables.problems()} <= about
+    assert_unharmed(built, items)
+
+
+@FUZZED
+@given(documents())
+def test_documents_with_anything_in_any_field_are_taken_and_harm_nobody(written: list[Any]) -> None:
+    found = [each for document in written for each in parse.from_document(document)]
+    for problem in found:
+        if isinstance(problem, Problem):
+            assert_readable(problem)
+    items = [each for each in found if not isinstance(each, Problem)]
+    assert_unharmed(taken(items), items)
+
+
+@FUZZED
+@given(objects(names=texts()))
+def test_what_was_wild_leaves_nothing_behind(items: list[Object]) -> None:
+    built, alone = build([*innocent(), *items]), build(innocent())
+    gone = {ref(item) for item in items}
+    built.tables.apply(built.tables.world.apply(drop=gone)).publish(built.snapshot)
+    assert {t: {n: r.body for n, r in built.snapshot[t].items()} for t in TYPES} == {
+        t: {n: r.body for n, r in alone.snapshot[t].items()} for t in TYPES
+    }
+    assert built.tables.problems() == alone.tables.problems()
