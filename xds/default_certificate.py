@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from xds.config import Failure
+from xds.kube.objects import Meta, Secret
+from xds.translate.pairs import Pair, parse
 
 _YEAR = datetime.timedelta(days=365)
 _RENEW = datetime.timedelta(days=30)
@@ -61,7 +63,7 @@ def make() -> tuple[bytes, bytes]:
 
 
 def keep(folder: Path) -> tuple[bytes, bytes]:
-    """The certificate of a state folder, made there if it has none that lasts another month (DESIGN 10.1).
+    """The certificate of a state folder, made there if it has none that can be used for another month (DESIGN 10.1).
 
     The folder is made with mode 0700. Raises Failure where it cannot be read or written.
     """
@@ -69,9 +71,9 @@ def keep(folder: Path) -> tuple[bytes, bytes]:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if chain_file.exists() and key_file.exists():
-            chain = chain_file.read_bytes()
-            if _lasts(chain):
-                return chain, key_file.read_bytes()
+            chain, key = chain_file.read_bytes(), key_file.read_bytes()
+            if _usable(chain, key):
+                return chain, key
         chain, key = make()
         _write(key_file, key)
         _write(chain_file, chain)
@@ -80,12 +82,11 @@ def keep(folder: Path) -> tuple[bytes, bytes]:
     return chain, key
 
 
-def _lasts(chain: bytes) -> bool:
-    try:
-        until = x509.load_pem_x509_certificate(chain).not_valid_after_utc
-    except ValueError:
-        return False
-    return until > datetime.datetime.now(datetime.UTC) + _RENEW
+def _usable(chain: bytes, key: bytes) -> bool:
+    """Whether Envoy will take the two, and they last another month."""
+    found = parse(Secret(meta=Meta(namespace="", name="default"), data={"tls.crt": chain, "tls.key": key}))
+    soon = datetime.datetime.now(datetime.UTC) + _RENEW
+    return isinstance(found, Pair) and found.not_after > soon.timestamp()
 
 
 def _write(path: Path, content: bytes) -> None:

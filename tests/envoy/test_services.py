@@ -171,7 +171,7 @@ async def write_sticky(site: Site) -> None:
         if kind == "http":
             site.folder.write("loose.yaml", service("loose"), *endpoint_slices("loose", where))
         else:
-            site.folder.write(f"{kind}-services.yaml", config_map(f"{kind}-services", {site.ports.take(): f"default/{name}:80"}))
+            site.folder.write(f"{kind}-services.yaml", config_map(f"{kind}-services", {str(site.ports.take()): f"default/{name}:80"}))
     site.folder.write("sticky.yaml", ingress("sticky", "sticky.test", {"/": ("sticky-http", 80), "/loose": ("loose", 80)}))
 
 

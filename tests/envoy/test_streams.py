@@ -144,7 +144,7 @@ async def test_connections_go_straight_to_the_pods_one_after_the_other(streams: 
 
 async def test_udp_sessions_go_to_the_pods_one_after_the_other_and_each_stays_with_its_pod(streams: Streams) -> None:
     address = await streams.open("default/datagrams:5300", "udp")
-    seen = []
+    seen: list[bytes] = []
     for _ in range(6):
         async with await Udp.open(address) as client:
             answers = {(await client.ask(payload)).partition(b":")[0] for payload in (b"1", b"2", b"3")}

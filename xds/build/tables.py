@@ -226,7 +226,7 @@ class Tables:
         bare = self._single_values.get(units.https_listener)
         if units.https_listener in touched or bare is None:
             bare = self._single_values[units.https_listener] = self.build.value(self._singles[units.https_listener])
-            moved = set(self._chains)
+            moved = moved | set(self._chains)
         elif not moved:
             return
         if bare is not None:
