@@ -554,6 +554,7 @@ def test_the_number_of_a_name_that_is_gone_is_not_taken_for_that_of_another(delt
     delta.sub("eds", "a")
     delta.ack("eds")
     assert delta.publish() == ["eds -a"]
+    delta.ack("eds")
     compact(delta.snapshot, [delta.session])
     assert delta.publish(eds="b=1") == []
 

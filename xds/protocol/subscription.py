@@ -162,7 +162,7 @@ class Subscription:
         self.renewed = 0
 
     def says_the_same(self, names: Iterable[str]) -> bool:
-        """State of the world: whether a request with these names would change nothing (2.0 step 3: an empty nonce)."""
+        """State of the world: whether a request with these names would change nothing."""
         wanted = frozenset(names)
         if not wanted and not self.named:
             return True
