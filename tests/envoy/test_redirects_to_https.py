@@ -81,7 +81,7 @@ async def redirecting(shared_site: Site) -> AsyncIterator[Site]:
         ("tls.test", "/deep/down/", "https://tls.test/deep/down"),
         ("tls.test:80", "/a", "https://tls.test/a"),
         ("tls.test:8080", "/", "https://tls.test"),
-        ("TLS.test", "/a", "https://TLS.test/a"),
+        ("TLS.test", "/a", "https://tls.test/a"),
         ("tls.test.", "/a", "https://tls.test/a"),
         ("any.wild.test", "/a", "https://any.wild.test/a"),
         ("below.wild.test", "/a", "https://below.wild.test/a"),

@@ -11,6 +11,7 @@ from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from envoy_data_plane.envoy.config.route.v3 import RouteAction
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager, HttpFilter
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatchAndSubstitute
 
 from xds import model
@@ -95,6 +96,15 @@ def cluster(found: model.Settings) -> EnvoyCluster:
     for name, feature in with_hook("on_cluster"):
         if name in found:
             feature.on_cluster(found[name], made)
+    return made
+
+
+def upstream(annotations: Texts | None = None, keys: Texts | None = None) -> HttpProtocolOptions:
+    """How HTTP is spoken with the endpoints of a cluster."""
+    found, made = settings(annotations, keys), HttpProtocolOptions()
+    for name, feature in with_hook("on_upstream"):
+        if name in found:
+            feature.on_upstream(found[name], made)
     return made
 
 

@@ -11,7 +11,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from xds.model import Via
 from xds.nginx._messages import BodySizeLimit, overwriting
 
-from .drawing import action, complaints, connection, envoy_route, filters, settings
+from .drawing import action, complaints, connection, envoy_route, filters, settings, upstream
 
 ANY = "connect-failure,refused-stream"
 BY_METHOD = "%CEL(request.method in ['POST', 'LOCK', 'PATCH'] ? '' : '{}')%"
@@ -37,8 +37,8 @@ def test_a_try_has_the_read_timeout_and_the_request_the_time_of_all_its_tries(
 ) -> None:
     made = action(annotations)
     assert made.idle_timeout == timedelta(seconds=idle)
-    assert made.retry_policy
-    assert made.retry_policy.per_try_idle_timeout == (None if of_one_try is None else timedelta(seconds=of_one_try))
+    found = made.retry_policy.per_try_idle_timeout if made.retry_policy else None
+    assert found == (None if of_one_try is None else timedelta(seconds=of_one_try))
     assert action(keys=annotations).idle_timeout == timedelta(seconds=idle)
 
 
@@ -66,10 +66,10 @@ def test_what_may_be_tried_again_for_any_request_and_what_for_idempotent_ones_on
 ) -> None:
     """`after_sent` is None where the listener's own header holds, and "" where it is taken away."""
     made = envoy_route(settings(annotations))
-    assert made.route
-    assert made.route.retry_policy
-    assert made.route.retry_policy.retry_on == retry_on
-    assert made.route.retry_policy.retriable_status_codes == statuses
+    policy = upstream(annotations).retry_policy
+    assert policy
+    assert policy.retry_on == retry_on
+    assert policy.retriable_status_codes == statuses
     added = [(h.header.key, h.header.value) for h in made.request_headers_to_add if h.header]
     assert added == ([("x-envoy-retry-on", BY_METHOD.format(after_sent))] if after_sent else [])
     assert made.request_headers_to_remove == (["x-envoy-retry-on"] if after_sent == "" else [])
@@ -86,13 +86,13 @@ def test_what_may_be_tried_again_for_any_request_and_what_for_idempotent_ones_on
     ],
 )
 def test_a_try_less_than_told_is_a_retry(annotations: dict[str, str], retries: int) -> None:
-    policy = action(annotations).retry_policy
+    policy = upstream(annotations).retry_policy
     assert policy
     assert policy.num_retries == retries
 
 
 def test_the_next_try_is_elsewhere_and_at_once() -> None:
-    policy = action().retry_policy
+    policy = upstream().retry_policy
     assert policy
     assert [p.name for p in policy.retry_host_predicate] == ["envoy.retry_host_predicates.previous_hosts"]
     assert policy.retry_back_off
@@ -100,7 +100,7 @@ def test_the_next_try_is_elsewhere_and_at_once() -> None:
 
 
 def test_retry_non_idempotent_counts_for_everybody() -> None:
-    policy = action({"proxy-next-upstream": "error"}, {"retry-non-idempotent": "true"}).retry_policy
+    policy = upstream({"proxy-next-upstream": "error"}, {"retry-non-idempotent": "true"}).retry_policy
     assert policy
     assert policy.retry_on == "connect-failure,refused-stream,reset"
 

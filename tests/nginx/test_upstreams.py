@@ -10,7 +10,6 @@ from envoy_data_plane.envoy.config.cluster.v3 import ClusterLbPolicy
 from envoy_data_plane.envoy.config.core.v3 import HttpProtocolOptions as CommonOptions
 from envoy_data_plane.envoy.config.route.v3 import RouteActionHashPolicy
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import TlsParametersTlsProtocol, UpstreamTlsContext
-from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
 
 from xds.model import Forward, Via
 from xds.nginx._registry import cluster_features
@@ -19,9 +18,7 @@ from xds.nginx.backend_protocol import Protocol
 from xds.nginx.load_balance import FEATURE as LOAD_BALANCE
 from xds.wire import encode
 
-from .drawing import CLUSTER, action, cluster, complaints, location, routes, settings
-
-OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+from .drawing import CLUSTER, action, cluster, complaints, location, routes, settings, upstream
 
 
 @pytest.mark.parametrize(
@@ -128,7 +125,7 @@ def test_a_connection_cannot_come_about_in_no_time() -> None:
 )
 def test_backend_protocol_chooses_the_version_of_http_and_tls(text: str, http2: bool, tls: bool) -> None:
     made = cluster(settings({"backend-protocol": text}))
-    options = HttpProtocolOptions.parse(made.typed_extension_protocol_options[OPTIONS].value)
+    options = upstream({"backend-protocol": text})
     assert options.explicit_http_config is not None
     assert (options.explicit_http_config.http2_protocol_options is not None) is http2
     assert (options.explicit_http_config.http_protocol_options is not None) is not http2
@@ -138,7 +135,7 @@ def test_backend_protocol_chooses_the_version_of_http_and_tls(text: str, http2: 
 
 
 def test_header_names_reach_an_http1_backend_as_they_were_written() -> None:
-    options = HttpProtocolOptions.parse(cluster(settings()).typed_extension_protocol_options[OPTIONS].value)
+    options = upstream()
     assert options.explicit_http_config
     http1 = options.explicit_http_config.http_protocol_options
     assert http1
@@ -194,10 +191,19 @@ def test_service_upstream_is_false_unless_told_otherwise() -> None:
 
 
 def test_the_features_that_make_clusters_differ() -> None:
-    assert cluster_features() == {"backend_protocol", "load_balance", "proxy_connect_timeout", "service_upstream", "upstream_hash_by"}
+    assert cluster_features() == {
+        "backend_protocol",
+        "load_balance",
+        "next_upstream",
+        "proxy_connect_timeout",
+        "service_upstream",
+        "upstream_hash_by",
+    }
 
 
 def test_equal_settings_are_drawn_as_one_message() -> None:
     one, other = (cluster(settings({"backend-protocol": "GRPCS"})) for _ in range(2))
-    assert one.typed_extension_protocol_options[OPTIONS] is other.typed_extension_protocol_options[OPTIONS]
+    assert one.transport_socket
+    assert other.transport_socket
+    assert one.transport_socket.typed_config is other.transport_socket.typed_config
     assert encode(one) == encode(other)

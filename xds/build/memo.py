@@ -85,6 +85,8 @@ class Build:
         self.runs = 0
         self.problems: dict[Unit, tuple[Problem, ...]] = {}
         self.failures: dict[Unit, Failure] = {}
+        self._standing: Counter[Problem] = Counter()  # how many Units say so
+        self._moved: set[Problem] = set()  # what has come or gone since somebody asked
         self._revision = 0
         self._memos: dict[Unit, _Memo] = {}
         self._readers: dict[Hashable, dict[Unit, None]] = {}
@@ -152,6 +154,24 @@ class Build:
                     work.append(read)
         return frozenset(found)
 
+    def problem_changes(self) -> dict[Problem, bool]:
+        """The Problems that have come (true) or gone since this was last asked; some may be as they were."""
+        moved, self._moved = self._moved, set()
+        return {problem: problem in self._standing for problem in moved}
+
+    def _tell(self, unit: Unit, problems: Iterable[Problem]) -> None:
+        before, after = self.problems.pop(unit, ()), tuple(problems)
+        if before == after == ():
+            return
+        if after:
+            self.problems[unit] = after
+        self._standing.update(after)
+        self._standing.subtract(before)
+        for problem in {*before, *after}:
+            if not self._standing[problem]:
+                del self._standing[problem]
+            self._moved.add(problem)
+
     def _a_read_changed(self, memo: _Memo) -> bool:
         for read in memo.reads:
             if isinstance(read, Unit):
@@ -170,10 +190,7 @@ class Build:
         for read in before:
             if read not in recorder.seen:
                 self._drop_reader(read, unit)
-        if recorder.problems:
-            self.problems[unit] = tuple(recorder.problems)
-        else:
-            self.problems.pop(unit, None)
+        self._tell(unit, recorder.problems or ())
         if memo.changed < 0 or value != memo.value:
             memo.value, memo.changed = value, self._revision
         memo.state, memo.ran = FRESH, self._revision
@@ -198,7 +215,7 @@ class Build:
     def _forget_if_unread(self, unit: Unit) -> None:
         if unit not in self._kept and unit not in self._readers and unit in self._memos:
             memo = self._memos.pop(unit)
-            self.problems.pop(unit, None)
+            self._tell(unit, ())
             self.failures.pop(unit, None)
             for read in memo.reads:
                 self._drop_reader(read, unit)

@@ -17,6 +17,7 @@ from envoy_data_plane.envoy.config.cluster.v3 import Cluster as EnvoyCluster
 from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
 
 from xds.model import Location, Route, Via
 from xds.nginx._values import readable
@@ -200,6 +201,7 @@ class Feature(Generic[S]):
     filters       (setting, route) → HTTP filters of the route; asked for routes that forward only
     cluster       whether the setting is part of what makes a cluster, so that differing values mean differing clusters
     on_cluster    (setting, Envoy's Cluster) → None; only with `cluster`
+    on_upstream   (setting, the cluster's HttpProtocolOptions) → None; only with `cluster`
     on_connection (setting, HttpConnectionManager, Via) → None; the setting is that of the ConfigMap alone
     by_path       whether `on_route` or `filters` look at the path, name or cluster of the route: else it is drawn once for many routes
     """
@@ -215,6 +217,7 @@ class Feature(Generic[S]):
     filters: Callable[[S, Route], Iterable[TypedExtensionConfig]] = _no_filters
     cluster: bool = False
     on_cluster: Callable[[S, EnvoyCluster], None] = _nothing
+    on_upstream: Callable[[S, HttpProtocolOptions], None] = _nothing
     on_connection: Callable[[S, HttpConnectionManager, Via], None] = _nothing
     by_path: bool = False
 

@@ -27,7 +27,6 @@ from xds.nginx._values import choice
 from xds.wire import pack
 
 NAME = "backend_protocol"
-_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _IDLE = timedelta(seconds=60)
 """nginx closes connections to endpoints that were idle for so long; many servers close them sooner or later by themselves."""
 
@@ -79,21 +78,18 @@ def _by_scheme(route: Route) -> Iterator[Route]:
 
 def _on_cluster(protocol: Protocol, cluster: EnvoyCluster) -> None:
     http2 = protocol in (Protocol.GRPC, Protocol.GRPCS)
-    cluster.typed_extension_protocol_options[_OPTIONS] = _protocol_options(http2)
     if protocol in (Protocol.HTTPS, Protocol.GRPCS):
         cluster.transport_socket = TransportSocket(name="envoy.transport_sockets.tls", typed_config=_tls(http2))
 
 
-@cache
-def _protocol_options(http2: bool) -> Any:
+def _on_upstream(protocol: Protocol, options: HttpProtocolOptions) -> None:
     """HTTP/2, or HTTP/1.1 with header names written as the client wrote them."""
-    common = CommonOptions(idle_timeout=_IDLE)
-    if http2:
-        explicit = HttpProtocolOptionsExplicitHttpConfig(http2_protocol_options=Http2ProtocolOptions())
-        return pack(HttpProtocolOptions(common_http_protocol_options=common, explicit_http_config=explicit))
-    http1 = Http1ProtocolOptions(header_key_format=preserve_case())
-    explicit = HttpProtocolOptionsExplicitHttpConfig(http_protocol_options=http1)
-    return pack(HttpProtocolOptions(common_http_protocol_options=common, explicit_http_config=explicit))
+    options.common_http_protocol_options = CommonOptions(idle_timeout=_IDLE)
+    if protocol in (Protocol.GRPC, Protocol.GRPCS):
+        options.explicit_http_config = HttpProtocolOptionsExplicitHttpConfig(http2_protocol_options=Http2ProtocolOptions())
+    else:
+        http1 = Http1ProtocolOptions(header_key_format=preserve_case())
+        options.explicit_http_config = HttpProtocolOptionsExplicitHttpConfig(http_protocol_options=http1)
 
 
 @cache
@@ -109,4 +105,5 @@ FEATURE = Feature(
     routes=_routes,
     cluster=True,
     on_cluster=_on_cluster,
+    on_upstream=_on_upstream,
 )

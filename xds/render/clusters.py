@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -26,6 +27,7 @@ from envoy_data_plane.envoy.extensions.clusters.common.dns.v3 import DnsLookupFa
 from envoy_data_plane.envoy.extensions.clusters.dns.v3 import DnsCluster
 from envoy_data_plane.envoy.extensions.transport_sockets.proxy_protocol.v3 import ProxyProtocolUpstreamTransport
 from envoy_data_plane.envoy.extensions.transport_sockets.raw_buffer.v3 import RawBuffer
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
 from envoy_data_plane.envoy.type.v3 import Percent
 from envoy_data_plane.google.protobuf import Struct, Value
 
@@ -39,6 +41,7 @@ from xds.translate.backends import Address
 from xds.wire import encode, pack
 
 _ALL = 2**32 - 1
+_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 METADATA = "xds"
 """Under this name a cluster's metadata holds `upstream`, for the access log."""
 
@@ -56,9 +59,19 @@ def cluster(wanted: model.Cluster, defaults: model.Settings, *, by_client: bool,
     for name, feature in with_hook("on_cluster"):
         if (setting := settings.get(name)) is not None:
             feature.on_cluster(setting, made)
+    made.typed_extension_protocol_options[_OPTIONS] = pack(_upstream(settings))
     if wanted.send_proxy:
         made.transport_socket = _proxy_protocol(made.transport_socket)
     return made
+
+
+def _upstream(settings: Mapping[str, Any]) -> HttpProtocolOptions:
+    """How HTTP is spoken with the endpoints; TCP and UDP do not ask for it."""
+    options = HttpProtocolOptions()
+    for name, feature in with_hook("on_upstream"):
+        if (setting := settings.get(name)) is not None:
+            feature.on_upstream(setting, options)
+    return options
 
 
 def cluster_bytes(wanted: model.Cluster, defaults: model.Settings, *, by_client: bool, external: str = "") -> bytes:

@@ -35,6 +35,7 @@ _HOST = "%CEL(re.extract(request.host, '^([[].*[]]|[^:]*)', '\\\\1'))%"
 _HOST_AND_PORT = "%REQ(:authority)%"
 _QUERY = "%CEL(request.query != '' ? '?' : '')%%CEL(request.query)%"
 _PATH = "%CEL(re.extract(request.path, '^(.*?)/?$', '\\\\1'))%"
+_EVERYTHING = (model.PathMatch(model.PathKind.RAW_PREFIX, "/"), model.PathMatch(model.PathKind.REGEX, "/"))
 _NO_LIMIT = datetime.timedelta(0)
 
 FORWARDED = {
@@ -64,16 +65,15 @@ def table(defaults: model.Settings) -> RouteConfiguration:
 
 def virtual_host(host: model.VirtualHost, catch_all: model.VirtualHost | None, defaults: model.Settings) -> VirtualHost:
     """One host. A wildcard takes one label only: what Envoy's `*.foo.com` matches beyond that goes on to the catch-all's routes."""
-    matchers = [_one_label(host.host)] if host.host.startswith("*.") else []
-    routes = [route(r, defaults, matchers) for r in host.routes]
-    if matchers and catch_all:
+    routes = [route(r, defaults, host.host) for r in _needed(host)]
+    if catch_all and _is_wildcard(host.host):
         routes += [route(r, defaults) for r in catch_all.routes]
     return VirtualHost(name=host.host or "*", domains=[host.host or "*"], routes=routes)
 
 
-def route(wanted: model.Route, defaults: model.Settings, matchers: Iterable[HeaderMatcher] = ()) -> Route:
-    """One route. Named after the rule of the Ingress that it comes from."""
-    made = Route(match=_match(wanted, matchers))
+def route(wanted: model.Route, defaults: model.Settings, host: str = "") -> Route:
+    """One route of a host. Named after the rule of the Ingress that it comes from."""
+    made = Route(match=_match(wanted, [_one_label(host)] if _is_wildcard(host) else []))
     if wanted.origin:
         made.name = _name(wanted)
     match wanted.action:
@@ -81,46 +81,48 @@ def route(wanted: model.Route, defaults: model.Settings, matchers: Iterable[Head
             _forward(made, wanted, wanted.action, defaults)
         case model.Respond(status):
             made.direct_response = DirectResponseAction(status=status)
-        case model.Redirect():
-            _redirect(made, wanted.action)
+        case model.Redirect(status):
+            made.direct_response = DirectResponseAction(status=status)
+            made.response_headers_to_add = [header("Location", _location(wanted.action, host))]
     return made
 
 
 def virtual_host_bytes(host: model.VirtualHost, catch_all: model.VirtualHost | None, defaults: model.Settings) -> bytes:
     """`encode(virtual_host(…))`, from templates of its routes."""
     name = (host.host or "*").encode()
-    wildcard = host.host if host.host.startswith("*.") else ""
-    parts = [field(1, name), field(2, name), *(field(3, route_bytes(r, defaults, wildcard)) for r in host.routes)]
-    if wildcard and catch_all:
+    parts = [field(1, name), field(2, name), *(field(3, route_bytes(r, defaults, host.host)) for r in _needed(host))]
+    if catch_all and _is_wildcard(host.host):
         parts += [field(3, route_bytes(r, defaults)) for r in catch_all.routes]
     return b"".join(parts)
 
 
-def route_bytes(wanted: model.Route, defaults: model.Settings, wildcard: str = "") -> bytes:
-    """`encode(route(…))`; routes that differ in path, name and cluster only share a template."""
+def route_bytes(wanted: model.Route, defaults: model.Settings, host: str = "") -> bytes:
+    """`encode(route(…))`; routes that differ in path, name, and cluster or Location only share a template."""
     if any(feature.by_path and name in wanted.settings for name, feature in with_hook("on_route")):
-        return encode(route(wanted, defaults, [_one_label(wildcard)] if wildcard else []))
-    forward = wanted.action if isinstance(wanted.action, model.Forward) else None
+        return encode(route(wanted, defaults, host))
+    action, target = wanted.action, "-"
+    if isinstance(action, model.Forward):
+        action, target = model.Forward(model.Cluster("", "", 0), action.by_client), names.cluster(action.cluster)
+    elif isinstance(action, model.Redirect):
+        action, target = model.Redirect(action.status, model.RedirectTo.URL), _location(action, host)
+    forwards = isinstance(action, model.Forward)
     shape = (
         wanted.match.kind,
-        None if forward else wanted.action,
-        forward.by_client if forward else False,
+        action,
         wanted.origin is None,
         wanted.via,
         wanted.headers,
-        wanted.settings if forward else None,
-        defaults if forward else None,
-        wildcard,
+        wanted.settings if forwards else None,
+        defaults if forwards else None,
+        host if _is_wildcard(host) else "",
     )
-    filled = [_path_text(wanted.match), "-" if wanted.origin is None else _name(wanted), names.cluster(forward.cluster) if forward else "-"]
-    return _template(*shape).fill(*filled)
+    return _template(*shape).fill(_path_text(wanted.match), _name(wanted) if wanted.origin else "-", target)
 
 
 @lru_cache(maxsize=4096)
 def _template(
     kind: model.PathKind,
-    action: model.Action | None,
-    by_client: bool,
+    action: model.Action,
     nameless: bool,
     via: model.Via,
     headers: tuple[model.HeaderMatch, ...],
@@ -128,16 +130,56 @@ def _template(
     defaults: model.Settings | None,
     wildcard: str,
 ) -> Template:
-    """All that such routes have in common; the holes are path, name and cluster."""
-    forward = model.Forward(model.Cluster("", "", 0), by_client)
-    some = model.Route(model.PathMatch(kind, "/"), action or forward, None, "", via, headers, settings or model.Settings())
-    made = route(some, defaults or model.Settings(), [_one_label(wildcard)] if wildcard else [])
+    """All that such routes have in common; the holes are path, name, and cluster or Location."""
+    some = model.Route(model.PathMatch(kind, "/"), action, None, "", via, headers, settings or model.Settings())
+    made = route(some, defaults or model.Settings(), wildcard)
     assert made.match is not None
     _put_path(made.match, kind, hole(0))
     made.name = "" if nameless else hole(1)
     if made.route is not None:
         made.route.cluster = hole(2)
+    if isinstance(action, model.Redirect):
+        made.response_headers_to_add = [header("Location", hole(2))]
     return Template(made, 3)
+
+
+def _needed(host: model.VirtualHost) -> tuple[model.Route, ...]:
+    """The routes of a host that Envoy has to be told: fewer make a route table of thousands cheaper to take in."""
+    routes = _joined_redirects(host.routes)
+    if _is_wildcard(host.host) or not host.host:
+        return routes  # others would follow the last one, or are its own
+    last = routes[-1] if routes else None
+    if last and last.action == model.Respond(404) and last.match in _EVERYTHING and not last.headers and last.via is not model.Via.HTTP:
+        return routes[:-1]  # what matches no route is answered with 404 anyway
+    return routes
+
+
+def _joined_redirects(routes: tuple[model.Route, ...]) -> tuple[model.Route, ...]:
+    """One redirect to https for the whole host, where every path has the same one in front of it."""
+    redirects = [r for r in routes if _to_https(r)]
+    if not redirects or redirects[-1].match not in _EVERYTHING or len({r.action for r in redirects}) > 1:
+        return routes
+    covered: set[model.PathMatch] = set()
+    others = []
+    for r in routes:
+        if _to_https(r):
+            covered.add(r.match)
+        elif r.via is not model.Via.HTTPS and r.match not in covered:
+            return routes
+        else:
+            others.append(r)
+    return (redirects[-1], *others)
+
+
+def _to_https(wanted: model.Route) -> bool:
+    action = wanted.action
+    return (
+        wanted.via is model.Via.HTTP and not wanted.headers and isinstance(action, model.Redirect) and action.to is model.RedirectTo.HTTPS
+    )
+
+
+def _is_wildcard(host: str) -> bool:
+    return host.startswith("*.")
 
 
 def header(name: str, value: str) -> HeaderValueOption:
@@ -228,14 +270,16 @@ def _packed(filters: tuple[TypedExtensionConfig, ...]) -> AnyMessage:
     return pack(FilterChainConfigPerRoute(filter_chain=FilterChain(filters=list(filters))))
 
 
-def _redirect(made: Route, action: model.Redirect) -> None:
+def _location(action: model.Redirect, host: str) -> str:
+    """The format of a Location header. A host of its own stands there as text, which costs less than finding it in the request."""
     here = f"%REQ(x-forwarded-proto)%://{_HOST_AND_PORT}"
     written = action.location.replace("%", "%%")
-    formats = {
-        model.RedirectTo.URL: written,
-        model.RedirectTo.PATH: f"{here}{written}",
-        model.RedirectTo.HTTPS: f"https://{_HOST}{_PATH}",
-        model.RedirectTo.SLASH: f"{here}%PATH(NQ)%/{_QUERY}",
-    }
-    made.direct_response = DirectResponseAction(status=action.status)
-    made.response_headers_to_add = [header("Location", formats[action.to])]
+    match action.to:
+        case model.RedirectTo.URL:
+            return written
+        case model.RedirectTo.PATH:
+            return f"{here}{written}"
+        case model.RedirectTo.HTTPS:
+            return f"https://{_HOST if not host or _is_wildcard(host) else host}{_PATH}"
+        case model.RedirectTo.SLASH:
+            return f"{here}%PATH(NQ)%/{_QUERY}"
