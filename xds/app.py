@@ -11,7 +11,7 @@ import gc
 import logging
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from prometheus_client import CollectorRegistry
 
@@ -19,8 +19,9 @@ from xds import __version__, default_certificate
 from xds.build.memo import Failure as UnitFailure
 from xds.build.tables import Tables
 from xds.config import Failure, Settings
-from xds.kube.manifests import Change, Folder, ManifestsError, watch
+from xds.kube.manifests import Manifests
 from xds.kube.objects import Ingress
+from xds.kube.source import Change, Source
 from xds.kube.world import DEFAULT_CERTIFICATE, NOW, Key, World
 from xds.model import Problem, Severity
 from xds.server.fleet import Fleet
@@ -34,24 +35,28 @@ _TICK = 3600.0
 """Seconds between two looks at the clock, for certificates that expire."""
 _LEVELS = {Severity.ERROR: logging.ERROR, Severity.WARNING: logging.WARNING, Severity.NOTE: logging.DEBUG}
 _MANY = 200
-"""Keys of a change beyond which it is worked out in a thread, so that streams are answered meanwhile (B10)."""
+"""Objects or keys of a change beyond which it is worked out in a thread, so that streams are answered meanwhile (B10)."""
+_FAR = frozenset(("ConfigMap", "IngressClass", "Namespace"))
+"""Kinds of which one object may concern everything."""
 
 
 class ControlPlane:
-    """Objects in, resources out, for as long as `run` is awaited.
+    """Objects in, resources out, for as long as `run` is awaited. Without a `source`, they come from where the settings say.
 
     `start` raises Failure, one sentence, where something cannot be used: a folder, a port, a certificate file.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, source: Source | None = None) -> None:
         settings = self._settings = _with_usable_address(settings)
         self._registry = CollectorRegistry()
         self._snapshot = Snapshot()
-        self._folder = Folder(settings.manifests)
+        self._source = source or _source(settings)
+        self._changes = self._source.changes()
         self._world = World(settings, {NOW: _now()})
         self._tables = Tables(self._world)
+        self._one_at_a_time = asyncio.Lock()
         self._source_problems: dict[str, tuple[Problem, ...]] = {}
-        self._told: dict[Problem, Problem] = {}
+        self._told: set[Problem] = set()
         self._failed: set[UnitFailure] = set()
         self._fleet = Fleet(self._snapshot, self._registry, identifier=f"xds/{__version__} {socket.gethostname()}")
         self._server: Server | None = None
@@ -59,15 +64,13 @@ class ControlPlane:
         self._web = WebServer(web, host=settings.healthz_host, port=settings.healthz_port)
 
     async def start(self) -> None:
-        """Read all objects, publish the first Snapshot, and listen."""
+        """Listen, read all objects, and publish the first Snapshot; until then Envoys wait in silence (O7)."""
         begun = time.monotonic()
-        try:
-            first = await asyncio.to_thread(self._folder.read)
-        except ManifestsError as error:
-            raise Failure(str(error)) from None
         state = self._settings.state_dir
         pair = await asyncio.to_thread(default_certificate.keep, state) if state else await asyncio.to_thread(default_certificate.make)
         self._world.tell(DEFAULT_CERTIFICATE, pair)
+        await self._listen()
+        first = await anext(self._changes)
         gc.disable()  # a first build makes much and drops nothing (DESIGN 10.5)
         try:
             await self._take(first)
@@ -77,7 +80,6 @@ class ControlPlane:
             gc.freeze()
         self._snapshot.ready = True
         self._fleet.publish()
-        await self._listen()
         _log.info(
             "serving %d Ingresses from %d objects (%.2f s); xDS on %s, health on port %d",
             len(self._world.objects(Ingress)),
@@ -88,15 +90,21 @@ class ControlPlane:
         )
 
     async def run(self) -> None:
-        """Take over what changes, until cancelled. Raises Failure where the folders cannot be watched any more."""
+        """Take over what changes, until cancelled. Raises Failure where the Source has nothing more to give."""
         ticking = asyncio.create_task(self._tick())
         try:
-            await self._watch()
+            async for change in self._changes:
+                try:
+                    await self._take(change)
+                except Exception:  # noqa: BLE001 - the control plane never dies of its input; what is served stays served
+                    _log.exception("internal error while a change was taken over; please report it")
         finally:
             ticking.cancel()
 
     async def stop(self) -> None:
         """End the streams, spread over a few seconds where there are many, and close the ports."""
+        await self._changes.aclose()
+        await self._source.close()
         if self._server is not None:
             await self._server.stop(min(5.0, 0.05 * len(list(self._fleet.connected()))))
         await self._web.stop()
@@ -107,59 +115,72 @@ class ControlPlane:
         if s.xds_tls_cert and s.xds_tls_key and s.xds_tls_ca:
             certificates = CertificateFiles(str(s.xds_tls_cert), str(s.xds_tls_key), str(s.xds_tls_ca))
         try:
-            self._server = Server(self._fleet, s.xds_address, certificates=certificates)
+            self._server = Server(self._fleet, s.xds_address, certificates=certificates, client_names=s.xds_client_names)
             await self._web.start()
             await self._server.start()
         except (OSError, ValueError) as error:
             raise Failure(f"{error}.") from None
 
-    async def _watch(self) -> None:
-        try:
-            async for change in watch(self._folder):
-                try:
-                    await self._take(change)
-                except Exception:  # noqa: BLE001 - the control plane never dies of its input; what is served stays served
-                    _log.exception("internal error while a change was taken over; please report it")
-        except ManifestsError as error:
-            raise Failure(str(error)) from None
-
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(_TICK)
-            await self._publish(self._world.tell(NOW, _now()))
+            async with self._one_at_a_time:
+                await self._publish(self._world.tell(NOW, _now()))
 
     async def _take(self, change: Change) -> None:
-        """One Change of the Source, from its objects to the streams."""
-        for file, problems in change.problems.items():
-            self._source_problems[file] = problems
-        await self._publish(self._world.apply(change.put, change.drop))
+        """One Change of the Source, from its objects to the streams. A big one is worked out in a thread, and streams go on meanwhile."""
+        async with self._one_at_a_time:
+            before = [p for where in change.problems for p in self._source_problems.get(where, ())]
+            self._source_problems.update(change.problems)
+            if len(change.put) + len(change.drop) > _MANY:
+                keys = await asyncio.to_thread(self._world.apply, change.put, change.drop)
+            else:
+                keys = self._world.apply(change.put, change.drop)
+            await self._publish(keys)
+            self._tell(dict.fromkeys(before, False) | {p: True for problems in change.problems.values() for p in problems})
 
-    async def _publish(self, keys: Iterable[Key]) -> None:
+    async def _publish(self, keys: Collection[Key]) -> None:
         begun = time.monotonic()
-        keys = set(keys)
-        update = await asyncio.to_thread(self._tables.apply, keys) if len(keys) > _MANY else self._tables.apply(keys)
+        far = len(keys) > _MANY or any(key[0] in _FAR for key in keys)
+        update = await asyncio.to_thread(self._tables.apply, keys) if far else self._tables.apply(keys)
         changed = update.publish(self._snapshot)
         if changed:
             self._fleet.publish()
             _log.info("%s (%.1f ms)", _in_words(changed), (time.monotonic() - begun) * 1000)
-        self._tell_problems()
+        self._tell(self._tables.build.problem_changes())
+        self._tell_failures()
 
-    def _tell_problems(self) -> None:
+    def _tell(self, moved: Mapping[Problem, bool]) -> None:
         """Log each Problem once, when it appears, and once when it is gone."""
-        listed = [*self._tables.problems(), *(p for problems in self._source_problems.values() for p in problems)]
-        now = {p: p for p in listed}
-        for problem in now.keys() - self._told.keys():
-            _log.log(_LEVELS[problem.severity], "%s", problem)
-        for problem in self._told.keys() - now.keys():
-            _log.info("no longer: %s", self._told[problem])
-        self._told = now
-        for failure in set(self._tables.build.failures.values()) - self._failed:
-            name, arguments = failure.unit.function.__name__, failure.unit.arguments
-            _log.error("internal error in %s%r; please report it.\n%s", name, arguments, failure.traceback)
-        self._failed = set(self._tables.build.failures.values())
+        of_source = {p for problems in self._source_problems.values() for p in problems}
+        for problem in sorted(moved, key=lambda p: (p.about, p.field, p.code)):
+            stands = moved[problem] or problem in of_source
+            if stands and problem not in self._told:
+                self._told.add(problem)
+                _log.log(_LEVELS[problem.severity], "%s", problem)
+            elif not stands and problem in self._told:
+                self._told.discard(problem)
+                _log.info("no longer: %s", problem)
 
     def _waiting(self) -> list[str]:
-        return [] if self._snapshot.ready else ["waiting for the first reading of the manifests"]
+        """What readiness waits for. Once there was a Snapshot nothing takes it back: what is served stays served."""
+        return [] if self._snapshot.ready else self._source.waiting() or ["waiting for the first Snapshot"]
+
+    def _tell_failures(self) -> None:
+        failures = set(self._tables.build.failures.values())
+        for failure in failures - self._failed:
+            name, arguments = failure.unit.function.__name__, failure.unit.arguments
+            _log.error("internal error in %s%r; please report it.\n%s", name, arguments, failure.traceback)
+        self._failed = failures
+
+
+def _source(settings: Settings) -> Source:
+    """Folders where there are any, else the API server; what the latter needs takes a quarter of a second to import."""
+    if settings.manifests:
+        return Manifests(settings.manifests)
+    from xds.kube.cluster import Cluster
+
+    return Cluster(settings)
 
 
 def _in_words(changed: Mapping[str, frozenset[str]]) -> str:

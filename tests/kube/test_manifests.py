@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from xds.kube.manifests import Change, Folder, ManifestsError, Stamp
+from xds.kube.manifests import Folder, ManifestsError, Stamp
 from xds.kube.objects import Place, Ref, ref
+from xds.kube.source import Change
 from xds.model import Problem, Severity
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from xds.config import Failure
 from xds.kube import manifests
-from xds.kube.manifests import Change, Folder, ManifestsError, watch
+from xds.kube.manifests import Folder, Manifests, ManifestsError, watch
 from xds.kube.objects import Service
+from xds.kube.source import Change, Source
 
 from .test_manifests import mount, service, write
 
@@ -71,6 +73,26 @@ async def test_what_changed_before_the_watch_comes_first(tmp_path: Path) -> None
     async with asyncio.timeout(DEADLINE):
         assert [item.meta.name for item in (await anext(changes)).put] == ["a"]
     await changes.aclose()
+
+
+async def test_a_folder_is_a_source(tmp_path: Path) -> None:
+    write(tmp_path / "a.yaml", service("a"))
+    source: Source = Manifests([tmp_path])
+    assert source.waiting() == ["waiting for the first reading of the manifests"]
+    changes = source.changes()
+    async with asyncio.timeout(DEADLINE):
+        assert [item.meta.name for item in (await anext(changes)).put] == ["a"]
+        assert source.waiting() == []
+        write(tmp_path / "b.yaml", service("b"))
+        assert [item.meta.name for item in (await anext(changes)).put] == ["b"]
+    assert source.staleness(0) == {}
+    await changes.aclose()
+    await source.close()
+
+
+async def test_a_source_that_cannot_be_read_is_a_failure(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="absent cannot be read"):
+        await anext(Manifests([tmp_path / "absent"]).changes())
 
 
 async def test_files_are_added_changed_broken_mended_renamed_and_removed(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ _COMMANDS = (
     Command("up", "[DIR …]", "Run the management server together with a local Envoy. Ctrl-C stops both.", folders=True),
     Command("serve", "--manifests DIR … | --kubeconfig FILE", "Run the management server; in a pod, from the API server of its cluster."),
     Command("bootstrap", "[--xds-address ADDRESS]", "Print the bootstrap with which an Envoy finds the management server."),
+    Command("certgen", "", "Make the certificates of xDS in a cluster as Secrets, and renew those that end soon."),
     Command("translate", "DIR …", "Print the Envoy resources that manifests become.", folders=True),
     Command("check", "DIR … | --kubeconfig FILE", "Say what will not work as written; exit code 1 if there is an error.", folders=True),
     Command("explain", "URL [DIR … | live]", "Say which Ingress, rule, Service and endpoints answer a URL, and why.", folders=True),
@@ -237,10 +238,12 @@ def _check(command: str, settings: Settings, given: Mapping[str, _Given], enviro
 
 
 def _check_source(command: str, settings: Settings, environment: Mapping[str, str]) -> None:
-    if command not in ("up", "serve", "translate", "check"):
+    if command not in ("up", "serve", "translate", "check", "certgen"):
         return
     if settings.manifests or settings.kubeconfig or settings.apiserver_host or "KUBERNETES_SERVICE_HOST" in environment:
         return
+    if command == "certgen":
+        raise UsageError("name an API server with --kubeconfig; this is no pod.")
     example = f"xds {command} ./manifests" if COMMANDS[command].folders else f"xds {command} --manifests ./manifests"
     raise UsageError(f"name a folder of manifests, as in `{example}`, or an API server with --kubeconfig.")
 
@@ -252,7 +255,8 @@ def _check_ports(command: str, settings: Settings) -> None:
     own = [("--healthz-port", Address(settings.healthz_host or "::", settings.healthz_port))]
     own += [("--xds-address", parse_address(settings.xds_address)), ("--debug-address", parse_address(settings.debug_address))]
     admin = [("--admin-address", parse_address(settings.admin_address))]
-    together = {"up": [traffic + own + admin], "serve": [traffic, own]}.get(command, [])
+    probe = [("--probe-address", parse_address(settings.probe_address))] if settings.probe_address else []
+    together = {"up": [traffic + own + admin], "serve": [traffic, own], "bootstrap": [admin + probe]}.get(command, [])
     for group in together:
         for (one, here), (other, there) in itertools.combinations(group, 2):
             if _collide(here, there):

@@ -12,15 +12,13 @@ from typing import Any
 
 from xds.app import ControlPlane
 from xds.cli.arguments import Parsed
-from xds.config import Settings, UsageError
+from xds.config import Settings
 
 _FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 def run(parsed: Parsed) -> int:
     """Serve until SIGTERM or Ctrl-C. Raises Failure where it cannot start."""
-    if not parsed.settings.manifests:
-        raise UsageError("there are no objects to serve: give --manifests DIR (an API server as the source is not yet supported).")
     log_to_stderr()
     asyncio.run(until_signal(lambda: _serve(parsed.settings)))
     return 0

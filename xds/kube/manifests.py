@@ -18,8 +18,10 @@ from typing import Any, NamedTuple
 from watchfiles import awatch
 from watchfiles._rust_notify import WatchfilesRustInternalError
 
+from xds.config import Failure
 from xds.kube import documents, parse
 from xds.kube.objects import Object, Place, Ref, ref
+from xds.kube.source import Change
 from xds.model import Problem, Severity
 
 ENDINGS = (".yaml", ".yml", ".json")
@@ -45,22 +47,6 @@ _SKIPPED = frozenset({"kustomization.yaml", "kustomization.yml"})
 
 class ManifestsError(Exception):
     """A folder of manifests that cannot be used; the message is one sentence."""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What is different from the last Change: objects that are new or other, objects that are gone, and Problems.
-
-    `problems` has a file's name → all its Problems now, for each file whose Problems are other than before; () where it has none any
-    more. A Change without anything is false.
-    """
-
-    put: tuple[Object, ...] = ()
-    drop: tuple[Ref, ...] = ()
-    problems: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)
-
-    def __bool__(self) -> bool:
-        return bool(self.put or self.drop or self.problems)
 
 
 class Stamp(NamedTuple):
@@ -272,6 +258,37 @@ class Folder:
         before, self._problems = self._problems, problems
         names = dict.fromkeys((*before, *problems))
         return {name: problems.get(name, ()) for name in names if _words(before.get(name, ())) != _words(problems.get(name, ()))}
+
+
+class Manifests:
+    """Folders of manifests as a Source: `Folder.read`, then `watch`."""
+
+    def __init__(self, directories: Sequence[Path]) -> None:
+        self._folder = Folder(directories)
+        self._is_read = False
+
+    async def changes(self) -> AsyncGenerator[Change]:
+        """First everything, then what changes. Raises Failure where a folder cannot be read, or not be watched."""
+        try:
+            first = await asyncio.to_thread(self._folder.read)
+            self._is_read = True
+            yield first
+            async with aclosing(watch(self._folder)) as changes:
+                async for change in changes:
+                    yield change
+        except ManifestsError as error:
+            raise Failure(str(error)) from None
+
+    def waiting(self) -> list[str]:
+        """Whether the folders were read."""
+        return [] if self._is_read else ["waiting for the first reading of the manifests"]
+
+    def staleness(self, now: float) -> Mapping[str, float]:
+        """Files are never out of date."""
+        return {}
+
+    async def close(self) -> None:
+        """Nothing is held."""
 
 
 async def watch(folder: Folder) -> AsyncGenerator[Change]:

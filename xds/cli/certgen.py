@@ -1,0 +1,126 @@
+"""`xds certgen`: the certificates of xDS as Secrets of a cluster. What they must hold is decided in `xds.certgen`.
+
+It may run as often as one likes, and twice at a time: what is there and good stays, and whoever comes second looks again. Secrets that it
+did not make itself are left alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from kubernetes.aio.config import ConfigException
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from xds.certgen import Data, Due, Held, due
+from xds.cli.arguments import Parsed
+from xds.config import Failure, Settings
+from xds.kube.api import Api
+from xds.kube.writes import Json, Refused, create, read, replace
+
+_OURS = {"app.kubernetes.io/managed-by": "xds-certgen"}
+_PATIENCE = 60.0
+"""Seconds in which the API server may be away, or others may write the same Secrets."""
+_FIRST, _LONGEST = 0.2, 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A Secret as it is, and its parts by which it is replaced."""
+
+    body: Json
+    data: Data
+
+    def __repr__(self) -> str:
+        return f"_Found({self.body['metadata']['name']!r})"
+
+
+def run(parsed: Parsed) -> int:
+    """Make or renew what is due, and say so, a line a Secret. Raises Failure where that cannot be done."""
+    asyncio.run(_keep(parsed.settings))
+    return 0
+
+
+async def _keep(settings: Settings) -> None:
+    api = Api(settings)
+    await api.open()
+    try:
+        attempts = AsyncRetrying(
+            stop=stop_after_delay(_PATIENCE),
+            wait=wait_random_exponential(multiplier=_FIRST, max=_LONGEST),
+            retry=retry_if_exception(_passes),
+            reraise=True,
+        )
+        async for attempt in attempts:
+            with attempt:
+                await _once(api, settings)
+    except (Refused, aiohttp.ClientError, OSError, TimeoutError, ValueError, ConfigException) as wrong:
+        raise Failure(
+            str(wrong) if isinstance(wrong, Refused) else f"{api.host} does not answer ({wrong or type(wrong).__name__})."
+        ) from None
+    finally:
+        await api.close()
+
+
+def _passes(wrong: BaseException) -> bool:
+    """Whether it may go better next time: somebody else was faster, or the API server is busy or away."""
+    if isinstance(wrong, Refused):
+        return wrong.status in (409, 429) or wrong.status >= 500
+    return isinstance(wrong, aiohttp.ClientError | OSError | TimeoutError)
+
+
+async def _once(api: Api, settings: Settings) -> None:
+    """Look, and write what is due."""
+    names = {"authority": settings.authority_secret, "server": settings.server_secret, "client": settings.client_secret}
+    found = {part: await _find(api, settings.secrets_namespace, name) for part, name in names.items()}
+    held = Held(**{part: secret.data for part, secret in found.items() if secret is not None})
+    now = datetime.datetime.now(datetime.UTC)
+    wanted = due(held, settings.xds_server_names, settings.xds_client_names, now)
+    for part, name in names.items():
+        what = f"Secret {settings.secrets_namespace}/{name}"
+        if part in wanted:
+            await _write(api, settings.secrets_namespace, name, found[part], wanted[part])
+            print(f"{what} {wanted[part].why}.")
+        else:
+            print(f"{what} is as it should be.")
+
+
+async def _find(api: Api, namespace: str, name: str) -> _Found | None:
+    body = await read(api, f"/api/v1/namespaces/{namespace}/secrets/{name}")
+    if body is None:
+        return None
+    labels = body["metadata"].get("labels") or {}
+    if not _OURS.items() <= labels.items():
+        raise Failure(
+            f"Secret {namespace}/{name} was not made by xds certgen, which would overwrite it: it has no label "
+            f"{'='.join(*_OURS.items())}. Choose another name with the flags --authority-secret, --server-secret and --client-secret."
+        )
+    return _Found(body, _decoded(body.get("data") or {}))
+
+
+async def _write(api: Api, namespace: str, name: str, found: _Found | None, wanted: Due) -> None:
+    """With the version that was found, so that nobody's work is undone."""
+    path = f"/api/v1/namespaces/{namespace}/secrets"
+    data = {key: base64.b64encode(value).decode() for key, value in wanted.data.items()}
+    if found is None:
+        metadata: dict[str, Any] = {"name": name, "namespace": namespace, "labels": _OURS}
+        await create(api, path, {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": metadata, "data": data})
+    else:
+        await replace(api, f"{path}/{name}", found.body | {"data": data})
+
+
+def _decoded(data: Mapping[str, str]) -> Data:
+    """What is no base64 counts as not there."""
+    decoded = {}
+    for key, value in data.items():
+        try:
+            decoded[key] = base64.b64decode(value, validate=True)
+        except binascii.Error:
+            continue
+    return decoded

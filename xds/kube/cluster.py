@@ -1,0 +1,341 @@
+"""The API-server Source: one Reflector a kind, each followed by a task that does what it says.
+
+What belongs here: which kinds are watched, requests, and what all kinds together come to. What does not: the decisions of a Reflector
+(`xds.kube.reflector`), which Secrets are needed (`xds.kube.secrets`), and connections (`xds.kube.api`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import replace
+
+import aiohttp
+from kubernetes.aio.config import ConfigException
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
+
+from xds.config import Failure, Settings
+from xds.kube import parse
+from xds.kube.api import Api, Patience
+from xds.kube.objects import Ref, Secret
+from xds.kube.reflector import List, Pace, Reflector, Resource, Wait, Watch
+from xds.kube.secrets import ReferredSecrets
+from xds.kube.source import Batch, Change
+from xds.model import Problem
+
+_log = logging.getLogger("xds")
+
+INGRESSES = Resource("Ingress", "networking.k8s.io/v1", "ingresses", "no Ingress is served")
+SERVICES = Resource("Service", "v1", "services", "no backend is known")
+SLICES = Resource("EndpointSlice", "discovery.k8s.io/v1", "endpointslices", "no endpoint is known")
+CLASSES = Resource(
+    "IngressClass",
+    "networking.k8s.io/v1",
+    "ingressclasses",
+    "Ingresses are selected by the annotation kubernetes.io/ingress.class alone, and ingressClassName has no effect",
+    namespaced=False,
+)
+NAMESPACES = Resource("Namespace", "v1", "namespaces", "--watch-namespace-selector selects nothing", namespaced=False)
+_NO_SECRETS = "hosts have no certificate but the default one, and what else refers to a Secret does not work"
+TLS_SECRETS = Resource("Secret", "v1", "secrets", _NO_SECRETS, selector="type=kubernetes.io/tls")
+OTHER_SECRETS = Resource(
+    "Secret",
+    "v1",
+    "secrets",
+    _NO_SECRETS,
+    selector="type!=kubernetes.io/tls,type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token",
+    only_metadata=True,
+)
+"""The two types that are left out are many and big, and nothing refers to them."""
+
+ESSENTIAL = frozenset({"Ingress", "Service", "EndpointSlice", "Namespace"})
+"""Kinds without which nothing would be served. Where one is forbidden from the start, we wait: an Envoy that is told nothing keeps what
+it has. Where another one is, that is a Problem, and the rest works."""
+
+FETCHES = 8
+"""Secrets that are fetched at a time."""
+_COMPLAIN_EVERY = 30.0
+_LONGEST_STATUS = 64 << 10
+_AS_METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1,application/json"
+_EXPECTED = (aiohttp.ClientError, OSError, TimeoutError, ValueError, ConfigException)
+_PERHAPS_OLD = (ConfigException, ValueError)
+"""What may come of credentials that were written anew since they were read; a certificate that is not believed is a ValueError."""
+
+
+def resources(settings: Settings) -> list[Resource]:
+    """What is watched: the kinds, in `--watch-namespace` alone where that is set; ConfigMaps and a Secret by name, wherever they are."""
+    found = [_scoped(kind, settings) for kind in (INGRESSES, SERVICES, SLICES, TLS_SECRETS, OTHER_SECRETS)]
+    found.append(CLASSES)
+    if settings.watch_namespace_selector:
+        found.append(NAMESPACES)
+    maps = {"--configmap": settings.configmap, "--tcp-services-configmap": settings.tcp_services_configmap}
+    maps["--udp-services-configmap"] = settings.udp_services_configmap
+    for name in dict.fromkeys(name for name in maps.values() if name):
+        flags = " and ".join(flag for flag, value in maps.items() if value == name)
+        found.append(_by_name(Resource("ConfigMap", "v1", "configmaps", f"{flags} cannot have an effect"), name))
+    certificate = settings.default_ssl_certificate
+    if certificate and not _is_watched(certificate, settings):
+        without = "--default-ssl-certificate cannot have an effect"
+        found.append(_by_name(Resource("Secret", "v1", "secrets", without), certificate))
+    return found
+
+
+def _scoped(resource: Resource, settings: Settings) -> Resource:
+    return replace(resource, namespace=settings.watch_namespace)
+
+
+def _by_name(resource: Resource, which: str) -> Resource:
+    namespace, _, name = which.partition("/")
+    return replace(resource, namespace=namespace, selector=f"metadata.name={name}")
+
+
+def _is_watched(which: str, settings: Settings) -> bool:
+    return settings.watch_namespace in ("", which.partition("/")[0])
+
+
+class _Unanswered(Exception):
+    """A Secret could not be fetched now."""
+
+
+class Cluster:
+    """All objects of an API server that matter here.
+
+    The first Change has everything, once each kind was listed (or is known to be forbidden); then each event is a Change at once, and what
+    comes while nobody asks is taken together. `patience` and `pace` are for tests, which have less of it.
+    """
+
+    def __init__(self, settings: Settings, *, patience: Patience | None = None, pace: Pace | None = None) -> None:
+        self._api = Api(settings, patience)
+        self._pace = pace or Pace()
+        self._reflectors = {each: Reflector(each, time.monotonic(), random.random, self._pace) for each in resources(settings)}
+        flagged = settings.default_ssl_certificate if _is_watched(settings.default_ssl_certificate, settings) else ""
+        self._secrets = ReferredSecrets(
+            self._reflectors[_scoped(TLS_SECRETS, settings)],
+            settings.annotations_prefix,
+            frozenset({Ref("Secret", *flagged.split("/", 1))} if flagged else ()),
+        )
+        self._through: Mapping[Resource, Callable[[Change], Change]] = {
+            _scoped(INGRESSES, settings): self._secrets.ingresses,
+            _scoped(TLS_SECRETS, settings): self._secrets.tls,
+            _scoped(OTHER_SECRETS, settings): self._secrets.metadata,
+        }
+        self._following: list[asyncio.Task[None]] = []
+        self._fetching: dict[Ref, asyncio.Task[None]] = {}
+        self._fetches = asyncio.Semaphore(FETCHES)
+        self._may_not_fetch = False
+        self._batch = Batch()
+        self._news = asyncio.Event()
+        self._settled: set[Resource] = set()
+        self._is_complete = False
+        self._complained = -math.inf
+        self._away_since: float | None = None
+
+    async def changes(self) -> AsyncGenerator[Change]:
+        """First everything, then what changes. Raises Failure where there is no configuration that can be used."""
+        await self._api.open()
+        self._following = [asyncio.create_task(self._follow(each), name=f"watch {each.resource}") for each in self._reflectors.values()]
+        for task in self._following:
+            task.add_done_callback(lambda _: self._news.set())
+        try:
+            while True:
+                await self._news.wait()
+                self._news.clear()
+                if over := next((task for task in self._following if task.done()), None):
+                    if not over.cancelled():
+                        over.result()
+                    return
+                if not self._is_complete and self.waiting():
+                    continue
+                change = self._batch.take()
+                if change or not self._is_complete:
+                    self._is_complete = True
+                    yield change
+        finally:
+            await self.close()
+
+    def waiting(self) -> list[str]:
+        """Which kinds were not listed yet, and why; none once the first Change is there."""
+        if self._is_complete:
+            return []
+        reasons = []
+        for which in self._reflectors.keys() - self._settled:
+            where = f" in namespace {which.namespace}" if which.namespace else ""
+            fault = self._reflectors[which].fault
+            reasons.append(f"waiting for the first list of {which}{where}" + (f": {fault}" if fault else ""))
+        if not self._may_not_fetch:
+            reasons += [f"waiting for {secret}" for secret in self._secrets.due | self._fetching.keys()]
+        return sorted(reasons)
+
+    def staleness(self, now: float) -> Mapping[str, float]:
+        """Kind → seconds since the API server last said a word about it; `now` as time.monotonic tells it.
+
+        Of a quiet kind that is up to Patience.silence: only then is its watch asked for again.
+        """
+        found: dict[str, float] = {}
+        for each in self._reflectors.values():
+            kind = each.resource.kind
+            found[kind] = max(found.get(kind, 0.0), now - each.word)
+        return found
+
+    async def close(self) -> None:
+        """End all watches and connections."""
+        tasks = [*self._following, *self._fetching.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._api.close()
+
+    async def _follow(self, reflector: Reflector) -> None:
+        """Do what the Reflector says, for ever."""
+        renewals = self._api.renewals
+        while True:
+            match reflector.next(time.monotonic()):
+                case Wait(seconds, renew):
+                    if renew:
+                        await self._renew(renewals)
+                    await asyncio.sleep(seconds)
+                case ask:
+                    renewals = self._api.renewals
+                    await self._ask(reflector, ask)
+
+    async def _ask(self, reflector: Reflector, ask: List | Watch) -> None:
+        which = reflector.resource
+        is_watch = isinstance(ask, Watch)
+        accept = _AS_METADATA.format("" if is_watch else "List") if which.only_metadata else "application/json"
+        try:
+            async with self._api.get(which.path, _query(which, ask), accept=accept, endless=is_watch) as answer:
+                if answer.status != 200:
+                    body = await answer.content.read(_LONGEST_STATUS)
+                    retry_after = answer.headers.get("Retry-After", "")
+                    self._take(reflector, reflector.refused(answer.status, body, retry_after, time.monotonic()))
+                elif is_watch:
+                    await self._listen(reflector, answer)
+                else:
+                    body = await answer.read()
+                    self._take(reflector, await asyncio.to_thread(reflector.page, body, time.monotonic()))
+        except Exception as wrong:  # noqa: BLE001 - whatever it is, to ask again is the only way on, and a watch that ends is the worst
+            reflector.failed(self._in_words(wrong), time.monotonic(), renew=isinstance(wrong, _PERHAPS_OLD))
+        self._complain(reflector)
+
+    async def _listen(self, reflector: Reflector, answer: aiohttp.ClientResponse) -> None:
+        self._take(reflector, reflector.opened(time.monotonic()))
+        try:
+            while reflector.is_watching and (chunk := await answer.content.readany()):
+                self._take(reflector, reflector.data(chunk, time.monotonic()))
+        except TimeoutError:
+            pass  # perhaps nothing happened for long; if nobody is there any more, the next request tells
+        if reflector.is_watching:
+            reflector.ended(time.monotonic())
+
+    def _take(self, reflector: Reflector, change: Change) -> None:
+        self._recover()
+        which = reflector.resource
+        if reflector.has_listed if which.kind in ESSENTIAL else reflector.is_settled:
+            self._settled.add(which)
+        through = self._through.get(which)
+        self._tell(through(change) if through else change)
+
+    def _tell(self, change: Change) -> None:
+        self._batch.add(change)
+        if change or not self._is_complete:
+            self._news.set()
+        for which in self._secrets.due - self._fetching.keys():
+            self._fetching[which] = asyncio.create_task(self._fetch(which), name=f"fetch {which}")
+
+    async def _fetch(self, which: Ref) -> None:
+        """Get a Secret by name, until there is an answer or nobody needs it any more."""
+        pauses = wait_random_exponential(multiplier=self._pace.first, max=self._pace.longest)
+        try:
+            async for attempt in AsyncRetrying(wait=pauses, retry=retry_if_exception_type(_Unanswered)):
+                with attempt:
+                    async with self._fetches:
+                        if self._secrets.begin(which):
+                            await self._fetch_once(which)
+        finally:
+            del self._fetching[which]
+        self._tell(Change())
+
+    async def _fetch_once(self, which: Ref) -> None:
+        renewals = self._api.renewals
+        try:
+            async with self._api.get(f"/api/v1/namespaces/{which.namespace}/secrets/{which.name}", {}) as answer:
+                status, body = answer.status, await answer.read()
+        except Exception as wrong:  # noqa: BLE001 - as above
+            self._secrets.again(which)
+            raise _Unanswered(self._in_words(wrong)) from None
+        if status not in (200, 404):
+            self._secrets.again(which)
+            if status == 401:
+                await self._renew(renewals)
+            self._tell(self._may_fetch(status))
+            raise _Unanswered(f"The API server answered {status}.")
+        found = parse.from_json(body, kind="Secret", api_version="v1") if status == 200 else None
+        self._tell(self._may_fetch(status))
+        self._tell(self._secrets.fetched(which, found if isinstance(found, Secret) else None))
+
+    def _may_fetch(self, status: int) -> Change:
+        """Whether the role allows to get Secrets, as a Change where that is news."""
+        denied = status == 403
+        if denied is self._may_not_fetch:
+            return Change()
+        self._may_not_fetch = denied
+        sentence = f'The role does not allow "get" on secrets: {_NO_SECRETS}.'
+        problem = Problem(Ref("Secret", "", ""), "", "forbidden", sentence)
+        return Change(problems={"get secrets": (problem,) if denied else ()})
+
+    async def _renew(self, renewals: int) -> None:
+        try:
+            await self._api.renew(renewals)
+        except Failure as failure:
+            _log.warning("%s", failure)
+
+    def _in_words(self, wrong: Exception) -> str:
+        if not isinstance(wrong, _EXPECTED):
+            _log.error("internal error while the API server was asked; please report it", exc_info=wrong)
+        match wrong:
+            case aiohttp.ClientPayloadError():
+                why = "the connection broke off"
+            case TimeoutError():
+                why = "too slow, or gone"
+            case _:
+                why = str(wrong) or type(wrong).__name__
+        return f"{self._api.host} does not answer ({why})."
+
+    def _complain(self, reflector: Reflector) -> None:
+        """Say in the log that the API server is away, now and then."""
+        now = time.monotonic()
+        if self._is_away(reflector) and reflector.faults > 1 and now - self._complained >= _COMPLAIN_EVERY:
+            self._away_since = self._away_since or reflector.word
+            self._complained = now
+            kept = "; what is served stays served" if self._is_complete else ""
+            _log.warning("%s: %s Nothing was heard for %.0f s%s.", reflector.resource, reflector.fault, now - reflector.word, kept)
+
+    def _recover(self) -> None:
+        if self._away_since is not None and not any(map(self._is_away, self._reflectors.values())):
+            _log.info("the API server answers again, after %.0f s", time.monotonic() - self._away_since)
+            self._away_since = None
+
+    def _is_away(self, reflector: Reflector) -> bool:
+        """Whether requests about a kind fail; what is forbidden is a Problem already, once somebody can be told."""
+        return bool(reflector.fault) and not (reflector.is_denied and self._is_complete)
+
+
+def _query(which: Resource, ask: List | Watch) -> dict[str, str]:
+    """The parameters of a request (Kubernetes API concepts: retrieving large result sets in chunks, efficient detection of changes)."""
+    query = {"fieldSelector": which.selector} if which.selector else {}
+    if isinstance(ask, Watch):
+        return query | {
+            "watch": "true",
+            "resourceVersion": ask.version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(ask.seconds),
+        }
+    if ask.limit:
+        query["limit"] = str(ask.limit)
+    if ask.token:
+        query["continue"] = ask.token
+    return query
