@@ -1,0 +1,101 @@
+"""The way from objects to responses without the ports around it: what `xds.app` strings together, and one Envoy's side of a stream."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from bench import objects
+from xds import default_certificate
+from xds.build.tables import Tables
+from xds.config import Settings
+from xds.kube.objects import Object
+from xds.kube.world import DEFAULT_CERTIFICATE, NOW, World
+from xds.protocol.session import Request, Response, Session, Wire
+from xds.server.messages import Encoder
+from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Snapshot
+
+
+class Pipeline:
+    """World, Tables and Snapshot."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.world = World(settings, {DEFAULT_CERTIFICATE: default_certificate.make(), NOW: int(time.time())})
+        self.tables = Tables(self.world)
+        self.snapshot = Snapshot()
+
+    @classmethod
+    def of(cls, n: int, settings: Settings | None = None) -> Pipeline:
+        """One that has taken in the World of `n` applications."""
+        made = cls(settings or Settings(configmap=objects.CONFIG_MAP))
+        with first_build():
+            made.take([objects.parsed(raw) for raw in objects.world(n)])
+        made.snapshot.ready = True
+        made.check()
+        return made
+
+    def take(self, put: Iterable[Object]) -> None:
+        """Objects that are new or different, up to the Snapshot."""
+        self.tables.apply(self.world.apply(put)).publish(self.snapshot)
+
+    def check(self) -> None:
+        """A build that went wrong is not worth a measurement."""
+        assert not self.tables.build.failures, next(iter(self.tables.build.failures.values())).traceback
+        assert not self.tables.problems(), self.tables.problems()[0]
+
+    def bodies(self) -> int:
+        """Join every body, and return how many bytes they have."""
+        return sum(
+            len(resource.body) for type_url in (CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET) for resource in self.snapshot[type_url].values()
+        )
+
+
+class Conversation:
+    """One delta ADS stream as an Envoy leads it, without gRPC: it asks for everything and accepts everything."""
+
+    def __init__(self, snapshot: Snapshot, encoder: Encoder) -> None:
+        self.session = Session(Wire.DELTA, snapshot)
+        self._snapshot = snapshot
+        self._encoder = encoder
+
+    def open(self) -> int:
+        """Ask as Envoy does at its start, and take all answers in; returns their bytes."""
+        asked = (
+            Request(CLUSTER),
+            Request(ENDPOINT, subscribe=tuple(self._snapshot[ENDPOINT])),
+            Request(LISTENER),
+            Request(ROUTE, subscribe=tuple(self._snapshot[ROUTE])),
+            Request(SECRET, subscribe=tuple(self._snapshot[SECRET])),
+        )
+        return sum(self.accept(self.session.receive(request, 0.0)) for request in asked)
+
+    def say(self) -> list[Response]:
+        """What the stream would write after a change of the Snapshot."""
+        return self.session.publish(0.0)
+
+    def encode(self, responses: Iterable[Response]) -> int:
+        """Make the bytes of the responses, and return how many they are."""
+        return sum(len(self._encoder.encode(Wire.DELTA, response)) for response in responses)
+
+    def accept(self, responses: list[Response]) -> int:
+        """Accept responses, and what is said after that, until nothing is; returns the bytes."""
+        written = 0
+        while responses:
+            written += self.encode(responses)
+            answers = [Request(response.type_url, response.nonce) for response in responses]
+            responses = [said for answer in answers for said in self.session.receive(answer, 0.0)]
+        return written
+
+
+@contextmanager
+def first_build() -> Iterator[None]:
+    """Garbage collection as in `xds.app`: off while everything is made, and what was made is never looked at again."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()

