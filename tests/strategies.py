@@ -127,7 +127,9 @@ def hosts() -> st.SearchStrategy[str]:
     """Host names, names that look like one, and text."""
     label = st.sampled_from(["a", "wild", "test", "com", "A-b", "_x", "x_", "-x", "xn--caf-dma", "é", "*", "10", "", "l" * 63, "l" * 64])
     joined = st.lists(label, min_size=1, max_size=4).map(".".join)
-    usual = st.sampled_from(["", "a.wild.test", "b.wild.test", "*.wild.test", "*.test.wild", "A.Wild.Test", "a.wild.test.", "a.wild.test:80"])
+    usual = st.sampled_from(
+        ["", "a.wild.test", "b.wild.test", "*.wild.test", "*.test.wild", "A.Wild.Test", "a.wild.test.", "a.wild.test:80"]
+    )
     odd = st.sampled_from(["*", "*.", ".", "_", "10.0.0.1", "[::1]", "::1", "localhost", "l" * 260, "*.*.wild.test", "a*.wild.test"])
     return mostly(usual, st.one_of(joined, odd, texts()), of=3)
 
@@ -135,13 +137,37 @@ def hosts() -> st.SearchStrategy[str]:
 def paths() -> st.SearchStrategy[str]:
     """Paths, regular expressions of any quality, and text."""
     pieces = ("a", "b", "(", ")", "(.*)", "[a-z]", "[", "]", "{2}", "{1000}", "{", "\\d+", "\\", "(?=x)", "(?i)", "(?P<n>x)", "\\1", "\\Q")
-    others = ("$", "^", "|", "*", "+", "?", ".", "..", "%2F", "%zz", "%", "//", "/../", "é", "日", " ", "#", ";", "~", "&", "\\pN", "\\b", "\\C")
+    others = (
+        "$",
+        "^",
+        "|",
+        "*",
+        "+",
+        "?",
+        ".",
+        "..",
+        "%2F",
+        "%zz",
+        "%",
+        "//",
+        "/../",
+        "é",
+        "日",
+        " ",
+        "#",
+        ";",
+        "~",
+        "&",
+        "\\pN",
+        "\\b",
+        "\\C",
+    )
     built = st.lists(st.sampled_from((*pieces, *others)), max_size=8).map(lambda found: "/" + "".join(found))
     usual = st.sampled_from(["/", "/x", "/x/", "/x(/|$)(.*)", "/api/v[0-9]+/(?:a|b)", "/" + "(a|b)" * 2000, "/" + "y" * 5000])
     return st.one_of(usual, built, mostly(built, st.one_of(texts().map(lambda text: f"/{text}"), texts()), of=3))
 
 
-def annotations() -> st.SearchStrategy[dict[str, str]]:
+def ingress_annotations() -> st.SearchStrategy[dict[str, str]]:
     """Annotations of ingress-nginx with values near their examples, mostly those that have an effect here, and rubbish."""
     effective = sorted({a.name for feature in features().values() for a in feature.annotations if feature.annotations})
     effective = [name for name in effective if name not in ("canary", "enable-global-auth")]
@@ -169,8 +195,12 @@ def keys() -> st.SearchStrategy[dict[str, str]]:
 
 def _values() -> st.SearchStrategy[str]:
     """What is right for one annotation or another, so that each gets what was meant for others, and numbers from edge to edge."""
-    whole = st.integers(-1, 2**40).map(str) | st.sampled_from(["0", "1", "300", "308", "309", "2147483", "2147484", "4294967296", "8g", "0k"])
-    words = st.sampled_from(["true", "false", "GRPC", "AUTO_HTTP", "ewma", "ip_hash", "off", "error timeout http_404", "$arg_x$host", "/$1/$2"])
+    whole = st.integers(-1, 2**40).map(str) | st.sampled_from(
+        ["0", "1", "300", "308", "309", "2147483", "2147484", "4294967296", "8g", "0k"]
+    )
+    words = st.sampled_from(
+        ["true", "false", "GRPC", "AUTO_HTTP", "ewma", "ip_hash", "off", "error timeout http_404", "$arg_x$host", "/$1/$2"]
+    )
     return whole | words
 
 
@@ -193,7 +223,9 @@ def contents() -> st.SearchStrategy[dict[str, bytes]]:
     """What a Secret holds: a certificate, a spoilt one, rubbish."""
     (chain, key), (other, other_key), _ = pems()
     usual = st.sampled_from([(chain, key), (other, other_key), (chain + other, key), (chain, other_key), (chain[:-40], key), (key, chain)])
-    spoilt = st.builds(lambda at, byte: (chain[:at] + bytes([byte]) + chain[at + 1 :], key), st.integers(0, len(chain)), st.integers(0, 255))
+    spoilt = st.builds(
+        lambda at, byte: (chain[:at] + bytes([byte]) + chain[at + 1 :], key), st.integers(0, len(chain)), st.integers(0, 255)
+    )
     named = (usual | usual | spoilt).map(lambda pair: {"tls.crt": pair[0], "tls.key": pair[1]})
     return named | st.dictionaries(texts() | st.sampled_from(["tls.crt", "tls.key"]), st.binary(max_size=30), max_size=3)
 
@@ -210,13 +242,13 @@ def many(what: st.SearchStrategy[Any], most: int = 3) -> st.SearchStrategy[tuple
 
 
 def objects(*, names: st.SearchStrategy[str] | None = None, most: int = 6) -> st.SearchStrategy[list[Object]]:
-    """A set of objects: Services with endpoints, and what is wild. `names` is what objects and references are called, now and then."""
+    """A set of objects: what works, and what is wild. `names` is what objects and references are called, now and then."""
     usual = st.sampled_from(NAMES)
     named = usual if names is None else mostly(usual, names, of=8)
     space = st.just("wild") if names is None else mostly(st.just("wild"), names, of=8)
     ingress = st.builds(
         Ingress,
-        meta=_metas(named, space, annotations=annotations()),
+        meta=_metas(named, space, annotations=ingress_annotations()),
         class_name=mostly(st.none(), named | texts(), of=8),
         default_backend=st.none() | _backends(named),
         rules=many(st.builds(Rule, hosts(), many(_paths(named)))),
@@ -231,17 +263,21 @@ def objects(*, names: st.SearchStrategy[str] | None = None, most: int = 6) -> st
     )
     others = st.one_of(config, streams, secret, _services(named, space), _slices(named, space))
     one = st.one_of(ingress, mostly(others, cluster_scoped, of=8))
-    return st.lists(one, min_size=1, max_size=most).map(lambda found: [*_services_with_endpoints(), *found])
+    return st.lists(one, min_size=1, max_size=most).map(lambda found: [*_what_works(), *found])
 
 
-def _services_with_endpoints() -> list[Object]:
-    """What wild Ingresses lead to, unless a wild object of the same name takes its place."""
+def _what_works() -> list[Object]:
+    """What wild Ingresses lead to, unless a wild object of the same name takes its place: endpoints, certificates."""
     made: list[Object] = []
     for name in NAMES:
         meta = Meta(namespace="wild", name=name)
-        made.append(Service(meta=meta, ports=(ServicePort(80, "http", 8080), ServicePort(53, "dns", 53, "UDP")), cluster_ips=("10.96.0.1",)))
+        made.append(
+            Service(meta=meta, ports=(ServicePort(80, "http", 8080), ServicePort(53, "dns", 53, "UDP")), cluster_ips=("10.96.0.1",))
+        )
         ports = (EndpointPort("http", 8080), EndpointPort("dns", 53, "UDP"))
         made.append(EndpointSlice(meta=meta, service=name, ports=ports, endpoints=(Endpoint(("10.0.0.3",)),)))
+        chain, key = pems()[name == "a"]
+        made.append(Secret(meta=meta, type="kubernetes.io/tls", data={"tls.crt": chain, "tls.key": key}))
     return made
 
 
@@ -255,7 +291,9 @@ def _paths(named: st.SearchStrategy[str]) -> st.SearchStrategy[Path]:
 
 
 def _services(named: st.SearchStrategy[str], space: st.SearchStrategy[str]) -> st.SearchStrategy[Service]:
-    usual = st.sampled_from([ServicePort(80, "http", 8080), ServicePort(80), ServicePort(80, "dns", 53, "UDP"), ServicePort(81, "b", "web")])
+    usual = st.sampled_from(
+        [ServicePort(80, "http", 8080), ServicePort(80), ServicePort(80, "dns", 53, "UDP"), ServicePort(81, "b", "web")]
+    )
     odd = st.builds(ServicePort, numbers(), texts(), numbers() | texts(), st.sampled_from(["TCP", "UDP", "SCTP"]))
     return st.builds(
         Service,
@@ -270,7 +308,9 @@ def _services(named: st.SearchStrategy[str], space: st.SearchStrategy[str]) -> s
 
 
 def _slices(named: st.SearchStrategy[str], space: st.SearchStrategy[str]) -> st.SearchStrategy[EndpointSlice]:
-    odd = st.sampled_from(["010.0.0.1", "256.1.1.1", "::ffff:10.0.0.1", "fe80::1%eth0", "0.0.0.0", "::", "224.0.0.1", "localhost", "10.0.0.1/8"])
+    odd = st.sampled_from(
+        ["010.0.0.1", "256.1.1.1", "::ffff:10.0.0.1", "fe80::1%eth0", "0.0.0.0", "::", "224.0.0.1", "localhost", "10.0.0.1/8"]
+    )
     address = mostly(st.sampled_from(["10.0.0.1", "fd00::2"]), odd | texts(), of=3)
     endpoint = st.builds(Endpoint, many(address, 2), st.booleans(), st.booleans(), st.booleans())
     usual = st.sampled_from([EndpointPort("http", 8080), EndpointPort("", 80), EndpointPort("dns", 53, "UDP"), EndpointPort("b", None)])

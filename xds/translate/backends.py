@@ -57,8 +57,11 @@ def find_port(found: Service, port: int | str, protocol: str) -> ServicePort | N
     return None
 
 
-def destination(read: Reader, namespace: str, name: str, port: int | str, protocol: str = "TCP") -> Destination:
-    """Where a backend leads. A Unit of its own: however the endpoints change, its readers run again only when the answer differs."""
+def destination(read: Reader, namespace: str, name: str, port: int | str, protocol: str = "TCP", by_address: bool = False) -> Destination:
+    """Where a backend leads. A Unit of its own: however the endpoints change, its readers run again only when the answer differs.
+
+    With `by_address` (service-upstream) the Service's own address stands for its endpoints, whether there are any or not.
+    """
     found = service(read, namespace, name)
     if found is None:
         return Destination(Reach.NO_SERVICE)
@@ -68,6 +71,8 @@ def destination(read: Reader, namespace: str, name: str, port: int | str, protoc
     declared = find_port(found, port, protocol)
     if declared is None:
         return Destination(Reach.NO_PORT)
+    if by_address and _own_addresses(found):
+        return Destination(Reach.LIVE, declared.port, by_client)
     live = read.unit(pod_addresses, namespace, name, declared.port, protocol)
     return Destination(Reach.LIVE if live else Reach.NO_ENDPOINTS, declared.port, by_client)
 
@@ -82,8 +87,8 @@ def addresses(read: Reader, cluster: Cluster) -> tuple[Address, ...]:
     """The endpoints of a cluster, sorted: those of the pods, or with service-upstream the Service's own addresses."""
     if dict(cluster.policy).get(SERVICE_UPSTREAM):
         found = service(read, cluster.namespace, cluster.service)
-        if found and not found.headless and found.cluster_ips:
-            return tuple(Address(ip, cluster.port) for ip in sorted(found.cluster_ips))
+        if found and (own := _own_addresses(found)):
+            return tuple(Address(ip, cluster.port) for ip in own)
     return read.unit(pod_addresses, cluster.namespace, cluster.service, cluster.port, cluster.protocol)
 
 
@@ -103,6 +108,11 @@ def pod_addresses(read: Reader, namespace: str, name: str, port: int, protocol: 
 def external_host(found: Service) -> str:
     """The name that an ExternalName Service points to, as DNS wants it."""
     return found.external_name.strip().rstrip(".").lower()
+
+
+def _own_addresses(found: Service) -> tuple[str, ...]:
+    """The cluster IPs of a Service, sorted; a headless one has none."""
+    return () if found.headless else tuple(sorted(ip for text in found.cluster_ips if (ip := _ip(text))))
 
 
 def _external(read: Reader, found: Service, port: int | str, protocol: str) -> Destination:

@@ -26,7 +26,7 @@ from xds.model import (
 )
 from xds.nginx._registry import cluster_features, with_hook
 from xds.translate import paths
-from xds.translate.backends import Reach, destination, first_port
+from xds.translate.backends import SERVICE_UPSTREAM, Reach, destination, first_port
 from xds.translate.certificates import has_tls, host_certificate
 from xds.translate.configuration import configuration, ingress_settings
 from xds.translate.selection import selected
@@ -197,16 +197,19 @@ def _with_clusters(read: Reader, routes: tuple[Route, ...]) -> tuple[Route, ...]
     defaults = read.unit(configuration).defaults
     return tuple(
         replace(r, action=replace(r.action, cluster=replace(r.action.cluster, policy=policy(r.settings, defaults))))
-        if isinstance(r.action, Forward) and r.settings is not defaults
+        if isinstance(r.action, Forward) and (r.settings is not defaults or defaults.get(SERVICE_UPSTREAM))
         else r
         for r in routes
     )
 
 
 def policy(own: Settings, defaults: Settings) -> tuple[tuple[str, object], ...]:
-    """The settings that make a cluster differ from the one that everybody gets."""
-    names = sorted(cluster_features())
-    return tuple((name, own.get(name)) for name in names if own.get(name) != defaults.get(name))
+    """The settings that make a cluster differ from the one that everybody gets.
+
+    service-upstream does so even where everybody asks for it: it is about http only, and TCP services share the plain cluster.
+    """
+    named = ((name, own.get(name)) for name in sorted(cluster_features()))
+    return tuple((name, value) for name, value in named if value != defaults.get(name) or (name == SERVICE_UPSTREAM and value))
 
 
 def _backend_action(read: Reader, claim: _Claim) -> Action:
@@ -216,7 +219,8 @@ def _backend_action(read: Reader, claim: _Claim) -> Action:
         what = f"a {backend.resource}" if backend.resource else "nothing"
         _report(read, claim, "backend", "backend", f"The backend is {what}, not a Service; the default backend answers.")
         return _global_default(read)
-    found = read.unit(destination, namespace, backend.service, backend.port)
+    by_address = bool(_settings(read, claim.item).get(SERVICE_UPSTREAM))
+    found = read.unit(destination, namespace, backend.service, backend.port, "TCP", by_address)
     if found.reach in (Reach.LIVE, Reach.EXTERNAL):
         return Forward(Cluster(namespace, backend.service, found.port), found.by_client)
     about = f"Service {namespace}/{backend.service}"

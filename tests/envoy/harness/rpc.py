@@ -8,24 +8,32 @@ import grpc
 import grpc.aio
 
 from examples.apps import Address
+from tests.envoy.harness.tls import Certificate
 
 METHOD = "/echo.Echo/Say"
 
 
 class GrpcEcho:
-    """A gRPC backend (h2c) that answers every unary method with its name and the request: `hello` becomes `one: hello`.
+    """A gRPC backend that answers every unary method with its name and the request: `hello` becomes `one: hello`.
 
+    It speaks h2c, or with a certificate TLS.
     `x-echo` in the metadata comes back as `x-echo` and as trailer `x-echo-trailer`; `x-status: 5` ends the call with that status code.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, certificate: Certificate | None = None) -> None:
         self.name = name
+        self._certificate = certificate
         self._server: grpc.aio.Server | None = None
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> Address:
         """Listen, on a free port if `port` is 0, and return where."""
         self._server = grpc.aio.server(handlers=[_Every(self._say)], options=[("grpc.so_reuseport", 0)])
-        bound = self._server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        if self._certificate is None:
+            bound = self._server.add_insecure_port(where)
+        else:
+            pair = (self._certificate.key_pem, self._certificate.cert_pem)
+            bound = self._server.add_secure_port(where, grpc.ssl_server_credentials([pair]))
         await self._server.start()
         return host, bound
 
