@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.server.client import resource
+from xds.model import printable
 from xds.protocol.session import Request, Response, Wire
-from xds.server.messages import Encoder, Malformed, Node, TooManyNames, decode, printable, without_secrets
+from xds.server.messages import Encoder, Malformed, Node, TooManyNames, decode, without_secrets
 from xds.snapshot import CLUSTER
 
 BOTH = pytest.mark.parametrize("wire", Wire)
@@ -204,6 +205,6 @@ def test_what_could_be_a_key_is_not_repeated(said: str, kept: str) -> None:
 
 
 def test_a_strangers_text_is_one_short_line_in_a_log() -> None:
-    assert printable("a\nb\x1b[31m\u202e") == r"a\nb\x1b[31m\u202e"
-    assert printable("x" * 501) == "x" * 500 + "…"
-    assert printable("x" * 500) == "x" * 500
+    assert printable("a\nb\x1b[31m\u202e", 500) == r"a\nb\x1b[31m\u202e"
+    assert printable("x" * 501, 500) == "x" * 499 + "…"
+    assert printable("x" * 500, 500) == "x" * 500

@@ -101,12 +101,6 @@ def without_secrets(text: str) -> str:
     return _SECRETS.sub(r"\1[hidden]", text)
 
 
-def printable(text: str, most: int = 500) -> str:
-    """A stranger's text for a log: one line, without control characters, at most `most` characters (A11)."""
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: most + 1])
-    return line if len(line) <= most else line[:most] + "…"
-
-
 # What is read of a request: message → field → (number, type). Names and numbers are those of envoy/service/discovery/v3/discovery.proto,
 # envoy/config/core/v3/base.proto, google/rpc/status.proto and google/protobuf/struct.proto; what is left out is ignored when it comes.
 _FIELDS: Mapping[str, Mapping[str, tuple[int, str]]] = {

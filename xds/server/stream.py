@@ -17,8 +17,9 @@ from typing import Any
 
 import grpc
 
+from xds.model import printable
 from xds.protocol.session import Request, Response, Session, Wire
-from xds.server.messages import Encoder, Malformed, Node, TooManyNames, decode, printable
+from xds.server.messages import Encoder, Malformed, Node, TooManyNames, decode
 from xds.server.metrics import SHORT, Metrics
 from xds.server.turns import Turns
 from xds.snapshot import Snapshot
@@ -210,7 +211,7 @@ class Stream:
             self._shared.metrics.acks[request.type_url].inc()
             return
         self._shared.metrics.nacks[request.type_url].inc()
-        _log.warning("%s rejected %s version %s: %s", self.name, SHORT[request.type_url], version, printable(request.error))
+        _log.warning("%s rejected %s version %s: %s", self.name, SHORT[request.type_url], version, printable(request.error, 500))
 
 
 def _introduced(node: Node) -> Node:
