@@ -19,11 +19,16 @@ REGEX_PROGRAM_SIZE = 100_000
 HEADERS_COUNT = 1_000
 """Headers that a message may have, where a listener or cluster says nothing else. nginx counts only their bytes; Envoy's default is 100."""
 
+PROBE_PATHS = ("/ready", "/stats/prometheus")
+"""What is answered at `--probe-address`: the two pages of the admin that only tell, and nothing that anybody must not know."""
+
 _TYPE = "type.googleapis.com/envoy.extensions"
 _MONITOR = "envoy.resource_monitors"
 _ACTION = "envoy.overload_actions"
 _CERTIFICATE = "xds_certificate"
 _CA = "xds_ca"
+_ADMIN_CLUSTER = "xds_admin"
+_PROBE_LISTENER = "probe"
 
 
 def bootstrap(settings: Settings) -> dict[str, Any]:
@@ -46,7 +51,7 @@ def bootstrap(settings: Settings) -> dict[str, Any]:
             "lds_config": _from_ads(),
             "cds_config": _from_ads(),
         },
-        "static_resources": {"clusters": [_xds_cluster(settings)]},
+        "static_resources": _static(settings),
         "layered_runtime": {"layers": [{"name": "static", "static_layer": _runtime()}]},
         # Statistics of a cluster without traffic take no memory: most of an ingress' clusters, most of the time.
         "deferred_stat_options": {"enable_deferred_creation_stats": True},
@@ -70,6 +75,53 @@ def secret_files(settings: Settings) -> dict[str, dict[str, Any]]:
     return {
         f"{name}.yaml": {"resources": [{"@type": f"{_TYPE}.transport_sockets.tls.v3.Secret", "name": name} | secret]}
         for name, secret in secrets.items()
+    }
+
+
+def _static(settings: Settings) -> dict[str, Any]:
+    clusters = [_xds_cluster(settings)]
+    if not settings.probe_address:
+        return {"clusters": clusters}
+    return {"listeners": [_probe_listener(settings)], "clusters": [*clusters, _admin_cluster(settings)]}
+
+
+def _probe_listener(settings: Settings) -> dict[str, Any]:
+    """Kubelets and Prometheus come from outside; the admin page, which can end Envoy, stays where only its own machine gets in.
+
+    Envoy listens here once it is initialised, as it does everywhere: before that, nobody answers, and so it is not ready.
+    """
+    methods = {"safe_regex": {"regex": "GET|HEAD"}}
+    routes = [
+        {"match": {"path": path, "headers": [{"name": ":method", "string_match": methods}]}, "route": {"cluster": _ADMIN_CLUSTER}}
+        for path in PROBE_PATHS
+    ]
+    connection = {
+        "@type": f"{_TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": _PROBE_LISTENER,
+        "route_config": {"virtual_hosts": [{"name": _PROBE_LISTENER, "domains": ["*"], "routes": routes}]},
+        "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": f"{_TYPE}.filters.http.router.v3.Router"}}],
+        "normalize_path": True,
+        "common_http_protocol_options": {"idle_timeout": "75s"},
+    }
+    address = _address(parse_address(settings.probe_address))
+    if parse_address(settings.probe_address).host == "::":
+        address["socket_address"]["ipv4_compat"] = True
+    return {
+        "name": _PROBE_LISTENER,
+        "stat_prefix": _PROBE_LISTENER,
+        "address": address,
+        "filter_chains": [{"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": connection}]}],
+        "ignore_global_conn_limit": True,  # an Envoy with all the connections that it may have is ready
+    }
+
+
+def _admin_cluster(settings: Settings) -> dict[str, Any]:
+    endpoint = {"endpoint": {"address": _address(parse_address(settings.admin_address))}}
+    return {
+        "name": _ADMIN_CLUSTER,
+        "connect_timeout": "1s",
+        "type": "STATIC",
+        "load_assignment": {"cluster_name": _ADMIN_CLUSTER, "endpoints": [{"lb_endpoints": [endpoint]}]},
     }
 
 

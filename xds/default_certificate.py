@@ -1,6 +1,6 @@
 """The certificate for hosts that have none: self-signed, made at the start, or kept in the folder of `--state-dir`.
 
-Here and nowhere else a private key is made or written to disk.
+Replicas in a cluster share one through a Secret (`xds.kube.shared_certificate`). Here and nowhere else a private key is written to disk.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def keep(folder: Path) -> tuple[bytes, bytes]:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if chain_file.exists() and key_file.exists():
             chain, key = chain_file.read_bytes(), key_file.read_bytes()
-            if _usable(chain, key):
+            if usable(chain, key):
                 return chain, key
         chain, key = make()
         _write(key_file, key)
@@ -82,7 +82,7 @@ def keep(folder: Path) -> tuple[bytes, bytes]:
     return chain, key
 
 
-def _usable(chain: bytes, key: bytes) -> bool:
+def usable(chain: bytes, key: bytes) -> bool:
     """Whether Envoy will take the two, and they last another month."""
     found = parse(Secret(meta=Meta(namespace="", name="default"), data={"tls.crt": chain, "tls.key": key}))
     soon = datetime.datetime.now(datetime.UTC) + _RENEW

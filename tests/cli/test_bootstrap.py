@@ -120,6 +120,30 @@ def test_the_admin_page_stays_open_at_the_limit_of_connections() -> None:
     assert bootstrap(Settings())["admin"]["ignore_global_conn_limit"] is True
 
 
+def test_without_an_address_for_probes_nothing_listens() -> None:
+    assert "listeners" not in bootstrap(Settings())["static_resources"]
+
+
+def test_probes_see_two_pages_of_the_admin_and_may_only_look() -> None:
+    static = bootstrap(Settings(probe_address="0.0.0.0:9902"))["static_resources"]
+    (listener,) = static["listeners"]
+    connection = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    routes = connection["route_config"]["virtual_hosts"][0]["routes"]
+    assert [route["match"]["path"] for route in routes] == ["/ready", "/stats/prometheus"]
+    assert {route["match"]["headers"][0]["string_match"]["safe_regex"]["regex"] for route in routes} == {"GET|HEAD"}
+    assert {route["route"]["cluster"] for route in routes} == {static["clusters"][1]["name"]}
+
+
+def test_an_envoy_with_all_its_connections_still_answers_probes() -> None:
+    assert bootstrap(Settings(probe_address="0.0.0.0:9902"))["static_resources"]["listeners"][0]["ignore_global_conn_limit"] is True
+
+
+@pytest.mark.parametrize(("address", "both"), [("[::]:9902", True), ("0.0.0.0:9902", None), ("[::1]:9902", None)])
+def test_probes_come_by_both_families_where_every_address_is_asked_for(address: str, both: bool | None) -> None:
+    (listener,) = bootstrap(Settings(probe_address=address))["static_resources"]["listeners"]
+    assert listener["address"]["socket_address"].get("ipv4_compat") is both
+
+
 def test_the_printed_text_is_the_bootstrap_and_the_same_every_time(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["bootstrap", "--node-id=pod-1", "--node-cluster=edge", "--admin-address=127.0.0.1:9902"]
     assert main(words) == 0
@@ -196,6 +220,7 @@ real_envoy = pytest.mark.skipif(importlib.util.find_spec("envoy") is None, reaso
         ["--delta=false", "--max-heap-bytes=1000000000", "--admin-address=unix:/tmp/never-opened.sock"],
         ["--xds-address=xds.example:18000", "--max-connections=0"],
         ["--xds-address=unix:/tmp/never-opened.sock"],
+        ["--probe-address=127.0.0.1:0"],
         ["--xds-address=[::1]:18000", "TLS"],
         ["--xds-address=xds.example:18000", "TLS", "--output-dir"],
     ],

@@ -33,7 +33,6 @@ INGRESS_NGINX: dict[str, object] = {
     "--publish-service": "",
     "--publish-status-address": (),
     "--update-status": True,
-    "--update-status-on-shutdown": True,
     "--report-node-internal-ip-address": False,
     "--status-update-interval": 60.0,
     "--election-id": "ingress-controller-leader",
@@ -103,6 +102,13 @@ def test_serve_has_the_flag_of_ingress_nginx_with_its_default(name: str, default
     flag = next(flag for flag in flags() if flag.name == name)
     assert getattr(settings, flag.field) == default
     assert "serve" in flag.commands
+
+
+def test_status_is_cleared_on_shutdown_only_where_that_is_asked_for() -> None:
+    """The one default that is another one on purpose: external-dns deletes the records of a cleared status."""
+    in_a_pod = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+    assert not parse("serve", [], in_a_pod).settings.update_status_on_shutdown
+    assert parse("serve", ["--update-status-on-shutdown=true"], in_a_pod).settings.update_status_on_shutdown
 
 
 def test_up_serves_on_ports_that_need_no_privilege() -> None:

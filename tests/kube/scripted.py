@@ -31,8 +31,12 @@ KINDS = {
     "secrets": ("v1", "Secret"),
     "configmaps": ("v1", "ConfigMap"),
     "namespaces": ("v1", "Namespace"),
+    "nodes": ("v1", "Node"),
+    "pods": ("v1", "Pod"),
+    "events": ("v1", "Event"),
+    "leases": ("coordination.k8s.io/v1", "Lease"),
 }
-CLUSTER_SCOPED = ("ingressclasses", "namespaces")
+CLUSTER_SCOPED = ("ingressclasses", "namespaces", "nodes")
 
 
 @dataclass(frozen=True)

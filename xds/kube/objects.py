@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 
 class Ref(NamedTuple):
@@ -83,9 +84,15 @@ class Tls(Struct, frozen=True, gc=False):
 
 
 class Ingress(Struct, frozen=True, kw_only=True, gc=False):
-    """A networking.k8s.io Ingress of any version."""
+    """A networking.k8s.io Ingress of any version.
+
+    `addresses` are those of `status.loadBalancer.ingress`, an IP or a host name each. They and `uid` are for those who write to the API
+    server; traffic does not depend on them (see `without_report`).
+    """
 
     meta: Meta
+    uid: str = ""
+    addresses: tuple[str, ...] = ()
     class_name: str | None = None
     default_backend: Backend | None = None
     rules: tuple[Rule, ...] = ()
@@ -109,7 +116,10 @@ class ServicePort(Struct, frozen=True, gc=False):
 
 
 class Service(Struct, frozen=True, kw_only=True, gc=False):
-    """`cluster_ips` is () for a headless Service and for an ExternalName; `affinity` is "None" or "ClientIP"."""
+    """`cluster_ips` is () for a headless Service and for an ExternalName; `affinity` is "None" or "ClientIP".
+
+    `load_balancer` are the addresses of `status.loadBalancer.ingress`, as in an Ingress.
+    """
 
     meta: Meta
     type: str = "ClusterIP"
@@ -118,6 +128,8 @@ class Service(Struct, frozen=True, kw_only=True, gc=False):
     ports: tuple[ServicePort, ...] = ()
     external_name: str = ""
     affinity: str = "None"
+    external_ips: tuple[str, ...] = ()
+    load_balancer: tuple[str, ...] = ()
 
 
 class EndpointPort(Struct, frozen=True, gc=False):
@@ -179,3 +191,9 @@ def ref(item: Object) -> Ref:
     """The object's own reference; core/v1 Endpoints keep their own kind, so that they never hide a slice of the same name."""
     kind = "Endpoints" if isinstance(item, EndpointSlice) and item.legacy else type(item).__name__
     return Ref(kind, item.meta.namespace, item.meta.name)
+
+
+def without_report(item: Ingress | Service) -> Ingress | Service:
+    """The object without what controllers report in its status, and without its version: what traffic depends on."""
+    meta = replace(item.meta, version="")
+    return replace(item, meta=meta, addresses=()) if isinstance(item, Ingress) else replace(item, meta=meta, load_balancer=())

@@ -53,6 +53,7 @@ class MetaShape(Struct, frozen=True, gc=False, rename="camel"):
 
     name: str | None = None
     namespace: str | None = None
+    uid: str | None = None
     creation_timestamp: str | None = None
     resource_version: str | None = None
     annotations: dict[str, str | None] | None = None
@@ -127,11 +128,31 @@ class IngressSpecShape(Struct, frozen=True, gc=False, rename="camel"):
     rules: list[RuleShape] | None = None
 
 
+class LoadBalancerIngressShape(Struct, frozen=True, gc=False):
+    """One of `status.loadBalancer.ingress` (IngressLoadBalancerIngress, LoadBalancerIngress)."""
+
+    ip: str | None = None
+    hostname: str | None = None
+
+
+class LoadBalancerShape(Struct, frozen=True, gc=False):
+    """`status.loadBalancer` (IngressLoadBalancerStatus, LoadBalancerStatus)."""
+
+    ingress: list[LoadBalancerIngressShape] | None = None
+
+
+class StatusShape(Struct, frozen=True, gc=False, rename="camel"):
+    """`status` (IngressStatus, ServiceStatus)."""
+
+    load_balancer: LoadBalancerShape | None = None
+
+
 class IngressShape(Struct, frozen=True, gc=False):
     """Ingress, networking.k8s.io/v1, networking.k8s.io/v1beta1 and extensions/v1beta1."""
 
     metadata: MetaShape | None = None
     spec: IngressSpecShape | None = None
+    status: StatusShape | None = None
 
 
 class IngressClassSpecShape(Struct, frozen=True, gc=False):
@@ -165,6 +186,7 @@ class ServiceSpecShape(Struct, frozen=True, gc=False, rename="camel"):
     ports: list[PortShape] | None = None
     external_name: str | None = None
     session_affinity: str | None = None
+    external_ips: tuple[str, ...] | None = field(default=None, name="externalIPs")
 
 
 class ServiceShape(Struct, frozen=True, gc=False):
@@ -172,6 +194,7 @@ class ServiceShape(Struct, frozen=True, gc=False):
 
     metadata: MetaShape | None = None
     spec: ServiceSpecShape | None = None
+    status: StatusShape | None = None
 
 
 class EndpointPortShape(Struct, frozen=True, gc=False):
@@ -273,6 +296,8 @@ def _ingress(
 ) -> objects.Ingress:
     return objects.Ingress(
         meta=_meta(shape.metadata, place, annotated=True),
+        uid=(shape.metadata.uid if shape.metadata else None) or "",
+        addresses=_addresses(shape.status),
         class_name=_intern(spec.ingress_class_name) if spec.ingress_class_name else None,
         default_backend=_backend(default, old, where) if default else None,
         rules=tuple([_rule(rule, old, at) for at, rule in enumerate(spec.rules or ())]),
@@ -340,8 +365,16 @@ def service(shape: ServiceShape, place: Place | None) -> list[objects.Object]:
             ports=tuple([_service_port(port, at) for at, port in enumerate(spec.ports or ())]),
             external_name=(spec.external_name or "") if external else "",
             affinity=_one_of("spec.sessionAffinity", spec.session_affinity, _AFFINITIES),
+            external_ips=spec.external_ips or (),
+            load_balancer=_addresses(shape.status),
         )
     ]
+
+
+def _addresses(status: StatusShape | None) -> tuple[str, ...]:
+    """Where an object can be reached, as its status says: IPs, and host names where there is no IP."""
+    entries = status.load_balancer.ingress if status and status.load_balancer else None
+    return tuple([_intern(entry.ip or entry.hostname or "") for entry in entries]) if entries else ()
 
 
 def _service_port(shape: PortShape, at: int) -> objects.ServicePort:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from xds.config import Settings
-from xds.kube.objects import ConfigMap, EndpointSlice, Ingress, IngressClass, Namespace, Object, Ref, Secret, Service, ref
+from xds.kube.objects import ConfigMap, EndpointSlice, Ingress, IngressClass, Namespace, Object, Ref, Secret, Service, ref, without_report
 
 Key = tuple[str, ...]
 T = TypeVar("T")
@@ -49,7 +49,11 @@ class World:
         self._constants: dict[Key, Any] = {SETTINGS: settings, **(constants or {})}
 
     def apply(self, put: Iterable[Object] = (), drop: Iterable[Ref] = ()) -> set[Key]:
-        """Take over what is there now and what is gone; returns the keys whose values may differ."""
+        """Take over what is there now and what is gone; returns the keys whose values may differ for a Unit.
+
+        An Ingress or a Service that differs in what controllers report alone (`without_report`) is the same to a Unit: to write the
+        addresses of 10,000 Ingresses into their status must not cost 10,000 virtual hosts.
+        """
         touched: set[Key] = set()
         for gone in drop:
             self._replace(gone, None, touched)
@@ -107,11 +111,13 @@ class World:
         old = self._objects.pop(key, None)
         if item is not None:
             self._objects[key] = item
-        touched.add(key)
+        changed: set[Key] = {key}
         if which.kind == "Ingress":
-            self._index_ingress(which, _as(Ingress, old), _as(Ingress, item), touched)
+            self._index_ingress(which, _as(Ingress, old), _as(Ingress, item), changed)
         elif which.kind in ("EndpointSlice", "Endpoints"):
-            self._index_slice(which, _as(EndpointSlice, old), _as(EndpointSlice, item), touched)
+            self._index_slice(which, _as(EndpointSlice, old), _as(EndpointSlice, item), changed)
+        if not _is_report(old, item):
+            touched |= changed
 
     def _index_ingress(self, which: Ref, old: Ingress | None, new: Ingress | None, touched: set[Key]) -> None:
         before = hosts_of(old) if old else ()
@@ -139,6 +145,13 @@ class World:
             else:
                 self._by_service.pop(service, None)
             touched.add(("slices-of", *service))
+
+
+def _is_report(old: Object | None, new: Object | None) -> bool:
+    """Whether two states of an object are the same to every Unit."""
+    if not isinstance(old, (Ingress, Service)) or not isinstance(new, (Ingress, Service)):
+        return False
+    return without_report(old) == without_report(new)
 
 
 def _as(kind: type[T], item: Object | None) -> T | None:

@@ -18,7 +18,25 @@ _REQUIREMENT = re.compile(
 
 
 def selected(read: Reader, ns: str, name: str) -> bool:
-    """Whether we serve this Ingress."""
+    """Whether we serve this Ingress by paths of its own."""
+    # A canary has none (reference 4.12); until canaries are supported, its primary answers everything.
+    return served(read, ns, name) and "canary" not in read.unit(ingress_settings, ns, name)
+
+
+def served(read: Reader, ns: str, name: str) -> bool:
+    """Whether this Ingress has an effect here, a canary included (reference 4.14: canaries are told their addresses, too)."""
+    found = ingress(read, ns, name)
+    if found is None or not claimed(read, ns, name):
+        return False
+    if settings(read).disable_catch_all and found.default_backend is not None:
+        sentence = "The Ingress is ignored: it has a default backend, and --disable-catch-all is set."
+        read.report(Problem(ref(found), "spec.defaultBackend", "catch-all-disabled", sentence, place=found.meta.place))
+        return False
+    return True
+
+
+def claimed(read: Reader, ns: str, name: str) -> bool:
+    """Whether this Ingress is of our class and in a namespace of ours, so that it is on us to tell what is wrong with it."""
     found = ingress(read, ns, name)
     if found is None:
         return False
@@ -29,14 +47,7 @@ def selected(read: Reader, ns: str, name: str) -> bool:
         home = namespace(read, ns)
         if home is None or not selects(flags.watch_namespace_selector, home.meta.labels):
             return False
-    if not _of_our_class(read, found):
-        return False
-    if flags.disable_catch_all and found.default_backend is not None:
-        sentence = "The Ingress is ignored: it has a default backend, and --disable-catch-all is set."
-        read.report(Problem(ref(found), "spec.defaultBackend", "catch-all-disabled", sentence, place=found.meta.place))
-        return False
-    # A canary has no paths of its own (reference 4.12); until canaries are supported, its primary answers everything.
-    return "canary" not in read.unit(ingress_settings, ns, name)
+    return _of_our_class(read, found)
 
 
 def _of_our_class(read: Reader, item: Ingress) -> bool:

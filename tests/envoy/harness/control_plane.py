@@ -19,22 +19,21 @@ XDS = [sys.executable, "-m", "xds"]
 
 
 class ControlPlane:
-    """`xds serve` over a folder of manifests, everything on loopback and on ports of its own.
+    """`xds serve` over a folder of manifests (None: the flags say where objects come from), on loopback and on ports of its own.
 
     `flags` are added at the end, so that they win (`--listen-address ::`). It may be stopped or killed and started again: same ports.
     """
 
     _numbers = itertools.count(1)
 
-    def __init__(self, manifests: Path, folder: Path, ports: Ports, flags: Sequence[str] = ()) -> None:
-        self.manifests = manifests
+    def __init__(self, manifests: Path | None, folder: Path, ports: Ports, flags: Sequence[str] = ()) -> None:
         self.xds: Address = ("127.0.0.1", ports.take())
         self.debug: Address = ("127.0.0.1", ports.take())
         self.health: Address = ("127.0.0.1", ports.take())
         self.http: Address = ("127.0.0.1", ports.take())
         self.https: Address = ("127.0.0.1", ports.take())
         arguments = [
-            *("serve", "--manifests", str(manifests)),
+            *("serve", *(("--manifests", str(manifests)) if manifests else ())),
             *("--xds-address", _joined(self.xds), "--debug-address", _joined(self.debug)),
             *("--listen-address", "127.0.0.1", "--healthz-host", self.health[0], "--healthz-port", str(self.health[1])),
             *("--http-port", str(self.http[1]), "--https-port", str(self.https[1])),

@@ -1,0 +1,126 @@
+"""Several replicas: one of them writes, another one takes its place, and nobody flaps."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from tests.kube.scripted import Fault, until
+from tests.kube.writable import Mishap, Writable
+
+from .following import FLAGS, replica
+
+LEASE = "ingress-controller-leader"
+
+
+def holder(server: Writable, name: str = LEASE) -> str:
+    lease = server.get("leases", name, "here")
+    return str(lease["spec"]["holderIdentity"]) if lease else ""
+
+
+async def test_the_lease_has_the_name_that_was_asked_for_and_says_who_leads(server: Writable, tmp_path: Path) -> None:
+    async with replica(server, tmp_path, "one", election_id="another-leader") as running:
+        await until(lambda: running.reporter.is_leading)
+        lease = server.get("leases", "another-leader", "here")
+        assert lease is not None
+        spec = lease["spec"]
+        assert (spec["holderIdentity"], spec["leaseDurationSeconds"], spec["leaseTransitions"]) == ("one", 3, 0)
+        assert spec["acquireTime"] == spec["renewTime"]
+        renewed = spec["renewTime"]
+        await until(lambda: server.get("leases", "another-leader", "here")["spec"]["renewTime"] > renewed)  # type: ignore[index]
+        assert server.get("leases", "another-leader", "here")["spec"]["acquireTime"] == renewed  # type: ignore[index]
+
+
+async def test_only_the_leader_writes(server: Writable, tmp_path: Path) -> None:
+    async with replica(server, tmp_path, "one") as first:
+        await until(lambda: first.reporter.is_leading)
+        async with replica(server, tmp_path, "two") as second:
+            server.put("ingresses", "a", spec={})
+            await until(lambda: server.addresses("a") == ["192.0.2.1"])
+            await until(lambda: len(second.world.objects(object)) == 1)
+            assert not second.reporter.is_leading
+    assert len(server.asked("patch", "ingresses")) == 1
+
+
+async def test_a_leader_that_ends_gives_the_lease_back_and_the_next_one_takes_over_at_once(server: Writable, tmp_path: Path) -> None:
+    async with replica(server, tmp_path, "one") as first:
+        await until(lambda: first.reporter.is_leading)
+        async with replica(server, tmp_path, "two") as second:
+            await until(lambda: len(server.reading.asked("get", "leases")) >= 2)
+            await first.reporter.stop()
+            assert holder(server) == ""
+            await until(lambda: second.reporter.is_leading, FLAGS["election_ttl"])
+            lease = server.get("leases", LEASE, "here")
+            assert lease is not None
+            assert lease["spec"]["leaseTransitions"] == 1
+            server.put("ingresses", "a", spec={})
+            await until(lambda: server.addresses("a") == ["192.0.2.1"])
+
+
+async def test_a_leader_that_is_not_heard_is_replaced_and_knows_it_before(server: Writable, tmp_path: Path) -> None:
+    async with replica(server, tmp_path, "one") as first:
+        await until(lambda: first.reporter.is_leading)
+        async with replica(server, tmp_path, "two") as second:
+            server.deaf_to.add("one")
+            await until(lambda: not first.reporter.is_leading)
+            assert not second.reporter.is_leading
+            assert holder(server) == "one"
+            await until(lambda: second.reporter.is_leading)
+            assert holder(server) == "two"
+            server.deaf_to.clear()
+
+
+async def test_what_comes_between_does_not_cost_the_lead(server: Writable, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with replica(server, tmp_path, "one") as first:
+        await until(lambda: first.reporter.is_leading)
+        server.mishaps["leases"].extend([Mishap(500), Mishap(lost=True)])
+        server.reading.faults["leases"].append(Fault())
+        before = len(server.asked("update", "leases"))
+        await until(lambda: len(server.asked("update", "leases")) >= before + 4)
+        assert first.reporter.is_leading
+    assert [record.message.partition(":")[0] for record in caplog.records if record.name == "xds"] == [
+        "leader",
+        "no longer the leader",
+    ]
+
+
+async def test_a_lease_that_somebody_deletes_is_made_anew(server: Writable, tmp_path: Path) -> None:
+    async with replica(server, tmp_path, "one") as first:
+        await until(lambda: first.reporter.is_leading)
+        server.reading.delete("leases", LEASE, "here")
+        await until(lambda: holder(server) == "one")
+        assert first.told.get("Lease here/ingress-controller-leader", []) == []
+
+
+@pytest.mark.parametrize("verb", ["get", "create", "update"])
+async def test_a_role_that_does_not_allow_the_lease_is_one_problem_until_it_does(server: Writable, tmp_path: Path, verb: str) -> None:
+    place = "Lease here/ingress-controller-leader"
+    if verb == "get":
+        server.reading.forbidden.add((verb, "leases"))
+    else:
+        server.forbidden.add((verb, "leases"))
+    async with replica(server, tmp_path, "one") as running:
+        await until(lambda: bool(running.told.get(place)))
+        assert running.told[place] == [
+            f'{place}: The role does not allow "{verb}" on leases in namespace here: no status and no Events are written.'
+        ]
+        server.reading.forbidden.clear()
+        server.forbidden.clear()
+        await until(lambda: running.reporter.is_leading and running.told[place] == [])
+
+
+async def test_without_an_election_everybody_writes_and_there_is_no_lease(server: Writable, tmp_path: Path) -> None:
+    server.put("ingresses", "a", spec={})
+    async with replica(server, tmp_path, disable_leader_election=True):
+        await until(lambda: server.addresses("a") == ["192.0.2.1"])
+    assert server.all("leases") == []
+
+
+async def test_problems_of_reporting_are_withdrawn_with_the_lead(server: Writable, tmp_path: Path) -> None:
+    async with replica(server, tmp_path, "one", publish_status_address=("foo_bar",)) as first:
+        await until(lambda: bool(first.told.get("status addresses")))
+        await first.reporter.stop()
+        assert first.told["status addresses"] == []
