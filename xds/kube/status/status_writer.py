@@ -105,7 +105,7 @@ class StatusWriter:
         except (Refused, *PASSING) as wrong:
             status = wrong.status if isinstance(wrong, Refused) else 0
             if status == 404:
-                pass  # gone; the watch will say so
+                return  # gone; the watch will say so
             self._failed.add(which)
             if status == 403:
                 self._denied.add(which.namespace)

@@ -1,0 +1,102 @@
+"""What is deployed, as objects: kustomize's part is composed here as far as our files use it, the chart's by helm where there is one."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Json = dict[str, Any]
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+OVERLAYS = ("hostnetwork", "loadbalancer", "nodeport", "sidecar")
+CLUSTER_SCOPED = ("ClusterRole", "ClusterRoleBinding", "IngressClass", "Namespace")
+_KNOWN = {"apiVersion", "kind", "namespace", "resources", "patches"}
+
+
+def documents(path: Path) -> list[Json]:
+    return [document for document in yaml.safe_load_all(path.read_text()) if document]
+
+
+def composed(folder: Path) -> list[Json]:
+    """The objects of a kustomization: those of its resources in their namespace, patched (RFC 6902)."""
+    (kustomization,) = documents(folder / "kustomization.yaml")
+    assert kustomization.keys() <= _KNOWN, f"{folder.name}: {kustomization.keys() - _KNOWN} is not composed here"
+    objects = []
+    for name in kustomization["resources"]:
+        path = (folder / name).resolve()
+        objects += composed(path) if path.is_dir() else documents(path)
+    objects = copy.deepcopy(objects)
+    for item in objects:
+        if namespace := kustomization.get("namespace"):
+            _place(item, namespace)
+        for patch in kustomization.get("patches", ()):
+            target = patch["target"]
+            if (item["kind"], item["metadata"]["name"]) == (target["kind"], target["name"]):
+                for operation in yaml.safe_load(patch["patch"]):
+                    _apply(item, operation)
+    return objects
+
+
+def _place(item: Json, namespace: str) -> None:
+    if item["kind"] not in CLUSTER_SCOPED:
+        item["metadata"]["namespace"] = namespace
+    for subject in item.get("subjects", ()):
+        subject["namespace"] = namespace
+
+
+def _apply(item: Any, operation: Json) -> None:
+    *way, last = [part.replace("~1", "/").replace("~0", "~") for part in operation["path"].removeprefix("/").split("/")]
+    for part in way:
+        item = item[int(part) if isinstance(item, list) else part]
+    match operation["op"], item:
+        case "add", list() if last == "-":
+            item.append(operation["value"])
+        case "add", dict():
+            item[last] = operation["value"]
+        case "replace", dict():
+            assert last in item, operation
+            item[last] = operation["value"]
+        case "remove", dict():
+            del item[last]
+        case _:
+            raise AssertionError(f"{operation} is not composed here")
+
+
+def helm() -> str | None:
+    """Where helm is: on the path, or where `make kube` puts it."""
+    built = Path.home() / ".cache" / "xds-ingress" / "kube" / "helm"
+    return shutil.which("helm") or (str(built) if built.exists() else None)
+
+
+def templated(binary: str, *values: str) -> list[Json]:
+    """The chart's objects as release `xds` in namespace `ingress-xds`."""
+    command = [binary, "template", "xds", str(DEPLOY / "chart"), "--namespace", "ingress-xds"]
+    command += [word for value in values for word in ("--set", value)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+    assert done.returncode == 0, done.stderr
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def pods(objects: list[Json]) -> Iterator[tuple[str, Json]]:
+    """Each pod template, with the kind and name of what makes pods of it."""
+    for item in objects:
+        named = f"{item['kind']}/{item['metadata']['name']}"
+        if item["kind"] in ("Deployment", "DaemonSet", "Job"):
+            yield named, item["spec"]["template"]
+        elif item["kind"] == "CronJob":
+            yield named, item["spec"]["jobTemplate"]["spec"]["template"]
+
+
+def containers(pod: Json) -> list[Json]:
+    return [*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]]
+
+
+def one(objects: list[Json], kind: str, name: str) -> Json:
+    (found,) = [item for item in objects if (item["kind"], item["metadata"]["name"]) == (kind, name)]
+    return found

@@ -1,0 +1,140 @@
+"""The chart: what its values may be, and that the schema knows every one of them."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.deploy.composed import DEPLOY, Json, helm, one, templated
+from xds import __version__
+
+CHART = DEPLOY / "chart"
+_WORDS = {
+    *("$schema", "$defs", "$ref", "title", "description", "type", "enum", "properties", "additionalProperties", "required", "items"),
+    *("pattern", "minimum", "maximum", "minLength", "maxLength", "propertyNames"),
+}
+_TYPES = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool}
+
+
+def schema() -> Json:
+    found: Json = json.loads((CHART / "values.schema.json").read_text())
+    return found
+
+
+def values() -> Json:
+    found: Json = yaml.safe_load((CHART / "values.yaml").read_text())
+    return found
+
+
+def resolved(part: Json) -> Json:
+    return schema()["$defs"][part["$ref"].removeprefix("#/$defs/")] if "$ref" in part else part
+
+
+def parts(part: Json) -> Iterator[Json]:
+    """Every schema within a schema."""
+    yield part
+    inner = [*part.get("properties", {}).values(), *part.get("$defs", {}).values()]
+    inner += [part[key] for key in ("items", "additionalProperties", "propertyNames") if isinstance(part.get(key), dict)]
+    for each in inner:
+        yield from parts(each)
+
+
+def test_the_schema_is_one() -> None:
+    assert schema()["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    for part in parts(schema()):
+        assert part.keys() <= _WORDS
+        assert "$ref" in part or "enum" in part or "type" in part or "pattern" in part
+        kinds = part.get("type", [])
+        assert {kinds} if isinstance(kinds, str) else set(kinds) <= _TYPES.keys()
+        resolved(part)
+
+
+def _compare(part: Json, value: Any, where: str) -> None:
+    part = resolved(part)
+    if "enum" in part:
+        assert value in part["enum"], where
+        return
+    kinds = part["type"] if isinstance(part["type"], list) else [part["type"]]
+    assert any(isinstance(value, _TYPES[kind]) for kind in kinds), where
+    if "properties" in part and isinstance(value, dict):
+        assert part.get("additionalProperties") is False, f"{where}: a value with a typing error would be taken"
+        if part is not resolved({"$ref": "#/$defs/resources"}) and "requests" not in part["properties"]:
+            assert part["properties"].keys() - {"global"} == value.keys(), where
+        for key, each in value.items():
+            _compare(part["properties"][key], each, f"{where}.{key}")
+
+
+def test_the_schema_has_every_value_with_its_kind_and_no_other() -> None:
+    _compare(schema(), values(), "values")
+
+
+def test_the_chart_installs_this_version() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert (chart["version"], chart["appVersion"]) == (__version__, __version__)
+
+
+@pytest.fixture
+def binary() -> str:
+    found = helm()
+    if found is None:
+        pytest.skip("there is no helm: `make kube` builds one")
+    return found
+
+
+def test_helm_finds_nothing_to_complain_about(binary: str) -> None:
+    done = subprocess.run([binary, "lint", "--strict", str(CHART)], capture_output=True, text=True, check=False, timeout=50)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("wrong", ["mode=ingress", "controlPlane.replica=3", "tcp.http=default/db:5432", "envoy.maxConnections=many"])
+def test_a_value_that_cannot_be_is_refused(binary: str, wrong: str) -> None:
+    command = [binary, "template", "xds", str(CHART), "--set", wrong]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+    assert done.returncode != 0
+    assert "schema" in done.stderr
+
+
+def test_a_stream_opens_its_port_wherever_it_has_to(binary: str) -> None:
+    made = templated(binary, "mode=loadbalancer", "tcp.9000=default/db:5432", "udp.53=kube-system/dns:53")
+    assert one(made, "ConfigMap", "xds-tcp-services")["data"] == {"9000": "default/db:5432"}
+    opened = {(port["port"], port.get("protocol", "TCP")) for port in one(made, "Service", "xds-envoy")["spec"]["ports"]}
+    assert opened == {(80, "TCP"), (443, "TCP"), (9000, "TCP"), (53, "UDP")}
+    allowed = one(made, "NetworkPolicy", "xds-envoy")["spec"]["ingress"][0]["ports"]
+    assert allowed[2:] == [{"port": 9000, "protocol": "TCP"}, {"port": 53, "protocol": "UDP"}]
+
+
+def test_numbers_of_the_config_stay_as_they_are_written(binary: str) -> None:
+    made = templated(binary, "config.proxy-body-size=10000000", "config.ssl-redirect=false")
+    assert one(made, "ConfigMap", "xds-config")["data"] == {"proxy-body-size": "10000000", "ssl-redirect": "false"}
+
+
+def test_nodes_that_may_reach_the_control_plane_can_be_named(binary: str) -> None:
+    made = templated(binary, "networkPolicy.nodeCIDRs={10.0.0.0/16}")
+    rule = one(made, "NetworkPolicy", "xds")["spec"]["ingress"][0]
+    assert rule == {"ports": [{"port": "xds"}], "from": [{"ipBlock": {"cidr": "10.0.0.0/16"}}]}
+
+
+def test_certificates_can_come_from_somewhere_else(binary: str) -> None:
+    made = templated(binary, "certgen.enabled=false")
+    assert not [item["metadata"]["name"] for item in made if "certgen" in item["metadata"]["name"]]
+
+
+def test_every_value_has_an_effect() -> None:
+    """A value that no template reads would be a promise that nobody keeps."""
+    text = "".join(path.read_text() for path in (CHART / "templates").iterdir())
+
+    def leaves(value: Any, way: str) -> Iterator[str]:
+        if isinstance(value, dict) and value and not way.endswith(("image", "resources", "nodeSelector", "nodePorts")):
+            for key, each in value.items():
+                yield from leaves(each, f"{way}.{key}")
+        else:
+            yield way
+
+    for way in leaves(values(), ".Values"):
+        assert re.search(re.escape(way) + r"\b", text), way
