@@ -57,8 +57,12 @@ def _of_our_class(read: Reader, item: Ingress) -> bool:
         if found is not None:
             by_name = flags.ingress_class_by_name and found.meta.name == flags.ingress_class
             return found.controller == flags.controller_class or by_name
-        if flags.manifests and item.class_name == flags.ingress_class:
-            return True  # a folder of Ingresses seldom holds the class that the old controller's chart made
+        if item.class_name == flags.ingress_class:
+            # The class goes with the old controller's chart, and is seldom in a folder; its Ingresses must not go with it.
+            if not flags.manifests:
+                sentence = f'There is no IngressClass "{item.class_name}"; the Ingress is served because --ingress-class names it.'
+                read.report(Problem(ref(item), "spec.ingressClassName", "class-missing", sentence, Severity.WARNING, item.meta.place))
+            return True
         sentence = f'ingressClassName is "{item.class_name}", but there is no IngressClass of that name; nobody serves this Ingress.'
         read.report(Problem(ref(item), "spec.ingressClassName", "class-missing", sentence, Severity.WARNING, item.meta.place))
         return False
