@@ -11,7 +11,8 @@ import gc
 import logging
 import socket
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
@@ -29,7 +30,12 @@ from xds.server.server import Server
 from xds.server.tls import CertificateFiles
 from xds.snapshot import Snapshot
 from xds.web.server import WebServer, application
+from xds.web.staleness import Staleness
 
+if TYPE_CHECKING:
+    from xds.replica import Replica
+
+Tell = Callable[[str, tuple[Problem, ...]], None]
 _log = logging.getLogger("xds")
 _TICK = 3600.0
 """Seconds between two looks at the clock, for certificates that expire."""
@@ -55,21 +61,23 @@ class ControlPlane:
         self._world = World(settings, {NOW: _now()})
         self._tables = Tables(self._world)
         self._one_at_a_time = asyncio.Lock()
+        self._replica = _replica(settings, self._world, self._hear) if source is None else None
+        self._certificates: AsyncGenerator[tuple[bytes, bytes]] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._source_problems: dict[str, tuple[Problem, ...]] = {}
         self._told: set[Problem] = set()
         self._failed: set[UnitFailure] = set()
         self._fleet = Fleet(self._snapshot, self._registry, identifier=f"xds/{__version__} {socket.gethostname()}")
         self._server: Server | None = None
         web = application(self._registry, self._waiting, healthz_path=settings.health_check_path)
+        self._registry.register(Staleness(self._source.staleness))
         self._web = WebServer(web, host=settings.healthz_host, port=settings.healthz_port)
 
     async def start(self) -> None:
         """Listen, read all objects, and publish the first Snapshot; until then Envoys wait in silence (O7)."""
         begun = time.monotonic()
-        state = self._settings.state_dir
-        pair = await asyncio.to_thread(default_certificate.keep, state) if state else await asyncio.to_thread(default_certificate.make)
-        self._world.tell(DEFAULT_CERTIFICATE, pair)
         await self._listen()
+        self._world.tell(DEFAULT_CERTIFICATE, await self._certificate())
         first = await anext(self._changes)
         gc.disable()  # a first build makes much and drops nothing (DESIGN 10.5)
         try:
@@ -80,6 +88,8 @@ class ControlPlane:
             gc.freeze()
         self._snapshot.ready = True
         self._fleet.publish()
+        if self._replica is not None:
+            self._replica.report()
         _log.info(
             "serving %d Ingresses from %d objects (%.2f s); xDS on %s, health on port %d",
             len(self._world.objects(Ingress)),
@@ -91,7 +101,7 @@ class ControlPlane:
 
     async def run(self) -> None:
         """Take over what changes, until cancelled. Raises Failure where the Source has nothing more to give."""
-        ticking = asyncio.create_task(self._tick())
+        self._tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self._renew_certificate())]
         try:
             async for change in self._changes:
                 try:
@@ -99,12 +109,18 @@ class ControlPlane:
                 except Exception:  # noqa: BLE001 - the control plane never dies of its input; what is served stays served
                     _log.exception("internal error while a change was taken over; please report it")
         finally:
-            ticking.cancel()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def stop(self) -> None:
         """End the streams, spread over a few seconds where there are many, and close the ports."""
         await self._changes.aclose()
         await self._source.close()
+        if self._certificates is not None:
+            await self._certificates.aclose()
+        if self._replica is not None:
+            await self._replica.close()
         if self._server is not None:
             await self._server.stop(min(5.0, 0.05 * len(list(self._fleet.connected()))))
         await self._web.stop()
@@ -121,6 +137,22 @@ class ControlPlane:
         except (OSError, ValueError) as error:
             raise Failure(f"{error}.") from None
 
+    async def _certificate(self) -> tuple[bytes, bytes]:
+        """The generated default certificate: shared by the replicas of a cluster, or kept in the state folder, or made anew."""
+        if self._replica is not None:
+            await self._replica.open()
+            self._certificates = self._replica.certificates()
+            return await anext(self._certificates)
+        state = self._settings.state_dir
+        return await asyncio.to_thread(default_certificate.keep, state) if state else await asyncio.to_thread(default_certificate.make)
+
+    async def _renew_certificate(self) -> None:
+        if self._certificates is None:
+            return
+        async for pair in self._certificates:
+            async with self._one_at_a_time:
+                await self._publish(self._world.tell(DEFAULT_CERTIFICATE, pair))
+
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(_TICK)
@@ -130,16 +162,18 @@ class ControlPlane:
     async def _take(self, change: Change) -> None:
         """One Change of the Source, from its objects to the streams. A big one is worked out in a thread, and streams go on meanwhile."""
         async with self._one_at_a_time:
-            before = [p for where in change.problems for p in self._source_problems.get(where, ())]
-            self._source_problems.update(change.problems)
             if len(change.put) + len(change.drop) > _MANY:
                 keys = await asyncio.to_thread(self._world.apply, change.put, change.drop)
             else:
                 keys = self._world.apply(change.put, change.drop)
-            await self._publish(keys)
-            self._tell(dict.fromkeys(before, False) | {p: True for problems in change.problems.values() for p in problems})
+            moved = await self._publish(keys)
+            for place, problems in change.problems.items():
+                self._hear(place, problems)
+            if self._replica is not None:
+                self._replica.changed(change, self._tables.problems() if moved else None)
 
-    async def _publish(self, keys: Collection[Key]) -> None:
+    async def _publish(self, keys: Collection[Key]) -> bool:
+        """From touched keys to the streams; returns whether Problems have come or gone."""
         begun = time.monotonic()
         far = len(keys) > _MANY or any(key[0] in _FAR for key in keys)
         update = await asyncio.to_thread(self._tables.apply, keys) if far else self._tables.apply(keys)
@@ -147,8 +181,16 @@ class ControlPlane:
         if changed:
             self._fleet.publish()
             _log.info("%s (%.1f ms)", _in_words(changed), (time.monotonic() - begun) * 1000)
-        self._tell(self._tables.build.problem_changes())
+        moved = self._tables.build.problem_changes()
+        self._tell(moved)
         self._tell_failures()
+        return bool(moved)
+
+    def _hear(self, place: str, problems: tuple[Problem, ...]) -> None:
+        """All Problems of a place that is no object: a file, a kind that is forbidden, reporting itself."""
+        before = self._source_problems.get(place, ())
+        self._source_problems[place] = problems
+        self._tell(dict.fromkeys(before, False) | dict.fromkeys(problems, True))
 
     def _tell(self, moved: Mapping[Problem, bool]) -> None:
         """Log each Problem once, when it appears, and once when it is gone."""
@@ -172,6 +214,14 @@ class ControlPlane:
             name, arguments = failure.unit.function.__name__, failure.unit.arguments
             _log.error("internal error in %s%r; please report it.\n%s", name, arguments, failure.traceback)
         self._failed = failures
+
+
+def _replica(settings: Settings, world: World, tell: Tell) -> Replica | None:
+    if settings.manifests:
+        return None
+    from xds.replica import Replica
+
+    return Replica(settings, world, tell)
 
 
 def _source(settings: Settings) -> Source:
