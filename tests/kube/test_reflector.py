@@ -276,6 +276,36 @@ def test_a_bookmark_that_says_nothing_new_does_not_make_the_pause_short() -> Non
     assert pauses == [1, 2, 4]
 
 
+@pytest.mark.parametrize("code", [403, 404, 410])
+def test_an_api_server_that_is_back_and_has_no_past_or_no_roles_yet_is_asked_again_soon(code: int) -> None:
+    led, store = listed("a")
+    for _ in range(6):
+        led.next()
+        led.reflector.failed("refused", led.now)
+        led.pause()
+    led.refuse(code)
+    assert led.pause() == 1
+    led.refuse(code)
+    assert led.pause() == 2, "but only what nobody answered is forgiven"
+    led.reflector.failed("refused", led.now)
+    led.refuse(code)
+    assert led.pause() == 4
+    led.list(store)
+    assert led.names() == {"a"}
+
+
+def test_a_watch_that_broke_off_after_it_was_good_is_forgiven_once() -> None:
+    led, store = listed("a")
+    led.watch(event("ADDED", store.put("services", "b", **service())))
+    led.reflector.failed("cut", led.now)
+    led.pause()
+    pauses = []
+    for _ in range(3):
+        led.refuse(410)
+        pauses.append(led.pause())
+    assert pauses == [1, 2, 4]
+
+
 def test_a_version_that_is_gone_as_soon_as_it_was_listed_is_no_hot_loop() -> None:
     led, store = listed("a")
     pauses = []

@@ -13,7 +13,8 @@ R3  A watch begins at the version of the list, or of the last event that was rea
 R4  410 Gone, however it is said, forgets the version: a list follows. Where a list itself takes so long that its token expires, the next
     one is not paged.
 R5  Two requests are never closer than a pause, which doubles with each fault up to a limit. Only a watch that told something new, or that
-    lasted, makes it short again. (The pages of a list, and a watch behind a list, follow each other at once.)
+    lasted, makes it short again. (The pages of a list, and a watch behind a list, follow each other at once.) What nobody answered counts
+    no longer once an API server is back, and says 410, 403 or 404: those that just started have no past, and no roles for a moment.
 R6  Connections may fail as long as they like: the version is kept. An API server that answers with faults three times is listed anew.
 R7  403 and 404 are believed at the third time, for an API server that just started says 403 for a moment. Then the kind counts as known,
     and there is a Problem; what was known stays. It is tried again slowly; where only watching is forbidden, by listing.
@@ -178,6 +179,7 @@ class Reflector:
         self._renew = False
         self._denials = {"list": 0, "watch": 0}
         self._refusals = 0
+        self._unanswered = 0
 
     @property
     def is_denied(self) -> bool:
@@ -260,6 +262,7 @@ class Reflector:
         """There was no answer, or it broke off. `renew`: the credentials (or what the API server's are checked by) may be old."""
         self._renew = renew
         self._fault(why, now)
+        self._unanswered += 1
 
     def refused(self, status: int, body: bytes, retry_after: str, now: float) -> Change:
         """An answer with another status than 200; `retry_after` is that header, "" where there is none."""
@@ -369,12 +372,14 @@ class Reflector:
         self._fault(why, now, least)
 
     def _expired(self, why: str, now: float) -> None:
+        self._is_back()
         if self._token:
             self._limit = 0
         self._begin_anew()
         self._fault(why, now)
 
     def _deny(self, status: int, why: str, now: float) -> Change:
+        self._is_back()
         verb = "watch" if self._version else "list"
         self._denials[verb] += 1
         self._begin_anew()
@@ -394,6 +399,11 @@ class Reflector:
     def _place(self) -> str:
         return f"{self.resource.path} {self.resource.selector}"
 
+    def _is_back(self) -> None:
+        """The pause is no longer that of an absence (R5)."""
+        self.faults -= self._unanswered
+        self._unanswered = 0
+
     def _begin_anew(self) -> None:
         """A whole list is next."""
         self._version = ""
@@ -408,7 +418,7 @@ class Reflector:
         """Nothing is asked for a while (R5): counted from the beginning of a watch, and from the end of everything else."""
         lasted = self.is_watching and now - self._begun >= self._pace.lasted
         if lasted or (self.is_watching and self._told and self._version):
-            self.faults = 0
+            self.faults = self._unanswered = 0
         pause = min(longest or self._pace.longest, self._pace.first * 2 ** min(self.faults, 20)) * (0.5 + self._chance() / 2)
         since = self._begun if self.is_watching else now
         self._not_before = max(now + least, since + pause)

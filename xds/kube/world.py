@@ -116,7 +116,7 @@ class World:
             self._index_ingress(which, _as(Ingress, old), _as(Ingress, item), changed)
         elif which.kind in ("EndpointSlice", "Endpoints"):
             self._index_slice(which, _as(EndpointSlice, old), _as(EndpointSlice, item), changed)
-        if True:
+        if not _is_report(old, item):
             touched |= changed
 
     def _index_ingress(self, which: Ref, old: Ingress | None, new: Ingress | None, touched: set[Key]) -> None:

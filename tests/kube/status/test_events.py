@@ -184,7 +184,8 @@ def test_one_ingress_does_not_use_up_what_is_for_all() -> None:
     written = drain(recorder, 0.0)
     assert len(written) == EACH.burst + 1
     assert written[-1] == Create(other)
-    assert recorder.next(100.0) is None
+    recorder.remind(1.0)
+    assert recorder.next(1000.0) is None
     recorder.remind(REMIND)
     assert Create(event(EACH.burst)) in drain(recorder, REMIND)
 
@@ -253,6 +254,17 @@ def test_an_ingress_that_is_gone_leaves_nothing_behind() -> None:
     recorder.written(event(2), 1, 0.0)
     recorder.over(event(1).name)
     assert recorder.next(0.0) is None
+
+
+def test_an_ingress_that_is_made_anew_has_events_of_its_own_only() -> None:
+    recorder = EventRecorder(0.0)
+    recorder.happened(event())
+    drain(recorder, 0.0)
+    new = warning(PROBLEM, "uid-2")
+    recorder.happened(new)
+    assert drain(recorder, 0.0) == [Create(new)]
+    recorder.remind(REMIND)
+    assert drain(recorder, REMIND) == [Patch(new, 2)]
 
 
 steps = st.lists(

@@ -205,6 +205,7 @@ async def test_the_address_of_the_published_service_is_followed(server: Writable
         assert running.told["status addresses"] == []
         server.put("services", "envoy", "here", **balancer("192.0.2.8"))
         await until(lambda: server.addresses("a") == ["192.0.2.8"])
+    assert server.reading.asked("get", "services") == []
 
 
 async def test_an_address_that_is_gone_for_now_stays_published(server: Writable, tmp_path: Path) -> None:
@@ -277,19 +278,20 @@ async def test_addresses_that_cannot_be_looked_up_now_are_looked_up_again(server
     assert len(server.reading.asked("get", "services")) >= 3
 
 
+def controller(server: Writable, name: str, **metadata: Any) -> None:
+    labels = {"app": "xds", "pod-template-hash": name}
+    server.put("pods", name, "here", spec={"nodeName": "n"}, status={"phase": "Running"}, metadata={"labels": labels, **metadata})
+
+
 async def test_shutdown_clears_nothing(server: Writable, tmp_path: Path) -> None:
+    controller(server, "xds-0")
     put(server, "a")
     async with replica(server, tmp_path):
         await until(lambda: server.addresses("a") == ["192.0.2.1"])
     assert server.addresses("a") == ["192.0.2.1"]
 
 
-def controller(server: Writable, name: str, **metadata: Any) -> None:
-    labels = {"app": "xds", "pod-template-hash": name}
-    server.put("pods", name, "here", spec={"nodeName": "n"}, status={"phase": "Running"}, metadata={"labels": labels, **metadata})
-
-
-CLEARING: Json = {"update_status_on_shutdown": True}
+CLEARING: Json = {"update_status_on_shutdown": True, "status_update_interval": 0.001}
 
 
 async def test_the_last_replica_clears_the_status_where_that_was_asked_for(server: Writable, tmp_path: Path) -> None:
@@ -298,8 +300,14 @@ async def test_the_last_replica_clears_the_status_where_that_was_asked_for(serve
     put(server, "a")
     status = {"loadBalancer": {"ingress": [{"ip": "203.0.113.1"}]}}
     server.put("ingresses", "theirs", spec={"ingressClassName": "other"}, status=status)
-    async with replica(server, tmp_path, **CLEARING):
+    async with replica(server, tmp_path, **CLEARING) as running:
         await until(lambda: server.addresses("a") == ["192.0.2.1"])
+        server.gate = asyncio.Event()
+        stopping = asyncio.create_task(running.reporter.stop())
+        await until(lambda: len(server.asked("patch", "ingresses")) == 2)
+        await asyncio.sleep(0.02)  # time for another look at the addresses
+        server.gate.set()
+        await stopping
     assert server.addresses("a") == []
     assert server.addresses("theirs") == ["203.0.113.1"]
 

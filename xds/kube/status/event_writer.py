@@ -20,6 +20,8 @@ from xds.model import Problem, Severity
 
 _LOOK_EVERY = 60.0
 """Seconds between two looks at what lasts."""
+_TURN = 500
+"""Problems that are compared before others have a turn."""
 
 
 class EventWriter:
@@ -36,6 +38,7 @@ class EventWriter:
         self._warned: dict[Problem, Event] = {}
         self._others: set[Ref] = set()
         self._is_judged = False
+        self._remind_at = time.monotonic() + _LOOK_EVERY
         self._news = asyncio.Event()
 
     def judged(self, problems: Iterable[Problem]) -> None:
@@ -63,8 +66,10 @@ class EventWriter:
             self._news.clear()
             if self._is_judged:
                 self._is_judged = False
-                self._compare()
-            self._recorder.remind(time.monotonic())
+                await self._compare()
+            if time.monotonic() >= self._remind_at:
+                self._remind_at = time.monotonic() + _LOOK_EVERY
+                self._recorder.remind(time.monotonic())
             match self._recorder.next(time.monotonic()):
                 case None:
                     await wait(self._news, _LOOK_EVERY)
@@ -74,11 +79,13 @@ class EventWriter:
                 case action:
                     await self._write(action)
 
-    def _compare(self) -> None:
+    async def _compare(self) -> None:
         """The Problems that there are, with those that were told. What is only worth knowing is for `xds check`."""
         others, self._others = self._others, set()
         now: dict[Problem, Event] = {}
-        for problem in self._problems:
+        for number, problem in enumerate(self._problems):
+            if number % _TURN == 0:
+                await asyncio.sleep(0)
             if problem.about.kind != "Ingress" or problem.severity is Severity.NOTE:
                 continue
             told = self._warned.get(problem)
@@ -87,8 +94,6 @@ class EventWriter:
                 if found is None or not found.uid:
                     continue
                 event = warning(problem, found.uid)
-                if told is not None and told.name != event.name:
-                    self._recorder.over(told.name)  # another Ingress had this name
                 if event != told:
                     self._recorder.happened(event)
                 told = event

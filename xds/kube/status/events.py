@@ -135,12 +135,16 @@ class EventRecorder:
         self._objects: dict[Ref, _Bucket] = {}
         self._entries: dict[str, _Entry] = {}
         self._of: dict[Ref, set[str]] = {}
+        self._uids: dict[Ref, str] = {}
         self._due: dict[str, dict[str, None]] = {WARNING: {}, NORMAL: {}}
         self._not_before = -math.inf
         self._faults = 0
 
     def happened(self, event: Event) -> None:
         """This is so now, or is so again."""
+        if self._uids.setdefault(event.about, event.uid) != event.uid:
+            self.forget(event.about)  # another Ingress had this name
+            self._uids[event.about] = event.uid
         entry = self._entries.get(event.name)
         if entry is None:
             entry = self._entries[event.name] = _Entry(event)
@@ -160,6 +164,7 @@ class EventRecorder:
     def forget(self, about: Ref) -> None:
         """An Ingress is gone, and its Events go by themselves."""
         self._objects.pop(about, None)
+        self._uids.pop(about, None)
         for name in self._of.pop(about, ()):
             entry = self._entries.pop(name)
             self._due[entry.event.type].pop(name, None)

@@ -149,7 +149,11 @@ class _Term:
             if gone.kind == "Ingress":
                 self._ours.pop(gone, None)
                 self.events.gone(gone)
-        which = self._all() if any(each.kind in _SELECTING for each in others) else [ref(item) for item in change.put if isinstance(item, Ingress)]
+        which = (
+            self._all()
+            if any(each.kind in _SELECTING for each in others)
+            else [ref(item) for item in change.put if isinstance(item, Ingress)]
+        )
         if which:
             self._reconsider(which)
 
