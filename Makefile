@@ -1,6 +1,9 @@
 # make demo    set up, start the control plane and a real Envoy, show traffic (DEMO_ARGS=--once ends by itself)
 # make test    set up, run every check and every test
+# make kube    build a Kubernetes control plane for tests/cluster, once: 7 minutes, into ~/.cache/xds-ingress/kube (needs Go)
+# make cluster start that control plane, xds and an Envoy to play with, until Ctrl-C (needs root)
 # make lint    formatting, lint, types and the direction of imports only
+# make bench   every measurement of bench/, three minutes on a quiet machine
 # make docs    write the generated pages of docs/ anew
 # make lock    write requirements.lock anew, from what pyproject.toml allows today
 
@@ -10,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
 
-.PHONY: demo test lint docs lock clean
+.PHONY: bench demo test kube cluster lint docs lock clean
 
 demo: $(VENV)/demo
 	@$(BIN)/python examples/demo.py $(DEMO_ARGS)
@@ -18,11 +21,20 @@ demo: $(VENV)/demo
 test: lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+kube:
+	@tests/cluster/build
+
+cluster: $(VENV)/test
+	@$(BIN)/python -m tests.cluster
+
 lint: $(VENV)/test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(VENV)/test
+	@$(BIN)/python -m bench
 
 docs: $(VENV)/test
 	$(BIN)/python -m xds.cli.manual flags > docs/flags.md
