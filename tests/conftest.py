@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import settings
 
 settings.register_profile("xds", deadline=None, print_blob=True)  # a busy machine is no failure
-settings.load_profile("xds")
+settings.register_profile("ci", settings.get_profile("xds"), derandomize=True)  # a change is judged by itself, not by what luck finds today
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "xds"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
