@@ -1,0 +1,196 @@
+"""What people do with kubectl, and what Envoy answers then."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from examples.apps import Address
+from tests.cluster.harness import HTTP, HTTPS, NODE, SPACE, Cluster
+from tests.envoy.harness import Certificate, Http1, Tcp, Tls, Traffic, Udp, disturbances, make_certificate, wait_until
+
+pytestmark = [pytest.mark.envoy, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="package")]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="package")
+async def web(cluster: Cluster) -> str:
+    """An application with two pods, behind web.test, that tests leave as it is."""
+    await cluster.deploy("web", replicas=2)
+    await cluster.kubectl("create ingress web --class=nginx --rule=web.test/*=web:80")
+    await cluster.until_answered("web", host="web.test")
+    return "web"
+
+
+async def test_what_is_deployed_exposed_and_named_by_an_ingress_answers(cluster: Cluster, web: str) -> None:
+    assert (await cluster.get("/a/path?q=1", host="web.test")).json()["path"] == "/a/path?q=1"
+    await cluster.until_pods_are_endpoints(web, 2)
+
+
+@pytest.mark.usefixtures("steady")
+async def test_what_is_scaled_up_to_nothing_and_back_answers_by_the_pods_that_there_are(cluster: Cluster, web: str) -> None:
+    await cluster.deploy("scaled")
+    await cluster.kubectl("create ingress scaled --class=nginx --rule=scaled.test/*=scaled:80")
+    await cluster.until_answered("scaled", host="scaled.test")
+    await cluster.kubectl("scale deployment scaled --replicas=5")
+    await cluster.kubectl("rollout status deployment scaled --timeout=30s")
+    await cluster.until_pods_are_endpoints("scaled", 5)
+    await cluster.kubectl("scale deployment scaled --replicas=0")
+    await cluster.until_status(503, host="scaled.test")
+    await cluster.kubectl("scale deployment scaled --replicas=1")
+    await cluster.until_answered("scaled", host="scaled.test")
+    await cluster.until_pods_are_endpoints("scaled", 1)
+
+
+@pytest.mark.usefixtures("steady")
+async def test_a_rollout_under_traffic_loses_no_request(cluster: Cluster) -> None:
+    """Each pod's server closes its port and its connections when the pod is gone; all pods are replaced, twice."""
+    await cluster.deploy("rolled", replicas=3)
+    await cluster.kubectl("create ingress rolled --class=nginx --rule=rolled.test/*=rolled:80")
+    await cluster.until_answered("rolled", host="rolled.test")
+    seen = set(await cluster.until_pods_are_endpoints("rolled", 3))
+    async with Traffic(HTTP, host="rolled.test") as traffic:
+        for _ in range(2):
+            await cluster.kubectl("rollout restart deployment rolled")
+            await cluster.kubectl("rollout status deployment rolled --timeout=60s", deadline=70)
+            now = set(await cluster.until_pods_are_endpoints("rolled", 3))
+            assert not now & seen
+            seen |= now
+        await traffic.flows()
+    assert traffic.answers().keys() == {(200, "rolled")}
+
+
+async def test_scaling_down_under_traffic_loses_no_request(cluster: Cluster) -> None:
+    await cluster.deploy("shrunk", replicas=6)
+    await cluster.kubectl("create ingress shrunk --class=nginx --rule=shrunk.test/*=shrunk:80")
+    await cluster.until_answered("shrunk", host="shrunk.test")
+    await cluster.until_pods_are_endpoints("shrunk", 6)
+    async with Traffic(HTTP, host="shrunk.test") as traffic:
+        await cluster.kubectl("scale deployment shrunk --replicas=1")
+        await cluster.until_pods_are_endpoints("shrunk", 1)
+        await traffic.flows()
+    assert traffic.answers().keys() == {(200, "shrunk")}
+
+
+@pytest.mark.usefixtures("steady")
+async def test_a_service_that_is_deleted_and_made_again_answers_again(cluster: Cluster, web: str) -> None:
+    await cluster.deploy("again")
+    await cluster.kubectl("create ingress again --class=nginx --rule=again.test/*=again:80")
+    await cluster.until_answered("again", host="again.test")
+    async with Traffic(HTTP, host="web.test") as traffic:
+        await cluster.kubectl("delete service again")
+        await cluster.until_status(503, host="again.test")
+        await cluster.kubectl("expose deployment again --port=80 --target-port=8080")
+        await cluster.until_answered("again", host="again.test")
+    assert traffic.answers().keys() == {(200, web)}
+
+
+async def test_an_ingress_that_changes_its_class_is_taken_over_and_let_go(cluster: Cluster, web: str) -> None:
+    other = {"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": "other"}}
+    await cluster.kube.apply(other | {"spec": {"controller": "example.test/other"}})
+    await cluster.kubectl(f"create ingress moving --class=other --rule=moving.test/*={web}:80")
+    for _ in range(2):
+        await cluster.kubectl("""patch ingress moving -p '{"spec":{"ingressClassName":"nginx"}}'""")
+        await cluster.until_answered(web, host="moving.test")
+        await cluster.kubectl("""patch ingress moving -p '{"spec":{"ingressClassName":"other"}}'""")
+        await cluster.until_status(404, host="moving.test")
+
+
+@pytest.mark.usefixtures("steady")
+async def test_a_namespace_that_is_deleted_takes_its_hosts_along_and_nobody_else(cluster: Cluster, web: str) -> None:
+    await cluster.kubectl("create namespace team")
+    await cluster.deploy("theirs", space="team")
+    await cluster.kubectl("create ingress theirs -n team --class=nginx --rule=theirs.test/*=theirs:80")
+    await cluster.until_answered("theirs", host="theirs.test")
+    async with Traffic(HTTP, host="web.test") as traffic:
+        await cluster.kubectl("delete namespace team --timeout=50s", deadline=60)
+        await cluster.until_status(404, host="theirs.test")
+    assert traffic.answers().keys() == {(200, web)}
+
+    async def gone() -> bool:
+        return not any(name.startswith("team/") for name in await cluster.envoy.clusters())
+
+    await wait_until(gone, "the clusters of the namespace to go")
+
+
+async def test_a_certificate_that_is_rotated_is_shown_to_who_comes_next_and_drains_nobody(
+    cluster: Cluster, web: str, tmp_path: Path
+) -> None:
+    first, second = make_certificate(["tls.test"]), make_certificate(["tls.test"])
+    command = f"create secret tls tls --cert={tmp_path}/tls.crt --key={tmp_path}/tls.key"
+    _write(tmp_path, first)
+    await cluster.kubectl(command)
+    await cluster.kubectl(f"create ingress tls --class=nginx --rule=tls.test/*={web}:80,tls=tls")
+    await _until_shown(first, "tls.test")
+    before = await disturbances(cluster.envoy)
+    async with await Http1.open(HTTPS, tls=Tls(sni="tls.test")) as connection:
+        _write(tmp_path, second)
+        renewed = await cluster.kubectl(f"{command} --dry-run=client -o yaml")
+        await cluster.kubectl("replace -f -", stdin=renewed)
+        await _until_shown(second, "tls.test")
+        assert (await connection.request(host="tls.test")).app == web
+    assert await disturbances(cluster.envoy) == before
+
+
+async def test_http_is_sent_to_https_where_there_is_a_certificate_that_came_after_the_ingress(
+    cluster: Cluster, web: str, tmp_path: Path
+) -> None:
+    await cluster.kubectl(f"create ingress late --class=nginx --rule=late.test/*={web}:80,tls=late")
+    await cluster.until_status(308, host="late.test")
+    certificate = make_certificate(["late.test"])
+    _write(tmp_path, certificate)
+    await cluster.kubectl(f"create secret tls late --cert={tmp_path}/tls.crt --key={tmp_path}/tls.key")
+    await _until_shown(certificate, "late.test")
+
+
+async def test_tcp_and_udp_ports_follow_their_config_maps(cluster: Cluster) -> None:
+    await cluster.deploy("lines", kind="tcp")
+    await cluster.deploy("more-lines", kind="tcp")
+    await cluster.deploy("grams", kind="udp")
+    await _edit(cluster, "xds-tcp-services", {"9000": "default/lines:80"})
+    await _edit(cluster, "xds-udp-services", {"53": "default/grams:80"})
+    await _until_says((NODE, 9000), "lines: hello")
+
+    async def answered() -> bool:
+        async with await Udp.open((NODE, 53)) as client:
+            return await client.ask(b"hello", tries=1) == b"grams: hello"
+
+    await wait_until(answered, "the UDP port to answer", deadline=20)
+    await _edit(cluster, "xds-tcp-services", {"9000": "default/more-lines:80", "9001": "default/lines:80"})
+    await _until_says((NODE, 9000), "more-lines: hello")
+    await _until_says((NODE, 9001), "lines: hello")
+    await _edit(cluster, "xds-tcp-services", {"9000": None, "9001": None})
+    await _edit(cluster, "xds-udp-services", {"53": None})
+
+    async def closed() -> bool:
+        return set(await cluster.envoy.listeners()) == {"http", "https"}
+
+    await wait_until(closed, "the ports to be closed", deadline=20)
+
+
+async def _edit(cluster: Cluster, name: str, entries: dict[str, str | None]) -> None:
+    """What an editor would save; None takes an entry out."""
+    await cluster.kubectl(f"patch configmap {name} -n {SPACE} --type=merge -p '{json.dumps({'data': entries})}'")
+
+
+def _write(folder: Path, certificate: Certificate) -> None:
+    (folder / "tls.crt").write_bytes(certificate.cert_pem)
+    (folder / "tls.key").write_bytes(certificate.key_pem)
+
+
+async def _until_shown(certificate: Certificate, host: str) -> None:
+    async def look() -> bool:
+        async with await Http1.open(HTTPS, tls=Tls(sni=host)) as connection:
+            return connection.certificate == certificate.x509
+
+    await wait_until(look, f"{host} to show its certificate", deadline=20)
+
+
+async def _until_says(address: Address, line: str) -> None:
+    async def look() -> bool:
+        async with await Tcp.open(address) as client:
+            return await client.ask("hello") == line
+
+    await wait_until(look, f"port {address[1]} to say {line!r}", deadline=20)

@@ -1,0 +1,72 @@
+"""What deploy/ has runs: an overlay, and the chart from its installation to its end."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.cluster.harness import NODE, SPACE, Cluster, Helm
+from tests.envoy.harness import wait_until
+from tests.envoy.harness.process import ROOT
+
+pytestmark = [pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="package")]
+
+DEPLOY = ROOT / "deploy"
+CHART = DEPLOY / "chart"
+
+
+async def test_what_the_hostnetwork_overlay_makes_runs_and_its_nodes_become_the_status(cluster: Cluster) -> None:
+    """Pods are admitted (Pod Security Standards of the namespace), the Job for certificates ends, and pods and nodes may be read."""
+    await cluster.kubectl(f"apply -k {DEPLOY / 'overlays' / 'hostnetwork'}")
+    try:
+        await cluster.kubectl(f"rollout status deployment/xds -n {SPACE} --timeout=30s")
+        await cluster.kubectl(f"rollout status daemonset/xds-envoy -n {SPACE} --timeout=30s")
+        assert (await cluster.kube.get(f"daemonset xds-envoy -n {SPACE}"))["status"]["numberReady"] == 1
+        (job,) = (await cluster.kube.get(f"jobs -n {SPACE}"))["items"]
+        await cluster.kubectl(f"wait --for=condition=Complete job/{job['metadata']['name']} -n {SPACE} --timeout=30s")
+        flags = [*await cluster.another_class("by-nodes"), "--publish-status-address="]
+        await cluster.kubectl("create ingress by-nodes --class=by-nodes --rule=by-nodes.test/*=nobody:80")
+        async with cluster.replica(*flags, *await arguments(cluster, "--envoy-pods=")):
+            await cluster.until_address("by-nodes", NODE)
+    finally:
+        await cluster.kubectl(f"delete deployments,daemonsets,jobs,cronjobs,services,networkpolicies,pdb --all -n {SPACE}")
+        await cluster.kube.apply(*await cluster.deployed())
+
+
+async def arguments(cluster: Cluster, beginning: str) -> list[str]:
+    """Those of the deployed control plane that begin like this; one at least."""
+    (container,) = (await cluster.kube.get(f"deployment xds -n {SPACE}"))["spec"]["template"]["spec"]["containers"]
+    found = [each for each in container["args"] if each.startswith(beginning)]
+    assert found
+    return found
+
+
+async def test_the_chart_is_installed_upgraded_and_leaves_nothing_behind(cluster: Cluster, helm: Helm) -> None:
+    """In a namespace of its own, beside what deploy/base made."""
+    values = "--set ingressClass.name=by-helm"
+    everywhere = "get clusterroles,clusterrolebindings,ingressclasses -o name"
+    before = await cluster.kubectl(everywhere)
+    await helm(f"install ingress {CHART} -n by-helm --create-namespace {values} --wait --timeout 60s")
+    assert (await deployment(cluster))["status"]["readyReplicas"] == 2
+    assert await cluster.kubectl(everywhere) != before
+    await helm(f"upgrade ingress {CHART} -n by-helm {values} --set controlPlane.replicas=3 --wait --timeout 60s")
+    assert (await deployment(cluster))["status"]["readyReplicas"] == 3
+    await helm("uninstall ingress -n by-helm --wait --timeout 60s")
+    kinds = "deployments,daemonsets,jobs,cronjobs,services,configmaps,serviceaccounts,roles,rolebindings,networkpolicies,pdb"
+
+    async def gone() -> bool:
+        left = json.loads(await cluster.kubectl(f"get {kinds} -n by-helm -o json"))["items"]
+        names = {f"{each['kind']}/{each['metadata']['name']}" for each in left}
+        assert names <= {"ConfigMap/kube-root-ca.crt", "ServiceAccount/default"}, names
+        return True
+
+    await wait_until(gone, "what the chart made to be gone", deadline=20)
+    assert await cluster.kubectl(everywhere) == before
+
+
+async def deployment(cluster: Cluster) -> Any:
+    """The control plane's Deployment."""
+    (found,) = (await cluster.kube.get("deployments -n by-helm"))["items"]
+    return found

@@ -1,0 +1,210 @@
+"""The rights that deploy/base gives are enough, and none of them is too much."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import yaml
+
+from tests.cluster.harness import NODE, SPACE, Cluster, role_for
+from tests.envoy.harness import Process, wait_until
+from tests.envoy.harness.process import ROOT
+from xds.config import Settings
+from xds.kube.cluster import Cluster as Source
+from xds.kube.reflector import Pace
+
+pytestmark = [pytest.mark.timeout(60), pytest.mark.asyncio(loop_scope="package")]
+
+PODS = False
+QUICK = Pace(first=0.05, longest=0.2, denied=0.2)
+Json = dict[str, Any]
+Right = tuple[str, str]
+"""A verb and a resource."""
+
+
+READS = ("get", "list", "watch")
+_NUMBERS = itertools.count()
+
+
+def rights() -> set[Right]:
+    """Everything that the roles of deploy/base allow to the control plane."""
+    found = yaml.safe_load_all((ROOT / "deploy" / "base" / "rbac.yaml").read_text())
+    rules = [rule for each in found if each["kind"] in ("Role", "ClusterRole") for rule in each["rules"]]
+    return {(verb, what) for rule in rules for what in rule["resources"] for verb in rule["verbs"]}
+
+
+def to_read() -> list[Right]:
+    """Those by which objects are known."""
+    return sorted((verb, what) for verb, what in rights() if verb in READS and what != "leases")
+
+
+def to_report() -> list[Right]:
+    """Those by which replicas agree, and write back."""
+    return sorted(rights() - {*to_read()})
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="package", autouse=True)
+async def referred(cluster: Cluster) -> AsyncIterator[None]:
+    """An Ingress that refers to a Secret of another type than TLS, which is fetched by its name."""
+    await cluster.kubectl("create secret generic users --from-literal=auth=me:x")
+    annotation = "--annotation=nginx.ingress.kubernetes.io/auth-secret=users"
+    await cluster.kubectl(f"create ingress referring --class=nginx --rule=referring.test/*=nobody:80 {annotation}")
+    yield
+    await cluster.kubectl("delete ingress referring")
+    await cluster.kubectl("delete secret users")
+
+
+async def test_what_deploy_gives_is_enough_to_read(cluster: Cluster, tmp_path: Path) -> None:
+    async with reading(cluster, tmp_path, without=None) as told:
+        await wait_until(told.is_complete, "all objects to be known")
+        assert told.complaints() == []
+
+
+@pytest.mark.parametrize("right", to_read(), ids=" ".join)
+async def test_without_a_right_to_read_that_is_said_and_nothing_else_is_missed(cluster: Cluster, tmp_path: Path, right: Right) -> None:
+    async with reading(cluster, tmp_path, without=right) as told:
+
+        async def said() -> bool:
+            return bool(told.complaints())
+
+        await wait_until(said, "a complaint")
+        assert not [each for each in told.complaints() if not is_about(each, right)]
+
+
+async def test_what_deploy_gives_is_enough_to_report(cluster: Cluster) -> None:
+    """To the last right: whoever was the leader before left Events and a certificate that is no good."""
+    async with reporting(cluster, without=None) as (replica, ingress):
+        await cluster.until_address(ingress, NODE)
+        await until_events(cluster, ingress)
+        await replica.line("has a new default certificate")
+        assert complaints(replica) == []
+
+
+@pytest.mark.parametrize("right", to_report(), ids=" ".join)
+async def test_without_a_right_to_report_that_is_said_and_nothing_else_is_missed(cluster: Cluster, right: Right) -> None:
+    async with reporting(cluster, without=right) as (replica, _):
+        await replica.line("does not allow", deadline=20)
+        assert not [each for each in complaints(replica) if not is_about(each, right)]
+
+
+def is_about(complaint: str, right: Right) -> bool:
+    """Whether a complaint names a right: `"get" on secrets`, or `"get, create or update" on secrets`."""
+    verb, what = right
+    verbs, _, rest = complaint.partition('" on ')
+    return verb in verbs.rpartition('"')[2].replace(",", " ").split() and rest.startswith(what)
+
+
+class Told:
+    """What a Source says: Problems as sentences, and what it waits for."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._sentences: dict[str, list[str]] = {}
+        self._complete = False
+
+    async def follow(self) -> None:
+        async for change in self._source.changes():
+            self._complete = True
+            self._sentences |= {where: [str(problem) for problem in problems] for where, problems in change.problems.items()}
+
+    async def is_complete(self) -> bool:
+        return self._complete
+
+    def complaints(self) -> list[str]:
+        """Of rights; while it waits, the API server's own words: `cannot list resource "services"`."""
+        waiting = [re.sub(r'cannot (\w+) resource "(\w+)"', r'"\1" on \2', each) for each in self._source.waiting() if " 403 " in each]
+        return [each for each in itertools.chain(waiting, *self._sentences.values()) if "forbidden" in each or "does not allow" in each]
+
+
+@asynccontextmanager
+async def reading(cluster: Cluster, folder: Path, without: Right | None) -> AsyncIterator[Told]:
+    """A Source with the deployed roles, less one right, by an account of its own."""
+    settings = Settings(
+        kubeconfig=await reduced(cluster, f"reader-{next(_NUMBERS)}", without),
+        configmap=f"{SPACE}/xds-config",
+        watch_namespace_selector="!nothing",
+    )
+    source = Source(settings, pace=QUICK)
+    told = Told(source)
+    following = asyncio.create_task(told.follow())
+    try:
+        yield told
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await source.close()
+
+
+@asynccontextmanager
+async def reporting(cluster: Cluster, without: Right | None) -> AsyncIterator[tuple[Process, str]]:
+    """A replica with the deployed roles, less one right, and an Ingress of its class that nobody reported about.
+
+    There is another one with an Event, and a Secret with a certificate that has to be made anew, or none where that is what is tried.
+    """
+    name = f"writer-{next(_NUMBERS)}"
+    flags = await cluster.another_class(name)
+    if without != ("create", "secrets"):
+        await cluster.kube.apply(unusable(f"leader-{name}-default-certificate"))
+    await cluster.kubectl(f"create ingress {name}-old --class={name} --rule=old.test/*=nobody:80")
+    async with cluster.replica(*flags, "--disable-leader-election", "--election-id=leader-before") as before:
+        await until_events(cluster, f"{name}-old")
+        await before.stop()
+    kubeconfig = await reduced(cluster, name, without, election=f"leader-{name}")
+    await cluster.kubectl(f"create ingress {name} --class={name} --rule=new.test/*=nobody:80")
+    async with cluster.replica(*flags, "--kubeconfig", str(kubeconfig)) as replica:
+        yield replica.process, name
+
+
+def complaints(process: Process) -> list[str]:
+    return [line for line in process.stderr if "does not allow" in line]
+
+
+async def until_events(cluster: Cluster, ingress: str) -> None:
+    """Wait until an Ingress has an Event."""
+
+    async def look() -> bool:
+        return bool((await cluster.kube.get(f"events --field-selector=involvedObject.name={ingress}"))["items"])
+
+    await wait_until(look, f"an Event of {ingress}")
+
+
+def unusable(name: str) -> Json:
+    """A Secret of ours with no certificate in it."""
+    labels = {"app.kubernetes.io/managed-by": "xds"}
+    metadata = {"name": name, "namespace": SPACE, "labels": labels}
+    return {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": metadata, "data": {"tls.crt": "", "tls.key": ""}}
+
+
+async def reduced(cluster: Cluster, account: str, without: Right | None, election: str = "") -> Path:
+    """Make an account with the deployed roles less one right, wait until they hold, and return its kubeconfig."""
+    await cluster.kubectl(f"create serviceaccount {account} -n {SPACE}")
+    await cluster.kube.apply(*role_for(account, election or account, [less(role, without) for role in await cluster.roles()]))
+    kept = next(right for right in to_read() if right != without and right[1] == "services")
+    also = next(verb for verb in ("list", "watch") if (verb, "configmaps") != without)
+
+    async def holds() -> bool:
+        user = f"--as=system:serviceaccount:{SPACE}:{account}"
+        await cluster.kubectl(f"auth can-i {' '.join(kept)} -A {user}")
+        await cluster.kubectl(f"auth can-i {also} configmaps/xds-config -n {SPACE} {user}")
+        return True
+
+    await wait_until(holds, "RBAC to know the roles")
+    return await cluster.account(account)
+
+
+def less(role: Json, without: Right | None) -> Json:
+    """A role less one right."""
+    kept = []
+    for rule in role["rules"]:
+        for what in rule["resources"]:
+            verbs = [verb for verb in rule["verbs"] if (verb, what) != without]
+            kept += [rule | {"resources": [what], "verbs": verbs}] if verbs else []
+    return role | {"rules": kept}
