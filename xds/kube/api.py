@@ -105,19 +105,34 @@ class Api:
 
         Raises what aiohttp raises, OSError, TimeoutError, and ValueError or ConfigException where the credentials are no good.
         """
+        silence = self._patience.silence if endless else self._patience.answer
+        async with self._ask("GET", path + (f"?{urlencode(query)}" if query else ""), {"Accept": accept}, silence) as response:
+            yield response
+
+    async def send(self, method: str, path: str, body: object, *, content_type: str = "application/json") -> tuple[int, bytes]:
+        """A request that writes: status and body of the answer, whatever they are. What is written is for `xds.kube.writes` to know.
+
+        Raises what `get` raises.
+        """
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        async with self._ask(method, path, headers, self._patience.answer, body) as response:
+            return response.status, await response.read()
+
+    @asynccontextmanager
+    async def _ask(
+        self, method: str, path: str, headers: dict[str, str], silence: float, body: object = None
+    ) -> AsyncGenerator[aiohttp.ClientResponse]:
+        """One request on the connections of now, which are kept until its answer has ended, renewed meanwhile or not."""
         session = self._session
         assert session is not None, "open() comes first"
         session.answers += 1
         try:
             answer = await session.client.rest_client.request(
-                "GET",
-                session.client.configuration.host + path + (f"?{urlencode(query)}" if query else ""),
-                headers=await _headers(session.client.configuration, accept),
-                _request_timeout=aiohttp.ClientTimeout(
-                    total=None,
-                    sock_connect=self._patience.connect,
-                    sock_read=self._patience.silence if endless else self._patience.answer,
-                ),
+                method,
+                session.client.configuration.host + path,
+                headers=await _identification(session.client.configuration) | headers,
+                body=body,
+                _request_timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._patience.connect, sock_read=silence),
             )
             async with answer.response as response:
                 yield response
@@ -133,8 +148,8 @@ class Api:
             self._session = None
 
 
-async def _headers(configuration: Configuration, accept: str) -> dict[str, str]:
-    headers = {"Accept": accept, "Accept-Encoding": "identity", "User-Agent": f"xds/{__version__}"}
+async def _identification(configuration: Configuration) -> dict[str, str]:
+    headers = {"Accept-Encoding": "identity", "User-Agent": f"xds/{__version__}"}
     if token := await configuration.get_api_key_with_prefix("BearerToken"):
         headers["Authorization"] = token.strip()  # files of tokens often end with a line
     return headers
@@ -186,27 +201,3 @@ def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
         if (option := getattr(socket, name, None)) is not None:  # not every system has all of them
             made.setsockopt(socket.IPPROTO_TCP, option, value)
     return made
-
-
-async def send(api: Api, method: str, path: str, body: object, *, content_type: str = "application/json") -> tuple[int, bytes]:
-    """A request that writes: status and body of the answer, whatever they are. What is written is for `xds.kube.writes` to know.
-
-    Raises what `Api.get` raises.
-    """
-    session = api._session
-    assert session is not None, "open() comes first"
-    session.answers += 1
-    try:
-        answer = await session.client.rest_client.request(
-            method,
-            session.client.configuration.host + path,
-            headers=await _headers(session.client.configuration, "application/json") | {"Content-Type": content_type},
-            body=body,
-            _request_timeout=aiohttp.ClientTimeout(total=None, sock_connect=api._patience.connect, sock_read=api._patience.answer),
-        )
-        async with answer.response as response:
-            return response.status, await response.read()
-    finally:
-        session.answers -= 1
-        if session.is_replaced and not session.answers:
-            await session.close()

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
-from xds.kube.api import Api, send
+from xds.kube.api import Api
 
 Json = dict[str, Any]
 
@@ -70,10 +70,10 @@ async def patch(api: Api, path: str, body: Mapping[str, Any], content_type: str 
 async def _write(api: Api, method: str, path: str, body: Mapping[str, Any], content_type: str = "application/json") -> Json:
     """Credentials may have been renewed on disk since they were read: 401 is no answer before they were read again."""
     renewals = api.renewals
-    status, text = await send(api, method, path, body, content_type=content_type)
+    status, text = await api.send(method, path, body, content_type=content_type)
     if status == 401:
         await api.renew(renewals)
-        status, text = await send(api, method, path, body, content_type=content_type)
+        status, text = await api.send(method, path, body, content_type=content_type)
     return _understood(f"{method} {path}", status, text)
 
 
