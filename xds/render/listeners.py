@@ -38,8 +38,9 @@ from envoy_data_plane.xds.type.matcher.v3 import Matcher, MatcherOnMatch
 
 from xds.model import Settings, Stream, Via
 from xds.render import names
-from xds.render.connections import access_log, connection, stream_log
+from xds.render.connections import connection, stream_log
 from xds.render.sources import ads
+from xds.translate.certificates import DEFAULT
 from xds.wire import encode, field, pack
 
 _CIPHERS = [
@@ -60,14 +61,14 @@ _FILTER_CHAINS = 3
 
 def http(address: str, port: int, defaults: Settings) -> Listener:
     """The plain listener."""
-    manager = Filter(name="envoy.filters.network.http_connection_manager", typed_config=pack(connection(Via.HTTP, port, defaults)))
+    manager = _manager(Via.HTTP, port, defaults)
     return _listener(names.HTTP, address, port, filter_chains=[FilterChain(name=names.HTTP, filters=[manager])])
 
 
 def https(address: str, port: int, defaults: Settings) -> Listener:
     """The TLS listener with the default certificate only; `https_bytes` puts the others in."""
     inspector = ListenerFilter(name="envoy.filters.listener.tls_inspector", typed_config=pack(TlsInspector()))
-    chain = _tls_chain(names_default(), (), _manager(port, defaults))
+    chain = _tls_chain(DEFAULT, (), _manager(Via.HTTPS, port, defaults))
     return _listener(names.HTTPS, address, port, listener_filters=[inspector], default_filter_chain=chain)
 
 
@@ -83,11 +84,6 @@ def chain_bytes(certificate: str, hosts: Sequence[str], bare: Listener) -> bytes
     """The filter chain of one certificate for the hosts (SNI) that are served under it."""
     assert bare.default_filter_chain
     return encode(_tls_chain(certificate, hosts, bare.default_filter_chain.filters[0]))
-
-
-def names_default() -> str:
-    """The name of the default certificate, and of its secret."""
-    return "default"
 
 
 def tcp(entry: Stream, address: str, cluster: str) -> Listener:
@@ -151,8 +147,8 @@ def _listener(
     )
 
 
-def _manager(port: int, defaults: Settings) -> Filter:
-    return Filter(name="envoy.filters.network.http_connection_manager", typed_config=pack(connection(Via.HTTPS, port, defaults)))
+def _manager(via: Via, port: int, defaults: Settings) -> Filter:
+    return Filter(name="envoy.filters.network.http_connection_manager", typed_config=pack(connection(via, port, defaults)))
 
 
 def _tls_chain(certificate: str, hosts: Sequence[str], manager: Filter) -> FilterChain:
@@ -174,6 +170,3 @@ def _tls_chain(certificate: str, hosts: Sequence[str], manager: Filter) -> Filte
         filters=[manager],
         transport_socket=tls,
     )
-
-
-__all__ = ["access_log", "chain_bytes", "http", "https", "https_bytes", "names_default", "tcp", "udp"]
