@@ -835,6 +835,30 @@ def test_a_resource_is_accepted_when_the_client_has_it_as_it_is_now(delta: Talk)
     assert not delta.session.accepted(ENDPOINT, "a"), "told"
 
 
+@pytest.mark.parametrize("wire", Wire)
+def test_each_answer_is_told_once_with_what_it_is_about(wire: Wire) -> None:
+    talk = Talk(wire)
+    talk.put(cds="a=1 b=1")
+    talk.ask("cds") if wire is Wire.SOTW else talk.sub("cds", "*")
+    talk.ack("cds")
+    talk.publish(cds="a=1 b=2")
+    talk.nack("cds", "not b")
+    talk.ack("cds", "an old nonce, of which nobody knows what it was about")
+    first, second = talk.session.take_answers()
+    assert (first.type_url, first.names, first.generation, first.error) == (CLUSTER, {"a", "b"}, 1, None)
+    assert (second.type_url, second.names, second.generation, second.error) == (CLUSTER, {"b"}, 2, "not b")
+    assert talk.session.take_answers() == []
+
+
+def test_what_a_client_brings_along_as_it_is_now_counts_as_accepted(delta: Talk, sotw: Talk) -> None:
+    delta.put(cds="a=1 b=2")
+    delta.sub("cds", "*", held={"a": delta.version("cds", "a"), "b": "another"})
+    assert [(a.names, a.error) for a in delta.session.take_answers()] == [({"a"}, None)]
+    sotw.put(cds="a=1 b=2")
+    sotw.ask("cds", version=sotw.snapshot[CLUSTER].version)
+    assert [(a.names, a.error) for a in sotw.session.take_answers()] == [({"a", "b"}, None)]
+
+
 def test_a_standing_tells_what_was_asked_for_and_what_is_in_flight(delta: Talk) -> None:
     delta.put(eds="a=1")
     delta.sub("eds", "a", "z")

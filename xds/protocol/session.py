@@ -27,7 +27,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from xds.protocol.subscription import Sent, Subscription, Until, content_of
+from xds.protocol.subscription import NOTHING, Sent, Subscription, Until, content_of
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, TYPES, Resource, Snapshot, version_of
 
 PATIENCE = 10.0
@@ -85,6 +85,20 @@ class Response:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """An ACK (`error` is None) or a NACK of what was said about `names` as of a `generation` of their State.
+
+    What a client brings along from an earlier stream, and is as it is now, counts as accepted when it says so.
+    """
+
+    type_url: str
+    names: frozenset[str]
+    generation: int
+    version: str
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """How far the client is with one type, for CSDS and the fleet: a picture of this moment.
 
@@ -126,6 +140,7 @@ class Session:
         self._ordered = ordered
         self._legacy_wildcards = legacy_wildcards
         self._nonces = 0
+        self._answers: list[Answer] = []
         self._subscriptions: dict[str, Subscription] = {}
         self._early: list[Request] = []  # what came before the Snapshot was ready
         self._first_heard: float | None = None
@@ -155,6 +170,11 @@ class Session:
         return self.publish(now)
 
     # What it has come to
+
+    def take_answers(self) -> list[Answer]:
+        """What the client has accepted and rejected since this was last asked, in order."""
+        answers, self._answers = self._answers, []
+        return answers
 
     @property
     def rejections(self) -> Mapping[str, str]:
@@ -203,10 +223,15 @@ class Session:
         subscription = self._subscription(request.type_url)
         until = self._until(request.type_url, now)
         subscription.catch_up(until)
+        first = not subscription.begun
         answered = subscription.answer(request.nonce, request.error)
+        if answered is not None:
+            names, error = answered.given, request.error
+            self._answers.append(Answer(request.type_url, names, answered.generation, answered.version, error))
         if self._wire is Wire.DELTA:
-            self.stale_nonces += bool(request.nonce and subscription.begun and not answered)
+            self.stale_nonces += bool(request.nonce and not first and answered is None)
             subscription.amend(request.subscribe, request.unsubscribe, request.initial_versions, until)
+            self._note_brought(request.type_url, subscription)
             return True
         if subscription.nonce and request.nonce != subscription.nonce:
             if request.nonce or subscription.says_the_same(request.names):
@@ -214,7 +239,14 @@ class Session:
                 return False
             subscription.unanswered()  # other names and no nonce: it begins anew
         subscription.replace(request.names, request.version, until)
+        self._note_brought(request.type_url, subscription)
         return True
+
+    def _note_brought(self, type_url: str, subscription: Subscription) -> None:
+        if subscription.brought:
+            state = subscription.state
+            self._answers.append(Answer(type_url, subscription.brought, state.generation, state.version))
+            subscription.brought = NOTHING
 
     def _subscription(self, type_url: str) -> Subscription:
         known = self._subscriptions.get(type_url)

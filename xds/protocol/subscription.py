@@ -68,6 +68,8 @@ class Subscription:
     """A request has come."""
     returning: bool = False
     """The client said in its first request that it holds something from an earlier stream."""
+    brought: frozenset[str] = NOTHING
+    """The names that it holds from there as they are now: it must have accepted them once."""
     named: bool = False
     """A request had names: an empty list is no wildcard any more (W1)."""
     wildcard: bool = False
@@ -217,6 +219,7 @@ class Subscription:
         if version == self.state.version:
             self.owed, self.asked, self.greet = {}, NOTHING, False
             self.holds = self.target
+            self.brought = frozenset(self.state)
         else:
             self.withheld = dict.fromkeys(self.state.gone, until)
 
@@ -225,7 +228,8 @@ class Subscription:
         self.returning, self.greet = True, False
         present, vanished = self.state.split(self.wanted_among(held))
         self.holds |= self.state.bits(present)
-        settled = self.state.same(held).union(vanished).difference(self.state.among(self.renewed, present))
+        self.brought = frozenset(self.state.same(held))
+        settled = self.brought.union(vanished).difference(self.state.among(self.renewed, present))
         self.owed = {n: told for n, told in self.owed.items() if n not in settled}
         self.asked = self.asked - settled or NOTHING
         self.withheld |= dict.fromkeys(vanished, until)
@@ -310,16 +314,16 @@ class Subscription:
         self.nonce = nonce
         self.in_flight[nonce] = sent
 
-    def answer(self, nonce: str, error: str | None) -> bool:
-        """An ACK, or a NACK, of a response in flight; False if there is none with this nonce."""
+    def answer(self, nonce: str, error: str | None) -> Sent | None:
+        """An ACK, or a NACK, of a response in flight: that response; None if there is none with this nonce."""
         sent = self.in_flight.pop(nonce, None)
         if sent is None:
-            return False
+            return None
         if error is None:
             self._accept(sent)
         else:
             self._reject(sent, error)
-        return True
+        return sent
 
     def _accept(self, sent: Sent) -> None:
         self.agreed = True

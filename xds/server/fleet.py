@@ -16,10 +16,10 @@ from typing import Any
 import grpc
 from prometheus_client import CollectorRegistry
 
-from xds.protocol.session import Wire, compact
+from xds.protocol.session import Answer, Wire, compact
 from xds.server.messages import Encoder
 from xds.server.metrics import Metrics
-from xds.server.stream import Shared, Stream, StreamEnd
+from xds.server.stream import Heard, Shared, Stream, StreamEnd
 from xds.server.turns import Turns
 from xds.snapshot import Snapshot
 
@@ -30,20 +30,32 @@ _COMPACT_AFTER = 60.0
 _STOPPING = "the management server is stopping"
 
 
+def _unheard(_: Stream, __: Answer) -> None:
+    """Nobody asks what the Envoys answer."""
+
+
 class Fleet:
     """All streams of one server, and the Snapshot that they are told of.
 
     `identifier` names this server to its Envoys (V7). `write_timeout`: seconds that an Envoy may take to make room for one response
-    before its stream is ended (B2). `most_names`: names that one request may list (B9). Belongs to one event loop.
+    before its stream is ended (B2). `most_names`: names that one request may list (B9). `heard` is told of each answer of an Envoy, from
+    within the loop and before the stream goes on. Belongs to one event loop.
     """
 
     def __init__(
-        self, snapshot: Snapshot, registry: CollectorRegistry, *, identifier: str, write_timeout: float = 30.0, most_names: int = 200_000
+        self,
+        snapshot: Snapshot,
+        registry: CollectorRegistry,
+        *,
+        identifier: str,
+        write_timeout: float = 30.0,
+        most_names: int = 200_000,
+        heard: Heard = _unheard,
     ) -> None:
         self.ready = asyncio.Event()
         """Set once a complete Snapshot has been published; until then streams are held in silence (O7)."""
         self._metrics = Metrics(registry)
-        self._shared = Shared(snapshot, Encoder(identifier), self._metrics, Turns(), write_timeout, most_names)
+        self._shared = Shared(snapshot, Encoder(identifier), self._metrics, Turns(), write_timeout, most_names, heard)
         self._streams: dict[Stream, None] = {}
         self._compaction: asyncio.TimerHandle | None = None
         self._boot = secrets.token_hex(4)

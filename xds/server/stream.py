@@ -13,12 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 
 from xds.model import printable
-from xds.protocol.session import Request, Response, Session, Wire
+from xds.protocol.session import Answer, Request, Response, Session, Wire
 from xds.server.messages import Encoder, Malformed, Node, TooManyNames, decode
 from xds.server.metrics import SHORT, Metrics
 from xds.server.turns import Turns
@@ -27,6 +27,12 @@ from xds.snapshot import Snapshot
 _log = logging.getLogger("xds.server")
 _LONGEST_NODE_ID = 1024
 _MOST_UNANSWERED = 100
+
+
+class Heard(Protocol):
+    """Told of each ACK and NACK, by the stream that it came on."""
+
+    def __call__(self, stream: Stream, answer: Answer, /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,7 @@ class Shared:
     turns: Turns
     write_timeout: float
     most_names: int
+    heard: Heard
 
 
 class StreamEnd(Exception):
@@ -137,6 +144,8 @@ class Stream:
 
     def _first_message(self, ask: Callable[[], list[Response]], said: deque[Response]) -> tuple[str, bytes] | None:
         said.extend(ask())
+        for answer in self.session.take_answers():
+            self._shared.heard(self, answer)
         return self._next_message(said)
 
     def _next_message(self, said: deque[Response]) -> tuple[str, bytes] | None:
