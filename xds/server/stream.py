@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 
@@ -29,10 +29,8 @@ _LONGEST_NODE_ID = 1024
 _MOST_UNANSWERED = 100
 
 
-class Heard(Protocol):
-    """Told of each ACK and NACK, by the stream that it came on."""
-
-    def __call__(self, stream: Stream, answer: Answer, /) -> None: ...
+Heard = Callable[["Stream", Answer], None]
+"""Told of each ACK and NACK, with the stream that it came on."""
 
 
 @dataclass(frozen=True, slots=True)
