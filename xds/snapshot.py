@@ -21,6 +21,19 @@ SECRET = _PREFIX + "envoy.extensions.transport_sockets.tls.v3.Secret"
 TYPES = (CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET)
 
 
+class Part(NamedTuple):
+    """One thing that Envoy can refuse: a resource, or a piece of one.
+
+    A piece is a virtual host of the route table, or a filter chain of the https listener. `resource` is the Envoy resource name: "ingress",
+    "https", "default/app/80". `piece` is, of a virtual host, its host as in `xds.model` ("" is the catch-all); of a filter chain, the name
+    of its certificate ("ns/secret"); None is the whole resource, or what holds its pieces together.
+    """
+
+    type_url: str
+    resource: str
+    piece: str | None = None
+
+
 class Reference(NamedTuple):
     """That a resource names another one, which Envoy fetches by itself: a listener its routes and secrets, a cluster its secrets.
 
@@ -91,8 +104,12 @@ class State(Mapping[str, Resource]):
         self.generation = 0
         self.existing = 0
         """The names that there are, as bits."""
+        self.version = version_of(())
+        """Depends on names and versions alone, in whichever order they came: all replicas call the same content the same (V1, V6)."""
         self.gone: dict[str, Resource] = {}
         """The last bytes of what is gone: in state-of-the-world, for Envoys that cannot do without it yet."""
+        self.proven: set[str] = set()
+        """Names that a client has accepted as they are now (`prove`)."""
         self._numbers = Numbers() if numbers is None else numbers
         self._now: dict[str, Resource] = {}
         self._changed: dict[str, int] = {}  # name → generation of its last change, oldest first; with the names that are gone
@@ -129,12 +146,18 @@ class State(Mapping[str, Resource]):
             self._changed.pop(name, None)
             self._changed[name] = self.generation
         self.existing = (self.existing | self.bits(new)) & ~self.bits(old)
+        self.proven.difference_update(new, old)
+        self.version = self.version_with(())
         return frozenset((*new, *old))
 
     def _refer(self, resource: Resource) -> None:
         before = self._referred.pop(resource.name, {})
         if resource.refers:
             self._referred[resource.name] = {r: before.get(r, self.generation) for r in resource.refers}
+
+    def prove(self, resources: Iterable[Resource]) -> None:
+        """A client has accepted these."""
+        self.proven.update(resource.name for resource in resources if self._now.get(resource.name) == resource)
 
     def references(self, name: str, after: int = -1) -> list[Reference]:
         """What a resource refers to, as far as it began to after that generation."""
@@ -151,14 +174,18 @@ class State(Mapping[str, Resource]):
             known = self._since[generation] = tuple(found)
         return known
 
-    @property
-    def version(self) -> str:
-        """Depends on names and versions alone, in whichever order they came: all replicas call the same content the same (V1, V6)."""
-        return self.version_with(())
+    def changed(self, name: str) -> int:
+        """The generation in which a resource last changed, or went; 0 where nothing is known of it."""
+        return self._changed.get(name, 0)
 
     def version_with(self, others: Iterable[Resource]) -> str:
         """The version of all resources and some more that are not among them."""
         return f"{sum(map(_digest, others), self._sum) % 2**64:016x}"
+
+    @property
+    def size(self) -> int:
+        """The bytes of all resources, counted when asked: 2 ms for 10,000 of them."""
+        return sum(len(resource.body) for resource in self._now.values())
 
     def select(self, names: Collection[str]) -> tuple[Resource, ...]:
         """The resources of these names, sorted; they must exist."""
@@ -201,7 +228,7 @@ class State(Mapping[str, Resource]):
     def same(self, versions: Mapping[str, str]) -> set[str]:
         """The names whose version is this one."""
         now = self._now
-        return {name for name, version in versions.items() if name in now and now[name].version == version}
+        return {name for name, version in versions.items() if (found := now.get(name)) is not None and found.version == version}
 
     def compact(self, generation: int, kept: Collection[str] = ()) -> list[str]:
         """Forgets what was gone by that generation, but for the names kept; returns what it forgot. See `Snapshot.compact`."""
