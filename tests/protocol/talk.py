@@ -43,6 +43,7 @@ class Talk:
         self.nonces: dict[str, str] = {}
         self.versions: dict[str, str] = {}
         self.names: dict[str, tuple[str, ...]] = {}
+        self.last: dict[str, list[str]] = {}
 
     def put(self, **kinds: str) -> None:
         """This and nothing else is in the Snapshot now."""
@@ -72,6 +73,10 @@ class Talk:
             return self.ask(kind, *self.names.get(kind, ()), error=error)
         return self.said(self.session.receive(Request(KINDS[kind], self.nonces[kind], error), self.now))
 
+    def ack_of(self, kind: str, nonce: str, error: str | None = None) -> list[str]:
+        """Delta: accepts or rejects the response with this nonce."""
+        return self.said(self.session.receive(Request(KINDS[kind], nonce, error), self.now))
+
     def nack(self, kind: str, error: str = "no") -> list[str]:
         return self.ack(kind, error)
 
@@ -98,6 +103,7 @@ class Talk:
         return self.snapshot[KINDS[kind]][name].version
 
     def said(self, responses: list[Response]) -> list[str]:
+        self.last |= {kind: shorthand(r for r in responses if SHORT[r.type_url] == kind) for kind in {SHORT[r.type_url] for r in responses}}
         for response in responses:
             self.nonces[SHORT[response.type_url]] = response.nonce
             self.versions[SHORT[response.type_url]] = response.version

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import hypothesis.strategies as st
 from hypothesis import Phase, given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.protocol.fake_envoy import Link, cluster, listener, parts, put, route
 from xds.protocol.session import GRACE, PATIENCE, Request, Response, Session, Wire, compact
-from xds.protocol.subscription import content_of
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, TYPES, Resource, Snapshot
 
 CLUSTERS = ["a", "b", "c"]
@@ -183,7 +184,7 @@ class Conversation(RuleBasedStateMachine):
         for response in self.link.to_client:
             if response.nonce in self.said:
                 continue
-            content = self.said[response.nonce] = content_of(response.resources, response.removed)
+            content = self.said[response.nonce] = content_of(response)
             check(response)
             assert self.link.snapshot.ready
             named = {*(r.name for r in response.resources), *response.removed}
@@ -221,6 +222,11 @@ class Conversation(RuleBasedStateMachine):
         assert link.session.deadline is None
 
 
+def content_of(response: Response) -> int:
+    """What a response says."""
+    return hash((frozenset(response.resources), response.removed))
+
+
 def check(response: Response) -> None:
     names = [r.name for r in response.resources]
     assert names == sorted(set(names)), "sorted, and none twice (S9, D10)"
@@ -231,6 +237,67 @@ def check(response: Response) -> None:
 
 TestConversation = Conversation.TestCase
 TestConversation.settings = settings(max_examples=100, stateful_step_count=40, deadline=None, phases=NO_EXPLANATION)
+
+
+BAD = b"eds;bad"
+MANY = [f"{n:02}" for n in range(40)]
+
+
+@st.composite
+def partly_bad(draw: st.DrawFn) -> dict[str, dict[str, bytes]]:
+    """Up to 40 secrets, and as many clusters with endpoints, of which some are bad."""
+    names = draw(st.sets(st.sampled_from(MANY), min_size=1))
+
+    def bodies() -> dict[str, bytes]:
+        bad, edition = draw(st.sets(st.sampled_from(sorted(names)), max_size=3)), draw(EDITIONS)
+        return {name: BAD if name in bad else cluster(edition) for name in names}
+
+    listeners = {"http": listener(draw(EDITIONS), [(name, "") for name in names])}
+    return {CLUSTER: bodies(), ENDPOINT: bodies(), SECRET: bodies(), LISTENER: listeners, ROUTE: {"http": route(1)}}
+
+
+@settings(max_examples=80, deadline=None, phases=NO_EXPLANATION)
+@given(st.sampled_from(Wire), st.lists(partly_bad(), min_size=1, max_size=3), st.randoms(use_true_random=False))
+def test_an_envoy_that_rejects_whatever_has_something_bad_gets_all_that_is_good(
+    wire: Wire, worlds: list[dict[str, dict[str, bytes]]], chance: Random
+) -> None:
+    """It applies some of what it rejects, as Envoy does; a full state of the old wire cannot be parted, so there clusters are not bad."""
+    link = Link(wire)
+
+    def read() -> None:
+        response = link.to_client[0]
+        good = [r.name for r in response.resources if r.body != BAD]
+        link.client_reads(error=None if len(good) == len(response.resources) else "no", applies=[n for n in good if chance.random() < 0.5])
+
+    for world in worlds:
+        if wire is Wire.SOTW:
+            world[CLUSTER] = {name: cluster(1) for name in world[CLUSTER]}
+        link.publish(world)
+        for _ in range(chance.randrange(40)):
+            if link.to_server and (chance.random() < 0.5 or not link.to_client):
+                link.server_reads()
+            elif link.to_client:
+                read()
+    for _ in range(40):
+        for _ in range(2_000):
+            if link.to_server:
+                link.server_reads()
+            elif link.to_client:
+                read()
+            else:
+                break
+        if link.session.deadline is None:
+            break
+        link.wait()
+    assert not link.to_server
+    assert not link.to_client
+    assert link.session.deadline is None, "and it is left in peace"
+    for type_url in (CLUSTER, ENDPOINT, SECRET):
+        wanted = world[type_url] if type_url == CLUSTER else {n: b for n, b in world[type_url].items() if n in link.envoy.names[type_url]}
+        good = {name: body for name, body in wanted.items() if body != BAD}
+        assert {name: link.envoy.have[type_url].get(name) for name in good} == good
+        assert {name for name in wanted if link.session.accepted(type_url, name)} == good.keys()
+    assert all(BAD in world[type_url].values() for type_url in link.session.rejections)
 
 
 NAMES = st.sampled_from(["a", "b", "c", "*", ""])

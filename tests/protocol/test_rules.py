@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.protocol.talk import KINDS, Talk, resource
-from xds.protocol.session import GRACE, MOST_IN_FLIGHT, PATIENCE, Request, Session, Wire, compact
-from xds.protocol.subscription import MOST_REFUSED
+from tests.protocol.talk import KINDS, SHORT, Talk, resource
+from xds.protocol.session import GRACE, PATIENCE, Request, Session, Wire, compact
+from xds.protocol.subscription import MOST_IN_FLIGHT, MOST_REFUSED
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, SECRET, TYPES, Snapshot
 
 
@@ -330,15 +330,142 @@ def test_a4_a_nack_is_one_by_its_error_however_empty(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("wire", Wire)
-def test_a5_what_was_rejected_is_not_said_again(wire: Wire) -> None:
+def test_a5_what_was_rejected_alone_is_not_said_again(wire: Wire) -> None:
     talk = Talk(wire)
-    talk.put(eds="a=bad b=1 c=1")
+    talk.put(eds="a=bad b=1")
+    talk.ask("eds", "a") if wire is Wire.SOTW else talk.sub("eds", "a")
+    assert talk.nack("eds") == []
+    assert talk.passes(100 * PATIENCE) == []
+    assert talk.publish(eds="a=bad b=2") == [], "a change of what it did not ask for is no change"
+    assert talk.publish(eds="a=worse b=2") == ["eds a=worse"]
+    assert talk.nack("eds") == []
+    assert talk.publish(eds="a=bad b=2") == [], "nor what was rejected before that"
+    assert talk.publish(eds="a=good b=2") == ["eds a=good"]
+
+
+def test_t4_in_delta_the_names_of_a_rejected_response_are_said_one_by_one(delta: Talk) -> None:
+    delta.put(eds="a=1 b=bad c=1")
+    first = delta.sub("eds", "a", "b", "c")
+    assert first == ["eds a=1 b=bad c=1"]
+    assert delta.nack("eds") == ["eds a=1", "eds b=bad", "eds c=1"]
+    a, b, c = delta.in_flight("eds")
+    assert delta.ack_of("eds", a) == []
+    assert delta.ack_of("eds", b, "no") == []
+    assert delta.ack_of("eds", c) == []
+    assert [delta.session.accepted(ENDPOINT, name) for name in "abc"] == [True, False, True]
+    assert delta.session.rejections == {ENDPOINT: "no"}, "b is still what it was"
+    assert delta.passes(100 * PATIENCE) == []
+    assert delta.publish(eds="a=2 b=bad c=2") == ["eds a=2 c=2"], "they are beyond suspicion"
+
+
+def test_t4_in_state_of_the_world_they_are_said_one_after_the_other(sotw: Talk) -> None:
+    sotw.put(eds="a=1 b=bad c=1")
+    sotw.ask("eds", "a", "b", "c")
+    assert sotw.nack("eds") == ["eds a=1"]
+    assert sotw.ack("eds") == ["eds b=bad"]
+    assert sotw.nack("eds") == ["eds c=1"]
+    assert sotw.ack("eds") == []
+    assert sotw.session.rejections == {ENDPOINT: "no"}
+
+
+def test_t4_others_take_turns_with_what_is_said_apart(sotw: Talk) -> None:
+    sotw.put(eds="a=1 b=1 c=1")
+    sotw.ask("eds", "a", "b")
+    assert sotw.nack("eds") == ["eds a=1"]
+    assert sotw.ask("eds", "a", "b", "c") == ["eds b=1"]
+    assert sotw.ack("eds") == ["eds c=1"]
+    assert sotw.publish(eds="a=1 b=1 c=2") == []
+    assert sotw.ack("eds") == ["eds c=2"]
+
+
+def test_t4_many_are_said_again_in_as_many_parts_as_may_be_in_flight(delta: Talk) -> None:
+    """One culprit among 10,000 is alone after four rounds."""
+    names = [f"{n:05}" for n in range(10_000)]
+    delta.put(cds=" ".join(f"{name}=1" for name in names))
+    delta.session.receive(Request(CLUSTER), 0.0)
+    [nonce] = delta.in_flight("cds")
+    responses, rounds = [], 0
+    culprit = "04711"
+    found = delta.session.receive(Request(CLUSTER, nonce, "no"), 0.0)
+    while found:
+        responses += found
+        rounds += 1
+        assert len(found) <= MOST_IN_FLIGHT
+        found = [
+            said
+            for response in found
+            for said in delta.session.receive(
+                Request(CLUSTER, response.nonce, "no" if culprit in {r.name for r in response.resources} else None), 0.0
+            )
+        ]
+    assert rounds == 4
+    assert [n for n in names if not delta.session.accepted(CLUSTER, n)] == [culprit]
+
+
+def test_t4_what_was_rejected_alone_is_said_alone_until_it_is_accepted(delta: Talk) -> None:
+    delta.put(eds="a=1 b=bad")
+    delta.sub("eds", "b")
+    delta.nack("eds")
+    delta.sub("eds", "a")
+    delta.ack("eds")
+    assert sorted(delta.publish(eds="a=2 b=2")) == ["eds a=2", "eds b=2"]
+    delta.agree()
+    assert delta.publish(eds="a=3 b=3") == ["eds a=3 b=3"]
+
+
+def test_t4_a_newer_state_of_what_is_said_apart_waits_for_the_answer(delta: Talk) -> None:
+    delta.put(eds="a=1 b=1")
+    delta.sub("eds", "a", "b")
+    assert delta.nack("eds") == ["eds a=1", "eds b=1"]
+    assert delta.publish(eds="a=2 b=1") == []
+    a, _ = delta.in_flight("eds")
+    assert delta.ack_of("eds", a) == ["eds a=2"]
+
+
+def test_t4_what_the_client_drops_is_no_longer_suspected(delta: Talk) -> None:
+    delta.put(eds="a=bad b=1")
+    delta.sub("eds", "a")
+    delta.nack("eds")
+    delta.sub("eds", un=["a"])
+    delta.publish(eds="a=2 b=1")
+    assert delta.sub("eds", "a", "b") == ["eds a=2 b=1"]
+
+
+@pytest.mark.parametrize("wire", Wire)
+def test_t4_what_has_gone_is_no_longer_suspected(wire: Wire) -> None:
+    talk = Talk(wire)
+    talk.put(eds="a=bad b=1")
     talk.ask("eds", "a", "b") if wire is Wire.SOTW else talk.sub("eds", "a", "b")
-    assert talk.nack("eds") == []
-    assert talk.publish(eds="a=bad b=1 c=2") == [], "a change of what it did not ask for is no change"
-    assert talk.publish(eds="a=good b=1 c=2") == ["eds a=good b=1"], "b was innocent: whether the client has it is not known"
-    assert talk.nack("eds") == []
-    assert talk.publish(eds="a=bad b=1 c=2") == [], "nor what was rejected before that"
+    talk.nack("eds")
+    talk.publish()
+    for _ in range(3):
+        talk.agree()
+    assert talk.publish(eds="a=2 b=2") == ["eds a=2 b=2"]
+
+
+def test_t4_in_delta_each_secret_that_no_client_has_accepted_is_said_alone(delta: Talk) -> None:
+    delta.put(sds="a=1 b=1")
+    assert sorted(delta.sub("sds", "a", "b", "y", "z")) == ["sds -y -z", "sds a=1", "sds b=1"]
+    delta.agree()
+    assert sorted(delta.publish(sds="a=2 b=2")) == ["sds a=2", "sds b=2"]
+    delta.agree()
+    another = Talk(Wire.DELTA, snapshot=delta.snapshot)
+    assert another.sub("sds", "a", "b") == ["sds a=2 b=2"]
+
+
+def test_t4_in_state_of_the_world_one_after_the_other(sotw: Talk) -> None:
+    sotw.put(sds="a=1 b=1")
+    assert sorted([*sotw.ask("sds", "a", "b"), *sotw.ack("sds")]) == ["sds a=1", "sds b=1"]
+    sotw.ack("sds")
+    another = Talk(Wire.SOTW, snapshot=sotw.snapshot)
+    assert another.ask("sds", "a", "b") == ["sds a=1 b=1"]
+
+
+def test_t4_a_secret_that_a_client_has_from_before_has_been_accepted(delta: Talk) -> None:
+    delta.put(sds="a=1 b=1")
+    delta.sub("sds", "a", "b", held={n: delta.version("sds", n) for n in "ab"})
+    another = Talk(Wire.DELTA, snapshot=delta.snapshot)
+    assert another.sub("sds", "a", "b") == ["sds a=1 b=1"]
 
 
 def test_a5_a_rejected_full_state_is_not_said_again_in_whatever_way(sotw: Talk) -> None:
@@ -355,8 +482,10 @@ def test_a5_the_innocent_and_the_removed_are_not_left_behind(delta: Talk) -> Non
     delta.ack("cds")
     delta.passes(GRACE)
     assert delta.publish(cds="a=bad b=2") == ["cds a=bad b=2 -c"]
-    assert delta.nack("cds") == []
-    assert delta.publish(cds="a=1 b=2") == ["cds a=1 b=2 -c"], "a was put back; all three are uncertain"
+    assert sorted(delta.nack("cds")) == ["cds -c", "cds a=bad", "cds b=2"]
+    for nonce, said in zip(delta.in_flight("cds"), delta.last["cds"], strict=True):
+        assert delta.ack_of("cds", nonce, "no" if said == "cds a=bad" else None) == []
+    assert delta.publish(cds="a=1 b=2") == ["cds a=1"], "it was put back"
     assert delta.ack("cds") == []
     assert delta.publish(cds="a=1 b=2 d=1") == ["cds d=1"]
 
@@ -377,6 +506,8 @@ def test_a5_what_was_rejected_and_dropped_is_over(delta: Talk) -> None:
     delta.sub("eds", "a", "b")
     delta.sub("eds", un=["a"])
     assert delta.nack("eds") == ["eds b=1"], "the innocent without the one that is wanted no more"
+    delta.ack("eds")
+    assert delta.session.rejections == {}
 
 
 def test_a5_what_the_client_may_have_of_a_rejected_response_is_taken_away(delta: Talk) -> None:
@@ -857,6 +988,51 @@ def test_what_a_client_brings_along_as_it_is_now_counts_as_accepted(delta: Talk,
     sotw.put(cds="a=1 b=2")
     sotw.ask("cds", version=sotw.snapshot[CLUSTER].version)
     assert [(a.names, a.error) for a in sotw.session.take_answers()] == [({"a", "b"}, None)]
+
+
+def test_an_answer_tells_how_far_the_client_has_accepted_everything(delta: Talk) -> None:
+    delta = settled(Wire.DELTA, cds="a=1 b=1", rds="r=1")
+    delta.session.take_answers()
+    delta.publish(cds="a=1", rds="r=2")
+    delta.ack("rds")
+    assert [(SHORT[a.type_url], a.names, a.settled) for a in delta.session.take_answers()] == [("rds", {"r"}, 2)]
+    delta.nack("cds")
+    told = [(SHORT[a.type_url], a.settled, a.rejects) for a in delta.session.take_answers()]
+    assert told == [("cds", 2, {"b"})], "all but the removal of b"
+    assert delta.session.accepted_all(CLUSTER) == 1
+    delta.publish(cds="a=2", rds="r=2")
+    delta.ack("cds")
+    assert [(a.settled, a.rejects) for a in delta.session.take_answers()] == [(3, {"b"})]
+    delta.publish(cds="a=2 b=3", rds="r=2")
+    delta.ack("cds")
+    assert [(a.settled, a.rejects) for a in delta.session.take_answers()] == [(4, frozenset())]
+    assert delta.session.accepted_all(CLUSTER) == 4
+
+
+def test_a_client_that_wants_nothing_of_a_change_has_come_that_far_by_itself(delta: Talk, sotw: Talk) -> None:
+    for talk in (delta, sotw):
+        talk.put(eds="a=1 b=1")
+        talk.sub("eds", "a") if talk is delta else talk.ask("eds", "a")
+        talk.ack("eds")
+        talk.session.take_answers()
+        talk.publish(eds="a=1 b=2")
+        assert [(a.names, a.generation, a.settled, a.error) for a in talk.session.take_answers()] == [(frozenset(), 2, 2, None)]
+        talk.publish(eds="a=1 b=2")
+        assert talk.session.take_answers() == [], "told once"
+
+
+def test_what_a_client_has_since_a_generation_stays_so_while_others_are_on_their_way(delta: Talk) -> None:
+    delta = settled(Wire.DELTA, cds="a=1 b=1")
+    delta.publish(cds="a=1 b=2")
+    assert [delta.session.accepted(CLUSTER, name, at) for name, at in (("a", 1), ("b", 1), ("b", 2))] == [True, True, False]
+    assert delta.session.accepted(CLUSTER, "a", 2), "nothing of it was said in this generation"
+    assert not delta.session.accepted(CLUSTER, "c", 1)
+    assert not delta.session.up_to_date(CLUSTER)
+    delta.ack("cds")
+    assert delta.session.accepted(CLUSTER, "b", 2)
+    assert delta.session.up_to_date(CLUSTER)
+    delta.put(cds="a=1 b=3")
+    assert not delta.session.up_to_date(CLUSTER), "not told yet"
 
 
 def test_a_standing_tells_what_was_asked_for_and_what_is_in_flight(delta: Talk) -> None:

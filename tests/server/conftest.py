@@ -29,8 +29,14 @@ def snapshot() -> Snapshot:
 
 
 @pytest.fixture
-async def fleet(snapshot: Snapshot, registry: CollectorRegistry) -> Fleet:
-    fleet = Fleet(snapshot, registry, identifier="xds-0", write_timeout=0.2, most_names=100_000)
+def write_timeout() -> float:
+    """Long: on a busy machine a client that reads is slow, too."""
+    return 60.0
+
+
+@pytest.fixture
+async def fleet(snapshot: Snapshot, registry: CollectorRegistry, write_timeout: float) -> Fleet:
+    fleet = Fleet(snapshot, registry, identifier="xds-0", write_timeout=write_timeout, most_names=100_000)
     fleet.publish()
     return fleet
 

@@ -14,8 +14,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+from prometheus_client import CollectorRegistry
 
-from tests.server.client import Client, names, resource
+from tests.server.client import Client, count, names, resource
 from xds.protocol.session import Wire
 from xds.server.fleet import Fleet
 from xds.server.server import Server
@@ -37,8 +38,8 @@ class Authority:
 
     def issue(self, san: str, *, common_name: str = "") -> Pair:
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name or san)])
-        name = x509.UniformResourceIdentifier(san) if "://" in san else x509.DNSName(san)
-        return self._sign(subject, ec.generate_private_key(ec.SECP256R1()), x509.SubjectAlternativeName([name]))
+        names = [x509.UniformResourceIdentifier(name) if ":" in name else x509.DNSName(name) for name in san.split()]
+        return self._sign(subject, ec.generate_private_key(ec.SECP256R1()), x509.SubjectAlternativeName(names))
 
     def _sign(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, extension: x509.ExtensionType) -> Pair:
         now = datetime.datetime.now(datetime.UTC)
@@ -122,8 +123,22 @@ async def test_a_client_of_another_ca_is_refused(server: Server, ca: Authority) 
     assert await _outcome(_channel(server, ca, Authority("theirs").issue("envoy.edge"))) is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_a_client_with_another_name_is_refused(server: Server, ca: Authority) -> None:
+async def test_a_client_with_another_name_is_refused(server: Server, ca: Authority, registry: CollectorRegistry) -> None:
     assert await _outcome(_channel(server, ca, ca.issue("other.edge", common_name="envoy.edge"))) is grpc.StatusCode.PERMISSION_DENIED
+    assert count(registry, "xds_refused_streams_total", code="permission_denied") == 1
+
+
+@pytest.mark.parametrize("sans", ["envoy.edge xds-cluster:edge", "envoy.edge xds-cluster:other xds-cluster:%65dge"])
+async def test_a_certificate_for_the_cluster_that_a_node_claims_is_good(sans: str, server: Server, ca: Authority) -> None:
+    assert await _outcome(_channel(server, ca, ca.issue(sans))) == ["a"]
+
+
+async def test_a_certificate_for_another_cluster_than_the_node_claims_is_refused(
+    server: Server, ca: Authority, registry: CollectorRegistry
+) -> None:
+    channel = _channel(server, ca, ca.issue("envoy.edge xds-cluster:other xds-cluster:edge2"))
+    assert await _outcome(channel) is grpc.StatusCode.PERMISSION_DENIED
+    assert count(registry, "xds_refused_streams_total", code="permission_denied") == 1
 
 
 async def test_any_name_of_the_ca_will_do_where_none_are_listed(

@@ -1,4 +1,4 @@
-"""Turns: order, slices, and what becomes of errors and of those that leave."""
+"""Turns: order, slices, and what becomes of errors and of those that leave. Room: how much at once, and who goes first."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from xds.server.turns import Turns
+from xds.server.turns import Room, Turns
 
 
 async def test_work_is_done_at_once_where_nobody_waits() -> None:
@@ -60,3 +60,84 @@ async def test_who_leaves_gives_up_the_turn() -> None:
     asyncio.get_running_loop().call_soon(leaving.cancel)
     await staying
     assert done == ["stayed"]
+
+
+async def test_who_fits_into_a_room_does_not_wait() -> None:
+    room = Room(10)
+    for size in (4, 6):
+        with pytest.raises(StopIteration):
+            room.take(size).send(None)
+    assert room.waiting == 0
+
+
+async def _asking(room: Room, *sizes: int) -> list[asyncio.Task[None]]:
+    """What waits for room in this order."""
+    tasks = [asyncio.create_task(room.take(size)) for size in sizes]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_who_does_not_fit_waits_until_enough_is_given_back() -> None:
+    room = Room(10)
+    await room.take(4)
+    await room.take(5)
+    [task] = await _asking(room, 5)
+    assert not task.done()
+    room.give(4)
+    await task
+    [next_] = await _asking(room, 1)
+    assert not next_.done()
+    room.give(5)
+    await next_
+
+
+async def test_a_small_one_does_not_overtake_a_large_one() -> None:
+    room = Room(10)
+    await room.take(6)
+    large, small = await _asking(room, 5, 1)
+    assert not small.done()
+    room.give(6)
+    await large
+    await small
+
+
+async def test_what_is_larger_than_the_room_goes_alone() -> None:
+    room = Room(10)
+    await room.take(1)
+    [large] = await _asking(room, 100)
+    assert not large.done()
+    room.give(1)
+    await large
+    [small] = await _asking(room, 1)
+    assert not small.done()
+    room.give(100)
+    await small
+
+
+async def test_who_leaves_makes_way_for_the_next() -> None:
+    room = Room(10)
+    await room.take(6)
+    large, small = await _asking(room, 5, 1)
+    large.cancel()
+    await small
+    room.give(6)
+    await room.take(9)
+    assert room.waiting == 0
+
+
+@pytest.mark.parametrize("leaves_first", [True, False])
+async def test_who_leaves_in_the_moment_in_which_there_is_room_takes_nothing(leaves_first: bool) -> None:
+    room = Room(10)
+    await room.take(10)
+    first, second, third = await _asking(room, 10, 10, 10)
+    if leaves_first:
+        first.cancel()
+        room.give(10)
+    else:
+        room.give(10)
+        first.cancel()
+    await second
+    assert first.cancelled()
+    assert not third.done()
+    room.give(10)
+    await third

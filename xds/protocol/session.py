@@ -4,9 +4,9 @@ Nothing here reads, writes, waits or looks at a clock. `xds.server` owns the gRP
 What one type is owed is worked out in `subscription`; here is what makes one stream of the types. The rules:
 
 1. *Silence* until the Snapshot is ready (O7).
-2. *One response in flight* per type. What changes meanwhile is said as one response later: a slow client skips states. Only a delta request
-   that asks for names is answered while another answer is awaited. A client that does not answer for `PATIENCE` seconds is told again,
-   together with what is new; if nothing is new, nothing is said (S15).
+2. *One response in flight* per type. What changes meanwhile is said as one response later: a slow client skips states. In delta alone, more
+   is said while an answer is awaited: what the client asks for, and what is said apart (rule 5). A client that does not answer for
+   `PATIENCE` seconds is told again, together with what is new; if nothing is new, nothing is said (S15).
 3. *Order* (O1): secrets, clusters, endpoints, listeners, routes, one after the other without waiting, because the stream keeps the order.
    What refers is followed by what it refers to, said again (O3, O4, O5): a cluster by its endpoints, because Envoy warms every new edition
    of a cluster until they come; a listener or cluster by those of its routes and secrets to which it did not refer in this way before, for
@@ -15,8 +15,11 @@ What one type is owed is worked out in `subscription`; here is what makes one st
    wait for changes of what it has. What is gone is taken away once the client has accepted all that may have used it: clusters after
    listeners and routes, endpoints after clusters, routes after listeners, secrets after listeners and clusters. All of this for at most
    `PATIENCE` seconds; and only for `GRACE` where there is no sign that the client has, or asks for, the other types.
-5. *A rejection* (A5) concerns its type alone. Each name of the rejected response is uncertain from then on. The same content is never said
-   again, except to a client that asks for it by name; once the target differs, everything that may differ is said, removals included.
+5. *A rejection* (A5, T4) concerns its type alone. Each name of the rejected response is uncertain from then on, and said again apart from
+   the others, in as many responses as may be in flight, until what the client rejects is alone: so it has all the others. What it rejected
+   alone is said again, alone, when it is different. Only a full state of the old wire cannot be parted: it is said again when it is
+   different in anything. A client that asks by name for what it rejected is answered. A secret that no client has accepted yet is said
+   alone from the beginning: Envoy accepts, without effect, one that it has rejected when it is told of it again.
 
 A single-type stream (`ordered=False`) keeps no order with other streams, and does not withhold (O11).
 """
@@ -27,15 +30,13 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from xds.protocol.subscription import NOTHING, Sent, Subscription, Until, content_of
+from xds.protocol.subscription import MOST_IN_FLIGHT, NOTHING, UNSURE, Sent, Subscription, Until
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, TYPES, Resource, Snapshot, version_of
 
 PATIENCE = 10.0
 """Seconds that an answer is waited for before what depends on it goes on."""
 GRACE = 0.25
 """Seconds that a request for another type is waited for: an Envoy that reconnects, or takes in a cluster, asks in the same breath."""
-MOST_IN_FLIGHT = 16
-"""Responses of one delta type that a client may leave unanswered while it asks for more."""
 FULL_STATE = (CLUSTER, LISTENER)
 """In state of the world, what such a response leaves out is deleted (S1, S3)."""
 _USERS: Mapping[str, tuple[str, ...]] = {
@@ -88,7 +89,9 @@ class Response:
 class Answer:
     """An ACK (`error` is None) or a NACK of what was said about `names` as of a `generation` of their State.
 
-    What a client brings along from an earlier stream, and is as it is now, counts as accepted when it says so.
+    What a client brings along from an earlier stream, and is as it is now, counts as accepted when it says so. `settled` is the latest
+    generation of which it has accepted everything that it wants, -1 for none, but for what it `rejects`: names that it has rejected alone,
+    and that are as they were. An answer about no names says that it has come this far by itself: what changed was nothing that it wants.
     """
 
     type_url: str
@@ -96,6 +99,8 @@ class Answer:
     generation: int
     version: str
     error: str | None = None
+    settled: int = UNSURE
+    rejects: frozenset[str] = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,9 @@ class Standing:
     """How far the client is with one type, for CSDS and the fleet: a picture of this moment.
 
     `accepted` is the version last accepted ("" for none on this stream), `nonces` those of the responses it has not answered, `names` what
-    it asked for one by one, `error` what it said of `rejected`, the resources of the last response if it rejected that.
+    it asked for one by one, `error` what it said of `rejected`, the resources of the last response if it rejected that. Of existing names,
+    `held` are those that it has in whichever version, `current` those of them that it has as they are now, and `said` those that stand in
+    a response that it has not answered.
     """
 
     accepted: str
@@ -112,6 +119,25 @@ class Standing:
     names: tuple[str, ...]
     error: str | None = None
     rejected: tuple[Resource, ...] = ()
+    held: frozenset[str] = NOTHING
+    current: frozenset[str] = NOTHING
+    said: frozenset[str] = NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The same as a Standing, as far as it costs nothing.
+
+    `names` is how many names the client asked for one by one. `settled`: it has accepted all there is to say, and rejects nothing.
+    """
+
+    accepted: str
+    nonces: tuple[str, ...]
+    wildcard: bool
+    names: int
+    error: str | None
+    rejected: tuple[Resource, ...]
+    settled: bool
 
 
 class Session:
@@ -184,23 +210,48 @@ class Session:
     @property
     def standings(self) -> Mapping[str, Standing]:
         """How far the client is with each type that it asked for. Costs what there is: for people, not for every change."""
+        return {t: self.standing(t) for t, s in self._subscriptions.items() if s.begun}
+
+    def standing(self, type_url: str) -> Standing:
+        """How far the client is with a type that it asked for."""
+        return _standing(self._subscriptions[type_url])
+
+    @property
+    def summaries(self) -> Mapping[str, Summary]:
+        """How far the client is with each type that it asked for, in short; for many clients at once."""
         return {
-            t: Standing(
+            t: Summary(
                 accepted=s.version,
                 nonces=tuple(s.in_flight),
                 wildcard=s.wildcard,
-                names=tuple(sorted({*s.missing, *s.state.among(s.wanted)})),
+                names=len(s.missing) + s.wanted.bit_count(),
                 error=s.error,
                 rejected=s.rejected.resources if s.rejected else (),
+                settled=s.quiet and s.agreed and s.generation == s.state.generation,
             )
             for t, s in self._subscriptions.items()
             if s.begun
         }
 
-    def accepted(self, type_url: str, name: str) -> bool:
-        """Whether the client holds this resource as it is now: an Ingress is programmed once this is so for what it is made into."""
+    def accepted(self, type_url: str, name: str, generation: int | None = None) -> bool:
+        """Whether the client holds this resource as it is now; with a `generation`, as it was then or later.
+
+        An Ingress is programmed once this is so for what it is made into, each as of the generation in which that was made.
+        """
         subscription = self._subscriptions.get(type_url)
-        return subscription is not None and subscription.has(name)
+        if subscription is None:
+            return False
+        return subscription.has(name) if generation is None else subscription.has_since(name, generation)
+
+    def accepted_all(self, type_url: str) -> int:
+        """The latest generation of which the client has accepted everything that it wants; -1 for none."""
+        subscription = self._subscriptions.get(type_url)
+        return subscription.accepted if subscription is not None and subscription.begun else UNSURE
+
+    def up_to_date(self, type_url: str) -> bool:
+        """Whether the client has accepted every resource of the type as it is now."""
+        subscription = self._subscriptions.get(type_url)
+        return subscription is not None and subscription.up_to_date
 
     def in_use(self, type_url: str) -> tuple[int, Collection[str]]:
         """What `Snapshot.compact` wants to know: the generation that this stream has taken note of, and the names that it withholds."""
@@ -226,8 +277,7 @@ class Session:
         first = not subscription.begun
         answered = subscription.answer(request.nonce, request.error)
         if answered is not None:
-            names, error = answered.given, request.error
-            self._answers.append(Answer(request.type_url, names, answered.generation, answered.version, error))
+            self._note(request.type_url, subscription, answered.given, answered.generation, answered.version, request.error)
         if self._wire is Wire.DELTA:
             self.stale_nonces += bool(request.nonce and not first and answered is None)
             subscription.amend(request.subscribe, request.unsubscribe, request.initial_versions, until)
@@ -244,17 +294,27 @@ class Session:
 
     def _note_brought(self, type_url: str, subscription: Subscription) -> None:
         if subscription.brought:
+            subscription.settle()
             state = subscription.state
-            self._answers.append(Answer(type_url, subscription.brought, state.generation, state.version))
+            self._note(type_url, subscription, subscription.brought, state.generation, state.version)
             subscription.brought = NOTHING
+
+    def _note(
+        self, type_url: str, subscription: Subscription, names: frozenset[str], generation: int, version: str, error: str | None = None
+    ) -> None:
+        settled = subscription.told = subscription.settled
+        self._answers.append(Answer(type_url, names, generation, version, error, settled, subscription.rejects))
 
     def _subscription(self, type_url: str) -> Subscription:
         known = self._subscriptions.get(type_url)
         if known is None:
-            full = type_url in FULL_STATE
-            tells_absence = full or self._wire is Wire.DELTA
-            legacy = type_url in self._legacy_wildcards
-            known = self._subscriptions[type_url] = Subscription(self._snapshot[type_url], full, legacy, tells_absence)
+            known = self._subscriptions[type_url] = Subscription(
+                self._snapshot[type_url],
+                full=type_url in FULL_STATE,
+                legacy_wildcard=type_url in self._legacy_wildcards,
+                delta=self._wire is Wire.DELTA,
+                careful=type_url == SECRET,
+            )
         return known
 
     def _until(self, type_url: str, now: float) -> Until:
@@ -286,6 +346,8 @@ class Session:
             free = {until: self._is_over(type_url, until, now) for until in set(subscription.withheld.values())}
             subscription.release([name for name, until in subscription.withheld.items() if free[until]])
         subscription.settle()
+        if subscription.begun and subscription.told < subscription.settled:
+            self._note(type_url, subscription, NOTHING, subscription.settled, subscription.version)
 
     def _is_over(self, type_url: str, until: Until, now: float) -> bool:
         if now >= until.deadline:
@@ -339,38 +401,43 @@ class Session:
         self.deadline = at if self.deadline is None else min(self.deadline, at)
 
     def _respond(self, type_url: str, now: float) -> list[Response]:
-        """The one response of this type that is to be said now, if there is one."""
+        """The responses of this type that are to be said now: one, but for what is said apart (rule 5)."""
         subscription = self._subscriptions.get(type_url)
+        said: list[Response] = []
         if subscription is None or not subscription.begun or not (subscription.owed or subscription.greet):
-            return []
-        names = self._sayable(type_url, subscription, now)
-        if names is None or not (names or subscription.greet):
-            return []
+            return said
+        while (names := self._sayable(type_url, subscription, now)) or subscription.greet:
+            said.append(self._say(type_url, subscription, names, now))
+        return said
+
+    def _say(self, type_url: str, subscription: Subscription, names: Collection[str], now: float) -> Response:
         resources, removed, version = self._compose(type_url, subscription, names)
         given, taken = map(frozenset, subscription.state.split(names))
-        whole = len(names) == len(subscription.owed)
+        whole, apart = len(names) == len(subscription.owed), subscription.together(next(iter(names), "")) is not None
         told = {name: subscription.owed[name] for name in given}
         self._nonces += 1
         nonce = f"{self._nonce_prefix}{self._nonces}"
-        subscription.sent(nonce, Sent(resources, removed, given, taken, version, subscription.generation, now, whole))
+        subscription.sent(nonce, Sent(resources, removed, given, taken, version, subscription.generation, now, whole, apart))
         self._renew(type_url, told)
-        return [Response(type_url, nonce, version, resources, removed)]
+        return Response(type_url, nonce, version, resources, removed)
 
-    def _sayable(self, type_url: str, subscription: Subscription, now: float) -> Collection[str] | None:
-        """Which of the names owed may be said now: those that the client asked for, always; the others if no answer has to come first (rule
-        2) and they are not what it has rejected (A5, A6). None if a client leaves too much unanswered.
+    def _sayable(self, type_url: str, subscription: Subscription, now: float) -> Collection[str]:
+        """Which of the names owed may be said now. Nothing where a client leaves too much unanswered; a full state that it has rejected
+        only to one that asks for it (A5, A6).
         """
+        if not subscription.owed:
+            return ()
         if subscription.in_flight:
             expiry = max(sent.at for sent in subscription.in_flight.values()) + PATIENCE
-            if now < expiry:
+            if now >= expiry:
+                subscription.unanswered()
+            else:
                 self._wake(expiry)
-                return subscription.asked if len(subscription.in_flight) < MOST_IN_FLIGHT else None
-            subscription.unanswered()
-        if subscription.refused:
-            resources, removed, _ = self._compose(type_url, subscription, subscription.owed.keys() - subscription.asked)
-            if content_of(resources, removed) in subscription.refused:
-                return subscription.asked
-        return subscription.owed
+                if len(subscription.in_flight) >= (MOST_IN_FLIGHT if subscription.delta else 1):
+                    return ()
+        if subscription.refused_states and self._compose(type_url, subscription, ())[2] in subscription.refused_states:
+            return subscription.asked
+        return subscription.sayable()
 
     def _compose(
         self, type_url: str, subscription: Subscription, names: Collection[str]
@@ -396,6 +463,23 @@ class Session:
             for reference in state.references(name, after=generation):
                 if reference.type_url in TYPES:
                     self._subscription(reference.type_url).renew((reference.name,))
+
+
+def _standing(s: Subscription) -> Standing:
+    said = frozenset(name for sent in s.in_flight.values() for name in sent.given)
+    held = frozenset(s.state.among(s.holds))
+    behind = said.union(s.owed, s.state.since(s.generation))
+    return Standing(
+        accepted=s.version,
+        nonces=tuple(s.in_flight),
+        wildcard=s.wildcard,
+        names=tuple(sorted({*s.missing, *s.state.among(s.wanted)})),
+        error=s.error,
+        rejected=s.rejected.resources if s.rejected else (),
+        held=held,
+        current=held - behind,
+        said=said,
+    )
 
 
 def compact(snapshot: Snapshot, sessions: Iterable[Session]) -> None:

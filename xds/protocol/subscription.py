@@ -20,11 +20,12 @@ WILDCARD = "*"
 NOTHING: frozenset[str] = frozenset()
 UNSURE = -1
 """What an owed name was last told as of, where that is not known."""
+MOST_IN_FLIGHT = 16
+"""Responses of one delta type that a client may leave unanswered."""
 MOST_REFUSED = 64
-"""How many rejected contents are remembered until the client accepts one."""
-
-Content = int
-"""A hash of what a response says: names, versions and removals."""
+"""How many rejected versions of one name, or of the full state, are remembered until the client accepts one."""
+GONE = ""
+"""What stands for a version where it is the removal of a name that was rejected."""
 
 
 class Until(NamedTuple):
@@ -39,7 +40,7 @@ class Sent:
     """What a response said.
 
     `given` and `taken` are the names about which it says something new: resources, and removals (in state of the world: by absence).
-    `whole`: it said all that was owed at that generation; otherwise only what was asked for out of turn.
+    `whole`: it said all that was owed at that generation; otherwise only what was asked for out of turn, or apart from others (`apart`).
     """
 
     resources: tuple[Resource, ...]
@@ -50,6 +51,7 @@ class Sent:
     generation: int
     at: float
     whole: bool
+    apart: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -57,13 +59,15 @@ class Subscription:
     """The server's view of one type on one stream.
 
     `full`: an LDS or CDS, which answers a wildcard even with nothing (S12). `legacy_wildcard`: a first request without names asks for
-    everything (W4). `tells_absence`: the wire has a way to say that a resource is gone: delta, and state of the world for LDS and CDS (S3).
+    everything (W4). `delta`: the wire; in state of the world an LDS or CDS says all there is in each response (S1). `careful`: what no
+    client has accepted yet is said alone (T4).
     """
 
     state: State
     full: bool
     legacy_wildcard: bool
-    tells_absence: bool
+    delta: bool
+    careful: bool
     begun: bool = False
     """A request has come."""
     returning: bool = False
@@ -86,6 +90,8 @@ class Subscription:
     generation: int = 0
     accepted: int = UNSURE
     """The latest generation that the client has wholly accepted, removals included."""
+    told: int = UNSURE
+    """What was last told of what is `settled` (`Session.take_answers`)."""
     version: str = ""
     """The version last accepted."""
     owed: dict[str, int] = field(default_factory=dict)
@@ -106,11 +112,25 @@ class Subscription:
     """The response that it rejected."""
     agreed: bool = True
     """The last answer was an ACK."""
-    refused: tuple[Content, ...] = ()
-    """What it has rejected since it last accepted something: never to be said again as it was (A5)."""
+    apart: dict[str, int] = field(default_factory=dict)
+    """Names of which it has rejected one → how many of them a response may have at most, until it accepts them (T4)."""
+    refused: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names that it has rejected alone → in which versions: never to be said again as they were (A5)."""
+    refused_states: tuple[str, ...] = ()
+    """The versions of the full states that it has rejected since it last accepted one (A5)."""
 
     def __post_init__(self) -> None:
         self.generation = self.state.generation
+
+    @property
+    def tells_absence(self) -> bool:
+        """Whether there is a way to say that a resource is gone (S3)."""
+        return self.delta or self.full
+
+    @property
+    def says_all(self) -> bool:
+        """Whether each response says all there is (S1)."""
+        return self.full and not self.delta
 
     # What is wanted
 
@@ -137,7 +157,7 @@ class Subscription:
         before = self.target, self.missing
         self._ask_for_all(WILDCARD in all_names if self.named else self.legacy_wildcard)
         present, absent = self.state.split(all_names - {WILDCARD})
-        wanted, missing = self.state.bits(present), frozenset(absent)
+        wanted, missing = self.state.bits(present), frozenset(absent) or NOTHING
         self._ask_for(self.state.among(wanted & ~self.wanted, present), missing - self.missing)
         self.wanted, self.missing = wanted, missing
         if first:
@@ -151,12 +171,15 @@ class Subscription:
         first, self.begun = not self.begun, True
         added, removed = frozenset(add), frozenset(remove)
         self.named = self.named or bool(added or removed)
-        self._ask_for_all((self.wildcard or WILDCARD in added) and WILDCARD not in removed if self.named else self.legacy_wildcard)
-        if added := added - removed - {WILDCARD}:
+        if first and held:
+            self.brought = frozenset(self.state.same(held))
+        known = self.brought.difference(self.state.among(self.renewed, self.brought))
+        self._ask_for_all((self.wildcard or WILDCARD in added) and WILDCARD not in removed if self.named else self.legacy_wildcard, known)
+        if added := added - removed.union((WILDCARD,)):
             present, absent = self.state.split(added)
-            self.wanted |= self.state.bits(present)
-            self.missing |= frozenset(absent)
-            self._ask_for(present, [n for n in absent if n not in self.withheld])
+            self.wanted |= self._bits(present)
+            self.missing = self.missing.union(absent) or NOTHING
+            self._ask_for([n for n in present if n not in known], [n for n in absent if n not in self.withheld])
         if removed:
             self._drop(removed - {WILDCARD})
         if first and held:
@@ -171,10 +194,15 @@ class Subscription:
         known = {*self.missing, *self.state.among(self.wanted)} | ({WILDCARD} if self.wildcard else set())
         return wanted == known
 
-    def _ask_for_all(self, wildcard: bool) -> None:
+    def _bits(self, names: Collection[str]) -> int:
+        """Names that exist, each once, as bits."""
+        return self.state.existing if len(names) == len(self.state) else self.state.bits(names)
+
+    def _ask_for_all(self, wildcard: bool, known: frozenset[str] = NOTHING) -> None:
         if wildcard and not self.wildcard:
-            self.owed |= dict.fromkeys(self.state, UNSURE)
-            self.asked |= frozenset(self.state)
+            if len(known) < len(self.state):
+                self.owed |= dict.fromkeys(names := [n for n in self.state if n not in known], UNSURE)
+                self.asked |= frozenset(names)
             self.greet = self.full
         elif self.wildcard and not wildcard:
             self.wildcard = False
@@ -206,6 +234,7 @@ class Subscription:
         self.owed = {n: self.owed[n] for n in self.wanted_among(self.owed)}
         self.asked = self.asked.intersection(self.owed) or NOTHING
         self.withheld = {n: self.withheld[n] for n in self.wanted_among(self.withheld)}
+        self._trust(self.apart.keys() - self.wanted_among(self.apart))
         self.holds &= self.target
         self.greet = self.greet and self.wildcard
 
@@ -224,14 +253,18 @@ class Subscription:
             self.withheld = dict.fromkeys(self.state.gone, until)
 
     def _resume_each(self, held: Mapping[str, str], until: Until) -> None:
-        """Delta: what the client has as it is now need not be said, what is gone is to be taken away (D6)."""
+        """Delta: what the client has as it is now (`brought`) need not be said, what is gone is to be taken away (D6)."""
         self.returning, self.greet = True, False
+        if self.careful:
+            self.state.proven |= self.brought
+        if len(self.brought) == len(held) and self.target == self.state.existing:
+            self.holds |= self._bits(self.brought)
+            return
         present, vanished = self.state.split(self.wanted_among(held))
-        self.holds |= self.state.bits(present)
-        self.brought = frozenset(self.state.same(held))
-        settled = self.brought.union(vanished).difference(self.state.among(self.renewed, present))
-        self.owed = {n: told for n, told in self.owed.items() if n not in settled}
-        self.asked = self.asked - settled or NOTHING
+        self.holds |= self._bits(present)
+        for name in vanished:
+            self.owed.pop(name, None)
+        self.asked = self.asked.difference(vanished) or NOTHING
         self.withheld |= dict.fromkeys(vanished, until)
 
     # What has changed
@@ -258,13 +291,16 @@ class Subscription:
         bits = self.state.bits(gone)
         self.missing |= frozenset(self.state.among(self.wanted & bits, gone))
         heard = self.doubtful.union(self.state.among(self.holds & bits, gone), *(sent.given for sent in self.in_flight.values()))
+        refused = self._refused_whole()
         for name in gone:
             self.owed.pop(name, None)
-            if name in heard and self.wants(name):
+            if name in heard and self.wants(name) and refused.get(name) != self.state.gone[name].version:
                 self.withheld[name] = until
             elif name in self.asked and self.tells_absence:
                 self.owed[name] = UNSURE
         self.asked = self.asked.intersection(self.owed) or NOTHING
+        if not self.tells_absence:
+            self._trust(gone)
         self.wanted &= ~bits
         self.holds &= ~bits
         self.given_up &= ~bits
@@ -288,8 +324,8 @@ class Subscription:
             self.owed.setdefault(name, self.generation)
 
     def settle(self) -> None:
-        """If nothing is left to be said or answered, the client is up to date."""
-        if self.quiet:
+        """If nothing is left to be said or answered to a client that has asked, it is up to date."""
+        if self.begun and self.quiet:
             self.accepted, self.version = self.generation, self.state.version
             if self.wanted == self.state.existing:
                 self.wanted = self.state.existing  # an equal number, but not one of its own: 10,000 names are shared by all streams
@@ -303,12 +339,53 @@ class Subscription:
         """Whether the client has accepted all there is to say."""
         return not (self.owed or self.withheld or self.in_flight)
 
-    # What was said, and what the client made of it
+    # What is to be said, what was said, and what the client made of it
+
+    def sayable(self) -> Collection[str]:
+        """What the next response may be about: the oldest of the names that may be said now, and those that may be said along with it.
+
+        What the client asks for, always (A6, D5); of what is not said apart the others only once all of that is answered.
+        """
+        if not self.apart and not self.careful:
+            return self.asked if self.in_flight else self.owed
+        waits = not all(sent.apart for sent in self.in_flight.values())
+        names: list[str] = []
+        most: int | None = None
+        for name in self.owed:
+            together = self.together(name)
+            if name not in self.asked and (waits if together is None else not self._may_say_apart(name)):
+                continue
+            if not names:
+                most = together
+            if together == most:
+                names.append(name)
+                if len(names) == most:
+                    break
+        return names
+
+    def together(self, name: str) -> int | None:
+        """How many names a response may have that has this one; None if it need not be said apart."""
+        if self.careful and name in self.state and name not in self.state.proven:
+            return 1
+        return self.apart.get(name)
+
+    def _may_say_apart(self, name: str) -> bool:
+        """At any time, but for what awaits an answer; and what was rejected alone only when it is different (A5)."""
+        if self._version(name) in self.refused.get(name, ()):
+            return False
+        return not any(name in sent.given or name in sent.taken for sent in self.in_flight.values())
+
+    def _version(self, name: str) -> str:
+        return self.state[name].version if name in self.state else GONE
 
     def sent(self, nonce: str, sent: Sent) -> None:
         """This is on its way to the client."""
         names = sent.given | sent.taken
-        self.owed = {n: told for n, told in self.owed.items() if n not in names} if len(names) < len(self.owed) else {}
+        if len(names) < len(self.owed):
+            for name in names:
+                self.owed.pop(name, None)
+        else:
+            self.owed = {}
         self.asked = self.asked - names if self.owed else NOTHING
         self.greet = False
         self.nonce = nonce
@@ -328,6 +405,9 @@ class Subscription:
     def _accept(self, sent: Sent) -> None:
         self.agreed = True
         self.holds |= self.state.bits(n for n in sent.given if n in self.state) & self.target
+        self._trust(sent.given | sent.taken)
+        if self.careful:
+            self.state.prove(sent.resources)
         if sent.whole:
             self._forgive()
             self.doubtful = self.doubtful.intersection(self.owed) or NOTHING
@@ -335,26 +415,53 @@ class Subscription:
             if not self.withheld and not self.in_flight:
                 self.accepted = sent.generation
 
+    def _trust(self, names: Iterable[str]) -> None:
+        """These need not be said apart."""
+        if self.apart:
+            for name in names:
+                self.apart.pop(name, None)
+                self.refused.pop(name, None)
+
     def _forgive(self) -> None:
-        self.error, self.rejected, self.refused = None, None, ()
+        self.error, self.rejected, self.refused_states = None, None, ()
 
     def _reject(self, sent: Sent, error: str) -> None:
         """Which of its names the client took over is uncertain: Envoy applies parts of some types, and nothing of others."""
         self.error, self.rejected, self.agreed = error, sent, False
-        self.refused = (*self.refused, content_of(sent.resources, sent.removed))[-MOST_REFUSED:]
-        self._owe_again(sent)
+        if self.says_all:
+            self.refused_states = (*self.refused_states, sent.version)[-MOST_REFUSED:]
+            refused = self._refused_whole()
+            self.withheld = {n: until for n, until in self.withheld.items() if refused.get(n) != self.state.gone[n].version}
+        else:
+            self._suspect(sent)
+        self._owe_again(sent, doubtful=sent.taken if self.says_all else sent.given | sent.taken)
         for other in self.in_flight.values():
             other.whole = False  # it was said before we knew, so its ACK does not settle this
+
+    def _refused_whole(self) -> dict[str, str]:
+        """What stood in the full state that was rejected last: once it is gone it is not kept, or it would be said again (A5)."""
+        return {r.name: r.version for r in self.rejected.resources} if self.says_all and self.rejected else {}
+
+    def _suspect(self, sent: Sent) -> None:
+        """The names of a rejected response are said again in as many responses as may be in flight, until the culprit is alone."""
+        names = sent.given | sent.taken
+        most = -(-len(names) // MOST_IN_FLIGHT)
+        for name in names:
+            self.apart[name] = min(most, self.apart.get(name, most))
+        if len(names) == 1:
+            for name, version in [*((r.name, r.version) for r in sent.resources), *((n, GONE) for n in sent.taken)]:
+                self.refused[name] = (*self.refused.get(name, ()), version)[-MOST_REFUSED:]
 
     def unanswered(self) -> None:
         """The client did not answer in time: what it was told is to be said again, together with what is new (S15)."""
         for sent in self.in_flight.values():
-            self._owe_again(sent)
+            self._owe_again(sent, doubtful=sent.given | sent.taken)
         self.in_flight = {}
 
-    def _owe_again(self, sent: Sent) -> None:
-        self.doubtful |= sent.given | sent.taken
-        for name in sent.given | sent.taken:
+    def _owe_again(self, sent: Sent, doubtful: frozenset[str]) -> None:
+        """The client may have what is `doubtful`. Of a full state that it rejected nothing new is: kept, it would be rejected again."""
+        self.doubtful |= doubtful
+        for name in sorted(sent.given | sent.taken):
             if self.wants(name) and name not in self.withheld and (self.tells_absence or name in self.state):
                 self.owed[name] = UNSURE
 
@@ -364,7 +471,28 @@ class Subscription:
             return False
         return self.generation == self.state.generation and bool(self.holds & self.state.bit(name))
 
+    @property
+    def up_to_date(self) -> bool:
+        """Whether the client has accepted every resource there is, as it is now, and has nothing besides."""
+        current = self.begun and self.quiet and self.generation == self.state.generation
+        return current and self.holds == self.state.existing
 
-def content_of(resources: Iterable[Resource], removed: Iterable[str]) -> Content:
-    """What a response says, for comparing it with what was rejected."""
-    return hash((frozenset((r.name, r.version) for r in resources), frozenset(removed)))
+    @property
+    def rejects(self) -> frozenset[str]:
+        """The names that the client has rejected alone, as they are now."""
+        return frozenset(n for n, versions in self.refused.items() if self._version(n) in versions) if self.refused else NOTHING
+
+    @property
+    def settled(self) -> int:
+        """The latest generation of which the client has accepted everything but what it `rejects`."""
+        others = self.withheld or self.in_flight or not self.owed.keys() <= self.rejects
+        return self.accepted if others else max(self.accepted, self.generation)
+
+    def has_since(self, name: str, generation: int) -> bool:
+        """Whether the client has accepted this resource as it was in that generation, or later."""
+        if not self.holds & self.state.bit(name):
+            return False
+        if self.accepted >= generation:
+            return True
+        awaited = name in self.owed or any(name in sent.given for sent in self.in_flight.values())
+        return self.generation >= generation and not awaited

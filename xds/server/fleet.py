@@ -11,6 +11,8 @@ import itertools
 import logging
 import random
 import secrets
+from collections import Counter
+from collections.abc import Callable, Collection
 from typing import Any
 
 import grpc
@@ -20,7 +22,7 @@ from xds.protocol.session import Answer, Wire, compact
 from xds.server.messages import Encoder
 from xds.server.metrics import Metrics
 from xds.server.stream import Heard, Shared, Stream, StreamEnd
-from xds.server.turns import Turns
+from xds.server.turns import Room, Turns
 from xds.snapshot import Snapshot
 
 _log = logging.getLogger("xds.server")
@@ -28,18 +30,28 @@ _WOKEN_AT_ONCE = 100
 _COMPACT_AFTER = 60.0
 """Seconds after a change until what is gone is forgotten; longer than an Envoy takes to reconnect."""
 _STOPPING = "the management server is stopping"
+_ARRIVING_AT_ONCE = 64
+"""New streams whose first requests are read and answered at the same time; a request of each may be in memory."""
 
 
 def _unheard(_: Stream, __: Answer) -> None:
     """Nobody asks what the Envoys answer."""
 
 
+def _unmissed(_: Stream) -> None:
+    """Nobody asks which Envoys have left."""
+
+
 class Fleet:
     """All streams of one server, and the Snapshot that they are told of.
 
     `identifier` names this server to its Envoys (V7). `write_timeout`: seconds that an Envoy may take to make room for one response
-    before its stream is ended (B2). `most_names`: names that one request may list (B9). `heard` is told of each answer of an Envoy, from
-    within the loop and before the stream goes on. Belongs to one event loop.
+    before its stream is ended (B2). `heard` is told of each answer of an Envoy, from within the loop and before the stream goes on; `left`
+    of each stream that has ended. Belongs to one event loop.
+
+    Limits (B8, B9): `most_names` that one request may list; `most_streams` of one connection (an Envoy may have one for each cluster);
+    `most_waiting` new streams that wait to be served: what is beyond is refused with RESOURCE_EXHAUSTED. `most_bytes_in_flight` of
+    responses that are being written, to all Envoys: what is beyond waits.
     """
 
     def __init__(
@@ -50,13 +62,31 @@ class Fleet:
         identifier: str,
         write_timeout: float = 30.0,
         most_names: int = 200_000,
+        most_streams: int = 1_024,
+        most_waiting: int = 10_000,
+        most_bytes_in_flight: int = 256 * 2**20,
         heard: Heard = _unheard,
+        left: Callable[[Stream], None] = _unmissed,
     ) -> None:
         self.ready = asyncio.Event()
         """Set once a complete Snapshot has been published; until then streams are held in silence (O7)."""
         self._metrics = Metrics(registry)
-        self._shared = Shared(snapshot, Encoder(identifier), self._metrics, Turns(), write_timeout, most_names, heard)
+        self._shared = Shared(
+            snapshot,
+            Encoder(identifier),
+            self._metrics,
+            Turns(),
+            Room(_ARRIVING_AT_ONCE),
+            Room(most_bytes_in_flight),
+            write_timeout,
+            most_names,
+            heard,
+        )
+        self._most_streams = most_streams
+        self._most_waiting = most_waiting
         self._streams: dict[Stream, None] = {}
+        self._of_peer: Counter[str] = Counter()
+        self._left = left
         self._compaction: asyncio.TimerHandle | None = None
         self._boot = secrets.token_hex(4)
         self._numbers = itertools.count(1)
@@ -89,37 +119,54 @@ class Fleet:
         self._compaction = None
         compact(self._shared.snapshot, (stream.session for stream in self._streams))
 
-    async def serve(self, context: Any, wire: Wire, only: str | None) -> None:
-        """Serves one call until it ends. `context` is its `grpc.aio.ServicerContext`, `only` as in Stream."""
-        end = await self._run(context, wire, only)
-        if end is None:
-            return
-        if end[0] is not grpc.StatusCode.UNAVAILABLE:
-            self._metrics.refusals.labels(end[0].name.lower()).inc()
+    async def serve(self, context: Any, wire: Wire, only: str | None, clusters: Collection[str] = ()) -> None:
+        """Serves one call until it ends. `context` is its `grpc.aio.ServicerContext`; the others are as in Stream."""
+        end = self._refused(context) or await self._run(context, wire, only, clusters)
+        if end is not None:
+            await self.end(context, end)
+
+    async def end(self, context: Any, end: StreamEnd) -> None:
+        """Ends a call with a status, and counts it if its client is to blame."""
+        if end.code is not grpc.StatusCode.UNAVAILABLE:
+            self._metrics.refusals.labels(end.code.name.lower()).inc()
         try:
-            await context.abort(*end)  # waits until a client that does not read has gone: nothing of the stream is kept meanwhile
+            await context.abort(end.code, end.text)  # waits until a client that does not read has gone: nothing of the stream is kept
         except grpc.aio.InternalError:
             _log.debug("an Envoy left before it could be told why its stream ended")
 
-    async def _run(self, context: Any, wire: Wire, only: str | None) -> tuple[grpc.StatusCode, str] | None:
-        """Runs a Stream; the status with which the server ends it, None where its client has ended it."""
+    def _refused(self, context: Any) -> StreamEnd | None:
+        """Why a call is not served at all, if it is not."""
         if self._stopping:
-            return grpc.StatusCode.UNAVAILABLE, _STOPPING
-        stream = Stream(context, wire, only, self._shared, nonce_prefix=f"{self._boot}.{next(self._numbers)}.")
+            return StreamEnd(grpc.StatusCode.UNAVAILABLE, _STOPPING)
+        if self._of_peer[context.peer()] >= self._most_streams:
+            return StreamEnd(grpc.StatusCode.RESOURCE_EXHAUSTED, f"the connection has {self._most_streams} streams; more are not allowed")
+        if self._shared.arrivals.waiting >= self._most_waiting:
+            text = f"{self._most_waiting} new streams wait to be served; try again later"
+            return StreamEnd(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+        return None
+
+    async def _run(self, context: Any, wire: Wire, only: str | None, clusters: Collection[str]) -> StreamEnd | None:
+        """Runs a Stream; with what the server ends it, None where its client has ended it."""
+        stream = Stream(context, wire, only, self._shared, nonce_prefix=f"{self._boot}.{next(self._numbers)}.", clusters=clusters)
         self._streams[stream] = None
+        self._of_peer[stream.peer] += 1
         self._metrics.connected[wire].inc()
         try:
             await stream.run()
         except StreamEnd as end:
-            _log.log(stream.log_level, "%s: its stream was ended: %s", stream.name, end.text)
-            return end.code, end.text
+            _log.log(stream.log_level, "%s: its stream was ended: %s", stream.name, end.text, extra=stream.log_fields)
+            return StreamEnd(end.code, end.text)  # without its traceback, which holds the stream
         except grpc.aio.BaseError:
-            _log.debug("%s: its connection was lost", stream.name)
+            _log.debug("%s: its connection was lost", stream.name, extra=stream.log_fields)
         finally:
             del self._streams[stream]
+            self._of_peer[stream.peer] -= 1
+            if not self._of_peer[stream.peer]:
+                del self._of_peer[stream.peer]
+            self._left(stream)
             self._metrics.connected[wire].dec()
             if stream.node is not None:
-                _log.log(stream.log_level, "%s disconnected", stream.name)
+                _log.log(stream.log_level, "%s disconnected", stream.name, extra=stream.log_fields)
         return None
 
     def stop(self, within: float) -> None:

@@ -13,8 +13,11 @@ from grpc_health.v1.health import aio as health
 
 from xds.protocol.session import Wire
 from xds.server import address as addresses
+from xds.server import tls
+from xds.server.calls import OpenCalls
 from xds.server.fleet import Fleet
-from xds.server.tls import CertificateFiles, credentials, is_named
+from xds.server.stream import StreamEnd
+from xds.server.tls import CertificateFiles
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET
 
 _log = logging.getLogger("xds.server")
@@ -47,9 +50,11 @@ _OPTIONS = {
     "grpc.keepalive_time_ms": 30_000,  # a dead Envoy is noticed (L2)
     "grpc.keepalive_timeout_ms": 10_000,
     "grpc.keepalive_permit_without_calls": 1,
+    "grpc.http2.bdp_probe": 0,  # clients send little and seldom: no larger windows, which a thousand of them would fill at once
+    "grpc.experimental.tcp_max_read_buffer_size": 8192,  # else a connection that once had a large request keeps 64 KiB to read into
 }
 _AGE_GRACE_MS = 10_000
-_SPREAD = 0.8  # of the grace time, in which streams are ended; the rest is for their last bytes
+_LAST_BYTES = 1.0  # seconds after the last stream was ended, for clients that read slowly
 
 
 class Server:
@@ -78,12 +83,13 @@ class Server:
                 f"the xDS server serves private keys, so it listens on {self._address}, beyond this machine, only with TLS: "
                 "give a certificate, its key and the CA of the clients, or a loopback address"
             )
-        self._credentials = credentials(certificates) if certificates is not None else None
+        self._credentials = tls.credentials(certificates) if certificates is not None else None
         self._client_names = frozenset(client_names)
         age = 1800.0 if max_connection_age is None and certificates is not None else max_connection_age
         self._options = dict(_OPTIONS)
         if age is not None:
             self._options |= {"grpc.max_connection_age_ms": int(age * 1000), "grpc.max_connection_age_grace_ms": _AGE_GRACE_MS}
+        self._calls = OpenCalls()
         self._health = health.HealthServicer()
         self._health_follows: asyncio.Task[None] | None = None
         self._server: Any = None
@@ -95,7 +101,7 @@ class Server:
 
     async def start(self) -> None:
         """Listens. Raises OSError with a sentence where that is not possible."""
-        server = grpc.aio.server(options=list(self._options.items()))
+        server = grpc.aio.server(interceptors=[self._calls], options=list(self._options.items()))
         server.add_generic_rpc_handlers(tuple(self._rpc_handler(name, service) for name, service in SERVICES.items()))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         for name in ("", *SERVICES):
@@ -115,15 +121,16 @@ class Server:
         _log.info("the xDS server listens on %s (%s)", self._address, "plaintext" if self._credentials is None else "TLS")
 
     async def stop(self, grace: float = 5.0) -> None:
-        """Accepts nothing new, ends the streams one by one spread over `grace` seconds, and returns when all have ended, at the latest
-        when the time is up (L4)."""
+        """Accepts nothing new, ends the streams one by one spread over `grace` seconds, and returns when all have ended, at the latest a
+        second after that (L4)."""
         if self._server is None:
             return
         assert self._health_follows is not None
         self._health_follows.cancel()
         goodbye = asyncio.create_task(self._health.enter_graceful_shutdown())
-        self._fleet.stop(grace * _SPREAD)
-        await self._server.stop(grace)
+        self._fleet.stop(grace)
+        await self._server.stop(grace + _LAST_BYTES)
+        await self._calls.ended()
         goodbye.cancel()
         self._server = None
 
@@ -137,9 +144,12 @@ class Server:
 
         def method(wire: Wire) -> Any:
             async def serve(_: Any, context: Any) -> None:
-                if self._client_names and not is_named(context, self._client_names):
-                    await context.abort(grpc.StatusCode.PERMISSION_DENIED, "the client certificate has none of the names that are allowed")
-                await self._fleet.serve(context, wire, service.only)
+                found = tls.names(context)
+                if self._client_names and self._client_names.isdisjoint(found):
+                    text = "the client certificate has none of the names that are allowed"
+                    await self._fleet.end(context, StreamEnd(grpc.StatusCode.PERMISSION_DENIED, text))
+                else:
+                    await self._fleet.serve(context, wire, service.only, tls.clusters(found))
 
             return grpc.stream_stream_rpc_method_handler(serve)
 

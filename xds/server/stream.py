@@ -1,15 +1,15 @@
 """One xDS stream: reads requests, asks its Session what to say, writes that.
 
 There is no queue of messages. The Session is asked again only once everything that it said is written; what changes meanwhile sets a flag,
-and the newest state is said next (B1). What to say is decided in `xds.protocol`, bytes are made in `xds.server.messages`.
+and the newest state is said next (B1). One task takes what the client says, another tells it what is new; a lock keeps them apart. What to
+say is decided in `xds.protocol`, bytes are made in `xds.server.messages`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -21,13 +21,16 @@ from xds.model import printable
 from xds.protocol.session import Answer, Request, Response, Session, Wire
 from xds.server.messages import Encoder, Malformed, Node, TooManyNames, decode
 from xds.server.metrics import SHORT, Metrics
-from xds.server.turns import Turns
+from xds.server.turns import Room, Turns
 from xds.snapshot import Snapshot
 
 _log = logging.getLogger("xds.server")
 _LONGEST_NODE_ID = 1024
 _MOST_UNANSWERED = 100
-
+_ARRIVAL = 1.0
+"""Seconds after which a stream whose first request has not been served makes room for the next one all the same."""
+_SMALL = 64 * 2**10
+"""Bytes of a response below which making it takes too little time to wait for a turn."""
 
 Heard = Callable[["Stream", Answer], None]
 """Told of each ACK and NACK, with the stream that it came on."""
@@ -37,6 +40,7 @@ Heard = Callable[["Stream", Answer], None]
 class Shared:
     """What all streams of a Fleet have in common.
 
+    `turns` is for their work, `arrivals` for the streams that are new, `under_way` for the bytes that are being written (B8).
     `write_timeout`: seconds that a client may take to make room for one response. `most_names`: names that one request may list.
     """
 
@@ -44,6 +48,8 @@ class Shared:
     encoder: Encoder
     metrics: Metrics
     turns: Turns
+    arrivals: Room
+    under_way: Room
     write_timeout: float
     most_names: int
     heard: Heard
@@ -62,10 +68,13 @@ class Stream:
     """One open stream.
 
     `context` is its `grpc.aio.ServicerContext`; `only` the type url of a single-type service, None for ADS; `nonce_prefix` is its own (A1).
-    `node` is None until the client has said its name; `since` is when the stream was opened.
+    `clusters`: if there are any, the node.cluster of the client must be one of them (I5). `node` is None until the client has said its
+    name; `since` is when the stream was opened.
     """
 
-    def __init__(self, context: Any, wire: Wire, only: str | None, shared: Shared, *, nonce_prefix: str) -> None:
+    def __init__(
+        self, context: Any, wire: Wire, only: str | None, shared: Shared, *, nonce_prefix: str, clusters: Collection[str] = ()
+    ) -> None:
         self.node: Node | None = None
         self.wire = wire
         self.only = only
@@ -74,31 +83,33 @@ class Stream:
         self.session = Session(wire, shared.snapshot, nonce_prefix=nonce_prefix, ordered=only is None)
         self._context = context
         self._shared = shared
+        self._clusters = clusters
         self._unanswered: dict[str, str] = {}  # nonce → version, the latest few
         self._awake = asyncio.Event()
         self._dirty = False
+        self._saying = asyncio.Lock()
+        self._alarm: asyncio.TimerHandle | None = None  # for the deadline of the Session
+        self._arriving: asyncio.TimerHandle | None = None
         self._stopping: str | None = None
-        self._writing: asyncio.Timeout | None = None
+        self._life: asyncio.Timeout | None = None
 
     async def run(self) -> None:
         """Serves until the client ends the stream. Raises StreamEnd where the server does."""
         await self._context.send_initial_metadata(())  # ending a stream in the middle of its first write could not send them any more
-        reading = self._read()
         try:
-            while self._stopping is None:
-                await self._wait()
-                if reading.done():
-                    if reading.result() is grpc.aio.EOF:
-                        return
-                    await self._say(partial(self._receive, reading.result()))
-                    reading = self._read()  # and nothing holds the request any longer, which may be large
-                if self._dirty:
-                    await self._say(self._publish)
-                if self.session.deadline is not None and self._now() >= self.session.deadline:
-                    await self._say(self._expire)
-            raise StreamEnd(grpc.StatusCode.UNAVAILABLE, self._stopping)
+            async with asyncio.timeout(None) as self._life:
+                if self._stopping is None:
+                    await self._shared.arrivals.take(1)
+                    self._arriving = asyncio.get_running_loop().call_later(_ARRIVAL, self._arrived)
+                    await self._serve()
+        except TimeoutError:
+            if self._stopping is None:
+                raise
         finally:
-            reading.cancel()
+            self._life = None
+            self._arrived()
+        if self._stopping is not None:
+            raise StreamEnd(grpc.StatusCode.UNAVAILABLE, self._stopping)
 
     def wake(self) -> None:
         """The snapshot has changed."""
@@ -108,67 +119,95 @@ class Stream:
     def stop(self, reason: str) -> None:
         """Ends the stream with UNAVAILABLE, also while it waits for its client to read."""
         self._stopping = reason
-        self._awake.set()
-        if self._writing is not None and not self._writing.expired():
-            self._writing.reschedule(self._now())
+        if self._life is not None and not self._life.expired():
+            self._life.reschedule(self._now())
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
-    def _read(self) -> asyncio.Task[Any]:
-        reading = asyncio.create_task(self._context.read())
-        reading.add_done_callback(lambda _: self._awake.set())
-        return reading
+    def _arrived(self) -> None:
+        if self._arriving is not None:
+            self._arriving.cancel()
+            self._arriving = None
+            self._shared.arrivals.give(1)
 
-    async def _wait(self) -> None:
-        """Until something has happened, or the Session wants to be asked."""
+    async def _serve(self) -> None:
+        reading = asyncio.create_task(self._read())
+        reading.add_done_callback(lambda _: self._awake.set())
         try:
-            async with asyncio.timeout_at(self.session.deadline):
+            while not reading.done():
                 await self._awake.wait()
-        except TimeoutError:
-            pass
-        self._awake.clear()
+                self._awake.clear()
+                if self._dirty:
+                    await self._say(self._publish)
+                if self._alarm is None and self.session.deadline is not None:
+                    await self._say(self._expire)
+            reading.result()
+        finally:
+            reading.cancel()
+            if self._alarm is not None:
+                self._alarm.cancel()
+
+    async def _read(self) -> None:
+        """Takes requests, each when the one before it is served, until there are no more."""
+        while (raw := await self._context.read()) is not grpc.aio.EOF:
+            async with self._saying:
+                said = await self._ask(partial(self._receive, raw))
+                del raw  # it may be large, and the client slow
+                await self._write(said)
+            self._arrived()
 
     async def _say(self, ask: Callable[[], list[Response]]) -> None:
-        """Asks the Session, and writes what it says; a message is made when the one before it is written."""
-        said: deque[Response] = deque()
-        message = await self._shared.turns.run(lambda: self._first_message(ask, said))
-        while message is not None and self._stopping is None:
-            type_url, raw = message
-            await self._write(raw)
-            self._shared.metrics.responses[type_url].inc()
-            self._shared.metrics.response_bytes[type_url].inc(len(raw))
-            message = await self._shared.turns.run(partial(self._next_message, said)) if said else None
+        async with self._saying:
+            await self._write(await self._ask(ask))
 
-    def _first_message(self, ask: Callable[[], list[Response]], said: deque[Response]) -> tuple[str, bytes] | None:
-        said.extend(ask())
+    async def _ask(self, ask: Callable[[], list[Response]]) -> list[tuple[Response, int]]:
+        """What the Session says, each with about how many bytes it is; what it has come to know is told to whom it concerns."""
+        said = await self._shared.turns.run(partial(self._asked, ask))
+        if (deadline := self.session.deadline) != (None if self._alarm is None else self._alarm.when()):
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm = None if deadline is None else asyncio.get_running_loop().call_at(deadline, self._ring)
+        return said
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._awake.set()
+
+    def _asked(self, ask: Callable[[], list[Response]]) -> list[tuple[Response, int]]:
+        said = [(response, sum(len(resource.body) for resource in response.resources)) for response in ask()]
         for answer in self.session.take_answers():
             self._shared.heard(self, answer)
-        return self._next_message(said)
+        return said
 
-    def _next_message(self, said: deque[Response]) -> tuple[str, bytes] | None:
-        """The type and the bytes of the next response."""
-        if not said:
-            return None
-        response = said.popleft()
+    async def _write(self, said: Iterable[tuple[Response, int]]) -> None:
+        """One after the other: bytes are made when those before them are written, and when there is room for them."""
+        for response, size in said:
+            await self._shared.under_way.take(size)
+            try:
+                encode = partial(self._encode, response)
+                raw = encode() if size < _SMALL else await self._shared.turns.run(encode)
+                await self._send(raw)
+            finally:
+                self._shared.under_way.give(size)
+            self._shared.metrics.responses[response.type_url].inc()
+            self._shared.metrics.response_bytes[response.type_url].inc(len(raw))
+
+    def _encode(self, response: Response) -> bytes:
         self._unanswered[response.nonce] = response.version
         if len(self._unanswered) > _MOST_UNANSWERED:
             del self._unanswered[next(iter(self._unanswered))]
-        return response.type_url, self._shared.encoder.encode(self.wire, response)
+        return self._shared.encoder.encode(self.wire, response)
 
-    async def _write(self, message: bytes) -> None:
+    async def _send(self, message: bytes) -> None:
         try:
-            async with asyncio.timeout(self._shared.write_timeout) as self._writing:
+            async with asyncio.timeout(self._shared.write_timeout):
                 await self._context.write(message)
         except TimeoutError:
-            if self._stopping is not None:
-                return
             self._shared.metrics.write_timeouts.inc()
             waited = f"{self._shared.write_timeout:g} s"
-            _log.warning("%s: ended its stream, because it has not read for %s", self.name, waited)
+            _log.warning("%s: ended its stream, because it has not read for %s", self.name, waited, extra=self.log_fields)
             raise StreamEnd(grpc.StatusCode.UNAVAILABLE, f"a response was not read within {waited}") from None
-        finally:
-            self._writing = None
 
     @property
     def name(self) -> str:
@@ -179,6 +218,11 @@ class Stream:
     def log_level(self) -> int:
         """How loudly its coming and going is told: an Envoy may open a single-type stream for each of its clusters."""
         return logging.INFO if self.only is None else logging.DEBUG
+
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """What a line about it carries beside the message (docs/logs.md)."""
+        return {**({"node": self.node.id} if self.node else {}), "peer": self.peer, "wire": self.wire.name.lower()}
 
     def _publish(self) -> list[Response]:
         self._dirty = False
@@ -195,8 +239,8 @@ class Stream:
         except TooManyNames as many:
             raise StreamEnd(grpc.StatusCode.RESOURCE_EXHAUSTED, str(many)) from None
         if self.node is None:
-            self.node = _introduced(node)
-            _log.log(self.log_level, "%s connected from %s (%s)", self.name, self.peer, self.wire.name.lower())
+            self.node = _introduced(node, self._clusters)
+            _log.log(self.log_level, "%s connected from %s (%s)", self.name, self.peer, self.wire.name.lower(), extra=self.log_fields)
         type_url = _type_of(request, self.only)
         if type_url not in SHORT:
             self._shared.metrics.unknown_types.inc()
@@ -218,15 +262,20 @@ class Stream:
             self._shared.metrics.acks[request.type_url].inc()
             return
         self._shared.metrics.nacks[request.type_url].inc()
-        _log.warning("%s rejected %s version %s: %s", self.name, SHORT[request.type_url], version, printable(request.error, 500))
+        short, error = SHORT[request.type_url], printable(request.error, 500)
+        extra = {**self.log_fields, "type": short, "version": version, "error": error}
+        _log.warning("%s rejected %s version %s: %s", self.name, short, version, error, extra=extra)
 
 
-def _introduced(node: Node) -> Node:
+def _introduced(node: Node, clusters: Collection[str]) -> Node:
     """The node of a first request; later ones need not name it (I1), and cannot change it (I2)."""
     if not node.id:
         raise StreamEnd(grpc.StatusCode.INVALID_ARGUMENT, "the first request of a stream needs a node.id")
     if len(node.id) > _LONGEST_NODE_ID:
         raise StreamEnd(grpc.StatusCode.INVALID_ARGUMENT, f"node.id is longer than {_LONGEST_NODE_ID} characters")
+    if clusters and node.cluster not in clusters:
+        claimed = f"the client certificate is not for node.cluster {printable(node.cluster, 200)!r}"
+        raise StreamEnd(grpc.StatusCode.PERMISSION_DENIED, claimed)
     return node
 
 

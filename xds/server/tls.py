@@ -7,6 +7,7 @@ import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 from cryptography import x509
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 
 _log = logging.getLogger("xds.server")
 _SANS = "x509_subject_alternative_name"
+_CLUSTER = "xds-cluster:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,11 @@ def _bytes(path: str) -> bytes:
         raise ValueError(f"the file {path} cannot be read: {error.strerror}") from None
 
 
-def is_named(context: Any, names: Collection[str]) -> bool:
-    """Whether the client's certificate has one of these names (DNS or URI SANs, compared as they are)."""
-    return any(name.decode(errors="replace") in names for name in context.auth_context().get(_SANS, ()))
+def names(context: Any) -> frozenset[str]:
+    """The DNS and URI names (SANs) in the client's certificate, as they are; none in plaintext. `context`: of a call."""
+    return frozenset(name.decode(errors="replace") for name in context.auth_context().get(_SANS, ()))
+
+
+def clusters(names: Collection[str]) -> frozenset[str]:
+    """What these names allow as node.cluster: each `xds-cluster:NAME` allows NAME, percent-encoded. Without any, every one is (I5)."""
+    return frozenset(unquote(name.removeprefix(_CLUSTER)) for name in names if name.startswith(_CLUSTER))

@@ -1,9 +1,11 @@
-"""Fairness on one event loop: work that takes milliseconds, done in slices, between which the loop answers everybody else."""
+"""Fairness among streams: work that takes milliseconds, done in slices, between which the loop answers everybody else; and room for so much
+at a time, given in the order in which it was asked for.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -59,3 +61,51 @@ def _settle(result: asyncio.Future[_Result], work: Callable[[], _Result]) -> Non
         result.set_result(work())
     except Exception as error:  # noqa: BLE001 - whoever waits for the result gets it
         result.set_exception(error)
+
+
+class Room:
+    """So much may be there at once; whoever does not fit waits, and whoever has waited longest goes first (B8).
+
+    What is larger than all of it goes alone.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken = 0
+        self._waiting: OrderedDict[asyncio.Future[None], int] = OrderedDict()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    async def take(self, size: int) -> None:
+        """Returns when there is room; it is to be given back. A caller that is cancelled before has taken nothing."""
+        if not self._waiting and self._fits(size):
+            self._taken += size
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting[turn] = size
+        try:
+            await turn
+        except asyncio.CancelledError:
+            self._waiting.pop(turn, None)
+            if not turn.cancelled():
+                self._taken -= size  # its turn came in the same moment
+            self._let_in()
+            raise
+
+    def give(self, size: int) -> None:
+        """Gives back what was taken."""
+        self._taken -= size
+        self._let_in()
+
+    def _let_in(self) -> None:
+        while self._waiting and self._fits(next(iter(self._waiting.values()))):
+            turn, size = self._waiting.popitem(last=False)
+            if not turn.cancelled():
+                self._taken += size
+                turn.set_result(None)
+
+    def _fits(self, size: int) -> bool:
+        return not self._taken or self._taken + size <= self._most

@@ -1,0 +1,85 @@
+"""What a Session tells those who debug: how far its client is with each type, name by name, and in short."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.protocol.talk import Talk
+from xds.protocol.session import Standing, Summary, Wire
+from xds.snapshot import CLUSTER, ENDPOINT
+
+
+def standing(talk: Talk) -> Standing:
+    return talk.session.standings[CLUSTER]
+
+
+def summary(talk: Talk) -> Summary:
+    return talk.session.summaries[CLUSTER]
+
+
+@pytest.fixture(params=Wire)
+def talk(request: pytest.FixtureRequest) -> Talk:
+    """A client that has asked for all clusters, of which there are two."""
+    talk = Talk(request.param)
+    talk.put(cds="a=1 b=1")
+    talk.ask("cds") if talk.wire is Wire.SOTW else talk.sub("cds")
+    return talk
+
+
+def test_what_was_said_is_neither_held_nor_current_before_it_is_accepted(talk: Talk) -> None:
+    assert (standing(talk).said, standing(talk).held, standing(talk).current) == ({"a", "b"}, frozenset(), frozenset())
+    assert not summary(talk).settled
+
+
+def test_what_is_accepted_is_held_and_current(talk: Talk) -> None:
+    talk.ack("cds")
+    assert (standing(talk).said, standing(talk).held, standing(talk).current) == (frozenset(), {"a", "b"}, {"a", "b"})
+    assert summary(talk) == Summary(talk.snapshot[CLUSTER].version, (), wildcard=True, names=0, error=None, rejected=(), settled=True)
+
+
+def test_what_has_changed_since_is_held_and_not_current(talk: Talk) -> None:
+    talk.ack("cds")
+    talk.publish(cds="a=2 b=1")
+    assert (standing(talk).said, standing(talk).held) == ({"a"}, {"a", "b"})
+    assert standing(talk).current == {"b"}
+    assert not summary(talk).settled
+
+
+def test_a_change_of_which_the_stream_has_not_heard_counts_already(talk: Talk) -> None:
+    talk.ack("cds")
+    talk.put(cds="a=2 b=1")
+    assert standing(talk).current == {"b"}
+    assert not summary(talk).settled
+
+
+def test_a_client_that_rejects_something_is_not_settled(talk: Talk) -> None:
+    talk.nack("cds", "no")
+    assert (summary(talk).error, [r.name for r in summary(talk).rejected], summary(talk).settled) == ("no", ["a", "b"], False)
+    assert standing(talk).current == frozenset()
+
+
+def test_a_rejection_is_not_settled_by_what_was_rejected_going_away() -> None:
+    """State of the world says nothing of endpoints that are gone, so the client has not accepted anything since."""
+    talk = Talk(Wire.SOTW)
+    talk.put(eds="a=1")
+    talk.ask("eds", "a")
+    talk.nack("eds", "no")
+    assert talk.publish() == []
+    assert (talk.session.summaries[ENDPOINT].error, talk.session.summaries[ENDPOINT].settled) == ("no", False)
+
+
+def test_names_that_were_asked_for_are_counted_those_that_do_not_exist_among_them() -> None:
+    talk = Talk(Wire.DELTA)
+    talk.put(eds="a=1")
+    talk.sub("eds", "a", "nobody")
+    assert (talk.session.summaries[ENDPOINT].names, talk.session.summaries[ENDPOINT].wildcard) == (2, False)
+
+
+def test_nothing_is_accepted_before_something_is_asked_for() -> None:
+    """Clusters that are accepted make the server think of their endpoints, for which the client has not asked yet."""
+    talk = Talk(Wire.DELTA)
+    talk.put(cds="a=1", eds="a=1")
+    talk.sub("cds")
+    talk.ack("cds")
+    talk.sub("eds", "a")
+    assert talk.session.standings[ENDPOINT].accepted == ""

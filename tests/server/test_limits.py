@@ -1,0 +1,140 @@
+"""How much one client, or many at once, may ask of the server; and that the others do not notice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import pytest
+from prometheus_client import CollectorRegistry
+
+from tests.server.client import Client, count, eventually, names, resource
+from tests.server.conftest import Connect
+from xds.protocol.session import Wire
+from xds.server.fleet import Fleet
+from xds.server.server import Server
+from xds.snapshot import CLUSTER, Snapshot
+
+Serve = Callable[..., Awaitable[tuple[Fleet, str]]]
+
+
+@pytest.fixture
+async def serve(snapshot: Snapshot, registry: CollectorRegistry) -> AsyncIterator[Serve]:
+    """Serves a Fleet with these limits: `fleet, address = await serve(most_streams=3)`."""
+    servers: list[Server] = []
+
+    async def serve(**limits: Any) -> tuple[Fleet, str]:
+        fleet = Fleet(snapshot, registry, identifier="xds-0", **limits)
+        fleet.publish()
+        servers.append(Server(fleet, "127.0.0.1:0"))
+        await servers[-1].start()
+        return fleet, servers[-1].address
+
+    yield serve
+    for server in servers:
+        await server.stop(0)
+
+
+def _channel(address: str) -> grpc.aio.Channel:
+    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
+    return grpc.aio.insecure_channel(address, options=options)
+
+
+async def test_500_streams_that_come_at_once_are_all_served(connect: Connect, snapshot: Snapshot) -> None:
+    snapshot[CLUSTER].update([resource("a", "x" * 100_000)])
+    clients = [connect(Wire.DELTA, node=str(i)) for i in range(500)]
+
+    async def first(client: Client) -> list[str]:
+        await client.subscribe(CLUSTER)
+        return names(await client.read())
+
+    assert await asyncio.gather(*map(first, clients)) == [["a"]] * 500
+
+
+async def test_new_streams_beyond_those_that_may_wait_are_refused(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, registry: CollectorRegistry
+) -> None:
+    monkeypatch.setattr("xds.server.fleet._ARRIVING_AT_ONCE", 1)
+    monkeypatch.setattr("xds.server.stream._ARRIVAL", 3600)
+    _, address = await serve(most_waiting=1)
+    async with _channel(address) as channel:
+        silent = Client(channel, Wire.DELTA)
+        await eventually(lambda: count(registry, "xds_connected_streams", wire="delta") == 1)
+        waiting = Client(channel, Wire.DELTA)
+        await eventually(lambda: count(registry, "xds_connected_streams", wire="delta") == 2)
+        refused = Client(channel, Wire.DELTA)
+        text = "1 new streams wait to be served; try again later"
+        assert await refused.ended() == (grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+        assert count(registry, "xds_refused_streams_total", code="resource_exhausted") == 1
+        silent.call.cancel()
+        await waiting.subscribe(CLUSTER)
+        assert names(await waiting.read()) == []
+
+
+async def test_a_stream_that_was_served_once_makes_room_for_the_next(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xds.server.fleet._ARRIVING_AT_ONCE", 1)
+    monkeypatch.setattr("xds.server.stream._ARRIVAL", 3600)
+    _, address = await serve()
+    async with _channel(address) as channel:
+        clients = [Client(channel, Wire.DELTA) for _ in range(3)]
+        for client in clients:
+            await client.subscribe(CLUSTER)
+        for client in clients:
+            await client.read()
+
+
+async def test_a_new_stream_that_says_nothing_does_not_keep_others_waiting(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xds.server.fleet._ARRIVING_AT_ONCE", 1)
+    monkeypatch.setattr("xds.server.stream._ARRIVAL", 0.01)
+    _, address = await serve()
+    async with _channel(address) as channel:
+        silent = [Client(channel, Wire.DELTA) for _ in range(3)]
+        client = Client(channel, Wire.DELTA)
+        await client.subscribe(CLUSTER)
+        await client.read()
+        assert not any(other.call.done() for other in silent)
+
+
+async def test_streams_of_one_connection_are_limited(serve: Serve, registry: CollectorRegistry) -> None:
+    _, address = await serve(most_streams=2)
+    async with _channel(address) as channel, _channel(address) as another:
+        clients = [Client(channel, Wire.DELTA) for _ in range(2)]
+        for client in clients:
+            await client.subscribe(CLUSTER)
+            await client.read()
+        refused = Client(channel, Wire.DELTA)
+        text = "the connection has 2 streams; more are not allowed"
+        assert await refused.ended() == (grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+        assert count(registry, "xds_refused_streams_total", code="resource_exhausted") == 1
+        elsewhere = Client(another, Wire.DELTA)
+        await elsewhere.subscribe(CLUSTER)
+        await elsewhere.read()
+        clients[0].call.cancel()
+        await eventually(lambda: count(registry, "xds_connected_streams", wire="delta") == 2)
+        instead = Client(channel, Wire.DELTA)
+        await instead.subscribe(CLUSTER)
+        await instead.read()
+
+
+async def test_bytes_under_way_are_bounded_over_all_streams(serve: Serve, snapshot: Snapshot, registry: CollectorRegistry) -> None:
+    snapshot[CLUSTER].update([resource("big", "x" * 20_000_000)])
+    fleet, address = await serve(most_bytes_in_flight=30_000_000)
+    async with _channel(address) as channel, _channel(address) as another:
+        stuck, other = Client(channel, Wire.DELTA), Client(another, Wire.DELTA)
+        await stuck.subscribe(CLUSTER)
+        await other.subscribe(CLUSTER)
+        await eventually(lambda: fleet._shared.under_way.waiting == 1)
+        assert count(registry, "xds_responses_total", type="cds") == 0
+        stuck.call.cancel()
+        assert names(await other.read()) == ["big"]
+
+
+async def test_a_request_that_is_too_large_is_refused(channel: grpc.aio.Channel, snapshot: Snapshot) -> None:
+    snapshot[CLUSTER].update([resource("mine")])
+    envoy, other = Client(channel, Wire.DELTA), Client(channel, Wire.DELTA)
+    await envoy.call.write(bytes(33 * 2**20))
+    assert (await envoy.ended())[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+    await other.subscribe(CLUSTER)
+    assert names(await other.read()) == ["mine"]
