@@ -57,6 +57,7 @@ class Selection:
     namespace: str = ""
     selector: str = ""
     only_metadata: bool = False
+    labels: str = ""
 
     def takes(self, item: Json) -> bool:
         if self.namespace and item["metadata"].get("namespace") != self.namespace:
@@ -66,7 +67,8 @@ class Selection:
             name, operator, value = term.partition("!=") if "!=" in term else term.partition("=")
             if (fields[name] == value) is (operator == "!="):
                 return False
-        return True
+        wanted = dict(term.split("=", 1) for term in self.labels.split(",") if term)
+        return wanted.items() <= item["metadata"].get("labels", {}).items()
 
     def shown(self, item: Json) -> Json:
         return {"metadata": item["metadata"]} if self.only_metadata else item
@@ -201,13 +203,17 @@ def refusal(code: int, reason: str = "", verb: str = "", **headers: str) -> Faul
 
 
 class ApiServer:
-    """Serves a Store. `forbidden` has verbs and plurals; `token`, where set, is the only one that is let in."""
+    """Serves a Store. `token`, where set, is the only one that is let in.
+
+    What is forbidden: `forbidden` has verbs and plurals, `hidden` namespaces and plurals.
+    """
 
     def __init__(self) -> None:
         self.store = Store()
         self.requests: list[Request] = []
         self.faults: dict[str, deque[Fault]] = defaultdict(deque)
         self.forbidden: set[tuple[str, str]] = set()
+        self.hidden: set[tuple[str, str]] = set()
         self.unserved: set[str] = set()
         self.token = ""
         self.bookmarks = True
@@ -265,7 +271,7 @@ class ApiServer:
             return refusal(401, "Unauthorized")
         if which.plural in self.unserved:
             return Fault(status=404, body=b"404 page not found\n", ends=True)
-        if (verb, which.plural) in self.forbidden:
+        if (verb, which.plural) in self.forbidden or (which.namespace, which.plural) in self.hidden:
             return refusal(403, "Forbidden")
         queue = self.faults[which.plural]
         if queue and queue[0].verb in ("", verb) and queue[0].only in which.selector:
@@ -344,7 +350,7 @@ async def serving(context: ssl.SSLContext | None = None) -> AsyncIterator[ApiSer
         await runner.cleanup()
 
 
-async def until(wanted: Callable[[], bool], seconds: float = 10) -> None:
+async def until(wanted: Callable[[], bool], seconds: float = 30) -> None:
     """Look until it is so."""
     async with asyncio.timeout(seconds):
         while not wanted():  # noqa: ASYNC110 - nothing announces it
@@ -364,6 +370,6 @@ def _what(request: web.Request) -> tuple[str, Selection, str]:
         namespace, parts = parts[1], parts[2:]
     plural, *names = parts
     only_metadata = "PartialObjectMetadata" in request.headers.get("Accept", "")
-    which = Selection(plural, namespace, request.query.get("fieldSelector", ""), only_metadata)
+    which = Selection(plural, namespace, request.query.get("fieldSelector", ""), only_metadata, request.query.get("labelSelector", ""))
     verb = "get" if names else "watch" if request.query.get("watch") else "list"
     return verb, which, names[0] if names else ""

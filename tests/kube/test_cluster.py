@@ -26,9 +26,9 @@ from xds.kube.reflector import Pace
 from xds.kube.source import Change
 from xds.kube.world import World
 
-from .scripted import ApiServer, Fault, Selection, bookmark, line, refusal, secret, serving, status, until
+from .scripted import ApiServer, Fault, Json, Selection, bookmark, line, refusal, secret, serving, status, until
 
-DEADLINE = 10
+DEADLINE = 30
 QUICK = Pace(first=0.01, longest=0.05, denied=0.05, retry_after=0.05, lasted=5.0)
 PATIENT = Patience()
 KINDS = ("ingresses", "ingressclasses", "services", "endpointslices")
@@ -126,12 +126,13 @@ async def test_an_empty_cluster_has_a_first_change_too(server: ApiServer, tmp_pa
 
 async def test_nothing_comes_before_every_kind_was_listed_and_what_is_waited_for_is_said(server: ApiServer, tmp_path: Path) -> None:
     put_some(server)
-    server.faults["endpointslices"].append(Fault("list", hangs=True))
+    server.faults["endpointslices"].extend([Fault("list", hangs=True)] * 1000)
     async with following(server, tmp_path, Patience(answer=0.3)) as followed:
         first = asyncio.ensure_future(followed.take())
         await until(lambda: len(followed.cluster.waiting()) == 1)
         assert followed.cluster.waiting() == ["waiting for the first list of endpointslices.discovery.k8s.io"]
         assert not first.done()
+        server.faults.clear()
         await first  # and a list that never comes is asked for again
         assert followed.has(*SOME)
 
@@ -461,6 +462,63 @@ async def test_a_role_that_may_not_get_secrets_is_a_problem_until_it_may(server:
         await followed.until(lambda: followed.has("Secret/flagged") and followed.problems == {"get secrets": []})
         assert len(followed.sentences) == 1
         assert [len(change.problems) for change in followed.seen if change.problems] == [1, 1]
+
+
+async def test_a_secret_that_an_api_server_refuses_which_just_started_is_fetched_without_a_complaint(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    server.put("secrets", "flagged", **secret("Opaque"))
+    server.faults["secrets"].extend([refusal(403, "Forbidden", "get")] * 2)
+    async with following(server, tmp_path, default_ssl_certificate="default/flagged") as followed:
+        await followed.until(lambda: followed.has("Secret/flagged"))
+        assert len(server.asked("get", "secrets")) == 3
+        assert followed.problems == {}
+
+
+OUTSIDE: Json = {"watch_namespace": "shop", "default_backend_service": "pages/errors", "publish_service": "edge/envoy"}
+
+
+def put_outside(server: ApiServer) -> None:
+    for name, namespace in (("errors", "pages"), ("other", "pages"), ("envoy", "edge"), ("web", "shop")):
+        server.put("services", name, namespace, spec={"ports": [{"port": 80}]})
+        labels = {"labels": {"kubernetes.io/service-name": name}}
+        server.put("endpointslices", f"{name}-1", namespace, addressType="IPv4", endpoints=[], metadata=labels)
+
+
+async def test_services_that_flags_name_outside_of_the_watched_namespace_are_followed_and_no_others(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    put_outside(server)
+    async with following(server, tmp_path, **OUTSIDE) as followed:
+        await followed.take()
+        assert followed.has("Service/web", "EndpointSlice/web-1", "Service/errors", "EndpointSlice/errors-1", "Service/envoy")
+        labels = {"labels": {"kubernetes.io/service-name": "errors"}}
+        server.put("endpointslices", "errors-2", "pages", addressType="IPv4", endpoints=[], metadata=labels)
+        await followed.until(lambda: "EndpointSlice/errors-2" in followed.names())
+        server.delete("services", "errors", "pages")
+        await followed.until(lambda: "Service/errors" not in followed.names())
+
+
+async def test_a_service_that_two_flags_name_is_followed_once(server: ApiServer, tmp_path: Path) -> None:
+    put_outside(server)
+    async with following(server, tmp_path, **(OUTSIDE | {"publish_service": "pages/errors"})) as followed:
+        await followed.take()
+        assert len([each for each in server.asked("list", "services") if each.which.namespace == "pages"]) == 1
+
+
+@pytest.mark.parametrize("plural", ["services", "endpointslices"])
+async def test_a_default_backend_elsewhere_that_may_not_be_read_is_a_problem_and_the_rest_works(
+    server: ApiServer, tmp_path: Path, plural: str
+) -> None:
+    """A role for the watched namespace alone."""
+    put_outside(server)
+    server.hidden.add(("pages", plural))
+    async with following(server, tmp_path, **OUTSIDE) as followed:
+        await followed.take()
+        assert followed.names() >= {"Service/web", "EndpointSlice/web-1"}
+        (sentence,) = followed.sentences
+        assert f'does not allow "list" on {plural}' in sentence
+        assert "in namespace pages: --default-backend-service cannot have an effect" in sentence
 
 
 async def test_the_api_server_may_go_away_and_come_back_and_the_log_says_so(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
@@ -370,6 +371,17 @@ def test_a_problem_of_rbac_names_verb_resource_and_namespace() -> None:
         led.refuse(403)
     (problem,) = next(iter(led.told[-1].problems.values()))
     assert problem.sentence == ('The role does not allow "list" on ingresses.networking.k8s.io in namespace shop: no Ingress is served.')
+
+
+def test_problems_of_objects_with_other_labels_are_told_apart() -> None:
+    places = set()
+    for labels in ("app=a", "app=b"):
+        led = Led(replace(SERVICES, labels=labels))
+        for _ in range(3):
+            led.pause()
+            led.refuse(403)
+        places |= led.problems.keys()
+    assert len(places) == 2
 
 
 def test_where_only_watching_is_forbidden_listing_goes_on_and_the_problem_stays() -> None:

@@ -80,7 +80,7 @@ class Writable:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         if request.method == "GET":
-            return await self._read(request)
+            return await self.reading.answer(request)
         write = await _understood(request)
         self.writes.append(write)
         self.flying += 1
@@ -91,22 +91,6 @@ class Writable:
             return await self._answer(request, write)
         finally:
             self.flying -= 1
-
-    async def _read(self, request: web.Request) -> web.StreamResponse:
-        plural = request.path.rstrip("/").split("/")[-1]
-        if ("list", plural) in self.forbidden:
-            return json_response(403, status(403, "Forbidden", f'cannot list resource "{plural}"'))
-        labels = request.query.get("labelSelector", "")
-        if not labels:
-            return await self.reading.answer(request)
-        wanted = dict(term.split("=", 1) for term in labels.split(","))
-        space = request.path.split("/")[-2]
-        found = [
-            item
-            for key, item in self.reading.store.objects.items()
-            if key[:2] == (plural, space) and wanted.items() <= item["metadata"].get("labels", {}).items()
-        ]
-        return json_response(200, {"metadata": {}, "items": found})
 
     async def _answer(self, request: web.Request, write: Write) -> web.StreamResponse:
         queue = self.mishaps[write.plural]

@@ -1,7 +1,8 @@
 """The API-server Source: one Reflector a kind, each followed by a task that does what it says.
 
-What belongs here: which kinds are watched, requests, and what all kinds together come to. What does not: the decisions of a Reflector
-(`xds.kube.reflector`), which Secrets are needed (`xds.kube.secrets`), and connections (`xds.kube.api`).
+What belongs here: which kinds are watched, and what all kinds together come to. What does not: the decisions of a Reflector
+(`xds.kube.reflector`) and its requests (`xds.kube.follow`), which Secrets are needed (`xds.kube.secrets`), and connections
+(`xds.kube.api`).
 """
 
 from __future__ import annotations
@@ -13,17 +14,19 @@ import random
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
-import aiohttp
-from kubernetes.aio.config import ConfigException
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
-from xds.config import Failure, Settings
+from xds.config import Settings
 from xds.kube import parse
 from xds.kube.api import Api, Patience
+from xds.kube.denials import Denials
+from xds.kube.follow import follow, renew, why_not
 from xds.kube.objects import Ref, Secret
-from xds.kube.reflector import List, Pace, Reflector, Resource, Wait, Watch
+from xds.kube.reflector import FIRM, Pace, Reflector, Resource
 from xds.kube.secrets import ReferredSecrets
+from xds.kube.shapes import SERVICE_NAME
 from xds.kube.source import Batch, Change
 from xds.model import Problem
 
@@ -54,16 +57,11 @@ OTHER_SECRETS = Resource(
 
 ESSENTIAL = frozenset({"Ingress", "Service", "EndpointSlice", "Namespace"})
 """Kinds without which nothing would be served. Where one is forbidden from the start, we wait: an Envoy that is told nothing keeps what
-it has. Where another one is, that is a Problem, and the rest works."""
+it has. Where another one is, or those objects alone that a flag names, that is a Problem, and the rest works."""
 
 FETCHES = 8
 """Secrets that are fetched at a time."""
 _COMPLAIN_EVERY = 30.0
-_LONGEST_STATUS = 64 << 10
-_AS_METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1,application/json"
-_EXPECTED = (aiohttp.ClientError, OSError, TimeoutError, ValueError, ConfigException)
-_PERHAPS_OLD = (ConfigException, ValueError)
-"""What may come of credentials that were written anew since they were read; a certificate that is not believed is a ValueError."""
 
 
 def resources(settings: Settings) -> list[Resource]:
@@ -81,6 +79,22 @@ def resources(settings: Settings) -> list[Resource]:
     if certificate and not _is_watched(certificate, settings):
         without = "--default-ssl-certificate cannot have an effect"
         found.append(_by_name(Resource("Secret", "v1", "secrets", without), certificate))
+    return found + _elsewhere(settings)
+
+
+def _elsewhere(settings: Settings) -> list[Resource]:
+    """The Services that flags name outside of `--watch-namespace`, and the endpoints of the one that answers requests."""
+    backend, published = settings.default_backend_service, settings.publish_service if settings.update_status else ""
+    names = {"--default-backend-service": backend, "--publish-service": published}
+    names = {flag: name for flag, name in names.items() if name and not _is_watched(name, settings)}
+    found = []
+    for name in dict.fromkeys(names.values()):
+        flags = " and ".join(flag for flag, value in names.items() if value == name)
+        found.append(_by_name(replace(SERVICES, without=f"{flags} cannot have an effect"), name))
+    if backend in names.values():
+        namespace, _, name = backend.partition("/")
+        without = "--default-backend-service cannot have an effect"
+        found.append(replace(SLICES, namespace=namespace, labels=f"{SERVICE_NAME}={name}", without=without))
     return found
 
 
@@ -126,6 +140,7 @@ class Cluster:
         self._following: list[asyncio.Task[None]] = []
         self._fetching: dict[Ref, asyncio.Task[None]] = {}
         self._fetches = asyncio.Semaphore(FETCHES)
+        self._denials = Denials(FIRM * self._pace.first)
         self._may_not_fetch = False
         self._batch = Batch()
         self._news = asyncio.Event()
@@ -137,7 +152,10 @@ class Cluster:
     async def changes(self) -> AsyncGenerator[Change]:
         """First everything, then what changes. Raises Failure where there is no configuration that can be used."""
         await self._api.open()
-        self._following = [asyncio.create_task(self._follow(each), name=f"watch {each.resource}") for each in self._reflectors.values()]
+        self._following = [
+            asyncio.create_task(follow(self._api, each, partial(self._take, each), partial(self._complain, each)), name=f"watch {which}")
+            for which, each in self._reflectors.items()
+        ]
         for task in self._following:
             task.add_done_callback(lambda _: self._news.set())
         try:
@@ -189,52 +207,10 @@ class Cluster:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._api.close()
 
-    async def _follow(self, reflector: Reflector) -> None:
-        """Do what the Reflector says, for ever."""
-        renewals = self._api.renewals
-        while True:
-            match reflector.next(time.monotonic()):
-                case Wait(seconds, renew):
-                    if renew:
-                        await self._renew(renewals)
-                    await asyncio.sleep(seconds)
-                case ask:
-                    renewals = self._api.renewals
-                    await self._ask(reflector, ask)
-
-    async def _ask(self, reflector: Reflector, ask: List | Watch) -> None:
-        which = reflector.resource
-        is_watch = isinstance(ask, Watch)
-        accept = _AS_METADATA.format("" if is_watch else "List") if which.only_metadata else "application/json"
-        try:
-            async with self._api.get(which.path, _query(which, ask), accept=accept, endless=is_watch) as answer:
-                if answer.status != 200:
-                    body = await answer.content.read(_LONGEST_STATUS)
-                    retry_after = answer.headers.get("Retry-After", "")
-                    self._take(reflector, reflector.refused(answer.status, body, retry_after, time.monotonic()))
-                elif is_watch:
-                    await self._listen(reflector, answer)
-                else:
-                    body = await answer.read()
-                    self._take(reflector, await asyncio.to_thread(reflector.page, body, time.monotonic()))
-        except Exception as wrong:  # noqa: BLE001 - whatever it is, to ask again is the only way on, and a watch that ends is the worst
-            reflector.failed(self._in_words(wrong), time.monotonic(), renew=isinstance(wrong, _PERHAPS_OLD))
-        self._complain(reflector)
-
-    async def _listen(self, reflector: Reflector, answer: aiohttp.ClientResponse) -> None:
-        self._take(reflector, reflector.opened(time.monotonic()))
-        try:
-            while reflector.is_watching and (chunk := await answer.content.readany()):
-                self._take(reflector, reflector.data(chunk, time.monotonic()))
-        except TimeoutError:
-            pass  # perhaps nothing happened for long; if nobody is there any more, the next request tells
-        if reflector.is_watching:
-            reflector.ended(time.monotonic())
-
     def _take(self, reflector: Reflector, change: Change) -> None:
         self._recover()
         which = reflector.resource
-        if reflector.has_listed if which.kind in ESSENTIAL else reflector.is_settled:
+        if reflector.has_listed if which.kind in ESSENTIAL and not which.is_selected else reflector.is_settled:
             self._settled.add(which)
         through = self._through.get(which)
         self._tell(through(change) if through else change)
@@ -266,11 +242,11 @@ class Cluster:
                 status, body = answer.status, await answer.read()
         except Exception as wrong:  # noqa: BLE001 - as above
             self._secrets.again(which)
-            raise _Unanswered(self._in_words(wrong)) from None
+            raise _Unanswered(why_not(self._api, wrong)) from None
         if status not in (200, 404):
             self._secrets.again(which)
             if status == 401:
-                await self._renew(renewals)
+                await renew(self._api, renewals)
             self._tell(self._may_fetch(status))
             raise _Unanswered(f"The API server answered {status}.")
         found = parse.from_json(body, kind="Secret", api_version="v1") if status == 200 else None
@@ -280,30 +256,16 @@ class Cluster:
     def _may_fetch(self, status: int) -> Change:
         """Whether the role allows to get Secrets, as a Change where that is news."""
         denied = status == 403
+        if not denied:
+            self._denials.allowed("")
+        elif not self._denials.denied("", time.monotonic()):
+            return Change()
         if denied is self._may_not_fetch:
             return Change()
         self._may_not_fetch = denied
         sentence = f'The role does not allow "get" on secrets: {_NO_SECRETS}.'
         problem = Problem(Ref("Secret", "", ""), "", "forbidden", sentence)
         return Change(problems={"get secrets": (problem,) if denied else ()})
-
-    async def _renew(self, renewals: int) -> None:
-        try:
-            await self._api.renew(renewals)
-        except Failure as failure:
-            _log.warning("%s", failure)
-
-    def _in_words(self, wrong: Exception) -> str:
-        if not isinstance(wrong, _EXPECTED):
-            _log.error("internal error while the API server was asked; please report it", exc_info=wrong)
-        match wrong:
-            case aiohttp.ClientPayloadError():
-                why = "the connection broke off"
-            case TimeoutError():
-                why = "too slow, or gone"
-            case _:
-                why = str(wrong) or type(wrong).__name__
-        return f"{self._api.host} does not answer ({why})."
 
     def _complain(self, reflector: Reflector) -> None:
         """Say in the log that the API server is away, now and then."""
@@ -322,20 +284,3 @@ class Cluster:
     def _is_away(self, reflector: Reflector) -> bool:
         """Whether requests about a kind fail; what is forbidden is a Problem already, once somebody can be told."""
         return bool(reflector.fault) and not (reflector.is_denied and self._is_complete)
-
-
-def _query(which: Resource, ask: List | Watch) -> dict[str, str]:
-    """The parameters of a request (Kubernetes API concepts: retrieving large result sets in chunks, efficient detection of changes)."""
-    query = {"fieldSelector": which.selector} if which.selector else {}
-    if isinstance(ask, Watch):
-        return query | {
-            "watch": "true",
-            "resourceVersion": ask.version,
-            "allowWatchBookmarks": "true",
-            "timeoutSeconds": str(ask.seconds),
-        }
-    if ask.limit:
-        query["limit"] = str(ask.limit)
-    if ask.token:
-        query["continue"] = ask.token
-    return query

@@ -184,7 +184,26 @@ class Namespace(Struct, frozen=True, kw_only=True, gc=False):
     meta: Meta
 
 
-Object = Ingress | IngressClass | Service | EndpointSlice | Secret | ConfigMap | Namespace
+class Pod(Struct, frozen=True, kw_only=True, gc=False):
+    """A pod of an Envoy or of the control plane: its node ("" while it has none), whether it runs, and whether it is ready besides.
+
+    Pods and nodes matter to the status of Ingresses alone; no traffic depends on them, and no World has them.
+    """
+
+    meta: Meta
+    node: str = ""
+    running: bool = False
+    ready: bool = False
+
+
+class Node(Struct, frozen=True, kw_only=True, gc=False):
+    """A node and its addresses: (type, address), as `status.addresses` lists them."""
+
+    meta: Meta
+    addresses: tuple[tuple[str, str], ...] = ()
+
+
+Object = Ingress | IngressClass | Service | EndpointSlice | Secret | ConfigMap | Namespace | Pod | Node
 
 
 def ref(item: Object) -> Ref:

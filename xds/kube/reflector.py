@@ -25,13 +25,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from sys import intern
 
 import msgspec
 from msgspec import Raw, Struct
 
 from xds.kube import parse
-from xds.kube.objects import Ref
+from xds.kube.objects import Object, Ref
 from xds.kube.source import Batch, Change
 from xds.model import Problem, printable
 
@@ -62,7 +63,8 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A kind of objects at an API server, or some of them: those of a `namespace` ("" for all), those that match a field `selector`.
+    """A kind of objects at an API server, or some of them: those of a `namespace` ("" for all), those that match a field `selector`,
+    those with some `labels` (a label selector).
 
     `without` says what does not work where it is forbidden, as a sentence. `only_metadata` asks for PartialObjectMetadata.
     """
@@ -74,7 +76,13 @@ class Resource:
     namespaced: bool = True
     namespace: str = ""
     selector: str = ""
+    labels: str = ""
     only_metadata: bool = False
+
+    @property
+    def is_selected(self) -> bool:
+        """Whether it is some objects that a flag is about, instead of a kind, or all of a type."""
+        return bool(self.labels) or self.selector.startswith("metadata.name=")
 
     @property
     def path(self) -> str:
@@ -148,16 +156,22 @@ _HEAD, _PAGE = msgspec.json.Decoder(_Head), msgspec.json.Decoder(_Page)
 _EVENT, _STATUS = msgspec.json.Decoder(_Event), msgspec.json.Decoder(_Status)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
+Read = Callable[[Raw], Object | Problem | None]
+"""Makes an object of its JSON: never raises; None for what is none of ours."""
+
 
 class Reflector:
     """One kind. `chance` gives numbers from 0 to 1 (1 excluded), so that many of us do not ask all at once; `now` is any steady clock.
 
     What is remembered of an object is its name and a mark of its version. Each method that may tell something returns a Change.
+    `read` makes objects of what an API server says; without it, `xds.kube.parse` does.
     `word` is when the API server last said something, `fault` a sentence about the last request ("" where it was well), and `faults`
     counts the requests since the last good watch.
     """
 
-    def __init__(self, resource: Resource, now: float, chance: Callable[[], float], pace: Pace | None = None) -> None:
+    def __init__(
+        self, resource: Resource, now: float, chance: Callable[[], float], pace: Pace | None = None, read: Read | None = None
+    ) -> None:
         self.resource = resource
         self.word = now
         self.fault = ""
@@ -166,6 +180,7 @@ class Reflector:
         self.is_watching = False
         self._chance = chance
         self._pace = pace or Pace()
+        self._read = read or partial(parse.from_json, kind=resource.kind, api_version=resource.api_version)
         self._known: dict[Ref, int] = {}
         self._broken: set[Ref] = set()
         self._version = ""
@@ -318,7 +333,7 @@ class Reflector:
             return which
         was_put = which in self._known and which not in self._broken
         self._known[which] = mark
-        found = parse.from_json(raw, kind=self.resource.kind, api_version=self.resource.api_version)
+        found = self._read(raw)
         if isinstance(found, Problem):
             self._broken.add(which)
             batch.tell(str(which), found)
@@ -397,7 +412,7 @@ class Reflector:
 
     @property
     def _place(self) -> str:
-        return f"{self.resource.path} {self.resource.selector}"
+        return f"{self.resource.path} {self.resource.selector}{self.resource.labels}"
 
     def _is_back(self) -> None:
         """The pause is no longer that of an absence (R5)."""

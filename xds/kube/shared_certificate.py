@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -16,8 +17,9 @@ from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential
 
 from xds import default_certificate
 from xds.kube.api import Api
+from xds.kube.denials import Denials
 from xds.kube.objects import Ref
-from xds.kube.status.faults import PASSING, Tell, Told, forbidden, in_words, passes
+from xds.kube.status.faults import PASSING, Doubted, Tell, Told, forbidden, in_words, passes
 from xds.kube.writes import Json, Refused, create, read, replace
 from xds.model import Problem
 
@@ -30,6 +32,8 @@ WITHIN = 15.0
 """Seconds in which there is a certificate, shared or not."""
 LOOK_EVERY, TRY_EVERY = 3600.0, 60.0
 """Seconds between two looks at the Secret, and while there is none that can be shared."""
+FIRM_AFTER = 5.0
+"""Seconds for which the API server must go on saying 403 before it is believed."""
 _OURS = {"app.kubernetes.io/managed-by": "xds"}
 _WITHOUT = "each replica serves a default certificate of its own"
 
@@ -48,6 +52,7 @@ class SharedCertificate:
         self._collection = f"/api/v1/namespaces/{namespace}/secrets"
         self._tell = Told(tell)
         self._within = within
+        self._denials = Denials(FIRM_AFTER)
         self._held: Pair | None = None
 
     async def pairs(self) -> AsyncGenerator[Pair]:
@@ -67,7 +72,7 @@ class SharedCertificate:
         try:
             async with asyncio.timeout(self._within):
                 pauses = wait_random_exponential(multiplier=0.1, max=2.0)
-                problem = await AsyncRetrying(wait=pauses, retry=retry_if_exception(passes), reraise=True)(self._once)
+                problem = await AsyncRetrying(wait=pauses, retry=retry_if_exception(passes), reraise=True)(self._try)
         except Refused as refused:
             problem = self._refused(refused)
         except PASSING as wrong:
@@ -77,6 +82,17 @@ class SharedCertificate:
             self._held = await asyncio.to_thread(default_certificate.make)
         self._tell(str(self._secret), (problem,) if problem else ())
         return problem is None
+
+    async def _try(self) -> Problem | None:
+        """As `_once`; raises Doubted for a 403 that is not to be believed yet."""
+        try:
+            problem = await self._once()
+        except Refused as refused:
+            if refused.status == 403 and not self._denials.denied("", time.monotonic()):
+                raise Doubted from refused
+            raise
+        self._denials.allowed("")
+        return problem
 
     async def _once(self) -> Problem | None:
         """Read the Secret, or make it. Raises Refused, with 409 where somebody was faster."""
@@ -104,7 +120,8 @@ class SharedCertificate:
             "type": "kubernetes.io/tls",
             "metadata": {"namespace": self._secret.namespace, "name": self._secret.name, "labels": _OURS},
         }
-        body["data"] = {"tls.crt": base64.b64encode(pair[0]).decode(), "tls.key": base64.b64encode(pair[1]).decode()}
+        pems = {"tls.crt": base64.b64encode(pair[0]).decode(), "tls.key": base64.b64encode(pair[1]).decode()}
+        body["data"] = {**(body.get("data") or {}), **pems}  # `xds.kube.shared_record` keeps something there as well
         if found is None:
             await create(self._api, self._collection, body)
         else:  # with the version that was read, so that of two who renew it one is first

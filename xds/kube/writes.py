@@ -30,6 +30,7 @@ class Refused(Exception):
         super().__init__(
             f"The API server answers {asked} with {status}{f' {reason}' if reason else ''}{f': {message}' if message else ''}."
         )
+        self.asked = asked
         self.status = status
         self.reason = reason
 

@@ -18,7 +18,7 @@ from xds.kube.status.reporter import Reporter
 from xds.kube.world import World
 from xds.model import Problem
 
-HASTY = Pace(first=0.001, longest=0.01, busy=0.01, look_up=0.01, gather=0.001)
+HASTY = Pace(first=0.001, longest=0.01, busy=0.01, anew=0.01, gather=0.001, firm=0.02)
 FLAGS: dict[str, Any] = {
     "watch_ingress_without_class": True,
     "publish_status_address": ("192.0.2.1",),
@@ -29,13 +29,14 @@ FLAGS: dict[str, Any] = {
 
 
 class Replica:
-    """One replica; `told` has the Problems of reporting by place."""
+    """One replica; `told` has the Problems of reporting by place, `heard` all that there ever were."""
 
     def __init__(self, server: Writable, folder: Path, identity: str = "xds-0_1", **flags: Any) -> None:
         path = server.reading.kubeconfig(folder / "kubeconfig")
         self.settings = Settings(kubeconfig=path, **(FLAGS | flags))
         self.world = World(self.settings)
         self.told: dict[str, list[str]] = {}
+        self.heard: list[str] = []
         self.api = Api(self.settings)
         self.cluster = Cluster(self.settings, pace=WatchPace(first=0.01, longest=0.05))
         self.reporter = Reporter(self.settings, self.world, self.api, identity, self._tell, HASTY)
@@ -72,6 +73,7 @@ class Replica:
 
     def _tell(self, place: str, problems: tuple[Problem, ...]) -> None:
         self.told[place] = [str(problem) for problem in problems]
+        self.heard += self.told[place]
 
 
 @asynccontextmanager

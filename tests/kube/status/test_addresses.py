@@ -6,9 +6,11 @@ import json
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
-from xds.kube.objects import Meta, Service
-from xds.kube.status.addresses import Node, Pod, differ, entries, nodes, normal, of_nodes, of_service, pods, siblings
+from xds.kube.objects import Meta, Node, Pod, Service
+from xds.kube.status.addresses import differ, entries, normal, of_nodes, of_service, pods, read_node, read_pod, siblings
+from xds.model import Problem
 
 META = Meta(namespace="ingress", name="controller")
 
@@ -59,21 +61,28 @@ def test_what_is_neither_an_ip_nor_a_host_name_is_no_address(text: str) -> None:
     assert normal([text]) == ()
 
 
-POD = Pod("envoy-1", "one", running=True, ready=True)
+def running_on(node: str, *, ready: bool = True) -> Pod:
+    return Pod(meta=META, node=node, running=True, ready=ready)
+
+
+def node(name: str, *addresses: tuple[str, str]) -> Node:
+    return Node(meta=Meta(namespace="", name=name), addresses=addresses)
+
+
+POD = running_on("one")
 NODES = [
-    Node("one", (("Hostname", "one"), ("InternalIP", "10.1.0.1"), ("ExternalIP", "192.0.2.1"))),
-    Node("two", (("InternalIP", "10.1.0.2"),)),
-    Node("three", (("ExternalIP", "192.0.2.3"), ("InternalIP", "10.1.0.3"))),
+    node("one", ("Hostname", "one"), ("InternalIP", "10.1.0.1"), ("ExternalIP", "192.0.2.1")),
+    node("two", ("InternalIP", "10.1.0.2")),
+    node("three", ("ExternalIP", "192.0.2.3"), ("InternalIP", "10.1.0.3")),
 ]
 
 
 def test_a_node_that_runs_a_ready_pod_is_published_and_others_are_not() -> None:
-    unready = Pod("envoy-3", "three", running=True, ready=False)
-    assert of_nodes([POD, unready, Pod("envoy-9", "", running=True, ready=True)], NODES, internal=False) == ("192.0.2.1",)
+    assert of_nodes([POD, running_on("three", ready=False), running_on("")], NODES, internal=False) == ("192.0.2.1",)
 
 
 def test_a_node_without_an_external_address_is_published_by_its_internal_one() -> None:
-    assert of_nodes([POD, Pod("envoy-2", "two", running=True, ready=True)], NODES, internal=False) == ("10.1.0.2", "192.0.2.1")
+    assert of_nodes([POD, running_on("two")], NODES, internal=False) == ("10.1.0.2", "192.0.2.1")
 
 
 def test_internal_addresses_are_published_where_they_are_asked_for() -> None:
@@ -94,17 +103,24 @@ def test_a_status_that_says_the_same_in_another_order_does_not_differ() -> None:
     assert differ([], ("a",))
 
 
-def page(*items: dict[str, Any], token: str | None = None) -> bytes:
-    return json.dumps({"kind": "List", "metadata": {"continue": token} if token else {}, "items": list(items)}).encode()
-
-
 def pod(name: str = "a", phase: str = "Running", ready: str = "True", **metadata: Any) -> dict[str, Any]:
     conditions = [{"type": "Initialized", "status": "True"}, {"type": "Ready", "status": ready}]
     return {"metadata": {"name": name, **metadata}, "spec": {"nodeName": "one"}, "status": {"phase": phase, "conditions": conditions}}
 
 
-def test_a_page_of_pods_says_which_are_ready_and_what_comes_next() -> None:
-    assert pods(page(pod(), token="more")) == ([Pod("a", "one", running=True, ready=True)], "more")
+def raw(item: Any) -> Raw:
+    return Raw(json.dumps(item).encode())
+
+
+def a_pod(item: dict[str, Any]) -> Pod:
+    found = read_pod(raw(item))
+    assert isinstance(found, Pod)
+    return found
+
+
+def test_a_pod_says_where_it_runs_and_whether_it_is_ready() -> None:
+    found = a_pod(pod(namespace="here", labels={"a": "b"}))
+    assert found == Pod(meta=Meta(namespace="here", name="a", labels={"a": "b"}), node="one", running=True, ready=True)
 
 
 @pytest.mark.parametrize(
@@ -113,28 +129,54 @@ def test_a_page_of_pods_says_which_are_ready_and_what_comes_next() -> None:
     ids=["pending", "not ready", "terminating"],
 )
 def test_a_pod_that_does_not_run_or_says_so_is_not_ready(wrong: dict[str, str], running: bool) -> None:
-    ((found,), _) = pods(page(pod(**wrong)))
+    found = a_pod(pod(**wrong))
     assert (found.running, found.ready) == (running, False)
 
 
-def test_pods_and_nodes_of_which_nothing_is_known_yet_have_nothing() -> None:
-    bare = page({"metadata": {"name": "a"}})
-    assert pods(bare) == ([Pod("a", "", running=False, ready=False)], "")
-    assert nodes(bare) == ([Node("a", ())], "")
-
-
-def test_a_page_of_nodes_has_their_addresses_in_order() -> None:
+def test_a_node_has_its_addresses_in_order() -> None:
     status = {"addresses": [{"type": "InternalIP", "address": "10.1.0.1"}, {"type": "ExternalIP", "address": "192.0.2.1"}]}
-    found = nodes(page({"metadata": {"name": "one"}, "status": status}, token="more"))
-    assert found == ([Node("one", (("InternalIP", "10.1.0.1"), ("ExternalIP", "192.0.2.1")))], "more")
+    found = read_node(raw({"metadata": {"name": "one"}, "status": status}))
+    assert found == node("one", ("InternalIP", "10.1.0.1"), ("ExternalIP", "192.0.2.1"))
+
+
+def test_pods_and_nodes_of_which_nothing_is_known_yet_have_nothing() -> None:
+    bare = {"metadata": {"name": "a"}}
+    assert a_pod(bare) == Pod(meta=Meta(namespace="", name="a"))
+    assert read_node(raw(bare)) == node("a")
+
+
+@pytest.mark.parametrize("text", [b"[]", b"{}", b'{"metadata": {"name": "a\xff"}}', b"[" * 100_000], ids=["list", "empty", "bytes", "deep"])
+def test_what_is_no_pod_and_no_node_is_a_problem(text: bytes) -> None:
+    for read in (read_pod, read_node):
+        assert isinstance(read(Raw(text)), Problem)
+
+
+def page(*items: dict[str, Any], token: str | None = None) -> bytes:
+    return json.dumps({"kind": "List", "metadata": {"continue": token} if token else {}, "items": list(items)}).encode()
+
+
+def test_a_page_of_pods_says_what_comes_next() -> None:
+    assert pods(page(pod(), token="more")) == ([a_pod(pod())], "more")
 
 
 def test_what_is_no_list_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="Expected"):
-        nodes(b"[]")
+        pods(b"[]")
 
 
 def test_replicas_of_all_versions_have_the_labels_of_a_pod_without_its_hashes() -> None:
-    labels = {"app": "xds", "pod-template-hash": "abc", "controller-revision-hash": "d", "pod-template-generation": "3"}
-    assert siblings(json.dumps({"metadata": {"name": "a", "labels": labels}}).encode()) == "app=xds"
-    assert siblings(b'{"metadata": {"name": "a"}}') == ""
+    hashes = {"pod-template-hash": "abc", "controller-revision-hash": "d", "pod-template-generation": "3"}
+    found = [
+        a_pod(pod(name, labels=labels))
+        for name, labels in {
+            "me": {"app": "xds", **hashes},
+            "old": {"app": "xds", "pod-template-hash": "xyz", "team": "a"},
+            "other": {"app": "envoy"},
+        }.items()
+    ]
+    assert [each.meta.name for each in siblings(found, "me")] == ["old"]
+
+
+def test_a_pod_without_labels_or_that_is_not_there_has_no_replicas() -> None:
+    found = [a_pod(pod("bare")), a_pod(pod("a", labels={"app": "xds"}))]
+    assert siblings(found, "bare") == siblings(found, "nobody") == []

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.kube.scripted import Fault, Json, refusal, until
+from tests.kube.scripted import Fault, Json, until
 from tests.kube.writable import Mishap, Writable
 from xds.kube.objects import Ref
 from xds.model import Problem, Severity
@@ -167,13 +167,33 @@ async def test_a_role_without_events_is_one_problem_and_the_status_is_written(se
         ]
 
 
-async def test_a_namespace_that_goes_is_no_problem_of_the_role(server: Writable, tmp_path: Path) -> None:
+async def test_an_event_is_not_lost_to_an_api_server_that_just_started_and_says_403(server: Writable, tmp_path: Path) -> None:
     put(server, "a")
+    server.mishaps["events"].extend([Mishap(403, "Forbidden")] * 2)
+    async with replica(server, tmp_path) as running:
+        await until(lambda: told(server) == [SYNC])
+        assert running.heard == []
+
+
+async def test_events_are_written_again_as_soon_as_a_role_allows_them(server: Writable, tmp_path: Path) -> None:
+    server.forbidden.add(("create", "events"))
+    put(server, "a")
+    async with replica(server, tmp_path) as running:
+        await until(lambda: bool(running.told.get("events default")))
+        server.forbidden.clear()
+        put(server, "b")
+        await until(lambda: told(server, "b") == [SYNC] and running.told["events default"] == [])
+
+
+async def test_a_namespace_that_goes_is_no_problem_of_the_role(server: Writable, tmp_path: Path) -> None:
+    """Nothing can be made in it any more, so it is not tried again either."""
+    put(server, "a")
+    put(server, "b")
     server.mishaps["events"].append(Mishap(403, "Forbidden: it is being terminated"))
     async with replica(server, tmp_path) as running:
-        await until(lambda: bool(server.asked("create", "events")) and not server.flying)
-        await asyncio.sleep(0.02)
-        assert "events default" not in running.told
+        await until(lambda: told(server, "b") == [SYNC])
+        assert running.heard == []
+    assert [write.body["involvedObject"]["name"] for write in server.asked("create", "events")] == ["a", "b"]
 
 
 @pytest.mark.parametrize("mishap", [Mishap(429), Mishap(500), Mishap(lost=True)], ids=["busy", "broken", "answer lost"])
@@ -201,8 +221,7 @@ async def test_the_address_of_the_published_service_is_followed(server: Writable
             "Service here/envoy: --publish-service names this Service, but it has no address yet (LoadBalancer); no status is written."
         ]
         server.put("services", "envoy", "here", **balancer("192.0.2.7"))
-        await until(lambda: server.addresses("a") == ["192.0.2.7"])
-        assert running.told["status addresses"] == []
+        await until(lambda: server.addresses("a") == ["192.0.2.7"] and running.told["status addresses"] == [])
         server.put("services", "envoy", "here", **balancer("192.0.2.8"))
         await until(lambda: server.addresses("a") == ["192.0.2.8"])
     assert server.reading.asked("get", "services") == []
@@ -220,16 +239,29 @@ async def test_an_address_that_is_gone_for_now_stays_published(server: Writable,
     assert server.addresses("a") == ["192.0.2.7"]
 
 
-async def test_a_published_service_that_is_not_watched_is_asked_for(server: Writable, tmp_path: Path) -> None:
+async def test_a_published_service_outside_of_the_watched_namespace_is_followed_without_any_other_right(
+    server: Writable, tmp_path: Path
+) -> None:
     put(server, "a")
     server.put("services", "envoy", "here", **balancer("192.0.2.7"))
     async with replica(server, tmp_path, watch_namespace="default", **BY_SERVICE):
         await until(lambda: server.addresses("a") == ["192.0.2.7"])
+        server.put("services", "envoy", "here", **balancer("192.0.2.8"))
+        await until(lambda: server.addresses("a") == ["192.0.2.8"])
+    assert server.reading.asked("get", "services") == []
 
 
-def envoy(server: Writable, name: str, node: str, ready: str = "True") -> None:
+async def test_a_published_service_that_does_not_exist_is_a_problem(server: Writable, tmp_path: Path) -> None:
+    async with replica(server, tmp_path, **BY_SERVICE) as running:
+        await until(lambda: bool(running.told.get("status addresses")))
+        assert running.told["status addresses"] == [
+            "Service here/envoy: --publish-service names this Service, but it does not exist, or may not be read; no status is written."
+        ]
+
+
+def envoy(server: Writable, name: str, node: str, ready: str = "True", component: str = "envoy") -> None:
     conditions = [{"type": "Ready", "status": ready}]
-    labels = {"app.kubernetes.io/component": "envoy"}
+    labels = {"app.kubernetes.io/component": component}
     status = {"phase": "Running", "conditions": conditions}
     server.put("pods", name, "here", spec={"nodeName": node}, status=status, metadata={"labels": labels})
 
@@ -242,23 +274,108 @@ async def test_the_nodes_of_ready_envoys_are_published_where_no_flag_says_what(s
     envoy(server, "envoy-1", "n7")
     envoy(server, "envoy-2", "n149")
     envoy(server, "envoy-3", "n3", ready="False")
+    envoy(server, "not-an-envoy", "n4", component="web")
     async with replica(server, tmp_path, publish_status_address=()):
         await until(lambda: server.addresses("a") == ["10.1.0.149", "10.1.0.7"])
 
 
-@pytest.mark.parametrize("which", ["pods", "nodes"])
-async def test_a_role_that_does_not_allow_to_look_addresses_up_is_one_problem(server: Writable, tmp_path: Path, which: str) -> None:
+def node(server: Writable, name: str, address: str) -> None:
+    server.put("nodes", name, status={"addresses": [{"type": "InternalIP", "address": address}]})
+
+
+async def test_an_envoy_that_comes_or_goes_and_a_node_that_moves_is_followed(server: Writable, tmp_path: Path) -> None:
+    """Each by itself: it is watched, not looked up now and then."""
     put(server, "a")
+    node(server, "n1", "10.1.0.1")
+    node(server, "n2", "10.1.0.2")
     envoy(server, "envoy-1", "n1")
-    if which == "pods":
-        server.forbidden.add(("list", which))
-    else:
-        server.reading.forbidden.add(("list", which))
+    async with replica(server, tmp_path, publish_status_address=(), status_update_interval=3600.0):
+        await until(lambda: server.addresses("a") == ["10.1.0.1"])
+        envoy(server, "envoy-2", "n2")
+        await until(lambda: server.addresses("a") == ["10.1.0.1", "10.1.0.2"])
+        envoy(server, "envoy-1", "n1", ready="False")
+        await until(lambda: server.addresses("a") == ["10.1.0.2"])
+        node(server, "n2", "10.1.0.9")
+        await until(lambda: server.addresses("a") == ["10.1.0.9"])
+        envoy(server, "envoy-1", "n1")
+        await until(lambda: server.addresses("a") == ["10.1.0.1", "10.1.0.9"])
+        server.reading.delete("pods", "envoy-1", "here")
+        await until(lambda: server.addresses("a") == ["10.1.0.9"])
+        envoy(server, "envoy-1", "n1")
+        await until(lambda: server.addresses("a") == ["10.1.0.1", "10.1.0.9"])
+        server.reading.delete("nodes", "n2")
+        await until(lambda: server.addresses("a") == ["10.1.0.1"])
+
+
+@pytest.mark.parametrize(("internal", "address"), [(False, "192.0.2.1"), (True, "10.1.0.1")], ids=["external", "internal"])
+async def test_the_address_of_a_node_is_the_one_that_was_asked_for(server: Writable, tmp_path: Path, internal: bool, address: str) -> None:
+    put(server, "a")
+    addresses = [{"type": "InternalIP", "address": "10.1.0.1"}, {"type": "ExternalIP", "address": "192.0.2.1"}]
+    server.put("nodes", "n1", status={"addresses": addresses})
+    envoy(server, "envoy-1", "n1")
+    async with replica(server, tmp_path, publish_status_address=(), report_node_internal_ip_address=internal):
+        await until(lambda: server.addresses("a") == [address])
+
+
+async def test_while_nodes_are_not_known_yet_nothing_is_said_about_them(server: Writable, tmp_path: Path) -> None:
+    put(server, "a")
+    node(server, "n1", "10.1.0.1")
+    envoy(server, "envoy-1", "n1")
+    gate = asyncio.Event()
+    server.reading.faults["nodes"].append(Fault("list", gate=gate))
     async with replica(server, tmp_path, publish_status_address=()) as running:
-        await until(lambda: told(server) == [SYNC] and bool(running.told.get("status addresses")))
+        await until(lambda: told(server) == [SYNC] and server.reading.watched("pods"))
+        await asyncio.sleep(0.02)  # time for a look at the addresses
+        gate.set()
+        await until(lambda: server.addresses("a") == ["10.1.0.1"])
+        assert running.heard == []
+
+
+async def test_where_the_last_envoy_is_gone_statuses_stay_and_that_is_a_problem(server: Writable, tmp_path: Path) -> None:
+    put(server, "a")
+    node(server, "n1", "10.1.0.1")
+    envoy(server, "envoy-1", "n1")
+    async with replica(server, tmp_path, publish_status_address=()) as running:
+        await until(lambda: server.addresses("a") == ["10.1.0.1"])
+        server.reading.delete("pods", "envoy-1", "here")
+        await until(lambda: bool(running.told.get("status addresses")))
         (sentence,) = running.told["status addresses"]
-        assert f'The role does not allow "list" on {which}' in sentence
-    assert server.asked("patch", "ingresses") == []
+        assert "No ready pod with labels app.kubernetes.io/component=envoy" in sentence
+    assert server.addresses("a") == ["10.1.0.1"]
+
+
+@pytest.mark.parametrize("flags", [{"publish_status_address": ("192.0.2.1",)}, {"update_status": False}], ids=["a flag says", "no status"])
+async def test_pods_and_nodes_are_not_asked_for_where_nobody_needs_them(server: Writable, tmp_path: Path, flags: Json) -> None:
+    put(server, "a")
+    async with replica(server, tmp_path, **({"publish_status_address": ()} | flags)):
+        await until(lambda: told(server) == [SYNC])
+    assert [each.which.plural for each in server.reading.requests if each.which.plural in ("pods", "nodes")] == []
+
+
+async def test_pods_and_nodes_are_asked_for_by_the_leader_alone(server: Writable, tmp_path: Path) -> None:
+    async with replica(server, tmp_path, "one", publish_status_address=()) as first:
+        await until(lambda: first.reporter.is_leading and server.reading.watched("nodes") and server.reading.watched("pods"))
+        before = len(server.reading.asked("list", "nodes"))
+        async with replica(server, tmp_path, "two", publish_status_address=()):
+            looks = len(server.reading.asked("get", "leases"))
+            await until(lambda: len(server.reading.asked("get", "leases")) > looks)
+        assert len(server.reading.asked("list", "nodes")) == before
+        await first.reporter.stop()
+        await until(lambda: not server.reading.watched("nodes") and not server.reading.watched("pods"))
+
+
+@pytest.mark.parametrize("verb", ["list", "watch"])
+@pytest.mark.parametrize("which", ["pods", "nodes"])
+async def test_a_role_that_does_not_allow_to_know_the_nodes_is_one_problem(server: Writable, tmp_path: Path, which: str, verb: str) -> None:
+    put(server, "a")
+    node(server, "n1", "10.1.0.1")
+    envoy(server, "envoy-1", "n1")
+    server.reading.forbidden.add((verb, which))
+    async with replica(server, tmp_path, publish_status_address=()) as running:
+        await until(lambda: any("does not allow" in each for sentences in running.told.values() for each in sentences))
+        (sentence,) = [each for sentences in running.told.values() for each in sentences if "does not allow" in each]
+        assert f'The role does not allow "{verb}" on {which}' in sentence
+    assert bool(server.asked("patch", "ingresses")) is (verb == "watch")
 
 
 async def test_an_address_that_is_none_is_a_problem_of_its_flag(server: Writable, tmp_path: Path) -> None:
@@ -267,15 +384,6 @@ async def test_an_address_that_is_none_is_a_problem_of_its_flag(server: Writable
         assert running.told["status addresses"] == [
             "Flag --publish-status-address: 'foo_bar' is neither an IP nor a host name; no status is written."
         ]
-
-
-async def test_addresses_that_cannot_be_looked_up_now_are_looked_up_again(server: Writable, tmp_path: Path) -> None:
-    put(server, "a")
-    server.put("services", "envoy", "here", **balancer("192.0.2.7"))
-    server.reading.faults["services"].extend([refusal(500, verb="get"), Fault("get")])
-    async with replica(server, tmp_path, watch_namespace="default", **BY_SERVICE):
-        await until(lambda: server.addresses("a") == ["192.0.2.7"])
-    assert len(server.reading.asked("get", "services")) >= 3
 
 
 def controller(server: Writable, name: str, **metadata: Any) -> None:
@@ -319,6 +427,18 @@ async def test_a_replica_that_is_not_the_last_one_clears_nothing(server: Writabl
     async with replica(server, tmp_path, **CLEARING):
         await until(lambda: server.addresses("a") == ["192.0.2.1"])
     assert server.addresses("a") == ["192.0.2.1"]
+
+
+async def test_a_role_that_does_not_allow_to_list_pods_clears_nothing_and_that_is_said(
+    server: Writable, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    controller(server, "xds-0")
+    put(server, "a")
+    server.reading.forbidden.add(("list", "pods"))
+    async with replica(server, tmp_path, **CLEARING):
+        await until(lambda: server.addresses("a") == ["192.0.2.1"])
+    assert server.addresses("a") == ["192.0.2.1"]
+    assert 'The role does not allow "list" on pods in namespace here' in caplog.text
 
 
 async def test_a_replica_that_does_not_know_whether_it_is_the_last_one_clears_nothing(server: Writable, tmp_path: Path) -> None:

@@ -25,13 +25,13 @@ MADE = default_certificate.make()
 class Asking:
     """One replica; `told` has its Problem, or None."""
 
-    def __init__(self, api: Api, within: float = 5.0) -> None:
+    def __init__(self, api: Api, within: float = 30.0) -> None:
         self.told: list[str] = []
         self.shared = SharedCertificate(api, "here", NAME, self._tell, within=within)
         self.pairs = self.shared.pairs()
 
     async def next(self) -> tuple[bytes, bytes]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             return await anext(self.pairs)
 
     def _tell(self, place: str, problems: tuple[Problem, ...]) -> None:
@@ -39,7 +39,7 @@ class Asking:
 
 
 @asynccontextmanager
-async def asking(api: Api, within: float = 5.0) -> AsyncIterator[Asking]:
+async def asking(api: Api, within: float = 30.0) -> AsyncIterator[Asking]:
     made = Asking(api, within)
     try:
         yield made
@@ -51,6 +51,7 @@ async def asking(api: Api, within: float = 5.0) -> AsyncIterator[Asking]:
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_certificate, "LOOK_EVERY", 0.01)
     monkeypatch.setattr(shared_certificate, "TRY_EVERY", 0.01)
+    monkeypatch.setattr(shared_certificate, "FIRM_AFTER", 0.05)
 
 
 def held(server: Writable) -> tuple[bytes, bytes]:
@@ -79,7 +80,7 @@ async def test_of_two_that_come_at_once_one_makes_it(server: Writable, api: Api)
     server.gate = asyncio.Event()
     async with asking(api) as first, asking(api) as second:
         both = [asyncio.create_task(each.next()) for each in (first, second)]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while server.flying < 2:  # noqa: ASYNC110 - nothing announces it
                 await asyncio.sleep(0.002)
         server.gate.set()
@@ -105,7 +106,7 @@ async def test_one_that_somebody_deletes_is_put_back_as_it_was(server: Writable,
         pair = await first.next()
         server.reading.delete("secrets", NAME, "here")
         asked = asyncio.create_task(first.next())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while server.get("secrets", NAME, "here") is None:  # noqa: ASYNC110 - nothing announces it
                 await asyncio.sleep(0.002)
         assert held(server) == pair
@@ -143,8 +144,10 @@ async def test_one_of_ours_that_cannot_be_used_is_made_anew(server: Writable, ap
         lambda server: server.mishaps["secrets"].extend([Mishap(500), Mishap(409, "Conflict"), Mishap(429)]),
         lambda server: server.mishaps["secrets"].append(Mishap(lost=True)),
         lambda server: server.reading.faults["secrets"].extend([refusal(503), Fault()]),
+        lambda server: server.reading.faults["secrets"].extend([refusal(403), refusal(403)]),
+        lambda server: server.mishaps["secrets"].extend([Mishap(403, "Forbidden")] * 2),
     ],
-    ids=["refused", "answer lost", "not read"],
+    ids=["refused", "answer lost", "not read", "not yet allowed to read", "not yet allowed to write"],
 )
 async def test_what_fails_is_done_again(server: Writable, api: Api, spoil: Callable[[Writable], None]) -> None:
     spoil(server)

@@ -1,7 +1,7 @@
 """Where Ingresses can be reached: which addresses are published in their status (as ingress-nginx chooses them, reference 4.14).
 
-What belongs here: addresses of flags, Services and nodes, and how a status is written. What does not: asking for pods and nodes
-(`xds.kube.status.reporter`), and which Ingresses are told (`xds.translate.selection`).
+What belongs here: addresses of flags, Services and nodes, how pods and nodes are read, and how a status is written. What does not: asking
+for pods and nodes (`xds.kube.status.nodes`, `xds.kube.status.lookup`), and which Ingresses are told (`xds.translate.selection`).
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
-from xds.kube.objects import Service
+from xds.kube.objects import Meta, Node, Pod, Ref, Service
+from xds.model import Problem
 
 Addresses = tuple[str, ...]
 """IPs and host names, sorted, each once."""
@@ -22,22 +22,6 @@ Addresses = tuple[str, ...]
 
 _LABEL = r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
-
-
-class Pod(Struct, frozen=True, gc=False):
-    """What matters of a pod: its node ("" while it has none), whether it runs, and whether it is ready besides."""
-
-    name: str
-    node: str
-    running: bool
-    ready: bool
-
-
-class Node(Struct, frozen=True, gc=False):
-    """A node and its addresses: (type, address), as `status.addresses` lists them."""
-
-    name: str
-    addresses: tuple[tuple[str, str], ...]
 
 
 def normal(addresses: Iterable[str]) -> Addresses:
@@ -69,7 +53,7 @@ def of_service(found: Service) -> Addresses:
 def of_nodes(pods: Iterable[Pod], nodes: Iterable[Node], *, internal: bool) -> Addresses:
     """One address of each node that runs a ready pod: its ExternalIP, or, without one or with `internal`, its InternalIP."""
     names = {pod.node for pod in pods if pod.ready}
-    return normal(_of_node(node, internal) for node in nodes if node.name in names)
+    return normal(_of_node(node, internal) for node in nodes if node.meta.name in names)
 
 
 def _of_node(node: Node, internal: bool) -> str:
@@ -103,6 +87,7 @@ class _ListMeta(Struct, frozen=True, gc=False):
 
 class _Meta(Struct, frozen=True, gc=False, rename="camel"):
     name: str
+    namespace: str = ""
     labels: Mapping[str, str] | None = None
     deletion_timestamp: str | None = None
 
@@ -146,13 +131,8 @@ class _NodeShape(Struct, frozen=True, gc=False):
     status: _NodeStatus | None = None
 
 
-class _NodeList(Struct, frozen=True):
-    metadata: _ListMeta
-    items: list[_NodeShape] | None = None
-
-
-_PODS, _NODES = msgspec.json.Decoder(_PodList), msgspec.json.Decoder(_NodeList)
-_POD: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_PodShape)
+_PODS = msgspec.json.Decoder(_PodList)
+_POD, _NODE = msgspec.json.Decoder(_PodShape), msgspec.json.Decoder(_NodeShape)
 _OF_ONE_VERSION = ("pod-template-hash", "controller-revision-hash", "pod-template-generation")
 
 
@@ -162,24 +142,44 @@ def pods(page: bytes) -> tuple[list[Pod], str]:
     return [_pod(each) for each in found.items or ()], found.metadata.continue_ or ""
 
 
-def nodes(page: bytes) -> tuple[list[Node], str]:
-    """The nodes of a page of a NodeList, and the token of the next page. Raises msgspec.DecodeError (a ValueError) for anything else."""
-    found = _NODES.decode(page)
-    made = []
-    for each in found.items or ():
-        listed = (each.status.addresses if each.status else None) or ()
-        made.append(Node(each.metadata.name, tuple([(one.type, one.address) for one in listed])))
-    return made, found.metadata.continue_ or ""
+def read_pod(raw: Raw) -> Pod | Problem:
+    """A pod as an API server wrote it."""
+    try:
+        return _pod(_POD.decode(raw))
+    except (ValueError, RecursionError) as wrong:
+        return _unreadable("Pod", wrong)
 
 
-def siblings(pod: bytes) -> str:
-    """The label selector of all replicas of a pod, in all versions of its template; "" where it has no labels."""
-    labels = _POD.decode(pod).metadata.labels or {}
-    return ",".join(f"{key}={value}" for key, value in sorted(labels.items()) if key not in _OF_ONE_VERSION)
+def read_node(raw: Raw) -> Node | Problem:
+    """A node as an API server wrote it."""
+    try:
+        shape = _NODE.decode(raw)
+    except (ValueError, RecursionError) as wrong:
+        return _unreadable("Node", wrong)
+    listed = (shape.status.addresses if shape.status else None) or ()
+    return Node(meta=Meta(namespace="", name=shape.metadata.name), addresses=tuple([(one.type, one.address) for one in listed]))
+
+
+def siblings(found: Sequence[Pod], name: str) -> list[Pod]:
+    """All replicas of a pod, in all versions of its template, without itself; none where it is not found, or has no labels."""
+    wanted = next((_lasting(pod) for pod in found if pod.meta.name == name), None)
+    return [pod for pod in found if pod.meta.name != name and wanted.items() <= pod.meta.labels.items()] if wanted else []
+
+
+def _lasting(pod: Pod) -> dict[str, str]:
+    """The labels that all versions of a pod's template have."""
+    return {key: value for key, value in pod.meta.labels.items() if key not in _OF_ONE_VERSION}
 
 
 def _pod(shape: _PodShape) -> Pod:
-    status = shape.status or _PodStatus()
-    running = status.phase == "Running" and shape.metadata.deletion_timestamp is None
+    status, meta = shape.status or _PodStatus(), shape.metadata
+    running = status.phase == "Running" and meta.deletion_timestamp is None
     ready = any(each.type == "Ready" and each.status == "True" for each in status.conditions or ())
-    return Pod(shape.metadata.name, (shape.spec.node_name if shape.spec else None) or "", running, running and ready)
+    node = (shape.spec.node_name if shape.spec else None) or ""
+    return Pod(
+        meta=Meta(namespace=meta.namespace, name=meta.name, labels=meta.labels or {}), node=node, running=running, ready=running and ready
+    )
+
+
+def _unreadable(kind: str, wrong: Exception) -> Problem:
+    return Problem(Ref(kind, "", ""), "", "unreadable", f"The API server told of a {kind} that cannot be read ({wrong}).")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from xds.kube.api import Api
+from xds.kube.denials import Denials
 from xds.kube.objects import Ref
 from xds.kube.status.faults import PASSING, Tell, forbidden, in_words
 from xds.kube.status.lease import Elector, Look, Record, Take, Wait
@@ -33,6 +34,7 @@ class Election:
         self._lease = Ref("Lease", namespace, name)
         self._collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._elector = Elector(identity, ttl, random.random)
+        self._denials = Denials(self._elector.pause)
         self._tell = tell
         self._leading: asyncio.Task[None] | None = None
 
@@ -80,6 +82,7 @@ class Election:
                     record = _record(written)
                     assert record is not None
                     self._elector.taken(record, _version(written), time.monotonic())
+            self._denials.allowed(_verb(step))
             self._tell(str(self._lease), ())
         except Refused as refused:
             if refused.status in (404, 409) and isinstance(step, Take):
@@ -96,11 +99,13 @@ class Election:
             _log.exception("internal error while %s was written; please report it", self._lease)
 
     def _complain(self, refused: Refused, step: Look | Take) -> None:
-        if refused.status == 404 and (isinstance(step, Look) or step.version):
+        verb = _verb(step)
+        if refused.status == 404 and verb != "create":
             return  # it was deleted under our hands, and is made anew
+        if not self._denials.denied(verb, time.monotonic()):
+            return
         without = "no status and no Events are written"
         if refused.status == 403:
-            verb = "get" if isinstance(step, Look) else "update" if step.version else "create"
             problem = forbidden(verb, "leases", self._lease, without)
         else:
             sentence = f"There is no namespace {self._lease.namespace} for this Lease (--pod-namespace): {without}."
@@ -135,6 +140,13 @@ class Election:
                 await self._write(step)
         except (Refused, *PASSING) as wrong:
             _log.debug("%s was not given back: %s", self._lease, wrong)
+
+
+def _verb(step: Look | Take) -> str:
+    """What a role must allow for it."""
+    if isinstance(step, Look):
+        return "get"
+    return "update" if step.version else "create"
 
 
 def _version(lease: Json | None) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from xds.kube.api import Api
+from xds.kube.denials import Denials
 from xds.kube.objects import Ingress, Ref
 from xds.kube.status.events import Create, Event, EventRecorder, Patch, Wait, scheduled, warning
 from xds.kube.status.faults import PASSING, Pace, Tell, forbidden
@@ -33,6 +34,7 @@ class EventWriter:
         self._pod = pod
         self._tell = tell
         self._pace = pace
+        self._denials = Denials(pace.firm)
         self._recorder = EventRecorder(time.monotonic())
         self._problems: Iterable[Problem] = ()
         self._warned: dict[Problem, Event] = {}
@@ -111,6 +113,7 @@ class EventWriter:
             else:
                 found = await patch(self._api, f"{collection}/{event.name}", _patched(action))
             self._recorder.written(event, int(found.get("count") or 1), time.monotonic())
+            self._denials.allowed(event.about.namespace)
             self._tell(f"events {event.about.namespace}", ())
         except Refused as refused:
             self._refused(action, refused)
@@ -125,13 +128,16 @@ class EventWriter:
             self._recorder.missing(event)
         elif refused.status in (401, 409, 429) or refused.status >= 500:
             self._recorder.failed(event, now, answered=refused.status >= 500)
+        elif refused.status != 403 or "being terminated" in str(refused):  # nothing can be made in a namespace that goes
+            self._recorder.refused(event, now)
+        elif not self._denials.denied(event.about.namespace, now):
+            self._recorder.failed(event, now, answered=False)
         else:
             self._recorder.refused(event, now)
-            if refused.status == 403 and "being terminated" not in str(refused):  # nothing can be made in a namespace that goes
-                verb = "create" if isinstance(action, Create) else "patch"
-                about = Ref("Namespace", "", event.about.namespace)
-                problem = forbidden(verb, "events", about, "what is wrong with an Ingress there is not told as an Event")
-                self._tell(f"events {event.about.namespace}", (problem,))
+            verb = "create" if isinstance(action, Create) else "patch"
+            about = Ref("Namespace", "", event.about.namespace)
+            problem = forbidden(verb, "events", about, "what is wrong with an Ingress there is not told as an Event")
+            self._tell(f"events {event.about.namespace}", (problem,))
 
 
 async def wait(news: asyncio.Event, seconds: float) -> None:

@@ -20,15 +20,21 @@ Tell = Callable[[str, tuple[Problem, ...]], None]
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Pauses in seconds: before another attempt about the first and the longest one, and the least after 429; before addresses that
-    could not be looked up are looked up again; and in which Problems gather before Events are made of them.
+    """Pauses in seconds: before another attempt about the first and the longest one, and the least after 429; before a term begins anew
+    that a fault of ours has ended; in which Problems gather before Events are made of them, and changes of nodes before addresses are;
+    and how long an API server must go on saying 403 before it is believed.
     """
 
     first: float = 0.2
     longest: float = 5.0
     busy: float = 1.0
-    look_up: float = 5.0
+    anew: float = 5.0
     gather: float = 0.5
+    firm: float = 5.0
+
+
+class Doubted(Exception):
+    """A 403 that is not believed yet (`xds.kube.denials`)."""
 
 
 PASSING = (aiohttp.ClientError, OSError, TimeoutError, ValueError, ConfigException, Failure)
@@ -56,10 +62,10 @@ class Told:
 
 
 def passes(wrong: BaseException) -> bool:
-    """Whether the same may go better next time: somebody else was faster, or the API server is busy or away."""
+    """Whether the same may go better next time: somebody else was faster, or the API server is busy, away, or has just started."""
     if isinstance(wrong, Refused):
         return wrong.status in (401, 409, 429) or wrong.status >= 500
-    return isinstance(wrong, PASSING)
+    return isinstance(wrong, (Doubted, *PASSING))
 
 
 def in_words(api: Api, wrong: BaseException) -> str:

@@ -1,27 +1,23 @@
-"""Asks the API server for what published addresses are made of: a Service, pods and their nodes.
+"""Where the addresses for every status come from: flags, a Service, or the nodes of the Envoys; and whether this replica is the last one.
 
-What belongs here: requests. What does not: which addresses follow from the answers (`xds.kube.status.addresses`).
+What belongs here: which of them it is, and what to say where it has none. What does not: how addresses are made of a Service, pods and
+nodes (`xds.kube.status.addresses`), and following these (`xds.kube.cluster`, `xds.kube.status.nodes`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
-
-import msgspec
 
 from xds.config import Settings
-from xds.kube import parse
 from xds.kube.api import Api
-from xds.kube.objects import Ref, Service
-from xds.kube.status.addresses import Addresses, Pod, nodes, normal, of_nodes, of_service, pods, siblings, usable
-from xds.kube.status.faults import forbidden
-from xds.kube.writes import Refused, read
+from xds.kube.objects import Pod, Ref, Service
+from xds.kube.status.addresses import Addresses, normal, of_service, pods, siblings, usable
+from xds.kube.status.nodes import EnvoyNodes
+from xds.kube.writes import Refused
 from xds.model import Problem
 
-T = TypeVar("T")
 _PAGE = 100
-"""Nodes have ten kilobytes and more each; a page must not keep the event loop busy."""
+"""Pods have some kilobytes each; a page must not keep the event loop busy."""
 
 
 class Unknown(Exception):
@@ -32,16 +28,25 @@ class Unknown(Exception):
         self.problem = problem
 
 
-async def published(api: Api, settings: Settings, known: Callable[[Ref], Service | None]) -> Addresses:
-    """The addresses for every status (reference 4.14); `known` gives a Service that is watched.
+def published(settings: Settings, known: Callable[[Ref], Service | None], nodes: EnvoyNodes | None) -> Addresses | None:
+    """The addresses for every status (reference 4.14); None where nodes decide and are not known yet, which they say themselves.
 
-    Raises Unknown where there are none, and what `xds.kube.writes.read` raises.
+    `known` gives a Service that is watched. Raises Unknown where there are none.
     """
+    if nodes is not None:
+        found = nodes.addresses
+        if found == ():
+            raise Unknown(_no_node(settings))
+        return found
     if settings.publish_status_address:
         return _of_flag(settings.publish_status_address)
-    if settings.publish_service:
-        return await _of_service(api, Ref("Service", *settings.publish_service.split("/", 1)), known)
-    return await _of_nodes(api, settings)
+    which = Ref("Service", *settings.publish_service.split("/", 1))
+    return _of_service(which, known(which))
+
+
+def are_of_nodes(settings: Settings) -> bool:
+    """Whether no flag says which addresses to publish, so that those of the Envoys' nodes are."""
+    return not settings.publish_status_address and not settings.publish_service
 
 
 def _of_flag(given: tuple[str, ...]) -> Addresses:
@@ -52,8 +57,10 @@ def _of_flag(given: tuple[str, ...]) -> Addresses:
     return normal(given)
 
 
-async def _of_service(api: Api, which: Ref, known: Callable[[Ref], Service | None]) -> Addresses:
-    found = known(which) or await _service(api, which)
+def _of_service(which: Ref, found: Service | None) -> Addresses:
+    if found is None:
+        sentence = "--publish-service names this Service, but it does not exist, or may not be read; no status is written."
+        raise Unknown(Problem(which, "", "service-missing", sentence))
     addresses = of_service(found)
     if not addresses:
         sentence = f"--publish-service names this Service, but it has no address yet ({found.type}); no status is written."
@@ -61,74 +68,31 @@ async def _of_service(api: Api, which: Ref, known: Callable[[Ref], Service | Non
     return addresses
 
 
-async def _service(api: Api, which: Ref) -> Service:
-    """A Service outside of --watch-namespace is not watched."""
-    try:
-        body = await read(api, f"/api/v1/namespaces/{which.namespace}/services/{which.name}")
-    except Refused as refused:
-        if refused.status != 403:
-            raise
-        raise Unknown(forbidden("get", "services", which, "--publish-service cannot have an effect")) from None
-    made = parse.from_json(msgspec.json.encode(body), kind="Service", api_version="v1") if body else None
-    if not isinstance(made, Service):
-        sentence = "--publish-service names this Service, but it does not exist; no status is written."
-        raise Unknown(Problem(which, "", "service-missing", sentence))
-    return made
-
-
-async def _of_nodes(api: Api, settings: Settings) -> Addresses:
-    home = Ref("Namespace", "", settings.pod_namespace)
-    try:
-        ours = await _pods(api, settings.pod_namespace, settings.envoy_pods)
-    except Refused as refused:
-        raise _unless_forbidden(refused, "pods", home) from None
-    addresses: Addresses = ()
-    if any(pod.ready for pod in ours):
-        try:
-            found = await _list(api, "/api/v1/nodes", "", nodes)
-        except Refused as refused:
-            raise _unless_forbidden(refused, "nodes", Ref("Node", "", "")) from None
-        addresses = of_nodes(ours, found, internal=settings.report_node_internal_ip_address)
-    if not addresses:
-        sentence = (
-            f"No ready pod with labels {settings.envoy_pods} (--envoy-pods) runs on a node with an address; statuses stay as they are."
-        )
-        raise Unknown(Problem(home, "", "no-address", sentence))
-    return addresses
-
-
-def _unless_forbidden(refused: Refused, resource: str, about: Ref) -> Exception:
-    if refused.status != 403:
-        return refused
-    return Unknown(
-        forbidden("list", resource, about, "no status is written, unless --publish-service or --publish-status-address says what")
-    )
+def _no_node(settings: Settings) -> Problem:
+    sentence = f"No ready pod with labels {settings.envoy_pods} (--envoy-pods) runs on a node with an address; statuses stay as they are."
+    return Problem(Ref("Namespace", "", settings.pod_namespace), "", "no-address", sentence)
 
 
 async def is_last(api: Api, settings: Settings) -> bool:
-    """Whether no other replica of this pod runs; where that cannot be known, one may. Raises what `xds.kube.writes.read` raises."""
-    own = await read(api, f"/api/v1/namespaces/{settings.pod_namespace}/pods/{settings.pod_name}")
-    labels = siblings(msgspec.json.encode(own)) if own else ""
-    if not labels:
-        return False
-    found = await _pods(api, settings.pod_namespace, labels)
-    return all(pod.name == settings.pod_name or not pod.running for pod in found)
+    """Whether no other replica of this pod runs; where this pod is not found, one may.
+
+    Raises Refused, ValueError, and what `Api.get` raises.
+    """
+    found = await _pods(api, settings.pod_namespace)
+    is_found = any(pod.meta.name == settings.pod_name and pod.meta.labels for pod in found)
+    return is_found and not any(pod.running for pod in siblings(found, settings.pod_name))
 
 
-async def _pods(api: Api, namespace: str, labels: str) -> list[Pod]:
-    return await _list(api, f"/api/v1/namespaces/{namespace}/pods", labels, pods)
-
-
-async def _list(api: Api, path: str, labels: str, decode: Callable[[bytes], tuple[list[T], str]]) -> list[T]:
-    """All pages of a list. Raises Refused, ValueError, and what `Api.get` raises."""
-    found: list[T] = []
-    query = {"limit": str(_PAGE)} | ({"labelSelector": labels} if labels else {})
+async def _pods(api: Api, namespace: str) -> list[Pod]:
+    """All pods of a namespace: of one that runs nothing else but us and our Envoys these are few."""
+    found: list[Pod] = []
+    path, query = f"/api/v1/namespaces/{namespace}/pods", {"limit": str(_PAGE)}
     while True:
         async with api.get(path, query) as answer:
             status, body = answer.status, await answer.read()
         if status != 200:
             raise Refused(f"GET {path}", status, "", "")
-        page, token = decode(body)
+        page, token = pods(body)
         found += page
         if not token:
             return found

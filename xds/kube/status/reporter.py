@@ -21,8 +21,9 @@ from xds.kube.source import Change
 from xds.kube.status.addresses import Addresses
 from xds.kube.status.election import Election
 from xds.kube.status.event_writer import EventWriter, wait
-from xds.kube.status.faults import PASSING, Pace, Tell, Told, in_words
-from xds.kube.status.lookup import Unknown, is_last, published
+from xds.kube.status.faults import PASSING, Pace, Tell, Told, forbidden, in_words
+from xds.kube.status.lookup import Unknown, are_of_nodes, is_last, published
+from xds.kube.status.nodes import EnvoyNodes
 from xds.kube.status.status_writer import StatusWriter
 from xds.kube.world import Key, World
 from xds.kube.writes import Refused
@@ -107,7 +108,7 @@ class Reporter:
             finally:
                 self._term = None
                 told.withdraw()
-            await asyncio.sleep(self._pace.look_up)
+            await asyncio.sleep(self._pace.anew)
 
 
 class _Term:
@@ -125,6 +126,7 @@ class _Term:
         self._ours: dict[Ref, str] = {}  # the Ingresses that we serve, and their uids
         self._published = Ref("Service", *settings.publish_service.split("/", 1)) if settings.publish_service else None
         self._is_due = asyncio.Event()
+        self._nodes = EnvoyNodes(api, settings, self._is_due.set, tell) if settings.update_status and are_of_nodes(settings) else None
         self._ends = False
 
     async def run(self) -> None:
@@ -139,6 +141,8 @@ class _Term:
             if self._settings.update_status:
                 group.create_task(self._statuses.run())
                 group.create_task(self._publish())
+            if self._nodes is not None:
+                group.create_task(self._nodes.run())
 
     def changed(self, change: Change) -> None:
         """Look at what may be another one, or somebody else's, now."""
@@ -165,7 +169,9 @@ class _Term:
                 if await is_last(self._api, self._settings):
                     self._write(())
                     await self._statuses.settled()
-        except (Refused, *PASSING) as wrong:
+        except Refused as refused:
+            _log.warning("%s", _not_cleared(refused, self._settings.pod_namespace))
+        except PASSING as wrong:
             _log.warning("not every status was cleared: %s", in_words(self._api, wrong))
 
     def _all(self) -> list[Ref]:
@@ -199,22 +205,19 @@ class _Term:
             self.events.taken_over(ref(found), found.uid)
 
     async def _publish(self) -> None:
-        """Look the addresses up now and then, and at once when what they are made of changes; bring every Ingress to them."""
+        """Look the addresses up when what they are made of changes, and now and then; bring every Ingress to them."""
         while True:
-            pause = self._settings.status_update_interval
             self._is_due.clear()
             try:
-                wanted = await published(self._api, self._settings, self._service)
+                wanted = published(self._settings, self._service, self._nodes)
             except Unknown as unknown:
                 self._tell("status addresses", (unknown.problem,))
-            except (Refused, *PASSING) as wrong:
-                _log.debug("addresses were not looked up: %s", in_words(self._api, wrong))
-                pause = min(pause, self._pace.look_up)
             else:
                 self._tell("status addresses", ())
-                if not self._ends:
+                if wanted is not None and not self._ends:
                     self._write(wanted)
-            await wait(self._is_due, pause)
+            await wait(self._is_due, self._settings.status_update_interval)
+            await asyncio.sleep(self._pace.gather)
 
     def _write(self, wanted: Addresses) -> None:
         if wanted == self._statuses.wanted:
@@ -243,3 +246,10 @@ class _Plain:
 
     def report(self, problem: Problem) -> None:
         """Nothing: the Unit itself reports it to everybody."""
+
+
+def _not_cleared(refused: Refused, namespace: str) -> str:
+    if refused.status != 403:
+        return f"Not every status was cleared: {refused}"
+    without = "whether this is the last replica is not known, so no status is cleared"
+    return str(forbidden("list", "pods", Ref("Namespace", "", namespace), without))

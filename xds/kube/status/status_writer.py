@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from xds.kube.api import Api
+from xds.kube.denials import Denials
 from xds.kube.objects import Ingress, Ref
 from xds.kube.status.addresses import Addresses, differ, entries
-from xds.kube.status.faults import PASSING, Pace, Tell, forbidden, in_words, passes
+from xds.kube.status.faults import PASSING, Doubted, Pace, Tell, forbidden, in_words, passes
 from xds.kube.writes import Refused, patch
 
 _log = logging.getLogger("xds")
@@ -26,7 +27,7 @@ _log = logging.getLogger("xds")
 AT_ONCE = 16
 """Requests on their way at a time."""
 ATTEMPTS = 6
-"""In a row; what fails still is tried again when somebody says so (`look_again`)."""
+"""In a row, but for 403, which is tried until it is believed; what fails still is tried again when somebody says so (`look_again`)."""
 _COMPLAIN_EVERY = 30.0
 
 
@@ -57,6 +58,7 @@ class StatusWriter:
         self._busy: set[Ref] = set()
         self._written: dict[Ref, _Written] = {}
         self._failed: set[Ref] = set()
+        self._denials = Denials(self._pace.firm)
         self._denied: set[str] = set()
         self._told: set[str] = set()
         self._complained = -math.inf
@@ -99,7 +101,7 @@ class StatusWriter:
 
     async def _bring(self, which: Ref) -> None:
         """One Ingress to what it should say."""
-        attempts = AsyncRetrying(stop=stop_after_attempt(ATTEMPTS), wait=self._pause, retry=retry_if_exception(passes), reraise=True)
+        attempts = AsyncRetrying(stop=_gives_up, wait=self._pause, retry=retry_if_exception(passes), reraise=True)
         try:
             await attempts(self._write, which)
         except (Refused, *PASSING) as wrong:
@@ -129,7 +131,13 @@ class StatusWriter:
         wanted = self.wanted
         path = f"/apis/networking.k8s.io/v1/namespaces/{which.namespace}/ingresses/{which.name}/status"
         body = {"metadata": {"resourceVersion": version}, "status": {"loadBalancer": {"ingress": entries(wanted)}}}
-        answer = await patch(self._api, path, body)
+        try:
+            answer = await patch(self._api, path, body)
+        except Refused as refused:
+            if refused.status == 403 and not self._denials.denied(which.namespace, time.monotonic()):
+                raise Doubted from refused
+            raise
+        self._denials.allowed(which.namespace)
         self._written[which] = _Written(found.meta.version, str(answer["metadata"]["resourceVersion"]), wanted)
         self._tell_denied(self._told - {which.namespace})
 
@@ -161,3 +169,8 @@ class StatusWriter:
         if now - self._complained >= _COMPLAIN_EVERY:
             self._complained = now
             _log.warning("the status of %s was not written: %s", which, why)
+
+
+def _gives_up(state: RetryCallState) -> bool:
+    wrong = state.outcome.exception() if state.outcome else None
+    return state.attempt_number >= ATTEMPTS and not isinstance(wrong, Doubted)
