@@ -240,6 +240,9 @@ PREFIX = Kind("PREFIX", "the prefix of an annotation, such as nginx.ingress.kube
 SELECTOR = Kind("SELECTOR", "a label selector such as team=web,tier!=test", _selector)
 ADDRESS = Kind("ADDRESS", "host:port, [IPv6]:port or unix:/path", lambda text: str(parse_address(text)))
 MAYBE_ADDRESS = Kind("ADDRESS", ADDRESS.expects, lambda text: ADDRESS.parse(text) if text else "")
+ADDRESS_OR_OFF = Kind(
+    "ADDRESS", f"{ADDRESS.expects}, or off", lambda text: "" if text in ("", "off") else ADDRESS.parse(text), lambda text: text or "off"
+)
 SECRET = Kind("NAME", "the name of a Secret", _matching(_SUBDOMAIN, 253))
 IP = Kind("IP", "an IP address", lambda text: str(ipaddress.ip_address(text)))
 FILE: Kind[Path | None] = Kind("FILE", "the name of a file", lambda text: _path(text) if text else None, lambda path: str(path or ""))
@@ -250,7 +253,8 @@ RUN = ("up", "serve")
 OBJECTS = ("up", "serve", "translate", "check", "explain")
 ENVOY = ("up", "bootstrap")
 LIVE = (*OBJECTS, "certgen")
-ALL = (*OBJECTS, "bootstrap", "certgen", "status")
+ALL = (*OBJECTS, "bootstrap", "certgen", "status", "history")
+ASKING = ("check", "explain", "status", "history")
 
 SOURCE = "Where objects come from"
 SELECTION = "Which objects count"
@@ -353,7 +357,7 @@ _REQUEST_METRICS = "requests are counted by Envoy, at /stats/prometheus of its a
 _NO_WEBHOOK = "there is no admission webhook; `xds check` judges manifests before they are applied."
 _NO_GEOIP = "no GeoIP database is read."
 _NO_PROFILER = "there is no Go program to profile."
-_KLOG = "the log goes to standard error, and is not klog's."
+_KLOG = "the log goes to standard error, and is not klog's; see --log-level and --log-format."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -451,7 +455,11 @@ class Settings:
         instead={"certgen": (DNS_NAMES, ("xds-envoy",))},
     )
     debug_address: str = setting(
-        SERVER, ADDRESS, "127.0.0.1:18001", "Where CSDS, reflection, channelz and the debug service are.", (*RUN, "explain", "status")
+        SERVER,
+        ADDRESS_OR_OFF,
+        "127.0.0.1:18001",
+        "Where the debug service, CSDS, reflection and channelz are (docs/debug.md); off: nowhere. Plaintext, open to all who reach it.",
+        (*RUN, *ASKING),
     )
     shutdown_grace_period: float = setting(
         SERVER, SECONDS, 0.0, "Seconds between the signal to end and the end, in which everything goes on being served.", RUN
@@ -571,9 +579,27 @@ class Settings:
         choice("text", "json"),
         "text",
         "Form of what is printed.",
-        ("translate", "check", "explain", "status"),
+        ("translate", *ASKING),
         short="o",
         instead={"translate": (choice("yaml", "json"), "yaml")},
+    )
+    log_format: str = setting(
+        GENERAL,
+        choice("auto", "text", "json"),
+        "auto",
+        "Form of the log; auto is text on a terminal, and JSON elsewhere (docs/logs.md).",
+        RUN,
+    )
+    log_level: str = setting(GENERAL, choice("debug", "info", "warning", "error"), "info", "The lowest level of what is logged.", RUN)
+    live: bool = setting(GENERAL, BOOL, False, "Ask the management server at --debug-address instead of reading folders.", ("check",))
+    wait: bool = setting(GENERAL, BOOL, False, "Wait until every Envoy has the object as it is now.", ("status",))
+    timeout: float = setting(GENERAL, SECONDS, 30.0, "How long --wait waits.", ("status",))
+    resource_version: str = setting(
+        GENERAL,
+        TEXT,
+        "",
+        "The metadata.resourceVersion that must have been read, or a later one; without it, the one that the API server has now.",
+        ("status",),
     )
     static: bool = setting(GENERAL, BOOL, False, "Print a whole Envoy configuration that needs no management server.", ("translate",))
     help: bool = setting(GENERAL, BOOL, False, "Show the flags of the command.", ALL, short="h", from_environment=False)

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import logging
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 
-from xds import __version__
+from xds import __version__, logs
 from xds.cli.arguments import COMMANDS, parse
-from xds.config import Failure, UsageError
+from xds.config import RUN, Failure, UsageError
 
 _INTERRUPTED = 128 + 2
 _PIPE_CLOSED = 128 + 13
@@ -40,10 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _PIPE_CLOSED
     except Exception as error:  # noqa: BLE001 - the last resort: a sentence instead of a traceback
-        if os.environ.get("XDS_TRACEBACK"):
-            traceback.print_exc()
         what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        return _say(name, f"internal error: {what}; please report it, with what XDS_TRACEBACK=1 adds.", 1)
+        return _say(name, f"internal error: {what}; please report it, with what XDS_TRACEBACK=1 adds.", 1, error)
 
 
 def _dispatch(words: Sequence[str]) -> int:
@@ -64,8 +63,10 @@ def _dispatch(words: Sequence[str]) -> int:
     if parsed.settings.version:
         print(f"xds {__version__}")
         return 0
+    if command in RUN:
+        logs.begin(parsed.settings.log_format, parsed.settings.log_level, sys.stderr)
     for notice in parsed.notices:
-        print(f"xds {command}: {notice}", file=sys.stderr)
+        _tell(f"xds {command}", notice, logging.WARNING)
     code: int = importlib.import_module(f"xds.cli.{command}").run(parsed)
     return code
 
@@ -78,6 +79,17 @@ def _show(command: str) -> int:
     return 0
 
 
-def _say(name: str, sentence: str, code: int) -> int:
-    print(f"{name}: {sentence}", file=sys.stderr)
+def _say(name: str, sentence: str, code: int, fault: Exception | None = None) -> int:
+    """Why a command has ended; `fault` is an error of ours, whose traceback is for those who ask."""
+    _tell(name, sentence, logging.ERROR, fault if os.environ.get("XDS_TRACEBACK") else None)
     return code
+
+
+def _tell(name: str, sentence: str, level: int, fault: Exception | None = None) -> None:
+    """A sentence for whoever gave the command: a line of the log where that is JSON, so that all of its lines are."""
+    if logs.is_json():
+        logging.getLogger("xds").log(level, "%s", sentence, exc_info=fault)
+        return
+    if fault is not None:
+        traceback.print_exception(fault)
+    print(f"{name}: {sentence}", file=sys.stderr)

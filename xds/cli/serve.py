@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import signal
-import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -14,20 +12,11 @@ from xds.app import ControlPlane
 from xds.cli.arguments import Parsed
 from xds.config import Settings
 
-_FORMAT = "%(asctime)s %(levelname)s %(message)s"
-
 
 def run(parsed: Parsed) -> int:
     """Serve until SIGTERM or Ctrl-C. Raises Failure where it cannot start."""
-    log_to_stderr()
     asyncio.run(until_signal(lambda: _serve(parsed.settings)))
     return 0
-
-
-def log_to_stderr() -> None:
-    """Send the log to standard error, a line an event."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=_FORMAT, datefmt="%H:%M:%S")
-    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it counts changes; what they come to is said by us
 
 
 async def until_signal(main: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -17,10 +17,13 @@ from pathlib import Path
 from xds.app import ControlPlane
 from xds.cli.arguments import Parsed
 from xds.cli.bootstrap import bootstrap_text
-from xds.cli.serve import log_to_stderr, until_signal
+from xds.cli.serve import until_signal
 from xds.config import Failure, Settings, UsageError
+from xds.logs import is_json
 
 _log = logging.getLogger("xds")
+ENVOY_JSON = '{"ts":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l","logger":"envoy.%n","msg":"%j"}'
+"""Envoy's log in the form of ours, for it goes to the same place."""
 _PATIENCE = 5.0
 """Seconds that Envoy may take to end."""
 
@@ -29,7 +32,6 @@ def run(parsed: Parsed) -> int:
     """Run both until SIGTERM or Ctrl-C. Raises Failure where one of them cannot start, or Envoy ends by itself."""
     if not parsed.settings.manifests:
         raise UsageError("there are no objects to serve: give a folder, as in `xds up examples/quickstart`.")
-    log_to_stderr()
     asyncio.run(until_signal(lambda: _up(parsed.settings)))
     return 0
 
@@ -93,6 +95,7 @@ async def _start_envoy(binary: Path, settings: Settings, folder: Path) -> asynci
     workers = ["--concurrency", str(settings.concurrency)] if settings.concurrency else []
     # Its warnings of young fields, of being told to end and of what it rejects are ours to know: the log tells the last.
     logs = ["-l", "warning", "--component-log-level", "misc:error,main:error,config:error", "--file-flush-interval-msec", "500"]
+    logs += ["--log-format", ENVOY_JSON] if is_json() else []
     _raise_file_limit()
     command = [str(binary), "-c", str(config), "--use-dynamic-base-id", "--drain-time-s", "5", *logs, *workers]
     try:

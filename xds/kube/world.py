@@ -9,6 +9,7 @@ What does not belong here: what an object means (`xds.translate`), and where it 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, Protocol, TypeVar
 
@@ -21,6 +22,8 @@ T = TypeVar("T")
 SETTINGS: Key = ("settings",)
 DEFAULT_CERTIFICATE: Key = ("default-certificate",)
 NOW: Key = ("now",)
+KEPT = "kept-certificate"
+"""The kind of a key with namespace and name of a Secret: the last certificate in it that could be used, while it holds none."""
 
 
 class Reader(Protocol):
@@ -43,6 +46,8 @@ class World:
     """
 
     def __init__(self, settings: Settings, constants: Mapping[Key, Any] | None = None) -> None:
+        self.kinds: Counter[str] = Counter()
+        """How many objects there are of each kind."""
         self._objects: dict[Key, Object] = {}
         self._by_host: dict[str, tuple[Ingress, ...]] = {}
         self._by_service: dict[tuple[str, str], tuple[EndpointSlice, ...]] = {}
@@ -75,7 +80,7 @@ class World:
                 return self._by_host.get(key[1], ())
             case "slices-of":
                 return live_ones(self._by_service.get((key[1], key[2]), ()))
-            case "settings" | "default-certificate" | "now":
+            case "settings" | "default-certificate" | "now" | "kept-certificate":
                 return self._constants.get(key)
         return self._objects.get(key)
 
@@ -99,7 +104,7 @@ class World:
                 return tuple(ref(i) for i in self._by_host.get(key[1], ()))
             case "slices-of":
                 return tuple(ref(s) for s in self._by_service.get((key[1], key[2]), ()))
-            case "settings" | "default-certificate" | "now":
+            case "settings" | "default-certificate" | "now" | "kept-certificate":
                 return ()
         return (Ref(*key),)
 
@@ -111,6 +116,7 @@ class World:
         old = self._objects.pop(key, None)
         if item is not None:
             self._objects[key] = item
+        self.kinds[which.kind] += (item is not None) - (old is not None)
         changed: set[Key] = {key}
         if which.kind == "Ingress":
             self._index_ingress(which, _as(Ingress, old), _as(Ingress, item), changed)

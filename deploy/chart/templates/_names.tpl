@@ -49,3 +49,14 @@ capabilities:
     fieldRef:
       fieldPath: metadata.namespace
 {{- end }}
+
+{{/* Refuses flags that take rights which extraArgs cannot give; each has a value that does. */}}
+{{- define "xds.noRightsByFlag" -}}
+{{- $values := dict "election-id" "electionID" "update-status-on-shutdown" "updateStatusOnShutdown" }}
+{{- range .Values.controlPlane.extraArgs }}
+{{- $flag := regexReplaceAll "^--?([a-z-]+)(=.*)?$" . "${1}" }}
+{{- with get $values $flag }}
+{{- fail (printf "--%s in controlPlane.extraArgs would lack rights: set controlPlane.%s instead, which the Role follows" $flag .) }}
+{{- end }}
+{{- end }}
+{{- end }}

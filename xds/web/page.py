@@ -1,0 +1,68 @@
+"""The manual of the metrics, made from what a registry holds: `python -m xds.cli.manual metrics > docs/metrics.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+
+from xds.nginx import _registry as features
+
+_SUFFIXES = {"counter": ("_total", "_created"), "histogram": ("_bucket", "_sum", "_count", "_created")}
+_OURS = "xds_"
+_OPENING = """\
+# Metrics
+
+<!-- Written by `python -m xds.cli.manual metrics`; change the declarations instead. -->
+
+On the health port, at `/metrics`, for Prometheus (`--healthz-port`, 10254). Requests are counted by Envoy, at `/stats/prometheus` of its
+port 9902. `deploy/monitoring` has a dashboard and alerts.
+"""
+_REST = """
+Beside them are those of every Python process: `process_*` (CPU, memory, file descriptors) and `python_*` (garbage collection, version).
+
+## Labels
+
+- `type` is what operators call the discovery service: `cds` clusters, `eds` endpoints, `lds` listeners, `rds` routes, `sds` certificates.
+- `severity` is `error` (it does not do what was written), `warning` (it works, but not quite as written, or not for long) or `note`.
+- `feature` is the part of the dialect that a Problem is about: {features}. A Problem that belongs to none of them has the first part of its
+  code there, as `xds check -o json` shows it: `no-service`, `conflict`, `certificate-expiry`, `annotation-unknown`, …
+- `secret` is the name of the Secret, `default` for the default certificate; `host` the first name in the certificate.
+
+The number of series does not grow with the number of Ingresses: it stays well below 1,000.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """One metric: its name without the suffixes of its samples, its Prometheus type, the names of its labels, and what it says."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    text: str
+
+    @property
+    def samples(self) -> frozenset[str]:
+        """The names under which Prometheus finds it."""
+        return frozenset(self.name + suffix for suffix in _SUFFIXES.get(self.kind, ("",)))
+
+
+def described(registry: CollectorRegistry) -> Iterator[Described]:
+    """Every metric of the registry, those too of which no series is there yet."""
+    for collector in registry._collector_to_names:  # nothing public tells the labels of a metric without series
+        for family in collector.collect():
+            labels = getattr(family, "_labelnames", ()) or getattr(collector, "_labelnames", ())
+            yield Described(family.name, family.type, tuple(labels), family.documentation)
+
+
+def page(registry: CollectorRegistry) -> str:
+    """docs/metrics.md."""
+    rows = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
+    for metric in sorted(described(registry), key=lambda metric: metric.name):
+        if metric.name.startswith(_OURS):
+            name = f"{metric.name}_total" if metric.kind == "counter" else metric.name
+            rows.append(f"| `{name}` | {metric.kind} | {', '.join(f'`{label}`' for label in metric.labels)} | {metric.text} |")
+    named = ", ".join(f"`{name}`" for name in sorted(features.features()))
+    return "\n".join([_OPENING, *rows, _REST.format(features=named)])

@@ -1,0 +1,74 @@
+"""The Problems that stand, and how many of them, by severity and by feature."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from xds.model import Problem
+from xds.nginx import _registry as registry
+
+_NAMED = re.compile(r"(?:metadata\.annotations|data)\[(?:[^]]*/)?(.*)\]")
+"""The name of an annotation, without its prefix, or of a ConfigMap key, in the field of a Problem."""
+
+
+class Problems(Collector):
+    """A set of Problems that is also `xds_problems{severity,feature}`.
+
+    It counts as they come and go, so that a scrape costs the same however many there are. A Problem leaves the count that it entered.
+    """
+
+    def __init__(self) -> None:
+        self._labels: dict[Problem, tuple[str, str]] = {}
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    def __contains__(self, problem: object) -> bool:
+        return problem in self._labels
+
+    def add(self, problem: Problem) -> None:
+        """It stands now."""
+        self.discard(problem)
+        labels = self._labels[problem] = (problem.severity.value, feature_of(problem))
+        self._counts[labels] += 1
+
+    def discard(self, problem: Problem) -> None:
+        """It stands no longer."""
+        labels = self._labels.pop(problem, None)
+        if labels is not None:
+            self._counts[labels] -= 1
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """One gauge. What was counted once stays at 0, so that an alert sees it end."""
+        text = "Problems that stand: what was written and has no effect, or another one than it seems to have."
+        gauge = GaugeMetricFamily("xds_problems", text, labels=["severity", "feature"])
+        for labels, count in sorted(self._counts.items()):
+            gauge.add_metric(labels, count)
+        yield gauge
+
+
+def feature_of(problem: Problem) -> str:
+    """What a Problem is about: the module in `xds/nginx` that declares the annotation or key, else the family of its code.
+
+    Both are written in our code, never by a user: there are few of them, whatever there is in the cluster.
+    """
+    family = problem.code.partition(":")[0]
+    if not family.startswith(("annotation-", "key-")):
+        return family
+    named = _NAMED.fullmatch(problem.field)
+    return _declared().get(named[1], family) if named else family
+
+
+@functools.cache
+def _declared() -> Mapping[str, str]:
+    """The names of annotations and keys that features declare → the name of the feature's module."""
+    found: dict[str, str] = {}
+    for module, feature in registry.features().items():
+        found.update((key.name, module) for key in feature.keys)
+        for annotation in feature.annotations:
+            found.update((name, module) for name in (annotation.name, annotation.alias) if name)
+    return found
