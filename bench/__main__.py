@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bench import change, cold_start, event_loop, fleet, machine, memory, through_envoy
+from bench import change, cold_start, event_loop, fleet, machine, memory, rejection, through_envoy
 from bench.table import Table
 
 ALL: tuple[Callable[[], Table], ...] = (
@@ -14,6 +14,7 @@ ALL: tuple[Callable[[], Table], ...] = (
     memory.measure,
     through_envoy.measure,
     fleet.measure,
+    rejection.measure,
 )
 
 

@@ -1,12 +1,11 @@
 """The certificate for hosts that have none: self-signed, made at the start, or kept in the folder of `--state-dir`.
 
-Replicas in a cluster share one through a Secret (`xds.kube.shared_certificate`). Here and nowhere else a private key is written to disk.
+Replicas in a cluster share one through a Secret (`xds.kube.shared_certificate`).
 """
 
 from __future__ import annotations
 
 import datetime
-import os
 from pathlib import Path
 
 from cryptography import x509
@@ -17,6 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from xds.config import Failure
 from xds.kube.objects import Meta, Secret
+from xds.state_dir import write
 from xds.translate.pairs import Pair, parse
 
 _YEAR = datetime.timedelta(days=365)
@@ -69,14 +69,13 @@ def keep(folder: Path) -> tuple[bytes, bytes]:
     """
     chain_file, key_file = folder / "default.crt", folder / "default.key"
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if chain_file.exists() and key_file.exists():
             chain, key = chain_file.read_bytes(), key_file.read_bytes()
             if usable(chain, key):
                 return chain, key
         chain, key = make()
-        _write(key_file, key)
-        _write(chain_file, chain)
+        write(key_file, key)
+        write(chain_file, chain)
     except OSError as error:
         raise Failure(f"--state-dir: {folder} cannot be used: {error.strerror}.") from None
     return chain, key
@@ -87,11 +86,3 @@ def usable(chain: bytes, key: bytes) -> bool:
     found = parse(Secret(meta=Meta(namespace="", name="default"), data={"tls.crt": chain, "tls.key": key}))
     soon = datetime.datetime.now(datetime.UTC) + _RENEW
     return isinstance(found, Pair) and found.not_after > soon.timestamp()
-
-
-def _write(path: Path, content: bytes) -> None:
-    draft = path.with_suffix(".new")
-    draft.unlink(missing_ok=True)
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-    draft.replace(path)

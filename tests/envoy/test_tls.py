@@ -276,8 +276,8 @@ async def differences(site: Site, before: dict[str, int]) -> dict[str, int]:
     return {name: now[name] - before[name] for name in ("listener_modified", "listener_in_place_updated")}
 
 
-async def test_a_secret_that_breaks_or_goes_harms_its_host_only_and_heals(tls_site: Site) -> None:
-    site, certificate = tls_site, make_certificate(["healed.test"])
+async def test_a_secret_that_breaks_keeps_its_certificate_and_one_that_goes_harms_its_host_only(tls_site: Site) -> None:
+    site, certificate, renewed = tls_site, make_certificate(["healed.test"]), make_certificate(["healed.test"])
     site.folder.write("healed.yaml", ingress("healed", "healed.test", WEB, tls={"healed": ["healed.test"]}))
     await site.until_status("/", 308, host="healed.test")
 
@@ -285,16 +285,17 @@ async def test_a_secret_that_breaks_or_goes_harms_its_host_only_and_heals(tls_si
         return is_generated(await certificate_of(site, "healed.test"))
 
     async with await Http1.open(site.https, tls=Tls("first.test")) as other:
-        for breaking in (lambda: site.folder.write("secret-healed.yaml", secret("healed", BROKEN["mismatched"])), lambda: None):
-            site.folder.write("secret-healed.yaml", secret_tls("healed", certificate))
-            await until_served(site, "healed.test", certificate)
-            if breaking() is None:
-                site.folder.remove("secret-healed.yaml")
-            await wait_until(on_default, "the default certificate for healed.test")
-            assert (await site.get("/", host="healed.test", tls=Tls("healed.test"))).app == "web"
-            assert await certificate_of(site, "first.test") == CERTIFICATES["first"].x509
         site.folder.write("secret-healed.yaml", secret_tls("healed", certificate))
         await until_served(site, "healed.test", certificate)
+        site.folder.write("secret-healed.yaml", secret("healed", BROKEN["mismatched"]))
+        await site.control_plane.process.line("the certificate that it held before stays in place")
+        assert await certificate_of(site, "healed.test") == certificate.x509
+        site.folder.remove("secret-healed.yaml")
+        await wait_until(on_default, "the default certificate for healed.test")
+        assert (await site.get("/", host="healed.test", tls=Tls("healed.test"))).app == "web"
+        assert await certificate_of(site, "first.test") == CERTIFICATES["first"].x509
+        site.folder.write("secret-healed.yaml", secret_tls("healed", renewed))
+        await until_served(site, "healed.test", renewed)
         assert (await other.request(host="first.test")).app == "web"
     await site.control_plane.process.line("no longer: ")
 
@@ -402,6 +403,9 @@ async def test_the_default_certificate_outlives_a_restart_in_the_state_folder_un
         await until_served(site, host, standard)
     assert (await second.versions())["listener"] == held["listener"]
     site.folder.write("standard.yaml", secret("standard", BROKEN["mismatched"]))
+    await site.control_plane.process.line("the certificate that it held before stays in place")
+    assert await certificate_of(site, None) == standard.x509
+    site.folder.remove("standard.yaml")
 
     async def generated() -> bool:
         return await certificate_of(site, None) == made

@@ -5,12 +5,10 @@ Here `xds.translate` meets `xds.render`. A value is what the Snapshot needs of a
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
-
 from envoy_data_plane.envoy.config.listener.v3 import Listener
 
 from xds import model
+from xds.build.parts import Entry, Frame, Host, host_digest
 from xds.kube.world import Reader, service, settings
 from xds.render import clusters, endpoints, listeners, names, routes, secrets
 from xds.translate import hosts
@@ -25,27 +23,6 @@ _VIRTUAL_HOSTS = 2
 """The field number of RouteConfiguration.virtual_hosts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
-    """A virtual host as it stands in the route table, and what else must exist for it.
-
-    `body` is the field of the RouteConfiguration, `digest` a 128-bit hash of it; `certificate` is "" for the default one.
-    """
-
-    body: bytes
-    digest: int
-    clusters: frozenset[model.Cluster]
-    certificate: str
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """A RouteConfiguration without its virtual hosts: what stands before them, and what after."""
-
-    before: bytes
-    after: bytes
-
-
 def host(read: Reader, name: str) -> Host | None:
     """A virtual host; None where the name is not ours to serve."""
     found = read.unit(catch_all) if not name else hosts.virtual_host(read, name)
@@ -56,7 +33,7 @@ def host(read: Reader, name: str) -> Host | None:
     body = field(_VIRTUAL_HOSTS, routes.virtual_host_bytes(found, rest, defaults))
     all_routes = (*found.routes, *(rest.routes if rest else ()))
     wanted = frozenset(r.action.cluster for r in all_routes if isinstance(r.action, model.Forward))
-    return Host(body, _digest(body), wanted, found.certificate)
+    return Host(body, host_digest(body), wanted, found.certificate)
 
 
 def catch_all(read: Reader) -> model.VirtualHost | None:
@@ -106,10 +83,10 @@ def stream_entries(read: Reader, protocol: str) -> tuple[model.Stream, ...]:
     return streams(read, protocol)
 
 
-def stream_listener(read: Reader, entry: model.Stream) -> bytes:
+def stream_listener(read: Reader, entry: model.Stream) -> Entry:
     """The listener of such an entry."""
     make = listeners.tcp if entry.protocol == "TCP" else listeners.udp
-    return encode(make(entry, settings(read).listen_address, names.cluster(entry.cluster)))
+    return Entry(encode(make(entry, settings(read).listen_address, names.cluster(entry.cluster))), entry.cluster)
 
 
 def secret(read: Reader, name: str) -> bytes | None:
@@ -118,7 +95,3 @@ def secret(read: Reader, name: str) -> bytes | None:
         return encode(secrets.secret(name, *default_pair(read)))
     found = read.unit(certificate, *name.split("/", 1))
     return encode(secrets.secret(name, found.chain, found.key)) if isinstance(found, Pair) else None
-
-
-def _digest(body: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(body, digest_size=16).digest(), "little")

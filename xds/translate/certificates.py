@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xds.kube.objects import Ingress, Ref, Tls, ref
-from xds.kube.world import Reader, default_certificate, ingresses_of, now, secret, settings
+from xds.kube.world import KEPT, Reader, default_certificate, ingresses_of, now, secret, settings
 from xds.model import Problem, Severity
 from xds.translate.pairs import Pair, Unusable, parse
 from xds.translate.selection import selected
@@ -16,9 +16,19 @@ _DAY = 86_400
 
 
 def certificate(read: Reader, namespace: str, name: str) -> Pair | Unusable:
-    """What a Secret of type kubernetes.io/tls holds."""
+    """What a Secret of type kubernetes.io/tls holds; or held last, where a renewal has left it without anything of use (DESIGN 10.2)."""
     found = secret(read, namespace, name)
-    return Unusable("secret-missing", "does not exist") if found is None else parse(found)
+    if found is None:
+        return Unusable("secret-missing", "does not exist")
+    judged = parse(found)
+    if isinstance(judged, Pair):
+        return judged
+    kept: Pair | None = read((KEPT, namespace, name))
+    if kept is None:
+        return judged
+    sentence = f"It {judged.sentence}; the certificate that it held before stays in place until that is mended."
+    read.report(Problem(Ref("Secret", namespace, name), "data", f"certificate-kept:{judged.code}", sentence, place=found.meta.place))
+    return kept
 
 
 def verdict(read: Reader, namespace: str, name: str) -> tuple[str, ...] | Unusable:

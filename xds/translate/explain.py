@@ -1,7 +1,8 @@
 """From a URL to the route that answers it: what Envoy will do with a request, worked out on the model.
 
 Envoy's own steps (route matching of envoy.config.route.v3, path normalisation of the HTTP connection manager as `xds.render` sets it
-up), for GET requests without headers of their own. What does not belong here: names of resources, and wording (`xds.cli.explain`).
+up), for requests without headers of their own. What does not belong here: names of resources (`xds.explain`), and wording
+(`xds.cli.explain`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
 _HOST = re.compile(r"[a-z0-9_.-]+")
 _RULE = re.compile(r"spec\.rules\[(\d+)\]\.http\.paths\[(\d+)\]")
+_METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _LABEL = re.compile(r"[-\w]+", re.ASCII)
 
 
@@ -35,13 +37,14 @@ class BadUrl(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A GET request as Envoy sees it. `host` is in lower case and ASCII; `path` is normalised, `query` has its "?" or is ""."""
+    """A request as Envoy sees it. `host` is in lower case and ASCII; `path` is normalised, `query` has its "?" or is ""."""
 
     via: Via
     host: str
     port: int
     path: str
     query: str
+    method: str = "GET"
 
     @property
     def authority(self) -> str:
@@ -77,10 +80,12 @@ class Answer:
     shadowed: tuple[Route, ...]
 
 
-def parse_url(text: str) -> Request:
-    """Read a URL as people type it; without a scheme it is http. Raises BadUrl."""
+def parse_url(text: str, method: str = "GET") -> Request:
+    """Read a URL as people type it; without a scheme it is http. Raises BadUrl, also for a method that is no token."""
     if any(c.isspace() or not c.isprintable() for c in text):
         raise BadUrl("holds a space or a control character")
+    if not _METHOD.fullmatch(method):
+        raise BadUrl(f"has the method {method[:20]!r}, which is none")
     try:
         parts = urlsplit(text if "://" in text else f"http://{text}")
         port = parts.port
@@ -91,7 +96,7 @@ def parse_url(text: str) -> Request:
     via = Via(parts.scheme)
     query = f"?{quote(parts.query, safe=_SENT)}" if parts.query else ""
     path = normalised(quote(parts.path, safe=_SENT) or "/")
-    return Request(via, _ascii_host(parts.hostname or ""), _port_of(via) if port is None else port, path, query)
+    return Request(via, _ascii_host(parts.hostname or ""), _port_of(via) if port is None else port, path, query, method)
 
 
 _SENT = "%/:@!$&'()*+,;=-._~?\\|[]"
@@ -193,7 +198,7 @@ def _takes_path(route: Route, request: Request) -> bool:
 
 def _has_headers(route: Route, request: Request) -> bool:
     path = request.path + request.query
-    sent = {":authority": request.authority, ":method": "GET", ":path": path, "x-forwarded-proto": request.via.value}
+    sent = {":authority": request.authority, ":method": request.method, ":path": path, "x-forwarded-proto": request.via.value}
     return all(_has(header, sent.get(header.name.lower())) for header in route.headers)
 
 

@@ -36,11 +36,11 @@ class ControlPlane:
             *("serve", *(("--manifests", str(manifests)) if manifests else ())),
             *("--xds-address", _joined(self.xds), "--debug-address", _joined(self.debug)),
             *("--listen-address", "127.0.0.1", "--healthz-host", self.health[0], "--healthz-port", str(self.health[1])),
-            *("--http-port", str(self.http[1]), "--https-port", str(self.https[1])),
+            *("--http-port", str(self.http[1]), "--https-port", str(self.https[1]), "--log-format", "text"),
         ]
         self.process = Process(f"xds-{next(self._numbers)}", [*XDS, *arguments, *flags], folder)
 
-    async def start(self, *, ready: bool = True, deadline: float = 20) -> Self:
+    async def start(self, *, ready: bool = True, deadline: float = 40) -> Self:
         """Start it and, if `ready`, wait until /readyz says 200. Raises AssertionError with its output where it does not."""
         await self.process.start()
         if ready:

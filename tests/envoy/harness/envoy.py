@@ -60,7 +60,7 @@ class Envoy:
         options += ["--file-flush-interval-msec", str(FLUSH_MILLISECONDS)]
         self.process = Process(name, [envoy_binary(), "-c", str(path), *options], folder)
 
-    async def start(self, *, ready: bool = True, deadline: float = 15) -> Self:
+    async def start(self, *, ready: bool = True, deadline: float = 40) -> Self:
         """Start it and, if `ready`, wait until it serves. Raises AssertionError with its output where it does not."""
         await self.process.start()
         if ready:
@@ -127,7 +127,7 @@ class Envoy:
                         held[kind][name] = version
         return held
 
-    async def settled(self, predicate: Callable[[Versions], bool], what: str = "other versions", *, deadline: float = 10) -> Versions:
+    async def settled(self, predicate: Callable[[Versions], bool], what: str = "other versions", *, deadline: float = 30) -> Versions:
         """Wait until it holds what the predicate asks for, and return that."""
 
         async def look() -> Versions | None:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 """Where children run: `python -m xds` is found there, installed or not."""
 
 LONGEST_LINE = 64 << 20
-PATIENCE = 10
+PATIENCE = 30
 """Seconds that a process has to end after SIGTERM."""
 
 
@@ -29,8 +29,9 @@ def raise_file_limit() -> int:
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return this process's environment without settings for `xds`, which would change what a test starts."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("XDS_")} | dict(extra or {})
+    """Return this process's environment without settings for `xds`, which would change what a test starts; but for the switch of tests."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("XDS_") or name == "XDS_RAW_PARTS"}
+    return ours | dict(extra or {})
 
 
 class Process:
@@ -109,7 +110,7 @@ class Process:
         await asyncio.gather(*self._readers)
         return code
 
-    async def line(self, part: str, *, deadline: float = 10) -> str:
+    async def line(self, part: str, *, deadline: float = 30) -> str:
         """Wait for a line of its output that contains `part`, and return the first."""
 
         async def look() -> str | None:
@@ -138,7 +139,7 @@ class Process:
                 log.flush()
 
 
-async def run(arguments: Sequence[str], *, stdin: bytes = b"", deadline: float = 30) -> tuple[int, str, str]:
+async def run(arguments: Sequence[str], *, stdin: bytes = b"", deadline: float = 40) -> tuple[int, str, str]:
     """Run a command to its end; return its exit code, standard output and standard error."""
     child = await asyncio.create_subprocess_exec(
         *arguments,

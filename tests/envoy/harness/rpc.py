@@ -70,7 +70,7 @@ async def grpc_call(
     host: str,
     method: str = METHOD,
     metadata: tuple[tuple[str, str], ...] = (),
-    timeout: float = 10,  # noqa: ASYNC109
+    timeout: float = 30,  # noqa: ASYNC109
     roots: bytes | None = None,
 ) -> bytes:
     """Call a unary method over h2c, or with `roots` (PEM) over TLS. Raises grpc.aio.AioRpcError."""

@@ -115,7 +115,7 @@ class Site:
         address = self.https if tls else self.http
         return await fetch(address, target, host=host, tls=tls, method=method, headers=headers, body=body)
 
-    async def until_answered(self, target: str, by: str, *, host: str, tls: Tls | None = None, deadline: float = 10) -> Response:
+    async def until_answered(self, target: str, by: str, *, host: str, tls: Tls | None = None, deadline: float = 30) -> Response:
         """Ask until the HttpApp of this name answers, and return its answer."""
 
         async def look() -> Response | None:
@@ -128,7 +128,7 @@ class Site:
         assert found is not None
         return found
 
-    async def until_status(self, target: str, status: int, *, host: str, tls: Tls | None = None, deadline: float = 10) -> Response:
+    async def until_status(self, target: str, status: int, *, host: str, tls: Tls | None = None, deadline: float = 30) -> Response:
         """Ask until the answer has this status, and return it."""
 
         async def look() -> Response | None:

@@ -12,7 +12,7 @@ STEP = 0.02
 """Seconds between two looks."""
 
 
-async def wait_until(look: Callable[[], Awaitable[Value]], what: str, *, deadline: float = 10) -> Value:
+async def wait_until(look: Callable[[], Awaitable[Value]], what: str, *, deadline: float = 30) -> Value:
     """Look again and again until `look` returns something true, and return that.
 
     `what` is what is waited for, in words; `deadline` is in seconds. An exception of `look` counts as "not yet". Raises AssertionError with

@@ -1,0 +1,159 @@
+"""From the first rejection until a real Envoy has accepted every change but the culprits'.
+
+    python -m bench.rejection [N …]
+
+All hosts change at once, some of them into what Envoy refuses. Where it quotes what is wrong, the culprit is known at once; else it is
+searched for among all. The control plane runs in this process, and reads the clock as it hears the answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+import json
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from pathlib import Path
+from time import perf_counter
+from typing import NamedTuple
+
+from envoy_data_plane.envoy.config.route.v3 import DirectResponseAction, Route, RouteAction, RouteMatch, VirtualHost
+from envoy_data_plane.envoy.type.matcher.v3 import RegexMatchAndSubstitute, RegexMatcher
+
+from bench import objects
+from bench.real_envoy import settings_for, until_still
+from bench.table import Mark, Table, marked, number
+from tests.envoy.harness import Envoy, Ports, wait_until
+from xds.app import ControlPlane
+from xds.bootstrap import bootstrap
+from xds.kube.source import Change
+from xds.protocol.session import Answer
+from xds.server.stream import Stream
+from xds.snapshot import ROUTE
+from xds.wire import encode, field
+
+SIZES = (1_000,)
+CULPRITS = (1, 10)
+MARK = Mark(1_000, "ms")
+_REFUSED = "/refused"
+
+
+class Search(NamedTuple):
+    """How many times Envoy said no, and milliseconds from the first time until it had all that it does not refuse."""
+
+    rejections: int
+    took: float
+
+
+class Given:
+    """A Source of what is put in."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[Change] = asyncio.Queue()
+
+    async def changes(self) -> AsyncGenerator[Change]:
+        """Each Change as it is put in."""
+        while True:
+            yield await self.queue.get()
+
+    def waiting(self) -> list[str]:
+        """Nothing is waited for."""
+        return []
+
+    def staleness(self, now: float) -> Mapping[str, float]:
+        """Never stale."""
+        return {}
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class Listening(ControlPlane):
+    """A control plane that notes when Envoy answers about routes: seconds (perf_counter), and whether it has accepted."""
+
+    answers: list[tuple[float, bool]]
+
+    def _heard(self, stream: Stream, answer: Answer) -> None:
+        super()._heard(stream, answer)
+        if answer.type_url == ROUTE:
+            self.answers.append((perf_counter(), answer.error is None))
+
+
+def _refused(host: str, *, quoted: bool) -> bytes:
+    """A virtual host with a regular expression that is none, of which Envoy tells; or with two rewrites, of which it names nothing."""
+    if quoted:
+        match = RouteMatch(safe_regex=RegexMatcher(regex=f"({host}"))
+        route = Route(match=match, direct_response=DirectResponseAction(status=200))
+    else:
+        rewrite = RegexMatchAndSubstitute(pattern=RegexMatcher(regex="^/x"), substitution="/y")
+        route = Route(match=RouteMatch(prefix="/"), route=RouteAction(cluster="any", prefix_rewrite="/y", regex_rewrite=rewrite))
+    return field(2, encode(VirtualHost(name=host, domains=[host], routes=[route])))
+
+
+async def search(n: int, culprits: int, *, quoted: bool) -> Search:
+    """One Envoy, `n` hosts, and `culprits` of them bad in one change."""
+    bad = [k * n // culprits for k in range(culprits)]
+    ports, source = Ports(), Given()
+    with tempfile.TemporaryDirectory(prefix="xds-bench-") as name:
+        folder = Path(name)
+        raws = [(ROUTE, f"{_REFUSED}-{i}-".encode(), _refused(objects.host(i), quoted=quoted)) for i in bad]
+        (folder / "raw.json").write_text(json.dumps([[t, *(base64.b64encode(each).decode() for each in rest)] for t, *rest in raws]))
+        os.environ["XDS_RAW_PARTS"] = str(folder / "raw.json")
+        try:
+            address = f"127.0.0.1:{ports.take()}"
+            settings = settings_for(ports, xds_address=address, healthz_host="127.0.0.1", healthz_port=0, configmap=objects.CONFIG_MAP)
+            plane = Listening(settings, source)
+        finally:
+            del os.environ["XDS_RAW_PARTS"]
+        plane.answers = []
+        source.queue.put_nowait(Change(put=tuple(map(objects.parsed, objects.world(n)))))
+        await plane.start()
+        running = asyncio.create_task(plane.run())
+        try:
+            async with Envoy(bootstrap(settings), folder, ports) as envoy:
+                await until_still(envoy.process.pid)
+                plane.answers.clear()
+                changed = [objects.ingress(i, path=f"{_REFUSED}-{i}-" if i in bad else "/new") for i in range(n)]
+                source.queue.put_nowait(Change(put=tuple(map(objects.parsed, changed))))
+                return await _settled(plane, culprits)
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            await plane.stop()
+            ports.release()
+
+
+async def _settled(plane: Listening, culprits: int) -> Search:
+    async def settled() -> bool:
+        publisher = plane._publisher
+        [stream] = plane._fleet.connected()
+        found = len(publisher.culprits) == culprits and not publisher.quarantine.searching
+        return found and stream.session.up_to_date(ROUTE)
+
+    await wait_until(settled, "Envoy to have all but the culprits", deadline=60)
+    first = next(at for at, accepted in plane.answers if not accepted)
+    return Search(sum(not accepted for _, accepted in plane.answers), (plane.answers[-1][0] - first) * 1000)
+
+
+def measure(sizes: Iterable[int] = SIZES, *, repeat: int = 3) -> Table:
+    """Each case `repeat` times; the slowest."""
+    title = "First rejection → every other change accepted by a real Envoy, ms"
+    table = Table(title, ("N", "culprits", "Envoy quotes", "rejections", "longest", "mark", ""))
+    logging.disable(logging.ERROR)  # each rejection is told
+    for n in sizes:
+        for quoted, culprits in itertools.product((True, False), CULPRITS):
+            found = [asyncio.run(search(n, culprits, quoted=quoted)) for _ in range(repeat)]
+            slowest = max(found, key=lambda one: one.took)
+            cells = marked(slowest.took, "", MARK if culprits == 1 else None)
+            table.add(number(n), str(culprits), "what is wrong" if quoted else "nothing", str(slowest.rejections), *cells)
+    logging.disable(logging.NOTSET)
+    table.note = f"The longest of {repeat}, each with processes of its own. All N hosts change at once. Delta ADS, one worker thread."
+    return table
+
+
+if __name__ == "__main__":
+    print(measure([int(word) for word in sys.argv[1:]] or SIZES))

@@ -1,0 +1,51 @@
+"""Which Problems stand, and telling the log of each once when it comes and once when it goes.
+
+What does not belong here: finding them. They come from the Units (`xds.build`), from the Source, from what reports and shares, and from the
+quarantine.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+
+from xds import logs
+from xds.model import Problem, Severity
+from xds.web.problems import Problems
+
+_log = logging.getLogger("xds")
+_LEVELS = {Severity.ERROR: logging.ERROR, Severity.WARNING: logging.WARNING, Severity.NOTE: logging.DEBUG}
+
+
+class Notices:
+    """The Problems of places that are no Unit's: a file, a kind that is forbidden, reporting itself, what Envoy refuses."""
+
+    def __init__(self, standing: Problems) -> None:
+        self._standing = standing
+        self._places: dict[str, tuple[Problem, ...]] = {}
+
+    def hear(self, place: str, problems: tuple[Problem, ...]) -> None:
+        """All Problems of a place now."""
+        before = self._places.get(place, ())
+        self._places[place] = problems
+        self.tell(dict.fromkeys(before, False) | dict.fromkeys(problems, True))
+
+    def at(self, place: str) -> tuple[Problem, ...]:
+        """The Problems of a place."""
+        return self._places.get(place, ())
+
+    def elsewhere(self) -> Iterable[Problem]:
+        """The Problems of all places."""
+        return (problem for problems in self._places.values() for problem in problems)
+
+    def tell(self, moved: Mapping[Problem, bool]) -> None:
+        """These have come (true) or gone."""
+        of_places = set(self.elsewhere())
+        for problem in sorted(moved, key=lambda p: (p.about, p.field, p.code)):
+            stands = moved[problem] or problem in of_places
+            if stands and problem not in self._standing:
+                self._standing.add(problem)
+                _log.log(_LEVELS[problem.severity], "%s", problem, extra=logs.of_problem(problem))
+            elif not stands and problem in self._standing:
+                self._standing.discard(problem)
+                _log.info("no longer: %s", problem, extra=logs.of_problem(problem))
