@@ -38,6 +38,8 @@ SAMPLES: dict[str, str] = {
     "ID": "node-7",
     "text|json": "json",
     "yaml|json": "json",
+    "auto|text|json": "json",
+    "debug|info|warning|error": "warning",
 }
 
 

@@ -14,7 +14,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "flags.md"
 
 
 def test_the_page_of_flags_is_current() -> None:
-    """If not: `python -m xds.cli.manual > docs/flags.md`."""
+    """If not: `make docs`."""
     assert PAGE.read_text(encoding="utf-8") == flags_page()
 
 
@@ -37,15 +37,17 @@ def test_the_overview_fits_a_hundred_columns() -> None:
     assert max(map(len, overview().splitlines())) <= 100
 
 
-def test_the_help_of_status_reads_as_intended() -> None:
-    assert command_help("status") == (
-        "Usage: xds status [flags]\n"
+def test_the_help_of_history_reads_as_intended() -> None:
+    assert command_help("history") == (
+        "Usage: xds history [flags]\n"
         "\n"
-        "Show which Envoys are connected, what each has accepted, and what was rejected.\n"
+        "Show the last changes: what caused them, what they touched, how long they took, and who rejected\n"
+        "them.\n"
         "\n"
         "Management server:\n"
-        "  --debug-address ADDRESS           Where CSDS, reflection, channelz and the debug service are.\n"
-        "                                    (default 127.0.0.1:18001)\n"
+        "  --debug-address ADDRESS           Where the debug service, CSDS, reflection and channelz are\n"
+        "                                    (docs/debug.md); off: nowhere. Plaintext, open to all who reach\n"
+        "                                    it. (default 127.0.0.1:18001)\n"
         "\n"
         "Output and help:\n"
         "  -o, --output text|json            Form of what is printed. (default text)\n"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xds.config import BOOL, PORT, Address, Flag, Settings, UsageError, flags, parse_address, parse_bool
+from xds.config import BOOL, OBJECT, PORT, Address, Flag, Settings, UsageError, flags, parse_address, parse_bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,15 @@ _COMMANDS = (
     Command("bootstrap", "[--xds-address ADDRESS]", "Print the bootstrap with which an Envoy finds the management server."),
     Command("certgen", "", "Make the certificates of xDS in a cluster as Secrets, and renew those that end soon."),
     Command("translate", "DIR …", "Print the Envoy resources that manifests become.", folders=True),
-    Command("check", "DIR … | --kubeconfig FILE", "Say what will not work as written; exit code 1 if there is an error.", folders=True),
+    Command("check", "DIR … | --live", "Say what will not work as written; exit code 1 if there is an error.", folders=True),
     Command("explain", "URL [DIR … | live]", "Say which Ingress, rule, Service and endpoints answer a URL, and why.", folders=True),
-    Command("status", "", "Show which Envoys are connected, what each has accepted, and what was rejected."),
+    Command(
+        "status",
+        "[ingress NAMESPACE/NAME | configmap NAMESPACE/NAME PORT]",
+        "Show which Envoys are connected, what each has accepted, and what was rejected; of an Ingress, or of an entry of the tcp-services "
+        "or udp-services ConfigMap, on which Envoys it is in effect as it is now.",
+    ),
+    Command("history", "", "Show the last changes: what caused them, what they touched, how long they took, and who rejected them."),
 )
 COMMANDS: Mapping[str, Command] = {command.name: command for command in _COMMANDS}
 
@@ -176,6 +182,9 @@ def _place_folders(command: str, given: dict[str, _Given], positional: tuple[str
         raise UsageError("xds explain needs a URL, such as `xds explain http://example.com/ ./manifests`.")
     if command == "explain" and folders == ("live",):
         return
+    if command == "status":
+        _check_object(positional)
+        return
     if folders and not COMMANDS[command].folders:
         raise UsageError(_stray(command, folders[0]))
     if "" in folders:
@@ -184,6 +193,28 @@ def _place_folders(command: str, given: dict[str, _Given], positional: tuple[str
         paths = tuple(Path(folder) for folder in folders)
         before = given["manifests"].value if "manifests" in given else ()
         given["manifests"] = _Given(given["manifests"].by if before else "DIR", before + paths)
+
+
+_OBJECTS = {"ingress": 2, "configmap": 3}
+"""What `xds status` is asked for, and of how many words that is."""
+
+
+def _check_object(words: tuple[str, ...]) -> None:
+    """Which object is asked for, if any."""
+    if not words:
+        return
+    kind, *rest = words
+    if kind not in _OBJECTS:
+        raise UsageError(_stray("status", kind))
+    example = "`xds status ingress default/web`" if kind == "ingress" else "`xds status configmap ingress-xds/xds-tcp-services 5432`"
+    if len(words) != _OBJECTS[kind]:
+        raise UsageError(f"{_quoted(' '.join(words))} is not one object; name it as in {example}.")
+    try:
+        found = OBJECT.parse(rest[0])
+    except ValueError:
+        found = ""
+    if not found:
+        raise UsageError(f"{_quoted(rest[0])} is not {OBJECT.expects}.")
 
 
 def _stray(command: str, word: str) -> str:
@@ -223,6 +254,7 @@ _EXCLUSIVE = (
     ("publish_service", "publish_status_address"),
     ("manifests", "kubeconfig"),
     ("manifests", "apiserver_host"),
+    ("live", "manifests"),
 )
 
 
@@ -240,7 +272,7 @@ def _check(command: str, settings: Settings, given: Mapping[str, _Given], enviro
 def _check_source(command: str, settings: Settings, environment: Mapping[str, str]) -> None:
     if command not in ("up", "serve", "translate", "check", "certgen"):
         return
-    if settings.manifests or settings.kubeconfig or settings.apiserver_host or "KUBERNETES_SERVICE_HOST" in environment:
+    if settings.manifests or settings.kubeconfig or settings.apiserver_host or "KUBERNETES_SERVICE_HOST" in environment or settings.live:
         return
     if command == "certgen":
         raise UsageError("name an API server with --kubeconfig; this is no pod.")
@@ -253,7 +285,8 @@ def _check_ports(command: str, settings: Settings) -> None:
     traffic = [("--http-port", Address(settings.listen_address, settings.http_port))]
     traffic += [("--https-port", Address(settings.listen_address, settings.https_port))]
     own = [("--healthz-port", Address(settings.healthz_host or "::", settings.healthz_port))]
-    own += [("--xds-address", parse_address(settings.xds_address)), ("--debug-address", parse_address(settings.debug_address))]
+    own += [("--xds-address", parse_address(settings.xds_address))]
+    own += [("--debug-address", parse_address(settings.debug_address))] if settings.debug_address else []
     admin = [("--admin-address", parse_address(settings.admin_address))]
     probe = [("--probe-address", parse_address(settings.probe_address))] if settings.probe_address else []
     together = {"up": [traffic + own + admin], "serve": [traffic, own], "bootstrap": [admin + probe]}.get(command, [])

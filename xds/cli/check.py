@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -12,8 +12,9 @@ from rich.text import Text
 
 from xds.build.memo import Unit
 from xds.cli.arguments import Parsed
-from xds.cli.printing import object_json, place_json, plural, problem_json, problem_line, show, show_json, text
+from xds.cli.printing import plural, problem_line, show, show_json, text
 from xds.config import Settings
+from xds.forms import object_json, place_json, problem_json
 from xds.kube.objects import Ingress, Place, Ref
 from xds.kube.world import World
 from xds.model import Problem, Severity
@@ -40,13 +41,34 @@ class Verdict:
 
 
 def run(parsed: Parsed) -> int:
-    """Print all Problems and verdicts; 1 if something is an error. Raises Failure where a folder cannot be read."""
+    """Print all Problems and verdicts; 1 if something is an error. Raises Failure where a folder cannot be read, or nobody answers."""
+    if parsed.settings.live:
+        return _run_live(parsed.settings)
     loaded = load(parsed.settings)
     if parsed.settings.output == "json":
         show_json(as_json(loaded, parsed.settings))
     else:
         show(_lines(loaded, parsed.settings))
     return 1 if loaded.faults or any(p.severity is Severity.ERROR for p in loaded.problems) else 0
+
+
+def _run_live(settings: Settings) -> int:
+    """The Problems that a running server knows, those that its Envoys told it of among them. It judges no annotation that works."""
+    from xds.cli.live import ask, problem_of  # gRPC takes longer to import than a folder to read
+    from xds.debug import v1
+
+    answer = ask(settings.debug_address, "Problems", v1.ProblemsRequest(), v1.ProblemsResponse)
+    problems = tuple(problem_of(found) for found in answer.problems)
+    count = Counter(p.severity for p in problems)
+    if settings.output == "json":
+        listed = [problem_json(p) for p in _sorted(problems)]
+        summary = {f"{severity.value}s": count[severity] for severity in Severity}
+        show_json({"version": VERSION, "summary": summary, "problems": listed})
+    else:
+        show(_problem_lines(problems, lambda about: None))
+        numbers = ", ".join(plural(count[severity], severity.value) for severity in Severity)
+        show([text((numbers, "bold")) if problems else text(("Nothing to complain about", "bold green"), ".")])
+    return 1 if count[Severity.ERROR] else 0
 
 
 def as_json(loaded: Loaded, settings: Settings) -> dict[str, Any]:
@@ -137,15 +159,20 @@ def _sorted(problems: tuple[Problem, ...]) -> list[Problem]:
 def _lines(loaded: Loaded, settings: Settings) -> Iterator[Text]:
     for fault in loaded.faults:
         yield text(("error    ", "bold red"), fault)
-    for about, problems in groupby(_sorted(loaded.problems), key=lambda p: p.about):
-        listed = list(problems)
-        place = next((p.place for p in listed if p.place), None) or place_of(loaded.world, about)
-        yield text((str(about), "bold"), f"  {place}" if place else "")
-        yield from map(problem_line, listed)
-        yield text("")
+    yield from _problem_lines(loaded.problems, lambda about: place_of(loaded.world, about))
     yield from _verdict_lines("Annotations in use", _annotations(loaded, settings))
     yield from _verdict_lines(f"Keys of ConfigMap {settings.configmap}", _keys(loaded, settings))
     yield _last_line(loaded)
+
+
+def _problem_lines(problems: tuple[Problem, ...], where: Callable[[Ref], Place | None]) -> Iterator[Text]:
+    """Under a headline for each object."""
+    for about, found in groupby(_sorted(problems), key=lambda p: p.about):
+        listed = list(found)
+        place = next((p.place for p in listed if p.place), None) or where(about)
+        yield text((str(about), "bold"), f"  {place}" if place else "")
+        yield from map(problem_line, listed)
+        yield text("")
 
 
 def _verdict_lines(title: str, verdicts: list[Verdict]) -> Iterator[Text]:

@@ -1,16 +1,18 @@
-"""The manual of the command line, made from the table of settings: help texts, and docs/flags.md.
+"""The manual of the command line, made from the table of settings: help texts, and docs/flags.md; and where docs/metrics.md comes from.
 
-`python -m xds.cli.manual > docs/flags.md` writes the page anew.
+`python -m xds.cli.manual flags > docs/flags.md` writes the page anew, and the same with `metrics`.
 """
 
 from __future__ import annotations
 
 import itertools
+import sys
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 from xds.cli.arguments import COMMANDS, flags_of
-from xds.config import ALL, BOOL, INERT, RESERVED, Flag, flags
+from xds.config import ALL, BOOL, INERT, RESERVED, Flag, Settings, flags
 
 _WIDTH = 100
 _COLUMN = 36
@@ -49,7 +51,7 @@ def flags_page() -> str:
     lines = [
         "# Flags",
         "",
-        "This page is made from the table in `xds/config.py` by `python -m xds.cli.manual > docs/flags.md`.",
+        "This page is made from the table in `xds/config.py` by `python -m xds.cli.manual flags > docs/flags.md`.",
         "",
         "A value is written `--flag value` or `--flag=value`; a boolean `--flag`, `--flag=true` or `--flag=false`. One dash does as well",
         "as two, and `_` as well as `-`. Where a flag is not given, its environment variable counts; an empty variable counts as none.",
@@ -67,6 +69,14 @@ def flags_page() -> str:
             lines += _table(["flag", "environment variable", "default", "what it does", "commands"])
             lines += [_row([*_names(flag), _does(flag), _takers(flag)]) for flag in members]
     return "\n".join(lines) + "\n"
+
+
+def metrics_page() -> str:
+    """docs/metrics.md: what a control plane has in its registry. Imported here, for help needs no server."""
+    from xds.app import ControlPlane
+    from xds.web.page import page
+
+    return page(ControlPlane(Settings(manifests=(Path(),))).registry)
 
 
 def _grouped(members: Iterable[Flag]) -> Iterator[tuple[str, list[Flag]]]:
@@ -119,5 +129,8 @@ def _entry(head: str, text: str, column: int) -> list[str]:
     return [f"{head:<{column}}{body[0]}", *(" " * column + line for line in body[1:])]
 
 
+PAGES: dict[str, Callable[[], str]] = {"flags": flags_page, "metrics": metrics_page}
+"""What can be written, by the name of its file in docs/."""
+
 if __name__ == "__main__":
-    print(flags_page(), end="")
+    print(PAGES[sys.argv[1]](), end="")

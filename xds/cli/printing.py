@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from xds.kube.objects import Place, Ref
 from xds.model import Problem, Severity
 
 STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
@@ -38,31 +38,27 @@ def text(*parts: str | tuple[str, str]) -> Text:
     return Text.assemble(*((_printable(piece), style) for piece, style in pieces))
 
 
+Cell = str | tuple[str, str]
+
+
+def columns(titles: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Iterator[Text]:
+    """A table: each column as wide as its longest cell, the last one as it comes. A cell may have a style."""
+    plain = [[cell if isinstance(cell, str) else cell[0] for cell in row] for row in (titles, *rows)]
+    widths = [max(cell_len(_printable(row[n])) for row in plain) for n in range(len(titles) - 1)]
+    for style, row in (("bold", titles), *(("", row) for row in rows)):
+        line = Text()
+        for n, cell in enumerate(row):
+            words, own = (cell, style) if isinstance(cell, str) else cell
+            shown = _printable(words)
+            line.append(shown, own)
+            if n < len(widths):
+                line.append(" " * (widths[n] - cell_len(shown) + 2))
+        yield line
+
+
 def plural(count: int, noun: str) -> str:
     """`1 error`, `2 errors`, `2 Ingresses`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
-
-
-def object_json(about: Ref) -> dict[str, str]:
-    """Which object, as JSON."""
-    return about._asdict()
-
-
-def place_json(place: Place | None) -> dict[str, Any] | None:
-    """A line in a file, as JSON."""
-    return {"file": place.file, "line": place.line} if place else None
-
-
-def problem_json(problem: Problem) -> dict[str, Any]:
-    """A Problem as JSON; the same in the output of all commands."""
-    return {
-        "object": object_json(problem.about),
-        "field": problem.field,
-        "code": problem.code,
-        "severity": problem.severity.value,
-        "sentence": problem.sentence,
-        "place": place_json(problem.place),
-    }
 
 
 def problem_line(problem: Problem) -> Text:

@@ -1,0 +1,91 @@
+"""`xds history`: the last changes and what became of them, asked of a running management server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC
+
+from rich.text import Text
+
+from xds.cli.arguments import Parsed
+from xds.cli.live import ask, ref_of, short
+from xds.cli.printing import columns, plural, show, show_json, text
+from xds.debug import v1
+from xds.forms import Json, object_json
+
+VERSION = 1
+"""Of the JSON form; docs/schemas/history.schema.json describes it."""
+_VERBS = {v1.Verb.ADDED: "added", v1.Verb.CHANGED: "changed", v1.Verb.REMOVED: "removed"}
+_NAMED = 2
+"""Causes and names of a type that a line has room for."""
+
+
+def run(parsed: Parsed) -> int:
+    """Print the changes, newest first. Raises Failure where nobody answers."""
+    found = ask(parsed.settings.debug_address, "History", v1.HistoryRequest(), v1.HistoryResponse)
+    changes = [_change(change) for change in found.changes]
+    if parsed.settings.output == "json":
+        show_json({"version": VERSION, "changes": changes})
+    else:
+        show(_lines(changes))
+    return 0
+
+
+def _change(change: v1.Change) -> Json:
+    return {
+        "number": change.number,
+        "time": change.time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if change.time else None,
+        "causes": [
+            {"object": object_json(ref_of(c.object)), "resource_version": c.resource_version, "verb": _VERBS.get(c.verb, "unknown")}
+            for c in change.causes
+        ],
+        "causes_total": change.causes_total,
+        "resources": [{"type": short(r.type_url), "names": list(r.names), "total": r.total} for r in change.resources],
+        "build_milliseconds": round(change.build_milliseconds, 3),
+        "accepted_milliseconds": None if change.accepted_milliseconds is None else round(change.accepted_milliseconds, 3),
+        "waiting": change.waiting,
+        "rejections": [{"node": r.node_id, "type": short(r.type_url), "error": r.error} for r in change.rejections],
+        "rejections_total": change.rejections_total,
+    }
+
+
+def _lines(changes: list[Json]) -> Iterator[Text]:
+    if not changes:
+        yield text("Nothing was published yet.")
+        return
+    rows = [
+        (str(c["number"]), c["time"] or "-", _causes(c), _resources(c), f"{c['build_milliseconds']:.1f} ms", _accepted(c)) for c in changes
+    ]
+    yield from columns(("NUMBER", "TIME", "CAUSE", "RESOURCES", "BUILT IN", "ACCEPTED AFTER"), rows)
+    for change in changes:
+        for rejection in change["rejections"]:
+            yield text(("rejected ", "bold red"), f" {change['number']} by {rejection['node']} {rejection['type']}: {rejection['error']}")
+        if (more := change["rejections_total"] - len(change["rejections"])) > 0:
+            yield text(("rejected ", "bold red"), f" {change['number']} by {plural(more, 'other stream')}")
+
+
+def _causes(change: Json) -> str:
+    named = [f"{c['object']['kind']} {_path(c['object'])} {c['verb']}" for c in change["causes"][:_NAMED]]
+    more = change["causes_total"] - len(named)
+    return ", ".join([*named, *([f"{more} more"] if more else [])]) or "the clock, or a generated certificate"
+
+
+def _path(about: Json) -> str:
+    return f"{about['namespace']}/{about['name']}" if about["namespace"] else str(about["name"])
+
+
+def _resources(change: Json) -> str:
+    return "; ".join(_names(found) for found in change["resources"])
+
+
+def _names(found: Json) -> str:
+    more = found["total"] - _NAMED
+    return f"{found['type']} {', '.join(found['names'][:_NAMED])}{f' and {more} more' if more > 0 else ''}"
+
+
+def _accepted(change: Json) -> str | tuple[str, str]:
+    if change["waiting"]:
+        return ("waiting", "yellow")
+    if change["accepted_milliseconds"] is None:
+        return "no Envoy"
+    return f"{change['accepted_milliseconds']:.1f} ms"

@@ -1,0 +1,79 @@
+"""Asking a running management server, through its debug service on --debug-address.
+
+What belongs here: one question, one answer, and a sentence for each way in which there is none. What does not: what the answers mean.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import betterproto2
+import grpc
+
+from xds.config import Failure, UsageError, parse_address
+from xds.debug import v1
+from xds.kube.objects import Place, Ref
+from xds.model import Problem, Severity
+from xds.server.metrics import SHORT
+
+Answer = TypeVar("Answer", bound=betterproto2.Message)
+SERVICE = "/xds.debug.v1.Debug/"
+_USUAL = 10.0
+"""Seconds that an answer may take, besides what the server was asked to wait."""
+_SEVERITIES = {v1.Severity.ERROR: Severity.ERROR, v1.Severity.WARNING: Severity.WARNING, v1.Severity.NOTE: Severity.NOTE}
+_ANY_SIZE = [("grpc.max_receive_message_length", -1), ("grpc.enable_http_proxy", 0)]
+
+
+def ask(address: str, method: str, request: betterproto2.Message, answer: type[Answer], *, wait: float = 0.0) -> Answer:
+    """One call. `wait`: seconds that the server was asked to wait before it answers.
+
+    Raises Failure where there is no answer, and UsageError where the server says that the question makes no sense.
+    """
+    if not address:
+        raise UsageError("--debug-address is off; name where a management server has its debug service.")
+    with grpc.insecure_channel(address, options=_ANY_SIZE) as channel:
+        call = channel.unary_unary(SERVICE + method, request_serializer=bytes, response_deserializer=answer.parse)
+        try:
+            found: Answer = call(request, timeout=wait + _USUAL)
+        except grpc.RpcError as error:
+            raise _why_not(address, error) from None
+    return found
+
+
+def ref_of(found: v1.ObjectReference | None) -> Ref:
+    """The object that an answer names."""
+    return Ref(found.kind, found.namespace, found.name) if found else Ref("", "", "")
+
+
+def problem_of(found: v1.Problem) -> Problem:
+    """A Problem, as the commands print it."""
+    place = Place(found.place.file, found.place.document, found.place.line) if found.place else None
+    return Problem(ref_of(found.object), found.field, found.code, found.sentence, _SEVERITIES.get(found.severity, Severity.ERROR), place)
+
+
+def short(type_url: str) -> str:
+    """What operators call the service of a type: cds, eds, …"""
+    return SHORT.get(type_url, type_url)
+
+
+def _why_not(address: str, error: Any) -> Exception:
+    code, details = error.code(), str(error.details() or "").rstrip(".")
+    if code in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION):
+        return Failure(f"{details}.")
+    if code is grpc.StatusCode.INVALID_ARGUMENT:
+        return UsageError(f"{details}.")
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return Failure(f"what answers at {address} is no debug service of this version of xds ({details}).")
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return Failure(f"the management server at {address} has not answered in time.")
+    if code is grpc.StatusCode.UNAVAILABLE and details.startswith("there is no Snapshot yet"):
+        return Failure(f"the management server at {address} serves nothing yet: {details}.")
+    if code is grpc.StatusCode.UNAVAILABLE:
+        return Failure(f"no management server answers at {address}: {_what_to_do(address)}")
+    return Failure(f"the management server at {address} has not answered: {code.name.lower()}: {details}.")
+
+
+def _what_to_do(address: str) -> str:
+    port = parse_address(address).port or 18001
+    forward = f"kubectl -n ingress-xds port-forward deploy/xds {port}:18001"
+    return f"start `xds serve`, name its --debug-address, or, where it runs in a cluster, first run `{forward}`."
