@@ -1,0 +1,54 @@
+"""Which nodes a request asks for: `envoy.type.matcher.v3.NodeMatcher`, as far as there is something to compare with.
+
+Of a node's metadata only the strings at the top are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import re2
+from envoy_data_plane.envoy.type.matcher.v3 import NodeMatcher, StringMatcher, StructMatcher
+
+from xds.debug.subject import Senseless
+from xds.server.messages import Node
+
+
+def matches(node: Node, matchers: Iterable[NodeMatcher]) -> bool:
+    """Whether one of the matchers takes the node, or there are none. Raises Senseless for a matcher that cannot be understood."""
+    chosen = list(matchers)
+    return not chosen or any(_matches(node, matcher) for matcher in chosen)
+
+
+def _matches(node: Node, matcher: NodeMatcher) -> bool:
+    """All of it: a matcher without anything takes every node."""
+    if matcher.node_id is not None and not _has(matcher.node_id, node.id):
+        return False
+    return all(_has_metadata(node, wanted) for wanted in matcher.node_metadatas)
+
+
+def _has_metadata(node: Node, wanted: StructMatcher) -> bool:
+    value = node.metadata.get(wanted.path[0].key or "") if len(wanted.path) == 1 else None
+    if wanted.value is not None and wanted.value.present_match is not None:
+        return (value is not None) == wanted.value.present_match
+    if wanted.value is None or wanted.value.string_match is None:
+        raise Senseless("node_matchers: node metadata can be compared by string_match and present_match only.")
+    return value is not None and _has(wanted.value.string_match, value)
+
+
+def _has(wanted: StringMatcher, text: str) -> bool:
+    if wanted.safe_regex is not None:
+        try:
+            return re2.fullmatch(wanted.safe_regex.regex, text) is not None
+        except re2.error:
+            raise Senseless(f"node_matchers: {wanted.safe_regex.regex[:100]!r} is no regular expression of RE2.") from None
+    same = str.lower if wanted.ignore_case else str
+    for value, compare in (
+        (wanted.exact, str.__eq__),
+        (wanted.prefix, str.startswith),
+        (wanted.suffix, str.endswith),
+        (wanted.contains, str.__contains__),
+    ):
+        if value is not None:
+            return bool(compare(same(text), same(value)))
+    raise Senseless("node_matchers: a string is compared by exact, prefix, suffix, contains or safe_regex.")
