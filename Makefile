@@ -4,7 +4,9 @@
 # make cluster start that control plane, xds and an Envoy to play with, until Ctrl-C (needs root)
 # make lint    formatting, lint, types and the direction of imports only
 # make bench   every measurement of bench/, three minutes on a quiet machine
+# make bench-cluster   the same with a real API server: five minutes, needs root and what make kube builds
 # make docs    write the generated pages of docs/ anew
+# make protos  compile protos/ into Python messages anew
 # make lock    write requirements.lock anew, from what pyproject.toml allows today
 
 PYTHON ?= python3
@@ -13,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
 
-.PHONY: bench demo test kube cluster lint docs lock clean
+.PHONY: bench bench-cluster demo test kube cluster lint docs protos lock clean
 
 demo: $(VENV)/demo
 	@$(BIN)/python examples/demo.py $(DEMO_ARGS)
@@ -36,10 +38,17 @@ lint: $(VENV)/test
 bench: $(VENV)/test
 	@$(BIN)/python -m bench
 
+bench-cluster: $(VENV)/test
+	@$(BIN)/python -m bench.cluster
+
 docs: $(VENV)/test
 	$(BIN)/python -m xds.cli.manual flags > docs/flags.md
+	$(BIN)/python -m xds.cli.manual metrics > docs/metrics.md
 	$(BIN)/python -m xds.nginx._manual annotations > docs/annotations.md
 	$(BIN)/python -m xds.nginx._manual configmap > docs/configmap.md
+
+protos: $(VENV)/protos
+	PATH="$(CURDIR)/$(VENV)/protos/bin:$$PATH" $(VENV)/protos/bin/python protos/compile.py
 
 lock:
 	$(PYTHON) -m venv --clear $(VENV)
@@ -57,6 +66,11 @@ $(VENV)/demo: $(VENV)/bin/python pyproject.toml requirements.lock
 $(VENV)/test: $(VENV)/bin/python pyproject.toml requirements.lock
 	$(PIP) install --editable '.[test]' --constraint requirements.lock
 	@touch $@ $(VENV)/demo
+
+# by itself: the compiler wants a ruff of its own
+$(VENV)/protos: $(VENV)/bin/python
+	$(PYTHON) -m venv $@
+	$@/bin/pip --quiet --disable-pip-version-check install 'betterproto2_compiler>=0.9,<0.10' 'grpcio-tools>=1.70,<2'
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

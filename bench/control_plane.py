@@ -20,8 +20,8 @@ class ControlPlane:
         self.http: Address = (LOOPBACK, ports.take())
         self._events: Address = (LOOPBACK, ports.take())
         self._xds: Address = (LOOPBACK, ports.take())
-        self._health: Address = (LOOPBACK, ports.take())
-        addresses = (self._events, self._xds, self._health, self.http, (LOOPBACK, ports.take()))
+        self.health: Address = (LOOPBACK, ports.take())
+        addresses = (self._events, self._xds, self.health, self.http, (LOOPBACK, ports.take()))
         self._connection: socket.socket | None = None
         words = [str(n), *(str(port) for _, port in addresses)]
         self.process = Process("xds", [sys.executable, "-m", "bench.injected", *words], folder)
@@ -55,7 +55,7 @@ class ControlPlane:
 
     async def _ready(self) -> bool:
         assert self.process.running, self.process.report()
-        return (await fetch(self._health, "/readyz", host="xds")).status == 200
+        return (await fetch(self.health, "/readyz", host="xds")).status == 200
 
     async def _connect(self) -> socket.socket:
         return socket.create_connection(self._events)

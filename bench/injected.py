@@ -12,8 +12,9 @@ import sys
 from collections.abc import AsyncGenerator, Mapping
 
 from bench import objects
+from xds import logs
 from xds.app import ControlPlane
-from xds.cli.serve import log_to_stderr, until_signal
+from xds.cli.serve import until_signal
 from xds.config import Settings
 from xds.kube import parse
 from xds.kube.source import Change
@@ -83,5 +84,5 @@ async def serve(n: int, events: int, xds: int, health: int, http: int, https: in
 
 
 if __name__ == "__main__":
-    log_to_stderr()
+    logs.begin("text", "info", sys.stderr)
     asyncio.run(until_signal(lambda: serve(*map(int, sys.argv[1:]))))

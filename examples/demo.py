@@ -64,7 +64,7 @@ def demonstrate(options: argparse.Namespace, stack: ExitStack) -> int:
         command = [sys.executable, str(HERE / "apps.py"), kind, "--name", name, "--port", str(port)]
         stack.enter_context(running(command, quiet=True))
     flags = [f"--http-port={options.http_port}", f"--https-port={options.https_port}"]
-    flags += ["--tcp-services-configmap=default/tcp-services", "--udp-services-configmap=default/udp-services"]
+    flags += ["--tcp-services-configmap=default/tcp-services", "--udp-services-configmap=default/udp-services", "--log-format=text"]
     control_plane = stack.enter_context(running([sys.executable, "-m", "xds", "up", str(folder), *flags], quiet=False))
     tries = list(things_to_try(options))
     await_first_answer(control_plane, tries[0][1])

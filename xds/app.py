@@ -9,41 +9,52 @@ import asyncio
 import dataclasses
 import gc
 import logging
+import os
 import socket
 import time
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import aclosing
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 from prometheus_client import CollectorRegistry
 
-from xds import __version__, default_certificate
-from xds.build.memo import Failure as UnitFailure
+from xds import __version__, default_certificate, state_dir
+from xds.build.memo import Recorder
+from xds.build.parts import Raw, digest
 from xds.build.tables import Tables
 from xds.config import Failure, Settings
 from xds.kube.manifests import Manifests
 from xds.kube.objects import Ingress
 from xds.kube.source import Change, Source
-from xds.kube.world import DEFAULT_CERTIFICATE, NOW, Key, World
-from xds.model import Problem, Severity
+from xds.kube.world import DEFAULT_CERTIFICATE, NOW, World
+from xds.model import Problem
+from xds.notices import Notices
+from xds.protocol.session import Answer
+from xds.publisher import Published, Publisher
 from xds.server.fleet import Fleet
+from xds.server.metrics import SHORT
+from xds.server.progress import Progress
 from xds.server.server import Server
+from xds.server.stream import Stream
 from xds.server.tls import CertificateFiles
-from xds.snapshot import Snapshot
+from xds.snapshot import SECRET, Snapshot
+from xds.web.held import HeldParts
+from xds.web.metrics import Metrics
 from xds.web.server import WebServer, application
-from xds.web.staleness import Staleness
 
 if TYPE_CHECKING:
+    from xds.debug.server import DebugServer
     from xds.replica import Replica
 
-Tell = Callable[[str, tuple[Problem, ...]], None]
 _log = logging.getLogger("xds")
+_RAW_PARTS = "XDS_RAW_PARTS"
+_GC = (50_000, 20, 20)
+"""A thousand streams are more than Python's defaults expect: they have the collector look at all of them every few changes, for 50 ms."""
 _TICK = 3600.0
 """Seconds between two looks at the clock, for certificates that expire."""
-_LEVELS = {Severity.ERROR: logging.ERROR, Severity.WARNING: logging.WARNING, Severity.NOTE: logging.DEBUG}
-_MANY = 200
-"""Objects or keys of a change beyond which it is worked out in a thread, so that streams are answered meanwhile (B10)."""
-_FAR = frozenset(("ConfigMap", "IngressClass", "Namespace"))
-"""Kinds of which one object may concern everything."""
 
 
 class ControlPlane:
@@ -54,23 +65,36 @@ class ControlPlane:
 
     def __init__(self, settings: Settings, source: Source | None = None) -> None:
         settings = self._settings = _with_usable_address(settings)
-        self._registry = CollectorRegistry()
+        self.registry = CollectorRegistry()
+        """All metrics of the process."""
         self._snapshot = Snapshot()
         self._source = source or _source(settings)
         self._changes = self._source.changes()
         self._world = World(settings, {NOW: _now()})
-        self._tables = Tables(self._world)
-        self._one_at_a_time = asyncio.Lock()
-        self._replica = _replica(settings, self._world, self._hear) if source is None else None
+        self._tables = Tables(self._world, raws=_raws())
+        self._metrics = Metrics(self.registry, self._world, self._snapshot, types=SHORT, staleness=self._source.staleness)
+        self._progress = Progress(self._snapshot, self.registry)
+        self._notices = Notices(self._metrics.problems)
+        self._publisher = Publisher(
+            self._world,
+            self._tables,
+            self._snapshot,
+            self._notices,
+            published=self._published,
+            judged=self._judged,
+            remember=self._remember,
+        )
+        self.registry.register(HeldParts(lambda: self._publisher.culprits, SHORT))
+        self._replica = _replica(settings, self._world, self._notices) if source is None else None
         self._certificates: AsyncGenerator[tuple[bytes, bytes]] | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._source_problems: dict[str, tuple[Problem, ...]] = {}
-        self._told: set[Problem] = set()
-        self._failed: set[UnitFailure] = set()
-        self._fleet = Fleet(self._snapshot, self._registry, identifier=f"xds/{__version__} {socket.gethostname()}")
+        identifier = f"xds/{__version__} {socket.gethostname()}"
+        self._fleet = Fleet(self._snapshot, self.registry, identifier=identifier, heard=self._heard, left=self._left)
+        self._publisher.serve(self._fleet)
         self._server: Server | None = None
-        web = application(self._registry, self._waiting, healthz_path=settings.health_check_path)
-        self._registry.register(Staleness(self._source.staleness))
+        self._debug: DebugServer | None = None
+        web = application(self.registry, self._waiting, healthz_path=settings.health_check_path)
+        web.cleanup_ctx.append(self._metrics.lag.watching)
         self._web = WebServer(web, host=settings.healthz_host, port=settings.healthz_port)
 
     async def start(self) -> None:
@@ -86,6 +110,8 @@ class ControlPlane:
             gc.enable()
             gc.collect()
             gc.freeze()
+            gc.set_threshold(*_GC)
+        await self._recall()
         self._snapshot.ready = True
         self._fleet.publish()
         if self._replica is not None:
@@ -101,7 +127,8 @@ class ControlPlane:
 
     async def run(self) -> None:
         """Take over what changes, until cancelled. Raises Failure where the Source has nothing more to give."""
-        self._tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self._renew_certificate())]
+        beside = (self._tick(), self._renew_certificate(), self._publisher.judge(), self._follow_replicas(), self._count())
+        self._tasks = [asyncio.create_task(_told(task)) for task in beside]
         try:
             async for change in self._changes:
                 try:
@@ -121,9 +148,13 @@ class ControlPlane:
             await self._certificates.aclose()
         if self._replica is not None:
             await self._replica.close()
+        if self._debug is not None:
+            await self._debug.drain()
         if self._server is not None:
             await self._server.stop(min(5.0, 0.05 * len(list(self._fleet.connected()))))
         await self._web.stop()
+        if self._debug is not None:
+            await self._debug.stop()
 
     async def _listen(self) -> None:
         s = self._settings
@@ -136,6 +167,30 @@ class ControlPlane:
             await self._server.start()
         except (OSError, ValueError) as error:
             raise Failure(f"{error}.") from None
+        if s.debug_address:
+            self._debug = await self._serve_debug(s.debug_address)
+
+    async def _serve_debug(self, address: str) -> DebugServer | None:
+        """For those who debug."""
+        from xds.live import Live, origin, serve  # what it needs takes 0.2 s to import
+        from xds.programmed import Effects, alone
+
+        others = self._replica.others if self._replica is not None else alone
+        where = origin(self._settings, self._replica)
+        live = Live(
+            name=self._settings.pod_name or socket.gethostname(),
+            settings=self._settings,
+            snapshot=self._snapshot,
+            tables=self._tables,
+            notices=self._notices,
+            publisher=self._publisher,
+            fleet=self._fleet,
+            progress=self._progress,
+            effects=Effects(self._tables, self._progress, self._fleet.connected, where, self._publisher.lock, others),
+            waiting=self._waiting,
+            staleness=lambda: self._source.staleness(time.monotonic()),
+        )
+        return await serve(live, address)
 
     async def _certificate(self) -> tuple[bytes, bytes]:
         """The generated default certificate: shared by the replicas of a cluster, or kept in the state folder, or made anew."""
@@ -150,78 +205,112 @@ class ControlPlane:
         if self._certificates is None:
             return
         async for pair in self._certificates:
-            async with self._one_at_a_time:
-                await self._publish(self._world.tell(DEFAULT_CERTIFICATE, pair))
+            await self._publisher.tell(DEFAULT_CERTIFICATE, pair)
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(_TICK)
-            async with self._one_at_a_time:
-                await self._publish(self._world.tell(NOW, _now()))
+            await self._publisher.tell(NOW, _now())
 
     async def _take(self, change: Change) -> None:
-        """One Change of the Source, from its objects to the streams. A big one is worked out in a thread, and streams go on meanwhile."""
-        async with self._one_at_a_time:
-            if len(change.put) + len(change.drop) > _MANY:
-                keys = await asyncio.to_thread(self._world.apply, change.put, change.drop)
-            else:
-                keys = self._world.apply(change.put, change.drop)
-            moved = await self._publish(keys)
-            for place, problems in change.problems.items():
-                self._hear(place, problems)
-            if self._replica is not None:
-                self._replica.changed(change, self._tables.problems() if moved else None)
+        await self._publisher.take(change)
+        if self._replica is not None:
+            self._replica.changed(change)
 
-    async def _publish(self, keys: Collection[Key]) -> bool:
-        """From touched keys to the streams; returns whether Problems have come or gone."""
-        begun = time.monotonic()
-        far = len(keys) > _MANY or any(key[0] in _FAR for key in keys)
-        update = await asyncio.to_thread(self._tables.apply, keys) if far else self._tables.apply(keys)
-        changed = update.publish(self._snapshot)
-        if changed:
-            self._fleet.publish()
-            _log.info("%s (%.1f ms)", _in_words(changed), (time.monotonic() - begun) * 1000)
-        moved = self._tables.build.problem_changes()
-        self._tell(moved)
-        self._tell_failures()
-        return bool(moved)
+    def _published(self, published: Published) -> None:
+        self._metrics.built.observe(published.took)
+        self._metrics.certificates.take(published.changed.get(SECRET, ()), self._snapshot[SECRET], Recorder(self._tables.build))
+        self._progress.published(
+            published.causes,
+            published.changed,
+            {type_url: self._snapshot[type_url].generation for type_url in published.changed},
+            published.took,
+            time.monotonic(),
+            datetime.now(UTC),
+            causes_total=published.causes_total,
+            moved=[(part, digest(move.new)) for part, move in published.moved.items() if part.piece is not None],
+        )
 
-    def _hear(self, place: str, problems: tuple[Problem, ...]) -> None:
-        """All Problems of a place that is no object: a file, a kind that is forbidden, reporting itself."""
-        before = self._source_problems.get(place, ())
-        self._source_problems[place] = problems
-        self._tell(dict.fromkeys(before, False) | dict.fromkeys(problems, True))
+    def _judged(self, problems: list[Problem]) -> None:
+        if self._replica is not None:
+            self._replica.judged(problems)
 
-    def _tell(self, moved: Mapping[Problem, bool]) -> None:
-        """Log each Problem once, when it appears, and once when it is gone."""
-        of_source = {p for problems in self._source_problems.values() for p in problems}
-        for problem in sorted(moved, key=lambda p: (p.about, p.field, p.code)):
-            stands = moved[problem] or problem in of_source
-            if stands and problem not in self._told:
-                self._told.add(problem)
-                _log.log(_LEVELS[problem.severity], "%s", problem)
-            elif not stands and problem in self._told:
-                self._told.discard(problem)
-                _log.info("no longer: %s", problem)
+    def _remember(self, body: bytes) -> None:
+        """What is held must outlive a restart, and be known to the other replicas (DESIGN 10.1)."""
+        if self._replica is not None:
+            self._replica.remember(body)
+        elif self._settings.state_dir:
+            try:
+                state_dir.remember(self._settings.state_dir, body)
+            except OSError as error:
+                _log.error("--state-dir: what Envoy refuses cannot be kept in %s: %s", self._settings.state_dir, error.strerror)
+
+    async def _recall(self) -> None:
+        """What was held before a restart."""
+        if self._replica is not None:
+            await self._learn(await self._replica.recall())
+        elif self._settings.state_dir:
+            try:
+                await self._learn(state_dir.recall(self._settings.state_dir))
+            except OSError as error:
+                _log.error("--state-dir: what Envoy refused cannot be read in %s: %s", self._settings.state_dir, error.strerror)
+
+    async def _learn(self, body: bytes) -> None:
+        try:
+            if body:
+                await self._publisher.recall(body)
+        except ValueError as error:
+            _log.warning("what was remembered of what Envoy refuses cannot be read, so it will be found out anew: %s", error)
+
+    async def _follow_replicas(self) -> None:
+        if self._replica is not None:
+            async with aclosing(self._replica.records()) as records:
+                async for body in records:
+                    await self._learn(body)
+
+    async def _count(self) -> None:
+        if self._replica is not None:
+            await self._replica.count(self._snapshot, self._fleet.connected)
+
+    def _heard(self, stream: Stream, answer: Answer) -> None:
+        self._progress.heard(stream, answer, time.monotonic())
+        self._publisher.heard(stream, answer)
+
+    def _left(self, stream: Stream) -> None:
+        self._progress.left(stream, time.monotonic())
+        self._publisher.gone(stream)
 
     def _waiting(self) -> list[str]:
         """What readiness waits for. Once there was a Snapshot nothing takes it back: what is served stays served."""
         return [] if self._snapshot.ready else self._source.waiting() or ["waiting for the first Snapshot"]
 
-    def _tell_failures(self) -> None:
-        failures = set(self._tables.build.failures.values())
-        for failure in failures - self._failed:
-            name, arguments = failure.unit.function.__name__, failure.unit.arguments
-            _log.error("internal error in %s%r; please report it.\n%s", name, arguments, failure.traceback)
-        self._failed = failures
+
+async def _told(work: Awaitable[None]) -> None:
+    """Work that goes on beside the main one: that it has failed must not stay unknown until the process ends."""
+    try:
+        await work
+    except Exception:  # noqa: BLE001 - what is served stays served
+        _log.exception("internal error beside the changes; please report it")
 
 
-def _replica(settings: Settings, world: World, tell: Tell) -> Replica | None:
+def _raws() -> tuple[Raw, ...]:
+    """For tests of what Envoy refuses, and nothing else: the file that the variable names, a JSON list of type_url, marker and body.
+
+    No flag sets it, no object can, and it is said aloud.
+    """
+    if not (path := os.environ.get(_RAW_PARTS)):
+        return ()
+    found = msgspec.json.decode(Path(path).read_bytes(), type=tuple[Raw, ...])
+    _log.warning("%s is set: %d kinds of parts are replaced before Envoy sees them; this is for tests alone", _RAW_PARTS, len(found))
+    return found
+
+
+def _replica(settings: Settings, world: World, notices: Notices) -> Replica | None:
     if settings.manifests:
         return None
     from xds.replica import Replica
 
-    return Replica(settings, world, tell)
+    return Replica(settings, world, notices.hear)
 
 
 def _source(settings: Settings) -> Source:
@@ -231,11 +320,6 @@ def _source(settings: Settings) -> Source:
     from xds.kube.cluster import Cluster
 
     return Cluster(settings)
-
-
-def _in_words(changed: Mapping[str, frozenset[str]]) -> str:
-    """What was published, such as "2 Cluster, 1 RouteConfiguration"."""
-    return ", ".join(f"{len(names)} {type_url.rsplit('.', 1)[1]}" for type_url, names in changed.items())
 
 
 def _with_usable_address(settings: Settings) -> Settings:

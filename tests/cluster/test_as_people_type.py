@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from examples.apps import Address
 from tests.cluster.harness import HTTP, HTTPS, NODE, SPACE, Cluster
-from tests.envoy.harness import Certificate, Http1, Tcp, Tls, Traffic, Udp, disturbances, make_certificate, wait_until
+from tests.envoy.harness import Certificate, Http1, Tcp, Tls, Traffic, Udp, disturbances, fetch, make_certificate, wait_until
 
 pytestmark = [pytest.mark.envoy, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="package")]
 
@@ -157,7 +157,7 @@ async def test_tcp_and_udp_ports_follow_their_config_maps(cluster: Cluster) -> N
         async with await Udp.open((NODE, 53)) as client:
             return await client.ask(b"hello", tries=1) == b"grams: hello"
 
-    await wait_until(answered, "the UDP port to answer", deadline=20)
+    await wait_until(answered, "the UDP port to answer", deadline=30)
     await _edit(cluster, "xds-tcp-services", {"9000": "default/more-lines:80", "9001": "default/lines:80"})
     await _until_says((NODE, 9000), "more-lines: hello")
     await _until_says((NODE, 9001), "lines: hello")
@@ -167,7 +167,7 @@ async def test_tcp_and_udp_ports_follow_their_config_maps(cluster: Cluster) -> N
     async def closed() -> bool:
         return set(await cluster.envoy.listeners()) == {"http", "https"}
 
-    await wait_until(closed, "the ports to be closed", deadline=20)
+    await wait_until(closed, "the ports to be closed", deadline=30)
 
 
 async def _edit(cluster: Cluster, name: str, entries: dict[str, str | None]) -> None:
@@ -185,7 +185,7 @@ async def _until_shown(certificate: Certificate, host: str) -> None:
         async with await Http1.open(HTTPS, tls=Tls(sni=host)) as connection:
             return connection.certificate == certificate.x509
 
-    await wait_until(look, f"{host} to show its certificate", deadline=20)
+    await wait_until(look, f"{host} to show its certificate", deadline=30)
 
 
 async def _until_says(address: Address, line: str) -> None:
@@ -193,4 +193,24 @@ async def _until_says(address: Address, line: str) -> None:
         async with await Tcp.open(address) as client:
             return await client.ask("hello") == line
 
-    await wait_until(look, f"port {address[1]} to say {line!r}", deadline=20)
+    await wait_until(look, f"port {address[1]} to say {line!r}", deadline=30)
+
+
+async def test_a_default_backend_outside_of_the_watched_namespace_answers(cluster: Cluster) -> None:
+    """For an Envoy of its own, on other ports; and its endpoints are followed."""
+    await cluster.kubectl("create namespace fallback")
+    await cluster.deploy("fallback", space="fallback")
+    flags = [*await cluster.another_class("narrow"), "--watch-namespace=default", "--default-backend-service=fallback/fallback"]
+    async with (
+        cluster.replica(*flags, "--http-port=8081", "--https-port=8444") as narrow,
+        cluster.another_envoy(await narrow.bootstrap("envoy-narrow")),
+    ):
+
+        async def answers(status: int) -> bool:
+            found = await fetch((NODE, 8081), host="nobody.test")
+            assert found.status == status, f"{found.status} {found.body[:200]!r}"
+            return found.app == ("fallback" if status == 200 else "")
+
+        await wait_until(lambda: answers(200), "the default backend to answer")
+        await cluster.kubectl("scale deployment fallback -n fallback --replicas=0")
+        await wait_until(lambda: answers(404), "the built-in 404")

@@ -62,7 +62,7 @@ async def test_the_chart_is_installed_upgraded_and_leaves_nothing_behind(cluster
         assert names <= {"ConfigMap/kube-root-ca.crt", "ServiceAccount/default"}, names
         return True
 
-    await wait_until(gone, "what the chart made to be gone", deadline=20)
+    await wait_until(gone, "what the chart made to be gone", deadline=30)
     assert await cluster.kubectl(everywhere) == before
 
 

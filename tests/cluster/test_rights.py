@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,18 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from tests.cluster.harness import NODE, SPACE, Cluster, role_for
+from tests.cluster.harness import NODE, SPACE, Cluster, complaints, role_for
+from tests.deploy.composed import composed
 from tests.envoy.harness import Process, wait_until
 from tests.envoy.harness.process import ROOT
 from xds.config import Settings
+from xds.kube.api import Api
 from xds.kube.cluster import Cluster as Source
+from xds.kube.objects import Ref, ref
 from xds.kube.reflector import Pace
+from xds.kube.status.nodes import EnvoyNodes
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.asyncio(loop_scope="package")]
+pytestmark = [pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="package")]
 
 PODS = False
 QUICK = Pace(first=0.05, longest=0.2, denied=0.2)
@@ -49,6 +53,18 @@ def to_read() -> list[Right]:
 def to_report() -> list[Right]:
     """Those by which replicas agree, and write back."""
     return sorted(rights() - {*to_read()})
+
+
+def hostnetwork() -> list[Json]:
+    """The roles of the control plane where Envoys have ports of their nodes."""
+    objects = composed(ROOT / "deploy" / "overlays" / "hostnetwork")
+    return [each for each in objects if each["kind"] in ("Role", "ClusterRole") and each["metadata"]["name"] == "xds"]
+
+
+def to_know_nodes() -> list[Right]:
+    """Those that this overlay adds."""
+    found = {(verb, what) for role in hostnetwork() for rule in role["rules"] for what in rule["resources"] for verb in rule["verbs"]}
+    return sorted(found - rights())
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="package", autouse=True)
@@ -79,6 +95,45 @@ async def test_without_a_right_to_read_that_is_said_and_nothing_else_is_missed(c
         assert not [each for each in told.complaints() if not is_about(each, right)]
 
 
+async def test_services_that_flags_name_elsewhere_are_known_with_what_deploy_gives(cluster: Cluster, tmp_path: Path) -> None:
+    await cluster.kubectl("create namespace pages")
+    await cluster.kubectl("create service clusterip errors -n pages --tcp=80:80")
+    await cluster.kubectl("create service clusterip unnamed -n pages --tcp=80:80")
+    flags = {"watch_namespace": "default", "default_backend_service": "pages/errors", "watch_namespace_selector": ""}
+    async with reading(cluster, tmp_path, without=None, **flags) as told:
+        await wait_until(told.is_complete, "all objects to be known")
+        assert told.complaints() == []
+        assert [which.name for which in told.known if which.namespace == "pages"] == ["errors"]
+
+
+@pytest.mark.parametrize("right", [None, *to_know_nodes()], ids=lambda right: " ".join(right) if right else "all")
+async def test_what_the_overlay_hostnetwork_adds_is_enough_to_know_the_nodes_and_none_of_it_is_too_much(
+    cluster: Cluster, right: Right | None
+) -> None:
+    account = f"nodes-{next(_NUMBERS)}"
+    settings = Settings(kubeconfig=await reduced(cluster, account, right, roles=hostnetwork()), pod_namespace=SPACE)
+    told: dict[str, str] = {}
+    api = Api(settings)
+    await api.open()
+    nodes = EnvoyNodes(api, settings, lambda: None, lambda place, problems: told.update({place: " ".join(map(str, problems))}), QUICK)
+    following = asyncio.create_task(nodes.run())
+    try:
+        if right is None:
+            await wait_until(lambda: answered(nodes.addresses is not None), "the nodes to be known")
+            assert not any(told.values())
+        else:
+            await wait_until(lambda: answered(any(told.values())), "a complaint")
+            assert all(is_about(each, right) for each in told.values() if each)
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await api.close()
+
+
+async def answered(what: bool) -> bool:
+    return what
+
+
 async def test_what_deploy_gives_is_enough_to_report(cluster: Cluster) -> None:
     """To the last right: whoever was the leader before left Events and a certificate that is no good."""
     async with reporting(cluster, without=None) as (replica, ingress):
@@ -91,7 +146,7 @@ async def test_what_deploy_gives_is_enough_to_report(cluster: Cluster) -> None:
 @pytest.mark.parametrize("right", to_report(), ids=" ".join)
 async def test_without_a_right_to_report_that_is_said_and_nothing_else_is_missed(cluster: Cluster, right: Right) -> None:
     async with reporting(cluster, without=right) as (replica, _):
-        await replica.line("does not allow", deadline=20)
+        await replica.line("does not allow", deadline=30)
         assert not [each for each in complaints(replica) if not is_about(each, right)]
 
 
@@ -109,10 +164,12 @@ class Told:
         self._source = source
         self._sentences: dict[str, list[str]] = {}
         self._complete = False
+        self.known: set[Ref] = set()
 
     async def follow(self) -> None:
         async for change in self._source.changes():
             self._complete = True
+            self.known.update(ref(item) for item in change.put if ref(item).kind == "Service")
             self._sentences |= {where: [str(problem) for problem in problems] for where, problems in change.problems.items()}
 
     async def is_complete(self) -> bool:
@@ -125,13 +182,10 @@ class Told:
 
 
 @asynccontextmanager
-async def reading(cluster: Cluster, folder: Path, without: Right | None) -> AsyncIterator[Told]:
+async def reading(cluster: Cluster, folder: Path, without: Right | None, **flags: Any) -> AsyncIterator[Told]:
     """A Source with the deployed roles, less one right, by an account of its own."""
-    settings = Settings(
-        kubeconfig=await reduced(cluster, f"reader-{next(_NUMBERS)}", without),
-        configmap=f"{SPACE}/xds-config",
-        watch_namespace_selector="!nothing",
-    )
+    kubeconfig = await reduced(cluster, f"reader-{next(_NUMBERS)}", without)
+    settings = Settings(**({"kubeconfig": kubeconfig, "configmap": f"{SPACE}/xds-config", "watch_namespace_selector": "!nothing"} | flags))
     source = Source(settings, pace=QUICK)
     told = Told(source)
     following = asyncio.create_task(told.follow())
@@ -163,10 +217,6 @@ async def reporting(cluster: Cluster, without: Right | None) -> AsyncIterator[tu
         yield replica.process, name
 
 
-def complaints(process: Process) -> list[str]:
-    return [line for line in process.stderr if "does not allow" in line]
-
-
 async def until_events(cluster: Cluster, ingress: str) -> None:
     """Wait until an Ingress has an Event."""
 
@@ -183,10 +233,11 @@ def unusable(name: str) -> Json:
     return {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": metadata, "data": {"tls.crt": "", "tls.key": ""}}
 
 
-async def reduced(cluster: Cluster, account: str, without: Right | None, election: str = "") -> Path:
-    """Make an account with the deployed roles less one right, wait until they hold, and return its kubeconfig."""
+async def reduced(cluster: Cluster, account: str, without: Right | None, election: str = "", roles: Sequence[Json] | None = None) -> Path:
+    """Make an account with the deployed roles (or others) less one right, wait until they hold, and return its kubeconfig."""
     await cluster.kubectl(f"create serviceaccount {account} -n {SPACE}")
-    await cluster.kube.apply(*role_for(account, election or account, [less(role, without) for role in await cluster.roles()]))
+    given = [less(role, without) for role in roles or await cluster.roles()]
+    await cluster.kube.apply(*role_for(account, election or account, given))
     kept = next(right for right in to_read() if right != without and right[1] == "services")
     also = next(verb for verb in ("list", "watch") if (verb, "configmaps") != without)
 

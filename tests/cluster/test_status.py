@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.cluster.harness import NODE, Cluster
+from tests.cluster.harness import NODE, SPACE, Cluster, complaints, role_for
 from tests.envoy.harness import wait_until
 
 pytestmark = [pytest.mark.timeout(90), pytest.mark.asyncio(loop_scope="package")]
@@ -46,15 +46,39 @@ async def test_an_address_stays_when_the_control_plane_ends(cluster: Cluster) ->
         await cluster.control_plane.start()
 
 
-async def test_an_address_is_taken_out_when_the_last_replica_ends_if_that_was_asked_for(cluster: Cluster) -> None:
-    """Whether a replica is the last one is told by the pods, of which this process pretends to be one; that takes rights to read them."""
-    await cluster.deploy("plane")
-    (pod,) = (await cluster.kube.get("pods -l app=plane"))["items"]
-    flags = [*await cluster.another_class("cleared"), "--kubeconfig", str(cluster.kube.kubeconfig), "--pod-namespace=default"]
-    await cluster.kubectl("create ingress cleared --class=cleared --rule=cleared.test/*=nobody:80")
-    async with cluster.replica(*flags, f"--pod-name={pod['metadata']['name']}", "--update-status-on-shutdown=true"):
-        await cluster.until_address("cleared", NODE)
-    assert await cluster.address("cleared") == ""
+@pytest.mark.parametrize("may_list_pods", [True, False], ids=["with the right", "without the right"])
+async def test_an_address_is_taken_out_when_the_last_replica_ends_if_that_was_asked_for_and_is_allowed(
+    cluster: Cluster, may_list_pods: bool
+) -> None:
+    """Whether a replica is the last one is told by the pods, of which this process pretends to be one.
+
+    The right is what `controlPlane.updateStatusOnShutdown` of the chart adds, and the patch in docs/install.md.
+    """
+    name = f"cleared-{may_list_pods}".lower()
+    await cluster.deploy(name)
+    (pod,) = (await cluster.kube.get(f"pods -l app={name}"))["items"]
+    flags = [*await cluster.another_class(name), "--pod-namespace=default", f"--pod-name={pod['metadata']['name']}"]
+    await cluster.kubectl(f"create serviceaccount {name} -n {SPACE}")
+    added = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}] if may_list_pods else []
+    roles = await cluster.roles()
+    at_home = [role | {"rules": role["rules"] + added} for role in roles if role["kind"] == "Role"]
+    await cluster.kube.apply(*role_for(name, f"leader-{name}", roles), *role_for(name, f"leader-{name}", at_home, home="default"))
+    flags += ["--kubeconfig", str(await cluster.account(name))]
+    await cluster.kubectl(f"create ingress {name} --class={name} --rule=cleared.test/*=nobody:80")
+    async with cluster.replica(*flags, "--update-status-on-shutdown=true") as replica:
+        await cluster.until_address(name, NODE)
+    assert await cluster.address(name) == ("" if may_list_pods else NODE)
+    assert may_list_pods is not any('"list" on pods' in each for each in complaints(replica.process))
+
+
+async def test_a_published_service_outside_of_the_watched_namespace_gives_its_address_with_the_deployed_rights(cluster: Cluster) -> None:
+    flags = [*await cluster.another_class("outside"), "--watch-namespace=default"]
+    await cluster.kubectl("create namespace edge")
+    await cluster.kubectl("create service externalname outside -n edge --external-name=edge.example.com")
+    await cluster.kubectl("create ingress outside --class=outside --rule=outside.test/*=nobody:80")
+    async with cluster.replica(*flags, "--publish-status-address=", "--publish-service=edge/outside") as replica:
+        await cluster.until_address("outside", "edge.example.com")
+    assert complaints(replica.process) == []
 
 
 async def test_a_published_service_gives_its_address_and_another_one_when_that_changes(cluster: Cluster) -> None:

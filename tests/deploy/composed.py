@@ -59,6 +59,8 @@ def _apply(item: Any, operation: Json) -> None:
             item.append(operation["value"])
         case "add", dict():
             item[last] = operation["value"]
+        case "replace", list():
+            item[int(last)] = operation["value"]
         case "replace", dict():
             assert last in item, operation
             item[last] = operation["value"]

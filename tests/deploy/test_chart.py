@@ -92,7 +92,10 @@ def test_helm_finds_nothing_to_complain_about(binary: str) -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("wrong", ["mode=ingress", "controlPlane.replica=3", "tcp.http=default/db:5432", "envoy.maxConnections=many"])
+@pytest.mark.parametrize(
+    "wrong",
+    ["mode=ingress", "controlPlane.electionID=A_b", "controlPlane.replica=3", "tcp.http=default/db:5432", "envoy.maxConnections=many"],
+)
 def test_a_value_that_cannot_be_is_refused(binary: str, wrong: str) -> None:
     command = [binary, "template", "xds", str(CHART), "--set", wrong]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
@@ -112,6 +115,27 @@ def test_a_stream_opens_its_port_wherever_it_has_to(binary: str) -> None:
 def test_numbers_of_the_config_stay_as_they_are_written(binary: str) -> None:
     made = templated(binary, "config.proxy-body-size=10000000", "config.ssl-redirect=false")
     assert one(made, "ConfigMap", "xds-config")["data"] == {"proxy-body-size": "10000000", "ssl-redirect": "false"}
+
+
+@pytest.mark.parametrize("mode", ["hostnetwork", "loadbalancer"])
+def test_the_role_follows_the_values_that_take_rights(binary: str, mode: str) -> None:
+    made = templated(binary, f"mode={mode}", "controlPlane.electionID=ours", "controlPlane.updateStatusOnShutdown=true")
+    given = one(made, "Deployment", "xds")["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert {"--election-id=ours", "--update-status-on-shutdown=true"} <= set(given)
+    rules = {(*rule["resources"], *rule.get("resourceNames", ())): rule["verbs"] for rule in one(made, "Role", "xds")["rules"]}
+    assert rules["leases", "ours", "ours-fleet"] == ["get", "update"]
+    assert rules["secrets", "ours-default-certificate"] == ["update"]
+    assert rules["pods",] == (["list", "watch"] if mode == "hostnetwork" else ["list"])
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"), [("--election-id=ours", "electionID"), ("-update-status-on-shutdown", "updateStatusOnShutdown")]
+)
+def test_a_flag_that_would_lack_rights_is_refused_with_the_value_that_gives_them(binary: str, flag: str, value: str) -> None:
+    command = [binary, "template", "xds", str(CHART), "--set", f"controlPlane.extraArgs={{--v=2,{flag}}}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+    assert done.returncode != 0
+    assert f"set controlPlane.{value} instead" in done.stderr
 
 
 def test_nodes_that_may_reach_the_control_plane_can_be_named(binary: str) -> None:

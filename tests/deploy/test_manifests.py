@@ -5,18 +5,22 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import textwrap
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.deploy.composed import CLUSTER_SCOPED, DEPLOY, OVERLAYS, Json, composed, containers, documents, helm, one, pods, templated
+from tests.deploy.composed import CLUSTER_SCOPED, DEPLOY, OVERLAYS, ROOT, Json, composed, containers, documents, helm, one, pods, templated
 from xds.cli.arguments import COMMANDS, parse
 from xds.config import Settings
 from xds.kube.cluster import resources
+from xds.kube.peers import fleet_name
 from xds.kube.reflector import Resource
 from xds.kube.shared_certificate import secret_name
+from xds.kube.status.lookup import are_of_nodes
 
 SETS = (*OVERLAYS, *(f"chart {mode}" for mode in ("hostnetwork", "loadbalancer", "nodeport", "none")))
 
@@ -285,8 +289,7 @@ def test_the_published_service_is_there_or_nodes_may_be_listed(objects: list[Jso
     elif said.update_status:
         wanted = dict(term.split("=") for term in said.envoy_pods.split(","))
         assert labels_match(wanted, one(objects, "DaemonSet", "xds-envoy")["spec"]["template"]["metadata"]["labels"])
-        assert ("list", "", "nodes", "") in rights(objects, "xds")
-        assert ("list", "", "pods", "") in rights(objects, "xds")
+        assert {(verb, "", what, "") for verb in ("list", "watch") for what in ("nodes", "pods")} <= rights(objects, "xds")
 
 
 def rights(objects: list[Json], account: str) -> set[tuple[str, str, str, str]]:
@@ -313,17 +316,51 @@ def _needed(which: Resource) -> set[tuple[str, str, str, str]]:
 
 
 def test_the_role_is_what_is_watched_and_written_and_nothing_else(objects: list[Json]) -> None:
-    said = settings(of_command(objects, "serve"))
+    assert rights(objects, "xds") == needed_by(settings(of_command(objects, "serve")))
+
+
+def needed_by(said: Settings) -> set[tuple[str, str, str, str]]:
+    """The rights that the control plane uses with these flags."""
     needed = {right for which in resources(said) for right in _needed(which)}
     needed |= {(verb, "", "namespaces", "") for verb in ("list", "watch")}  # with --watch-namespace-selector
     needed |= {("get", "", "secrets", ""), ("patch", "networking.k8s.io", "ingresses/status", "")}
     needed |= {("create", "", "events", ""), ("patch", "", "events", "")}
     needed |= {("create", "coordination.k8s.io", "leases", "")}
-    needed |= {(verb, "coordination.k8s.io", "leases", said.election_id) for verb in ("get", "update")}
+    leases = (said.election_id, fleet_name(said.election_id))
+    needed |= {(verb, "coordination.k8s.io", "leases", name) for verb in ("get", "update") for name in leases}
     needed |= {("create", "", "secrets", ""), ("update", "", "secrets", secret_name(said.election_id))}
-    if said.update_status and not said.publish_service:
-        needed |= {("list", "", "nodes", ""), ("list", "", "pods", "")}
-    assert rights(objects, "xds") == needed
+    if said.update_status and are_of_nodes(said):
+        needed |= {(verb, "", what, "") for verb in ("list", "watch") for what in ("nodes", "pods")}
+    if said.update_status and said.update_status_on_shutdown:
+        needed.add(("list", "", "pods", ""))
+    return needed
+
+
+@pytest.mark.parametrize("overlay", ["loadbalancer", "nodeport"])
+def test_the_patches_of_the_manual_give_flags_the_rights_that_they_take(overlay: str, tmp_path: Path) -> None:
+    """Nothing more, and to nobody else."""
+    text = (ROOT / "docs" / "install.md").read_text()
+    (patches,) = [block for block in re.findall(r"(?m)(?:^    .*\n|^\n)+", text) if "kind: Role" in block]
+    made = tmp_path / "kustomization.yaml"
+    made.write_text(f"resources:\n- {DEPLOY / 'overlays' / overlay}\n{textwrap.dedent(patches)}")
+    objects = composed(tmp_path)
+    said = settings(of_command(objects, "serve"))
+    assert said.election_id != Settings().election_id
+    assert said.update_status_on_shutdown
+    assert rights(objects, "xds") == needed_by(said)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_services_of_other_namespaces_take_no_other_rights(overlay: str) -> None:
+    """Of --publish-service and --default-backend-service, with --watch-namespace."""
+    objects = composed(DEPLOY / "overlays" / overlay)
+    flags = ["--watch-namespace=shop", "--publish-service=edge/envoy", "--default-backend-service=pages/errors", "--update-status=true"]
+    container = of_command(objects, "serve")
+    said = settings(container | {"args": [*container["args"], *flags]})
+    assert {each.namespace for each in resources(said)} >= {"shop", "edge", "pages"}
+    assert {(*right[:3], "") for which in resources(said) for right in _needed(which)} <= {
+        (*right[:3], "") for right in rights(objects, "xds")
+    }
 
 
 def test_certgen_may_write_its_three_secrets_and_nothing_else(objects: list[Json]) -> None:

@@ -51,7 +51,7 @@ from xds.snapshot import TYPES, Snapshot
 pytestmark = [pytest.mark.envoy, pytest.mark.timeout(400)]  # what is rejected is made small first
 
 T = TypeVar("T")
-EXAMPLES = 300
+EXAMPLES = 150
 LISTEN = "127.83.0.1"
 """An address of its own, where no port of a wild ConfigMap is anybody else's."""
 

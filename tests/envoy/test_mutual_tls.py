@@ -116,7 +116,7 @@ async def test_an_envoy_that_is_not_ours_is_told_nothing(site: Site, stranger: s
     async def refused() -> bool:
         return await stat(envoy, "cluster_manager.cds.update_failure") > 1
 
-    await wait_until(refused, "the stranger to be refused twice", deadline=20)
+    await wait_until(refused, "the stranger to be refused twice", deadline=30)
     assert await stat(envoy, "cluster_manager.cds.update_success") == 0
 
 
@@ -128,7 +128,7 @@ async def test_a_server_that_is_not_ours_is_asked_nothing(site: Site) -> None:
     async def refused() -> bool:
         return await stat(envoy, "cluster.xds_cluster.ssl.fail_verify_san") > 0
 
-    await wait_until(refused, "Envoy to refuse the server", deadline=20)
+    await wait_until(refused, "Envoy to refuse the server", deadline=30)
     assert await stat(envoy, "cluster_manager.cds.update_success") == 0
 
 
@@ -175,4 +175,4 @@ async def _answered(address: Address, path: str, status: int) -> None:
     async def look() -> bool:
         return (await fetch(address, path, host="any")).status == status
 
-    await wait_until(look, f"{path} to be answered with {status}", deadline=20)
+    await wait_until(look, f"{path} to be answered with {status}", deadline=30)

@@ -3,7 +3,7 @@
 Clients, Envoy and processes are those of `tests.envoy.harness`. `Cluster` ties it together. What does not belong here: what a test expects.
 """
 
-from tests.cluster.harness.cluster import HTTP, HTTPS, LEASE, SPACE, Cluster, role_for
+from tests.cluster.harness.cluster import HTTP, HTTPS, LEASE, SPACE, Cluster, complaints, role_for
 from tests.cluster.harness.helm import Helm
 from tests.cluster.harness.kube import Kube
 from tests.cluster.harness.network import API, NODE, NotPermitted, cut, mend, own_network
@@ -22,6 +22,7 @@ __all__ = [
     "Helm",
     "Kube",
     "NotPermitted",
+    "complaints",
     "cut",
     "mend",
     "missing",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any, Self
@@ -13,7 +14,7 @@ from examples.apps import Address
 from tests.cluster.harness import network
 from tests.cluster.harness.kube import Kube
 from tests.cluster.harness.pods import Pods
-from tests.envoy.harness import ControlPlane, Envoy, Ports, Response, Tls, fetch, wait_until
+from tests.envoy.harness import ControlPlane, Envoy, Ports, Process, Response, Tls, fetch, wait_until
 from tests.envoy.harness.http1 import Headers
 from tests.envoy.harness.process import ROOT
 
@@ -33,9 +34,12 @@ Json = dict[str, Any]
 
 
 class Cluster:
-    """Starts everything when it is entered, and ends it when it is left; within `network.own_network()`."""
+    """Starts everything when it is entered, and ends it when it is left; within `network.own_network()`.
 
-    def __init__(self, folder: Path) -> None:
+    `bare`: an API server and what deploy/base makes for xds to find; no pods, and neither xds nor an Envoy.
+    """
+
+    def __init__(self, folder: Path, *, bare: bool = False) -> None:
         self.folder = folder
         self.kube = Kube(folder)
         self.kubectl = self.kube.kubectl
@@ -43,6 +47,7 @@ class Cluster:
         self.ports = Ports()
         self.control_planes: list[ControlPlane] = []
         self.envoys: list[Envoy] = []
+        self._bare = bare
         self._kubeconfig = folder
         self._stack = contextlib.AsyncExitStack()
 
@@ -73,7 +78,7 @@ class Cluster:
         """Send one request through Envoy: to the http port, or with `tls` to the https port."""
         return await fetch(HTTPS if tls else HTTP, target, host=host, tls=tls, method=method, headers=headers, body=body)
 
-    async def until_answered(self, by: str, *, host: str, target: str = "/", tls: Tls | None = None, deadline: float = 15) -> Response:
+    async def until_answered(self, by: str, *, host: str, target: str = "/", tls: Tls | None = None, deadline: float = 30) -> Response:
         """Ask until an application of this name answers, and return its answer."""
 
         async def look() -> Response:
@@ -83,7 +88,7 @@ class Cluster:
 
         return await wait_until(look, f"{by} to answer {host}{target}", deadline=deadline)
 
-    async def until_status(self, status: int, *, host: str, target: str = "/", tls: Tls | None = None, deadline: float = 15) -> Response:
+    async def until_status(self, status: int, *, host: str, target: str = "/", tls: Tls | None = None, deadline: float = 30) -> Response:
         """Ask until the answer has this status, and return it."""
 
         async def look() -> Response:
@@ -120,7 +125,7 @@ class Cluster:
             assert len(pods) == count, pods
             return pods
 
-        return await wait_until(look, f"Envoy to have the {count} pods of {app}", deadline=20)
+        return await wait_until(look, f"Envoy to have the {count} pods of {app}", deadline=30)
 
     def report(self) -> str:
         """Return the end of the output of everything that was started, for people."""
@@ -130,7 +135,7 @@ class Cluster:
     @contextlib.asynccontextmanager
     async def replica(self, *flags: str) -> AsyncIterator[ControlPlane]:
         """Another management server, for the length of a block."""
-        found = self._control_plane(*flags)
+        found = self.new_control_plane(*flags)
         self.control_planes.append(found)
         async with found:
             yield found
@@ -165,7 +170,7 @@ class Cluster:
         at, end = head.index("ADDRESS"), head.index("PORTS")
         return line[at:end].strip()
 
-    async def until_address(self, ingress: str, address: str, *, deadline: float = 20) -> None:
+    async def until_address(self, ingress: str, address: str, *, deadline: float = 30) -> None:
         """Wait until an Ingress has this address."""
 
         async def look() -> bool:
@@ -183,11 +188,13 @@ class Cluster:
     async def _start(self) -> None:
         self._stack.callback(self.ports.release)
         self._stack.push_async_callback(self.kube.stop)
-        await self.kube.start()
-        self._stack.push_async_callback(self.pods.stop)
-        await self.pods.start()
+        await self.kube.start(pods=not self._bare)
         await self.kube.apply(*await self.deployed())
         self._kubeconfig = await self.account("xds")
+        if self._bare:
+            return
+        self._stack.push_async_callback(self.pods.stop)
+        await self.pods.start()
         await self._stack.enter_async_context(self.replica())
         await self._stack.enter_async_context(self.another_envoy(await self.control_plane.bootstrap()))
 
@@ -197,8 +204,8 @@ class Cluster:
         objects: list[Json] = [each for each in found if each["kind"] in RIGHTS]
         return sorted(objects, key=lambda each: each["kind"] != "Namespace")
 
-    def _control_plane(self, *flags: str) -> ControlPlane:
-        """A management server with the rights of the deployed one, and its flags."""
+    def new_control_plane(self, *flags: str) -> ControlPlane:
+        """Return a management server with the rights of the deployed one, and its flags; nobody has started it."""
         given = [
             *("--kubeconfig", str(self._kubeconfig), "--pod-namespace", SPACE),
             *("--listen-address", HTTP[0], "--http-port", str(HTTP[1]), "--https-port", str(HTTPS[1])),
@@ -209,11 +216,14 @@ class Cluster:
         return ControlPlane(None, self.folder, self.ports, [*given, *flags])
 
 
-def role_for(account: str, election: str, roles: Iterable[Json]) -> list[Json]:
-    """Return roles, and what binds them to a ServiceAccount of SPACE, for those who elect by another name, which the roles bear, too."""
+def role_for(account: str, election: str, roles: Iterable[Json], *, home: str = SPACE) -> list[Json]:
+    """Return roles, and what binds them to a ServiceAccount of SPACE, for those who elect by another name, which the roles bear, too.
+
+    `home` is the namespace of what is a Role.
+    """
     found = []
     for role in roles:
-        metadata = {"name": election} | ({"namespace": SPACE} if role["kind"] == "Role" else {})
+        metadata = {"name": election} | ({"namespace": home} if role["kind"] == "Role" else {})
         rules = [
             rule | {"resourceNames": [name.replace(ELECTION, election) for name in rule["resourceNames"]]}
             if "resourceNames" in rule
@@ -231,3 +241,9 @@ def role_for(account: str, election: str, roles: Iterable[Json]) -> list[Json]:
             }
         )
     return found
+
+
+def complaints(process: Process) -> list[str]:
+    """Return the sentences of a control plane's log about rights that its role lacks."""
+    said = [str(json.loads(line)["msg"]) if line.startswith("{") else line for line in process.stderr]
+    return [sentence for sentence in said if "does not allow" in sentence]

@@ -57,18 +57,18 @@ class Kube:
         )
         self._etcd = self._process(
             "etcd",
-            *("--data-dir", str(folder / "etcd"), "--unsafe-no-fsync", "--log-level", "error"),
+            *("--data-dir", str(folder / "etcd"), "--unsafe-no-fsync", "--log-level", "error", "--quota-backend-bytes=8000000000"),
             *("--listen-client-urls", ETCD, "--advertise-client-urls", ETCD, "--listen-peer-urls", "http://127.0.0.1:2380"),
         )
 
-    async def start(self) -> None:
-        """Start everything, and wait until RBAC knows its roles and, where there is what pods need, until there is a node."""
+    async def start(self, *, pods: bool = True) -> None:
+        """Start everything, and wait until RBAC knows its roles and, where there is what `pods` need, until there is a node."""
         self._write_files()
         await self._etcd.start()
         await self.start_api_server()
         for path, port in ((self.kubeconfig, (network.API, PORT)), (self.other_kubeconfig, (network.NODE, OTHER_PORT))):
             self.write_kubeconfig(path, self.token, port)
-        if not programs.missing(*programs.FOR_PODS):
+        if pods and not programs.missing(*programs.FOR_PODS):
             await self._start_for_pods()
 
     async def stop(self) -> None:
