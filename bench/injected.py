@@ -24,16 +24,14 @@ LOOPBACK = "127.0.0.1"
 _LONGEST_LINE = 1 << 20
 
 
-class Injected:
-    """A Source of N applications, and then of what is put into its queue."""
+class Given:
+    """A Source of what is put into its queue."""
 
-    def __init__(self, n: int) -> None:
+    def __init__(self) -> None:
         self.queue: asyncio.Queue[Change] = asyncio.Queue()
-        self._n = n
 
     async def changes(self) -> AsyncGenerator[Change]:
-        """All objects, then each Change of the queue."""
-        yield Change(put=tuple(map(objects.parsed, objects.world(self._n))))
+        """Each Change as it is put in."""
         while True:
             yield await self.queue.get()
 
@@ -51,7 +49,8 @@ class Injected:
 
 async def serve(n: int, events: int, xds: int, health: int, http: int, https: int) -> None:
     """Serve until cancelled."""
-    source = Injected(n)
+    source = Given()
+    source.queue.put_nowait(Change(put=tuple(map(objects.parsed, objects.world(n)))))
     control_plane = ControlPlane(
         Settings(
             configmap=objects.CONFIG_MAP,

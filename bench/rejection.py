@@ -16,7 +16,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
@@ -25,6 +25,7 @@ from envoy_data_plane.envoy.config.route.v3 import DirectResponseAction, Route, 
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatchAndSubstitute, RegexMatcher
 
 from bench import objects
+from bench.injected import Given
 from bench.real_envoy import settings_for, until_still
 from bench.table import Mark, Table, marked, number
 from tests.envoy.harness import Envoy, Ports, wait_until
@@ -47,29 +48,6 @@ class Search(NamedTuple):
 
     rejections: int
     took: float
-
-
-class Given:
-    """A Source of what is put in."""
-
-    def __init__(self) -> None:
-        self.queue: asyncio.Queue[Change] = asyncio.Queue()
-
-    async def changes(self) -> AsyncGenerator[Change]:
-        """Each Change as it is put in."""
-        while True:
-            yield await self.queue.get()
-
-    def waiting(self) -> list[str]:
-        """Nothing is waited for."""
-        return []
-
-    def staleness(self, now: float) -> Mapping[str, float]:
-        """Never stale."""
-        return {}
-
-    async def close(self) -> None:
-        """Nothing is open."""
 
 
 class Listening(ControlPlane):
