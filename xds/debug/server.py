@@ -77,12 +77,7 @@ class DebugServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         channelz.add_channelz_servicer(server)
         await self._tell_health(serving=False)
-        try:
-            port = server.add_insecure_port(self.address)
-        except RuntimeError:
-            raise OSError(f"the debug server cannot listen on {self._address}: {addresses.why_not(self._address)}") from None
-        if not self._address.path:
-            self._address = addresses.Address(self._address.host, port)
+        self._address = addresses.listen(server, self._address, None, "the debug server")
         await server.start()
         self._server = server
         self._health_follows = asyncio.create_task(self._follow_health())

@@ -1,10 +1,11 @@
-"""Addresses to listen on, as they are written on a command line."""
+"""Addresses to listen on, as they are written on a command line, and having a gRPC server listen there."""
 
 from __future__ import annotations
 
 import ipaddress
 import socket
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,18 @@ def parse(text: str) -> Address:
     elif ":" in host:
         raise ValueError(f"the address {text!r} is ambiguous; write an IPv6 address in brackets, such as [::1]:18000")
     return Address(host, int(port))
+
+
+def listen(server: Any, address: Address, credentials: Any, what: str) -> Address:
+    """Has a `grpc.aio.Server` listen there, in plaintext without `credentials`; returns the address with the port that it has now.
+
+    `what` is the server in words, for the sentence of the OSError that is raised where that is not possible.
+    """
+    try:
+        port = server.add_secure_port(str(address), credentials) if credentials else server.add_insecure_port(str(address))
+    except RuntimeError:
+        raise OSError(f"{what} cannot listen on {address}: {why_not(address)}") from None
+    return address if address.path else Address(address.host, port)
 
 
 def why_not(address: Address) -> str:

@@ -106,15 +106,7 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         for name in ("", *SERVICES):
             await self._health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
-        try:
-            if self._credentials is None:
-                port = server.add_insecure_port(self.address)
-            else:
-                port = server.add_secure_port(self.address, self._credentials)
-        except RuntimeError:
-            raise OSError(f"the xDS server cannot listen on {self._address}: {addresses.why_not(self._address)}") from None
-        if not self._address.path:
-            self._address = addresses.Address(self._address.host, port)
+        self._address = addresses.listen(server, self._address, self._credentials, "the xDS server")
         await server.start()
         self._server = server
         self._health_follows = asyncio.create_task(self._follow_health())
