@@ -264,8 +264,9 @@ class Quarantine:
 
     def left(self, envoy: Hashable) -> Orders:
         """An Envoy has gone: what it refused alone is forgotten, and a search in which nobody else can be asked ends."""
-        self._odd = {(odd, type_url) for odd, type_url in self._odd if odd != envoy}
-        self._latest = {key: generation for key, generation in self._latest.items() if key[0] != envoy}
+        for type_url in TYPES:
+            self._odd.discard((envoy, type_url))
+            self._latest.pop((envoy, type_url), None)
         for key, (_, envoys) in list(self._rejected.items()):
             envoys.discard(envoy)
             if not envoys:

@@ -342,8 +342,10 @@ class Tables:
 
     def _refresh_streams(self, touched: Mapping[Callable[..., Any], set[Any]], update: Update) -> None:
         for protocol, before in self._entries.items():
-            now = self._entries[protocol] = self.build.value(Unit(units.stream_entries, (protocol,))) or ()
-            self.streams.want(set(now) - set(before), set(before) - set(now))
+            now = self.build.value(Unit(units.stream_entries, (protocol,))) or ()
+            if now is not before:  # else nothing is compared: most changes are of something else
+                self._entries[protocol] = now
+                self.streams.want(set(now) - set(before), set(before) - set(now))
         for _, part, old, new in self.streams.refresh(touched):
             more, fewer = ([new.cluster] if new else []), ([old.cluster] if old else [])
             for table in (self.clusters, self.endpoints):
