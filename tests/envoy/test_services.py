@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
-import struct
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -16,63 +14,21 @@ import yaml
 from examples.apps import Address, HttpApp, TcpApp, UdpApp
 from tests.envoy.harness import (
     Http1,
+    NameServer,
     Site,
     Tcp,
     config_map,
     endpoint_slice,
     endpoint_slices,
     ingress,
+    resolving,
     service,
     wait_until,
 )
 
 pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module")]
 
-A, AAAA = 1, 28
-TTL = 1
 Manifest = dict[str, Any]
-
-
-class NameServer(asyncio.DatagramProtocol):
-    """A DNS server: `names` has the addresses of each name; of a name in `silent` it says nothing, of others that there is no such name."""
-
-    def __init__(self, names: dict[str, list[str]], silent: set[str]) -> None:
-        self.names = names
-        self.silent = silent
-        self.asked: set[str] = set()
-        self._transport: asyncio.DatagramTransport | None = None
-
-    async def start(self, host: str = "127.0.0.1", port: int = 0) -> Address:
-        self._transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: self, local_addr=(host, port))
-        found: Address = self._transport.get_extra_info("sockname")[:2]
-        return found
-
-    async def stop(self) -> None:
-        if self._transport:
-            self._transport.close()
-
-    def datagram_received(self, data: bytes, addr: Any) -> None:
-        labels, end = _labels(data)
-        (kind,) = struct.unpack_from("!H", data, end)
-        name = ".".join(labels).lower()
-        self.asked.add(name)
-        if name not in self.silent and self._transport:
-            self._transport.sendto(self._answer(data, data[12 : end + 4], name, kind), addr)
-
-    def _answer(self, query: bytes, question: bytes, name: str, kind: int) -> bytes:
-        packed = [ipaddress.ip_address(text).packed for text in self.names.get(name, [])]
-        answers = [struct.pack("!HHHIH", 0xC00C, kind, 1, TTL, len(ip)) + ip for ip in packed if (len(ip) == 4) is (kind == A)]
-        flags = 0x8180 if name in self.names else 0x8183
-        return query[:2] + struct.pack("!HHHHH", flags, 1, len(answers), 0, 0) + question + b"".join(answers)
-
-
-def _labels(query: bytes) -> tuple[list[str], int]:
-    """The labels of the name that is asked for, and where it ends."""
-    labels, at = [], 12
-    while size := query[at]:
-        labels.append(query[at + 1 : at + 1 + size].decode())
-        at += 1 + size
-    return labels, at + 1
 
 
 def with_ports(name: str, *ports: Manifest, **spec: object) -> Manifest:
@@ -152,11 +108,7 @@ async def services(shared_site: Site, names: NameServer) -> AsyncIterator[Site]:
     flags = ("--tcp-services-configmap", "default/tcp-services", "--udp-services-configmap", "default/udp-services")
     await site.start_control_plane(*flags)
     bootstrap = yaml.safe_load(await site.control_plane.bootstrap())
-    resolver = {"socket_address": dict(zip(("address", "port_value"), await site.run(names), strict=True))}
-    kind = "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig"
-    config = {"@type": kind, "resolvers": [resolver]}
-    bootstrap["typed_dns_resolver_config"] = {"name": "envoy.network.dns_resolver.cares", "typed_config": config}
-    await site.static_envoy(bootstrap)
+    await site.static_envoy(resolving(bootstrap, await site.run(names)))
     yield site
 
 

@@ -6,6 +6,7 @@ used one by one. What does not belong here: what a test expects.
 
 from tests.envoy.harness.backends import Gate, ProxyProtocol, RawHttp, Resetting, Silent
 from tests.envoy.harness.control_plane import ControlPlane
+from tests.envoy.harness.dns import NameServer, resolving
 from tests.envoy.harness.envoy import Envoy
 from tests.envoy.harness.http1 import Http1, Response, WebSocket, fetch, request_bytes
 from tests.envoy.harness.http2 import Http2
@@ -40,6 +41,7 @@ __all__ = [
     "GrpcEcho",
     "Http1",
     "Http2",
+    "NameServer",
     "Ports",
     "Process",
     "ProxyProtocol",
@@ -66,6 +68,7 @@ __all__ = [
     "make_ca",
     "make_certificate",
     "request_bytes",
+    "resolving",
     "run",
     "secret",
     "secret_tls",
