@@ -133,7 +133,7 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Send the request to a Service; with `by_client` one client address stays with one endpoint (sessionAffinity: ClientIP)."""
+    """Send the request to a Service; with `by_client` one client address stays with one endpoint."""
 
     cluster: Cluster
     by_client: bool = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -11,15 +10,11 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from examples.apps import Address, HttpApp, TcpApp, UdpApp
+from examples.apps import Address, HttpApp
 from tests.envoy.harness import (
-    Http1,
     NameServer,
     Site,
-    Tcp,
-    config_map,
     endpoint_slice,
-    endpoint_slices,
     ingress,
     resolving,
     service,
@@ -104,87 +99,16 @@ async def services(shared_site: Site, names: NameServer) -> AsyncIterator[Site]:
         site.folder.write(f"ingress-{number}.yaml", ingress(f"i{number}", f"{KINDS[number]}.test", {"/": (name, port)}))
     site.folder.write("silent.yaml", service("silent", 0, external_name="silent.example"))
     site.folder.write("silent-ingress.yaml", ingress("silent", "silent.test", {"/": ("plain", 80), "/silent": ("silent", 80)}))
-    await write_sticky(site)
-    flags = ("--tcp-services-configmap", "default/tcp-services", "--udp-services-configmap", "default/udp-services")
-    await site.start_control_plane(*flags)
+    await site.start_control_plane()
     bootstrap = yaml.safe_load(await site.control_plane.bootstrap())
     await site.static_envoy(resolving(bootstrap, await site.run(names)))
     yield site
-
-
-async def write_sticky(site: Site) -> None:
-    """Services of three endpoints each that ask for `sessionAffinity: ClientIP`, over HTTP, TCP and UDP, and one that does not."""
-    for kind, app, protocol in (("http", HttpApp, "TCP"), ("tcp", TcpApp, "TCP"), ("udp", UdpApp, "UDP")):
-        name = f"sticky-{kind}"
-        sticky: Manifest = service(name, protocol=protocol)
-        sticky["spec"]["sessionAffinity"] = "ClientIP"
-        where = [await site.run(app(f"{kind}-{number}")) for number in range(3)]
-        site.folder.write(f"{name}.yaml", sticky, *endpoint_slices(name, where, protocol=protocol))
-        if kind == "http":
-            site.folder.write("loose.yaml", service("loose"), *endpoint_slices("loose", where))
-        else:
-            site.folder.write(f"{kind}-services.yaml", config_map(f"{kind}-services", {str(site.ports.take()): f"default/{name}:80"}))
-    site.folder.write("sticky.yaml", ingress("sticky", "sticky.test", {"/": ("sticky-http", 80), "/loose": ("loose", 80)}))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_the_endpoints_of_a_service_are_found(services: Site, kind: str) -> None:
     answers = [await services.get(f"/{number}", host=f"{kind}.test") for number in range(3)]
     assert [(answer.status, answer.app) for answer in answers] == [(200, "web")] * 3
-
-
-async def asked_from(services: Site, source: str, path: str) -> str:
-    """Who answers a new connection from an address of loopback."""
-    reader, writer = await asyncio.open_connection(*services.http, local_addr=(source, 0))
-    async with Http1(reader, writer) as connection:
-        return (await connection.request(target=path, host="sticky.test")).app
-
-
-async def test_one_client_stays_with_one_endpoint_and_clients_are_spread(services: Site) -> None:
-    by_client = {source: {await asked_from(services, source, "/") for _ in range(6)} for source in SOURCES}
-    assert {len(names) for names in by_client.values()} == {1}
-    assert set.union(*by_client.values()) == {"http-0", "http-1", "http-2"}
-    assert {await asked_from(services, SOURCES[0], "/loose") for _ in range(6)} == {"http-0", "http-1", "http-2"}
-
-
-SOURCES = [f"127.0.1.{number}" for number in range(1, 31)]
-
-
-async def stream_port(services: Site, kind: str) -> Address:
-    """Where the one entry of a ConfigMap listens."""
-    listeners = await services.envoy.listeners()
-    (port,) = (int(name.partition("/")[2]) for name in listeners if name.startswith(f"{kind}/"))
-    return "127.0.0.1", port
-
-
-async def test_one_client_stays_with_one_endpoint_over_tcp(services: Site) -> None:
-    address = await stream_port(services, "tcp")
-
-    async def ask(source: str) -> str:
-        async with Tcp(*await asyncio.open_connection(*address, local_addr=(source, 0))) as client:
-            return (await client.ask("hello")).partition(":")[0]
-
-    by_client = {source: {await ask(source) for _ in range(4)} for source in SOURCES}
-    assert {len(names) for names in by_client.values()} == {1}
-    assert set.union(*by_client.values()) == {"tcp-0", "tcp-1", "tcp-2"}
-
-
-async def test_one_client_stays_with_one_endpoint_over_udp(services: Site) -> None:
-    address = await stream_port(services, "udp")
-    loop = asyncio.get_running_loop()
-
-    async def ask(source: str) -> bytes:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-            client.setblocking(False)  # noqa: FBT003
-            client.bind((source, 0))
-            client.connect(address)
-            await loop.sock_sendall(client, b"hello")
-            async with asyncio.timeout(30):
-                return (await loop.sock_recv(client, 1000)).partition(b":")[0]
-
-    by_client = {source: {await ask(source) for _ in range(4)} for source in SOURCES}
-    assert {len(names) for names in by_client.values()} == {1}
-    assert set.union(*by_client.values()) == {b"udp-0", b"udp-1", b"udp-2"}
 
 
 async def test_a_name_that_does_not_exist_fails_for_its_path_only(services: Site) -> None:

@@ -82,6 +82,7 @@ upstream-keepalive-timeout use-forwarded-headers use-geoip use-geoip2 use-gzip u
 variables-hash-bucket-size variables-hash-max-size whitelist-source-range worker-cpu-affinity worker-processes
 worker-shutdown-timeout zipkin-collector-host zipkin-collector-port zipkin-sample-rate zipkin-service-name
 """
+OUR_KEYS = {"service-session-affinity"}
 DECLARED: list[Declared[Any]] = [*known_annotations().values(), *known_keys().values()]
 OF_FEATURES = [(name, a) for name, feature in features().items() for a in feature.annotations]
 
@@ -92,7 +93,7 @@ def test_every_annotation_of_ingress_nginx_is_known_and_no_other() -> None:
 
 
 def test_every_key_of_ingress_nginx_is_known_and_no_other() -> None:
-    assert set(known_keys()) == set(KEY_NAMES.split())
+    assert set(known_keys()) == set(KEY_NAMES.split()) | OUR_KEYS
 
 
 def test_no_name_is_declared_twice() -> None:
@@ -150,6 +151,7 @@ def test_what_everybody_gets_is_what_ingress_nginx_does_by_default() -> None:
         "proxy_body_size": "1048576",
         "proxy_connect_timeout": "5",
         "proxy_stream_timeout": "600",
+        "service_session_affinity": "False",
         "service_upstream": "False",
         "ssl_redirect": "SslRedirect(with_tls=True, force=False, code=308, exempt=('/.well-known/acme-challenge',))",
     }

@@ -12,7 +12,7 @@ from xds.build.parts import Entry, Frame, Host, host_digest
 from xds.kube.world import Reader, service, settings
 from xds.render import clusters, endpoints, listeners, names, routes, secrets
 from xds.translate import hosts
-from xds.translate.backends import addresses, external_host
+from xds.translate.backends import addresses, by_client_address, external_host
 from xds.translate.certificates import DEFAULT, certificate, default_pair
 from xds.translate.configuration import configuration
 from xds.translate.pairs import Pair
@@ -54,7 +54,7 @@ def cluster(read: Reader, wanted: model.Cluster) -> bytes:
     found = service(read, wanted.namespace, wanted.service)
     base = read.unit(configuration).defaults
     external = external_host(found) if found and found.type == "ExternalName" else ""
-    by_client = found is not None and found.affinity == "ClientIP"
+    by_client = read.unit(by_client_address, wanted.namespace, wanted.service)
     return clusters.cluster_bytes(wanted, base, by_client=by_client, external=external)
 
 

@@ -63,7 +63,7 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
     ),
     (
         _LATER,
-        "requests of one client go to any endpoint; sessionAffinity: ClientIP of the Service works",
+        "requests of one client go to any endpoint, unless service-session-affinity is set and the Service has ClientIP",
         (
             ("affinity", "", "cookie", "Whether a cookie keeps a client with its endpoint."),
             ("affinity-mode", "balanced", "persistent", "Whether clients may move when endpoints are added."),

@@ -11,6 +11,8 @@ from typing import NamedTuple
 from xds.kube.objects import EndpointPort, EndpointSlice, Service, ServicePort, ref
 from xds.kube.world import Reader, service, settings, slices_of
 from xds.model import Cluster, Problem
+from xds.nginx.service_session_affinity import SERVICE_SESSION_AFFINITY
+from xds.translate.configuration import configuration
 
 SERVICE_UPSTREAM = "service_upstream"
 _IPV4 = re.compile(r"((25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(\.(?!$)|$)){4}", re.ASCII)
@@ -33,7 +35,7 @@ class Reach(Enum):
 
 
 class Destination(NamedTuple):
-    """Where a backend leads: `port` is the Service's port number, `by_client` its sessionAffinity: ClientIP."""
+    """Where a backend leads: `port` is the Service's port number; with `by_client` one client address stays with one endpoint."""
 
     reach: Reach
     port: int = 0
@@ -65,7 +67,7 @@ def destination(read: Reader, namespace: str, name: str, port: int | str, protoc
     found = service(read, namespace, name)
     if found is None:
         return Destination(Reach.NO_SERVICE)
-    by_client = found.affinity == "ClientIP"
+    by_client = read.unit(by_client_address, namespace, name)
     if found.type == "ExternalName":
         return _external(read, found, port, protocol)
     declared = find_port(found, port, protocol)
@@ -75,6 +77,15 @@ def destination(read: Reader, namespace: str, name: str, port: int | str, protoc
         return Destination(Reach.LIVE, declared.port, by_client)
     live = read.unit(pod_addresses, namespace, name, declared.port, protocol)
     return Destination(Reach.LIVE if live else Reach.NO_ENDPOINTS, declared.port, by_client)
+
+
+def by_client_address(read: Reader, namespace: str, name: str) -> bool:
+    """Whether one client address stays with one endpoint of a Service: it asks for that, and the ConfigMap lets it.
+
+    ingress-nginx never reads `sessionAffinity`. Behind a load balancer that hides addresses it would send all clients to one pod.
+    """
+    found = service(read, namespace, name)
+    return found is not None and found.affinity == "ClientIP" and bool(read.unit(configuration).keys.get(SERVICE_SESSION_AFFINITY.name))
 
 
 def first_port(read: Reader, namespace: str, name: str) -> int:
@@ -124,7 +135,7 @@ def _external(read: Reader, found: Service, port: int | str, protocol: str) -> D
     number = declared.port if declared else int(port) if str(port).isdecimal() else 0
     if not 0 < number < 65536:
         return Destination(Reach.NO_PORT)
-    return Destination(Reach.EXTERNAL, number, found.affinity == "ClientIP")
+    return Destination(Reach.EXTERNAL, number, read.unit(by_client_address, found.meta.namespace, found.meta.name))
 
 
 def _is_loopback(host: str) -> bool:
