@@ -1,5 +1,7 @@
 # make demo    set up, start the control plane and a real Envoy, show traffic (DEMO_ARGS=--once ends by itself)
 # make test    set up, run every check and every test
+# make explore what make test tries a few examples of, with 20 times as many and a seed of its own: an hour (EXPLORE_TIMES=1 SEED=7
+#              EXPLORE_ARGS=tests/build: less, the same again, some of it); what fails is printed as a line to put above the test
 # make kube    build a Kubernetes control plane for tests/cluster, once: 7 minutes, into ~/.cache/xds-ingress/kube (needs Go)
 # make cluster start that control plane, xds and an Envoy to play with, until Ctrl-C (needs root)
 # make lint    formatting, lint, types and the direction of imports only
@@ -14,14 +16,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
+EXPLORE_TIMES ?= 20
+EXPLORE_ARGS ?=
+SEED ?= $(shell date +%s)
 
-.PHONY: bench bench-cluster demo test kube cluster lint docs protos lock clean
+.PHONY: bench bench-cluster demo test explore kube cluster lint docs protos lock clean
 
 demo: $(VENV)/demo
 	@$(BIN)/python examples/demo.py $(DEMO_ARGS)
 
 test: lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+explore: $(VENV)/test
+	HYPOTHESIS_PROFILE=explore XDS_EXPLORE_TIMES=$(EXPLORE_TIMES) $(BIN)/python -m pytest -m "hypothesis and not envoy" \
+		--timeout=0 --hypothesis-seed=$(SEED) $(EXPLORE_ARGS)
 
 kube:
 	@tests/cluster/build

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
-from hypothesis import HealthCheck, settings
 
-# a busy machine is no failure
-settings.register_profile("xds", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
-settings.register_profile("ci", settings.get_profile("xds"), derandomize=True)  # a change is judged by itself, not by what luck finds today
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "xds"))
+from tests.exploring import load_profile
+
+load_profile()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -15,6 +15,7 @@ from cryptography.x509.verification import PolicyBuilder, Store
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.exploring import examples
 from xds.certgen import AUTHORITY_LIFE, AUTHORITY_RENEW, LEAF_LIFE, LEAF_RENEW, SETTLE, Data, Due, Held, due
 
 START = datetime.datetime(2026, 11, 1, 12, 0, tzinfo=datetime.UTC)
@@ -193,7 +194,7 @@ def test_keys_never_show(new: Held) -> None:
 @example([120] * 40)
 @example([1] * 3 + [119] * 30 + [1] * 3)
 @given(st.lists(st.integers(min_value=1, max_value=120), min_size=1, max_size=40))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 def test_whenever_it_runs_in_time_old_and_new_files_always_fit(days: list[int]) -> None:
     """A side may have the files of the run before, or those of this one, as its kubelet was slow or fast: any two take each other.
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.exploring import examples
 from xds.cli.arguments import COMMANDS, Parsed, flags_of, parse
 from xds.config import BOOL, Flag, UsageError
 
@@ -359,7 +360,7 @@ VARIABLES = st.dictionaries(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.sampled_from(sorted(COMMANDS)), st.lists(WORDS, max_size=8), VARIABLES)
 def test_random_words_are_either_understood_or_answered_by_one_sentence(
     command: str, words: list[str], environment: dict[str, str]

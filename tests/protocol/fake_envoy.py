@@ -59,7 +59,7 @@ class FakeEnvoy:
     """`have` is what it holds by type and name; `active` the clusters that it can send requests to, `warming` those of which it has an
     edition that waits for endpoints; `starved` the secrets that a listener waits for.
 
-    Unlike Envoy, it remembers the versions of what it took from a response that it rejected.
+    Unlike Envoy, it remembers the versions of what it took from a response that it rejected, or that it took some of a full state.
     """
 
     def __init__(self, wire: Wire) -> None:
@@ -105,10 +105,17 @@ class FakeEnvoy:
         else:
             given = {n: r for n, r in given.items() if n in applies}
             removed &= set(applies)
+            if given or removed:
+                self.accepted[type_url] = f"parts of {response.version}"
         self._take(type_url, given, removed)
         ack = self._request(type_url, error)
         follow = [request for child in CHILDREN for request in self._follow(child)]
         return [ack, *follow] if ack_first else [*follow, ack]
+
+    def concerned(self, response: Response) -> set[str]:
+        """The names about which a response says something, be it by absence."""
+        absent = self.have[response.type_url] if self.wire is Wire.SOTW and response.type_url in FULL_STATE else response.removed
+        return {*(r.name for r in response.resources), *absent}
 
     def _take(self, type_url: str, given: Mapping[str, Resource], removed: Collection[str]) -> None:
         have, versions = self.have[type_url], self._versions[type_url]

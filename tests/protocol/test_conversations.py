@@ -8,6 +8,7 @@ import hypothesis.strategies as st
 from hypothesis import Phase, given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.exploring import examples
 from tests.protocol.fake_envoy import Link, cluster, listener, parts, put, route
 from xds.protocol.session import GRACE, PATIENCE, Request, Response, Session, Wire, compact
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, TYPES, Resource, Snapshot
@@ -96,12 +97,9 @@ class Conversation(RuleBasedStateMachine):
     @precondition(lambda self: self.link.to_client)
     @rule(data=st.data())
     def client_rejects(self, data: st.DataObject) -> None:
-        """Envoy applies parts of some responses that it rejects."""
-        response = self.link.to_client[0]
-        whole = self.link.wire is Wire.SOTW and response.type_url in (CLUSTER, LISTENER)
-        names = sorted({*(r.name for r in response.resources), *response.removed})
-        applies = [] if whole else data.draw(subsets(names))
-        self.link.client_reads(error="no", applies=applies)
+        """Envoy applies parts of some responses that it rejects: of a list of clusters or listeners the good ones, and all removals."""
+        names = sorted(self.link.envoy.concerned(self.link.to_client[0]))
+        self.link.client_reads(error="no", applies=data.draw(subsets(names)))
         self.rejected = True
 
     @rule()
@@ -236,7 +234,7 @@ def check(response: Response) -> None:
 
 
 TestConversation = Conversation.TestCase
-TestConversation.settings = settings(max_examples=100, stateful_step_count=40, deadline=None, phases=NO_EXPLANATION)
+TestConversation.settings = settings(max_examples=examples(100), stateful_step_count=40, deadline=None, phases=NO_EXPLANATION)
 
 
 BAD = b"eds;bad"
@@ -256,7 +254,7 @@ def partly_bad(draw: st.DrawFn) -> dict[str, dict[str, bytes]]:
     return {CLUSTER: bodies(), ENDPOINT: bodies(), SECRET: bodies(), LISTENER: listeners, ROUTE: {"http": route(1)}}
 
 
-@settings(max_examples=80, deadline=None, phases=NO_EXPLANATION)
+@settings(max_examples=examples(80), deadline=None, phases=NO_EXPLANATION)
 @given(st.sampled_from(Wire), st.lists(partly_bad(), min_size=1, max_size=3), st.randoms(use_true_random=False))
 def test_an_envoy_that_rejects_whatever_has_something_bad_gets_all_that_is_good(
     wire: Wire, worlds: list[dict[str, dict[str, bytes]]], chance: Random
@@ -316,7 +314,7 @@ REQUESTS = st.builds(
 WORLDS = st.dictionaries(st.sampled_from(TYPES), st.dictionaries(st.sampled_from(["a", "b"]), st.sampled_from([b"1", b"2"])))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.sampled_from(Wire), st.booleans(), st.lists(REQUESTS | WORLDS | st.sampled_from([0.3, PATIENCE, "compact"]), max_size=20))
 def test_no_request_in_any_order_breaks_a_session(
     wire: Wire, ordered: bool, events: list[Request | dict[str, dict[str, bytes]] | float | str]

@@ -795,6 +795,73 @@ def test_o2_a_rejected_route_keeps_its_cluster_for_a_while(wire: Wire) -> None:
     assert talk.passes(PATIENCE) == ["cds -x" if delta else "cds y=2"]
 
 
+@pytest.mark.parametrize("edition", ["1", "2"], ids=["accepted as it was", "changed in what was rejected"])
+def test_o2_a_rejected_full_state_takes_nothing_away_that_routes_still_use(sotw: Talk, edition: str) -> None:
+    """x is gone while the state that has it is rejected: the state of before is kept of it, until the routes without it are accepted."""
+    sotw = settled(Wire.SOTW, cds="x=1", lds="l=1", rds="l=x")
+    sotw.publish(cds=f"a=bad x={edition}", lds="l=1", rds="l=x")
+    assert sotw.nack("cds") == []
+    assert sotw.publish(cds="a=bad") == (["cds a=bad x=1"] if edition == "2" else [])
+    assert (sotw.nack("cds") if edition == "2" else []) == []
+    assert sotw.passes(PATIENCE) == ["lds"], "by now the cluster a is given up"
+    assert sotw.ack("lds") == ["cds a=bad"]
+
+
+def test_o2_what_is_gone_and_new_in_a_rejected_full_state_is_not_said_again(sotw: Talk) -> None:
+    """It may be what was wrong with it, and the client has it in no other way."""
+    sotw = settled(Wire.SOTW, cds="a=1", lds="l=1", rds="l=a")
+    sotw.publish(cds="a=1 x=bad", lds="l=1", rds="l=a")
+    sotw.publish(cds="a=1", lds="l=1", rds="l=a")
+    assert sotw.nack("cds") == ["cds a=1"]
+
+
+def test_o2_what_a_client_brings_along_and_rejects_is_not_said_again(sotw: Talk) -> None:
+    """Whether it was x, of which it may have another edition, or a, is not known: of x it has accepted nothing on this stream."""
+    first = settled(Wire.SOTW, cds="a=1 x=1", lds="l=1", rds="l=a")
+    first.publish(cds="a=1 x=bad", lds="l=1", rds="l=a")
+    first.put(cds="a=1", lds="l=1", rds="l=a")
+    talk = Talk(Wire.SOTW, snapshot=first.snapshot)
+    assert talk.ask("cds", version=first.versions["cds"]) == ["cds a=1 x=bad"]
+    assert talk.nack("cds") == ["cds a=1"]
+
+
+def test_o2_what_a_client_brings_along_as_it_is_stays_in_its_full_states(sotw: Talk) -> None:
+    """x was accepted on the stream before: a rejected change of it, and its end, leave it as it was while routes may use it."""
+    first = settled(Wire.SOTW, cds="x=1", lds="l=1", rds="l=x")
+    talk = Talk(Wire.SOTW, snapshot=first.snapshot)
+    assert talk.ask("cds", version=first.versions["cds"]) == []
+    talk.ask("lds", version=first.versions["lds"])
+    talk.ask("rds", "l", version=first.versions["rds"])
+    talk.agree()
+    talk.passes(GRACE)
+    assert talk.publish(cds="x=bad", lds="l=1", rds="l=x") == ["cds x=bad"]
+    assert talk.publish(lds="l=1", rds="l=y") == ["rds l=y"]
+    assert talk.nack("cds") == [], "that is what it has"
+    assert talk.publish(cds="a=1", lds="l=1", rds="l=y") == ["cds a=1 x=1"]
+
+
+@pytest.mark.parametrize("wire", Wire)
+def test_o2_a_removal_has_time_until_the_routes_that_are_held_up_are_accepted(wire: Wire) -> None:
+    talk = settled(wire, cds="x=1", lds="l=1", rds="l=x")
+    talk.publish(cds="a=bad", lds="l=1", rds="l=a")
+    talk.nack("cds")
+    assert talk.passes(PATIENCE) == ["rds l=a"]
+    assert talk.passes(PATIENCE - 0.1) == []
+    assert talk.passes(0.1) == ["cds -x" if wire is Wire.DELTA else "cds a=bad"]
+
+
+def test_o2_a_removal_does_not_wait_for_ever_for_clusters_that_never_come(delta: Talk) -> None:
+    """There is always one that holds the routes up: after three times the time of one this does not matter any longer."""
+    delta = settled(Wire.DELTA, cds="x=1", lds="l=1", rds="l=x")
+    taken: list[int] = []
+    for n in range(9):
+        came = delta.publish(cds=f"a{n}=bad", lds="l=1", rds=f"l={n}")
+        delta.nack("cds")
+        came += delta.passes(PATIENCE / 2)
+        taken += [n for said in came if said.startswith("cds ") and said.endswith("-x")]
+    assert taken == [5]
+
+
 def test_o2_each_removal_waits_for_the_routes_of_its_own_time_not_for_those_to_come(delta: Talk) -> None:
     """Routes that change all the time do not keep clusters alive."""
     delta = settled(Wire.DELTA, cds="x=1 y=1 z=1", lds="l=1", rds="r=1")

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from tests.exploring import examples
 from tests.server.client import Client, eventually, path, resource
 from xds.protocol.session import Wire
 from xds.server.fleet import Fleet
@@ -160,7 +161,12 @@ def target() -> Iterator[Target]:
     target.close()
 
 
-@settings(max_examples=800, deadline=None, phases=QUICK, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=examples(800),
+    deadline=None,
+    phases=QUICK,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(conversation=conversations())
 def test_whatever_is_written_ends_a_stream_at_most_while_others_get_each_change(
     conversation: tuple[Wire, str | None, list[bytes]], target: Target

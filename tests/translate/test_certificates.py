@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from examples.apps import HttpApp
 from tests.envoy.harness import Http1, Site, Tls, endpoint_slice, ingress, make_ca, secret, service
 from tests.envoy.harness.tls import DAY, NOW
+from tests.exploring import examples
 from tests.translate.issuing import (
     authority,
     certificate,
@@ -272,7 +273,7 @@ def _taken_by_boringssl(server: grpc.Server, pair: Pair) -> bool:
         return False
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(
     key=st.sampled_from((ec_key(), rsa_key(2048))),
     issuer=st.booleans(),

@@ -21,7 +21,7 @@ from xds.wire import encode, field
 
 pytestmark = pytest.mark.timeout(300)  # what fails is made small first
 
-FUZZED = hypothesis_settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+FUZZED = hypothesis_settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 FLAGGED = {Ref("ConfigMap", "wild", name) for name in ("config", "tcp", "udp")} | {
     Ref("Service", "wild", "a"),
     Ref("Secret", "wild", "first"),

@@ -14,12 +14,14 @@ What one type is owed is worked out in `subscription`; here is what makes one st
 4. *Make before break* (O2). Listeners and routes wait while the client lacks a cluster, or the endpoints of one, altogether; they do not
    wait for changes of what it has. What is gone is taken away once the client has accepted all that may have used it: clusters after
    listeners and routes, endpoints after clusters, routes after listeners, secrets after listeners and clusters. All of this for at most
-   `PATIENCE` seconds; and only for `GRACE` where there is no sign that the client has, or asks for, the other types.
+   `PATIENCE` seconds, counted from when the client was told of what it is to accept; and only for `GRACE` where there is no sign that the
+   client has, or asks for, the other types.
 5. *A rejection* (A5, T4) concerns its type alone. Each name of the rejected response is uncertain from then on, and said again apart from
    the others, in as many responses as may be in flight, until what the client rejects is alone: so it has all the others. What it rejected
    alone is said again, alone, when it is different. Only a full state of the old wire cannot be parted: it is said again when it is
-   different in anything. A client that asks by name for what it rejected is answered. A secret that no client has accepted yet is said
-   alone from the beginning: Envoy accepts, without effect, one that it has rejected when it is told of it again.
+   different in anything, and what is withheld stands in it as the client has last accepted it. A client that asks by name for what it
+   rejected is answered. A secret that no client has accepted yet is said alone from the beginning: Envoy accepts, without effect, one that
+   it has rejected when it is told of it again.
 
 A single-type stream (`ordered=False`) keeps no order with other streams, and does not withhold (O11).
 """
@@ -29,6 +31,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from math import inf
 
 from xds.protocol.subscription import MOST_IN_FLIGHT, NOTHING, UNSURE, Sent, Subscription, Until
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, TYPES, Resource, Snapshot, version_of
@@ -171,6 +174,7 @@ class Session:
         self._early: list[Request] = []  # what came before the Snapshot was ready
         self._first_heard: float | None = None
         self._held_up_since: float | None = None
+        self._held_up_until = -inf
 
     # What happens
 
@@ -350,26 +354,33 @@ class Session:
             self._note(type_url, subscription, NOTHING, subscription.settled, subscription.version)
 
     def _is_over(self, type_url: str, until: Until, now: float) -> bool:
-        if now >= until.deadline:
+        deadline = self._deadline(until, now)
+        if now >= deadline:
             return True
         over = True
         for user, generation in until.accepted:
             subscription = self._subscriptions.get(user)
             if subscription is not None and subscription.begun:
                 if subscription.accepted < generation:
-                    self._wake(until.deadline)
+                    self._wake(deadline)
                     over = False
             elif type_url == CLUSTER and self._first_heard is not None and now < self._first_heard + GRACE:
                 self._wake(self._first_heard + GRACE)  # one that reconnects is about to ask for its listeners and routes
                 over = False
         return over
 
+    def _deadline(self, until: Until, now: float) -> float:
+        """When a removal is withheld no longer. While listeners and routes are held up the client cannot accept them: that time is added,
+        but no more of it than `_held_up` takes for one cluster, so that clusters which never come keep nothing for ever."""
+        held_up = self._held_up_until if self._held_up_since is None else now
+        return min(max(until.deadline, held_up + PATIENCE), until.deadline + 2 * PATIENCE)
+
     def _held_up(self, now: float) -> bool:
         """Whether listeners and routes have to wait for clusters and their endpoints."""
         users = [s for t in (LISTENER, ROUTE) if (s := self._subscriptions.get(t)) is not None and (s.owed or s.greet)]
         clusters, endpoints = self._lacking() if users and self._ordered else (0, 0)
         if not clusters and not endpoints:
-            self._held_up_since = None
+            self._go_ahead(now)
             return False
         if self._held_up_since is None:
             self._held_up_since = now
@@ -379,8 +390,13 @@ class Session:
             return True
         self._subscription(CLUSTER).given_up |= clusters
         self._subscription(ENDPOINT).given_up |= endpoints
-        self._held_up_since = None
+        self._go_ahead(now)
         return False
+
+    def _go_ahead(self, now: float) -> None:
+        """Listeners and routes are held up no longer."""
+        if self._held_up_since is not None:
+            self._held_up_since, self._held_up_until = None, now
 
     def _lacking(self) -> tuple[int, int]:
         """The clusters that the client is to have and has in no version, and the clusters whose endpoints it has in none."""
@@ -447,7 +463,7 @@ class Session:
         if self._wire is Wire.DELTA or type_url not in FULL_STATE:
             present, absent = state.split(names)
             return state.select(present), tuple(sorted(absent)), state.version
-        kept = [state.gone[n] for n in subscription.withheld if n in state.gone]
+        kept = subscription.kept()
         if not subscription.wildcard:
             resources = (*state.select(state.among(subscription.wanted)), *kept)
             return _sorted(resources), (), version_of(resources)

@@ -10,7 +10,8 @@ together with three sets of names as bits that is all there is, 3 kB for 10,000 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -94,6 +95,8 @@ class Subscription:
     """What was last told of what is `settled` (`Session.take_answers`)."""
     version: str = ""
     """The version last accepted."""
+    accepted_state: tuple[Resource, ...] = ()
+    """In state of the world, of a type whose responses say all there is: the resources that the client accepted last, sorted by name."""
     owed: dict[str, int] = field(default_factory=dict)
     """Names about which something is to be said → the generation as of which the client was last told of it."""
     asked: frozenset[str] = NOTHING
@@ -249,6 +252,7 @@ class Subscription:
             self.owed, self.asked, self.greet = {}, NOTHING, False
             self.holds = self.target
             self.brought = frozenset(self.state)
+            self.accepted_state = self.state.select(self.state)
         else:
             self.withheld = dict.fromkeys(self.state.gone, until)
 
@@ -291,10 +295,9 @@ class Subscription:
         bits = self.state.bits(gone)
         self.missing |= frozenset(self.state.among(self.wanted & bits, gone))
         heard = self.doubtful.union(self.state.among(self.holds & bits, gone), *(sent.given for sent in self.in_flight.values()))
-        refused = self._refused_whole()
         for name in gone:
             self.owed.pop(name, None)
-            if name in heard and self.wants(name) and refused.get(name) != self.state.gone[name].version:
+            if name in heard and self.wants(name) and self._may_keep(name):
                 self.withheld[name] = until
             elif name in self.asked and self.tells_absence:
                 self.owed[name] = UNSURE
@@ -412,6 +415,7 @@ class Subscription:
             self._forgive()
             self.doubtful = self.doubtful.intersection(self.owed) or NOTHING
             self.version = sent.version
+            self.accepted_state = sent.resources if self.says_all else ()
             if not self.withheld and not self.in_flight:
                 self.accepted = sent.generation
 
@@ -430,17 +434,25 @@ class Subscription:
         self.error, self.rejected, self.agreed = error, sent, False
         if self.says_all:
             self.refused_states = (*self.refused_states, sent.version)[-MOST_REFUSED:]
-            refused = self._refused_whole()
-            self.withheld = {n: until for n, until in self.withheld.items() if refused.get(n) != self.state.gone[n].version}
+            self.withheld = {name: until for name, until in self.withheld.items() if self._may_keep(name)}
         else:
             self._suspect(sent)
         self._owe_again(sent, doubtful=sent.taken if self.says_all else sent.given | sent.taken)
         for other in self.in_flight.values():
             other.whole = False  # it was said before we knew, so its ACK does not settle this
 
-    def _refused_whole(self) -> dict[str, str]:
-        """What stood in the full state that was rejected last: once it is gone it is not kept, or it would be said again (A5)."""
-        return {r.name: r.version for r in self.rejected.resources} if self.says_all and self.rejected else {}
+    def kept(self) -> list[Resource]:
+        """What a full state has besides what there is: of a name whose removal is withheld, what the client accepted last (O2).
+
+        Where it has accepted nothing of it on this stream, it may have some edition from before: the latest one is the best guess.
+        """
+        return [known for name in self.withheld if (known := _named(name, self.accepted_state) or self.state.gone.get(name))]
+
+    def _may_keep(self, name: str) -> bool:
+        """Whether what is gone can stay in a full state: not if all that is known of it was rejected, or it would be again (A5)."""
+        if not self.says_all or self.rejected is None or _named(name, self.accepted_state):
+            return True
+        return _named(name, self.rejected.resources) != self.state.gone[name]
 
     def _suspect(self, sent: Sent) -> None:
         """The names of a rejected response are said again in as many responses as may be in flight, until the culprit is alone."""
@@ -496,3 +508,9 @@ class Subscription:
             return True
         awaited = name in self.owed or any(name in sent.given for sent in self.in_flight.values())
         return self.generation >= generation and not awaited
+
+
+def _named(name: str, resources: Sequence[Resource]) -> Resource | None:
+    """The resource of this name among those, which are sorted by name."""
+    at = bisect_left(resources, name, key=lambda resource: resource.name)
+    return resources[at] if at < len(resources) and resources[at].name == name else None
