@@ -45,6 +45,10 @@ class Kind(Generic[T]):
     many: bool = False
 
 
+LONGEST_SOCKET_PATH = 107
+"""Bytes that the path of a Unix socket may have: Linux' sun_path holds 108 with the zero that ends it."""
+
+
 class Address(NamedTuple):
     """Where a server listens, or is found: `host` and `port`, or the `path` of a Unix socket."""
 
@@ -113,10 +117,13 @@ def parse_duration(text: str) -> float:
 
 
 def parse_address(text: str) -> Address:
-    """`host:port`, `[IPv6]:port`, `:port` (every interface) or `unix:/path`. Port 0 means any free port. Raises ValueError."""
+    """`host:port`, `[IPv6]:port`, `:port` (every interface) or `unix:/path`. Port 0 means any free port. Raises ValueError.
+
+    A path is absolute: the programs at both ends of a socket start in folders of their own.
+    """
     if text.startswith("unix:"):
         path = re.sub(r"^//(?=/)", "", text.removeprefix("unix:"))
-        if not path.strip():
+        if not path.startswith("/") or "\0" in path:
             raise ValueError(text)
         return Address("", 0, path)
     host, colon, port = text.rpartition(":")

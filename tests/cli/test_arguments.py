@@ -230,6 +230,13 @@ def test_help_and_version_need_nothing_else(word: str) -> None:
             "--update-status false",
             "'false' means nothing to xds serve; true and false are joined to their flag by =, as in --update-status=false.",
         ),
+        ("bootstrap", "--node-id=\udcff", "--node-id: '\\udcff' is not UTF-8."),
+        ("serve", "--xds-address unix:xds.sock", "--xds-address: 'unix:xds.sock' is not host:port, [IPv6]:port or unix:/path."),
+        (
+            "serve",
+            f"--manifests d --xds-address unix:/{'a' * 107}",
+            "--xds-address: the path has 108 bytes, and that of a Unix socket may have 107.",
+        ),
         ("explain", "", "xds explain needs a URL, such as `xds explain http://example.com/ ./manifests`."),
         (
             "serve",

@@ -139,6 +139,14 @@ def test_a_reader_that_goes_away_hears_no_complaint() -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+@pytest.mark.parametrize("word", ["help", "serve"])
+def test_what_a_terminal_cannot_show_is_escaped(word: str) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-m", "xds", word, "--help"], capture_output=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"\\u2026" in done.stdout
+
+
 def test_help_imports_nothing_that_a_running_server_needs() -> None:
     """So that it is there at once."""
     program = "import sys; from xds.cli import main; main(['--help']); print([n for n in ('grpc', 'aiohttp', 'yaml') if n in sys.modules])"

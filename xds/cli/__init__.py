@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import io
 import logging
 import os
 import sys
@@ -26,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. No exception leaves this function: what goes wrong is a sentence on standard error."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     name = f"xds {words[0]}" if words and words[0] in COMMANDS else "xds"
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal knows UTF-8
     try:
         code = _dispatch(words)
         sys.stdout.flush()

@@ -10,13 +10,30 @@ import dataclasses
 import difflib
 import functools
 import itertools
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xds.config import BOOL, OBJECT, PORT, Address, Flag, Settings, UsageError, flags, parse_address, parse_bool
+from xds.config import (
+    BOOL,
+    FILE,
+    FOLDER,
+    FOLDERS,
+    LONGEST_SOCKET_PATH,
+    OBJECT,
+    PORT,
+    Address,
+    Flag,
+    Kind,
+    Settings,
+    UsageError,
+    flags,
+    parse_address,
+    parse_bool,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +163,16 @@ def _unknown(command: str, by: str, name: str) -> str:
 
 def _value(command: str, flag: Flag, by: str, text: str) -> Any:
     kind = flag.kind_in(command)
+    if not text.isprintable() and any("\ud800" <= character <= "\udfff" for character in text) and kind not in _FILES:
+        raise UsageError(f"{by}: {_quoted(text)} is not UTF-8.")
     try:
         return kind.parse(text)
     except ValueError:
         raise UsageError(f"{by}: {_quoted(text)} is not {kind.expects}.") from None
+
+
+_FILES: tuple[Kind[Any], ...] = (FILE, FOLDER, FOLDERS)
+"""Their names are bytes to the system; everything else ends in messages, whose strings are UTF-8."""
 
 
 def _quoted(text: str) -> str:
@@ -264,6 +287,7 @@ def _check(command: str, settings: Settings, given: Mapping[str, _Given], enviro
         if getattr(settings, one) and getattr(settings, other):
             raise UsageError(f"{given[one].by} and {given[other].by} exclude each other.")
     _check_source(command, settings, environment)
+    _check_sockets(settings, given)
     _check_ports(command, settings)
     if command in ("up", "serve", "bootstrap"):
         _check_xds_address(command, settings)
@@ -278,6 +302,14 @@ def _check_source(command: str, settings: Settings, environment: Mapping[str, st
         raise UsageError("name an API server with --kubeconfig; this is no pod.")
     example = f"xds {command} ./manifests" if COMMANDS[command].folders else f"xds {command} --manifests ./manifests"
     raise UsageError(f"name a folder of manifests, as in `{example}`, or an API server with --kubeconfig.")
+
+
+def _check_sockets(settings: Settings, given: Mapping[str, _Given]) -> None:
+    """A Unix socket whose path is too long can be made by nobody."""
+    for field in ("xds_address", "debug_address", "admin_address", "probe_address"):
+        length = len(os.fsencode(getattr(settings, field).removeprefix("unix:")))
+        if field in given and length > LONGEST_SOCKET_PATH and getattr(settings, field).startswith("unix:"):
+            raise UsageError(f"{given[field].by}: the path has {length} bytes, and that of a Unix socket may have {LONGEST_SOCKET_PATH}.")
 
 
 def _check_ports(command: str, settings: Settings) -> None:

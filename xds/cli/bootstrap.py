@@ -5,12 +5,10 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from xds.bootstrap import bootstrap, secret_files
 from xds.cli.arguments import Parsed
+from xds.cli.as_yaml import as_yaml
 from xds.config import Failure, Settings
 
 _FILE = "envoy.yaml"
@@ -26,7 +24,7 @@ def run(parsed: Parsed) -> int:
     settings = dataclasses.replace(parsed.settings, output_dir=folder)
     # The bootstrap comes last: whoever waits for it finds what it refers to.
     for name, content in secret_files(settings).items():
-        _write(folder / name, _yaml(content))
+        _write(folder / name, as_yaml(content))
     _write(folder / _FILE, bootstrap_text(settings))
     return 0
 
@@ -37,11 +35,7 @@ def bootstrap_text(settings: Settings) -> str:
         f"# Bootstrap of an Envoy whose management server is at {settings.xds_address}.\n"
         "# Every Envoy needs a node id of its own: start it with --service-node, as in\n"
         "#   envoy -c FILE --service-node $(POD_NAME)\n"
-    ) + _yaml(bootstrap(settings))
-
-
-def _yaml(content: dict[str, Any]) -> str:
-    return yaml.safe_dump(content, sort_keys=False, width=120, allow_unicode=True)
+    ) + as_yaml(bootstrap(settings))
 
 
 def _write(path: Path, text: str) -> None:

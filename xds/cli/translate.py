@@ -6,11 +6,10 @@ import json
 import sys
 from collections import Counter
 
-import yaml
-
 from xds import default_certificate
 from xds.bootstrap import bootstrap
 from xds.cli.arguments import Parsed
+from xds.cli.as_yaml import as_yaml
 from xds.config import Settings
 from xds.model import Severity
 from xds.offline import Loaded, load
@@ -29,12 +28,12 @@ def run(parsed: Parsed) -> int:
     loaded = load(settings, certificate=default_certificate.make()) if settings.static else load(settings)
     if settings.static:
         made = static_bootstrap(settings, loaded.snapshot)
-        _write(made if settings.output == "json" else _yaml(made))
+        _write(made if settings.output == "json" else as_yaml(made))
         _say("the output holds private keys; keep it as safe as the Secrets that they are from.")
     elif settings.output == "json":
         _write({"version": VERSION, "responses": responses(loaded.snapshot)})
     else:
-        _write("".join(f"---\n{_yaml(response)}" for response in responses(loaded.snapshot)))
+        _write("".join(f"---\n{as_yaml(response)}" for response in responses(loaded.snapshot)))
     _sum_up(loaded)
     return 0
 
@@ -62,21 +61,6 @@ def static_bootstrap(settings: Settings, snapshot: Snapshot) -> Json:
 def _resources(snapshot: Snapshot, type_url: str) -> Json:
     found = {name: as_json(type_url, resource.body) for name, resource in snapshot[type_url].items()}
     return {name: shown_secret(secret) for name, secret in found.items()} if type_url == SECRET else found
-
-
-class _Dumper(yaml.CSafeDumper):
-    """Text of several lines is written as such."""
-
-
-def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
-
-
-_Dumper.add_representer(str, _text)
-
-
-def _yaml(value: Json) -> str:
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, width=200, allow_unicode=True)
 
 
 def _write(made: Json | str) -> None:
