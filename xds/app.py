@@ -29,6 +29,7 @@ from xds.config import Failure, Settings
 from xds.kube.manifests import Manifests
 from xds.kube.objects import Ingress
 from xds.kube.source import Change, Source
+from xds.kube.unending import unending
 from xds.kube.world import DEFAULT_CERTIFICATE, NOW, World
 from xds.model import Problem
 from xds.notices import Notices
@@ -69,12 +70,12 @@ class ControlPlane:
         """All metrics of the process."""
         self._snapshot = Snapshot()
         self._source = source or _source(settings)
-        self._changes = self._source.changes()
         self._world = World(settings, {NOW: _now()})
         self._tables = Tables(self._world, raws=_raws())
         self._metrics = Metrics(self.registry, self._world, self._snapshot, types=SHORT, staleness=self._source.staleness)
         self._progress = Progress(self._snapshot, self.registry)
         self._notices = Notices(self._metrics.problems)
+        self._changes = unending(self._source, self._notices.hear)
         self._publisher = Publisher(
             self._world,
             self._tables,
@@ -126,7 +127,7 @@ class ControlPlane:
         )
 
     async def run(self) -> None:
-        """Take over what changes, until cancelled. Raises Failure where the Source has nothing more to give."""
+        """Take over what changes, until cancelled."""
         beside = (self._tick(), self._renew_certificate(), self._publisher.judge(), self._follow_replicas(), self._count())
         self._tasks = [asyncio.create_task(_told(task)) for task in beside]
         try:

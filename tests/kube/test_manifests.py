@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import socket
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from xds.kube.manifests import Folder, ManifestsError, Stamp
+from xds.kube import documents, walk
+from xds.kube.manifests import Folder, ManifestsError
 from xds.kube.objects import Place, Ref, ref
 from xds.kube.source import Change
 from xds.model import Problem, Severity
@@ -123,7 +126,7 @@ def test_files_are_added_and_removed(tmp_path: Path, named: bool) -> None:
 
 
 def test_a_named_file_is_read_again_though_its_times_and_size_say_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xds.kube.manifests._stamp", lambda _: Stamp(1, 1, 1, 1, 1))
+    monkeypatch.setattr("xds.kube.walk.stamp", lambda _: walk.Stamp(1, 1, 1, 1, 1))
     path = write(tmp_path / "a.yaml", service("a", 80))
     folder = Folder([tmp_path])
     folder.read()
@@ -238,7 +241,7 @@ def test_a_folder_that_is_gone_takes_its_objects_along_and_says_so(tmp_path: Pat
 
 
 def test_a_file_that_is_too_big_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xds.kube.manifests.MAX_BYTES", 10)
+    monkeypatch.setattr("xds.kube.walk.MAX_BYTES", 10)
     write(tmp_path / "a.yaml", service("a"))
     change = Folder([tmp_path]).read()
     assert (change.put, codes(change)) == ((), {"a.yaml": ["syntax"]})
@@ -317,18 +320,140 @@ def test_secrets_never_show_in_a_change(tmp_path: Path) -> None:
     assert "PRIVATE" not in repr(change)
 
 
-def test_links_to_files_and_folders_are_followed_without_end(tmp_path: Path) -> None:
-    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
-    write(elsewhere / "far" / "b.yaml", service("b"))
+def test_links_within_the_folders_are_followed_without_end(tmp_path: Path) -> None:
+    root, other = tmp_path / "root", tmp_path / "other"
+    write(other / "far" / "b.yaml", service("b"))
+    write(other / "a.txt", service("a"))
     write(root / "real" / "c.yaml", service("c"))
-    (elsewhere / "a.yaml").write_text(service("a"))
-    (root / "linked.yaml").symlink_to(elsewhere / "a.yaml")
-    (root / "far").symlink_to(elsewhere / "far")
+    (root / "linked.yaml").symlink_to(other / "a.txt")
+    (root / "far").symlink_to("../other/far")
     (root / "again").symlink_to("real")
     (root / "real" / "self").symlink_to(".")
-    change = Folder([root]).read()
-    assert put(change) == ["b@far/b.yaml:1", "a@linked.yaml:1", "c@real/c.yaml:1"]
-    assert not change.problems
+    (root / "real" / "up").symlink_to("../..")
+    change = Folder([root, other]).read()
+    assert put(change) == [f"b@{other}/far/b.yaml:1", f"a@{root}/linked.yaml:1", f"c@{root}/real/c.yaml:1"]
+    assert codes(change) == {f"{root}/real/up": ["link-outside"]}
+
+
+def test_a_link_that_leads_out_of_the_folder_is_not_followed_and_the_rest_is_read(tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    write(elsewhere / "far" / "b.yaml", service("b"))
+    write(root / "c.yaml", service("c"))
+    (root / "a.yaml").symlink_to(elsewhere / "far" / "b.yaml")
+    (root / "far").symlink_to(elsewhere / "far")
+    (root / "proc").symlink_to("/proc/self")
+    (root / "README").symlink_to(elsewhere / "far" / "b.yaml")
+    (root / "gone.yaml").symlink_to(elsewhere / "gone.yaml")
+    folder = Folder([root])
+    change = folder.read()
+    assert put(change) == ["c@c.yaml:1"]
+    assert codes(change) == {name: ["link-outside"] for name in ("a.yaml", "far", "proc")}
+    assert "leads out of the folder" in only(change.problems["proc"]).sentence
+    for name in ("a.yaml", "far", "proc"):
+        (root / name).unlink()
+    write(root / "a.yaml", service("a"))
+    change = folder.reread()
+    assert (put(change), codes(change)) == (["a@a.yaml:1"], {"a.yaml": [], "far": [], "proc": []})
+
+
+def test_what_is_no_file_is_never_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.yaml")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "b.yaml"))
+    (tmp_path / "c.yaml").symlink_to("a.yaml")
+    write(tmp_path / "d.yaml", service("d"))
+    change = Folder([tmp_path]).read()
+    assert (put(change), codes(change)) == (["d@d.yaml:1"], {})
+
+
+def test_a_fifo_that_takes_the_place_of_a_file_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.yaml", service("a"))
+    of_a_file = walk.stamp(str(tmp_path / "a.yaml"))
+    (tmp_path / "a.yaml").unlink()
+    os.mkfifo(tmp_path / "a.yaml")
+    monkeypatch.setattr(walk, "stamp", lambda _: of_a_file)
+    change = Folder([tmp_path]).read()
+    assert (put(change), codes(change)) == ([], {"a.yaml": ["syntax"]})
+
+
+def test_a_file_that_grows_while_it_is_read_is_read_to_the_bound_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.yaml", service("a"))
+    monkeypatch.setattr(walk, "MAX_BYTES", 200)
+    fstat = os.fstat
+
+    def small(descriptor: int) -> os.stat_result:
+        with open(tmp_path / "a.yaml", "a") as file:
+            file.write("# and so on\n" * 1000)
+        return fstat(os.open(tmp_path / "empty", os.O_CREAT))
+
+    monkeypatch.setattr(os, "fstat", small)
+    change = Folder([tmp_path]).read()
+    assert only(change.problems["a.yaml"]).sentence == "The file is bigger than 200 bytes."
+
+
+@pytest.mark.parametrize(
+    ("bound", "most", "unread"),
+    [
+        ("MOST_DEPTH", 2, "a/b/c"),
+        ("MOST_FOLDERS", 4, "a/b/c"),
+        ("MOST_IN_FOLDER", 3, "a/b/c"),
+        ("MOST_ENTRIES", 8, "a/b/c"),
+        ("MOST_FILES", 3, "a/b/c/0.yaml"),
+        ("MOST_BYTES", 3 * len(service("s0")), "a/b/c/0.yaml"),
+    ],
+)
+def test_a_tree_beyond_a_bound_is_a_problem_and_what_is_nearer_to_the_top_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str, most: int, unread: str
+) -> None:
+    near = [write(tmp_path / name / f"{n}.yaml", service(f"s{n}")) for n, name in enumerate(("a", "a/b", "z"), 1)]
+    folder = Folder([tmp_path])
+    assert len(put(folder.read())) == 3
+    for n in range(5):
+        write(tmp_path / "a/b/c" / f"{n}.yaml", service("s0"))
+    monkeypatch.setattr(walk, bound, most)
+    change = folder.reread()
+    assert (put(change), drop(change), codes(change)) == ([], [], {unread: ["too-much"]})
+    assert sorted(put(Folder([tmp_path]).read())) == sorted(f"s{n}@{path.relative_to(tmp_path)}:1" for n, path in enumerate(near, 1))
+    shutil.rmtree(tmp_path / "a/b/c")
+    change = folder.reread()
+    assert (put(change), drop(change), codes(change)) == ([], [], {unread: []})
+
+
+def test_what_is_known_stays_where_a_tree_beyond_a_bound_grows_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "b.yaml", service("b"))
+    folder = Folder([tmp_path])
+    folder.read()
+    write(tmp_path / "a.yaml", service("a"))
+    monkeypatch.setattr(walk, "MOST_FILES", 1)
+    change = folder.reread()
+    assert (put(change), drop(change), codes(change)) == (["a@a.yaml:1"], [], {"b.yaml": ["too-much"]})
+
+
+def test_not_every_fault_of_a_tree_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk, "MOST_PROBLEMS", 3)
+    for n in range(10):
+        (tmp_path / f"{n}.yaml").symlink_to("/etc/passwd")
+    change = Folder([tmp_path]).read()
+    assert codes(change) == {f"{n}.yaml": ["link-outside"] for n in range(3)}
+    assert only(change.problems["2.yaml"]).sentence.endswith("More of the kind is not told.")
+
+
+def test_a_file_that_leads_to_an_error_of_ours_leaves_the_others_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    read = documents.read
+
+    def stumble(raw: bytes, *, only_json: bool = False) -> list[documents.Document]:
+        if b"name: b" in raw:
+            raise RecursionError("too deep")
+        return read(raw, only_json=only_json)
+
+    monkeypatch.setattr(documents, "read", stumble)
+    write(tmp_path / "a.yaml", service("a"))
+    write(tmp_path / "b.yaml", "name: b")
+    change = Folder([tmp_path]).read()
+    assert (put(change), codes(change)) == (["a@a.yaml:1"], {"b.yaml": ["unreadable"]})
+    assert "internal error while b.yaml was read" in caplog.text
 
 
 def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
@@ -388,5 +513,7 @@ def test_an_object_that_moved_to_another_file_is_not_lost(tmp_path: Path) -> Non
 def test_a_file_name_that_is_not_utf_8_does_no_harm(tmp_path: Path) -> None:
     with open(os.fsencode(tmp_path) + b"/\xff.yaml", "w") as file:
         file.write(service("a"))
-    (item,) = Folder([tmp_path]).read().put
+    change = Folder([tmp_path]).read()
+    (item,) = change.put
     assert str(item.meta.place).encode() == "\ufffd.yaml:1".encode()
+    assert codes(change) == {"\ufffd.yaml": ["name-not-utf-8"]}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 from xds.config import Failure
 from xds.kube import manifests
-from xds.kube.manifests import Folder, Manifests, ManifestsError, watch
+from xds.kube.manifests import Folder, Manifests, watch
 from xds.kube.objects import Service
 from xds.kube.source import Change, Source
 
@@ -187,20 +189,70 @@ async def test_a_mounted_config_map_is_taken_over_when_its_link_is_swapped(tmp_p
         assert not any(change.drop for change in watched.seen)
 
 
-async def test_what_links_lead_to_elsewhere_is_watched_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_links_lead_to_in_hidden_folders_is_watched_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifests, "LOOK", 60_000)
-    root = tmp_path / "root"
-    root.mkdir()
-    file, folder = write(tmp_path / "one.yaml", service("a", 80)), tmp_path / "far"
-    write(folder / "b.yaml", service("b", 80))
-    async with watching(root) as watched:
-        (root / "a.yaml").symlink_to(file)
-        (root / "far").symlink_to(folder)
+    file = write(tmp_path / ".one" / "one.yaml", service("a", 80))
+    write(tmp_path / ".far" / "b.yaml", service("b", 80))
+    async with watching(tmp_path) as watched:
+        (tmp_path / "a.yaml").symlink_to(".one/one.yaml")
+        (tmp_path / "far").symlink_to(".far")
         await watched.until(lambda: watched.ports == {"a": 80, "b": 80})
         write(file, service("a", 81))
         await watched.until(lambda: watched.ports["a"] == 81)
-        write(folder / "b.yaml", service("b", 81))
+        write(tmp_path / ".far" / "b.yaml", service("b", 81))
         await watched.until(lambda: watched.ports["b"] == 81)
+
+
+async def test_a_link_to_proc_that_comes_and_goes_harms_nobody(tmp_path: Path) -> None:
+    async with watching(tmp_path) as watched:
+        (tmp_path / "proc").symlink_to("/proc/self")
+        await watched.until(lambda: watched.problems.get("proc") == ["link-outside"])
+        path = write(tmp_path / "a.yaml", service("a", 80))
+        await watched.until(lambda: watched.ports == {"a": 80})
+        (tmp_path / "proc").unlink()
+        write(path, service("a", 81))
+        await watched.until(lambda: watched.ports == {"a": 81} and watched.problems["proc"] == [])
+
+
+async def test_a_file_name_that_is_not_utf_8_does_not_end_the_watch(tmp_path: Path) -> None:
+    async with watching(tmp_path) as watched:
+        strange = os.fsencode(tmp_path) + b"/\xff.yaml"
+        write(Path(os.fsdecode(strange)), service("strange", 1))
+        await watched.until(lambda: watched.ports == {"strange": 1})
+        write(tmp_path / "a.yaml", service("a", 80))
+        await watched.until(lambda: watched.ports == {"strange": 1, "a": 80})
+        os.unlink(strange)
+        write(tmp_path / "a.yaml", service("a", 81))
+        await watched.until(lambda: watched.ports == {"a": 81} and not any(watched.problems.values()))
+
+
+async def test_what_changes_in_a_folder_whose_name_is_not_utf_8_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifests, "LOOK", 50)
+    async with watching(tmp_path) as watched:
+        strange = os.fsencode(tmp_path) + b"/\xff"
+        os.mkdir(strange)
+        for port in (1, 2):
+            write(Path(os.fsdecode(strange)) / "a.yaml", service("a", port))
+            await watched.until(lambda port=port: watched.ports == {"a": port})
+
+
+async def test_nothing_keeps_the_process_from_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, read = threading.Event(), threading.Event()
+
+    def hang(*_: object, **__: object) -> None:
+        reading.set()
+        assert threading.current_thread().daemon
+        read.wait(DEADLINE)
+
+    monkeypatch.setattr(Folder, "reread", hang)
+    upcoming = asyncio.ensure_future(anext(watch(Folder([tmp_path]))))
+    await asyncio.to_thread(reading.wait, DEADLINE)
+    upcoming.cancel()
+    async with asyncio.timeout(DEADLINE):
+        with pytest.raises(asyncio.CancelledError):
+            await upcoming
+    assert not read.is_set()
+    read.set()
 
 
 async def test_a_watch_that_is_cancelled_ends_at_once(tmp_path: Path) -> None:
@@ -214,13 +266,25 @@ async def test_a_watch_that_is_cancelled_ends_at_once(tmp_path: Path) -> None:
             await started
 
 
-async def test_a_kernel_without_watches_left_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_watches_left_the_folder_is_looked_at_until_there_are_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def refuse(*_: object, **__: object) -> AsyncIterator[set[object]]:
         raise OSError(28, "No space left on device")
         yield set()
 
+    monkeypatch.setattr(manifests, "LOOK", 50)
+    works = manifests.awatch
     monkeypatch.setattr(manifests, "awatch", refuse)
     folder = Folder([tmp_path])
-    folder.read()
-    with pytest.raises(ManifestsError, match=r"cannot be watched .*max_user_watches.*\.$"):
-        await anext(watch(folder))
+    watched = Watched(folder)
+    watched.take(folder.read())
+    await watched.until(lambda: watched.problems == {str(tmp_path): ["unwatched"]})
+    (problem,) = watched.seen[-1].problems[str(tmp_path)]
+    assert "cannot be watched ([Errno 28] No space left on device)" in problem.sentence
+    assert "max_user_watches" in problem.sentence
+    write(tmp_path / "a.yaml", service("a", 80))
+    await watched.until(lambda: watched.ports == {"a": 80})
+    monkeypatch.setattr(manifests, "awatch", works)
+    await watched.until(lambda: watched.problems == {str(tmp_path): []})
+    write(tmp_path / "a.yaml", service("a", 81))
+    await watched.until(lambda: watched.ports == {"a": 81})
+    await watched.changes.aclose()

@@ -158,6 +158,9 @@ class Cluster:
         ]
         for task in self._following:
             task.add_done_callback(lambda _: self._news.set())
+        is_first = True
+        self._tell(Change())  # what a call before this one left undone
+        self._news.set()
         try:
             while True:
                 await self._news.wait()
@@ -169,8 +172,8 @@ class Cluster:
                 if not self._is_complete and self.waiting():
                     continue
                 change = self._batch.take()
-                if change or not self._is_complete:
-                    self._is_complete = True
+                if change or is_first:
+                    self._is_complete, is_first = True, False
                     yield change
         finally:
             await self.close()
@@ -226,14 +229,22 @@ class Cluster:
         """Get a Secret by name, until there is an answer or nobody needs it any more."""
         pauses = wait_random_exponential(multiplier=self._pace.first, max=self._pace.longest)
         try:
-            async for attempt in AsyncRetrying(wait=pauses, retry=retry_if_exception_type(_Unanswered)):
+            async for attempt in AsyncRetrying(wait=pauses, retry=retry_if_exception_type(Exception)):
                 with attempt:
                     async with self._fetches:
-                        if self._secrets.begin(which):
-                            await self._fetch_once(which)
+                        await self._fetch_if_due(which)
         finally:
             del self._fetching[which]
         self._tell(Change())
+
+    async def _fetch_if_due(self, which: Ref) -> None:
+        if not self._secrets.begin(which):
+            return
+        try:
+            await self._fetch_once(which)
+        except BaseException:
+            self._secrets.again(which)
+            raise
 
     async def _fetch_once(self, which: Ref) -> None:
         renewals = self._api.renewals
@@ -241,10 +252,8 @@ class Cluster:
             async with self._api.get(f"/api/v1/namespaces/{which.namespace}/secrets/{which.name}", {}) as answer:
                 status, body = answer.status, await answer.read()
         except Exception as wrong:  # noqa: BLE001 - as above
-            self._secrets.again(which)
             raise _Unanswered(why_not(self._api, wrong)) from None
         if status not in (200, 404):
-            self._secrets.again(which)
             if status == 401:
                 await renew(self._api, renewals)
             self._tell(self._may_fetch(status))

@@ -7,26 +7,27 @@ What belongs here: folders, files, what a change of a file means for its objects
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import os
 import stat
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
 from watchfiles import awatch
-from watchfiles._rust_notify import WatchfilesRustInternalError
 
 from xds.config import Failure
-from xds.kube import documents, parse
+from xds.kube import documents, parse, walk
 from xds.kube.objects import Object, Place, Ref, ref
 from xds.kube.source import Change
-from xds.model import Problem, Severity
+from xds.model import Problem, Severity, printable
 
-ENDINGS = (".yaml", ".yml", ".json")
-MAX_BYTES = 100 * 2**20
-"""A bigger file is a Problem; it is no manifest, and would take minutes to read."""
+_log = logging.getLogger("xds")
 
 DEBOUNCE = 50
 STEP = 10
@@ -42,21 +43,13 @@ LOOK_MISSING = 50
 """Milliseconds between looks for a folder that is not there."""
 
 _LIMITS = "the kernel may have no watches left: raise fs.inotify.max_user_watches and fs.inotify.max_user_instances"
-_SKIPPED = frozenset({"kustomization.yaml", "kustomization.yml"})
+_LONGEST_PAUSE = 30
+"""Looks that are made between two attempts to have the kernel watch, where it does not: the pauses double up to so many."""
+_Result = TypeVar("_Result")
 
 
 class ManifestsError(Exception):
     """A folder of manifests that cannot be used; the message is one sentence."""
-
-
-class Stamp(NamedTuple):
-    """What tells one state of a file from another without reading it; times in nanoseconds."""
-
-    device: int
-    inode: int
-    size: int
-    modified: int
-    changed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +57,10 @@ class _File:
     """A file as it was last read: `objects` are its last good ones, `problems` those of its last reading."""
 
     name: str
-    stamp: Stamp
+    stamp: walk.Stamp
     objects: tuple[Object, ...] = ()
     problems: tuple[Problem, ...] = ()
     unsettled: bool = False
-
-
-@dataclass(slots=True)
-class _Found:
-    """What a walk through the folders found: files by their path, folders by theirs, links to either, what those
-    lead to outside of the folders, and what could not be read."""
-
-    files: dict[str, tuple[str, Stamp]] = field(default_factory=dict)
-    folders: set[str] = field(default_factory=set)
-    linked: set[str] = field(default_factory=set)
-    targets: set[str] = field(default_factory=set)
-    unreadable: dict[str, Problem] = field(default_factory=dict)
-    seen: set[tuple[int, int]] = field(default_factory=set)
 
 
 class Folder:
@@ -88,7 +68,7 @@ class Folder:
 
     Files are read with all folders below, in the order of their names; `Place.file` is the path within the folder, after the folder as
     it was given where there are several. Of two documents with the same Ref the first one counts, and the other is a Problem. A file
-    that cannot be read keeps its last good objects and has a Problem. Not safe for two threads at once.
+    that cannot be read keeps its last good objects and has a Problem. Of two threads, one waits for the other.
     """
 
     def __init__(self, directories: Sequence[Path]) -> None:
@@ -96,7 +76,9 @@ class Folder:
         self._roots = {os.path.abspath(directory): f"{directory}/" if several else "" for directory in directories}
         self._shown = {os.path.abspath(directory): str(directory) for directory in directories}
         self._files: dict[str, _File] = {}
-        self._found = _Found()
+        self._found = walk.Found()
+        self._unwatched = ""
+        self._reading = threading.Lock()
         self._objects: dict[Ref, Object] = {}
         self._problems: dict[str, tuple[Problem, ...]] = {}
 
@@ -106,7 +88,7 @@ class Folder:
             try:
                 os.scandir(root).close()
             except OSError as wrong:
-                raise ManifestsError(f"The folder of manifests {shown} cannot be read: {_reason(wrong)}.") from None
+                raise ManifestsError(f"The folder of manifests {shown} cannot be read: {walk.reason(wrong)}.") from None
         return self.reread(None)
 
     def reread(self, paths: Iterable[Path] | None = None, *, patient: bool = False) -> Change:
@@ -115,16 +97,25 @@ class Folder:
         A path that is no file of ours (a folder, a link, the `..data` of a mounted ConfigMap) leads to a look at all files. If
         `patient`, a file that lost objects may be half written: it stays `unsettled` and as it was, until the next reading.
         """
-        named = None if paths is None else {os.path.abspath(path) for path in paths}
-        if named is None or not all(self._is_plain(path) for path in named):
-            self._walk()
-            current = self._found.files
-        else:
-            current = {path: (file.name, file.stamp) for path, file in self._files.items()}
-            for path in named:
-                self._look_at(path, current)
-        self._take(current, named or set(), patient)
-        return self._compare()
+        with self._reading:
+            named = None if paths is None else {os.path.abspath(path) for path in paths}
+            if named is None or not all(self._is_plain(path) for path in named):
+                self._walk()
+                current = self._found.files
+            else:
+                current = {path: (file.name, file.stamp) for path, file in self._files.items()}
+                for path in named:
+                    self._look_at(path, current)
+            self._take(current, named or set(), patient)
+            return self._compare()
+
+    def unwatched(self, why: str) -> Change:
+        """The kernel does not watch the folders, for this reason; "": it does. What is different is that Problem, if anything is."""
+        if why == self._unwatched:
+            return Change()
+        with self._reading:
+            self._unwatched = why
+            return self._compare()
 
     @property
     def unsettled(self) -> tuple[Path, ...]:
@@ -133,23 +124,24 @@ class Folder:
 
     def stale(self) -> tuple[Path, ...]:
         """Linked files that point to something else by now, or to a file that changed where nobody watches."""
-        return tuple(Path(path) for path in self._found.linked if path in self._files and _stamp(path) != self._files[path].stamp)
+        return tuple(Path(path) for path in self._found.linked if path in self._files and walk.stamp(path) != self._files[path].stamp)
 
-    def identities(self) -> dict[str, tuple[int, int] | None]:
-        """What must be watched: the folders, and what links lead to elsewhere, by absolute path.
+    def identities(self) -> dict[str, walk.Identity]:
+        """What must be watched, by absolute path: the folders and all below them, as they were found last, and those that links lead to.
 
         Each with what tells it from another one of the same path; None where there is none.
         """
-        return {path: _identity(path) for path in (*self._roots, *sorted(self._found.targets))}
+        found = self._found
+        return {**found.folders, **found.beside, **{root: walk.identity(root) for root in self._roots}}
 
     @property
     def is_there(self) -> bool:
         """Whether all of the folders are there."""
-        return all(_identity(root) for root in self._roots)
+        return all(walk.identity(root) for root in self._roots)
 
     def _is_plain(self, path: str) -> bool:
         """Whether what happened to this path concerns at most this one file."""
-        if path in self._found.linked or path in self._found.folders:
+        if path in self._found.linked or path in self._found.folders or len(self._files) >= walk.MOST_FILES:
             return False
         parent = os.path.dirname(path)
         if self._is_hidden(parent):
@@ -158,68 +150,32 @@ class Folder:
         return (mode is None or stat.S_ISREG(mode)) and (parent in self._found.folders or path in self._files)
 
     def _is_hidden(self, path: str) -> bool:
-        below = [path[len(root) :] for root in self._roots if path.startswith(_below(root))]
+        below = [path[len(root) :] for root in self._roots if path.startswith(walk.below(root))]
         return any(os.sep + "." in relative for relative in below)
 
-    def _look_at(self, path: str, current: dict[str, tuple[str, Stamp]]) -> None:
+    def _look_at(self, path: str, current: dict[str, tuple[str, walk.Stamp]]) -> None:
         parent, name = os.path.split(path)
-        if parent not in self._found.folders or not _is_manifest(name):
+        if parent not in self._found.folders or not walk.is_manifest(name):
             return
-        if (stamp := _stamp(path)) is None:
+        if (stamp := walk.stamp(path)) is None:
             current.pop(path, None)
         else:
             current[path] = (self._name(path), stamp)
 
     def _name(self, path: str) -> str:
-        root = max((root for root in self._roots if path.startswith(_below(root))), key=len)
-        relative = os.fsencode(path[len(_below(root)) :]).decode("utf-8", "replace")
+        root = max((root for root in self._roots if walk.below(path).startswith(walk.below(root))), key=len)
+        relative = os.fsencode(path[len(walk.below(root)) :]).decode("utf-8", "replace")
         return self._roots[root] + relative.replace(os.sep, "/")
 
     def _walk(self) -> None:
-        self._found = found = _Found()
-        for root, shown in self._shown.items():
-            folders = [root]
-            links: list[str] = []
-            while folders or links:
-                # real folders first, so that a file is known by its own path and not by that of a link to it
-                folder = folders.pop() if folders else links.pop()
-                try:
-                    self._list(folder, found, folders, links)
-                except OSError as wrong:
-                    if folder == root or not isinstance(wrong, FileNotFoundError):
-                        name = shown if folder == root else self._name(folder)
-                        sentence = f"The folder cannot be read: {_reason(wrong)}."
-                        found.unreadable[folder] = Problem(Ref("File", "", name), "", "unreadable", sentence)
-        for folder in found.unreadable:
-            if _mode(folder) is not None:
-                for path, file in self._files.items():
-                    if path.startswith(_below(folder)):
-                        found.files.setdefault(path, (file.name, file.stamp))
+        """Look everywhere. What cannot be listed, or is beyond a bound, stays as it is known."""
+        self._found = found = walk.walk(self._shown, self._name)
+        unlisted = tuple(walk.below(folder) for folder in found.unlisted if _mode(folder) is not None)
+        for path, file in self._files.items():
+            if path in found.beyond or (unlisted and path.startswith(unlisted)):
+                found.files.setdefault(path, (file.name, file.stamp))
 
-    def _list(self, folder: str, found: _Found, folders: list[str], links: list[str]) -> None:
-        identity = _identity(folder)
-        if identity in found.seen:
-            return
-        with os.scandir(folder) as entries:
-            listed = sorted(entries, key=lambda entry: entry.name, reverse=True)
-        if identity:
-            found.seen.add(identity)
-        found.folders.add(folder)
-        for entry in listed:
-            if entry.name.startswith("."):
-                continue
-            is_link = entry.is_symlink()
-            if os.path.isdir(entry.path):
-                (links if is_link else folders).append(entry.path)
-            elif _is_manifest(entry.name) and (stamp := _stamp(entry.path)) is not None:
-                found.files[entry.path] = (self._name(entry.path), stamp)
-            if is_link:
-                found.linked.add(entry.path)
-                target = os.path.realpath(entry.path)
-                if not any(target.startswith(_below(os.path.realpath(root))) for root in self._roots):
-                    found.targets.add(target)
-
-    def _take(self, current: Mapping[str, tuple[str, Stamp]], named: set[str], patient: bool) -> None:
+    def _take(self, current: Mapping[str, tuple[str, walk.Stamp]], named: set[str], patient: bool) -> None:
         """Read again what changed. A file that is gone takes its objects along; one under another name is read under that name."""
         files: dict[str, _File] = {}
         losers: list[str] = []
@@ -241,8 +197,11 @@ class Folder:
     def _compare(self) -> Change:
         objects: dict[Ref, Object] = {}
         problems = {file.name: list(file.problems) for file in self._files.values()}
-        for problem in self._found.unreadable.values():
+        for problem in self._found.problems.values():
             problems.setdefault(problem.about.name, []).append(problem)
+        if self._unwatched:
+            shown = next(iter(self._shown.values()))
+            problems.setdefault(shown, []).append(Problem(Ref("File", "", shown), "", "unwatched", self._unwatched, Severity.WARNING))
         for file in self._files.values():
             for item in file.objects:
                 about = ref(item)
@@ -270,7 +229,7 @@ class Manifests:
     async def changes(self) -> AsyncGenerator[Change]:
         """First everything, then what changes. Raises Failure where a folder cannot be read, or not be watched."""
         try:
-            first = await asyncio.to_thread(self._folder.read)
+            first = await _aside(self._folder.read)
             self._is_read = True
             yield first
             async with aclosing(watch(self._folder)) as changes:
@@ -295,29 +254,46 @@ async def watch(folder: Folder) -> AsyncGenerator[Change]:
     """Every Change from now on, within 100 ms; what changed since the Folder was last read comes first.
 
     Files are read in a thread, one reading at a time. A folder that is removed takes its objects along, and is read again once it is
-    back. Raises ManifestsError where the kernel has no more watches to give.
+    back. Where the kernel does not watch (it has no watches left, or something has a name that it cannot tell), that is a Problem, and
+    we look ourselves, every LOOK milliseconds, between attempts to have it watch again.
     """
+    failures = 0
     while True:
-        async with aclosing(_while_same(folder, folder.identities())) as changes:
-            async for change in changes:
+        try:
+            async with aclosing(_while_same(folder)) as changes:
+                async for change in changes:
+                    yield change
+            failures = 0
+            continue
+        except Exception as wrong:  # noqa: BLE001 - among them groups of errors, for the watcher runs in a task of its own
+            why = _in_words(wrong)
+        if change := await _aside(partial(folder.unwatched, why)):
+            yield change
+        for _ in range(min(2**failures, _LONGEST_PAUSE)):
+            if change := await _aside(folder.reread):
                 yield change
+            await asyncio.sleep(LOOK / 1000)
+        failures = min(failures + 1, 10)
 
 
-async def _while_same(folder: Folder, watched: Mapping[str, object]) -> AsyncGenerator[Change]:
-    """Changes until one of the watched is another one than before, or comes, or goes: then it must be watched anew."""
+async def _while_same(folder: Folder) -> AsyncGenerator[Change]:
+    """Changes until one of the folders is another one than before, or comes, or goes: then all must be watched anew."""
+    watched = await _aside(folder.identities)
     there = [path for path, identity in watched.items() if identity is not None]
     if not there:
-        if change := await asyncio.to_thread(folder.reread):
+        if change := await _aside(folder.reread):
             yield change
         await asyncio.sleep(LOOK_MISSING / 1000)
         return
+    tellable = [path for path in there if walk.is_text(path)]
     events = awatch(
-        *there,
+        *tellable,
         watch_filter=None,
         debounce=DEBOUNCE,
         step=STEP,
         rust_timeout=LOOK if folder.is_there else LOOK_MISSING,
         yield_on_timeout=True,
+        recursive=False,  # the kernel's own walk has no end, and follows links wherever they lead
         ignore_permission_denied=True,
     )
     upcoming = asyncio.ensure_future(anext(events))
@@ -326,38 +302,73 @@ async def _while_same(folder: Folder, watched: Mapping[str, object]) -> AsyncGen
         paths: Iterable[Path] | None = None
         while True:
             if paths != []:
-                if change := await asyncio.to_thread(folder.reread, paths, patient=True):
+                if change := await _aside(partial(folder.reread, paths, patient=True)):
                     yield change
                 if unsettled := folder.unsettled:
                     await asyncio.sleep(SETTLE / 1000)
-                    if change := await asyncio.to_thread(folder.reread, unsettled):
+                    if change := await _aside(partial(folder.reread, unsettled)):
                         yield change
-            if folder.identities() != watched:
+            if await _aside(folder.identities) != watched:
                 return
             try:
                 batch = await upcoming
             except FileNotFoundError:
                 await asyncio.sleep(LOOK_MISSING / 1000)
                 return
-            except (OSError, WatchfilesRustInternalError) as wrong:
-                raise ManifestsError(f"The folders of manifests cannot be watched ({wrong}); {_LIMITS}.") from None
             upcoming = asyncio.ensure_future(anext(events))
-            paths = [*(Path(path) for _, path in batch), *folder.stale()]
+            if change := await _aside(partial(folder.unwatched, "")):
+                yield change
+            paths = [*(Path(path) for _, path in batch), *await _aside(folder.stale)] if len(tellable) == len(there) else None
     finally:
         upcoming.cancel()
         await asyncio.gather(upcoming, return_exceptions=True)
         await events.aclose()
 
 
-def _read_file(path: str, name: str, stamp: Stamp, known: _File | None) -> _File:
+async def _aside(work: Callable[[], _Result]) -> _Result:
+    """The result of work in a thread that does not keep the process from ending: a file system may take for ever to answer."""
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[_Result] = loop.create_future()
+
+    def settle(outcome: Callable[[], None]) -> None:
+        if not result.done():
+            outcome()
+
+    def run() -> None:
+        try:
+            done = work()
+        except BaseException as wrong:  # noqa: BLE001 - whoever waits gets it
+            outcome = partial(result.set_exception, wrong)
+        else:
+            outcome = partial(result.set_result, done)
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
+            loop.call_soon_threadsafe(settle, outcome)
+
+    threading.Thread(target=run, name="folder", daemon=True).start()
+    return await result
+
+
+def _in_words(wrong: BaseException) -> str:
+    """Why the kernel does not watch, as a sentence."""
+    while isinstance(wrong, BaseExceptionGroup):
+        wrong = wrong.exceptions[0]
+    limits = f": {_LIMITS}" if isinstance(wrong, OSError) else ""
+    what = printable(str(wrong) or type(wrong).__name__, 300)
+    return f"The folders cannot be watched ({what}), so they are looked at every second{limits}."
+
+
+def _read_file(path: str, name: str, stamp: walk.Stamp, known: _File | None) -> _File:
     kept = known.objects if known else ()
     try:
-        raw = _bytes(path, stamp)
+        raw = _bytes(path)
         objects, problems = _parse(name, raw)
     except documents.Malformed as wrong:
         place, code, sentence = Place(name, 0, wrong.line), "syntax", wrong.sentence
     except OSError as wrong:
-        place, code, sentence = Place(name, 0, 1), "unreadable", f"The file cannot be read: {_reason(wrong)}."
+        place, code, sentence = Place(name, 0, 1), "unreadable", f"The file cannot be read: {walk.reason(wrong)}."
+    except Exception:  # noqa: BLE001 - whatever is in one file, the others are read
+        _log.exception("internal error while %s was read; please report it", printable(name, 300))
+        place, code, sentence = Place(name, 0, 1), "unreadable", "The file cannot be read: it leads to an internal error; please report it."
     else:
         return _File(name, stamp, objects, problems)
     if kept:
@@ -369,11 +380,15 @@ def _lost(known: _File, present: Iterable[Object]) -> bool:
     return not {ref(item) for item in known.objects} <= {ref(item) for item in present}
 
 
-def _bytes(path: str, stamp: Stamp) -> bytes:
-    if stamp.size > MAX_BYTES:
-        raise documents.Malformed(1, f"The file is bigger than {MAX_BYTES:,} bytes.")
-    with open(path, "rb") as file:
-        return file.read()
+def _bytes(path: str) -> bytes:
+    """What is in a file, however it grows meanwhile; something else that took its place does not keep us waiting."""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise documents.Malformed(1, "This is no file.")
+        if found.st_size <= walk.MAX_BYTES and len(raw := file.read(walk.MAX_BYTES + 1)) <= walk.MAX_BYTES:
+            return raw
+    raise documents.Malformed(1, f"The file is bigger than {walk.MAX_BYTES:,} bytes.")
 
 
 def _parse(name: str, raw: bytes) -> tuple[tuple[Object, ...], tuple[Problem, ...]]:
@@ -425,41 +440,9 @@ def _words(problems: tuple[Problem, ...]) -> list[tuple[Problem, str, Severity, 
     return [(each, each.sentence, each.severity, each.place) for each in problems]
 
 
-def _is_manifest(name: str) -> bool:
-    return not name.startswith(".") and name.endswith(ENDINGS) and name.lower() not in _SKIPPED
-
-
 def _mode(path: str) -> int | None:
     """The kind of what is there, of a link itself; None where there is nothing."""
     try:
         return os.lstat(path).st_mode
     except OSError:
         return None
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    """What stays the same while a file or a folder lives, whatever its content; None where there is none."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return (found.st_dev, found.st_ino)
-
-
-def _stamp(path: str) -> Stamp | None:
-    """The state of a file, behind links; None where there is none."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    if not stat.S_ISREG(found.st_mode):
-        return None
-    return Stamp(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-
-
-def _below(folder: str) -> str:
-    return folder if folder.endswith(os.sep) else folder + os.sep
-
-
-def _reason(wrong: OSError) -> str:
-    return (wrong.strerror or type(wrong).__name__).lower()

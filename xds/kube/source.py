@@ -69,7 +69,10 @@ class Source(Protocol):
     """Where objects come from."""
 
     def changes(self) -> AsyncGenerator[Change]:
-        """First everything, once it is known as a whole, then what changes. Raises `xds.config.Failure` where nothing can be had."""
+        """First everything, once it is known as a whole, then what changes. Raises `xds.config.Failure` where nothing can be had.
+
+        After it has raised something it may be called again: the first Change has what is different since then.
+        """
 
     def waiting(self) -> list[str]:
         """What the first Change still waits for, as sentences; none once it is there."""
