@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from prometheus_client import CollectorRegistry
 
-from xds import __version__, default_certificate, state_dir
+from xds import __version__, default_certificate, machine, state_dir
 from xds.build.memo import Recorder
 from xds.build.parts import Raw, digest
 from xds.build.tables import Tables
@@ -30,7 +30,7 @@ from xds.kube.manifests import Manifests
 from xds.kube.objects import Ingress
 from xds.kube.source import Change, Source
 from xds.kube.unending import unending
-from xds.kube.world import DEFAULT_CERTIFICATE, NOW, World
+from xds.kube.world import DEFAULT_CERTIFICATE, NOW, OWN_ADDRESSES, World
 from xds.model import Problem
 from xds.notices import Notices
 from xds.protocol.session import Answer
@@ -70,7 +70,7 @@ class ControlPlane:
         """All metrics of the process."""
         self._snapshot = Snapshot()
         self._source = source or _source(settings)
-        self._world = World(settings, {NOW: _now()})
+        self._world = World(settings, {NOW: _now(), OWN_ADDRESSES: machine.addresses()})
         self._tables = Tables(self._world, raws=_raws())
         self._metrics = Metrics(self.registry, self._world, self._snapshot, types=SHORT, staleness=self._source.staleness)
         self._progress = Progress(self._snapshot, self.registry)
@@ -212,6 +212,7 @@ class ControlPlane:
         while True:
             await asyncio.sleep(_TICK)
             await self._publisher.tell(NOW, _now())
+            await self._publisher.tell(OWN_ADDRESSES, machine.addresses())
 
     async def _take(self, change: Change) -> None:
         await self._publisher.take(change)

@@ -183,6 +183,10 @@ def _dns_names(text: str) -> tuple[str, ...]:
     return names
 
 
+def _networks(text: str) -> tuple[str, ...]:
+    return tuple(str(ipaddress.ip_network(part)) for part in _listed(text))
+
+
 def _object(text: str) -> str:
     match = _OBJECT.fullmatch(text)
     if text and (match is None or len(match["namespace"]) > 63 or len(match["name"]) > 253):
@@ -241,6 +245,7 @@ TEXT = Kind("TEXT", "text", str)
 URL = Kind("URL", "a URL such as https://10.0.0.1:6443", _matching(r"\S*", 2000))
 NAMES: Kind[tuple[str, ...]] = Kind("NAME,…", "a list of names with commas between", _listed, ",".join)
 DNS_NAMES: Kind[tuple[str, ...]] = Kind("NAME,…", "a list of DNS names with commas between", _dns_names, ",".join)
+NETWORKS: Kind[tuple[str, ...]] = Kind("CIDR,…", "a list of CIDRs with commas between, such as 169.254.20.10/32", _networks, ",".join)
 OBJECT = Kind("NAMESPACE/NAME", "a namespace and name such as ingress-nginx/controller", _object)
 NAMESPACE = Kind("NAMESPACE", "the name of a namespace", _matching(rf"(?:{_LABEL})?", 63))
 PREFIX = Kind("PREFIX", "the prefix of an annotation, such as nginx.ingress.kubernetes.io", _matching(_SUBDOMAIN, 253))
@@ -424,6 +429,12 @@ class Settings:
     )
     default_ssl_certificate: str = setting(
         TRAFFIC, OBJECT, "", "TLS Secret for hosts without a usable certificate of their own; without it, one is generated."
+    )
+    allowed_endpoints: tuple[str, ...] = setting(
+        TRAFFIC,
+        NETWORKS,
+        (),
+        "Networks that endpoints may be in, although they are loopback, link-local or the like; asked of objects of an API server alone.",
     )
     enable_ssl_passthrough: bool = setting(TRAFFIC, BOOL, False, "Honour the ssl-passthrough annotation.")
 

@@ -29,6 +29,7 @@ SAMPLES: dict[str, str] = {
     "NAME,…": "a.example,b.example",
     "NAMESPACE": "team",
     "NAMESPACE/NAME": "team/thing",
+    "CIDR,…": "169.254.20.10/32,fd00::/64",
     "PREFIX": "example.com",
     "SELECTOR": "team=web,tier notin (test, dev),!old",
     "ADDRESS": "127.0.0.1:4712",

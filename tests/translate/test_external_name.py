@@ -18,7 +18,7 @@ FOLDER = Settings(watch_ingress_without_class=True, manifests=(Path("manifests")
 API_SERVER = Settings(watch_ingress_without_class=True)
 LOOPBACK = (
     *("localhost", "LocalHost", "localhost.", "app.localhost", "ip6-localhost", "localhost4", "localhost.localdomain"),
-    *("127.0.0.1", "127.8.8.8", "::1", "0.0.0.0", "::", "::ffff:127.0.0.1"),
+    *("127.0.0.1", "127.8.8.8", "::1", "0.0.0.0", "::", "::ffff:127.0.0.1", "::ffff:7f00:1"),
 )
 BEYOND = ("example.com", "localhost.example.com", "mylocalhost", "10.0.0.1", "2001:db8::1")
 PORT = ServicePort(8080, "web")
@@ -45,7 +45,8 @@ def asked(settings: Settings, name: str, port: int | str = 80, ports: tuple[Serv
 def test_loopback_is_refused_where_the_objects_come_from_a_cluster(name: str) -> None:
     action, problems = asked(API_SERVER, name)
     assert action == Respond(503)
-    assert [p for p in problems if "Service default/outside is of type ExternalName, which is not allowed; the path answers 503." in p]
+    assert [p for p in problems if "Service default/outside leads to an address that nothing may be sent to; the path answers 503." in p]
+    assert [p for p in problems if p.startswith("Service default/outside spec.externalName: ") and "which no endpoint may be" in p]
 
 
 @pytest.mark.parametrize("name", LOOPBACK)

@@ -22,6 +22,9 @@ T = TypeVar("T")
 SETTINGS: Key = ("settings",)
 DEFAULT_CERTIFICATE: Key = ("default-certificate",)
 NOW: Key = ("now",)
+OWN_ADDRESSES: Key = ("own-addresses",)
+OWN_SLICES: Key = ("own-slices",)
+"""The EndpointSlices of `--pod-namespace`, where the pods of this program and its Envoys are; none with a folder of manifests."""
 KEPT = "kept-certificate"
 """The kind of a key with namespace and name of a Secret: the last certificate in it that could be used, while it holds none."""
 
@@ -42,7 +45,8 @@ class Reader(Protocol):
 class World:
     """All objects. Costs of a change depend on what it touches, not on how much there is.
 
-    `constants` are values that Units may read besides objects: the settings, the default certificate (PEM chain, PEM key), the time.
+    `constants` are values that Units may read besides objects: the settings, the default certificate (PEM chain, PEM key), the time, and
+    the addresses of this machine.
     """
 
     def __init__(self, settings: Settings, constants: Mapping[Key, Any] | None = None) -> None:
@@ -51,6 +55,8 @@ class World:
         self._objects: dict[Key, Object] = {}
         self._by_host: dict[str, tuple[Ingress, ...]] = {}
         self._by_service: dict[tuple[str, str], tuple[EndpointSlice, ...]] = {}
+        self._own_slices: dict[Ref, EndpointSlice] = {}
+        self._own_namespace = "" if settings.manifests else settings.pod_namespace
         self._constants: dict[Key, Any] = {SETTINGS: settings, **(constants or {})}
 
     def apply(self, put: Iterable[Object] = (), drop: Iterable[Ref] = ()) -> set[Key]:
@@ -80,7 +86,9 @@ class World:
                 return self._by_host.get(key[1], ())
             case "slices-of":
                 return live_ones(self._by_service.get((key[1], key[2]), ()))
-            case "settings" | "default-certificate" | "now" | "kept-certificate":
+            case "own-slices":
+                return tuple(self._own_slices[which] for which in sorted(self._own_slices))
+            case "settings" | "default-certificate" | "now" | "own-addresses" | "kept-certificate":
                 return self._constants.get(key)
         return self._objects.get(key)
 
@@ -104,7 +112,9 @@ class World:
                 return tuple(ref(i) for i in self._by_host.get(key[1], ()))
             case "slices-of":
                 return tuple(ref(s) for s in self._by_service.get((key[1], key[2]), ()))
-            case "settings" | "default-certificate" | "now" | "kept-certificate":
+            case "own-slices":
+                return tuple(sorted(self._own_slices))
+            case "settings" | "default-certificate" | "now" | "own-addresses" | "kept-certificate":
                 return ()
         return (Ref(*key),)
 
@@ -151,6 +161,11 @@ class World:
             else:
                 self._by_service.pop(service, None)
             touched.add(("slices-of", *service))
+        if self._own_namespace and which.namespace == self._own_namespace:
+            self._own_slices.pop(which, None)
+            if new is not None:
+                self._own_slices[which] = new
+            touched.add(OWN_SLICES)
 
 
 def _is_report(old: Object | None, new: Object | None) -> bool:
@@ -223,6 +238,18 @@ def service(read: Reader, namespace: str, name: str) -> Service | None:
 def slices_of(read: Reader, namespace: str, service_name: str) -> tuple[EndpointSlice, ...]:
     """The EndpointSlices of a Service, sorted by name; its core/v1 Endpoints where it has none."""
     found: tuple[EndpointSlice, ...] = read(("slices-of", namespace, service_name))
+    return found
+
+
+def own_slices(read: Reader) -> tuple[EndpointSlice, ...]:
+    """The EndpointSlices of our own namespace in a cluster, sorted by name."""
+    found: tuple[EndpointSlice, ...] = read(OWN_SLICES)
+    return found
+
+
+def own_addresses(read: Reader) -> frozenset[str]:
+    """The addresses of this machine, as far as they were told: IPs in their shortest form."""
+    found: frozenset[str] = read(OWN_ADDRESSES) or frozenset()
     return found
 
 

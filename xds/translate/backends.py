@@ -13,14 +13,12 @@ from xds.kube.world import Reader, service, settings, slices_of
 from xds.model import Cluster, Problem
 from xds.nginx.service_session_affinity import SERVICE_SESSION_AFFINITY
 from xds.translate.configuration import configuration
+from xds.translate.endpoint_addresses import name_refusal, refusal, rules
 
 SERVICE_UPSTREAM = "service_upstream"
 _IPV4 = re.compile(r"((25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(\.(?!$)|$)){4}", re.ASCII)
-_LOOPBACK_NAMES = (
-    *("localhost", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"),
-    *("localhost.localdomain", "localhost4.localdomain4", "localhost6.localdomain6"),
-)
-"""What a file /etc/hosts may call it; Envoy reads that of its node."""
+_MOST_REPORTED = 20
+"""Problems about addresses of one EndpointSlice."""
 
 
 class Reach(Enum):
@@ -32,6 +30,7 @@ class Reach(Enum):
     NO_SERVICE = "does not exist"
     NO_PORT = "has no such port"
     REFUSED = "is of type ExternalName, which is not allowed"
+    NOT_REACHABLE = "leads to an address that nothing may be sent to"
 
 
 class Destination(NamedTuple):
@@ -73,7 +72,7 @@ def destination(read: Reader, namespace: str, name: str, port: int | str, protoc
     declared = find_port(found, port, protocol)
     if declared is None:
         return Destination(Reach.NO_PORT)
-    if by_address and _own_addresses(found):
+    if by_address and _own_addresses(read, found, declared.port):
         return Destination(Reach.LIVE, declared.port, by_client)
     live = read.unit(pod_addresses, namespace, name, declared.port, protocol)
     return Destination(Reach.LIVE if live else Reach.NO_ENDPOINTS, declared.port, by_client)
@@ -98,7 +97,7 @@ def addresses(read: Reader, cluster: Cluster) -> tuple[Address, ...]:
     """The endpoints of a cluster, sorted: those of the pods, or with service-upstream the Service's own addresses."""
     if dict(cluster.policy).get(SERVICE_UPSTREAM):
         found = service(read, cluster.namespace, cluster.service)
-        if found and (own := _own_addresses(found)):
+        if found and (own := _own_addresses(read, found, cluster.port)):
             return tuple(Address(ip, cluster.port) for ip in own)
     return read.unit(pod_addresses, cluster.namespace, cluster.service, cluster.port, cluster.protocol)
 
@@ -121,31 +120,35 @@ def external_host(found: Service) -> str:
     return found.external_name.strip().rstrip(".").lower()
 
 
-def _own_addresses(found: Service) -> tuple[str, ...]:
-    """The cluster IPs of a Service, sorted; a headless one has none."""
-    return () if found.headless else tuple(sorted(ip for text in found.cluster_ips if (ip := _ip(text))))
+def _own_addresses(read: Reader, found: Service, port: int) -> tuple[str, ...]:
+    """The cluster IPs of a Service that something may be sent to, sorted; a headless one has none."""
+    if found.headless:
+        return ()
+    known = read.unit(rules)
+    own: list[str] = []
+    for number, ip in enumerate(ip for text in found.cluster_ips if (ip := _ip(text))):
+        if why := refusal(read, known, ip, port):
+            sentence = f"The address {ip} {why}; it is left out."
+            read.report(Problem(ref(found), f"spec.clusterIPs[{number}]", "address-refused", sentence, place=found.meta.place))
+        else:
+            own.append(ip)
+    return tuple(sorted(own))
 
 
 def _external(read: Reader, found: Service, port: int | str, protocol: str) -> Destination:
     flags = settings(read)
     host = external_host(found)
-    if flags.disable_svc_external_name or not host or (_is_loopback(host) and not flags.manifests):
+    if flags.disable_svc_external_name or not host:
         return Destination(Reach.REFUSED)
     declared = find_port(found, port, protocol)
     number = declared.port if declared else int(port) if str(port).isdecimal() else 0
     if not 0 < number < 65536:
         return Destination(Reach.NO_PORT)
+    if why := name_refusal(read, host, number, protocol):
+        sentence = f"{host!r} {why}; nothing is sent there."
+        read.report(Problem(ref(found), "spec.externalName", "address-refused", sentence, place=found.meta.place))
+        return Destination(Reach.NOT_REACHABLE)
     return Destination(Reach.EXTERNAL, number, read.unit(by_client_address, found.meta.namespace, found.meta.name))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host in _LOOPBACK_NAMES or host.endswith(".localhost")
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    return address.is_loopback or address.is_unspecified
 
 
 def _of_slice(read: Reader, piece: EndpointSlice, declared: ServicePort) -> Iterator[tuple[str, int, bool]]:
@@ -156,17 +159,29 @@ def _of_slice(read: Reader, piece: EndpointSlice, declared: ServicePort) -> Iter
         sentence = f"The port {number} is not between 1 and 65535; its endpoints are left out."
         read.report(Problem(ref(piece), "ports", "port", sentence, place=piece.meta.place))
         return
-    for endpoint in piece.endpoints:
+    known = read.unit(rules)
+    refused: list[tuple[str, str]] = []
+    for at, endpoint in enumerate(piece.endpoints):
         draining = not endpoint.ready
         if draining and not (endpoint.serving and endpoint.terminating):
             continue
-        for text in endpoint.addresses:
+        for index, text in enumerate(endpoint.addresses):
             ip = _ip(text)
-            if ip:
-                yield ip, number, draining
+            why = refusal(read, known, ip, number, declared.protocol) if ip else "is no IP address"
+            if why:
+                refused.append((f"endpoints[{at}].addresses[{index}]", f"The address {text[:60]!r} {why}"))
             else:
-                sentence = f"The address {text[:60]!r} is no IP address; this endpoint is left out."
-                read.report(Problem(ref(piece), "endpoints.addresses", "address", sentence, place=piece.meta.place))
+                yield ip, number, draining
+    _report_refused(read, piece, refused)
+
+
+def _report_refused(read: Reader, piece: EndpointSlice, refused: list[tuple[str, str]]) -> None:
+    """A Problem for each address, up to a number that somebody may read."""
+    for field, what in refused[:_MOST_REPORTED]:
+        read.report(Problem(ref(piece), field, "address", f"{what}; this endpoint is left out.", place=piece.meta.place))
+    if len(refused) > _MOST_REPORTED:
+        sentence = f"{len(refused) - _MOST_REPORTED} more addresses are left out, for reasons like these."
+        read.report(Problem(ref(piece), "endpoints", "addresses", sentence, place=piece.meta.place))
 
 
 def _ip(text: str) -> str:

@@ -34,7 +34,7 @@ from xds.translate.selection import selected
 _HOST = re.compile(r"(\*\.)?([a-z0-9_]([-a-z0-9_]*[a-z0-9_])?\.)*[a-z0-9_]([-a-z0-9_]*[a-z0-9_])?")
 _ROOT = PathMatch(PathKind.RAW_PREFIX, "/")
 _HEALTH = PathMatch(PathKind.EXACT, "/healthz")
-_UNREACHABLE = (Reach.NO_SERVICE, Reach.NO_PORT, Reach.REFUSED)
+_UNREACHABLE = (Reach.NO_SERVICE, Reach.NO_PORT, Reach.REFUSED, Reach.NOT_REACHABLE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,12 @@ import re
 
 from xds.config import reserved_ports
 from xds.kube.objects import ConfigMap, Ref
-from xds.kube.world import Reader, settings
+from xds.kube.world import Reader, config_map, settings
 from xds.model import Cluster, Problem, Stream
 from xds.nginx.proxy_stream_timeout import PROXY_STREAM_TIMEOUT
-from xds.translate.backends import Reach, destination
+from xds.translate.backends import Reach, destination, pod_addresses
 from xds.translate.configuration import configuration, flagged
+from xds.translate.endpoint_addresses import is_ours
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _FORM = "namespace/service:port, with :PROXY behind it to take, and a second one to send, the PROXY protocol"
@@ -64,8 +65,25 @@ def _stream(read: Reader, port: int, protocol: str, value: str, idle: int) -> St
         raise _Unreadable(f"Service {namespace}/{name} has no {protocol} port {service_port[:63]!r}; the port {port} stays closed.")
     if found.reach not in (Reach.LIVE, Reach.EXTERNAL):
         raise _Unreadable(f"Service {namespace}/{name} {found.reach.value}; the port {port} stays closed.")
+    if found.reach is Reach.LIVE and _leads_back(read, namespace, name, found.port, protocol):
+        raise _Unreadable(f"Service {namespace}/{name} leads back to a {protocol} port of this ConfigMap; the port {port} stays closed.")
     cluster = Cluster(namespace, name, found.port, protocol=protocol, send_proxy=send)
     return Stream(port, protocol, cluster, found.by_client, take, idle)
+
+
+def _leads_back(read: Reader, namespace: str, name: str, port: int, protocol: str) -> bool:
+    """Whether Envoy would connect to a listener of this very ConfigMap: such a connection comes in again and again, and nobody counts."""
+    ports = read.unit(asked_ports, protocol)
+    endpoints = read.unit(pod_addresses, namespace, name, port, protocol)
+    return any(endpoint.port in ports and is_ours(read, endpoint.ip) for endpoint in endpoints)
+
+
+def asked_ports(read: Reader, protocol: str) -> frozenset[int]:
+    """The ports that the ConfigMap asks for, whether its entries work or not."""
+    flags = settings(read)
+    name = flags.tcp_services_configmap if protocol == "TCP" else flags.udp_services_configmap
+    found = config_map(read, *name.split("/", 1)) if name else None
+    return frozenset(int(key) for key in (found.data if found else ()) if re.fullmatch(r"[0-9]{1,5}", key.strip()))
 
 
 def _fields(value: str) -> list[str]:

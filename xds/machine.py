@@ -1,0 +1,50 @@
+"""The addresses of this machine: what our own sockets can be reached at, besides loopback.
+
+What does not belong here: what follows from that (`xds.translate.endpoint_addresses`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+_IPV4 = Path("/proc/net/fib_trie")
+_IPV6 = Path("/proc/net/if_inet6")
+_ELSEWHERE = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
+"""Addresses of documentation (RFC 5737, RFC 3849): no packet is sent to them."""
+
+
+def addresses() -> frozenset[str]:
+    """All addresses of the machine, or of the pod, in their shortest form: those of the kernel's tables, and those it would send from.
+
+    Nothing is sent. Where neither is known, the set is empty.
+    """
+    found: set[str] = set()
+    for table, path in ((local_ipv4, _IPV4), (local_ipv6, _IPV6)):
+        with contextlib.suppress(OSError, ValueError):
+            found.update(table(path.read_text(encoding="ascii")))
+    for family, elsewhere in _ELSEWHERE:
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((elsewhere, 9))
+            found.add(str(ipaddress.ip_address(probe.getsockname()[0].partition("%")[0])))
+    return frozenset(found)
+
+
+def local_ipv4(table: str) -> Iterator[str]:
+    """The local addresses in Linux' routing table (proc(5), net/fib_trie): a leaf "|-- ADDRESS" is followed by its entries."""
+    leaf = ""
+    for line in table.splitlines():
+        words = line.split()
+        if words[:1] == ["|--"]:
+            leaf = words[1]
+        elif words[:3] == ["/32", "host", "LOCAL"]:
+            yield str(ipaddress.IPv4Address(leaf))
+
+
+def local_ipv6(table: str) -> Iterator[str]:
+    """The addresses in Linux' list of interfaces (proc(5), net/if_inet6): the first word of each line, 32 hexadecimal digits."""
+    for line in table.splitlines():
+        yield str(ipaddress.IPv6Address(bytes.fromhex(line.split()[0])))
