@@ -10,6 +10,7 @@ import dataclasses
 import gc
 import logging
 import os
+import resource
 import socket
 import time
 from collections.abc import AsyncGenerator, Awaitable
@@ -101,6 +102,7 @@ class ControlPlane:
     async def start(self) -> None:
         """Listen, read all objects, and publish the first Snapshot; until then Envoys wait in silence (O7)."""
         begun = time.monotonic()
+        _raise_file_limit()
         await self._listen()
         self._world.tell(DEFAULT_CERTIFICATE, await self._certificate())
         first = await anext(self._changes)
@@ -293,6 +295,12 @@ async def _told(work: Awaitable[None]) -> None:
         await work
     except Exception:  # noqa: BLE001 - what is served stays served
         _log.exception("internal error beside the changes; please report it")
+
+
+def _raise_file_limit() -> None:
+    """As many open files as the system allows, for us and for an Envoy that `xds up` starts: without any, neither accepts connections."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _raws() -> tuple[Raw, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 from pathlib import Path
 
 import grpc
@@ -56,4 +57,17 @@ async def test_no_name_and_no_link_in_the_folder_ends_or_blinds_the_process(tmp_
         await wait_until(serves_what_came_after, "the Ingress that came last to be known", deadline=40)
         assert control_plane.process.running, control_plane.process.report()
         assert await control_plane.stop() == 0, control_plane.process.report()
+    ports.release()
+
+
+async def test_the_process_may_open_as_many_files_as_the_system_allows(tmp_path: Path) -> None:
+    ports = Ports()
+    control_plane = ControlPlane(Folder(tmp_path / "manifests").path, tmp_path, ports)
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most - 1, most))
+    try:
+        async with control_plane:
+            assert resource.prlimit(control_plane.process.pid, resource.RLIMIT_NOFILE) == (most, most)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
     ports.release()

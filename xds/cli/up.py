@@ -8,7 +8,6 @@ import dataclasses
 import errno
 import importlib.util
 import logging
-import resource
 import shutil
 import socket
 import tempfile
@@ -96,19 +95,12 @@ async def _start_envoy(binary: Path, settings: Settings, folder: Path) -> asynci
     # Its warnings of young fields, of being told to end and of what it rejects are ours to know: the log tells the last.
     logs = ["-l", "warning", "--component-log-level", "misc:error,main:error,config:error", "--file-flush-interval-msec", "500"]
     logs += ["--log-format", ENVOY_JSON] if is_json() else []
-    _raise_file_limit()
     command = [str(binary), "-c", str(config), "--use-dynamic-base-id", "--drain-time-s", "5", *logs, *workers]
     try:
         # A session of its own: Ctrl-C in the terminal must reach this program only, which then ends Envoy in order.
         return await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL, start_new_session=True)
     except OSError as error:
         raise Failure(f"Envoy cannot be run: {binary}: {error.strerror}.") from None
-
-
-def _raise_file_limit() -> None:
-    """As many open files as the system allows: Envoy, which inherits the limit, crashes when it has none left."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _end(envoy: asyncio.subprocess.Process) -> None:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+import time
 from collections.abc import Callable, Sequence
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
+
+from xds.web.connections import Connections, Limits
 
 Waiting = Callable[[], Sequence[str]]
 """What readiness still waits for, as sentences; none when ready."""
 
+_REST = 10
+"""Metrics are kept for so many times as long as it takes to work them out: whoever asks without end gets a tenth of a core at most."""
+
 
 def application(registry: CollectorRegistry, waiting: Waiting, *, healthz_path: str = "/healthz") -> web.Application:
     """The aiohttp application; metrics are those of `registry` alone."""
+    kept: dict[str, tuple[float, bytes]] = {}
 
     async def healthz(_: web.Request) -> web.Response:
         return web.Response(text="ok")
@@ -26,7 +36,13 @@ def application(registry: CollectorRegistry, waiting: Waiting, *, healthz_path: 
 
     async def metrics(request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+        begun = time.monotonic()
+        until, body = kept.get(content_type, (0.0, b""))
+        if begun >= until:
+            body = encode(registry)
+            now = time.monotonic()
+            kept[content_type] = (now + _REST * (now - begun), body)
+        return web.Response(body=body, headers={"Content-Type": content_type})
 
     app = web.Application()
     app.router.add_get(healthz_path, healthz)
@@ -36,12 +52,14 @@ def application(registry: CollectorRegistry, waiting: Waiting, *, healthz_path: 
 
 
 class WebServer:
-    """Serves an application on `host` ("" for all addresses) and `port` (0 lets the system choose)."""
+    """Serves an application on `host` ("" for all addresses) and `port` (0 lets the system choose), within limits."""
 
-    def __init__(self, app: web.Application, *, host: str = "", port: int = 10254) -> None:
+    def __init__(self, app: web.Application, *, host: str = "", port: int = 10254, limits: Limits | None = None) -> None:
         self._host = host
         self._port = port
         self._runner = web.AppRunner(app, access_log=None)
+        self._connections = Connections(self._answering, limits or Limits())
+        app.middlewares.append(self._asked)
 
     @property
     def port(self) -> int:
@@ -52,12 +70,31 @@ class WebServer:
         """Listens. Raises OSError with a sentence where that is not possible."""
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, self._host or None, self._port).start()
+            sockets = await self._bound()
         except OSError as error:
             await self._runner.cleanup()
             raise OSError(f"the health server cannot listen on {self._host or '*'}:{self._port}: {error.strerror}") from None
-        self._port = self._runner.addresses[0][1]
+        self._port = sockets[0].getsockname()[1]
+        self._connections.start(sockets)
 
     async def stop(self) -> None:
         """Closes its connections; does nothing when it has not started."""
+        await self._connections.stop()
         await self._runner.cleanup()
+
+    async def _bound(self) -> list[socket.socket]:
+        """Sockets for every address of the host; the loop knows how to make them, and accepts nothing itself."""
+        server = await asyncio.get_running_loop().create_server(asyncio.Protocol, self._host or None, self._port, start_serving=False)
+        try:
+            return [each.dup() for each in server.sockets]
+        finally:
+            server.close()
+
+    def _answering(self) -> asyncio.Protocol:
+        assert self._runner.server is not None
+        return self._runner.server()
+
+    @web.middleware
+    async def _asked(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self._connections.asked(request.protocol)
+        return await handler(request)

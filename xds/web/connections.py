@@ -1,0 +1,191 @@
+"""The connections of the health port: how many, how long, and that there is always room for one more.
+
+Whoever checks whether this process lives must get an answer while others open all connections that they can, send a byte a minute, or
+never read. So a new connection is always accepted: beyond the most that may be open, the one goes that has asked for nothing for longest.
+The last open files of the process are kept for this port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+_log = logging.getLogger("xds")
+_NO_FILES = (errno.EMFILE, errno.ENFILE)
+_BACKLOG = 128
+_PAUSES = (0.01, 1.0)
+"""Seconds after an accept that failed: the first, and the longest, which the pauses double up to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`most` connections at a time. Seconds: for the `first` request, and from one request to the `next` (its answer must have been read
+    by then). `bytes`: between two requests. `spare`: open files that are kept for when there are no others.
+    """
+
+    most: int = 128
+    first: float = 10.0
+    next: float = 60.0
+    bytes: int = 64 * 2**10
+    spare: int = 8
+
+
+class Connection(asyncio.Protocol):
+    """One connection, whose bytes go on to another protocol: that which answers."""
+
+    def __init__(self, connections: Connections, answering: asyncio.Protocol) -> None:
+        self.answering = answering
+        self._connections = connections
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._received = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for a request."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._connections.opened(self)
+        self._wait(self._connections.limits.first)
+        self.answering.connection_made(transport)
+
+    def asked(self) -> None:
+        """A request has come; from now on the next one is waited for."""
+        self._received = 0
+        self._wait(self._connections.limits.next)
+        self._connections.opened(self)
+
+    def cut(self) -> None:
+        """End it at once, whatever is under way."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Some of a request."""
+        self._received += len(data)
+        if self._received > self._connections.limits.bytes:
+            self.cut()
+        else:
+            self.answering.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        """The client has nothing more to ask."""
+        return self.answering.eof_received()
+
+    def pause_writing(self) -> None:
+        """The client reads slowly."""
+        self.answering.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        self.answering.resume_writing()
+
+    def connection_lost(self, wrong: Exception | None) -> None:
+        """It is over."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._connections.closed(self)
+        self.answering.connection_lost(wrong)
+
+    def _wait(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self.cut)
+
+
+class Connections:
+    """All connections of some listening sockets; `make` makes what answers on a new one."""
+
+    def __init__(self, make: Callable[[], asyncio.Protocol], limits: Limits) -> None:
+        self.limits = limits
+        self._make = make
+        self._open: dict[asyncio.Protocol, Connection] = {}  # by what answers, first that which has asked for nothing for longest
+        self._spare: list[int] = []
+        self._sockets: list[socket.socket] = []
+        self._accepting: list[asyncio.Task[None]] = []
+        self._stopped = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def start(self, sockets: list[socket.socket]) -> None:
+        """Accept connections on these sockets, which belong to this from now on."""
+        self._sockets = sockets
+        self._save()
+        for each in sockets:
+            each.settimeout(0)
+            each.listen(_BACKLOG)
+            self._accepting.append(asyncio.create_task(self._accept(each), name="accept"))
+
+    async def stop(self) -> None:
+        """Accept no more; those that are open are for others to close."""
+        self._stopped = True
+        for task in self._accepting:
+            task.cancel()
+        await asyncio.gather(*self._accepting, return_exceptions=True)
+        for each in self._sockets:
+            each.close()
+        while self._spare:
+            os.close(self._spare.pop())
+
+    def asked(self, answering: object) -> None:
+        """What answers on one of them has got a request."""
+        if (connection := self._open.get(cast(asyncio.Protocol, answering))) is not None:
+            connection.asked()
+
+    def opened(self, connection: Connection) -> None:
+        """It is new, or it has asked for something: it is the last one to go."""
+        self._open.pop(connection.answering, None)
+        self._open[connection.answering] = connection
+
+    def closed(self, connection: Connection) -> None:
+        """It is over."""
+        self._open.pop(connection.answering, None)
+        self._save()
+
+    async def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        pause = _PAUSES[0]
+        while True:
+            try:
+                accepted, _ = await loop.sock_accept(listening)
+            except OSError as wrong:  # of the connection, which may be gone again, or of the process, which may have no files left
+                if wrong.errno in _NO_FILES and self._free():
+                    continue
+                if pause == _PAUSES[0]:
+                    _log.warning("a connection to the health port cannot be accepted: %s", wrong.strerror)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _PAUSES[1])
+                continue
+            pause = _PAUSES[0]
+            while len(self._open) >= self.limits.most:
+                self._cut_oldest()
+            try:
+                await loop.connect_accepted_socket(lambda: Connection(self, self._make()), accepted)
+            except OSError:
+                accepted.close()
+
+    def _cut_oldest(self) -> None:
+        _, oldest = next(iter(self._open.items()))
+        self._open.pop(oldest.answering)
+        oldest.cut()
+
+    def _free(self) -> bool:
+        """Make a file free for another connection: whether one is by now, or only soon."""
+        if self._spare:
+            os.close(self._spare.pop())
+            return True
+        if self._open:
+            self._cut_oldest()
+        return False
+
+    def _save(self) -> None:
+        """Keep files for later."""
+        with contextlib.suppress(OSError):
+            while len(self._spare) < self.limits.spare and not self._stopped:
+                self._spare.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
