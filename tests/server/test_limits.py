@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -12,12 +14,15 @@ from prometheus_client import CollectorRegistry
 
 from tests.server.client import Client, count, eventually, names, resource
 from tests.server.conftest import Connect
+from xds.debug import server as debug_server
 from xds.protocol.session import Wire
+from xds.server import server as xds_server
 from xds.server.fleet import Fleet
 from xds.server.server import Server
 from xds.snapshot import CLUSTER, Snapshot
 
 Serve = Callable[..., Awaitable[tuple[Fleet, str]]]
+Listen = Callable[[dict[str, int]], Awaitable[int]]
 
 
 @pytest.fixture
@@ -138,3 +143,52 @@ async def test_a_request_that_is_too_large_is_refused(channel: grpc.aio.Channel,
     assert (await envoy.ended())[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
     await other.subscribe(CLUSTER)
     assert names(await other.read()) == ["mine"]
+
+
+@pytest.fixture(params=["xds", "debug"])
+async def listen(request: pytest.FixtureRequest, fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Listen]:
+    """Starts a server with these options of gRPC, and says its port: `await listen({"grpc.max_connection_idle_ms": 1})`."""
+    servers: list[Server | debug_server.DebugServer] = []
+
+    async def listen(options: dict[str, int]) -> int:
+        for name, value in options.items():
+            monkeypatch.setitem(debug_server._OPTIONS, name, value)
+            monkeypatch.setitem(xds_server._OPTIONS, name, value)
+        subject: Any = SimpleNamespace(ready=asyncio.Event())
+        servers.append(
+            Server(fleet, "127.0.0.1:0", most_connections=3) if request.param == "xds" else debug_server.DebugServer(subject, "127.0.0.1:0")
+        )
+        await servers[-1].start()
+        return int(servers[-1].address.rpartition(":")[2])
+
+    yield listen
+    for each in servers:
+        await each.stop()
+
+
+async def _is_closed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async with asyncio.timeout(30):
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+    writer.transport.abort()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize("said", [b"", b"PRI * HT", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")])
+async def test_a_connection_on_which_nothing_begins_is_closed(listen: Listen, said: bytes) -> None:
+    port = await listen({"grpc.server_handshake_timeout_ms": 300, "grpc.max_connection_idle_ms": 300})
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(said)
+    await _is_closed(reader, writer)
+
+
+async def test_there_are_only_so_many_connections(listen: Listen) -> None:
+    port = await listen({"grpc.max_allowed_incoming_connections": 3})
+    taken = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+    await _is_closed(*await asyncio.open_connection("127.0.0.1", port))
+    assert not any(reader.at_eof() for reader, _ in taken)
+    for _, writer in taken:
+        writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()

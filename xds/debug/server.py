@@ -37,6 +37,8 @@ _OPTIONS = {
     "grpc.http2.max_ping_strikes": 0,
     "grpc.keepalive_time_ms": 30_000,  # one who watches and is gone is noticed
     "grpc.keepalive_timeout_ms": 10_000,
+    "grpc.max_allowed_incoming_connections": 64,
+    **addresses.PATIENCE,
 }
 _ERRORS = {
     Senseless: grpc.StatusCode.INVALID_ARGUMENT,

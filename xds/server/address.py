@@ -7,6 +7,9 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
+PATIENCE = {"grpc.server_handshake_timeout_ms": 10_000, "grpc.max_connection_idle_ms": 300_000}
+"""Options of a gRPC server: how long a connection may take to begin, and may have no call. Each holds an open file."""
+
 
 @dataclass(frozen=True, slots=True)
 class Address:

@@ -50,6 +50,7 @@ _OPTIONS = {
     "grpc.keepalive_time_ms": 30_000,  # a dead Envoy is noticed (L2)
     "grpc.keepalive_timeout_ms": 10_000,
     "grpc.keepalive_permit_without_calls": 1,
+    **addresses.PATIENCE,
     "grpc.http2.bdp_probe": 0,  # clients send little and seldom: no larger windows, which a thousand of them would fill at once
     "grpc.experimental.tcp_max_read_buffer_size": 8192,  # else a connection that once had a large request keeps 64 KiB to read into
 }
@@ -63,7 +64,7 @@ class Server:
     `address`: `host:port`, `[IPv6 address]:port` or `unix:path`. Without `certificates` it must be local (I4, I6); `client_names` are
     the DNS and URI names of which a client's certificate must have one (none: any client that the CA vouches for).
     `max_connection_age`: seconds after which a connection is closed so that load spreads over replicas; gRPC varies it by a tenth (L3).
-    None means half an hour with TLS and without end otherwise.
+    None means half an hour with TLS and without end otherwise. Beyond `most_connections` a new one is closed at once.
     Raises ValueError with a sentence for an address or certificates that cannot be used.
     """
 
@@ -75,6 +76,7 @@ class Server:
         certificates: CertificateFiles | None = None,
         client_names: Collection[str] = (),
         max_connection_age: float | None = None,
+        most_connections: int = 10_000,
     ) -> None:
         self._fleet = fleet
         self._address = addresses.parse(address)
@@ -85,8 +87,8 @@ class Server:
             )
         self._credentials = tls.credentials(certificates) if certificates is not None else None
         self._client_names = frozenset(client_names)
+        self._options = dict(_OPTIONS) | {"grpc.max_allowed_incoming_connections": most_connections}
         age = 1800.0 if max_connection_age is None and certificates is not None else max_connection_age
-        self._options = dict(_OPTIONS)
         if age is not None:
             self._options |= {"grpc.max_connection_age_ms": int(age * 1000), "grpc.max_connection_age_grace_ms": _AGE_GRACE_MS}
         self._calls = OpenCalls()
