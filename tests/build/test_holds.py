@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from envoy_data_plane.envoy.config.listener.v3 import Listener as Message
+from envoy_data_plane.google.protobuf import StringValue
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -170,6 +171,27 @@ def test_without_its_certificate_a_host_has_no_filter_chain_and_gets_it_with_the
     life.take([renewed])
     assert life.value(chain) == Chain(("a.example.com",))
     assert "one/first" in {r.name for r in life.snapshot[LISTENER][names.HTTPS].refers}
+
+
+def test_a_host_that_a_held_chain_still_has_is_served_under_the_certificate_that_it_has_now() -> None:
+    life = Holding(tls_site())
+    first, second = (HTTPS._replace(piece=f"one/{name}") for name in ("first", "second"))
+    held = life.value(first)
+    pairs = zip(("first", "second"), (pems()[2], pems()[0]), strict=True)
+    secrets = [
+        Secret(meta=Meta(namespace="one", name=n), type="kubernetes.io/tls", data={"tls.crt": c, "tls.key": k}) for n, (c, k) in pairs
+    ]
+    rules = tuple(Rule(host, (Path("/", "Prefix", Backend("s0", 80)),)) for host in ("a.example.com", "b.example.com"))
+    tls = (Tls(("a.example.com",), "second"), Tls(("b.example.com",), "first"))
+    life.take([*secrets, Ingress(meta=Meta(namespace="one", name="t"), rules=rules, tls=tls)])
+    life.hold(first, held)
+    assert (life.value(first), life.value(second)) == (held, Chain(("a.example.com",)))
+    matcher = Message.parse(life.snapshot[LISTENER][names.HTTPS].body).filter_chain_matcher
+    assert matcher
+    assert matcher.matcher_tree
+    assert matcher.matcher_tree.exact_match_map
+    led = {name: on.action.typed_config.value for name, on in matcher.matcher_tree.exact_match_map.map.items() if on.action}
+    assert led == {name: bytes(StringValue(value="one/second")) for name in ("a.example.com", "a.example.com.")}
 
 
 def test_each_kind_of_part_can_be_held_and_let_go() -> None:

@@ -8,6 +8,7 @@ import stat
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Self
 
 import pytest
 import pytest_asyncio
@@ -68,6 +69,11 @@ SERVED = {
     "expired.test": "expired",
     "soon.test": "soon",
     "FIRST.test": "first",
+    "first.test.": "first",
+    "One.Shared.test.": "two-hosts",
+    "any.wild.test.": "wildcard",
+    "inside.wild.test.": "inside",
+    "unknown.test.": "",
     "plain.test": "",
     "unknown.test": "",
     "wild.test": "",
@@ -80,7 +86,8 @@ SERVED = {
     "no-secret.test": "",
 }
 """Server name → the Secret whose certificate is served; "" for the default certificate."""
-HOSTS = [host for host in SERVED if host not in ("unknown.test", "wild.test", "FIRST.test", "any.wild.test")]
+NO_HOSTS = ("unknown.test", "unknown.test.", "wild.test")
+HOSTS = [host for host in SERVED if host not in NO_HOSTS and host != "any.wild.test" and host.islower() and not host.endswith(".")]
 
 
 def write_hosts(site: Site) -> None:
@@ -135,7 +142,7 @@ async def test_the_server_name_selects_the_certificate_and_the_host_answers_unde
         found = connection.certificate
         answer = await connection.request(host=host)
     assert found == CERTIFICATES[name].x509 if name else is_generated(found)
-    assert (answer.status, answer.app) == ((404, "") if host in ("unknown.test", "wild.test") else (200, "web"))
+    assert (answer.status, answer.app) == ((404, "") if host in NO_HOSTS else (200, "web"))
 
 
 async def test_the_default_certificate_is_like_that_of_ingress_nginx(tls_site: Site) -> None:
@@ -268,6 +275,97 @@ async def test_a_certificate_for_a_new_host_changes_the_listener_in_place_and_en
             answer = await connection.request(host="plain.test")
             assert (answer.app, answer.header("connection")) == ("web", None)
         assert await websocket.ask(b"still here") == b"still here"
+
+
+class Clients:
+    """Connections to one host over https: a websocket, one that is kept alive, and one of HTTP/2."""
+
+    def __init__(self, site: Site, host: str, sni: str | None = None) -> None:
+        self._site, self._host, self._tls = site, host, Tls(sni or host)
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        enter = self._stack.enter_async_context
+        self._websocket = await enter(await WebSocket.open(self._site.https, host=self._host, tls=self._tls))
+        self._http1 = await enter(await Http1.open(self._site.https, tls=self._tls))
+        self._http2 = await enter(await Http2.open(self._site.https, tls=self._tls))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def assert_undisturbed(self) -> None:
+        """Each is answered, and none is asked to end."""
+        assert await self._websocket.ask(b"still here") == b"still here"
+        answer = await self._http1.request(host=self._host)
+        assert (answer.app, answer.header("connection")) == ("web", None)
+        assert (await self._http2.request(host=self._host, scheme="https")).app == "web"
+        assert not self._http2.goaway.is_set()
+
+
+async def until_nothing_drains(site: Site) -> None:
+    """Wait until the drain of what has gone is over: whoever was to be ended has been ended."""
+
+    async def look() -> bool:
+        found = await site.envoy.stats("^listener_manager.total_(filter_chains|listeners)_draining$")
+        return not any(found.values())
+
+    await wait_until(look, "the end of the drain")
+
+
+async def test_hosts_that_come_move_and_go_under_certificates_end_no_connection_of_the_others(tls_site: Site) -> None:
+    """`grown` is served under one certificate all the time, on which others come and go: exact names and a wildcard."""
+    site = tls_site
+    names = ["grown.test", "joins.test", "*.joins.test"]
+    shared, own, dotted = make_certificate(names), make_certificate(["joins.test", "*.joins.test"]), "grown.test."
+    site.folder.write("secret-grown.yaml", secret_tls("grown", shared), secret_tls("joins", own))
+    site.folder.write("grown.yaml", ingress("grown", "grown.test", WEB, tls={"grown": ["grown.test"]}))
+    await until_served(site, "grown.test", shared)
+    async with (
+        Clients(site, "grown.test") as grown,
+        Clients(site, "grown.test", dotted) as by_dot,
+        Clients(site, "first.test") as first,
+        Clients(site, "plain.test") as on_default,
+    ):
+        await until_nothing_drains(site)
+        before = await updates(site)
+        certificates = [("grown", shared), ("joins", own), ("grown", shared), ("joins", own)]
+        for turn, (secret_name, certificate) in enumerate(certificates, 1):
+            for number, host in enumerate(names[1:]):
+                site.folder.write(f"joins-{number}.yaml", ingress(f"joins-{number}", host, WEB, tls={secret_name: [host]}))
+                await until_served(site, host.replace("*", "any"), certificate)
+                assert await certificate_of(site, "grown.test") == shared.x509
+            found = await differences(site, before)
+            assert (found["listener_modified"], found["listener_in_place_updated"]) == (2 * turn, 2 * turn)
+        site.folder.remove("joins-0.yaml")
+        site.folder.remove("joins-1.yaml")
+        await site.until_status("/", 404, host="any.joins.test")
+        await until_nothing_drains(site)
+        for clients in (grown, by_dot, first, on_default):
+            await clients.assert_undisturbed()
+
+
+@pytest.mark.asyncio(loop_scope="function")
+async def test_the_first_certificate_and_the_last_that_goes_end_no_connection_of_the_default_one(site: Site) -> None:
+    certificate = make_certificate(["only.test"])
+    site.folder.write(
+        "web.yaml", service("web"), endpoint_slice("web", [await site.run(HttpApp("web"))]), ingress("plain", "plain.test", WEB)
+    )
+    await site.start()
+    async with Clients(site, "plain.test") as clients:
+        before = await updates(site)
+        for turn in (1, 2):
+            site.folder.write("only.yaml", ingress("only", "only.test", WEB, tls={"only": ["only.test"]}), secret_tls("only", certificate))
+            await until_served(site, "only.test", certificate)
+            site.folder.remove("only.yaml")
+
+            async def gone() -> bool:
+                return is_generated(await certificate_of(site, "only.test"))
+
+            await wait_until(gone, "the only certificate to be gone")
+            assert await differences(site, before) == {"listener_modified": 2 * turn, "listener_in_place_updated": 2 * turn}
+        await until_nothing_drains(site)
+        await clients.assert_undisturbed()
 
 
 async def differences(site: Site, before: dict[str, int]) -> dict[str, int]:

@@ -20,7 +20,6 @@ from xds.render.static import Json, as_json
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Snapshot
 
 _PATHS = {"path": "exact", "path_separated_prefix": "prefix", "prefix": "raw prefix"}
-_DEFAULT = "default_filter_chain"
 
 
 def summary(loaded: Loaded) -> Json:
@@ -135,20 +134,36 @@ def _listeners(snapshot: Snapshot) -> Iterator[tuple[str, Any]]:
     """What is not as usual; of https, the hosts under each certificate."""
     usual = _of(_usual(), LISTENER)
     for name, listener in _of(snapshot, LISTENER).items():
-        chains = listener.pop("filter_chains", []) if name == "https" else []
-        assert all(_bare(chain) == _bare(listener[_DEFAULT]) for chain in chains), (
-            "a chain differs from the default one in more than its name"
-        )
-        found = _differences(listener, usual.get(name) or usual[f"{name.partition('/')[0]}/1"])
+        default, *chains = listener.get("filter_chains", [{}])
+        assert all(_bare(chain) == _bare(default) for chain in chains), "a chain differs from the default one in more than its name"
+        matcher = listener.pop("filter_chain_matcher", {})
+        same = {"filter_chains": [default]} if chains else {}
+        found = _differences({**listener, **same}, _unmatched(usual.get(name) or usual[f"{name.partition('/')[0]}/1"]))
         found = [line for line in found if not line.endswith(f"= {name}")]
-        found += [f"{chain['name']} for {', '.join(chain['filter_chain_match']['server_names'])}" for chain in chains]
+        found += [f"{chain['name']} for {', '.join(_server_names(matcher, chain['name']))}" for chain in chains]
         if found:
             yield name, found
 
 
+def _unmatched(listener: Json) -> Json:
+    return {key: value for key, value in listener.items() if key != "filter_chain_matcher"}
+
+
+def _server_names(matcher: Json, chain: str) -> list[str]:
+    """The names that lead to a chain, as an Ingress writes them. Each is there with and without the dot of the root."""
+    found = dict(matcher.get("matcher_tree", {}).get("exact_match_map", {}).get("map", {}).items())
+    last = matcher["on_no_match"].get("matcher", matcher)
+    assert last["on_no_match"]["action"]["typed_config"]["value"] == "default"
+    for wildcard in last.get("matcher_list", {}).get("matchers", ()):
+        found["*" + wildcard["predicate"]["single_predicate"]["value_match"]["suffix"]] = wildcard["on_match"]
+    names = {name for name, on in found.items() if on["action"]["typed_config"]["value"] == chain}
+    assert {f"{name}." for name in names if not name.endswith(".")} == {name for name in names if name.endswith(".")}
+    return sorted(name for name in names if not name.endswith("."))
+
+
 def _bare(chain: Json) -> Any:
     """A filter chain without what makes it that of one certificate."""
-    made = {key: value for key, value in chain.items() if key not in ("name", "filter_chain_match")}
+    made = {key: value for key, value in chain.items() if key != "name"}
     return re.sub(r"'name': '[^']*', 'sds_config'", "'sds_config'", repr(made))
 
 

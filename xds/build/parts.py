@@ -50,7 +50,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A filter chain of the https listener: the hosts (SNI) that are served under a certificate, sorted."""
+    """A certificate's filter chain in the https listener: the hosts (SNI) that lead to it, sorted.
+
+    They stand in the listener's matcher, not in the chain, so that the chain does not change with them.
+    """
 
     hosts: tuple[str, ...]
 

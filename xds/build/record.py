@@ -145,7 +145,9 @@ def _value(line: Line) -> Value | None:
             case "route", _, _:
                 return Host(line.body, host_digest(line.body), frozenset(map(_cluster, line.clusters)), "")
             case "listener", names.HTTPS, None:
-                return Listener.parse(line.body)
+                bare = Listener.parse(line.body)
+                assert bare.filter_chains[0].filters, "the other chains are made after the first one"
+                return bare
             case "listener", names.HTTPS, _:
                 return Chain(line.hosts)
             case "listener", resource, _ if resource != names.HTTP:

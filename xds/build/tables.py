@@ -372,9 +372,19 @@ class Tables:
     def _publish_https(self, bare: Listener, moved: set[str], update: Update) -> None:
         for certificate in sorted(moved):
             self._refresh_chain(certificate, bare, update)
-        body = listeners.https_bytes(bare, self._chain_bytes)
+        body = listeners.https_bytes(bare, self._chain_bytes, self._served_under())
         refers = [_ROUTES, Reference(SECRET, DEFAULT), *(Reference(SECRET, name) for name in sorted(self._chain_bytes))]
         update.add(LISTENER, names.HTTPS, Resource.of(names.HTTPS, body, refers))
+
+    def _served_under(self) -> dict[str, str]:
+        """Host → certificate. Where a held Part still has a host that is served under another one by now, that one has it."""
+        found: dict[str, str] = {}
+        for certificate in sorted(self._chain_values):
+            now = self._chains.get(certificate, {})
+            for host in self._chain_values[certificate].hosts:
+                if host in now or host not in found:
+                    found[host] = certificate
+        return found
 
     def _refresh_chain(self, certificate: str, bare: Listener, update: Update) -> None:
         part = _HTTPS._replace(piece=certificate)
@@ -386,6 +396,6 @@ class Tables:
             self._chain_bytes.pop(certificate, None)
         else:
             self._chain_values[certificate] = new
-            self._chain_bytes[certificate] = listeners.chain_bytes(certificate, new.hosts, bare)
+            self._chain_bytes[certificate] = listeners.chain_bytes(certificate, bare)
         if old != new:
             update.move(part, old, new)

@@ -1,7 +1,8 @@
 """Listeners: http, https, and one for each entry of the tcp- and udp-services ConfigMaps.
 
-Hosts, routes, certificates' contents and endpoints never change their bytes; a certificate adds or changes a filter chain of its own
-(DESIGN 10.6). Whatever else is in a listener is there from the first day, because a changed listener drains its connections.
+Routes, certificates' contents and endpoints never change their bytes. A certificate has a filter chain of its own. Which one a connection
+takes stands beside the chains, in `filter_chain_matcher`: Envoy drains a chain that changes, so a chain must not name its hosts. Whatever
+else is in a listener is there from the first day, because a changed listener drains its connections.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     TransportSocket,
     UdpSocketConfig,
 )
-from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, UdpListenerConfig
+from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener, ListenerFilter, UdpListenerConfig
 from envoy_data_plane.envoy.extensions.filters.listener.proxy_protocol.v3 import ProxyProtocol
 from envoy_data_plane.envoy.extensions.filters.listener.tls_inspector.v3 import TlsInspector
 from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import TcpProxy
@@ -39,6 +40,7 @@ from envoy_data_plane.xds.type.matcher.v3 import Matcher, MatcherOnMatch
 from xds.model import Settings, Stream, Via
 from xds.render import names
 from xds.render.connections import connection, stream_log
+from xds.render.server_names import matcher_bytes
 from xds.render.sources import ads
 from xds.translate.certificates import DEFAULT
 from xds.wire import encode, field, pack
@@ -57,6 +59,8 @@ _SOL_SOCKET, _SO_RCVBUF, _RECEIVE_BUFFER = 1, 8, 4 << 20
 """Linux: bytes that may wait for Envoy, so that a burst of datagrams is not lost."""
 _FILTER_CHAINS = 3
 """The field number of Listener.filter_chains."""
+_FILTER_CHAIN_MATCHER = 32
+"""The field number of Listener.filter_chain_matcher."""
 
 
 def http(address: str, port: int, defaults: Settings) -> Listener:
@@ -66,24 +70,30 @@ def http(address: str, port: int, defaults: Settings) -> Listener:
 
 
 def https(address: str, port: int, defaults: Settings) -> Listener:
-    """The TLS listener with the default certificate only; `https_bytes` puts the others in."""
+    """The TLS listener with the chain of the default certificate only; `https_bytes` puts in the others, and who takes which.
+
+    The default chain is no `default_filter_chain`: a listener whose `filter_chains` are empty Envoy replaces as a whole, which drains it.
+    """
     inspector = ListenerFilter(name="envoy.filters.listener.tls_inspector", typed_config=pack(TlsInspector()))
-    chain = _tls_chain(DEFAULT, (), _manager(Via.HTTPS, port, defaults))
-    return _listener(names.HTTPS, address, port, listener_filters=[inspector], default_filter_chain=chain)
+    chain = _tls_chain(DEFAULT, _manager(Via.HTTPS, port, defaults))
+    return _listener(names.HTTPS, address, port, listener_filters=[inspector], filter_chains=[chain])
 
 
-def https_bytes(bare: Listener, chains: Mapping[str, bytes]) -> bytes:
-    """The TLS listener with a filter chain for each certificate, sorted by name; the chains are as `chain_bytes` made them."""
-    before = encode(Listener(name=bare.name, address=bare.address, additional_addresses=bare.additional_addresses))
+def https_bytes(bare: Listener, chains: Mapping[str, bytes], by_host: Mapping[str, str]) -> bytes:
+    """The TLS listener with a filter chain for each further certificate, sorted by name; the chains are as `chain_bytes` made them.
+
+    `by_host` is host → the certificate under which it is served; a host may be a wildcard such as `*.example.com`.
+    """
+    before = encode(Listener(name=bare.name, address=bare.address, stat_prefix=bare.stat_prefix, filter_chains=bare.filter_chains))
     whole = encode(bare)
     assert whole.startswith(before)
-    return before + b"".join(field(_FILTER_CHAINS, chains[name]) for name in sorted(chains)) + whole[len(before) :]
+    matcher = field(_FILTER_CHAIN_MATCHER, matcher_bytes(by_host, DEFAULT))
+    return b"".join([before, *(chains[name] for name in sorted(chains)), matcher, whole[len(before) :]])
 
 
-def chain_bytes(certificate: str, hosts: Sequence[str], bare: Listener) -> bytes:
-    """The filter chain of one certificate for the hosts (SNI) that are served under it."""
-    assert bare.default_filter_chain
-    return encode(_tls_chain(certificate, hosts, bare.default_filter_chain.filters[0]))
+def chain_bytes(certificate: str, bare: Listener) -> bytes:
+    """The filter chain of one certificate, called as the certificate is, as it stands in a Listener."""
+    return field(_FILTER_CHAINS, encode(_tls_chain(certificate, bare.filter_chains[0].filters[0])))
 
 
 def tcp(entry: Stream, address: str, cluster: str) -> Listener:
@@ -133,7 +143,6 @@ def _listener(
     protocol: SocketAddressProtocol = SocketAddressProtocol.TCP,
     filter_chains: Sequence[FilterChain] = (),
     listener_filters: Sequence[ListenerFilter] = (),
-    default_filter_chain: FilterChain | None = None,
 ) -> Listener:
     both = ipaddress.ip_address(address) == ipaddress.IPv6Address("::")
     where = SocketAddress(protocol=protocol, address=address, port_value=port, ipv4_compat=both)
@@ -141,7 +150,6 @@ def _listener(
         name=name,
         address=Address(socket_address=where),
         filter_chains=list(filter_chains),
-        default_filter_chain=default_filter_chain,
         listener_filters=list(listener_filters),
         stat_prefix=name,
     )
@@ -151,8 +159,8 @@ def _manager(via: Via, port: int, defaults: Settings) -> Filter:
     return Filter(name="envoy.filters.network.http_connection_manager", typed_config=pack(connection(via, port, defaults)))
 
 
-def _tls_chain(certificate: str, hosts: Sequence[str], manager: Filter) -> FilterChain:
-    """TLS 1.2 and 1.3 with nginx's ciphers; the certificate is only named, so that a renewal touches no listener (T1)."""
+def _tls_chain(certificate: str, manager: Filter) -> FilterChain:
+    """TLS 1.2 and 1.3 with nginx's ciphers; the certificate is only named, so that a renewal touches no listener."""
     parameters = TlsParameters(
         tls_minimum_protocol_version=TlsParametersTlsProtocol.TLSv1_2,
         tls_maximum_protocol_version=TlsParametersTlsProtocol.TLSv1_3,
@@ -166,7 +174,6 @@ def _tls_chain(certificate: str, hosts: Sequence[str], manager: Filter) -> Filte
     tls = TransportSocket(name="envoy.transport_sockets.tls", typed_config=pack(DownstreamTlsContext(common_tls_context=common)))
     return FilterChain(
         name=certificate,
-        filter_chain_match=FilterChainMatch(server_names=sorted(hosts)) if hosts else None,
         filters=[manager],
         transport_socket=tls,
     )

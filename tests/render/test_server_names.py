@@ -1,0 +1,79 @@
+"""Which filter chain a server name leads to, by a walk through the matcher as Envoy walks it."""
+
+from __future__ import annotations
+
+from envoy_data_plane.envoy.config.listener.v3 import Listener
+from envoy_data_plane.google.protobuf import StringValue
+from envoy_data_plane.xds.type.matcher.v3 import Matcher, MatcherOnMatch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xds.nginx._registry import read_settings
+from xds.render import listeners
+from xds.render.server_names import matcher_bytes
+from xds.wire import encode
+
+DEFAULTS, _ = read_settings({}, {})
+LABELS = ("a", "b", "x-1", "test")
+names = st.lists(st.sampled_from(LABELS), min_size=1, max_size=4).map(".".join)
+hosts = st.one_of(names, names.map("*.{}".format))
+certificates = st.sampled_from(["one/a", "one/b", "two/a"])
+
+
+def chain_for(matcher: Matcher, sni: str) -> str:
+    """The chain that Envoy takes: the map first, then each predicate in turn, then what is left."""
+    if matcher.matcher_tree and matcher.matcher_tree.exact_match_map and (on := matcher.matcher_tree.exact_match_map.map.get(sni)):
+        return taken(on, sni)
+    for each in matcher.matcher_list.matchers if matcher.matcher_list else ():
+        assert each.predicate
+        assert each.predicate.single_predicate
+        assert each.predicate.single_predicate.value_match
+        assert each.on_match
+        suffix = each.predicate.single_predicate.value_match.suffix
+        assert suffix
+        if sni.endswith(suffix):
+            return taken(each.on_match, sni)
+    assert matcher.on_no_match
+    return taken(matcher.on_no_match, sni)
+
+
+def taken(on: MatcherOnMatch, sni: str) -> str:
+    if on.matcher:
+        return chain_for(on.matcher, sni)
+    assert on.action
+    assert on.action.typed_config
+    return StringValue.parse(on.action.typed_config.value).value
+
+
+def expected(by_host: dict[str, str], sni: str) -> str:
+    """Exact names before wildcards, longer wildcards before shorter ones; the dot of the root means nothing."""
+    name = sni.removesuffix(".")
+    if name in by_host:
+        return by_host[name]
+    wildcards = [host for host in by_host if host.startswith("*.") and name.endswith(host[1:])]
+    return by_host[max(wildcards, key=len)] if wildcards else "default"
+
+
+@given(st.dictionaries(hosts, certificates, max_size=8), st.lists(names, min_size=1), st.booleans())
+def test_each_name_leads_to_the_chain_of_its_certificate(by_host: dict[str, str], asked: list[str], dotted: bool) -> None:
+    matcher = Matcher.parse(matcher_bytes(by_host, "default"))
+    for name in [*asked, *(host.replace("*", "any") for host in by_host), "", "unknown"]:
+        sni = f"{name}." if dotted else name
+        assert chain_for(matcher, sni) == expected(by_host, sni), sni
+
+
+@given(st.dictionaries(hosts, certificates, max_size=8))
+def test_the_order_of_hosts_does_not_show(by_host: dict[str, str]) -> None:
+    assert matcher_bytes(by_host, "default") == matcher_bytes(dict(reversed(by_host.items())), "default")
+
+
+@given(st.dictionaries(hosts, certificates, max_size=8))
+def test_the_joined_listener_is_the_whole_message(by_host: dict[str, str]) -> None:
+    bare = listeners.https("::", 8443, DEFAULTS)
+    chains = {name: listeners.chain_bytes(name, bare) for name in set(by_host.values())}
+    found = Listener.parse(listeners.https_bytes(bare, chains, by_host))
+    assert found.filter_chain_matcher is not None
+    assert encode(found.filter_chain_matcher) == encode(Matcher.parse(matcher_bytes(by_host, "default")))
+    assert [chain.name for chain in found.filter_chains] == ["default", *sorted(chains)]
+    found.filter_chain_matcher, found.filter_chains[1:] = None, []
+    assert encode(found) == encode(bare)
