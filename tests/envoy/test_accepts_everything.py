@@ -69,7 +69,11 @@ class Accepting:
         self._server = Server(self._fleet, "127.0.0.1:0")
         self._app = HttpApp("innocent")
         self._flags = dataclasses.replace(
-            strategies.FLAGS, listen_address=LISTEN, http_port=self.ports.take(), https_port=self.ports.take()
+            strategies.FLAGS,
+            listen_address=LISTEN,
+            http_port=self.ports.take(),
+            https_port=self.ports.take(),
+            allowed_endpoints=("127.0.0.0/8",),  # the innocent application is there
         )
         made = make_certificate(["ingress.local"])
         self._world = World(self._flags, {DEFAULT_CERTIFICATE: (made.cert_pem, made.key_pem)})
