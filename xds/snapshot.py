@@ -97,7 +97,7 @@ class State(Mapping[str, Resource]):
     """All resources of one type.
 
     A change costs what changed, whatever the number of resources and of streams. `generation` counts the changes; what is gone stays in
-    the log, and with its last bytes in `gone`, until `Snapshot.compact` is told that no stream needs it.
+    the log, and in `gone`, until `Snapshot.compact` is told that no stream needs it.
     """
 
     def __init__(self, numbers: Numbers | None = None) -> None:
@@ -106,10 +106,10 @@ class State(Mapping[str, Resource]):
         """The names that there are, as bits."""
         self.version = version_of(())
         """Depends on names and versions alone, in whichever order they came: all replicas call the same content the same (V1, V6)."""
-        self.gone: dict[str, Resource] = {}
-        """The last bytes of what is gone: in state-of-the-world, for Envoys that cannot do without it yet."""
-        self.proven: set[str] = set()
-        """Names that a client has accepted as they are now (`prove`)."""
+        self.gone: dict[str, Resource | None] = {}
+        """What a client accepted last of what is gone, None for nothing: in state of the world, for those that cannot do without it yet."""
+        self.unproven: dict[str, Resource | None] = {}
+        """Names that no client has accepted as they are now (`prove`) → what one accepted last of them, None for nothing."""
         self._numbers = Numbers() if numbers is None else numbers
         self._now: dict[str, Resource] = {}
         self._changed: dict[str, int] = {}  # name → generation of its last change, oldest first; with the names that are gone
@@ -134,19 +134,21 @@ class State(Mapping[str, Resource]):
         self._sorted = None
         for name in old:
             self._sum -= _digest(self._now[name])
-            self.gone[name] = self._now.pop(name)
+            now = self._now.pop(name)
+            self.gone[name] = self.unproven.pop(name, now)
             self._referred.pop(name, None)
         for name, resource in new.items():
             before = self._now.get(name)
             self._sum += _digest(resource) - (_digest(before) if before else 0)
+            accepted = self.unproven.pop(name, before or self.gone.pop(name, None))
+            if accepted != resource:
+                self.unproven[name] = accepted
             self._now[name] = resource
-            self.gone.pop(name, None)
             self._refer(resource)
         for name in (*new, *old):
             self._changed.pop(name, None)
             self._changed[name] = self.generation
         self.existing = (self.existing | self.bits(new)) & ~self.bits(old)
-        self.proven.difference_update(new, old)
         self.version = self.version_with(())
         return frozenset((*new, *old))
 
@@ -155,9 +157,12 @@ class State(Mapping[str, Resource]):
         if resource.refers:
             self._referred[resource.name] = {r: before.get(r, self.generation) for r in resource.refers}
 
-    def prove(self, resources: Iterable[Resource]) -> None:
-        """A client has accepted these."""
-        self.proven.update(resource.name for resource in resources if self._now.get(resource.name) == resource)
+    def prove(self, resources: Iterable[Resource], names: Collection[str]) -> None:
+        """A client has accepted these resources, of which these names were new to it. Costs nothing where all are proven."""
+        if found := self.unproven.keys() & names:
+            for resource in resources:
+                if resource.name in found and self._now[resource.name] == resource:
+                    del self.unproven[resource.name]
 
     def references(self, name: str, after: int = -1) -> list[Reference]:
         """What a resource refers to, as far as it began to after that generation."""

@@ -815,14 +815,18 @@ def test_o2_what_is_gone_and_new_in_a_rejected_full_state_is_not_said_again(sotw
     assert sotw.nack("cds") == ["cds a=1"]
 
 
-def test_o2_what_a_client_brings_along_and_rejects_is_not_said_again(sotw: Talk) -> None:
-    """Whether it was x, of which it may have another edition, or a, is not known: of x it has accepted nothing on this stream."""
-    first = settled(Wire.SOTW, cds="a=1 x=1", lds="l=1", rds="l=a")
-    first.publish(cds="a=1 x=bad", lds="l=1", rds="l=a")
-    first.put(cds="a=1", lds="l=1", rds="l=a")
+def test_o2_what_is_kept_for_a_client_that_comes_back_was_accepted_once() -> None:
+    """It may still route to x, however it rejects what is new; and y, which nobody has ever accepted, is not said again."""
+    first = settled(Wire.SOTW, cds="a=1 x=1", lds="l=1", rds="l=x")
+    first.publish(cds="a=1 x=bad y=bad", lds="l=1", rds="l=x")
+    first.put(cds="a=bad", lds="l=1", rds="l=a")
     talk = Talk(Wire.SOTW, snapshot=first.snapshot)
-    assert talk.ask("cds", version=first.versions["cds"]) == ["cds a=1 x=bad"]
-    assert talk.nack("cds") == ["cds a=1"]
+    assert talk.ask("cds", version=first.versions["cds"]) == ["cds a=bad x=1"]
+    talk.ask("lds", version=first.versions["lds"])
+    talk.ask("rds", "l", version=first.versions["rds"])
+    assert talk.nack("cds") == []
+    assert talk.passes(PATIENCE) == ["rds l=a"]
+    assert talk.ack("rds") == ["cds a=bad"]
 
 
 def test_o2_what_a_client_brings_along_as_it_is_stays_in_its_full_states(sotw: Talk) -> None:

@@ -123,12 +123,29 @@ def test_types_that_we_have_nothing_of_are_empty_and_cost_nothing() -> None:
     assert all(snapshot[t] is snapshot[t] for t in TYPES)
 
 
+def test_what_was_accepted_last_is_known_of_what_changes_goes_and_comes_back() -> None:
+    state = Snapshot()[CLUSTER]
+    state.update([of("a=1"), of("b=1")])
+    state.prove([of("a=1"), of("b=2")], ["a", "b"])
+    assert state.unproven == {"b": None}, "what was accepted of b is something else"
+    state.update([of("a=2")])
+    state.update([of("a=3")])
+    assert state.unproven["a"] == of("a=1")
+    state.update([], ["a", "b"])
+    assert state.gone == {"a": of("a=1"), "b": None}
+    state.update([of("a=3")])
+    assert state.unproven == {"a": of("a=1")}
+    state.update([of("a=1")])
+    assert not state.unproven, "that was accepted before"
+
+
 def test_what_is_gone_is_kept_until_it_is_compacted() -> None:
     snapshot = Snapshot()
     state = snapshot[CLUSTER]
     state.update([of("a=1"), of("b=1"), of("c=1")])
+    state.prove([of("a=1")], ["a"])
     state.update([], ["a", "b"])
-    assert state.gone == {"a": of("a=1"), "b": of("b=1")}
+    assert state.gone == {"a": of("a=1"), "b": None}
     snapshot.compact({CLUSTER: state.generation - 1}, {})
     assert state.gone.keys() == {"a", "b"}, "a stream has not taken note of it"
     snapshot.compact({CLUSTER: state.generation}, {CLUSTER: ["a"]})

@@ -19,7 +19,7 @@ What one type is owed is worked out in `subscription`; here is what makes one st
 5. *A rejection* (A5, T4) concerns its type alone. Each name of the rejected response is uncertain from then on, and said again apart from
    the others, in as many responses as may be in flight, until what the client rejects is alone: so it has all the others. What it rejected
    alone is said again, alone, when it is different. Only a full state of the old wire cannot be parted: it is said again when it is
-   different in anything, and what is withheld stands in it as the client has last accepted it. A client that asks by name for what it
+   different in anything, and what is withheld stands in it as it was last accepted. A client that asks by name for what it
    rejected is answered. A secret that no client has accepted yet is said alone from the beginning: Envoy accepts, without effect, one that
    it has rejected when it is told of it again.
 

@@ -10,8 +10,7 @@ together with three sets of names as bits that is all there is, 3 kB for 10,000 
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -95,8 +94,6 @@ class Subscription:
     """What was last told of what is `settled` (`Session.take_answers`)."""
     version: str = ""
     """The version last accepted."""
-    accepted_state: tuple[Resource, ...] = ()
-    """In state of the world, of a type whose responses say all there is: the resources that the client accepted last, sorted by name."""
     owed: dict[str, int] = field(default_factory=dict)
     """Names about which something is to be said → the generation as of which the client was last told of it."""
     asked: frozenset[str] = NOTHING
@@ -252,15 +249,13 @@ class Subscription:
             self.owed, self.asked, self.greet = {}, NOTHING, False
             self.holds = self.target
             self.brought = frozenset(self.state)
-            self.accepted_state = self.state.select(self.state)
         else:
-            self.withheld = dict.fromkeys(self.state.gone, until)
+            self.withheld = dict.fromkeys((name for name, known in self.state.gone.items() if known), until)
 
     def _resume_each(self, held: Mapping[str, str], until: Until) -> None:
         """Delta: what the client has as it is now (`brought`) need not be said, what is gone is to be taken away (D6)."""
         self.returning, self.greet = True, False
-        if self.careful:
-            self.state.proven |= self.brought
+        self.state.prove(self.state.select(self.brought), self.brought)
         if len(self.brought) == len(held) and self.target == self.state.existing:
             self.holds |= self._bits(self.brought)
             return
@@ -297,7 +292,7 @@ class Subscription:
         heard = self.doubtful.union(self.state.among(self.holds & bits, gone), *(sent.given for sent in self.in_flight.values()))
         for name in gone:
             self.owed.pop(name, None)
-            if name in heard and self.wants(name) and self._may_keep(name):
+            if name in heard and self.wants(name):
                 self.withheld[name] = until
             elif name in self.asked and self.tells_absence:
                 self.owed[name] = UNSURE
@@ -368,7 +363,7 @@ class Subscription:
 
     def together(self, name: str) -> int | None:
         """How many names a response may have that has this one; None if it need not be said apart."""
-        if self.careful and name in self.state and name not in self.state.proven:
+        if self.careful and name in self.state.unproven:
             return 1
         return self.apart.get(name)
 
@@ -409,13 +404,11 @@ class Subscription:
         self.agreed = True
         self.holds |= self.state.bits(n for n in sent.given if n in self.state) & self.target
         self._trust(sent.given | sent.taken)
-        if self.careful:
-            self.state.prove(sent.resources)
+        self.state.prove(sent.resources, sent.given)
         if sent.whole:
             self._forgive()
             self.doubtful = self.doubtful.intersection(self.owed) or NOTHING
             self.version = sent.version
-            self.accepted_state = sent.resources if self.says_all else ()
             if not self.withheld and not self.in_flight:
                 self.accepted = sent.generation
 
@@ -434,7 +427,6 @@ class Subscription:
         self.error, self.rejected, self.agreed = error, sent, False
         if self.says_all:
             self.refused_states = (*self.refused_states, sent.version)[-MOST_REFUSED:]
-            self.withheld = {name: until for name, until in self.withheld.items() if self._may_keep(name)}
         else:
             self._suspect(sent)
         self._owe_again(sent, doubtful=sent.taken if self.says_all else sent.given | sent.taken)
@@ -442,17 +434,11 @@ class Subscription:
             other.whole = False  # it was said before we knew, so its ACK does not settle this
 
     def kept(self) -> list[Resource]:
-        """What a full state has besides what there is: of a name whose removal is withheld, what the client accepted last (O2).
+        """What a full state has besides what there is: what was accepted last of each name whose removal is withheld (O2).
 
-        Where it has accepted nothing of it on this stream, it may have some edition from before: the latest one is the best guess.
+        What nobody has accepted is not kept: it may be what was wrong with a response that was rejected, and would be again.
         """
-        return [known for name in self.withheld if (known := _named(name, self.accepted_state) or self.state.gone.get(name))]
-
-    def _may_keep(self, name: str) -> bool:
-        """Whether what is gone can stay in a full state: not if all that is known of it was rejected, or it would be again (A5)."""
-        if not self.says_all or self.rejected is None or _named(name, self.accepted_state):
-            return True
-        return _named(name, self.rejected.resources) != self.state.gone[name]
+        return [resource for name in self.withheld if (resource := self.state.gone.get(name)) is not None]
 
     def _suspect(self, sent: Sent) -> None:
         """The names of a rejected response are said again in as many responses as may be in flight, until the culprit is alone."""
@@ -508,9 +494,3 @@ class Subscription:
             return True
         awaited = name in self.owed or any(name in sent.given for sent in self.in_flight.values())
         return self.generation >= generation and not awaited
-
-
-def _named(name: str, resources: Sequence[Resource]) -> Resource | None:
-    """The resource of this name among those, which are sorted by name."""
-    at = bisect_left(resources, name, key=lambda resource: resource.name)
-    return resources[at] if at < len(resources) and resources[at].name == name else None
