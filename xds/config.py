@@ -610,6 +610,13 @@ class Settings:
     )
     log_level: str = setting(GENERAL, choice("debug", "info", "warning", "error"), "info", "The lowest level of what is logged.", RUN)
     live: bool = setting(GENERAL, BOOL, False, "Ask the management server at --debug-address instead of reading folders.", ("check",))
+    strict: bool = setting(
+        GENERAL,
+        BOOL,
+        False,
+        "Judge what a repository seldom holds as well: Secrets that are issued in the cluster or encrypted with SOPS, and EndpointSlices.",
+        ("check",),
+    )
     wait: bool = setting(GENERAL, BOOL, False, "Wait until every Envoy has the object as it is now.", ("status",))
     timeout: float = setting(GENERAL, SECONDS, 30.0, "How long --wait waits.", ("status",))
     resource_version: str = setting(

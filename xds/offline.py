@@ -1,16 +1,20 @@
-"""From folders of manifests to a Snapshot at one go, without servers: what `translate`, `check` and `explain` look at.
+"""From folders and files of manifests to a Snapshot at one go, without servers: what `translate`, `check` and `explain` look at.
 
 What does not belong here: waiting for changes (`xds.app`), and printing (`xds.cli`).
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass
 
 from xds.build.tables import Tables
 from xds.config import Failure, Settings, UsageError
-from xds.kube.manifests import Folder, ManifestsError
+from xds.kube.kustomize import Kustomized
+from xds.kube.manifests import ManifestsError
+from xds.kube.reading import read
+from xds.kube.walk import MAX_BYTES
 from xds.kube.world import DEFAULT_CERTIFICATE, NOW, World
 from xds.model import Problem
 from xds.snapshot import Snapshot
@@ -23,7 +27,8 @@ MADE_AT_START = b"(made when the server starts)\n"
 class Loaded:
     """All that one reading of the folders came to.
 
-    `problems` has those of the files, then those of the objects, each once. `faults` are errors of ours, a sentence each.
+    `problems` has those of the files, then those of the objects, each once. `faults` are errors of ours, a sentence each. `kustomized`
+    is what of the folders belongs to kustomize.
     """
 
     world: World
@@ -31,10 +36,11 @@ class Loaded:
     snapshot: Snapshot
     problems: tuple[Problem, ...]
     faults: tuple[str, ...]
+    kustomized: Kustomized
 
 
 def load(settings: Settings, *, certificate: tuple[bytes, bytes] = (MADE_AT_START, MADE_AT_START), now: int | None = None) -> Loaded:
-    """Read `settings.manifests` and build everything.
+    """Read `settings.manifests` (folders, files, or "-" for standard input) and build everything.
 
     `certificate` is the default certificate, PEM chain and key; `now` is in seconds since 1970, that of the clock without it. Raises
     Failure where a folder cannot be read, and UsageError where there is none.
@@ -42,16 +48,17 @@ def load(settings: Settings, *, certificate: tuple[bytes, bytes] = (MADE_AT_STAR
     if not settings.manifests:
         raise UsageError("this command reads folders of manifests, not an API server: name one, such as ./manifests.")
     try:
-        change = Folder(settings.manifests).read()
+        reading = read(settings.manifests, lambda: sys.stdin.buffer.read(MAX_BYTES))
     except ManifestsError as error:
         raise Failure(str(error)) from None
+    change = reading.change
     world = World(settings, {DEFAULT_CERTIFICATE: certificate, NOW: int(time.time()) if now is None else now})
     tables = Tables(world)
     snapshot = Snapshot()
     tables.apply(world.apply(change.put, change.drop)).publish(snapshot)
     snapshot.ready = True
     of_files = dict.fromkeys(p for name in sorted(change.problems) for p in change.problems[name])
-    return Loaded(world, tables, snapshot, tuple(dict.fromkeys((*of_files, *tables.problems()))), faults(tables))
+    return Loaded(world, tables, snapshot, tuple(dict.fromkeys((*of_files, *tables.problems()))), faults(tables), reading.kustomized)
 
 
 def faults(tables: Tables) -> tuple[str, ...]:

@@ -106,3 +106,18 @@ def test_an_api_server_is_no_source_yet(say: Say, tmp_path: Path) -> None:
     said = say("check", "--kubeconfig", tmp_path / "config")
     assert said.code == 2
     assert said.err.startswith("xds check: this command reads folders of manifests, not an API server")
+
+
+def test_the_ingress_of_a_canary_is_ours(say: Say, good: Path) -> None:
+    write(good, ingress("canary", "a.example.com", {"/": ("web", 80)}, {"canary": "true", "canary-weight": "10"}))
+    summary = say("check", good, "-o", "json").json["summary"]
+    assert (summary["ingresses"], summary["others"]) == (3, 0)
+
+
+def test_a_backend_without_a_port_is_called_that(say: Say, good: Path) -> None:
+    written = ingress("portless", "p.example.com", {"/": ("web", 80)})
+    del written["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]["port"]
+    said = say("check", write(good, written))
+    assert said.code == 1
+    assert "Service default/web is named without a port; write port.number or port.name; the path answers 503." in said.out
+    assert "'0'" not in said.out

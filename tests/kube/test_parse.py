@@ -466,7 +466,7 @@ def test_a_version_that_a_kind_has_not_is_a_problem(version: Any) -> None:
 @pytest.mark.parametrize("written", [[], "text", 1, 1.5, True, None])
 def test_a_document_that_is_no_mapping_is_a_problem_of_the_file(written: Any) -> None:
     found = problem(written)
-    assert (found.about, found.field, found.code) == (Ref("File", "", "a.yaml"), "documents[2]", "not-an-object")
+    assert (found.about, found.field, found.code) == (Ref("File", "", "a.yaml"), "documents[2]", "no-manifest")
 
 
 @pytest.mark.parametrize("kind", [None, 1, "", ["Service"]])

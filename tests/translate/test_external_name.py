@@ -85,4 +85,4 @@ def test_the_port_need_not_be_declared(port: int | str, ports: tuple[ServicePort
 def test_a_port_that_is_none_is_a_problem(port: int | str) -> None:
     action, problems = asked(API_SERVER, "example.com", port)
     assert action == Respond(503)
-    assert [p for p in problems if "Service default/outside has no port" in p]
+    assert [p for p in problems if f"Service default/outside {'has no port' if port else 'is named without a port'}" in p]

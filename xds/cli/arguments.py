@@ -51,9 +51,16 @@ _COMMANDS = (
     Command("serve", "--manifests DIR … | --kubeconfig FILE", "Run the management server; in a pod, from the API server of its cluster."),
     Command("bootstrap", "[--xds-address ADDRESS]", "Print the bootstrap with which an Envoy finds the management server."),
     Command("certgen", "", "Make the certificates of xDS in a cluster as Secrets, and renew those that end soon."),
-    Command("translate", "DIR …", "Print the Envoy resources that manifests become.", folders=True),
-    Command("check", "DIR … | --live", "Say what will not work as written; exit code 1 if there is an error.", folders=True),
-    Command("explain", "URL [DIR … | live]", "Say which Ingress, rule, Service and endpoints answer a URL, and why.", folders=True),
+    Command("translate", "DIR … | FILE … | -", "Print the Envoy resources that manifests become.", folders=True),
+    Command(
+        "check",
+        "DIR … | FILE … | - | --live",
+        "Say what will not work as written; exit code 1 if there is an error. `-` reads standard input: helm template CHART | xds check -",
+        folders=True,
+    ),
+    Command(
+        "explain", "URL [DIR … | FILE … | - | live]", "Say which Ingress, rule, Service and endpoints answer a URL, and why.", folders=True
+    ),
     Command(
         "status",
         "[ingress NAMESPACE/NAME | configmap NAMESPACE/NAME PORT]",

@@ -13,6 +13,7 @@ from rich.text import Text
 from xds.build.memo import Unit
 from xds.cli.arguments import Parsed
 from xds.cli.printing import plural, problem_line, show, show_json, text
+from xds.cli.remarks import Judged, judged
 from xds.config import Settings
 from xds.forms import object_json, place_json, problem_json
 from xds.kube.objects import Ingress, Place, Ref
@@ -21,7 +22,7 @@ from xds.model import Problem, Severity
 from xds.nginx._feature import Declared, Fidelity
 from xds.nginx._registry import known_annotations, known_keys
 from xds.offline import Loaded, load
-from xds.translate.selection import selected
+from xds.translate.selection import claimed
 
 VERSION = 1
 """Of the JSON form; docs/schemas/check.schema.json describes it."""
@@ -45,11 +46,12 @@ def run(parsed: Parsed) -> int:
     if parsed.settings.live:
         return _run_live(parsed.settings)
     loaded = load(parsed.settings)
+    found = judged(loaded, parsed.settings)
     if parsed.settings.output == "json":
-        show_json(as_json(loaded, parsed.settings))
+        show_json(as_json(loaded, found, parsed.settings))
     else:
-        show(_lines(loaded, parsed.settings))
-    return 1 if loaded.faults or any(p.severity is Severity.ERROR for p in loaded.problems) else 0
+        show(_lines(loaded, found, parsed.settings))
+    return 1 if loaded.faults or any(p.severity is Severity.ERROR for p in found.problems) else 0
 
 
 def _run_live(settings: Settings) -> int:
@@ -71,14 +73,15 @@ def _run_live(settings: Settings) -> int:
     return 1 if count[Severity.ERROR] else 0
 
 
-def as_json(loaded: Loaded, settings: Settings) -> dict[str, Any]:
+def as_json(loaded: Loaded, found: Judged, settings: Settings) -> dict[str, Any]:
     """The whole judgement."""
     annotations, keys = _annotations(loaded, settings), _keys(loaded, settings)
     return {
         "version": VERSION,
-        "summary": _summary(loaded),
-        "problems": [problem_json(p) for p in _sorted(loaded.problems)],
-        "conflicts": [problem_json(p) for p in _sorted(loaded.problems) if p.code == "conflict"],
+        "summary": _summary(loaded, found),
+        "problems": [problem_json(p) for p in _sorted(found.problems)],
+        "conflicts": [problem_json(p) for p in _sorted(found.problems) if p.code == "conflict"],
+        "remarks": list(found.remarks),
         "annotations": [_verdict_json(v) for v in annotations],
         "config": [_verdict_json(v) for v in keys],
         "others": [object_json(o) | {"place": place_json(place_of(loaded.world, o))} for o in _others(loaded)],
@@ -94,8 +97,8 @@ def place_of(world: World, about: Ref) -> Place | None:
 
 
 def ours(loaded: Loaded) -> list[Ingress]:
-    """The Ingresses that are served."""
-    return [i for i in loaded.world.objects(Ingress) if loaded.tables.build.value(Unit(selected, (i.meta.namespace, i.meta.name)))]
+    """The Ingresses that are of our class, canaries among them."""
+    return [i for i in loaded.world.objects(Ingress) if loaded.tables.build.value(Unit(claimed, (i.meta.namespace, i.meta.name)))]
 
 
 def _others(loaded: Loaded) -> list[Ref]:
@@ -105,15 +108,15 @@ def _others(loaded: Loaded) -> list[Ref]:
     return [Ref("Ingress", *name) for name in names if name not in taken]
 
 
-def _summary(loaded: Loaded) -> dict[str, int]:
-    count = Counter(p.severity for p in loaded.problems)
+def _summary(loaded: Loaded, found: Judged) -> dict[str, int]:
+    count = Counter(p.severity for p in found.problems)
     return {
         "ingresses": len(ours(loaded)),
         "others": len(_others(loaded)),
         "errors": count[Severity.ERROR] + len(loaded.faults),
         "warnings": count[Severity.WARNING],
         "notes": count[Severity.NOTE],
-        "conflicts": sum(p.code == "conflict" for p in loaded.problems),
+        "conflicts": sum(p.code == "conflict" for p in found.problems),
     }
 
 
@@ -156,13 +159,14 @@ def _sorted(problems: tuple[Problem, ...]) -> list[Problem]:
     return sorted(problems, key=lambda p: (p.about, order.index(p.severity), p.field, p.code))
 
 
-def _lines(loaded: Loaded, settings: Settings) -> Iterator[Text]:
+def _lines(loaded: Loaded, found: Judged, settings: Settings) -> Iterator[Text]:
     for fault in loaded.faults:
         yield text(("error    ", "bold red"), fault)
-    yield from _problem_lines(loaded.problems, lambda about: place_of(loaded.world, about))
+    yield from _problem_lines(found.problems, lambda about: place_of(loaded.world, about))
     yield from _verdict_lines("Annotations in use", _annotations(loaded, settings))
     yield from _verdict_lines(f"Keys of ConfigMap {settings.configmap}", _keys(loaded, settings))
-    yield _last_line(loaded)
+    yield from (text(remark) for remark in found.remarks)
+    yield _last_line(loaded, found)
 
 
 def _problem_lines(problems: tuple[Problem, ...], where: Callable[[Ref], Place | None]) -> Iterator[Text]:
@@ -187,11 +191,11 @@ def _verdict_lines(title: str, verdicts: list[Verdict]) -> Iterator[Text]:
     yield text("")
 
 
-def _last_line(loaded: Loaded) -> Text:
-    summary = _summary(loaded)
+def _last_line(loaded: Loaded, found: Judged) -> Text:
+    summary = _summary(loaded, found)
     served = plural(summary["ingresses"], "Ingress")
     others = f" ({plural(summary['others'], 'other')} left to other controllers)" if summary["others"] else ""
-    if not loaded.problems and not loaded.faults:
+    if not found.problems and not loaded.faults:
         return text(("Nothing to complain about", "bold green"), f": {served}{others}.")
     conflicts = f" ({plural(summary['conflicts'], 'conflict')})" if summary["conflicts"] else ""
     errors, warnings, notes = (plural(summary[f"{kind}s"], kind) for kind in ("error", "warning", "note"))

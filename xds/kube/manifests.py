@@ -10,9 +10,10 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import stat
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -42,6 +43,10 @@ LOOK = 1000
 LOOK_MISSING = 50
 """Milliseconds between looks for a folder that is not there."""
 
+DUPLICATE = "duplicate"
+"""The code of an object that is there twice."""
+
+_TEMPLATE = re.compile(rb"\{\{|\{%")
 _LIMITS = "the kernel may have no watches left: raise fs.inotify.max_user_watches and fs.inotify.max_user_instances"
 _LONGEST_PAUSE = 30
 """Looks that are made between two attempts to have the kernel watch, where it does not: the pauses double up to so many."""
@@ -68,11 +73,13 @@ class Folder:
 
     Files are read with all folders below, in the order of their names; `Place.file` is the path within the folder, after the folder as
     it was given where there are several. Of two documents with the same Ref the first one counts, and the other is a Problem. A file
-    that cannot be read keeps its last good objects and has a Problem. Of two threads, one waits for the other.
+    that cannot be read keeps its last good objects and has a Problem. Files in `left_out` (absolute paths) are not read. Of two threads,
+    one waits for the other.
     """
 
-    def __init__(self, directories: Sequence[Path]) -> None:
+    def __init__(self, directories: Sequence[Path], *, left_out: Collection[str] = ()) -> None:
         several = len(directories) > 1
+        self._left_out = left_out
         self._roots = {os.path.abspath(directory): f"{directory}/" if several else "" for directory in directories}
         self._shown = {os.path.abspath(directory): str(directory) for directory in directories}
         self._files: dict[str, _File] = {}
@@ -170,6 +177,8 @@ class Folder:
     def _walk(self) -> None:
         """Look everywhere. What cannot be listed, or is beyond a bound, stays as it is known."""
         self._found = found = walk.walk(self._shown, self._name)
+        for path in self._left_out:
+            found.files.pop(path, None)
         unlisted = tuple(walk.below(folder) for folder in found.unlisted if _mode(folder) is not None)
         for path, file in self._files.items():
             if path in found.beyond or (unlisted and path.startswith(unlisted)):
@@ -207,7 +216,7 @@ class Folder:
                 about = ref(item)
                 first = objects.setdefault(about, item)
                 if first is not item:
-                    problems[file.name].append(_duplicate(about, item, first))
+                    problems[file.name].append(duplicate(item, first))
         before, self._objects = self._objects, objects
         put = [item for about, item in objects.items() if (old := before.get(about)) is not item and old != item]
         drop = [about for about in before if about not in objects]
@@ -359,21 +368,42 @@ def _in_words(wrong: BaseException) -> str:
 
 def _read_file(path: str, name: str, stamp: walk.Stamp, known: _File | None) -> _File:
     kept = known.objects if known else ()
+    raw = b""
     try:
         raw = _bytes(path)
         objects, problems = _parse(name, raw)
     except documents.Malformed as wrong:
-        place, code, sentence = Place(name, 0, wrong.line), "syntax", wrong.sentence
+        problem = _malformed(name, raw, wrong)
     except OSError as wrong:
-        place, code, sentence = Place(name, 0, 1), "unreadable", f"The file cannot be read: {walk.reason(wrong)}."
+        problem = _unreadable(name, walk.reason(wrong))
     except Exception:  # noqa: BLE001 - whatever is in one file, the others are read
         _log.exception("internal error while %s was read; please report it", printable(name, 300))
-        place, code, sentence = Place(name, 0, 1), "unreadable", "The file cannot be read: it leads to an internal error; please report it."
+        problem = _unreadable(name, "it leads to an internal error; please report it")
     else:
         return _File(name, stamp, objects, problems)
     if kept:
-        sentence += " What it held before stays in effect."
-    return _File(name, stamp, kept, (Problem(Ref("File", "", name), "", code, sentence, place=place),))
+        problem = replace(problem, sentence=f"{problem.sentence} What it held before stays in effect.")
+    return _File(name, stamp, kept, (problem,))
+
+
+def of_text(name: str, raw: bytes) -> tuple[tuple[Object, ...], tuple[Problem, ...]]:
+    """The objects and Problems of one file; `name` is what people are shown, and its ending tells JSON from YAML."""
+    try:
+        return _parse(name, raw)
+    except documents.Malformed as wrong:
+        return (), (_malformed(name, raw, wrong),)
+
+
+def _unreadable(name: str, why: str) -> Problem:
+    return Problem(Ref("File", "", name), "", "unreadable", f"The file cannot be read: {why}.", place=Place(name, 0, 1))
+
+
+def _malformed(name: str, raw: bytes, wrong: documents.Malformed) -> Problem:
+    """A template has braces where YAML has none; whoever renders it first can have it judged."""
+    place = Place(name, 0, wrong.line)
+    if _TEMPLATE.search(raw):
+        return parse.template(place)
+    return Problem(Ref("File", "", name), "", "syntax", wrong.sentence, place=place)
 
 
 def _lost(known: _File, present: Iterable[Object]) -> bool:
@@ -430,9 +460,11 @@ def _repeated(about: Ref, repeat: documents.Repeat, place: Place) -> Problem:
     return Problem(about, way, "duplicate-key", sentence, Severity.WARNING, place._replace(line=repeat.line))
 
 
-def _duplicate(about: Ref, item: Object, first: Object) -> Problem:
+def duplicate(item: Object, first: Object) -> Problem:
+    """That an object is there twice; `first` is the one that counts."""
+    about = ref(item)
     sentence = f"This {about.kind} is defined at {first.meta.place} already, which counts; remove one of the two."
-    return Problem(about, "", "duplicate", sentence, place=item.meta.place)
+    return Problem(about, "", DUPLICATE, sentence, place=item.meta.place)
 
 
 def _words(problems: tuple[Problem, ...]) -> list[tuple[Problem, str, Severity, Place | None]]:

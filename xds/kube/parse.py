@@ -55,6 +55,13 @@ _READINGS: Mapping[tuple[str, str], _Reading] = {
 }
 _NEWEST: Mapping[str, str] = dict(reversed(list(_READINGS)))
 _CLUSTER_SCOPED = frozenset({"IngressClass", "Namespace"})
+NO_MANIFEST = "no-manifest"
+"""The code of a document that is nothing that Kubernetes could know, such as the values of a chart."""
+TEMPLATE = "template"
+"""The code of a document, or a file, that becomes a manifest only when a template engine has rendered it."""
+ENCRYPTED = "encrypted"
+"""The code of a Secret whose content SOPS has encrypted."""
+_RENDER_FIRST = "This looks like a Helm template: render it first, for instance with `helm template CHART | xds check -`."
 _OWN_GROUPS = frozenset({"networking.k8s.io", "discovery.k8s.io"})
 
 
@@ -128,16 +135,23 @@ def members(document: Any) -> list[Any] | None:
 
 def _from_one(document: Any, place: Place | None) -> list[Object | Problem]:
     if not isinstance(document, Mapping):
-        sentence = f"A document must be an object (a mapping with apiVersion, kind and metadata), but this is {_named(_type(document))}."
-        return [_about_document(place, "not-an-object", sentence)]
+        sentence = f"This is no Kubernetes manifest, which is a mapping with apiVersion, kind and metadata, but {_named(_type(document))}."
+        return [_about_document(place, NO_MANIFEST, sentence, Severity.NOTE)]
     kind, version = document.get("kind"), document.get("apiVersion")
     if not isinstance(kind, str) or not kind:
+        if "metadata" not in document:
+            return [_about_document(place, NO_MANIFEST, "This is no Kubernetes manifest: it has neither kind nor metadata.", Severity.NOTE)]
         return [_about_document(place, "no-kind", "The document has no kind; write apiVersion and kind, such as v1 and Service.")]
     if kind not in _NEWEST:
         wrong = _wrong_list(document, kind, place)
         return [wrong] if wrong else []
     reading = _READINGS.get((kind, version)) if isinstance(version, str) else None
     about = _about(document, kind)
+    if place is not None and _is_template(document):
+        return [template(place)]
+    if kind == "Secret" and isinstance(document.get("sops"), Mapping):
+        sentence = "SOPS has encrypted this Secret, so its content is unknown here; what refers to it is judged as if it were not there."
+        return [Problem(about, "sops", ENCRYPTED, sentence, Severity.NOTE, place)]
     if reading is None:
         if _is_foreign(version):
             return []
@@ -151,6 +165,30 @@ def _from_one(document: Any, place: Place | None) -> list[Object | Problem]:
     except (msgspec.ValidationError, RecursionError) as wrong:
         field, sentence = _in_words(str(wrong), document)
         return [Problem(about, field, "wrong-type", sentence, place=place)]
+
+
+def template(place: Place) -> Problem:
+    """That a document is to be rendered before anybody can read it."""
+    return _about_document(place, TEMPLATE, _RENDER_FIRST, Severity.NOTE)
+
+
+def _is_template(document: Mapping[str, Any]) -> bool:
+    """Whether a placeholder such as `{{ .Values.host }}` stands where no text with braces can be.
+
+    The contents of ConfigMaps, Secrets and annotations may hold any text, templates of other programs among it.
+    """
+    metadata = document.get("metadata")
+    fields = [metadata.get("name"), metadata.get("namespace")] if isinstance(metadata, Mapping) else []
+    pending: list[Any] = [*fields, document.get("spec")]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, str) and "{{" in value:
+            return True
+        if isinstance(value, Mapping):
+            pending += value.values()
+        elif isinstance(value, list):
+            pending += value
+    return False
 
 
 def _unowned(made: list[Object], place: Place | None) -> list[Problem]:
@@ -185,10 +223,10 @@ def _about(document: Mapping[str, Any], kind: str) -> Ref:
     return Ref(kind, "" if kind in _CLUSTER_SCOPED else space, name if isinstance(name, str) else "")
 
 
-def _about_document(place: Place | None, code: str, sentence: str) -> Problem:
+def _about_document(place: Place | None, code: str, sentence: str, severity: Severity = Severity.ERROR) -> Problem:
     if place is None:
-        return Problem(Ref("Object", "", ""), "", code, sentence)
-    return Problem(Ref("File", "", place.file), f"documents[{place.document}]", code, sentence, place=place)
+        return Problem(Ref("Object", "", ""), "", code, sentence, severity)
+    return Problem(Ref("File", "", place.file), f"documents[{place.document}]", code, sentence, severity, place)
 
 
 _VERDICT = re.compile(r"(?P<what>.*?)(?: - at (?P<key>`key` in )?`\$(?P<path>.*)`)?", re.DOTALL)

@@ -21,6 +21,10 @@ _MOST_REPORTED = 20
 """Problems about addresses of one EndpointSlice."""
 
 
+NO_ENDPOINTS = "no-endpoints"
+"""The code of a Service that is there and has nobody who answers."""
+
+
 class Reach(Enum):
     """What a backend comes to; all but LIVE and EXTERNAL answer 503."""
 

@@ -26,7 +26,7 @@ from xds.model import (
 )
 from xds.nginx._registry import cluster_features, with_hook
 from xds.translate import paths
-from xds.translate.backends import SERVICE_UPSTREAM, Reach, destination, first_port
+from xds.translate.backends import NO_ENDPOINTS, SERVICE_UPSTREAM, Reach, destination, first_port
 from xds.translate.certificates import has_tls, host_certificate
 from xds.translate.configuration import configuration, ingress_settings
 from xds.translate.selection import selected
@@ -225,11 +225,12 @@ def _backend_action(read: Reader, claim: _Claim) -> Action:
         return Forward(Cluster(namespace, backend.service, found.port), found.by_client)
     about = f"Service {namespace}/{backend.service}"
     if found.reach is Reach.NO_PORT:
-        sentence = f"{about} has no port {str(backend.port)[:63]!r}; the path answers 503."
-        _report(read, claim, "backend.service.port", "no-port", sentence)
+        which = f"has no port {str(backend.port)[:63]!r}" if backend.port else "is named without a port; write port.number or port.name"
+        _report(read, claim, "backend.service.port", "no-port", f"{about} {which}; the path answers 503.")
     else:
         severity = Severity.ERROR if found.reach in _UNREACHABLE else Severity.WARNING
-        _report(read, claim, "backend.service.name", "no-service", f"{about} {found.reach.value}; the path answers 503.", severity)
+        code = NO_ENDPOINTS if found.reach is Reach.NO_ENDPOINTS else "no-service"
+        _report(read, claim, "backend.service.name", code, f"{about} {found.reach.value}; the path answers 503.", severity)
     return Respond(503)
 
 

@@ -63,7 +63,9 @@ def _of_our_class(read: Reader, item: Ingress) -> bool:
                 sentence = f'There is no IngressClass "{item.class_name}"; the Ingress is served because --ingress-class names it.'
                 read.report(Problem(ref(item), "spec.ingressClassName", "class-missing", sentence, Severity.WARNING, item.meta.place))
             return True
-        sentence = f'ingressClassName is "{item.class_name}", but there is no IngressClass of that name; nobody serves this Ingress.'
+        sentence = f'ingressClassName is "{item.class_name}", but there is no IngressClass of that name; nobody serves this Ingress. '
+        sentence += f"An IngressClass of that name with the controller {flags.controller_class} would have it served here"
+        sentence += f", and so would --ingress-class {item.class_name}." if flags.manifests else "."
         read.report(Problem(ref(item), "spec.ingressClassName", "class-missing", sentence, Severity.WARNING, item.meta.place))
         return False
     annotation = item.meta.annotations.get(CLASS_ANNOTATION, "")

@@ -9,7 +9,7 @@ from xds.kube.objects import ConfigMap, Ref
 from xds.kube.world import Reader, config_map, settings
 from xds.model import Cluster, Problem, Stream
 from xds.nginx.proxy_stream_timeout import PROXY_STREAM_TIMEOUT
-from xds.translate.backends import Reach, destination, pod_addresses
+from xds.translate.backends import NO_ENDPOINTS, Reach, destination, pod_addresses
 from xds.translate.configuration import configuration, flagged
 from xds.translate.endpoint_addresses import is_ours
 
@@ -18,7 +18,11 @@ _FORM = "namespace/service:port, with :PROXY behind it to take, and a second one
 
 
 class _Unreadable(ValueError):
-    """Why an entry has no effect, as a sentence."""
+    """Why an entry has no effect, as a sentence, with the code of its Problem."""
+
+    def __init__(self, sentence: str, code: str = "stream") -> None:
+        super().__init__(sentence)
+        self.code = code
 
 
 def streams(read: Reader, protocol: str) -> tuple[Stream, ...]:
@@ -37,7 +41,7 @@ def streams(read: Reader, protocol: str) -> tuple[Stream, ...]:
                 raise _Unreadable(f"The port {port} is there twice; only the first entry counts.")
             taken[port] = _stream(read, port, protocol, found.data[key], idle)
         except _Unreadable as fault:
-            _report(read, found, key, str(fault))
+            _report(read, found, key, fault)
     return tuple(taken[port] for port in sorted(taken))
 
 
@@ -64,7 +68,8 @@ def _stream(read: Reader, port: int, protocol: str, value: str, idle: int) -> St
     if found.reach is Reach.NO_PORT:
         raise _Unreadable(f"Service {namespace}/{name} has no {protocol} port {service_port[:63]!r}; the port {port} stays closed.")
     if found.reach not in (Reach.LIVE, Reach.EXTERNAL):
-        raise _Unreadable(f"Service {namespace}/{name} {found.reach.value}; the port {port} stays closed.")
+        code = NO_ENDPOINTS if found.reach is Reach.NO_ENDPOINTS else "stream"
+        raise _Unreadable(f"Service {namespace}/{name} {found.reach.value}; the port {port} stays closed.", code)
     if found.reach is Reach.LIVE and _leads_back(read, namespace, name, found.port, protocol):
         raise _Unreadable(f"Service {namespace}/{name} leads back to a {protocol} port of this ConfigMap; the port {port} stays closed.")
     cluster = Cluster(namespace, name, found.port, protocol=protocol, send_proxy=send)
@@ -97,6 +102,6 @@ def _fields(value: str) -> list[str]:
     return [":".join(fields[:2]), *fields[2:]]
 
 
-def _report(read: Reader, found: ConfigMap, key: str, sentence: str) -> None:
+def _report(read: Reader, found: ConfigMap, key: str, fault: _Unreadable) -> None:
     about = Ref("ConfigMap", found.meta.namespace, found.meta.name)
-    read.report(Problem(about, f"data[{key[:40]}]", "stream", sentence, place=found.meta.place))
+    read.report(Problem(about, f"data[{key[:40]}]", fault.code, str(fault), place=found.meta.place))

@@ -1,0 +1,201 @@
+"""`xds check` of what people have: files, standard input, charts, kustomizations, and repositories without what a cluster makes."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.site import Say, write
+from tests.envoy.harness.manifests import Manifest, endpoint_slice, ingress, service
+
+TEMPLATE = "apiVersion: v1\nkind: Service\nmetadata:\n  name: {{ .Release.Name }}\n"
+QUOTED = 'apiVersion: v1\nkind: Service\nmetadata:\n  name: "{{ .Release.Name }}"\n'
+CHART = {
+    "Chart.yaml": "apiVersion: v2\nname: web\nversion: 1.0.0\n",
+    "values.yaml": "replicas: 2\n",
+    "compose.yaml": "services: {web: {}}\n",
+}
+
+
+def texts(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, *objects: Manifest) -> None:
+    """What is piped into the command."""
+    raw = "\n---\n".join(map(json.dumps, objects)).encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw)))
+
+
+def test_what_is_no_manifest_is_one_sentence_and_no_failure(say: Say, good: Path) -> None:
+    said = say("check", texts(good, {**CHART, "list.yaml": "- 1\n- 2\n"}))
+    assert said.code == 0
+    assert said.out.splitlines() == [
+        "Left out as no Kubernetes manifests: Chart.yaml, compose.yaml, list.yaml and 1 more file.",
+        "Nothing to complain about: 2 Ingresses.",
+    ]
+
+
+@pytest.mark.parametrize("text", [TEMPLATE, QUOTED, "{{- if .Values.ingress.enabled }}\napiVersion: v1\n{{- end }}\n", "{% if a %}\n"])
+def test_a_template_is_to_be_rendered_first(say: Say, good: Path, text: str) -> None:
+    said = say("check", texts(good, {"templates/service.yaml": text}))
+    assert said.code == 0
+    advice = "render them first, for instance with `helm template CHART | xds check -`."
+    assert said.out.splitlines()[0] == f"Left out as Helm templates: templates/service.yaml; {advice}"
+
+
+def test_a_template_within_a_configmap_is_text_like_any_other(say: Say, good: Path) -> None:
+    said = say(
+        "check", texts(good, {"alerts.yaml": 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {t: "{{ .Labels.x }}"}\n'})
+    )
+    assert said.out == "Nothing to complain about: 2 Ingresses.\n"
+
+
+def test_a_document_that_lost_its_kind_is_still_an_error(say: Say, good: Path) -> None:
+    said = say("check", texts(good, {"typo.yaml": "apiVersion: v1\nknd: Service\nmetadata: {name: web}\n"}))
+    assert said.code == 1
+    assert "The document has no kind" in said.out
+
+
+def test_a_file_is_read_by_itself(say: Say, good: Path) -> None:
+    said = say("check", good / "ingress-web.json")
+    assert said.code == 1
+    assert "Service default/web does not exist" in said.out
+    assert f"Ingress default/web  {good}/ingress-web.json:1" in said.out
+
+
+def test_folders_and_files_are_read_together(say: Say, good: Path, tmp_path: Path) -> None:
+    more = tmp_path / "more.json"
+    more.write_text(json.dumps(ingress("more", "m.example.com", {"/": ("web", 80)})))
+    assert say("check", good, more) == (0, "Nothing to complain about: 3 Ingresses.\n", "")
+    said = say("check", good, more, good / "ingress-web.json")
+    assert said.code == 1
+    assert "This Ingress is defined at ingress-web.json:1 already, which counts; remove one of the two." in said.out
+
+
+def test_standard_input_is_read_as_a_file(say: Say, good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    typed(monkeypatch, ingress("piped", "p.example.com", {"/": ("web", 80), "/gone": ("gone", 80)}), service("other"))
+    said = say("check", good, "-")
+    assert said.code == 1
+    assert "Ingress default/piped  (standard input):1" in said.out
+    assert said.out.endswith("1 error, 0 warnings, 0 notes in 3 Ingresses.\n")
+
+
+def test_explain_and_translate_take_files_as_well(say: Say, good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    typed(monkeypatch, ingress("piped", "p.example.com", {"/": ("web", 80)}), service("web"), endpoint_slice("web", [("10.0.0.1", 8080)]))
+    assert "Ingress default/piped" in say("explain", "http://p.example.com/", "-").out
+    assert say("translate", good / "service-web.json").code == 0
+
+
+def test_a_file_that_is_not_there_is_one_sentence(say: Say, tmp_path: Path) -> None:
+    said = say("check", tmp_path / "nothing.yaml")
+    assert (said.code, said.out, said.err.count("\n")) == (1, "", 1)
+
+
+def kustomized(folder: Path) -> Path:
+    """A base, and an overlay that patches it and has one of its objects again."""
+    write(folder / "base", ingress("web", "a.example.com", {"/": ("web", 80)}), service("web"), endpoint_slice("web", [("10.0.0.1", 8080)]))
+    patch = "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: web\nspec:\n  rules:\n    - host: prod.example.com\n"
+    files = {
+        "base/kustomization.yaml": "resources: [ingress-web.json, service-web.json]\n",
+        "prod/kustomization.yaml": "resources: [../base]\npatches:\n  - path: a-patch.yaml\n  - patch: |-\n      - op: remove\n",
+        "prod/a-patch.yaml": patch,
+        "prod/service-web.json": json.dumps(service("web")),
+    }
+    return texts(folder, files)
+
+
+def test_patches_and_repeated_objects_of_kustomize_are_one_sentence(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "k").mkdir()
+    monkeypatch.chdir(tmp_path)
+    said = say("check", kustomized(tmp_path / "k"))
+    assert said.code == 0
+    assert said.out.splitlines() == [
+        (
+            "Kustomize puts together what is in k/base, k/prod; 1 patch and 1 repeated object were left out. "
+            "Check what comes out with `kubectl kustomize k/prod | xds check -`."
+        ),
+        "Nothing to complain about: 1 Ingress.",
+    ]
+
+
+def test_objects_that_are_there_twice_stay_an_error_without_kustomize(say: Say, tmp_path: Path) -> None:
+    (tmp_path / "k").mkdir()
+    folder = kustomized(tmp_path / "k")
+    (folder / "prod" / "kustomization.yaml").unlink()
+    (folder / "base" / "kustomization.yaml").unlink()
+    assert say("check", folder).code == 1
+
+
+@pytest.mark.parametrize(
+    "annotation", ["cert-manager.io/cluster-issuer: letsencrypt", "certmanager.k8s.io/issuer: x", 'kubernetes.io/tls-acme: "true"']
+)
+def test_a_secret_that_will_be_issued_is_no_error(say: Say, good: Path, annotation: str) -> None:
+    name, _, value = annotation.partition(": ")
+    written = ingress("web2", "w.example.com", {"/": ("web", 80)}, tls={"soon": ["w.example.com"]})
+    written["metadata"].setdefault("annotations", {})[name] = value.strip('"')
+    said = say("check", write(good, written))
+    assert said.code == 0
+    assert said.out.splitlines()[0] == "Not in the folder because they are issued in the cluster: default/soon."
+    strict = say("check", "--strict", good)
+    assert strict.code == 1
+    assert "Secret default/soon does not exist" in strict.out
+
+
+def test_a_secret_that_nobody_will_issue_is_an_error(say: Say, good: Path) -> None:
+    written = ingress("web2", "w.example.com", {"/": ("web", 80)}, tls={"soon": ["w.example.com"]})
+    written["metadata"].setdefault("annotations", {})["kubernetes.io/tls-acme"] = "false"
+    assert say("check", write(good, written)).code == 1
+
+
+SOPS = """\
+apiVersion: v1
+kind: Secret
+type: kubernetes.io/tls
+metadata: {name: secret}
+data: {tls.crt: "ENC[AES256_GCM,data:1,iv:2,tag:3,type:str]", tls.key: "ENC[AES256_GCM,data:1,iv:2,tag:3,type:str]"}
+sops: {version: 3.9.0}
+"""
+
+
+def test_a_secret_that_sops_encrypted_is_not_judged(say: Say, good: Path) -> None:
+    write(good, ingress("web2", "w.example.com", {"/": ("web", 80)}, tls={"secret": ["w.example.com"]}))
+    said = say("check", texts(good, {"secret.yaml": SOPS}))
+    assert said.code == 0
+    assert said.out.splitlines()[0] == "Encrypted with SOPS, so not judged: default/secret."
+    strict = say("check", "--strict", good)
+    assert strict.code == 1
+    assert "ENC[" not in strict.out
+
+
+def test_missing_endpointslices_are_said_once(say: Say, tmp_path: Path) -> None:
+    for name in "abcd":
+        write(tmp_path / "f", ingress(name, f"{name}.example.com", {"/": (name, 80), "/x": (name, 80)}), service(name))
+    said = say("check", tmp_path / "f")
+    assert said.code == 0
+    assert said.out.splitlines() == [
+        (
+            "Without EndpointSlices in the folder, which a cluster makes, so endpoints were not judged: "
+            "default/a, default/b, default/c and 1 more Service."
+        ),
+        "Nothing to complain about: 4 Ingresses.",
+    ]
+    assert say("check", "--strict", tmp_path / "f").out.count("has no ready endpoint") == 8
+
+
+def test_an_endpointslice_without_ready_endpoints_is_still_a_warning(say: Say, tmp_path: Path) -> None:
+    write(tmp_path / "f", ingress("a", "a.example.com", {"/": ("a", 80)}), service("a"), endpoint_slice("a", []))
+    assert "has no ready endpoint" in say("check", tmp_path / "f").out
+
+
+def test_remarks_are_in_the_json_as_well(say: Say, good: Path) -> None:
+    assert say("check", texts(good, CHART), "-o", "json").json["remarks"] == [
+        "Left out as no Kubernetes manifests: Chart.yaml, compose.yaml, values.yaml."
+    ]

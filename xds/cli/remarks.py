@@ -1,0 +1,166 @@
+"""What `xds check` says once of a whole folder, in place of a Problem for each object.
+
+What belongs here: what lies beside manifests in a repository (charts, templates, patches of kustomize), and what a repository never
+holds because the cluster makes it. `--strict` leaves the latter as Problems. What does not: judging objects (`xds.translate`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from xds.cli.printing import plural
+from xds.config import Settings
+from xds.kube.manifests import DUPLICATE
+from xds.kube.objects import Backend, EndpointSlice, Ingress, Ref
+from xds.kube.parse import ENCRYPTED, NO_MANIFEST, TEMPLATE
+from xds.kube.world import World
+from xds.model import Problem
+from xds.offline import Loaded
+from xds.translate.backends import NO_ENDPOINTS
+
+_ISSUERS = ("cert-manager.io/issuer", "cert-manager.io/cluster-issuer", "certmanager.k8s.io/issuer", "certmanager.k8s.io/cluster-issuer")
+"""Annotations by which cert-manager makes the Secrets of an Ingress' tls section (cert-manager's ingress-shim)."""
+_TLS_ACME = "kubernetes.io/tls-acme"
+_PATH = re.compile(r"spec\.rules\[(\d+)\]\.http\.paths\[(\d+)\]\.")
+_TLS = re.compile(r"spec\.tls\[(\d+)\]\.secretName")
+_DATA = re.compile(r"data\[(.*)\]")
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The Problems of objects, and sentences about the folder as a whole."""
+
+    problems: tuple[Problem, ...]
+    remarks: tuple[str, ...]
+
+
+class _Step(NamedTuple):
+    """Problems that a remark stands for, and the remark."""
+
+    gone: frozenset[Problem]
+    remark: str
+
+
+_NOTHING = _Step(frozenset(), "")
+
+
+def judged(loaded: Loaded, settings: Settings) -> Judged:
+    """What is to be shown of what was loaded."""
+    steps = [_no_manifests(loaded), _templates(loaded), _kustomize(loaded, settings)]
+    if not settings.strict:
+        steps += [_issued(loaded), _encrypted(loaded), _endpoints(loaded)]
+    gone = frozenset[Problem]().union(*(step.gone for step in steps))
+    return Judged(tuple(p for p in loaded.problems if p not in gone), tuple(step.remark for step in steps if step.remark))
+
+
+def _no_manifests(loaded: Loaded) -> _Step:
+    found = _of(loaded, NO_MANIFEST)
+    names = _names(found)
+    return _Step(found, f"Left out as no Kubernetes manifests: {_listed(names)}.") if found else _NOTHING
+
+
+def _templates(loaded: Loaded) -> _Step:
+    found = _of(loaded, TEMPLATE)
+    how = "render them first, for instance with `helm template CHART | xds check -`"
+    return _Step(found, f"Left out as Helm templates: {_listed(_names(found))}; {how}.") if found else _NOTHING
+
+
+def _kustomize(loaded: Loaded, settings: Settings) -> _Step:
+    """Patches are no objects, and bases and overlays have the same ones; only kustomize knows what comes out."""
+    kustomized = loaded.kustomized
+    if not kustomized.folders:
+        return _NOTHING
+    twice = frozenset(p for p in _of(loaded, DUPLICATE) if p.place and _folder(p.place.file, settings) in kustomized.folders)
+    folders = sorted(os.path.relpath(folder) for folder in kustomized.folders)
+    parts = f"{plural(len(kustomized.parts), 'patch')} and {plural(len(twice), 'repeated object')}"
+    remark = f"Kustomize puts together what is in {_listed(folders)}; {parts} were left out. "
+    return _Step(twice, f"{remark}Check what comes out with `kubectl kustomize {folders[-1]} | xds check -`.")
+
+
+def _folder(file: str, settings: Settings) -> str:
+    """The absolute path of the folder that a Place's file is in."""
+    folders = [path for path in settings.manifests if path.is_dir()]
+    return os.path.dirname(os.path.abspath(os.path.join(folders[0], file) if len(folders) == 1 else file))
+
+
+def _issued(loaded: Loaded) -> _Step:
+    """Secrets that cert-manager makes, or who else follows kubernetes.io/tls-acme."""
+    missing = {p: secret for p in loaded.problems if (secret := _missing_secret(loaded.world, p)) and _is_issued(loaded.world, p.about)}
+    names = sorted({f"{secret.namespace}/{secret.name}" for secret in missing.values()})
+    return (
+        _Step(frozenset(missing), f"Not in the folder because they are issued in the cluster: {_listed(names, 'Secret')}.")
+        if missing
+        else _NOTHING
+    )
+
+
+def _is_issued(world: World, about: Ref) -> bool:
+    found = world.get(about)
+    if not isinstance(found, Ingress):
+        return False
+    notes = found.meta.annotations
+    return any(notes.get(name) for name in _ISSUERS) or notes.get(_TLS_ACME, "").lower() == "true"
+
+
+def _encrypted(loaded: Loaded) -> _Step:
+    """Secrets that SOPS keeps readable for the cluster alone."""
+    found = _of(loaded, ENCRYPTED)
+    secrets = {p.about for p in found}
+    found |= {p for p in loaded.problems if _missing_secret(loaded.world, p) in secrets}
+    names = sorted(f"{about.namespace}/{about.name}" for about in secrets)
+    return _Step(found, f"Encrypted with SOPS, so not judged: {_listed(names, 'Secret')}.") if found else _NOTHING
+
+
+def _missing_secret(world: World, problem: Problem) -> Ref | None:
+    """The Secret that a tls entry names and that is not there, if this is what a Problem is about."""
+    found, entry = world.get(problem.about), _TLS.fullmatch(problem.field)
+    if problem.code.partition(":")[0] != "secret-missing" or not isinstance(found, Ingress) or not entry:
+        return None
+    return Ref("Secret", found.meta.namespace, found.tls[int(entry[1])].secret)
+
+
+def _endpoints(loaded: Loaded) -> _Step:
+    """The cluster makes EndpointSlices of pods; a Service of which a folder has none is not judged by them."""
+    known = {(s.meta.namespace, s.service) for s in loaded.world.objects(EndpointSlice)}
+    services = {p: _service(loaded.world, p) for p in _of(loaded, NO_ENDPOINTS)}
+    gone = {p: service for p, service in services.items() if service and service not in known}
+    names = sorted({"/".join(service) for service in gone.values()})
+    remark = f"Without EndpointSlices in the folder, which a cluster makes, so endpoints were not judged: {_listed(names, 'Service')}."
+    return _Step(frozenset(gone), remark) if gone else _NOTHING
+
+
+def _service(world: World, problem: Problem) -> tuple[str, str] | None:
+    """Namespace and name of the Service that a Problem about missing endpoints is about."""
+    found = world.get(problem.about)
+    if isinstance(found, Ingress):
+        backend = _backend(found, problem.field)
+        return (found.meta.namespace, backend.service) if backend else None
+    if (key := _DATA.fullmatch(problem.field)) and found is not None:
+        namespace, _, name = found.data.get(key[1], "").partition(":")[0].strip().partition("/")
+        return (namespace, name)
+    return None
+
+
+def _backend(item: Ingress, field: str) -> Backend | None:
+    if place := _PATH.match(field):
+        return item.rules[int(place[1])].paths[int(place[2])].backend
+    return item.default_backend
+
+
+def _of(loaded: Loaded, code: str) -> frozenset[Problem]:
+    return frozenset(p for p in loaded.problems if p.code == code)
+
+
+def _names(problems: Iterable[Problem]) -> list[str]:
+    return sorted({p.about.name for p in problems})
+
+
+def _listed(names: Sequence[str], noun: str = "file") -> str:
+    """`a.yaml, b.yaml, c.yaml and 4 more files`."""
+    shown, more = ", ".join(names[:_SHOWN]), len(names) - _SHOWN
+    return f"{shown} and {more} more {noun}{'s' if more > 1 else ''}" if more > 0 else shown

@@ -1,0 +1,66 @@
+"""One reading of folders, single files and standard input: what commands look at that judge manifests and end.
+
+What belongs here: which of the three an argument is, and taking them together. What does not: waiting for changes
+(`xds.kube.manifests`), and judging (`xds.offline`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xds.kube import kustomize, manifests, walk
+from xds.kube.kustomize import Kustomized
+from xds.kube.objects import Object, Ref, ref
+from xds.kube.source import Change
+from xds.model import Problem
+
+STANDARD_INPUT = Path("-")
+_SHOWN = "(standard input)"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read, and what of the folders belongs to kustomize."""
+
+    change: Change
+    kustomized: Kustomized
+
+
+def read(paths: Sequence[Path], standard_input: Callable[[], bytes]) -> Reading:
+    """Everything in these folders and files; "-" is standard input. Raises ManifestsError where one cannot be read.
+
+    Of two objects with the same Ref the first one counts, those of folders before those of files. Patches of kustomize are left out.
+    """
+    folders = [path for path in paths if path != STANDARD_INPUT and not path.is_file()]
+    kustomized = kustomize.find(folders)
+    change = manifests.Folder(folders, left_out=kustomized.parts).read() if folders else Change()
+    objects = {ref(item): item for item in change.put}
+    problems = dict(change.problems)
+    for path in dict.fromkeys(path for path in paths if path not in folders):
+        name, raw = (_SHOWN, standard_input()) if path == STANDARD_INPUT else (str(path), _bytes(path))
+        found, wrong = manifests.of_text(name, raw)
+        problems[name] = (*wrong, *_added(objects, found))
+    return Reading(Change(tuple(objects.values()), (), problems), kustomized)
+
+
+def _added(objects: dict[Ref, Object], found: Sequence[Object]) -> list[Problem]:
+    """Add what is new; a Problem for each that is there already."""
+    twice = []
+    for item in found:
+        first = objects.setdefault(ref(item), item)
+        if first is not item:
+            twice.append(manifests.duplicate(item, first))
+    return twice
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(walk.MAX_BYTES + 1)
+    except OSError as wrong:
+        raise manifests.ManifestsError(f"The file {path} cannot be read: {walk.reason(wrong)}.") from None
+    if len(raw) > walk.MAX_BYTES:
+        raise manifests.ManifestsError(f"The file {path} is bigger than {walk.MAX_BYTES:,} bytes.")
+    return raw
