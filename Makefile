@@ -1,10 +1,12 @@
 # make demo    set up, start the control plane and a real Envoy, show traffic (DEMO_ARGS=--once ends by itself)
-# make test    set up, run every check and every test
+# make test    set up, run every check and every test, in as many processes as there are cores, four at most (JOBS=1: one)
 # make explore what make test tries a few examples of, with 20 times as many and a seed of its own: an hour (EXPLORE_TIMES=1 SEED=7
 #              EXPLORE_ARGS=tests/build: less, the same again, some of it); what fails is printed as a line to put above the test
 # make kube    build a Kubernetes control plane for tests/cluster, once: 7 minutes, into ~/.cache/xds-ingress/kube (needs Go)
 # make cluster start that control plane, xds and an Envoy to play with, until Ctrl-C (needs root)
 # make lint    formatting, lint, types and the direction of imports only
+# make oracle  every recorded answer of the real ingress-nginx, where ../shared/oracle is (ORACLE_ARGS: of its player)
+# make wild    every collected manifest, where ../shared/wild is: a quarter of an hour (WILD_ARGS: of its runner)
 # make bench   every measurement of bench/, three minutes on a quiet machine
 # make bench-cluster   the same with a real API server: five minutes, needs root and what make kube builds
 # make docs    write the generated pages of docs/ anew
@@ -16,17 +18,24 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
+JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 1); [ "$$n" -lt 4 ] && echo "$$n" || echo 4)
 EXPLORE_TIMES ?= 20
 EXPLORE_ARGS ?=
 SEED ?= $(shell date +%s)
 
-.PHONY: bench bench-cluster demo test explore kube cluster lint docs protos lock clean
+.PHONY: bench bench-cluster demo test explore oracle wild kube cluster lint docs protos lock clean
 
 demo: $(VENV)/demo
 	@$(BIN)/python examples/demo.py $(DEMO_ARGS)
 
 test: lint
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
+
+oracle: $(VENV)/test
+	@$(BIN)/python -m tests.oracle $(ORACLE_ARGS)
+
+wild: $(VENV)/test
+	@$(BIN)/python -m tests.wild $(WILD_ARGS)
 
 explore: $(VENV)/test
 	HYPOTHESIS_PROFILE=explore XDS_EXPLORE_TIMES=$(EXPLORE_TIMES) $(BIN)/python -m pytest -m "hypothesis and not envoy" \

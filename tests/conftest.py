@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.exploring import load_profile
 
+_HERE = Path(__file__).parent
+_FIRST = {suite: place for place, suite in enumerate(("cluster", "envoy", "oracle", "wild", "bench"))}
+
 load_profile()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What shares something expensive stays in one process where tests run in parallel: a module, and the one cluster of tests/cluster.
+
+    The suites that take longest begin first, so that no process is left with one of them at the end.
+    """
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    items.sort(key=lambda item: _FIRST.get(_suite(item), len(_FIRST)))
+
+
+def _suite(item: pytest.Item) -> str:
+    """The folder below tests/ that a test is in; its file for one directly there."""
+    return item.path.relative_to(_HERE).parts[0]
+
+
+def _group(item: pytest.Item) -> str:
+    return "cluster" if _suite(item) == "cluster" else str(item.path.relative_to(_HERE))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,0 +1,81 @@
+"""How the recorded exchanges are played against `xds up` with a real Envoy."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tests.cluster.harness.network import NotPermitted, own_network
+from tests.envoy.harness.ports import Ports
+
+ROOT = Path(__file__).parents[2]
+ORACLE = ROOT.parent / "shared" / "oracle"
+EXPECTED = Path(__file__).parent / "expected-differences.yaml"
+"""What may differ, each with its reason: a list of {set, field, exchange, reason}, the first two globs."""
+
+
+def why_not() -> str:
+    """Why nothing can be played here; "" where it can."""
+    if not (ORACLE / "play.py").is_file():
+        return "there are no recorded answers of ingress-nginx beside this checkout (../shared/oracle)"
+    return "" if importlib.util.find_spec("envoy") else "there is no Envoy (the extra `envoy`)"
+
+
+def recorded() -> list[Path]:
+    """All sets."""
+    return sorted((ORACLE / "given").glob("*.yaml"))
+
+
+def one_a_feature() -> dict[str, Path]:
+    """The smallest set of each feature, by the feature's name."""
+    found: dict[str, Path] = {}
+    for file in sorted(recorded(), key=lambda file: (file.stat().st_size, file.name)):
+        named = re.search(r"^feature: (\S+)$", file.read_text(), re.MULTILINE)
+        if named:
+            found.setdefault(named[1], file)
+    return dict(sorted(found.items()))
+
+
+def play(sets: Iterable[Path], *, timeout: float | None = None, arguments: Iterable[str] = (), quiet: bool = True) -> tuple[int, str]:
+    """Play sets one after the other; returns the exit code (1: an answer differs that may not) and, if `quiet`, what was printed.
+
+    The endpoints of a set listen on fixed addresses of 127.0.0.0/8, so a network of their own is entered where that is permitted.
+    """
+    with _network(), contextlib.closing(_Taken()) as ports:
+        command = [sys.executable, str(ORACLE / "play.py"), "--http", f"127.0.0.1:{ports.http}", "--https", f"127.0.0.1:{ports.https}"]
+        serve = [sys.executable, "-m", "xds", "up", "--http-port", str(ports.http), "--https-port", str(ports.https)]
+        serve += ["--configmap", "ingress-nginx/ingress-nginx-controller"]
+        command += ["--serve", f"{shlex.join(serve)} --manifests {{folder}} {{flags}}", "--expected", str(EXPECTED), *arguments]
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        output = subprocess.PIPE if quiet else None
+        done = subprocess.run(
+            [*command, *map(str, sets)], env=environment, stdout=output, stderr=subprocess.STDOUT, text=True, timeout=timeout, check=False
+        )
+        return done.returncode, done.stdout or ""
+
+
+class _Taken:
+    """Two ports that nobody else takes meanwhile."""
+
+    def __init__(self) -> None:
+        self._ports = Ports()
+        self.http, self.https = self._ports.take(), self._ports.take()
+
+    def close(self) -> None:
+        """Give them back."""
+        self._ports.release()
+
+
+@contextlib.contextmanager
+def _network() -> Iterator[None]:
+    with contextlib.ExitStack() as entered:
+        with contextlib.suppress(NotPermitted):
+            entered.enter_context(own_network())
+        yield
