@@ -16,7 +16,7 @@ from xds.kube.objects import ConfigMap, Endpoint, EndpointPort, EndpointSlice, M
 from xds.kube.world import OWN_ADDRESSES, World
 from xds.model import Cluster, Problem
 from xds.translate.backends import Reach, addresses, destination
-from xds.translate.endpoint_addresses import RANGES, refusal, rules
+from xds.translate.endpoint_addresses import RANGES, Denied, denied, refusal, rules
 from xds.translate.streams import streams
 
 FOLDER = Settings(manifests=(Path("manifests"),))
@@ -177,10 +177,33 @@ def test_a_stream_that_leads_to_envoys_own_stream_is_a_loop_without_an_end() -> 
         value, problems = built(flags, [*maps, web(number), piece(["127.0.0.1"], number)], streams, "TCP")
         assert len(value) == expected  # type: ignore[arg-type]
         said = problems.get(("ConfigMap default/tcp", "data[9000]"), "")
-        assert ("Service default/web leads back to a TCP port of this ConfigMap" in said) is (expected == 0)
+        assert ("Service default/web leads back to a TCP port of this ConfigMap; the port 9000 stays closed." in said) is (expected == 0)
     datagrams = Service(meta=meta("web"), ports=(ServicePort(80, "http", 53, "UDP"),))
     by_udp = [*maps, datagrams, piece(["127.0.0.1"], 53, protocol="UDP")]
     assert built(flags, by_udp, streams, "UDP")[0] == ()
+
+
+@BOTH
+def test_a_stream_to_a_name_at_a_port_of_ours_is_closed_for_nobody_judges_where_it_leads(flags: Settings) -> None:
+    flags = Settings(manifests=flags.manifests, tcp_services_configmap="default/tcp")
+    for name, number, expected in (("x.example", 18000, 0), ("x.example", 18002, 1), ("10.0.0.1", 18000, 1)):
+        outside = Service(meta=meta("outside"), type="ExternalName", external_name=name)
+        tcp = ConfigMap(meta=meta("tcp"), data={"9000": f"default/outside:{number}"})
+        value, problems = built(flags, [tcp, outside], streams, "TCP")
+        assert (len(value), len(problems)) == (expected, 1 - expected)  # type: ignore[arg-type]
+        assert expected or "--xds-address" in problems["ConfigMap default/tcp", "data[9000]"]
+
+
+def test_what_envoy_is_told_of_a_name_are_the_same_rules() -> None:
+    apis, world = Settings(allowed_endpoints=("127.0.0.9/32",)), [*ours("ingress-xds")]
+    ranges = tuple(text for text, _ in RANGES)
+    assert built(apis, world, denied, 443)[0] == Denied(ranges, ("127.0.0.9/32",), ())
+    assert built(FOLDER, (), denied, 443)[0] == Denied((), (), ())
+    found, _ = built(apis, world, denied, 18000)
+    assert isinstance(found, Denied)
+    assert {"10.9.9.9/32", "10.96.7.7/32", "2001:db8::9/128", "192.0.2.77/32", "127.0.0.0/8", "::1/128"} < set(found.own)
+    assert isinstance(folder := built(FOLDER, (), denied, 18000)[0], Denied)
+    assert (folder.ranges, "192.0.2.77/32" in folder.own) == ((), True)
 
 
 @given(st.ip_addresses(), st.integers(1, 65535))

@@ -11,7 +11,7 @@ from xds import model
 from xds.build.parts import Entry, Frame, Host, host_digest
 from xds.kube.world import Reader, service, settings
 from xds.render import clusters, endpoints, listeners, names, routes, secrets
-from xds.translate import hosts
+from xds.translate import endpoint_addresses, hosts
 from xds.translate.backends import addresses, by_client_address, external_host
 from xds.translate.certificates import DEFAULT, certificate, default_pair
 from xds.translate.configuration import configuration
@@ -55,7 +55,8 @@ def cluster(read: Reader, wanted: model.Cluster) -> bytes:
     base = read.unit(configuration).defaults
     external = external_host(found) if found and found.type == "ExternalName" else ""
     by_client = read.unit(by_client_address, wanted.namespace, wanted.service)
-    return clusters.cluster_bytes(wanted, base, by_client=by_client, external=external)
+    denied = endpoint_addresses.denied(read, wanted.port) if external else endpoint_addresses.NOTHING_DENIED
+    return clusters.cluster_bytes(wanted, base, by_client=by_client, external=external, denied=denied)
 
 
 def load_assignment(read: Reader, wanted: model.Cluster) -> bytes | None:

@@ -18,6 +18,7 @@ from envoy_data_plane.envoy.config.core.v3 import DataSource, RuntimeUInt32, Sub
 from envoy_data_plane.envoy.extensions.access_loggers.filters.cel.v3 import ExpressionFilter
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import LocalReplyConfig, ResponseMapper
 
+from xds.render.addresses import POLICY
 from xds.wire import pack
 
 _TITLES = {
@@ -46,12 +47,15 @@ _TITLES = {
 def local_replies() -> LocalReplyConfig:
     """A refused or broken connection is 502, one that took too long 504 (Envoy says 503 to both); every page is nginx's.
 
+    A name that resolves to an address where no endpoint may be answers as a Service that is refused at once: 503.
+
     Envoy applies the first mapper that matches, so each pairs a status with its page.
     """
     timed_out = _mapper(_all(_status(503), _flags("UF"), _cel("response.code_details.contains('connection_timeout')")), 504)
     broken = _mapper(_all(_status(503), _flags("UF", "UC", "UR")), 502)
+    denied = _mapper(_all(_status(403), _cel(f"response.code_details.contains('[{POLICY}]')")), 503)
     pages = [_mapper(_status(status), status) for status in _TITLES]
-    return LocalReplyConfig(mappers=[timed_out, broken, *pages], body_format=_page("%RESPONSE_CODE%", ""))
+    return LocalReplyConfig(mappers=[timed_out, broken, denied, *pages], body_format=_page("%RESPONSE_CODE%", ""))
 
 
 def _mapper(when: AccessLogFilter, status: int) -> ResponseMapper:

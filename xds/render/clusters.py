@@ -34,10 +34,12 @@ from envoy_data_plane.google.protobuf import Struct, Value
 from xds import model
 from xds.nginx._registry import with_hook
 from xds.render import names
+from xds.render.addresses import upstream_filters
 from xds.render.endpoints import load_assignment
 from xds.render.sources import ads
 from xds.template import Template, hole
 from xds.translate.backends import Address
+from xds.translate.endpoint_addresses import NOTHING_DENIED, Denied
 from xds.wire import encode, pack
 
 _ALL = 2**32 - 1
@@ -46,11 +48,13 @@ METADATA = "xds"
 """Under this name a cluster's metadata holds `upstream`, for the access log."""
 
 
-def cluster(wanted: model.Cluster, defaults: model.Settings, *, by_client: bool, external: str = "") -> Cluster:
+def cluster(
+    wanted: model.Cluster, defaults: model.Settings, *, by_client: bool, external: str = "", denied: Denied = NOTHING_DENIED
+) -> Cluster:
     """The cluster of a Service's port.
 
-    `defaults` are the settings that its policy does not speak of; `external` is the host name of an ExternalName; with `by_client` one
-    client address stays with one endpoint.
+    `defaults` are the settings that its policy does not speak of; `external` is the host name of an ExternalName, and `denied` what it
+    must not resolve to; with `by_client` one client address stays with one endpoint.
     """
     settings = {**defaults, **dict(wanted.policy)}
     made = _external(wanted, external) if external else _by_eds(wanted)
@@ -59,7 +63,9 @@ def cluster(wanted: model.Cluster, defaults: model.Settings, *, by_client: bool,
     for name, feature in with_hook("on_cluster"):
         if (setting := settings.get(name)) is not None:
             feature.on_cluster(setting, made)
-    made.typed_extension_protocol_options[_OPTIONS] = pack(_upstream(settings))
+    options = _upstream(settings)
+    options.http_filters = upstream_filters(denied)
+    made.typed_extension_protocol_options[_OPTIONS] = pack(options)
     if wanted.send_proxy:
         made.transport_socket = _proxy_protocol(made.transport_socket)
     return made
@@ -74,10 +80,12 @@ def _upstream(settings: Mapping[str, Any]) -> HttpProtocolOptions:
     return options
 
 
-def cluster_bytes(wanted: model.Cluster, defaults: model.Settings, *, by_client: bool, external: str = "") -> bytes:
+def cluster_bytes(
+    wanted: model.Cluster, defaults: model.Settings, *, by_client: bool, external: str = "", denied: Denied = NOTHING_DENIED
+) -> bytes:
     """`encode(cluster(…))`; clusters that differ in their names only share a template."""
     if external:
-        return encode(cluster(wanted, defaults, by_client=by_client, external=external))
+        return encode(cluster(wanted, defaults, by_client=by_client, external=external, denied=denied))
     made = _template(wanted.policy, wanted.send_proxy, by_client, defaults)
     return made.fill(names.cluster(wanted), names.upstream(wanted))
 

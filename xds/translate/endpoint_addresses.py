@@ -74,6 +74,9 @@ class Denied(NamedTuple):
     own: tuple[str, ...]
 
 
+NOTHING_DENIED = Denied((), (), ())
+
+
 def rules(read: Reader) -> Rules:
     """The rules under these settings. A Unit: they are the same as long as the process lives."""
     flags = settings(read)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 
-from xds.config import reserved_ports
+from xds.config import ip_or_none, reserved_ports
 from xds.kube.objects import ConfigMap, Ref
-from xds.kube.world import Reader, config_map, settings
+from xds.kube.world import Reader, config_map, service, settings
 from xds.model import Cluster, Problem, Stream
 from xds.nginx.proxy_stream_timeout import PROXY_STREAM_TIMEOUT
-from xds.translate.backends import NO_ENDPOINTS, Reach, destination, pod_addresses
+from xds.translate.backends import NO_ENDPOINTS, Destination, Reach, destination, external_host, pod_addresses
 from xds.translate.configuration import configuration, flagged
-from xds.translate.endpoint_addresses import is_ours
+from xds.translate.endpoint_addresses import is_ours, rules
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _FORM = "namespace/service:port, with :PROXY behind it to take, and a second one to send, the PROXY protocol"
@@ -65,15 +65,32 @@ def _stream(read: Reader, port: int, protocol: str, value: str, idle: int) -> St
     if protocol == "UDP" and (take or send):
         raise _Unreadable("The PROXY protocol is for TCP only.")
     found = read.unit(destination, namespace, name, int(service_port) if service_port.isdecimal() else service_port, protocol)
-    if found.reach is Reach.NO_PORT:
-        raise _Unreadable(f"Service {namespace}/{name} has no {protocol} port {service_port[:63]!r}; the port {port} stays closed.")
-    if found.reach not in (Reach.LIVE, Reach.EXTERNAL):
+    if why := _fault(read, namespace, name, service_port, found, protocol):
         code = NO_ENDPOINTS if found.reach is Reach.NO_ENDPOINTS else "stream"
-        raise _Unreadable(f"Service {namespace}/{name} {found.reach.value}; the port {port} stays closed.", code)
-    if found.reach is Reach.LIVE and _leads_back(read, namespace, name, found.port, protocol):
-        raise _Unreadable(f"Service {namespace}/{name} leads back to a {protocol} port of this ConfigMap; the port {port} stays closed.")
+        raise _Unreadable(f"Service {namespace}/{name} {why}; the port {port} stays closed.", code)
     cluster = Cluster(namespace, name, found.port, protocol=protocol, send_proxy=send)
     return Stream(port, protocol, cluster, found.by_client, take, idle)
+
+
+def _fault(read: Reader, namespace: str, name: str, service_port: str, found: Destination, protocol: str) -> str:
+    """Why a Service cannot be what an entry leads to, as the end of a sentence; "" where it can."""
+    match found.reach:
+        case Reach.NO_PORT:
+            return f"has no {protocol} port {service_port[:63]!r}"
+        case Reach.EXTERNAL if protocol == "TCP" and (own := _may_be_ours(read, namespace, name, found.port)):
+            return f"leads to a name, which is not judged for TCP, at a port that here is ours ({own})"
+        case Reach.LIVE if _leads_back(read, namespace, name, found.port, protocol):
+            return f"leads back to a {protocol} port of this ConfigMap"
+        case Reach.LIVE | Reach.EXTERNAL:
+            return ""
+    return str(found.reach.value)
+
+
+def _may_be_ours(read: Reader, namespace: str, name: str, port: int) -> str:
+    """The flag of our own socket that has this port, where an ExternalName is no address, so that only Envoy learns where it leads."""
+    found = service(read, namespace, name)
+    is_name = found is not None and ip_or_none(external_host(found)) is None
+    return read.unit(rules).own.get(port, "") if is_name else ""
 
 
 def _leads_back(read: Reader, namespace: str, name: str, port: int, protocol: str) -> bool:

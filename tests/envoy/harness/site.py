@@ -81,9 +81,9 @@ class Site:
         await self.start_control_plane(*flags)
         await self.start_envoy()
 
-    async def start_control_plane(self, *flags: str, ready: bool = True) -> ControlPlane:
-        """Start the management server over `folder` and return it."""
-        found = ControlPlane(self.folder.path, self.path, self.ports, flags)
+    async def start_control_plane(self, *flags: str, ready: bool = True, from_folder: bool = True) -> ControlPlane:
+        """Start the management server over `folder`, or over what the flags say, and return it."""
+        found = ControlPlane(self.folder.path if from_folder else None, self.path, self.ports, flags)
         self.processes.append(found.process)
         self._stack.push_async_callback(found.stop)
         self._control_plane = await found.start(ready=ready)
