@@ -40,7 +40,7 @@ def bootstrap(settings: Settings) -> dict[str, Any]:
     content = {
         "node": {"id": settings.node_id, "cluster": settings.node_cluster},
         # The limit of connections must not lock out the one who looks why it was reached.
-        "admin": {"address": _address(parse_address(settings.admin_address)), "ignore_global_conn_limit": True},
+        "admin": {"address": _admin_address(settings), "ignore_global_conn_limit": True},
         "dynamic_resources": {
             "ads_config": {
                 "api_type": "DELTA_GRPC" if settings.delta else "GRPC",
@@ -199,6 +199,14 @@ def _address(address: Address) -> dict[str, Any]:
     if address.path:
         return {"pipe": {"path": address.path}}
     return {"socket_address": {"address": address.host, "port_value": address.port}}
+
+
+def _admin_address(settings: Settings) -> dict[str, Any]:
+    """Whoever can connect may end Envoy, so a socket is for its own user, whoever else may enter its folder."""
+    address = _address(parse_address(settings.admin_address))
+    if "pipe" in address:
+        address["pipe"]["mode"] = 0o600
+    return address
 
 
 def _runtime() -> dict[str, Any]:

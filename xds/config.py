@@ -45,6 +45,12 @@ class Kind(Generic[T]):
     many: bool = False
 
 
+DEBUG_ADDRESS = "127.0.0.1:18001"
+"""Where the debug service of `xds serve` is."""
+PRIVATE = "private"
+"""In place of an address: a Unix socket in a folder that only this user can open."""
+RUNNING = "auto"
+"""In place of an address: that of the `xds up` which runs on this machine, else DEBUG_ADDRESS."""
 LONGEST_SOCKET_PATH = 107
 """Bytes that the path of a Unix socket may have: Linux' sun_path holds 108 with the zero that ends it."""
 
@@ -134,6 +140,13 @@ def parse_address(text: str) -> Address:
     if host and not _HOST.fullmatch(host):
         raise ValueError(text)
     return Address(host or "::", int(port))
+
+
+def tcp_port(text: str) -> int:
+    """The port in an address of Settings; 0 for what has none: a Unix socket, or an address that is off."""
+    if text in ("", PRIVATE):
+        return 0
+    return parse_address(DEBUG_ADDRESS if text == RUNNING else text).port
 
 
 def show_duration(seconds: float) -> str:
@@ -254,6 +267,18 @@ ADDRESS = Kind("ADDRESS", "host:port, [IPv6]:port or unix:/path", lambda text: s
 MAYBE_ADDRESS = Kind("ADDRESS", ADDRESS.expects, lambda text: ADDRESS.parse(text) if text else "")
 ADDRESS_OR_OFF = Kind(
     "ADDRESS", f"{ADDRESS.expects}, or off", lambda text: "" if text in ("", "off") else ADDRESS.parse(text), lambda text: text or "off"
+)
+ADDRESS_OR_PRIVATE = Kind(
+    "ADDRESS", f"{ADDRESS.expects}, or {PRIVATE}", lambda text: text if text == PRIVATE else ADDRESS.parse(text), ADDRESS.show
+)
+PRIVATE_OR_OFF = Kind(
+    "ADDRESS",
+    f"{ADDRESS.expects}, {PRIVATE} or off",
+    lambda text: text if text == PRIVATE else ADDRESS_OR_OFF.parse(text),
+    ADDRESS_OR_OFF.show,
+)
+ADDRESS_OR_RUNNING = Kind(
+    "ADDRESS", f"{ADDRESS.expects}, or {RUNNING}", lambda text: text if text == RUNNING else ADDRESS_OR_OFF.parse(text), ADDRESS_OR_OFF.show
 )
 SECRET = Kind("NAME", "the name of a Secret", _matching(_SUBDOMAIN, 253))
 IP = Kind("IP", "an IP address", lambda text: str(ipaddress.ip_address(text)))
@@ -447,8 +472,10 @@ class Settings:
         SERVER,
         ADDRESS,
         "127.0.0.1:18000",
-        "Where Envoys find the management server (gRPC); beyond loopback only with the --xds-tls flags.",
+        "Where Envoys find the management server (gRPC); beyond loopback only with the --xds-tls flags. private: a Unix socket in a folder "
+        "that only this user can open.",
         (*RUN, "bootstrap"),
+        instead={"up": (ADDRESS_OR_PRIVATE, PRIVATE)},
     )
     xds_tls_cert: Path | None = setting(
         SERVER,
@@ -475,9 +502,11 @@ class Settings:
     debug_address: str = setting(
         SERVER,
         ADDRESS_OR_OFF,
-        "127.0.0.1:18001",
-        "Where the debug service, CSDS, reflection and channelz are (docs/debug.md); off: nowhere. Plaintext, open to all who reach it.",
+        DEBUG_ADDRESS,
+        "Where the debug service, CSDS, reflection and channelz are (docs/debug.md); off: nowhere. Plaintext, open to all who reach it. "
+        "auto: that of this user's `xds up`, else 127.0.0.1:18001.",
         (*RUN, *ASKING),
+        instead={"up": (PRIVATE_OR_OFF, PRIVATE)} | dict.fromkeys(ASKING, (ADDRESS_OR_RUNNING, RUNNING)),
     )
     shutdown_grace_period: float = setting(
         SERVER, SECONDS, 0.0, "Seconds between the signal to end and the end, in which everything goes on being served.", RUN
@@ -569,7 +598,14 @@ class Settings:
     node_cluster: str = setting(
         DATA_PLANE, Kind("NAME", "the name of a node cluster", _matching(r"\S+", 253)), "ingress", "Node cluster in the bootstrap.", ENVOY
     )
-    admin_address: str = setting(DATA_PLANE, ADDRESS, "127.0.0.1:9901", "Where Envoy's admin page is.", ENVOY)
+    admin_address: str = setting(
+        DATA_PLANE,
+        ADDRESS,
+        "127.0.0.1:9901",
+        "Where Envoy's admin page is. private: a Unix socket in a folder that only this user can open.",
+        ENVOY,
+        instead={"up": (ADDRESS_OR_PRIVATE, PRIVATE)},
+    )
     probe_address: str = setting(
         DATA_PLANE,
         MAYBE_ADDRESS,

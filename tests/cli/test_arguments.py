@@ -166,6 +166,18 @@ def test_a_node_is_called_after_its_pod_then_its_host(environment: dict[str, str
     assert parse("bootstrap", [], environment).settings.node_id == node
 
 
+def test_up_opens_no_port_but_those_that_are_asked_for() -> None:
+    settings = parse("up", ["d"], {}).settings
+    assert (settings.xds_address, settings.admin_address, settings.debug_address) == ("private",) * 3
+    settings = parse("up", ["d", "--debug-address=off", "--admin-address=:9901"], {"XDS_XDS_ADDRESS": "127.0.0.1:18000"}).settings
+    assert (settings.xds_address, settings.admin_address, settings.debug_address) == ("127.0.0.1:18000", "[::]:9901", "")
+
+
+def test_those_who_ask_find_the_server_that_runs() -> None:
+    assert {parse(command, [], {}).settings.debug_address for command in ("status", "history")} == {"auto"}
+    assert parse("serve", ["--manifests=d"], {}).settings.debug_address == "127.0.0.1:18001"
+
+
 def test_output_of_translate_is_yaml_where_others_print_text() -> None:
     assert parse("translate", ["d"], {}).settings.output == "yaml"
     assert parse("check", ["d"], {}).settings.output == "text"
@@ -246,7 +258,13 @@ def test_help_and_version_need_nothing_else(word: str) -> None:
         ),
         ("serve", "--manifests d --http-port 443", "--http-port and --https-port are both 443; each needs its own."),
         ("serve", "--manifests d --healthz-port 18000", "--healthz-port and --xds-address are both 18000; each needs its own."),
-        ("up", "d --http-port 9901", "--http-port and --admin-address are both 9901; each needs its own."),
+        (
+            "up",
+            "d --http-port 9901 --admin-address 127.0.0.1:9901",
+            "--http-port and --admin-address are both 9901; each needs its own.",
+        ),
+        ("serve", "--manifests d --xds-address private", "--xds-address: 'private' is not host:port, [IPv6]:port or unix:/path."),
+        ("up", "d --debug-address 1", "--debug-address: '1' is not host:port, [IPv6]:port or unix:/path, private or off."),
         ("up", "d --xds-address unix:/a --debug-address unix:/a", "--xds-address and --debug-address are both /a; each needs its own."),
         (
             "up",

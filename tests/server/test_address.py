@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
 import pytest
 
-from xds.server.address import Address, parse
+from xds.server.address import Address, listen, parse
 
 
 @pytest.mark.parametrize(
@@ -48,3 +54,37 @@ def test_an_address_is_read_and_written_alike(text: str, address: Address, local
 def test_an_address_that_cannot_be_read_is_refused_with_a_sentence(text: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         parse(text)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Any]:
+    made = grpc.aio.server()
+    yield made
+    await made.stop(0)
+
+
+@pytest.fixture
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Short: the paths of sockets are."""
+    return tmp_path_factory.mktemp("s")
+
+
+async def test_a_socket_that_somebody_listens_on_stays_his(server: Any, folder: Path) -> None:
+    """gRPC removes whatever socket is in its way."""
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(folder / "x.sock"))
+        other.listen()
+        with pytest.raises(OSError, match=r"^the server cannot listen on unix:.*x\.sock: another program listens there$"):
+            listen(server, Address(path=str(folder / "x.sock")), None, "the server")
+        assert (folder / "x.sock").is_socket()
+
+
+async def test_a_socket_that_a_dead_program_left_is_replaced(server: Any, folder: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(folder / "x.sock"))
+    assert listen(server, Address(path=str(folder / "x.sock")), None, "the server") == Address(path=str(folder / "x.sock"))
+
+
+async def test_why_a_socket_cannot_be_made_is_said(server: Any, folder: Path) -> None:
+    with pytest.raises(OSError, match=r"^the server cannot listen on unix:.*/none/x\.sock: No such file or directory$"):
+        listen(server, Address(path=str(folder / "none" / "x.sock")), None, "the server")

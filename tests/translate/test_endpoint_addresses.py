@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xds.build.memo import Build, Unit
+from xds.cli.arguments import parse
 from xds.config import Settings
 from xds.kube.objects import ConfigMap, Endpoint, EndpointPort, EndpointSlice, Meta, Object, Service, ServicePort
 from xds.kube.world import OWN_ADDRESSES, World
 from xds.model import Cluster, Problem
 from xds.translate.backends import Reach, addresses, destination
-from xds.translate.endpoint_addresses import RANGES, Denied, denied, refusal, rules
+from xds.translate.endpoint_addresses import RANGES, Denied, denied, own_ports, refusal, rules
 from xds.translate.streams import streams
 
 FOLDER = Settings(manifests=(Path("manifests"),))
@@ -221,3 +222,16 @@ def test_every_address_of_every_range_is_refused_and_can_be_excepted(ip: ipaddre
     assert is_refused(API_SERVER, str(ip), 8080)
     assert not is_refused(Settings(allowed_endpoints=(str(ipaddress.ip_network(ip)),)), str(ip), 8080)
     assert not is_refused(FOLDER, str(ip), 8080)
+
+
+@pytest.mark.parametrize("command", ["translate", "check", "explain"])
+def test_commands_that_run_no_server_refuse_what_xds_serve_would(command: str) -> None:
+    words = ["http://web.example/", "folder"] if command == "explain" else ["folder"]
+    assert own_ports(parse(command, words, {}).settings) == OUR_PORTS
+
+
+def test_a_unix_socket_takes_no_port_from_anybody() -> None:
+    """`xds up` has its ports closed, so that an application may use these numbers."""
+    assert own_ports(parse("up", ["folder"], {}).settings) == {10254: "--healthz-port"}
+    sockets = ["--xds-address=unix:/x", "--admin-address=unix:/a", "--debug-address=unix:/d"]
+    assert own_ports(parse("up", ["folder", *sockets], {}).settings) == {10254: "--healthz-port"}

@@ -25,6 +25,8 @@ from xds.config import (
     LONGEST_SOCKET_PATH,
     OBJECT,
     PORT,
+    PRIVATE,
+    RUNNING,
     Address,
     Flag,
     Kind,
@@ -324,15 +326,19 @@ def _check_ports(command: str, settings: Settings) -> None:
     traffic = [("--http-port", Address(settings.listen_address, settings.http_port))]
     traffic += [("--https-port", Address(settings.listen_address, settings.https_port))]
     own = [("--healthz-port", Address(settings.healthz_host or "::", settings.healthz_port))]
-    own += [("--xds-address", parse_address(settings.xds_address))]
-    own += [("--debug-address", parse_address(settings.debug_address))] if settings.debug_address else []
-    admin = [("--admin-address", parse_address(settings.admin_address))]
-    probe = [("--probe-address", parse_address(settings.probe_address))] if settings.probe_address else []
+    own += _named("--xds-address", settings.xds_address) + _named("--debug-address", settings.debug_address)
+    admin = _named("--admin-address", settings.admin_address)
+    probe = _named("--probe-address", settings.probe_address)
     together = {"up": [traffic + own + admin], "serve": [traffic, own], "bootstrap": [admin + probe]}.get(command, [])
     for group in together:
         for (one, here), (other, there) in itertools.combinations(group, 2):
             if _collide(here, there):
                 raise UsageError(f"{one} and {other} are both {here.path or here.port}; each needs its own.")
+
+
+def _named(flag: str, address: str) -> list[tuple[str, Address]]:
+    """The address of a flag; none where it is off, or a socket of its own kind."""
+    return [(flag, parse_address(address))] if address not in ("", PRIVATE, RUNNING) else []
 
 
 def _collide(one: Address, other: Address) -> bool:
@@ -344,6 +350,8 @@ def _collide(one: Address, other: Address) -> bool:
 
 def _check_xds_address(command: str, settings: Settings) -> None:
     """Secrets travel over it, so beyond this machine both sides must prove who they are (xDS rules I4, I6)."""
+    if settings.xds_address == PRIVATE:
+        return
     address = parse_address(settings.xds_address)
     tls = (settings.xds_tls_cert, settings.xds_tls_key, settings.xds_tls_ca)
     if any(tls) and not all(tls):

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from xds.cli.arguments import Parsed
 from xds.cli.printing import STYLES, plural, show, show_json, text
-from xds.config import Settings, UsageError
+from xds.config import RUNNING, Settings, UsageError
 from xds.explain import explain
 from xds.forms import Json
 from xds.kube.objects import Ref
@@ -26,7 +26,7 @@ def run(parsed: Parsed) -> int:
     cannot be read, or nobody answers.
     """
     url, *folders = parsed.positional
-    if folders == ["live"] or (not parsed.settings.manifests and parsed.settings.debug_address != Settings().debug_address):
+    if folders == ["live"] or (not parsed.settings.manifests and parsed.settings.debug_address != RUNNING):
         return _print(_ask(parsed.settings.debug_address, url), parsed.settings)
     try:
         request = parse_url(url)

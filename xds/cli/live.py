@@ -5,19 +5,25 @@ What belongs here: one question, one answer, and a sentence for each way in whic
 
 from __future__ import annotations
 
+import os
+import socket
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import betterproto2
 import grpc
 
-from xds.config import Failure, UsageError, parse_address
+from xds.config import DEBUG_ADDRESS, RUNNING, Failure, UsageError, parse_address
 from xds.debug import v1
 from xds.kube.objects import Place, Ref
 from xds.model import Problem, Severity
+from xds.private_folder import sockets
 from xds.server.metrics import SHORT
 
 Answer = TypeVar("Answer", bound=betterproto2.Message)
 SERVICE = "/xds.debug.v1.Debug/"
+DEBUG_SOCKET = "debug.sock"
+"""In the private folder of an `xds up`."""
 _USUAL = 10.0
 """Seconds that an answer may take, besides what the server was asked to wait."""
 _SEVERITIES = {v1.Severity.ERROR: Severity.ERROR, v1.Severity.WARNING: Severity.WARNING, v1.Severity.NOTE: Severity.NOTE}
@@ -31,6 +37,8 @@ def ask(address: str, method: str, request: betterproto2.Message, answer: type[A
     """
     if not address:
         raise UsageError("--debug-address is off; name where a management server has its debug service.")
+    if address == RUNNING:
+        address = running(os.environ)
     with grpc.insecure_channel(address, options=_ANY_SIZE) as channel:
         call = channel.unary_unary(SERVICE + method, request_serializer=bytes, response_deserializer=answer.parse)
         try:
@@ -38,6 +46,32 @@ def ask(address: str, method: str, request: betterproto2.Message, answer: type[A
         except grpc.RpcError as error:
             raise _why_not(address, error) from None
     return found
+
+
+def running(environment: Mapping[str, str]) -> str:
+    """The debug address of this user's `xds up`; with none, the one that `xds serve` has by default.
+
+    Raises UsageError where several run, or both: an answer by the wrong one would look like that of the right one.
+    """
+    found = [f"unix:{path}" for path in sockets(DEBUG_SOCKET, environment) if _listens(socket.AF_UNIX, str(path))]
+    if not found:
+        return DEBUG_ADDRESS
+    address = parse_address(DEBUG_ADDRESS)
+    if _listens(socket.AF_INET, (address.host, address.port)):
+        found.append(DEBUG_ADDRESS)
+    if len(found) > 1:
+        raise UsageError(f"{len(found)} management servers run here; name one with --debug-address: {', '.join(found)}.")
+    return found[0]
+
+
+def _listens(family: socket.AddressFamily, address: str | tuple[str, int]) -> bool:
+    with socket.socket(family) as probe:
+        probe.settimeout(_USUAL)
+        try:
+            probe.connect(address)
+        except OSError:
+            return False
+    return True
 
 
 def ref_of(found: v1.ObjectReference | None) -> Ref:

@@ -18,6 +18,20 @@ _WIDTH = 100
 _COLUMN = 36
 
 
+_ENDS = [
+    "",
+    "## Exit codes and signals",
+    "",
+    "0: done. 1: not done, or errors were found; one sentence on standard error says which. 2: wrong usage. 130: Ctrl-C (SIGINT) while a",
+    "command worked.",
+    "",
+    "`xds serve` and `xds up` end in order, and with 0, at SIGTERM, Ctrl-C or SIGHUP (a terminal that is closed); `xds up` ends its Envoy",
+    "too, and on Linux Envoy ends as well where `xds up` itself is killed. They serve on for `--shutdown-grace-period` before; a second",
+    "signal cuts that short. Under `nohup` SIGHUP is ignored. Nothing needs a signal to be read again: files, certificates and folders are",
+    "followed.",
+]
+
+
 def overview() -> str:
     """What `xds help` prints: the commands."""
     lines = ["An Envoy management server for Kubernetes Ingress.", "", "Usage: xds COMMAND [flags]", ""]
@@ -59,6 +73,7 @@ def flags_page() -> str:
         "",
         "Flags that ingress-nginx has keep their names and defaults. Names that neither it nor this page knows end with exit code 2.",
     ]
+    lines += _ENDS
     for group, members in _grouped(flags()):
         lines += ["", f"## {group}", ""]
         if group == INERT:

@@ -8,17 +8,21 @@ import dataclasses
 import errno
 import importlib.util
 import logging
+import os
+import shlex
 import shutil
 import socket
-import tempfile
+import sys
 from pathlib import Path
 
 from xds.app import ControlPlane
 from xds.cli.arguments import Parsed
 from xds.cli.bootstrap import bootstrap_text
-from xds.cli.serve import until_signal
-from xds.config import Failure, Settings, UsageError
+from xds.cli.live import DEBUG_SOCKET
+from xds.cli.signals import until_signal, work
+from xds.config import PRIVATE, Address, Failure, Settings, UsageError, parse_address
 from xds.logs import is_json
+from xds.private_folder import private_folder
 
 _log = logging.getLogger("xds")
 ENVOY_JSON = '{"ts":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l","logger":"envoy.%n","msg":"%j"}'
@@ -28,7 +32,7 @@ _PATIENCE = 5.0
 
 
 def run(parsed: Parsed) -> int:
-    """Run both until SIGTERM or Ctrl-C. Raises Failure where one of them cannot start, or Envoy ends by itself."""
+    """Run both until a signal ends them. Raises Failure where one of them cannot start, or Envoy ends by itself."""
     if not parsed.settings.manifests:
         raise UsageError("there are no objects to serve: give a folder, as in `xds up examples/quickstart`.")
     asyncio.run(until_signal(lambda: _up(parsed.settings)))
@@ -51,40 +55,59 @@ def envoy_binary(settings: Settings) -> Path:
 
 async def _up(settings: Settings) -> None:
     binary = envoy_binary(settings)
+    if not os.access(binary, os.X_OK):
+        raise Failure(f"Envoy cannot be run: {binary} is no program that this user may run.")
     for flag, port in (("--http-port", settings.http_port), ("--https-port", settings.https_port)):
         _check_free(flag, port)
+    with private_folder(f"up-{settings.http_port}", os.environ) as folder:
+        await _up_in(folder, binary, _with_sockets(settings, folder))
+
+
+def _with_sockets(settings: Settings, folder: Path) -> Settings:
+    """No manifest can have Envoy connect to a Unix socket; a port of this machine is an endpoint like any other."""
+
+    def address(given: str, name: str) -> str:
+        return f"unix:{folder / name}" if given == PRIVATE else given
+
+    return dataclasses.replace(
+        settings,
+        xds_address=address(settings.xds_address, "xds.sock"),
+        admin_address=address(settings.admin_address, "admin.sock"),
+        debug_address=address(settings.debug_address, DEBUG_SOCKET),
+    )
+
+
+async def _up_in(folder: Path, binary: Path, settings: Settings) -> None:
     control_plane = ControlPlane(settings)
     try:
         await control_plane.start()
-        with tempfile.TemporaryDirectory(prefix="xds-up-") as folder:
-            envoy = await _start_envoy(binary, settings, Path(folder))
-            try:
-                await _both(control_plane, envoy, settings)
-            finally:
-                await _end(envoy)
+        envoy = await _start_envoy(binary, settings, folder)
+        try:
+            await _both(control_plane, envoy, settings)
+        finally:
+            await _end(envoy)
     finally:
         await control_plane.stop()
 
 
 async def _both(control_plane: ControlPlane, envoy: asyncio.subprocess.Process, settings: Settings) -> None:
     _log.info(
-        "Envoy is starting: http://127.0.0.1:%d and https://127.0.0.1:%d, admin page http://%s; Ctrl-C stops it all",
+        "Envoy is starting: http://127.0.0.1:%d and https://127.0.0.1:%d, admin page %s; Ctrl-C stops it all",
         settings.http_port,
         settings.https_port,
-        settings.admin_address,
+        _admin_page(parse_address(settings.admin_address)),
     )
     serving = asyncio.ensure_future(control_plane.run())
     ended = asyncio.ensure_future(envoy.wait())
-    try:
-        await asyncio.wait({serving, ended}, return_when=asyncio.FIRST_COMPLETED)
-        if serving.done():
-            serving.result()
-        raise Failure(f"Envoy has ended by itself with exit code {envoy.returncode}; what it said stands above.")
-    finally:
-        for task in (serving, ended):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+    await work({serving, ended}, settings.shutdown_grace_period)
+    if not serving.cancelled():
+        serving.result()
+    raise Failure(f"Envoy has ended by itself with exit code {envoy.returncode}; what it said stands above.")
+
+
+def _admin_page(address: Address) -> str:
+    """How people get there."""
+    return f"curl --unix-socket {shlex.quote(address.path)} http://admin/" if address.path else f"http://{address}"
 
 
 async def _start_envoy(binary: Path, settings: Settings, folder: Path) -> asyncio.subprocess.Process:
@@ -95,12 +118,29 @@ async def _start_envoy(binary: Path, settings: Settings, folder: Path) -> asynci
     # Its warnings of young fields, of being told to end and of what it rejects are ours to know: the log tells the last.
     logs = ["-l", "warning", "--component-log-level", "misc:error,main:error,config:error", "--file-flush-interval-msec", "500"]
     logs += ["--log-format", ENVOY_JSON] if is_json() else []
-    command = [str(binary), "-c", str(config), "--use-dynamic-base-id", "--drain-time-s", "5", *logs, *workers]
+    # Hot restart is for two Envoys at a time, and what it keeps in /dev/shm outlives an Envoy that is killed.
+    command = [str(binary), "-c", str(config), "--disable-hot-restart", "--drain-time-s", "5", *logs, *workers]
     try:
         # A session of its own: Ctrl-C in the terminal must reach this program only, which then ends Envoy in order.
-        return await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL, start_new_session=True)
+        return await asyncio.create_subprocess_exec(*_tied(command), stdin=asyncio.subprocess.DEVNULL, start_new_session=True)
     except OSError as error:
         raise Failure(f"Envoy cannot be run: {binary}: {error.strerror}.") from None
+
+
+_TIE = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+if os.getppid() == int(sys.argv[1]):
+    try:
+        os.execv(sys.argv[2], sys.argv[2:])
+    except OSError as error:
+        sys.exit(f"{sys.argv[2]} cannot be run: {error.strerror}.")
+"""
+
+
+def _tied(command: list[str]) -> list[str]:
+    """The command, as one that the system ends when this process ends, were it by SIGKILL; where the system can do that."""
+    return [sys.executable, "-I", "-S", "-c", _TIE, str(os.getpid()), *command] if sys.platform == "linux" else command
 
 
 async def _end(envoy: asyncio.subprocess.Process) -> None:
@@ -108,10 +148,12 @@ async def _end(envoy: asyncio.subprocess.Process) -> None:
         return
     envoy.terminate()
     try:
-        await asyncio.wait_for(envoy.wait(), _PATIENCE)
-    except TimeoutError:
-        envoy.kill()
-        await envoy.wait()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(envoy.wait(), _PATIENCE)
+    finally:  # it took too long, or a second signal came
+        if envoy.returncode is None:
+            envoy.kill()
+            await envoy.wait()
 
 
 def _check_free(flag: str, port: int) -> None:

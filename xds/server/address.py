@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 from dataclasses import dataclass
 from typing import Any
@@ -61,6 +62,8 @@ def listen(server: Any, address: Address, credentials: Any, what: str) -> Addres
 
     `what` is the server in words, for the sentence of the OSError that is raised where that is not possible.
     """
+    if address.path and _answers(address.path):  # gRPC would take the socket away from whoever has it
+        raise OSError(f"{what} cannot listen on {address}: another program listens there")
     try:
         port = server.add_secure_port(str(address), credentials) if credentials else server.add_insecure_port(str(address))
     except RuntimeError:
@@ -68,17 +71,33 @@ def listen(server: Any, address: Address, credentials: Any, what: str) -> Addres
     return address if address.path else Address(address.host, port)
 
 
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
+
+
 def why_not(address: Address) -> str:
     """Why nothing can listen there, in the words of the system; gRPC does not say."""
-    if address.path:
-        return "the socket cannot be made"
     try:
+        if address.path:
+            _bind(socket.AF_UNIX, socket.SOCK_STREAM, 0, address.path)
+            os.unlink(address.path)
+            return "it was refused"
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, kind, protocol, _, target in found:
-            with socket.socket(family, kind, protocol) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(target)
-                probe.listen()
+            _bind(family, kind, protocol, target)
     except OSError as error:
         return error.strerror or str(error)
     return "it was refused"
+
+
+def _bind(family: int, kind: int, protocol: int, target: Any) -> None:
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(target)
+        probe.listen()

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple
 
-from xds.config import Settings, parse_address
+from xds.config import Settings, tcp_port
 from xds.kube.world import Reader, own_addresses, own_slices, service, settings
 
 Network = IPv4Network | IPv6Network
@@ -142,7 +142,7 @@ def own_ports(flags: Settings) -> dict[int, str]:
         (flags.debug_address, "--debug-address"),
         (flags.xds_address, "--xds-address"),
     ):
-        if text and (port := parse_address(text).port):
+        if port := tcp_port(text):
             found[port] = flag
     return found
 

@@ -1,0 +1,189 @@
+"""`xds up`: a real Envoy beside the management server, with nothing that a manifest could reach, and nothing left when it has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.envoy.harness import Folder, Ports, ingress
+from tests.envoy.harness.control_plane import XDS
+from tests.envoy.harness.envoy import envoy_binary
+from tests.envoy.harness.http1 import fetch
+from tests.envoy.harness.process import Process, run
+from tests.envoy.harness.waiting import wait_until
+
+pytestmark = pytest.mark.envoy
+
+
+class Up:
+    """One `xds up`, over a folder with one Ingress whose host is `web.example`."""
+
+    def __init__(self, path: Path, ports: Ports, *flags: str, folder: Path | None = None) -> None:
+        envoy_binary()
+        self.http, self.https, self.health = (("127.0.0.1", ports.take()) for _ in range(3))
+        manifests = Folder(path / "manifests")
+        manifests.write("web.yaml", ingress("web", "web.example", {"/": ("web", 80)}))
+        listening = ["--http-port", str(self.http[1]), "--https-port", str(self.https[1])]
+        listening += ["--healthz-host", "127.0.0.1", "--healthz-port", str(self.health[1]), "--listen-address", "127.0.0.1"]
+        self.process = Process(f"up-{self.http[1]}", [*XDS, "up", str(manifests.path), *listening, *flags], path)
+        self.folder = Path(os.environ["XDG_RUNTIME_DIR"], "xds", f"up-{self.http[1]}")
+
+    async def start(self) -> Up:
+        await self.process.start()
+        await wait_until(self._serves, "Envoy to serve the Ingress", deadline=60)
+        return self
+
+    async def _serves(self) -> bool:
+        assert self.process.running, self.process.report()
+        try:
+            return (await fetch(self.http, "/", host="web.example")).status == 503  # there is no Service
+        except OSError:
+            return False
+
+    def pids(self) -> list[int]:
+        """Of the management server and of its Envoy."""
+        pid = self.process.pid
+        return [pid, *(int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+
+    async def send(self, *numbers: int) -> int:
+        """The exit code after signals."""
+        for number in numbers:
+            os.kill(self.process.pid, number)
+
+        async with asyncio.timeout(40):
+            code = await self.process.wait()
+        assert "Traceback" not in self.process.report()
+        return code
+
+
+@pytest.fixture
+async def ports(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ports]:
+    """Ports, and a place for private folders whose path is short."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("r")))
+    found = Ports()
+    yield found
+    found.release()
+
+
+def listening(pid: int) -> set[int]:
+    """The TCP ports at which a process takes connections."""
+    inodes = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            inodes.add(os.readlink(link))
+        except FileNotFoundError:
+            continue
+    ports = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state, *rest = line.split()
+            if state == "0A" and f"socket:[{rest[5]}]" in inodes:
+                ports.add(int(local.rpartition(":")[2], 16))
+    return ports
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def gone(pid: int) -> None:
+    async def ended() -> bool:
+        return not alive(pid)
+
+    await wait_until(ended, f"process {pid} to end", deadline=30)
+
+
+async def test_no_port_is_open_but_those_of_clients_and_of_probes(tmp_path: Path, ports: Ports) -> None:
+    """Whatever listens on a port of this machine, a manifest can have Envoy connect to."""
+    up = await Up(tmp_path, ports).start()
+    try:
+        ours, envoy = up.pids()
+        assert (listening(ours), listening(envoy)) == ({up.health[1]}, {up.http[1], up.https[1]})
+        assert {path.name for path in up.folder.iterdir()} == {"xds.sock", "admin.sock", "debug.sock", "envoy.yaml"}
+        assert up.folder.stat().st_mode & 0o777 == 0o700
+    finally:
+        await up.send(signal.SIGTERM)
+
+
+async def test_an_address_that_is_asked_for_is_opened(tmp_path: Path, ports: Ports) -> None:
+    xds, debug, admin = (ports.take() for _ in range(3))
+    flags = [f"--xds-address=127.0.0.1:{xds}", f"--debug-address=127.0.0.1:{debug}", f"--admin-address=127.0.0.1:{admin}"]
+    up = await Up(tmp_path, ports, *flags).start()
+    try:
+        ours, envoy = up.pids()
+        assert listening(ours) == {up.health[1], xds, debug}
+        assert listening(envoy) == {up.http[1], up.https[1], admin}
+        assert (await fetch(("127.0.0.1", admin), "/ready", host="admin")).text == "LIVE\n"
+    finally:
+        await up.send(signal.SIGTERM)
+
+
+async def test_the_commands_that_ask_find_it_and_people_find_the_admin_page(tmp_path: Path, ports: Ports) -> None:
+    up = await Up(tmp_path, ports).start()
+    try:
+        code, out, _ = await run([*XDS, "status"])
+        assert (code, "delta" in out) == (0, True)
+        assert "default/web" in (await run([*XDS, "explain", "http://web.example/", "live"]))[1]
+        assert "Service default/web" in (await run([*XDS, "check", "--live"]))[1]
+        assert (await run([*XDS, "history"]))[0] == 0
+        (said,) = [line for line in up.process.stderr if "admin page" in line]
+        words = said[said.index("curl") : said.index(";", said.index("curl"))].split()
+        assert (await run([*words[:-1], f"{words[-1]}ready"]))[:2] == (0, "LIVE\n")
+    finally:
+        await up.send(signal.SIGTERM)
+
+
+async def test_of_two_none_is_guessed(tmp_path: Path, ports: Ports) -> None:
+    one, other = await Up(tmp_path / "1", ports).start(), await Up(tmp_path / "2", ports).start()
+    try:
+        code, _, said = await run([*XDS, "status"])
+        assert code == 2
+        assert said.startswith("xds status: 2 management servers run here; name one with --debug-address: ")
+        for up in (one, other):
+            assert f"unix:{up.folder}/debug.sock" in said
+            assert (await run([*XDS, "status", f"--debug-address=unix:{up.folder}/debug.sock"]))[0] == 0
+    finally:
+        await one.send(signal.SIGTERM)
+    assert (await run([*XDS, "status"]))[0] == 0
+    await other.send(signal.SIGTERM)
+    assert (await run([*XDS, "status"]))[0] == 1
+
+
+@pytest.mark.parametrize(
+    "numbers", [[signal.SIGTERM], [signal.SIGINT], [signal.SIGHUP], [signal.SIGINT, signal.SIGINT], [signal.SIGTERM, signal.SIGHUP]]
+)
+async def test_signals_end_both_and_nothing_is_left(numbers: list[int], tmp_path: Path, ports: Ports) -> None:
+    up = await Up(tmp_path, ports).start()
+    _, envoy = up.pids()
+    assert await up.send(*numbers) == 0
+    await gone(envoy)
+    assert not up.folder.exists()
+
+
+async def test_an_envoy_ends_with_its_killed_parent_and_the_next_one_takes_the_rest_away(tmp_path: Path, ports: Ports) -> None:
+    up = await Up(tmp_path / "1", ports).start()
+    _, envoy = up.pids()
+    assert await up.send(signal.SIGKILL) == -signal.SIGKILL
+    await gone(envoy)
+    assert up.folder.exists()
+    other = await Up(tmp_path / "2", ports).start()
+    assert not up.folder.exists()
+    assert await other.send(signal.SIGTERM) == 0
+
+
+async def test_an_envoy_that_is_no_program_is_one_sentence(tmp_path: Path, ports: Ports) -> None:
+    (tmp_path / "none").write_text("")
+    up = Up(tmp_path, ports, f"--envoy={tmp_path}/none")
+    await up.process.start()
+    async with asyncio.timeout(60):
+        assert await up.process.wait() == 1
+    assert f"Envoy cannot be run: {tmp_path}/none is no program that this user may run." in "\n".join(up.process.stderr)
+    assert not up.folder.exists()
