@@ -439,6 +439,12 @@ class Settings:
     watch_namespace_selector: str = setting(SELECTION, SELECTOR, "", "Only objects of the namespaces whose labels match.")
     annotations_prefix: str = setting(SELECTION, PREFIX, "nginx.ingress.kubernetes.io", "Prefix of the annotations that are read.")
     disable_catch_all: bool = setting(SELECTION, BOOL, False, "Leave out Ingresses that have a `spec.defaultBackend`.")
+    host_ownership: bool = setting(
+        SELECTION,
+        BOOL,
+        False,
+        "A host belongs to the namespace whose Ingress claimed it first; what Ingresses of others say of it has no effect.",
+    )
     disable_svc_external_name: bool = setting(SELECTION, BOOL, False, "Answer 503 for Services of type ExternalName.")
 
     listen_address: str = setting(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench import change, cold_start, event_loop, fleet, machine, memory, objects, through_envoy
+from bench import change, cold_start, event_loop, fleet, machine, memory, objects, regexes, through_envoy
 from bench.table import NO_MARK, Mark, Table, marked
 
 N = 12
@@ -123,3 +123,11 @@ def test_through_envoy_has_a_row_for_each_kind_way_and_size() -> None:
         ("burst, on one core", "objects"),
     ]
     assert all(value > 0 for value in numbers(column(table, "median")[:6]))
+
+
+@pytest.mark.envoy
+def test_regexes_has_a_row_for_each_expression() -> None:
+    table = regexes.measure(2, changes=2, expressions=dict(list(regexes.EXPRESSIONS.items())[:2]))
+    assert column(table, "expression") == list(regexes.EXPRESSIONS)[:2]
+    assert numbers(column(table, "routes")) == [2, 2]
+    assert all(value >= 0 for value in numbers(column(table, "all")))

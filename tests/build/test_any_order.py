@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import subprocess
 import sys
@@ -195,8 +196,8 @@ OPENED: tuple[Object, ...] = tuple(Namespace(meta=Meta(namespace="", name=name, 
 class Life:
     """A control plane without servers: a World, its Tables, and the Snapshot that they have published."""
 
-    def __init__(self, put: Sequence[Object] = ()) -> None:
-        self.world = World(FLAGS, CONSTANTS)
+    def __init__(self, put: Sequence[Object] = (), flags: Settings = FLAGS) -> None:
+        self.world = World(flags, CONSTANTS)
         self.tables = Tables(self.world)
         self.snapshot = Snapshot()
         self.take(put)
@@ -212,21 +213,22 @@ class Life:
         return [(p, p.sentence, p.severity) for p in self.tables.problems()]
 
 
-@given(st.lists(st.lists(events(), min_size=1, max_size=4), max_size=10))
+@given(st.lists(st.lists(events(), min_size=1, max_size=4), max_size=10), st.booleans())
 @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
-def test_a_snapshot_depends_on_what_is_there_and_not_on_how_it_came_about(batches: list[list[Event]]) -> None:
-    life = Life(OPENED)
+def test_a_snapshot_depends_on_what_is_there_and_not_on_how_it_came_about(batches: list[list[Event]], owned: bool) -> None:
+    flags = dataclasses.replace(FLAGS, host_ownership=owned)
+    life = Life(OPENED, flags)
     for batch in batches:
         # of one object, a batch says one thing only: that is how sources hand them over
         last = {event.gone or ref(event.item): event for event in batch if event.gone or event.item}  # type: ignore[arg-type]
         life.take([e.item for e in last.values() if e.item], [e.gone for e in last.values() if e.gone])
     there = [item for kind in KINDS for item in life.world.objects(kind)]
-    fresh = Life(there)
+    fresh = Life(there, flags)
     assert life.state() == fresh.state()
     assert life.problems() == fresh.problems()
     assert len(life.tables.build) == len(fresh.tables.build)
     life.take(drop=[ref(item) for item in there])
-    empty = Life()
+    empty = Life(flags=flags)
     assert life.state() == empty.state()
     assert life.problems() == empty.problems()
     assert len(life.tables.build) == len(empty.tables.build)

@@ -25,6 +25,8 @@ NOW: Key = ("now",)
 OWN_ADDRESSES: Key = ("own-addresses",)
 OWN_SLICES: Key = ("own-slices",)
 """The EndpointSlices of `--pod-namespace`, where the pods of this program and its Envoys are; none with a folder of manifests."""
+MOST_RULES = 5_000
+"""Rules of one Ingress that have an effect: each may be a host of its own, which every Envoy reads again at every change of the table."""
 KEPT = "kept-certificate"
 """The kind of a key with namespace and name of a Secret: the last certificate in it that could be used, while it holds none."""
 
@@ -136,9 +138,8 @@ class World:
             touched |= changed
 
     def _index_ingress(self, which: Ref, old: Ingress | None, new: Ingress | None, touched: set[Key]) -> None:
-        before = hosts_of(old) if old else ()
-        after = hosts_of(new) if new else ()
-        for host in {*before, *after}:
+        after = set(hosts_of(new)) if new else set()
+        for host in {*(hosts_of(old) if old else ()), *after}:
             others = [i for i in self._by_host.get(host, ()) if ref(i) != which]
             if new and host in after:
                 others.append(new)
@@ -188,7 +189,7 @@ def live_ones(slices: tuple[EndpointSlice, ...]) -> tuple[EndpointSlice, ...]:
 
 def hosts_of(ingress: Ingress) -> tuple[str, ...]:
     """The hosts under which an Ingress is found, in lower case; "" (the catch-all) also for one that has no rules at all."""
-    return tuple(dict.fromkeys(rule.host.lower() for rule in ingress.rules)) or ("",)
+    return tuple(dict.fromkeys(rule.host.lower() for rule in ingress.rules[:MOST_RULES])) or ("",)
 
 
 def oldest_first(ingresses: Iterable[Ingress]) -> tuple[Ingress, ...]:

@@ -181,6 +181,10 @@ def _never(_setting: Any, _path: str) -> bool:
     return False
 
 
+def _no_patterns(_setting: Any, _route: Route) -> Iterable[str]:
+    return ()
+
+
 def _nothing(_setting: Any, *_messages: Any) -> None:
     return None
 
@@ -199,6 +203,8 @@ class Feature(Generic[S]):
     host_routes   (setting, a location of its Ingress) → routes before all others of the host; the first Ingress that gives any wins
     on_route      (setting, route, Envoy's Route) → None; asked for routes that forward only
     filters       (setting, route) → HTTP filters of the route; asked for routes that forward only
+    patterns      (setting, route) → the regular expressions in what `on_route` and `filters` draw: Envoy compiles them for each route, and
+                  the Ingress pays for them (`xds.translate.regexes`)
     cluster       whether the setting is part of what makes a cluster, so that differing values mean differing clusters
     on_cluster    (setting, Envoy's Cluster) → None; only with `cluster`
     on_upstream   (setting, the cluster's HttpProtocolOptions) → None; only with `cluster`
@@ -215,6 +221,7 @@ class Feature(Generic[S]):
     host_routes: Callable[[S, Location], tuple[Route, ...]] = _no_host_routes
     on_route: Callable[[S, Route, EnvoyRoute], None] = _nothing
     filters: Callable[[S, Route], Iterable[TypedExtensionConfig]] = _no_filters
+    patterns: Callable[[S, Route], Iterable[str]] = _no_patterns
     cluster: bool = False
     on_cluster: Callable[[S, EnvoyCluster], None] = _nothing
     on_upstream: Callable[[S, HttpProtocolOptions], None] = _nothing
@@ -223,4 +230,4 @@ class Feature(Generic[S]):
 
     def acts(self, hook: str) -> bool:
         """Whether it has this hook, so that others need not be asked."""
-        return getattr(self, hook) not in (_never, _no_routes, _no_host_routes, _nothing, _no_filters)
+        return getattr(self, hook) not in (_never, _no_routes, _no_host_routes, _nothing, _no_filters, _no_patterns)

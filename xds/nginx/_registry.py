@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import Any
 
 import xds.nginx
-from xds.model import Settings
-from xds.nginx._feature import Annotation, Complaint, Feature, Fidelity, Key, Notes
+from xds.model import Location, Route, Settings
+from xds.nginx._feature import Annotation, Complaint, Feature, Fidelity, Key, Notes, Phase
 from xds.nginx._known import ANNOTATIONS, KEYS
 from xds.nginx._values import readable
 
@@ -33,6 +33,20 @@ def with_hook(hook: str) -> tuple[tuple[str, Feature[Any]], ...]:
 def cluster_features() -> frozenset[str]:
     """The names of the features whose settings make clusters differ."""
     return frozenset(name for name, feature in features().items() if feature.cluster)
+
+
+def drawn(location: Location, route: Route) -> tuple[Route, ...]:
+    """What the features make of a location's route: those that act late in a request are asked first, so that the early ones see it all."""
+    routes: tuple[Route, ...] = (route,)
+    for name, feature in reversed(with_hook("routes")):
+        if name in location.settings:
+            routes = feature.routes(location.settings[name], location, routes)
+    return routes
+
+
+def guarded(settings: Settings) -> bool:
+    """Whether an access rule protects the paths that have these settings."""
+    return any(name in settings for name, feature in features().items() if feature.phase is Phase.ACCESS)
 
 
 @cache

@@ -55,10 +55,16 @@ def _routes(target: str, location: Location, routes: tuple[Route, ...]) -> tuple
 
 
 def _on_route(target: str, route: Route, envoy: EnvoyRoute) -> None:
-    match = route.match
-    if target != match.path:
-        path = match.path if match.kind is PathKind.REGEX else regex.literal(match.path)
-        action_of(envoy).regex_rewrite = _rewrite(target, path)
+    if target != route.match.path:
+        action_of(envoy).regex_rewrite = _rewrite(target, _expression(route))
+
+
+def _patterns(target: str, route: Route) -> tuple[str, ...]:
+    return (regex.nginx_rewrite(_expression(route)),) if target != route.match.path else ()
+
+
+def _expression(route: Route) -> str:
+    return route.match.path if route.match.kind is PathKind.REGEX else regex.literal(route.match.path)
 
 
 @lru_cache(maxsize=CACHED)
@@ -76,5 +82,6 @@ FEATURE = Feature(
     regex=_makes_regex,
     routes=_routes,
     on_route=_on_route,
+    patterns=_patterns,
     by_path=True,
 )

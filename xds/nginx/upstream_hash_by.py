@@ -94,6 +94,10 @@ def _on_route(names: tuple[str, ...], _route: Route, envoy: EnvoyRoute) -> None:
     action_of(envoy).hash_policy = [_hash_policy(name) for name in names]
 
 
+def _patterns(names: tuple[str, ...], _route: Route) -> tuple[str, ...]:
+    return tuple(_OF_PATH[name][0] for name in names if name in _OF_PATH)
+
+
 def _on_cluster(_names: tuple[str, ...], cluster: EnvoyCluster) -> None:
     cluster.lb_policy = ClusterLbPolicy.RING_HASH
 
@@ -102,6 +106,7 @@ FEATURE = Feature(
     read=lambda notes: notes.get(UPSTREAM_HASH_BY) or None,
     annotations=(UPSTREAM_HASH_BY,),
     on_route=_on_route,
+    patterns=_patterns,
     cluster=True,
     on_cluster=_on_cluster,
 )

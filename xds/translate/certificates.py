@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
+from typing import NamedTuple
 
 from xds.kube.objects import Ingress, Ref, Tls, ref
-from xds.kube.world import KEPT, Reader, default_certificate, ingresses_of, now, secret, settings
+from xds.kube.world import KEPT, Reader, default_certificate, ingress, now, secret, settings
 from xds.model import Problem, Severity
+from xds.translate.claims import serving
 from xds.translate.pairs import Pair, Unusable, parse
-from xds.translate.selection import selected
 
 DEFAULT = "default"
 """The name of the default certificate."""
+MOST_TLS = 2_000
+"""Entries of a tls section that have an effect: each may be a certificate, which is a filter chain of its own in every Envoy."""
 _DAY = 86_400
 
 
@@ -31,27 +34,38 @@ def certificate(read: Reader, namespace: str, name: str) -> Pair | Unusable:
     return kept
 
 
-def verdict(read: Reader, namespace: str, name: str) -> tuple[str, ...] | Unusable:
+class Names(NamedTuple):
+    """The names of a certificate in lower case, and the first of them for people."""
+
+    every: frozenset[str]
+    shown: str
+
+
+def verdict(read: Reader, namespace: str, name: str) -> Names | Unusable:
     """The names of a usable certificate. A renewal mostly leaves them as they are, and then no host needs to be looked at again."""
     found = read.unit(certificate, namespace, name)
     if isinstance(found, Unusable):
         return found
     _report_expiry(read, namespace, name, found)
-    return found.names
+    return Names(frozenset(found.names), ", ".join(found.names[:5]) or "no name at all")
 
 
 def host_certificate(read: Reader, host: str) -> str:
     """The Secret ("namespace/name") whose certificate a host is served under; "" for the default certificate."""
-    for item in (i for i in ingresses_of(read, host) if i.tls):
-        if read.unit(selected, item.meta.namespace, item.meta.name):
-            return _of_ingress(read, item, host)
-    return ""
+    item = next((i for i in serving(read, host) if i.tls), None)
+    return _of_ingress(read, item, host) if item else ""
 
 
 def has_tls(read: Reader, host: str) -> bool:
     """Whether some Ingress of the host has a tls section, whatever is in it."""
-    with_tls = (i for i in ingresses_of(read, host) if i.tls)
-    return any(read.unit(selected, i.meta.namespace, i.meta.name) for i in with_tls)
+    return any(i.tls for i in serving(read, host))
+
+
+def redirects_to_https(read: Reader, host: str, ours: Sequence[Ingress]) -> bool:
+    """Whether plain http to the host is redirected: it, or the wildcard one level above it, has a tls section."""
+    if not host or any(item.tls for item in ours):
+        return bool(host)
+    return "." in host and not host.startswith("*.") and read.unit(has_tls, "*." + host.split(".", 1)[1])
 
 
 def default_pair(read: Reader) -> tuple[bytes, bytes]:
@@ -66,22 +80,48 @@ def default_pair(read: Reader) -> tuple[bytes, bytes]:
     return default_certificate(read)
 
 
-def covers(names: Sequence[str], host: str) -> bool:
+def covers(names: Container[str], host: str) -> bool:
     """Whether a certificate of these names (in lower case) is one for a host; a wildcard stands for one label."""
-    parent = "*." + host.split(".", 1)[1] if "." in host else ""
-    return host in names or (bool(parent) and parent in names)
+    return any(name in names for name in _names_for(host))
+
+
+def _names_for(host: str) -> tuple[str, ...]:
+    return (host, "*." + host.split(".", 1)[1]) if "." in host else (host,)
+
+
+class _TlsIndex(NamedTuple):
+    """The entries of a tls section by what finds them, each by the first that has it: host → number, certificate's name → number."""
+
+    listed: Mapping[str, int]
+    covering: Mapping[str, int]
+
+
+def tls_index(read: Reader, namespace: str, name: str) -> _TlsIndex:
+    """The tls section of an Ingress, read once for all of its hosts. A Unit."""
+    listed: dict[str, int] = {}
+    covering: dict[str, int] = {}
+    item = ingress(read, namespace, name)
+    for number, entry in enumerate(item.tls[:MOST_TLS] if item else ()):
+        for host in entry.hosts:
+            listed.setdefault(host.lower(), number)
+        names = read.unit(verdict, namespace, entry.secret) if entry.secret else None
+        if isinstance(names, Names):
+            for each in names.every:
+                covering.setdefault(each, number)
+    if item and len(item.tls) > MOST_TLS:
+        sentence = f"spec.tls has {len(item.tls):,} entries; those after the first {MOST_TLS:,} have no effect: split the Ingress."
+        read.report(Problem(ref(item), "spec.tls", "too-many-tls", sentence, place=item.meta.place))
+    return _TlsIndex(listed, covering)
 
 
 def _of_ingress(read: Reader, item: Ingress, host: str) -> str:
     """The tls entry that lists the host, else the first whose certificate covers it."""
-    namespace = item.meta.namespace
-    for number, entry in enumerate(item.tls):
-        if host in (h.lower() for h in entry.hosts):
-            return _if_usable(read, item, number, entry, host)
-    for entry in item.tls:
-        names = read.unit(verdict, namespace, entry.secret) if entry.secret else ()
-        if not isinstance(names, Unusable) and covers(names, host):
-            return f"{namespace}/{entry.secret}"
+    index = read.unit(tls_index, item.meta.namespace, item.meta.name)
+    if (listed := index.listed.get(host)) is not None:
+        return _if_usable(read, item, listed, item.tls[listed], host)
+    covering = [index.covering[name] for name in _names_for(host) if name in index.covering]
+    if covering:
+        return f"{item.meta.namespace}/{item.tls[min(covering)].secret}"
     if host and any(entry.secret for entry in item.tls):
         sentence = f'No entry of spec.tls lists "{host}" or has a certificate for it; it is served under the default certificate.'
         read.report(Problem(ref(item), "spec.tls", f"tls-host:{host}", sentence, Severity.WARNING, item.meta.place))
@@ -98,9 +138,10 @@ def _if_usable(read: Reader, item: Ingress, number: int, entry: Tls, host: str) 
         sentence = f'Secret {name} {names.sentence}; "{host}" is served under the default certificate.'
         read.report(Problem(ref(item), field, f"{names.code}:{host}", sentence, place=item.meta.place))
         return ""
-    if host and not covers(names, host):
-        shown = ", ".join(names[:5]) or "no name at all"
-        sentence = f'The certificate of Secret {name} is for {shown}, not for "{host}", which is served under the default certificate.'
+    if host and not covers(names.every, host):
+        sentence = (
+            f'The certificate of Secret {name} is for {names.shown}, not for "{host}", which is served under the default certificate.'
+        )
         read.report(Problem(ref(item), field, f"certificate-name:{host}", sentence, place=item.meta.place))
         return ""
     return name

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from xds import regex
 from xds.kube.objects import Backend, Ingress, Ref, ref
 from xds.kube.world import Reader, ingresses_of, settings
 from xds.model import (
@@ -24,12 +25,13 @@ from xds.model import (
     Severity,
     VirtualHost,
 )
-from xds.nginx._registry import cluster_features, with_hook
+from xds.nginx._registry import cluster_features, drawn, guarded, with_hook
 from xds.translate import paths
 from xds.translate.backends import NO_ENDPOINTS, SERVICE_UPSTREAM, Reach, destination, first_port
-from xds.translate.certificates import has_tls, host_certificate
-from xds.translate.configuration import configuration, ingress_settings
-from xds.translate.selection import selected
+from xds.translate.certificates import host_certificate, redirects_to_https
+from xds.translate.claims import Claim, claimants, claims_of, has_regex, report_foreign, rules_of, serving, settings_of
+from xds.translate.configuration import configuration
+from xds.translate.regexes import LeftOut, admit
 
 _HOST = re.compile(r"(\*\.)?([a-z0-9_]([-a-z0-9_]*[a-z0-9_])?\.)*[a-z0-9_]([-a-z0-9_]*[a-z0-9_])?")
 _ROOT = PathMatch(PathKind.RAW_PREFIX, "/")
@@ -38,34 +40,27 @@ _UNREACHABLE = (Reach.NO_SERVICE, Reach.NO_PORT, Reach.REFUSED, Reach.NOT_REACHA
 
 
 @dataclass(frozen=True, slots=True)
-class _Claim:
-    """A path of an Ingress on its way to a Location; `field` names it in the Ingress."""
+class _Found:
+    """A location with its routes; `rank` is the path by whose length it has its place, `closed` one that only closes what is left out."""
 
-    item: Ingress
-    path: str
-    type: str
-    backend: Backend
-    field: str
+    location: Location
+    routes: tuple[Route, ...]
+    rank: PathMatch
+    closed: bool = False
 
 
 def virtual_host(read: Reader, host: str) -> VirtualHost | None:
     """A host (in lower case, "" for all that have none of their own) with its routes in the order in which they are tried."""
-    ours = [i for i in ingresses_of(read, host) if read.unit(selected, i.meta.namespace, i.meta.name)]
+    ours = serving(read, host)
     if host and (not ours or not _acceptable(read, host, ours)):
         return None
-    claims = [c for item in ours for c in _claims(read, item, host)]
-    as_regex = _has_regex(read, claims)
+    _report_foreign(read, host)
+    claims = _claims(read, host, ours)
+    as_regex = has_regex(read, claims)
     locations, routes = _locations(read, host, ours, claims, as_regex=as_regex)
     first = next((r for location in locations if (r := _host_routes(location))), ())
     own = (*_with_clusters(read, first), *routes)
     return VirtualHost(host, own, host_certificate(read, host) if host else "")
-
-
-def _has_tls(read: Reader, host: str, ours: list[Ingress]) -> bool:
-    """Whether plain http to the host is redirected: it, or the wildcard one level above it, has a tls section."""
-    if not host or any(item.tls for item in ours):
-        return bool(host)
-    return "." in host and not host.startswith("*.") and read.unit(has_tls, "*." + host.split(".", 1)[1])
 
 
 def _acceptable(read: Reader, host: str, ours: list[Ingress]) -> bool:
@@ -73,7 +68,7 @@ def _acceptable(read: Reader, host: str, ours: list[Ingress]) -> bool:
     if _HOST.fullmatch(host) and len(host) <= 253 and all(len(label) <= 63 for label in host.split(".")):
         return True
     for item in ours:
-        number = next(n for n, rule in enumerate(item.rules) if rule.host.lower() == host)
+        number = next(iter(rules_of(read, item, host)))[0]
         sentence = f"The host {host[:80]!r} {_host_fault(host)}; the rule has no effect."
         read.report(Problem(ref(item), f"spec.rules[{number}].host", "host", sentence, place=item.meta.place))
     return False
@@ -92,67 +87,64 @@ def _host_fault(host: str) -> str:
     return "is no DNS name"
 
 
-def _claims(read: Reader, item: Ingress, host: str) -> Iterator[_Claim]:
-    if not item.rules and item.default_backend is None:
-        sentence = "The Ingress has neither rules nor a default backend, and no effect."
-        read.report(Problem(ref(item), "spec", "empty", sentence, Severity.WARNING, item.meta.place))
-    for r, rule in enumerate(item.rules):
-        if rule.host.lower() != host:
-            continue
-        for p, path in enumerate(rule.paths):
-            yield _Claim(item, path.path or "/", path.type, path.backend, f"spec.rules[{r}].http.paths[{p}]")
-
-
-def _has_regex(read: Reader, claims: list[_Claim]) -> bool:
-    """Whether any location of the host turns all of them into regular expressions."""
-    for claim in claims:
-        own = _settings(read, claim.item)
-        for name, feature in with_hook("regex"):
-            if name in own and feature.regex(own[name], claim.path):
-                return True
-    return False
+def _claims(read: Reader, host: str, ours: list[Ingress]) -> list[Claim]:
+    for item in ours:
+        if not item.rules and item.default_backend is None:
+            sentence = "The Ingress has neither rules nor a default backend, and no effect."
+            read.report(Problem(ref(item), "spec", "empty", sentence, Severity.WARNING, item.meta.place))
+    return [claim for item in ours for claim in claims_of(read, item, host)]
 
 
 def _locations(
-    read: Reader, host: str, ours: list[Ingress], claims: list[_Claim], *, as_regex: bool
+    read: Reader, host: str, ours: list[Ingress], claims: list[Claim], *, as_regex: bool
 ) -> tuple[list[Location], tuple[Route, ...]]:
     """The locations, those of the oldest Ingress first, and all routes in the order in which they are tried."""
-    tls = _has_tls(read, host, ours)
-    taken: dict[tuple[str, str], _Claim] = {}
-    found: list[tuple[Location, tuple[Route, ...]]] = []
-    for claim in claims:
-        fault = paths.fault(claim.path, as_regex=as_regex)
-        if fault:
-            _report(read, claim, "path", "path", f"The path {claim.path[:80]!r} {fault}; it has no effect.")
-            continue
+    tls = redirects_to_https(read, host, ours)
+    taken: dict[tuple[str, str], Claim] = {}
+    found: list[_Found] = []
+    admitted, left_out = admit(read, host, claims, as_regex=as_regex)
+    for claim in admitted:
         kind = claim.type if claim.type == paths.EXACT else "Prefix"
         winner = taken.setdefault((claim.path, kind), claim)
         if winner is not claim:
             _report_conflict(read, host, claim, winner)
             continue
         match = paths.match(claim.path, claim.type, as_regex=as_regex)
-        location = Location(host, claim.path, match, tls, ref(claim.item), claim.field, _settings(read, claim.item))
-        found.append((location, _routes(read, location, _backend_action(read, claim))))
+        location = Location(host, claim.path, match, tls, ref(claim.item), claim.field, settings_of(read, claim.item))
+        found.append(_Found(location, _routes(read, location, _backend_action(read, claim)), match))
     if ("/", "Prefix") not in taken:
-        found.append(_default_location(read, host, ours, tls=tls, as_regex=as_regex))
+        location, routes = _default_location(read, host, ours, tls=tls, as_regex=as_regex)
+        found.append(_Found(location, routes, location.match))
+    found += (_closure(read, host, each, tls=tls, as_regex=as_regex) for each in left_out if guarded(settings_of(read, each.first.item)))
     _report_lost_defaults(read, host, ours, taken.get(("/", "Prefix")))
-    locations = [location for location, _ in found]
-    found.sort(key=lambda pair: pair[0].match.path, reverse=as_regex)
-    found.sort(key=lambda pair: paths.precedence(pair[0].match))
+    locations = [each.location for each in found if not each.closed]
+    found.sort(key=lambda each: each.rank.path, reverse=as_regex)
+    found.sort(key=lambda each: (paths.precedence(each.rank), not each.closed))
     return locations, tuple(_in_order(host, found, taken))
 
 
-def _in_order(host: str, found: list[tuple[Location, tuple[Route, ...]]], taken: dict[tuple[str, str], _Claim]) -> Iterator[Route]:
+def _closure(read: Reader, host: str, out: LeftOut, *, tls: bool, as_regex: bool) -> _Found:
+    """What takes the place of protected paths that are left out: 503 for all that they would have taken, and may be for more."""
+    kind = PathKind.REGEX if as_regex else PathKind.RAW_PREFIX
+    match = PathMatch(kind, regex.literal(out.start) if as_regex else paths.encoded(out.start))
+    item = out.first.item
+    location = Location(host, out.start, match, tls, ref(item), out.first.field, settings_of(read, item))
+    return _Found(location, _routes(read, location, Respond(503)), PathMatch(kind, out.longest), closed=True)
+
+
+def _in_order(host: str, found: list[_Found], taken: dict[tuple[str, str], Claim]) -> Iterator[Route]:
     """All routes, with those that nginx adds by itself: the health check of the catch-all, /foo → /foo/ for a path that ends in a slash."""
-    for location, routes in found:
-        match = location.match
-        if not host and match.path == "/" and ("/healthz", "Exact") not in taken:
+    for each in found:
+        match = each.location.match
+        if not host and match.path == "/" and not each.closed and ("/healthz", "Exact") not in taken:
             yield Route(_HEALTH, Respond(200))
-        yield from routes
-        bare = location.path[:-1]
-        if match.kind is PathKind.RAW_PREFIX and bare and (bare, "Exact") not in taken and (bare, "Prefix") not in taken:
+        yield from each.routes
+        bare = each.location.path[:-1]
+        if each.closed or match.kind is not PathKind.RAW_PREFIX or not bare:
+            continue
+        if (bare, "Exact") not in taken and (bare, "Prefix") not in taken:
             exact = paths.match(bare, paths.EXACT, as_regex=False)
-            yield Route(exact, Redirect(301, RedirectTo.SLASH), location.origin, location.rule)
+            yield Route(exact, Redirect(301, RedirectTo.SLASH), each.location.origin, each.location.rule)
 
 
 def _default_location(read: Reader, host: str, ours: list[Ingress], *, tls: bool, as_regex: bool) -> tuple[Location, tuple[Route, ...]]:
@@ -168,8 +160,8 @@ def _default_location(read: Reader, host: str, ours: list[Ingress], *, tls: bool
     if item is None:
         location = Location(host, "/", match, tls, None, "", read.unit(configuration).defaults)
         return location, _with_clusters(read, (Route(match, _global_default(read), None, "", settings=location.settings),))
-    location = Location(host, "/", match, tls, ref(item), "spec.defaultBackend", _settings(read, item))
-    claim = _Claim(item, "/", "Prefix", backend or Backend(), "spec.defaultBackend")
+    location = Location(host, "/", match, tls, ref(item), "spec.defaultBackend", settings_of(read, item))
+    claim = Claim(item, "/", "Prefix", backend or Backend(), "spec.defaultBackend")
     action = _backend_action(read, claim) if backend else _global_default(read)
     if features:
         return location, _routes(read, location, action)
@@ -177,12 +169,9 @@ def _default_location(read: Reader, host: str, ours: list[Ingress], *, tls: bool
 
 
 def _routes(read: Reader, location: Location, action: Action) -> tuple[Route, ...]:
-    """What the features make of a location: those that act late in a request are asked first, so that the early ones see it all."""
-    routes: tuple[Route, ...] = (Route(location.match, action, location.origin, location.rule, settings=location.settings),)
-    for name, feature in reversed(with_hook("routes")):
-        if name in location.settings:
-            routes = feature.routes(location.settings[name], location, routes)
-    return _with_clusters(read, routes)
+    """What the features make of a location."""
+    first = Route(location.match, action, location.origin, location.rule, settings=location.settings)
+    return _with_clusters(read, drawn(location, first))
 
 
 def _host_routes(location: Location) -> tuple[Route, ...]:
@@ -212,14 +201,14 @@ def policy(own: Settings, defaults: Settings) -> tuple[tuple[str, object], ...]:
     return tuple((name, value) for name, value in named if value != defaults.get(name) or (name == SERVICE_UPSTREAM and value))
 
 
-def _backend_action(read: Reader, claim: _Claim) -> Action:
+def _backend_action(read: Reader, claim: Claim) -> Action:
     """Where a claimed path leads; what cannot be reached answers 503 and nothing else does."""
     backend, namespace = claim.backend, claim.item.meta.namespace
     if not backend.service:
         what = f"a {backend.resource}" if backend.resource else "nothing"
         _report(read, claim, "backend", "backend", f"The backend is {what}, not a Service; the default backend answers.")
         return _global_default(read)
-    by_address = bool(_settings(read, claim.item).get(SERVICE_UPSTREAM))
+    by_address = bool(settings_of(read, claim.item).get(SERVICE_UPSTREAM))
     found = read.unit(destination, namespace, backend.service, backend.port, "TCP", by_address)
     if found.reach in (Reach.LIVE, Reach.EXTERNAL):
         return Forward(Cluster(namespace, backend.service, found.port), found.by_client)
@@ -248,15 +237,17 @@ def _global_default(read: Reader) -> Action:
     return Respond(404)
 
 
-def _settings(read: Reader, item: Ingress) -> Settings:
-    return read.unit(ingress_settings, item.meta.namespace, item.meta.name)
+def _report_foreign(read: Reader, host: str) -> None:
+    everybody = claimants(read, host) if len(ingresses_of(read, host)) > 1 else []
+    if any(item.meta.namespace != everybody[0].meta.namespace for item in everybody):
+        report_foreign(read, host, everybody)
 
 
-def _report(read: Reader, claim: _Claim, field: str, code: str, sentence: str, severity: Severity = Severity.ERROR) -> None:
+def _report(read: Reader, claim: Claim, field: str, code: str, sentence: str, severity: Severity = Severity.ERROR) -> None:
     read.report(Problem(ref(claim.item), f"{claim.field}.{field}", code, sentence, severity, claim.item.meta.place))
 
 
-def _report_conflict(read: Reader, host: str, claim: _Claim, winner: _Claim) -> None:
+def _report_conflict(read: Reader, host: str, claim: Claim, winner: Claim) -> None:
     where = f'host "{host}"' if host else "no host"
     owner = "this same Ingress" if winner.item is claim.item else str(ref(winner.item))
     path = claim.path[:80]
@@ -264,7 +255,7 @@ def _report_conflict(read: Reader, host: str, claim: _Claim, winner: _Claim) -> 
     _report(read, claim, "path", "conflict", sentence)
 
 
-def _report_lost_defaults(read: Reader, host: str, ours: list[Ingress], root: _Claim | None) -> None:
+def _report_lost_defaults(read: Reader, host: str, ours: list[Ingress], root: Claim | None) -> None:
     """Default backends that others came before: of a host all but that of its first Ingress, of no host all but the first.
 
     Where a rule has "/", nothing is left for those that have no rules at all.

@@ -28,12 +28,17 @@ def match(path: str, path_type: str, *, as_regex: bool) -> PathMatch:
     """The match of an acceptable path. A missing type and ImplementationSpecific count as Prefix; a regex host knows regexes only."""
     if as_regex:
         return PathMatch(PathKind.REGEX, path)
-    encoded = quote(path, safe=_SAFE)
+    text = encoded(path)
     if path_type == EXACT:
-        return PathMatch(PathKind.EXACT, encoded)
+        return PathMatch(PathKind.EXACT, text)
     if path == "/":
         return PathMatch(PathKind.RAW_PREFIX, "/")
-    return PathMatch(PathKind.RAW_PREFIX if path.endswith("/") else PathKind.PREFIX, encoded)
+    return PathMatch(PathKind.RAW_PREFIX if path.endswith("/") else PathKind.PREFIX, text)
+
+
+def encoded(path: str) -> str:
+    """A plain path as requests are compared with it."""
+    return quote(path, safe=_SAFE)
 
 
 def precedence(found: PathMatch) -> tuple[bool, int]:

@@ -1,0 +1,280 @@
+"""Regular expressions of users: bounded before they are compiled, compiled once, and paid for out of a budget."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
+from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
+from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests import strategies
+from tests.build.test_any_order import Life
+from xds import regex
+from xds.kube.objects import (
+    Backend,
+    Endpoint,
+    EndpointPort,
+    EndpointSlice,
+    Ingress,
+    Meta,
+    Namespace,
+    Object,
+    Path,
+    Rule,
+    Service,
+    ServicePort,
+    ref,
+)
+from xds.model import Problem
+from xds.nginx import rewrite_target, upstream_hash_by
+from xds.translate import regexes
+
+PREFIX = "nginx.ingress.kubernetes.io/"
+REGEX = {PREFIX + "use-regex": "true"}
+HOST = "a.example.com"
+BASE: tuple[Object, ...] = (
+    Namespace(meta=Meta(namespace="", name="one", labels={"team": "web"})),
+    Namespace(meta=Meta(namespace="", name="two", labels={"team": "web"})),
+    Service(meta=Meta(namespace="one", name="a"), ports=(ServicePort(80, "", 8080),)),
+    EndpointSlice(
+        meta=Meta(namespace="one", name="a-1"), service="a", ports=(EndpointPort("", 8080),), endpoints=(Endpoint(("10.0.0.1",)),)
+    ),
+)
+BOMB = "a{1,999}" * 9
+
+
+def ingress(name: str, *paths: str, host: str = HOST, age: int = 1, **annotations: str) -> Ingress:
+    notes = REGEX | {PREFIX + key.replace("_", "-"): value for key, value in annotations.items()}
+    meta = Meta(namespace="one", name=name, created=f"2026-01-{age:02}T00:00:00Z", annotations=notes)
+    return Ingress(meta=meta, rules=(Rule(host, tuple(Path(path, "Prefix", Backend("a", 80)) for path in paths)),))
+
+
+def routes_of(life: Life, host: str = HOST) -> list[EnvoyRoute]:
+    [found] = RouteConfiguration.parse(life.tables.hosts.values[host].body).virtual_hosts
+    return found.routes
+
+
+def codes(life: Life, name: str) -> dict[str, Problem]:
+    """What is wrong with an Ingress, but for the notes on its annotations: one Problem of each code."""
+    return {p.code: p for p in life.tables.problems() if p.about.name == name and not p.code.startswith("annotation-")}
+
+
+def expressions(message: Any) -> Iterator[str]:
+    """Every expression in a message, wherever it is."""
+    if isinstance(message, RegexMatcher):
+        yield message.regex
+    elif dataclasses.is_dataclass(message):
+        for each in dataclasses.fields(message):
+            yield from expressions(getattr(message, each.name))
+    elif isinstance(message, (list, tuple)):
+        for item in message:
+            yield from expressions(item)
+    elif isinstance(message, dict):
+        for item in message.values():
+            yield from expressions(item)
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The patterns that RE2 is asked to compile, from an empty cache on."""
+    found: list[str] = []
+    compile_ = regex.re2.compile
+
+    def compiling(pattern: bytes, options: Any) -> Any:
+        found.append(pattern.decode())
+        return compile_(pattern, options)
+
+    monkeypatch.setattr(regex.re2, "compile", compiling)
+    for cached in (regex.verdict, regex.cost, rewrite_target._rewrite, upstream_hash_by._hash_policy):
+        cached.cache_clear()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [
+        ("/" + "x" * regex.LONGEST, "is too long a regular expression"),
+        ("/a{1,501}", "repeats too much"),
+        ("/a{501}", "repeats too much"),
+        ("/a{501,}", "repeats too much"),
+        ("/" + "a{1,99}" * 6, "repeats too much"),
+        ("/((a{1,10}){1,10}){1,10}", "repeats too much"),
+        (r"/\\{900}", "repeats too much"),
+        ("/a{99999999999999999999}", "repeats too much"),
+        ("/" + "(" * 101 + ")" * 101, "has too many groups"),
+        (r"/\pL", r"has a class such as \pL"),
+        (r"/[^\P{Greek}]", r"has a class such as \pL"),
+    ],
+)
+def test_what_would_be_dear_is_refused_before_it_is_compiled(pattern: str, why: str, compiled: list[str]) -> None:
+    assert regex.path_fault(pattern).startswith(why)
+    assert compiled == []
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "/api/v1(/|$)(.*)",
+        "/users/[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}",
+        "/a{500}",
+        r"/\x{41}{3}",
+        r"/\{900\}",
+        "/(?:[0-9]{1,3}\\.){3}[0-9]{1,3}",
+        "/" + "x" * (regex.LONGEST - 1),
+    ],
+)
+def test_what_people_write_is_not(pattern: str) -> None:
+    assert regex.path_fault(pattern) == ""
+
+
+def test_what_is_no_character_to_envoy_is_none_here() -> None:
+    r"""Envoy compiles bytes (Latin-1): it refuses what RE2 takes for text, and our own opinion must be the same."""
+    assert "invalid escape" in regex.path_fault(r"/\x{100}")
+
+
+def test_an_ingress_of_dear_expressions_compiles_nothing_and_harms_nobody(compiled: list[str]) -> None:
+    life = Life([*BASE, ingress("innocent", "/x", host="b.example.com")])
+    before, state = len(compiled), life.tables.hosts.values["b.example.com"]
+    life.take([ingress("dear", *(f"/{n}{BOMB}" for n in range(40)))])
+    assert len(compiled) == before
+    assert life.tables.hosts.values["b.example.com"] == state
+    assert len({p.field for p in life.tables.problems() if p.about.name == "dear" and "repeats too much" in p.sentence}) == 40
+
+
+@pytest.mark.parametrize("bad", ["/{n}(", "/{n}(?=x)", "/{n}[a-z]+(x"])
+def test_thousands_of_refused_expressions_cost_no_more_than_the_budget(bad: str, compiled: list[str]) -> None:
+    life = Life([*BASE, ingress("many", *(bad.replace("{n}", str(n)) for n in range(8_000)))])
+    assert len(compiled) <= regexes.OF_INGRESS // regexes._REFUSED + 10
+    assert codes(life, "many").keys() == {"path", f"regex-budget:{HOST}", f"too-many-paths:{HOST}"}
+
+
+def test_each_expression_is_compiled_once(compiled: list[str]) -> None:
+    written = [f"/{n}/(a|b)(.*)" for n in range(30)]
+    life = Life([*BASE, ingress("one", *written, rewrite_target="/$2")])
+    life.take([ingress("two", *written, host="b.example.com", rewrite_target="/$2", age=2)])
+    life.take([ingress("one", *written, "/more", rewrite_target="/$1")])
+    assert len(compiled) == len(set(compiled))
+
+
+def test_what_comes_first_in_an_ingress_is_served_and_the_rest_is_one_problem() -> None:
+    written = [f"/{n:04}/api/v1(/|$)(.*)" for n in range(1_000)]
+    life = Life([*BASE, ingress("many", *written)])
+    served = [route.match.safe_regex.regex for route in routes_of(life) if route.match and route.match.safe_regex]
+    price = regex.cost(regex.nginx_location(written[0]))
+    count = regexes.OF_INGRESS // price
+    assert served[:count] == [regex.nginx_location(path) for path in reversed(written[:count])]
+    assert all("/api/" not in pattern for pattern in served[count:])
+    [(code, problem)] = codes(life, "many").items()
+    assert (code, problem.field) == (f"regex-budget:{HOST}", f"spec.rules[0].http.paths[{count}].path")
+    assert f"{1_000 - count - 1} after it" in problem.sentence
+
+
+def test_older_ingresses_spend_the_budget_of_a_host_first() -> None:
+    price = regex.cost(regex.nginx_location("/00-000/x(a|b)"))
+    each = regexes.OF_INGRESS // price
+    count = regexes.OF_HOST // (each * price) + 2
+    many = [ingress(f"i{n}", *(f"/{n:02}-{k:03}/x(a|b)" for k in range(each)), age=n + 1) for n in range(count)]
+    life = Life([*BASE, *reversed(many)])
+    served = [route.match.safe_regex.regex for route in routes_of(life) if route.match and route.match.safe_regex]
+    of = [sum(f"/{n:02}-" in pattern for pattern in served) for n in range(count)]
+    full = regexes.OF_HOST // (each * price)
+    assert of[:full] == [each] * full
+    assert of[full] < each
+    assert of[full + 1 :] == [0] * (count - full - 1)
+    assert {p.about.name for p in life.tables.problems() if p.code == f"regex-budget-of-host:{HOST}"} == {f"i{full}", f"i{full + 1}"}
+    life.take(drop=[ref(many[0])])
+    fresh = Life([*BASE, *many[1:]])
+    assert life.state() == fresh.state()
+
+
+def test_protected_paths_that_are_left_out_close_what_would_take_their_requests() -> None:
+    protected = ingress("closed", *(f"/admin/{n:04}/[0-9]+" for n in range(1_000)), age=2, auth_url="http://auth.example.com")
+    life = Life([*BASE, ingress("open", "/", "/admin/0999/public-and-longer", age=1), protected])
+    found = routes_of(life)
+    patterns = [route.match.safe_regex.regex for route in found if route.match and route.match.safe_regex]
+    closure = patterns.index(regex.nginx_location(regex.literal("/admin/0")))
+    assert found[closure].direct_response is not None
+    assert found[closure].direct_response.status == 503
+    assert patterns.index(regex.nginx_location("/admin/0999/public-and-longer")) < closure < patterns.index(regex.nginx_location("/"))
+    assert codes(life, "closed").keys() == {f"regex-budget:{HOST}", f"closed:{HOST}"}
+
+
+def test_an_expression_that_is_none_closes_as_well_where_it_was_protected() -> None:
+    life = Life([*BASE, ingress("open", "/"), ingress("closed", "/admin(?!x)", age=2, auth_url="http://auth.example.com")])
+    patterns = {route.match.safe_regex.regex: route for route in routes_of(life) if route.match and route.match.safe_regex}
+    closure = patterns[regex.nginx_location(regex.literal("/admin"))]
+    assert closure.direct_response is not None
+    assert closure.direct_response.status == 503
+
+
+def test_unprotected_paths_that_are_left_out_are_absent() -> None:
+    life = Life([*BASE, ingress("open", "/"), ingress("bad", "/admin(?!x)", age=2)])
+    assert all(route.direct_response is None for route in routes_of(life))
+
+
+LITERALS = st.sampled_from(
+    [
+        "/admin",
+        "/Admin/",
+        "/a.b",
+        "/x*",
+        "/x{2}",
+        "/(a|b)",
+        "/a|/b",
+        "/x?y",
+        "/[ab]c",
+        r"/\x41",
+        "/a+",
+        r"/\Qa.b\Ec",
+        "/(?i)Q",
+        "/x(a|b)",
+        "/x[(]|/b",
+        "/x[]|(]a",
+        "/x(|b)|",
+        "/xA(?:0|b)?",
+    ]
+)
+
+
+@given(LITERALS, st.text("aAdminxbQ./0|(]", max_size=8))
+def test_all_that_an_expression_takes_begins_with_its_literal_start(pattern: str, tail: str) -> None:
+    path = f"/{tail}"
+    if regex.re2.fullmatch(regex.nginx_location(pattern), path):
+        assert path.lower().startswith(regex.literal_start(pattern).lower())
+
+
+PATHS = st.lists(strategies.paths() | st.sampled_from(["/x(a|b)", "/y/(.*)", "/" + "[^/]" * 200, "/z{1,300}"]), max_size=6)
+NOTES = st.sampled_from(
+    [
+        {},
+        {"rewrite_target": "/$1"},
+        {"upstream_hash_by": "$uri$args"},
+        {"force_ssl_redirect": "true"},
+        {"auth_url": "http://x"},
+        {"permanent_redirect": "https://example.org"},
+    ]
+)
+
+
+@given(st.lists(st.tuples(PATHS, NOTES, st.integers(1, 40)), max_size=3))
+def test_envoy_compiles_nothing_that_was_not_paid_for(many: list[tuple[list[str], dict[str, str], int]]) -> None:
+    """Each expression in what Envoy is sent counts, but for what takes the place of paths that are left out: one for each Ingress."""
+    items = [
+        ingress(f"i{n}", *(f"{path}{k}" for k in range(times) for path in paths), age=n + 1, **notes)
+        for n, (paths, notes, times) in enumerate(many)
+    ]
+    life = Life([*BASE, *items])
+    spent: dict[str, int] = {}
+    for route in routes_of(life) if items else ():
+        owner = route.name.partition(" ")[0]
+        if route.match and route.match.safe_regex and route.match.safe_regex.regex == regex.nginx_location("/"):
+            continue  # what no path takes: everybody's
+        spent[owner] = spent.get(owner, 0) + sum(regex.cost(pattern) for pattern in expressions(route))
+    assert all(cost <= regexes.OF_INGRESS + 2 * regex.cost(regex.nginx_location("/" + "x" * 100)) for cost in spent.values())
+    assert sum(spent.values()) <= regexes.OF_HOST + 3 * 2 * regex.cost(regex.nginx_location("/" + "x" * 100))

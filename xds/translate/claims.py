@@ -1,0 +1,129 @@
+"""What Ingresses claim of a host: whose rules count, their paths in the order in which they win, and whether those are expressions.
+
+What belongs here: what is asked of a host before any of its paths is translated (`xds.translate.hosts`). An Ingress is read once, however
+many hosts it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from xds.kube.objects import Backend, Ingress, Rule, ref
+from xds.kube.world import MOST_RULES, Reader, ingress, ingresses_of, settings
+from xds.model import Problem, Settings, Severity
+from xds.nginx._registry import with_hook
+from xds.translate.configuration import ingress_settings
+from xds.translate.selection import selected
+
+MOST_PATHS = 5_000
+"""Paths of one Ingress, in all of its rules, that have an effect. Envoy reads each again at every change of the table."""
+
+_FEW = 8
+"""Rules of an Ingress that are looked through for each host; where there are more, an index is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A path of an Ingress on its way to a Location; `field` names it in the Ingress, `number` counts the paths before it."""
+
+    item: Ingress
+    path: str
+    type: str
+    backend: Backend
+    field: str
+    number: int = 0
+
+
+def serving(read: Reader, host: str) -> list[Ingress]:
+    """The Ingresses whose rules for a host (in lower case) have an effect, oldest first.
+
+    With `--host-ownership` these are the Ingresses of one namespace: that of the oldest.
+    """
+    ours = claimants(read, host)
+    if len(ours) < 2 or not settings(read).host_ownership:
+        return ours
+    return [item for item in ours if item.meta.namespace == ours[0].meta.namespace]
+
+
+def claimants(read: Reader, host: str) -> list[Ingress]:
+    """All Ingresses of ours that name a host, oldest first, whoever owns it."""
+    return [i for i in ingresses_of(read, host) if read.unit(selected, i.meta.namespace, i.meta.name)]
+
+
+def claims_of(read: Reader, item: Ingress, host: str) -> Iterator[Claim]:
+    """The paths that an Ingress claims of a host, in its order."""
+    for r, before, rule in rules_of(read, item, host):
+        for p, path in enumerate(rule.paths):
+            yield Claim(item, path.path or "/", path.type, path.backend, f"spec.rules[{r}].http.paths[{p}]", before + p)
+
+
+def claims_in_order(item: Ingress) -> Iterator[tuple[str, Claim]]:
+    """All paths of an Ingress that may have an effect, in its order, each with its host."""
+    for r, before, rule in _numbered(item):
+        for p, path in enumerate(rule.paths[: max(0, MOST_PATHS - before)]):
+            yield rule.host.lower(), Claim(item, path.path or "/", path.type, path.backend, f"spec.rules[{r}].http.paths[{p}]", before + p)
+
+
+def rules_of(read: Reader, item: Ingress, host: str) -> Iterable[tuple[int, int, Rule]]:
+    """The rules of an Ingress for a host: the number of each, and how many paths there are before it."""
+    if len(item.rules) <= _FEW:
+        return [numbered for numbered in _numbered(item) if numbered[2].host.lower() == host]
+    return read.unit(rules_by_host, item.meta.namespace, item.meta.name).get(host, ())
+
+
+def rules_by_host(read: Reader, namespace: str, name: str) -> Mapping[str, tuple[tuple[int, int, Rule], ...]]:
+    """`rules_of` for every host of an Ingress that has many."""
+    found: dict[str, list[tuple[int, int, Rule]]] = {}
+    item = ingress(read, namespace, name)
+    for numbered in _numbered(item) if item else ():
+        found.setdefault(numbered[2].host.lower(), []).append(numbered)
+    if item and len(item.rules) > MOST_RULES:
+        sentence = f"The Ingress has {len(item.rules):,} rules; those after the first {MOST_RULES:,} have no effect: split it into several."
+        read.report(Problem(ref(item), "spec.rules", "too-many-rules", sentence, place=item.meta.place))
+    return {host: tuple(rules) for host, rules in found.items()}
+
+
+def _numbered(item: Ingress) -> Iterator[tuple[int, int, Rule]]:
+    before = 0
+    for number, rule in enumerate(item.rules[:MOST_RULES]):
+        yield number, before, rule
+        before += len(rule.paths)
+
+
+def settings_of(read: Reader, item: Ingress) -> Settings:
+    """What the features read from an Ingress."""
+    return read.unit(ingress_settings, item.meta.namespace, item.meta.name)
+
+
+def has_regex(read: Reader, claims: Iterable[Claim]) -> bool:
+    """Whether any location of a host turns all of them into regular expressions."""
+    hooks = with_hook("regex")
+    for claim in claims:
+        own = settings_of(read, claim.item)
+        for name, feature in hooks:
+            if name in own and feature.regex(own[name], claim.path):
+                return True
+    return False
+
+
+def is_regex_host(read: Reader, host: str) -> bool:
+    """The same for a host by name. A Unit."""
+    return has_regex(read, (claim for item in serving(read, host) for claim in claims_of(read, item, host)))
+
+
+def report_foreign(read: Reader, host: str, all_of: list[Ingress]) -> None:
+    """What Ingresses of other namespances have on a host: errors where `--host-ownership` is set, else notes."""
+    owner = all_of[0]
+    where = f'Host "{host}"' if host else "What no other host takes"
+    whose = f"{where} belongs to namespace {owner.meta.namespace}, whose {ref(owner)} claimed it first"
+    for item in (i for i in all_of if i.meta.namespace != owner.meta.namespace):
+        place = item.meta.place
+        if not settings(read).host_ownership:
+            sentence = f"{whose}. What this Ingress does to it would have no effect with --host-ownership."
+            read.report(Problem(ref(item), "spec.rules", f"foreign-host:{host}", sentence, Severity.NOTE, place))
+            continue
+        fields = [f"{claim.field}.path" for claim in claims_of(read, item, host)] or ["spec.defaultBackend"]
+        for field in fields:
+            sentence = f"{whose}; this has no effect, nor has the tls section for it (--host-ownership)."
+            read.report(Problem(ref(item), field, f"foreign-host:{host}", sentence, place=place))

@@ -1,0 +1,172 @@
+"""What regular expressions one Ingress, and one host, may have Envoy compile: an Envoy compiles all of a table at each change of anything.
+
+Costs are those of `xds.regex.cost`, in microseconds. An Ingress spends in the order of its rules, a host in that of its Ingresses, the
+oldest first. Of what comes after the budget is spent nothing is compiled or served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from xds import regex
+from xds.kube.objects import Ingress, Ref, ref
+from xds.kube.world import Reader, ingress
+from xds.model import Cluster, Forward, Location, PathKind, Problem, Route
+from xds.nginx._registry import drawn, guarded, with_hook
+from xds.translate import paths
+from xds.translate.certificates import redirects_to_https
+from xds.translate.claims import MOST_PATHS, Claim, claims_in_order, is_regex_host, serving, settings_of
+
+OF_INGRESS = 5_000
+"""The budget of an Ingress: 5 ms of each rebuilding of a table, some 80 paths of the usual kind that are redirected and rewritten."""
+
+OF_HOST = 20_000
+"""The budget of a host, for all of its Ingresses."""
+
+_REFUSED = 5
+"""The price of a path that cannot be served: somebody has looked at it all the same."""
+_SOMEWHERE = Forward(Cluster("", "", 0))
+
+
+class Purse:
+    """What is left of a budget. Once a price was too high, nothing is paid any more, so that what comes first is served."""
+
+    def __init__(self, budget: int) -> None:
+        self._left = budget
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing more can be paid."""
+        return self._left < 0
+
+    def pay(self, price: int) -> bool:
+        """Whether this could be paid."""
+        self._left = -1 if price > self._left else self._left - price
+        return self._left >= 0
+
+
+def has_expressions(read: Reader, item: Ingress, *, as_regex: bool) -> bool:
+    """Whether the paths of an Ingress on a host make Envoy compile anything."""
+    return as_regex or any(name in settings_of(read, item) for name, _ in with_hook("patterns"))
+
+
+def prices(read: Reader, namespace: str, name: str) -> Mapping[str, int]:
+    """What those paths of an Ingress cost that it can afford: field → price. A Unit; a path that has to be paid and is not here is not."""
+    found: dict[str, int] = {}
+    item = ingress(read, namespace, name)
+    purse = Purse(OF_INGRESS)
+    hosts: dict[str, tuple[bool, bool]] = {}
+    for host, claim in claims_in_order(item) if item else ():
+        if host not in hosts:
+            hosts[host] = (read.unit(is_regex_host, host), redirects_to_https(read, host, serving(read, host)))
+        as_regex, tls = hosts[host]
+        if not has_expressions(read, claim.item, as_regex=as_regex):
+            continue
+        price = _price(read, host, claim, as_regex=as_regex, tls=tls)
+        if not purse.pay(price):
+            break
+        found[claim.field] = price
+    return found
+
+
+def _price(read: Reader, host: str, claim: Claim, *, as_regex: bool, tls: bool) -> int:
+    if paths.fault(claim.path, as_regex=as_regex):
+        return _REFUSED
+    match = paths.match(claim.path, claim.type, as_regex=as_regex)
+    own = settings_of(read, claim.item)
+    location = Location(host, claim.path, match, tls, ref(claim.item), claim.field, own)
+    return sum(map(_of_route, drawn(location, Route(match, _SOMEWHERE, location.origin, location.rule, settings=own))))
+
+
+def _of_route(route: Route) -> int:
+    own = regex.cost(regex.nginx_location(route.match.path)) if route.match.kind is PathKind.REGEX else 0
+    headers = sum(regex.cost(header.value) for header in route.headers if header.regex)
+    if not isinstance(route.action, Forward):
+        return own + headers
+    hooks = ((route.settings[name], feature) for name, feature in with_hook("patterns") if name in route.settings)
+    return own + headers + sum(regex.cost(pattern) for setting, feature in hooks for pattern in feature.patterns(setting, route))
+
+
+@dataclass(slots=True)
+class LeftOut:
+    """The paths of one Ingress that a host is served without: the first of them, the longest, and a text that all begin with."""
+
+    first: Claim
+    longest: str
+    start: str
+
+    def add(self, path: str, start: str) -> None:
+        """One more."""
+        self.longest = max(self.longest, path, key=len)
+        differs = (n for n, (ours, other) in enumerate(zip(self.start, start, strict=False)) if ours != other)
+        self.start = self.start[: next(differs, min(len(self.start), len(start)))]
+
+
+def admit(read: Reader, host: str, claims: Iterable[Claim], *, as_regex: bool) -> tuple[list[Claim], list[LeftOut]]:
+    """The claims that a host is served with, and what is left out of each Ingress: too many, too dear, or no paths at all."""
+    admitted: list[Claim] = []
+    out: dict[Ref, LeftOut] = {}
+    excess: dict[tuple[Ref, str], list[Claim]] = {}
+    purse = Purse(OF_HOST)
+    for claim in claims:
+        about = ref(claim.item)
+        if why := _excess(read, claim, purse, as_regex=as_regex):
+            excess.setdefault((about, why), []).append(claim)
+        elif fault := paths.fault(claim.path, as_regex=as_regex):
+            sentence = f"The path {claim.path[:80]!r} {fault}; it has no effect."
+            read.report(Problem(about, f"{claim.field}.path", "path", sentence, place=claim.item.meta.place))
+        else:
+            admitted.append(claim)
+            continue
+        if not claim.path.startswith("/"):
+            continue  # no request has such a path
+        start = _start(claim.path, as_regex=as_regex)
+        out.setdefault(about, LeftOut(claim, claim.path, start)).add(claim.path, start)
+    _report_excess(read, host, excess)
+    for left_out in out.values():
+        _report_closed(read, host, left_out)
+    return admitted, list(out.values())
+
+
+def _excess(read: Reader, claim: Claim, purse: Purse, *, as_regex: bool) -> str:
+    """Which limit a path exceeds: a key of `_LIMITS`, or ""."""
+    if claim.number >= MOST_PATHS:
+        return "too-many-paths"
+    if not has_expressions(read, claim.item, as_regex=as_regex):
+        return ""
+    price = read.unit(prices, claim.item.meta.namespace, claim.item.meta.name).get(claim.field)
+    if price is None:
+        return "regex-budget"
+    return "" if purse.pay(price) else "regex-budget-of-host"
+
+
+_LIMITS = {
+    "too-many-paths": f"an Ingress has {MOST_PATHS:,} paths at most: split it into several",
+    "regex-budget": "the regular expressions before it take all that one Ingress may take of Envoy's time, 5 ms at each change: "
+    "use fewer, shorter ones, or plain paths",
+    "regex-budget-of-host": "the regular expressions before it, and of older Ingresses, take all that one host may take of Envoy's time, "
+    "20 ms at each change: use fewer, shorter ones, or plain paths",
+}
+
+
+def _report_excess(read: Reader, host: str, excess: Mapping[tuple[Ref, str], Sequence[Claim]]) -> None:
+    for (about, why), claims in excess.items():
+        first = claims[0]
+        which = "This path has" if len(claims) == 1 else f"This path and {len(claims) - 1:,} after it have"
+        sentence = f"{which} no effect: {_LIMITS[why]}."
+        read.report(Problem(about, f"{first.field}.path", f"{why}:{host}", sentence, place=first.item.meta.place))
+
+
+def _report_closed(read: Reader, host: str, out: LeftOut) -> None:
+    item = out.first.item
+    if guarded(settings_of(read, item)):
+        what = f'of host "{host}"' if host else "of no other host"
+        taken = f'all requests {what} that begin with "{out.start}" and that no path before them takes'
+        sentence = f"Paths of this Ingress are left out, and it has an access rule: in their place, {taken} are answered with 503."
+        read.report(Problem(ref(item), "spec.rules", f"closed:{host}", sentence, place=item.meta.place))
+
+
+def _start(path: str, *, as_regex: bool) -> str:
+    """What all requests begin with that a path would have taken (regular expressions take them in any case), and no less than "/"."""
+    return regex.literal_start(path.lower() if as_regex else path) or "/"
