@@ -19,8 +19,12 @@ REGEX_PROGRAM_SIZE = 100_000
 HEADERS_COUNT = 1_000
 """Headers that a message may have, where a listener or cluster says nothing else. nginx counts only their bytes; Envoy's default is 100."""
 
-PROBE_PATHS = ("/ready", "/stats/prometheus")
+_READY = "/ready"
+PROBE_PATHS = (_READY, "/stats/prometheus")
 """What is answered at `--probe-address`: the two pages of the admin that only tell, and nothing that anybody must not know."""
+
+PROBE_CONNECTIONS = 1_000
+"""Connections that `--probe-address` takes at a time, whatever else is connected."""
 
 _TYPE = "type.googleapis.com/envoy.extensions"
 _MONITOR = "envoy.resource_monitors"
@@ -52,7 +56,7 @@ def bootstrap(settings: Settings) -> dict[str, Any]:
             "cds_config": _from_ads(),
         },
         "static_resources": _static(settings),
-        "layered_runtime": {"layers": [{"name": "static", "static_layer": _runtime()}]},
+        "layered_runtime": {"layers": [{"name": "static", "static_layer": _runtime(settings)}]},
         # Statistics of a cluster without traffic take no memory: most of an ingress' clusters, most of the time.
         "deferred_stat_options": {"enable_deferred_creation_stats": True},
     }
@@ -86,22 +90,22 @@ def _static(settings: Settings) -> dict[str, Any]:
 
 
 def _probe_listener(settings: Settings) -> dict[str, Any]:
-    """Kubelets and Prometheus come from outside; the admin page, which can end Envoy, stays where only its own machine gets in.
+    """Kubelets and Prometheus come from outside; the admin page, which can end Envoy, stays where only its own pod or user gets in.
 
     Envoy listens here once it is initialised, as it does everywhere: before that, nobody answers, and so it is not ready.
     """
-    methods = {"safe_regex": {"regex": "GET|HEAD"}}
-    routes = [
-        {"match": {"path": path, "headers": [{"name": ":method", "string_match": methods}]}, "route": {"cluster": _ADMIN_CLUSTER}}
-        for path in PROBE_PATHS
-    ]
     connection = {
         "@type": f"{_TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": _PROBE_LISTENER,
-        "route_config": {"virtual_hosts": [{"name": _PROBE_LISTENER, "domains": ["*"], "routes": routes}]},
+        "route_config": {
+            "virtual_hosts": [{"name": _PROBE_LISTENER, "domains": ["*"], "routes": [_probe_route(path) for path in PROBE_PATHS]}]
+        },
         "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": f"{_TYPE}.filters.http.router.v3.Router"}}],
-        "normalize_path": True,
         "common_http_protocol_options": {"idle_timeout": "75s"},
+        # Nobody has a reason to be slow with a request that has no body.
+        "request_headers_timeout": "5s",
+        "request_timeout": "5s",
+        "stream_idle_timeout": "30s",
     }
     address = _address(parse_address(settings.probe_address))
     if parse_address(settings.probe_address).host == "::":
@@ -111,16 +115,30 @@ def _probe_listener(settings: Settings) -> dict[str, Any]:
         "stat_prefix": _PROBE_LISTENER,
         "address": address,
         "filter_chains": [{"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": connection}]}],
-        "ignore_global_conn_limit": True,  # an Envoy with all the connections that it may have is ready
+        "ignore_global_conn_limit": True,  # an Envoy with all the connections that it may have is ready; PROBE_CONNECTIONS is the limit
     }
 
 
+def _probe_route(path: str) -> dict[str, Any]:
+    """To one page of the admin: the path as it was sent, without a query, so that nothing but these bytes ever reaches the admin.
+
+    That Envoy is ready is asked with a priority of its own: pages of statistics, which take longer, do not keep it waiting.
+    """
+    method = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
+    as_sent = {"name": ":path", "string_match": {"exact": path}}
+    priority = "HIGH" if path == _READY else "DEFAULT"
+    return {"match": {"path": path, "headers": [method, as_sent]}, "route": {"cluster": _ADMIN_CLUSTER, "priority": priority}}
+
+
 def _admin_cluster(settings: Settings) -> dict[str, Any]:
+    """Envoy makes its pages in the thread that takes over what is new: few are asked for at a time."""
     endpoint = {"endpoint": {"address": _address(parse_address(settings.admin_address))}}
+    few = {"max_connections": 2, "max_requests": 2, "max_pending_requests": 16}
     return {
         "name": _ADMIN_CLUSTER,
         "connect_timeout": "1s",
         "type": "STATIC",
+        "circuit_breakers": {"thresholds": [{"priority": "DEFAULT", **few}, {"priority": "HIGH", "max_connections": 16}]},
         "load_assignment": {"cluster_name": _ADMIN_CLUSTER, "endpoints": [{"lb_endpoints": [endpoint]}]},
     }
 
@@ -209,8 +227,9 @@ def _admin_address(settings: Settings) -> dict[str, Any]:
     return address
 
 
-def _runtime() -> dict[str, Any]:
-    return {
+def _runtime(settings: Settings) -> dict[str, Any]:
+    probe = {f"envoy.resource_limits.listener.{_PROBE_LISTENER}.connection_limit": PROBE_CONNECTIONS} if settings.probe_address else {}
+    return probe | {
         "re2.max_program_size.error_level": REGEX_PROGRAM_SIZE,
         "envoy.reloadable_features.max_request_headers_count": HEADERS_COUNT,
         "envoy.reloadable_features.max_response_headers_count": HEADERS_COUNT,

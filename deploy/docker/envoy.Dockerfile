@@ -18,6 +18,11 @@ RUN apt-get update \
     && setcap cap_net_bind_service=+ep /usr/local/bin/envoy
 
 FROM docker.io/library/debian:bookworm-slim
+# For drain.sh, and for people who look at the admin page, which is a Unix socket.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends curl \
+    && rm -rf /var/lib/apt/lists/*
 COPY --from=binary /usr/local/bin/envoy /usr/local/bin/envoy
 COPY --chmod=0755 deploy/docker/drain.sh /usr/local/bin/drain.sh
 USER 65532:65532

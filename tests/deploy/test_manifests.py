@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import textwrap
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -202,7 +202,21 @@ def test_ports_in_flags_are_those_of_the_containers(objects: list[Json]) -> None
         found, asked = ports(pod), settings(boot)
         assert found["probe"] == int(asked.probe_address.rpartition(":")[2])
         assert (found["http"], found["https"]) == (said.http_port, said.https_port)
-        assert asked.admin_address == "127.0.0.1:9901"  # where drain.sh looks for it
+
+
+def test_the_admin_page_is_a_socket_in_a_folder_of_the_envoy_alone(objects: list[Json]) -> None:
+    """What listens on a port can be made a backend; and in the network of a node every program of the node gets there."""
+    for name, pod in pods(objects):
+        if (boot := next((each for each in containers(pod) if each["name"] == "bootstrap"), None)) is None:
+            continue
+        path = PurePosixPath(settings(boot).admin_address.removeprefix("unix:"))
+        assert f"${{ADMIN_SOCKET:-{path}}}" in (DEPLOY / "docker" / "drain.sh").read_text()
+        mounts = [(c["name"], m) for c in containers(pod) for m in c.get("volumeMounts", ()) if m["mountPath"] == str(path.parent)]
+        ((container, mount),) = mounts
+        assert (container, mount.get("readOnly", False)) == ("envoy", False), name
+        (volume,) = [each for each in pod["spec"]["volumes"] if each["name"] == mount["name"]]
+        assert set(volume) == {"name", "emptyDir"}
+        assert [c["name"] for c in containers(pod) for m in c.get("volumeMounts", ()) if m["name"] == mount["name"]] == ["envoy"]
 
 
 def test_metrics_are_where_prometheus_is_sent(objects: list[Json]) -> None:
