@@ -300,6 +300,7 @@ class ApiServer:
             return json_response(410, status(410, "Expired", f"too old resource version: {version}"))
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
+        end = asyncio.get_running_loop().time() + int(request.query["timeoutSeconds"])
         while not self._closing.is_set():
             changed = self._changed
             if version < self.store.compacted:
@@ -309,7 +310,11 @@ class ApiServer:
             if self.bookmarks:
                 events += bookmark(which.plural, version)
             await response.write(events)
-            await changed.wait()
+            try:
+                async with asyncio.timeout_at(end):
+                    await changed.wait()
+            except TimeoutError:
+                break
         return response
 
     def kubeconfig(self, path: Path, **user: Any) -> Path:

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from .scripted import ApiServer, Fault, Json, Selection, bookmark, line, refusal
 
 DEADLINE = 30
 QUICK = Pace(first=0.01, longest=0.05, denied=0.05, retry_after=0.05, lasted=5.0)
+SHORT = replace(QUICK, watch=0.1)
 PATIENT = Patience()
 KINDS = ("ingresses", "ingressclasses", "services", "endpointslices")
 TLS = Selection("secrets", selector="type=kubernetes.io/tls")
@@ -197,7 +199,7 @@ async def test_a_list_with_faults_comes_in_the_end(server: ApiServer, tmp_path: 
 async def test_a_watch_with_faults_loses_nothing_and_keeps_nothing(server: ApiServer, tmp_path: Path, faults: list[Fault]) -> None:
     put_some(server)
     server.faults["services"].append(Fault("watch"))
-    async with following(server, tmp_path, Patience(answer=0.2, silence=0.2)) as followed:
+    async with following(server, tmp_path, Patience(answer=0.2, late=0.1), SHORT) as followed:
         await followed.take()
         server.faults["services"].extend(faults)
         server.cut()
@@ -242,14 +244,14 @@ async def test_each_watch_begins_at_the_version_of_its_list_with_bookmarks_and_a
         (watch,) = server.asked("watch", "ingresses")
         assert watch.query["resourceVersion"] == str(server.store.version)
         assert watch.query["allowWatchBookmarks"] == "true"
-        assert 300 <= int(watch.query["timeoutSeconds"]) < 600
+        assert 18 <= int(watch.query["timeoutSeconds"]) < 24
 
 
 async def test_a_quiet_watch_is_asked_for_again_without_a_word_of_complaint(
     server: ApiServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.faults["services"].extend([Fault("watch", swallows=True)] * 3)
-    async with following(server, tmp_path, Patience(silence=0.1)) as followed:
+    async with following(server, tmp_path, Patience(late=0.1), SHORT) as followed:
         await followed.take()
         await until(lambda: server.watched("services"))
         server.put("services", "unheard", spec={})
@@ -425,7 +427,9 @@ async def test_a_tls_secret_that_is_made_anew_with_another_type_is_fetched_even_
 ) -> None:
     server.put("secrets", "flagged", **secret(text="old"))
     server.faults["secrets"].append(Fault("watch", swallows=True, only="type=kubernetes.io/tls"))
-    async with following(server, tmp_path, Patience(silence=0.3), default_ssl_certificate="default/flagged") as followed:
+    async with following(
+        server, tmp_path, Patience(late=0.1), replace(QUICK, watch=0.3), default_ssl_certificate="default/flagged"
+    ) as followed:
         await followed.take()
         await until(lambda: server.watched("secrets") and not server.faults["secrets"])
         server.delete("secrets", "flagged")

@@ -17,7 +17,7 @@ from xds.kube.secrets import referred_by
 from .scripted import ApiServer, Fault, Selection, line, refusal, secret, serving, status, until
 from .test_cluster import DEADLINE, KINDS, TLS, following
 
-HASTY = Pace(first=0.001, longest=0.004, denied=0.004, retry_after=0.001)
+HASTY = Pace(first=0.001, longest=0.004, denied=0.004, retry_after=0.001, watch=1.0)
 FAULTS = {
     "cut": Fault(),
     "ends": Fault(ends=True),
@@ -96,7 +96,7 @@ async def turn() -> None:
 async def play(script: list[tuple[str, str, str]], before: int) -> None:
     """The first steps happen before anybody listens, the others while somebody does."""
     with tempfile.TemporaryDirectory() as folder:
-        async with serving() as server, following(server, Path(folder), Patience(answer=2, silence=2), HASTY) as followed:
+        async with serving() as server, following(server, Path(folder), Patience(answer=2, late=1), HASTY) as followed:
             for step in script[:before]:
                 act(server, *step)
             known = wanted(server)

@@ -3,12 +3,15 @@
 What belongs here: configuration (a kubeconfig, a pod's service account), credentials and their renewal, and connections that notice when
 the other end is gone. What does not: what is asked (`xds.kube.cluster`).
 
-A connection can die without a word: a cable, a firewall that forgot it, a node that lost power. Three clocks notice:
+A connection can die without a word: a cable, a firewall that forgot it, a node that lost power. TCP notices: keep-alive asks after 5 s of
+silence, every 5 s, and gives up 20 s after the last sign of life; where something is to be sent, TCP_USER_TIMEOUT does. TCP does not notice
+that bytes are acknowledged by a proxy or a translation of addresses in between, while nobody behind it is there any more. So nothing is
+waited for without end, and whatever lies between, it is noticed within 30 s:
 
-- *Nothing to send* (a watch): TCP keep-alive asks after 5 s of silence, every 5 s, and gives up 20 s after the last sign of life.
-- *Something to send* (a request): TCP_USER_TIMEOUT gives up when nothing was acknowledged for 20 s. Keep-alive does not run then.
-- *A proxy in between* that is alive itself, when the API server behind it is not: an API server sends a bookmark about every minute (if
-  the kind has seen any event at all), so a watch that is silent for 90 s is asked for again, from where it was. That costs one request.
+- An answer must begin within 20 s, and go on after 20 s at most; no answer takes longer than 5 minutes.
+- A watch is asked to end by itself after 18 to 24 s (`Pace.watch`); where it has not ended 5 s later, nobody is there. The next one begins
+  where it was, on the same connection if all is well: that costs one request a kind and watch, and no list.
+- A connection that nobody uses is kept for 5 s, so that one which died meanwhile is hardly ever used.
 """
 
 from __future__ import annotations
@@ -34,23 +37,28 @@ from xds.config import Failure, Settings
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long we wait, in seconds: for a connection, for an answer and each next part of it, and for a word in a watch."""
+    """How long we wait, in seconds: for a connection, for an answer and each next part of it, for all of an answer, and for the end of a
+    watch after it is due. A connection that nobody uses is kept for `idle`.
+    """
 
     connect: float = 10.0
-    answer: float = 60.0
-    silence: float = 90.0
+    answer: float = 20.0
+    whole: float = 300.0
+    late: float = 5.0
+    idle: float = 5.0
 
 
 ALIVE_AFTER, ALIVE_EVERY, DEAD_AFTER = 5, 5, 20
-"""Seconds; see above. Both ways a dead connection is noticed within 30 s."""
+"""Seconds; see above."""
 
 
 class _Session:
     """Connections of one configuration; another one takes its place where credentials were renewed, and it ends with its last answer."""
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: Configuration, idle: float) -> None:
         self.client = ApiClient(configuration)
-        self.connector = aiohttp.TCPConnector(limit=0, ssl=self.client.rest_client.ssl_context, socket_factory=_socket)
+        context = self.client.rest_client.ssl_context
+        self.connector = aiohttp.TCPConnector(limit=0, ssl=context, socket_factory=_socket, keepalive_timeout=idle)
         configuration.client_session_kwargs = {"connector": self.connector}
         self.answers = 0
         self.is_replaced = False
@@ -67,6 +75,9 @@ class Api:
     def __init__(self, settings: Settings, patience: Patience | None = None) -> None:
         self._settings = settings
         self._patience = patience or Patience()
+        self._usual = aiohttp.ClientTimeout(
+            total=self._patience.whole, sock_connect=self._patience.connect, sock_read=self._patience.answer
+        )
         self._session: _Session | None = None
         self._renewing = asyncio.Lock()
         self._renewals = 0
@@ -83,14 +94,14 @@ class Api:
 
     async def open(self) -> None:
         """To be called first: read the configuration. Raises Failure where there is none that can be used."""
-        self._session = await _session(self._settings)
+        self._session = await _session(self._settings, self._patience)
 
     async def renew(self, before: int) -> None:
         """Read the credentials again, unless somebody did since `renewals` was `before`. Raises Failure where they cannot be read."""
         async with self._renewing:
             if self._renewals != before:
                 return
-            old, self._session = self._session, await _session(self._settings)
+            old, self._session = self._session, await _session(self._settings, self._patience)
             self._renewals += 1
             if old is not None:
                 old.is_replaced = True
@@ -99,14 +110,17 @@ class Api:
 
     @asynccontextmanager
     async def get(
-        self, path: str, query: Mapping[str, str], *, accept: str = "application/json", endless: bool = False
+        self, path: str, query: Mapping[str, str], *, accept: str = "application/json", lasting: float | None = None
     ) -> AsyncGenerator[aiohttp.ClientResponse]:
-        """The answer, as soon as it begins, whatever its status. `endless`: it may be silent for longer, as a watch is.
+        """The answer, as soon as it begins, whatever its status. `lasting`: the API server ends it after so many seconds, as it does a
+        watch, and may be silent until then.
 
         Raises what aiohttp raises, OSError, TimeoutError, and ValueError or ConfigException where the credentials are no good.
         """
-        silence = self._patience.silence if endless else self._patience.answer
-        async with self._ask("GET", path + (f"?{urlencode(query)}" if query else ""), {"Accept": accept}, silence) as response:
+        patience = self._usual
+        if lasting is not None:
+            patience = aiohttp.ClientTimeout(total=lasting + self._patience.late, sock_connect=self._patience.connect)
+        async with self._ask("GET", path + (f"?{urlencode(query)}" if query else ""), {"Accept": accept}, patience) as response:
             yield response
 
     async def send(self, method: str, path: str, body: object, *, content_type: str = "application/json") -> tuple[int, bytes]:
@@ -115,12 +129,12 @@ class Api:
         Raises what `get` raises.
         """
         headers = {"Accept": "application/json", "Content-Type": content_type}
-        async with self._ask(method, path, headers, self._patience.answer, body) as response:
+        async with self._ask(method, path, headers, self._usual, body) as response:
             return response.status, await response.read()
 
     @asynccontextmanager
     async def _ask(
-        self, method: str, path: str, headers: dict[str, str], silence: float, body: object = None
+        self, method: str, path: str, headers: dict[str, str], patience: aiohttp.ClientTimeout, body: object = None
     ) -> AsyncGenerator[aiohttp.ClientResponse]:
         """One request on the connections of now, which are kept until its answer has ended, renewed meanwhile or not."""
         session = self._session
@@ -132,7 +146,7 @@ class Api:
                 session.client.configuration.host + path,
                 headers=await _identification(session.client.configuration) | headers,
                 body=body,
-                _request_timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._patience.connect, sock_read=silence),
+                _request_timeout=patience,
             )
             async with answer.response as response:
                 yield response
@@ -155,11 +169,11 @@ async def _identification(configuration: Configuration) -> dict[str, str]:
     return headers
 
 
-async def _session(settings: Settings) -> _Session:
+async def _session(settings: Settings, patience: Patience) -> _Session:
     if settings.kubeconfig is None and not settings.apiserver_host and SERVICE_HOST_ENV_NAME not in os.environ:
         raise Failure("There is no API server: this is no pod, so name one with --kubeconfig, or folders of objects with --manifests.")
     try:
-        return _Session(await _configuration(settings))
+        return _Session(await _configuration(settings), patience.idle)
     except (ConfigException, OSError, YAMLError, ValueError, TypeError, AttributeError, LookupError) as wrong:
         what = f"The kubeconfig {settings.kubeconfig}" if settings.kubeconfig else "What is needed to talk to the API server"
         raise Failure(f"{what} cannot be used: {wrong}.") from None

@@ -194,7 +194,7 @@ class Cluster:
     def staleness(self, now: float) -> Mapping[str, float]:
         """Kind → seconds since the API server last said a word about it; `now` as time.monotonic tells it.
 
-        Of a quiet kind that is up to Patience.silence: only then is its watch asked for again.
+        Of a quiet kind that is up to Pace.watch: only then is its watch asked for again.
         """
         found: dict[str, float] = {}
         for each in self._reflectors.values():

@@ -71,9 +71,10 @@ def why_not(api: Api, wrong: Exception) -> str:
 async def _ask(api: Api, reflector: Reflector, ask: List | Watch, take: Callable[[Change], None]) -> None:
     which = reflector.resource
     is_watch = isinstance(ask, Watch)
+    lasting = ask.seconds if isinstance(ask, Watch) else None
     accept = _AS_METADATA.format("" if is_watch else "List") if which.only_metadata else "application/json"
     try:
-        async with api.get(which.path, _query(reflector, ask), accept=accept, endless=is_watch) as answer:
+        async with api.get(which.path, _query(reflector, ask), accept=accept, lasting=lasting) as answer:
             if answer.status != 200:
                 body = await answer.content.read(_LONGEST_STATUS)
                 retry_after = answer.headers.get("Retry-After", "")
@@ -93,7 +94,7 @@ async def _listen(reflector: Reflector, answer: aiohttp.ClientResponse, take: Ca
         while reflector.is_watching and (chunk := await answer.content.readany()):
             take(reflector.data(chunk, time.monotonic()))
     except TimeoutError:
-        pass  # perhaps nothing happened for long; if nobody is there any more, the next request tells
+        pass  # it should have ended by itself: nobody is there any more, or somebody who does not keep to it; the next request tells
     if reflector.is_watching:
         reflector.ended(time.monotonic())
 
@@ -109,7 +110,7 @@ def _query(reflector: Reflector, ask: List | Watch) -> dict[str, str]:
             "watch": "true",
             "resourceVersion": ask.version,
             "allowWatchBookmarks": "true",
-            "timeoutSeconds": str(ask.seconds),
+            "timeoutSeconds": str(max(1, int(ask.seconds))),
         }
     if ask.limit:
         query["limit"] = str(ask.limit)

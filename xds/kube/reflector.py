@@ -49,8 +49,8 @@ class Pace:
     """How patient a Reflector is; all in seconds.
 
     `first`: the shortest pause, `longest`: the longest one; `denied`: the longest one after 403 and 404; `retry_after`: the longest
-    that an API server may ask for; `lasted`: a watch that lived so long was a good one; `watch`: how long a watch is asked to last, up
-    to twice of it.
+    that an API server may ask for; `lasted`: a watch that lived so long was a good one; `watch`: how long a watch is asked to last at
+    most, and three quarters of it at least (see `xds.kube.api` for why not longer).
     """
 
     first: float = 0.5
@@ -58,7 +58,7 @@ class Pace:
     denied: float = 60.0
     retry_after: float = 60.0
     lasted: float = 10.0
-    watch: int = 300
+    watch: float = 24.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class Watch:
     """Ask for all changes after a version, with bookmarks; the API server ends the answer after `seconds`."""
 
     version: str
-    seconds: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +221,7 @@ class Reflector:
         if self._version:
             self._rest = b""
             self._told = False
-            return Watch(self._version, int(self._pace.watch * (1 + self._chance())))
+            return Watch(self._version, self._pace.watch * (0.75 + self._chance() / 4))
         if not self._token:
             self._seen.clear()
         return List(self._limit, self._token)

@@ -17,7 +17,7 @@ class Staleness(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """One gauge; without kinds where the Source is never out of date."""
-        text = "Seconds since the API server last said something about the objects of a kind; a quiet kind reaches 90."
+        text = "Seconds since the API server last said something about the objects of a kind; a quiet kind reaches 24."
         gauge = GaugeMetricFamily("xds_source_staleness_seconds", text, labels=["kind"])
         for kind, seconds in sorted(self._of(time.monotonic()).items()):
             gauge.add_metric([kind], seconds)
