@@ -547,7 +547,7 @@ class Settings:
         "Name of the Lease that elects the replica which writes status.",
         reports=True,
     )
-    election_ttl: float = setting(STATUS, DURATION, 30.0, "How long an elected replica that falls silent stays elected.", reports=True)
+    election_ttl: float = setting(STATUS, DURATION, 15.0, "How long an elected replica that falls silent stays elected.", reports=True)
     disable_leader_election: bool = setting(STATUS, BOOL, False, "Write status without an election.", reports=True)
     pod_namespace: str = setting(
         STATUS,

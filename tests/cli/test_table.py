@@ -36,7 +36,7 @@ INGRESS_NGINX: dict[str, object] = {
     "--report-node-internal-ip-address": False,
     "--status-update-interval": 60.0,
     "--election-id": "ingress-controller-leader",
-    "--election-ttl": 30.0,
+    "--election-ttl": 15.0,
     "--disable-leader-election": False,
     "--annotations-prefix": "nginx.ingress.kubernetes.io",
     "--enable-annotation-validation": True,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kube.frozen import proxied
 from tests.kube.scripted import Fault, refusal, until
 from tests.kube.writable import Mishap, Writable
 
@@ -92,6 +93,26 @@ async def test_what_comes_between_does_not_cost_the_lead(server: Writable, tmp_p
         "leader",
         "no longer the leader",
     ]
+
+
+async def test_connections_that_say_nothing_more_do_not_cost_the_lead(
+    server: Writable, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Bytes stop, while TCP stays acknowledged; new connections are well."""
+    caplog.set_level(logging.INFO)
+    async with proxied(server.reading.url) as (proxy, url):
+        server.reading.url = url
+        async with replica(server, tmp_path, "one", election_ttl=15.0) as first:
+            await until(lambda: first.reporter.is_leading)
+            for _ in range(2):
+                proxy.freeze()
+                before = len(server.asked("update", "leases"))
+                await until(lambda before=before: len(server.asked("update", "leases")) >= before + 2)
+            assert first.reporter.is_leading
+        assert [record.message.partition(":")[0] for record in caplog.records if record.name == "xds"] == [
+            "leader",
+            "no longer the leader",
+        ]
 
 
 async def test_a_lease_that_somebody_deletes_is_made_anew(server: Writable, tmp_path: Path) -> None:

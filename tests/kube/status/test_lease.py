@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xds.config import Settings
 from xds.kube.status.lease import Elector, Look, Record, Take, Wait
 
 TTL = 30.0
@@ -136,6 +137,18 @@ def test_a_renewal_whose_answer_was_lost_is_found_and_made_again() -> None:
     assert made.next(15.0) == Take("me", 20, "t0", 0, "2")
 
 
+def test_who_waited_for_an_answer_in_vain_asks_again_at_once_and_who_was_refused_pauses() -> None:
+    made = leading()
+    wait = made.next(0.0)
+    assert isinstance(wait, Wait)
+    now = wait.seconds
+    assert isinstance(made.next(now), Take)
+    made.failed(now + made.pause)
+    assert made.next(now + made.pause) == Look()
+    made.failed(now + made.pause)
+    assert isinstance(made.next(now + made.pause), Wait)
+
+
 def test_a_leader_gives_the_lease_back_and_leads_no_more() -> None:
     made = leading()
     assert made.release(3.0) == Take("", 1, "", 0, "1")
@@ -163,12 +176,12 @@ class Fate:
 class Play:
     """Candidates, one Lease, and virtual time. Each request has a Fate; who has waited for `pause` waits no longer."""
 
-    def __init__(self, names: str, fates: Mapping[str, Iterator[Fate]]) -> None:
+    def __init__(self, names: str, fates: Mapping[str, Iterator[Fate]], ttl: float = TTL) -> None:
         self.now = 0.0
         self.record: Record | None = None
         self.version = 0
         self.dead: set[str] = set()
-        self.candidates = {name: Elector(name, TTL, lambda: 0.999) for name in names}
+        self.candidates = {name: Elector(name, ttl, lambda: 0.999) for name in names}
         self.leaders: list[str] = []
         self._fates = fates
         self._clock = itertools.count()
@@ -241,20 +254,20 @@ scripts = st.lists(runs, min_size=1, max_size=6).map(lambda found: list(itertool
 
 
 @settings(max_examples=300)
-@given(st.lists(scripts, min_size=2, max_size=3))
-def test_there_are_never_two_leaders(found: list[list[Fate]]) -> None:
+@given(st.lists(scripts, min_size=2, max_size=3), st.sampled_from([TTL, Settings().election_ttl]))
+def test_there_are_never_two_leaders(found: list[list[Fate]], ttl: float) -> None:
     """Each candidate has its own fate, again and again."""
     names = "abc"[: len(found)]
-    Play(names, {name: itertools.cycle(script) for name, script in zip(names, found, strict=True)}).run(200)
+    Play(names, {name: itertools.cycle(script) for name, script in zip(names, found, strict=True)}, ttl).run(200)
 
 
-@given(st.floats(0, 60, allow_nan=False), st.floats(0.001, 0.5))
-def test_a_leader_that_dies_is_replaced_within_the_lease_time(when: float, latency: float) -> None:
-    play = Play("ab", dict.fromkeys("ab", itertools.repeat(Fate(latency / 2, latency / 2))))
+@given(st.floats(0, 60, allow_nan=False), st.floats(0.001, 0.5), st.sampled_from([TTL, Settings().election_ttl]))
+def test_a_leader_that_dies_is_replaced_within_the_lease_time(when: float, latency: float, ttl: float) -> None:
+    play = Play("ab", dict.fromkeys("ab", itertools.repeat(Fate(latency / 2, latency / 2))), ttl)
     play.run(5 + when)
     (leader,) = play.leading()
     play.dead.add(leader)
-    play.run(5 + when + TTL)
+    play.run(5 + when + ttl)
     (follower,) = play.leading()
     assert follower != leader
 
@@ -277,6 +290,10 @@ def test_a_leader_stays_one_while_it_gets_through_now_and_then(script: list[tupl
     for moment in range(1, 300):
         play.run(float(moment))
         assert play.leading() == ["a"], play.now
+
+
+def test_by_default_a_leader_that_dies_is_replaced_within_15_seconds() -> None:
+    assert Settings().election_ttl <= 15
 
 
 def test_two_candidates_that_are_well_have_the_same_leader_all_the_time() -> None:

@@ -76,6 +76,7 @@ class Elector:
         self._version = ""
         self._seen = -math.inf
         self._is_up_to_date = False
+        self._asked = -math.inf
         self._sent = -math.inf
         self._not_before = -math.inf
         self.trusted_until = -math.inf
@@ -89,6 +90,7 @@ class Elector:
         """What is to be done now."""
         if now < self._not_before:
             return Wait(min(self._not_before, self.trusted_until if self.is_leader(now) else math.inf) - now)
+        self._asked = now
         if not self._is_up_to_date:
             return Look()
         self._sent = now
@@ -121,9 +123,12 @@ class Elector:
         self._not_before = now + self._jittered() / 4
 
     def failed(self, now: float) -> None:
-        """There was no answer, or none that can be used; whether the Lease was written is unknown."""
+        """There was no answer, or none that can be used; whether the Lease was written is unknown.
+
+        The pause counts from the request: who has waited for its answer in vain asks again at once, on another connection.
+        """
         self._is_up_to_date = False
-        self._not_before = now + self._jittered()
+        self._not_before = max(now, self._asked + self._jittered())
 
     def release(self, now: float) -> Take | None:
         """At the end: what lets somebody else take over at once; None where we do not lead."""
