@@ -404,6 +404,39 @@ def test_of_many_that_reject_the_first_are_shown_and_all_are_counted(site: Site)
     assert (len(site.last.rejections), site.last.rejected) == (SHOWN, SHOWN + 5)
 
 
+# A second stream with the name of an Envoy
+
+
+def test_another_stream_with_its_name_does_not_make_an_envoy_look_behind(site: Site) -> None:
+    real = site.envoy("one")
+    site.envoy("one")  # it accepts what there is, and nothing that comes
+    site.now += 5
+    site.publish(cds="a=2 b=1")
+    site.agree(real)
+    assert (site.last.waiting, site.progress.slowest(site.now)) == (False, 0)
+    assert site.programmed(A).complete
+    site.leave(real)
+    site.publish(cds="a=3 b=1")
+    assert site.last.waiting, "the other one is all that is left of it"
+
+
+@pytest.mark.parametrize("first", ["real", "other"])
+def test_what_another_stream_with_its_name_rejects_holds_nothing_up_that_the_envoy_has_accepted(site: Site, first: str) -> None:
+    real, other = site.envoy("one"), site.envoy("one")
+    site.publish(cds="a=2 b=1")
+    if first == "real":
+        site.agree(real)
+    site.reject(other, "cds", "never")
+    site.agree(other)
+    if first == "other":
+        assert site.last.waiting
+        site.agree(real)
+    assert (site.last.waiting, site.progress.slowest(site.now + 5)) == (False, 0)
+    assert site.programmed(A).complete
+    site.leave(other)
+    assert site.progress._refused == {}
+
+
 # Programmed on N of M
 
 

@@ -198,43 +198,47 @@ class _Said(NamedTuple):
 
 
 class _Front:
-    """How far the streams are with one type: the lowest generation that all of them have accepted, in O(log streams) an answer.
+    """How far the Envoys are with one type: the lowest generation that all of them have accepted, in O(log Envoys) an answer.
 
-    Streams that are equally far are counted together; a heap finds those that are furthest behind.
+    An Envoy, by node.id, is as far as that of its streams which is furthest: another one that uses its name does not hold it back. Envoys
+    that are equally far are counted together; a heap finds those that are furthest behind.
     """
 
-    __slots__ = ("_at", "_heap", "_streams", "open")
+    __slots__ = ("_at", "_heap", "_nodes", "open")
 
     def __init__(self) -> None:
         self.open: deque[_Open] = deque()
-        self._streams: dict[Listening, int] = {}
-        self._at: Counter[int] = Counter()  # generation → streams that have accepted it and none after it
+        self._nodes: dict[str, dict[Listening, int]] = {}
+        self._at: Counter[int] = Counter()  # generation → Envoys that have accepted it and none after it
         self._heap: list[int] = []  # the keys of _at, and some that are none any more
 
     def __bool__(self) -> bool:
-        return bool(self._streams)
+        return bool(self._nodes)
 
     def move(self, stream: Listening, generation: int) -> None:
         """A stream has accepted everything as of this generation; less than before is no news."""
-        before = self._streams.get(stream)
-        if before is not None:
-            if generation <= before:
-                return
-            self._leave(before)
-        self._streams[stream] = generation
-        self._at[generation] += 1
-        if self._at[generation] == 1:
-            heapq.heappush(self._heap, generation)
+        streams = self._nodes.setdefault(_node_id(stream), {})
+        before = max(streams.values(), default=None)
+        streams[stream] = max(generation, streams.get(stream, generation))
+        self._shift(before, max(streams.values()))
 
     def of(self, stream: Listening) -> int:
         """How far a stream is; -1 where it has accepted nothing."""
-        return self._streams.get(stream, -1)
+        return self._nodes.get(_node_id(stream), {}).get(stream, -1)
+
+    def beside(self, stream: Listening) -> Mapping[Listening, int]:
+        """How far the streams of the same Envoy are, the stream itself among them."""
+        return self._nodes.get(_node_id(stream), {})
 
     def drop(self, stream: Listening) -> None:
         """It has gone."""
-        before = self._streams.pop(stream, None)
-        if before is not None:
-            self._leave(before)
+        streams = self._nodes.get(node := _node_id(stream), {})
+        if stream in streams:
+            before = max(streams.values())
+            del streams[stream]
+            if not streams:
+                del self._nodes[node]
+            self._shift(before, max(streams.values(), default=None))
 
     def least(self) -> int | None:
         """What all of them have accepted; None where there are none."""
@@ -249,10 +253,22 @@ class _Front:
             old = list(self.open)
             self.open = deque([*old[: -2 * KEPT : 2], *old[-2 * KEPT :]])
 
-    def _leave(self, generation: int) -> None:
-        self._at[generation] -= 1
-        if not self._at[generation]:
-            del self._at[generation]
+    def _shift(self, before: int | None, after: int | None) -> None:
+        """An Envoy is further than before, or not as far; None: it was not there, or is not any more."""
+        if before == after:
+            return
+        if before is not None:
+            self._at[before] -= 1
+            if not self._at[before]:
+                del self._at[before]
+        if after is not None:
+            self._at[after] += 1
+            if self._at[after] == 1:
+                heapq.heappush(self._heap, after)
+
+
+def _node_id(stream: Listening) -> str:
+    return stream.node.id if stream.node else ""
 
 
 class Progress:
@@ -323,6 +339,9 @@ class Progress:
         self._close(answer.type_url, now)
         if key in self._said or key in self._refused:
             self._reconsider(key, answer, now)
+        for other in front.beside(stream):
+            for record in self._refused.get((other, answer.type_url), ()) if other is not stream else ():
+                self._perhaps_finish(record, answer.type_url, now)
 
     def left(self, stream: Listening, now: float) -> None:
         """Nobody waits for it any longer."""
@@ -341,8 +360,19 @@ class Progress:
         least = front.least()
         while front.open and (least is None or front.open[0].generation <= least):
             record = front.open.popleft().record
-            if not any(of == type_url for _, of in record.refused):
+            if not self._is_held_up(record, type_url):
                 self._finish(record, type_url, now)
+
+    def _is_held_up(self, record: _Record, type_url: str) -> bool:
+        """Whether an Envoy rejects something of it, and has not accepted it on another stream."""
+        front, generation = self._fronts[type_url], record.generations[type_url]
+        for stream, of_type in record.refused:
+            if of_type != type_url:
+                continue
+            others = front.beside(stream).items()
+            if not any(at >= generation and (other, type_url) not in record.refused for other, at in others):
+                return True
+        return False
 
     def _finish(self, record: _Record, type_url: str, now: float) -> None:
         """Nobody is left who has not accepted it; if anybody is left at all, they have."""
@@ -367,16 +397,18 @@ class Progress:
 
     def _pardon(self, record: _Record, key: _Key, now: float) -> None:
         """A stream rejects nothing of it any more."""
-        type_url = key[1]
         record.refused.discard(key)
-        if type_url not in record.open or any(of == type_url for _, of in record.refused):
+        self._perhaps_finish(record, key[1], now)
+
+    def _perhaps_finish(self, record: _Record, type_url: str, now: float) -> None:
+        if type_url not in record.open or self._is_held_up(record, type_url):
             return
         least = self._fronts[type_url].least()
         if least is None or record.generations[type_url] <= least:
             self._finish(record, type_url, now)
 
     def _reject(self, stream: Listening, answer: Answer) -> None:
-        node = stream.node.id if stream.node else ""
+        node = _node_id(stream)
         rejection = Rejection(node, answer.type_url, printable(answer.error or "", 500))
         self._said[stream, answer.type_url] = _Said(rejection, answer.names, answer.generation)
         had = self._fronts[answer.type_url].of(stream)
@@ -406,7 +438,7 @@ class Progress:
     def slowest(self, now: float) -> float:
         """Seconds since the event of the oldest change that an Envoy has not accepted; 0 where all is accepted."""
         oldest = [front.open[0].record for front in self._fronts.values() if front.open]
-        refused = [record for records in self._refused.values() for record in records]
+        refused = [record for (_, type_url), records in self._refused.items() for record in records if type_url in record.open]
         return max((now - record.began for record in (*oldest, *refused)), default=0.0)
 
     def envoys(self, streams: Iterable[Listening]) -> Envoys:
