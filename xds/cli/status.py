@@ -102,7 +102,7 @@ def _fleet_lines(found: Json) -> Iterator[Text]:
     for sentence in found["waiting"]:
         yield text("  ", sentence)
     for kind, seconds in found["staleness_seconds"].items():
-        if seconds > 120:
+        if seconds > 60:
             yield text("  ", (f"{kind}: nothing heard of the API server for {seconds:.0f} s", "yellow"))
     yield text("")
     yield from columns(("TYPE", "RESOURCES", "VERSION"), [(p["type"], str(p["resources"]), p["version"]) for p in found["published"]])
