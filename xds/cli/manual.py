@@ -23,7 +23,7 @@ _ENDS = [
     "## Exit codes and signals",
     "",
     "0: done. 1: not done, or errors were found; one sentence on standard error says which. 2: wrong usage. 130: Ctrl-C (SIGINT) while a",
-    "command worked.",
+    "command worked. With `XDS_TRACEBACK=1` in the environment an internal error shows its traceback.",
     "",
     "`xds serve` and `xds up` end in order, and with 0, at SIGTERM, Ctrl-C or SIGHUP (a terminal that is closed); `xds up` ends its Envoy",
     "too, and on Linux Envoy ends as well where `xds up` itself is killed. They serve on for `--shutdown-grace-period` before; a second",
