@@ -6,7 +6,7 @@ the objects around the answer. What does not belong here: words for people (`xds
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -23,7 +23,7 @@ from xds.model import Cluster, Forward, PathKind, Problem, Redirect, Respond, Ro
 from xds.nginx._feature import Declared
 from xds.nginx._registry import known_annotations, known_keys, with_hook
 from xds.render import names, routes
-from xds.translate.backends import addresses, external_host
+from xds.translate.backends import Address, addresses, external_address
 from xds.translate.certificates import DEFAULT, certificate
 from xds.translate.configuration import configuration, ingress_settings
 from xds.translate.explain import Answer, Request, answer, backend_of, location, names_under, rule_of
@@ -167,15 +167,22 @@ def _endpoints(case: _Case, wanted: Cluster | None) -> list[Json]:
         return []
     about = meant[0]
     item = service(case.read, about.namespace, about.name)
-    if wanted and item and item.type == "ExternalName":
-        return [{"address": external_host(item), "port": wanted.port, "health": "resolved by Envoy"}]
+    if wanted and (external := external_address(item, wanted)):
+        return [{"address": external.ip, "port": external.port, "health": "resolved by Envoy"}]
     live = addresses(case.read, wanted) if wanted else ()
-    listed = [{"address": a.ip, "port": a.port, "health": "draining" if a.draining else "ready"} for a in live]
+    slices = list(slices_of(case.read, about.namespace, about.name))
+    going = {ip for piece in slices for e in piece.endpoints if not e.ready for ip in e.addresses}
+    listed = [{"address": a.ip, "port": a.port, "health": _health(a, going)} for a in live]
     known = {a.ip for a in live}
-    unready = {
-        ip for piece in slices_of(case.read, about.namespace, about.name) for e in piece.endpoints if _is_out(e) for ip in e.addresses
-    }
+    unready = {ip for piece in slices for e in piece.endpoints if _is_out(e) for ip in e.addresses}
     return listed + [{"address": ip, "port": None, "health": "not ready"} for ip in sorted(unready - known)]
+
+
+def _health(address: Address, going: Container[str]) -> str:
+    """`going` are addresses that are not ready. Where no other is, one that terminates is given requests all the same."""
+    if address.draining:
+        return "draining"
+    return "terminating" if address.ip in going else "ready"
 
 
 def _is_out(endpoint: Endpoint) -> bool:

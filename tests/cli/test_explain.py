@@ -127,6 +127,13 @@ def test_endpoints_are_shown_with_what_envoy_makes_of_them(say: Say, tmp_path: P
     ]
 
 
+def test_endpoints_that_answer_while_they_terminate_are_told_apart(say: Say, tmp_path: Path) -> None:
+    going = endpoint_slice("last", [("10.0.0.2", 8080)], terminating=True)
+    put = folder(tmp_path, ingress("web", "a.example.com", {"/": ("last", 80)}), service("last"), going)
+    found = say("explain", "a.example.com", put, "-o", "json").json
+    assert found["endpoints"] == [{"address": "10.0.0.2", "port": 8080, "health": "terminating"}]
+
+
 def test_the_host_of_an_external_name_is_the_endpoint(say: Say, tmp_path: Path) -> None:
     put = folder(tmp_path, ingress("web", "a.example.com", {"/": ("away", 80)}), service("away", external_name="example.org"))
     found = say("explain", "a.example.com", put, "-o", "json").json

@@ -86,6 +86,31 @@ async def test_a_rolling_update_loses_no_request(site: Site) -> None:
     assert traffic.answers().keys() == {(200, "old"), (200, "new")}
 
 
+async def test_while_all_pods_terminate_those_that_still_serve_answer(site: Site) -> None:
+    """As when the only pod is evicted before there is another: no request is lost, and the old pod gets none once there is a new one."""
+    going, coming = HttpApp("going"), HttpApp("coming")
+    at_going, at_coming = await going.start(), await site.run(coming)
+    site.folder.write("last.yaml", ingress("last", "last.test", {"/": ("rolling", 80)}), service("rolling"))
+    site.folder.write("rolling-pods.yaml", *pods(at_going))
+    await site.until_answered("/", "going", host="last.test")
+    async with Traffic(site.http, host="last.test") as traffic, await WebSocket.open(site.http, host="last.test") as websocket:
+        site.folder.write("rolling-pods.yaml", *pods(leaving=(at_going,)))
+        site.folder.write("marker.yaml", ingress("marker", "marker.test", {"/": ("one", 80)}))
+        await site.until_answered("/", "one", host="marker.test")
+        await traffic.flows()
+        site.folder.write("rolling-pods.yaml", *pods(at_coming, leaving=(at_going,)))
+        await traffic.until_answered("coming")
+        assert await websocket.ask(b"still there") == b"still there"
+        site.folder.write("rolling-pods.yaml", *pods(at_coming))
+        await until_hosts_are(site, "default/rolling/80", at_coming)
+        await going.stop()
+        await traffic.flows()
+    assert traffic.answers().keys() == {(200, "going"), (200, "coming")}
+    for name in ("last.yaml", "marker.yaml", "rolling-pods.yaml"):
+        site.folder.remove(name)
+    await site.until_status("/", 404, host="last.test")
+
+
 async def test_an_endpoint_that_is_taken_out_at_once_loses_no_request(site: Site) -> None:
     """What an API server without terminating endpoints shows: the address is replaced, and the old pod ends."""
     first, second = HttpApp("first"), HttpApp("second")

@@ -10,11 +10,14 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from examples.apps import Address, HttpApp
+from examples.apps import Address, HttpApp, UdpApp
 from tests.envoy.harness import (
     NameServer,
     Site,
+    Udp,
+    config_map,
     endpoint_slice,
+    fetch,
     ingress,
     resolving,
     service,
@@ -76,10 +79,13 @@ def every_kind(where: Address) -> Iterator[tuple[str, int | str, list[Manifest]]
     yield "outside-dot", number, [service("outside-dot", 0, external_name="LocalHost.")]
     yield "outside-ip", number, [service("outside-ip", 0, external_name="127.0.0.1")]
     yield "outside-v4", number, [service("outside-v4", 0, external_name="v4.example")]
+    target = with_ports("outside-target", {"name": "web", "port": 80, "targetPort": number}, type="ExternalName", externalName="v4.example")
+    yield "outside-target", 80, [target]
+    yield "outside-target", "web", [target]
     yield "outside-port", "web", [service("outside-port", {"web": number}, external_name="v4.example")]
 
 
-KINDS = [f"{name[:12]}-{'number' if port == 4711 else port}" for name, port, _ in every_kind(("127.0.0.1", 4711))]
+KINDS = [f"{name[:14]}-{'number' if port == 4711 else port}" for name, port, _ in every_kind(("127.0.0.1", 4711))]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -99,7 +105,13 @@ async def services(shared_site: Site, names: NameServer) -> AsyncIterator[Site]:
         site.folder.write(f"ingress-{number}.yaml", ingress(f"i{number}", f"{KINDS[number]}.test", {"/": (name, port)}))
     site.folder.write("silent.yaml", service("silent", 0, external_name="silent.example"))
     site.folder.write("silent-ingress.yaml", ingress("silent", "silent.test", {"/": ("plain", 80), "/silent": ("silent", 80)}))
-    await site.start_control_plane()
+    streams = {str(site.ports.take()): f"default/outside-target:{port}" for port in (80, "web")}
+    site.folder.write("tcp-services.yaml", config_map("tcp-services", streams))
+    _, at_udp = await site.run(UdpApp("udp"))
+    away = with_ports("away", {"port": 53, "targetPort": at_udp, "protocol": "UDP"}, type="ExternalName", externalName="v4.example")
+    site.folder.write("udp-services.yaml", away, config_map("udp-services", {str(site.ports.take()): "default/away:53"}))
+    flags = ("--tcp-services-configmap", "default/tcp-services", "--udp-services-configmap", "default/udp-services")
+    await site.start_control_plane(*flags)
     bootstrap = yaml.safe_load(await site.control_plane.bootstrap())
     await site.static_envoy(resolving(bootstrap, await site.run(names)))
     yield site
@@ -109,6 +121,20 @@ async def services(shared_site: Site, names: NameServer) -> AsyncIterator[Site]:
 async def test_the_endpoints_of_a_service_are_found(services: Site, kind: str) -> None:
     answers = [await services.get(f"/{number}", host=f"{kind}.test") for number in range(3)]
     assert [(answer.status, answer.app) for answer in answers] == [(200, "web")] * 3
+
+
+async def test_tcp_services_lead_to_an_external_name(services: Site) -> None:
+    ports = [int(name.removeprefix("tcp/")) for name in await services.envoy.listeners() if name.startswith("tcp/")]
+    assert len(ports) == 2
+    for port in ports:
+        answer = await fetch(("127.0.0.1", port), "/", host="any.test")
+        assert (answer.status, answer.app) == (200, "web")
+
+
+async def test_udp_services_lead_to_an_external_name(services: Site) -> None:
+    (port,) = [int(name.removeprefix("udp/")) for name in await services.envoy.listeners() if name.startswith("udp/")]
+    async with await Udp.open(("127.0.0.1", port)) as client:
+        assert (await client.ask(b"hello")).startswith(b"udp:")
 
 
 async def test_a_name_that_does_not_exist_fails_for_its_path_only(services: Site) -> None:

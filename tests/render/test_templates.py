@@ -78,9 +78,9 @@ def test_a_virtual_host_joined_from_parts_has_the_bytes_of_the_whole(
     assert routes.virtual_host_bytes(host, catch_all, DEFAULTS) == encode(routes.virtual_host(host, catch_all, DEFAULTS))
 
 
-@given(clusters_, defaults, st.booleans(), st.sampled_from(["", "db.example.com"]))
+@given(clusters_, defaults, st.booleans(), st.sampled_from([None, Address("db.example.com", 443)]))
 def test_a_cluster_from_a_template_has_the_bytes_of_the_whole_cluster(
-    cluster: model.Cluster, base: model.Settings, by_client: bool, external: str
+    cluster: model.Cluster, base: model.Settings, by_client: bool, external: Address | None
 ) -> None:
     whole = clusters.cluster(cluster, base, by_client=by_client, external=external)
     assert clusters.cluster_bytes(cluster, base, by_client=by_client, external=external) == encode(whole)

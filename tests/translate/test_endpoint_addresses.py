@@ -131,7 +131,7 @@ def test_the_addresses_of_a_service_itself_are_judged_too(flags: Settings) -> No
     value, problems = built(flags, [bad], addresses, Cluster("default", "web", 10254, UPSTREAM))
     assert [address.ip for address in value] == ["10.96.0.1"]  # type: ignore[attr-defined]
     assert list(problems) == [("Service default/web", "spec.clusterIPs[0]")]
-    value, _ = built(flags, [bad], destination, "default", "web", 10254, "TCP", 1)
+    value, _ = built(flags, [bad], destination, "default", "web", 10254, 1)
     assert value.reach is Reach.LIVE  # type: ignore[attr-defined]
 
 

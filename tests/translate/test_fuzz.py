@@ -92,7 +92,7 @@ def assert_unharmed(built: Built, items: list[Object]) -> None:
     assert built.of_the_innocent() == alone.of_the_innocent()
     assert built.body(LISTENER, "http") == alone.body(LISTENER, "http")
     https: Any = default_message_pool.url_to_type[LISTENER].parse(alone.body(LISTENER, "https"))
-    (chain,) = https.filter_chains
+    _default, chain = https.filter_chains
     assert chain.name == "innocent/web"
     assert field(FILTER_CHAINS, encode(chain)) in built.body(LISTENER, "https")
 

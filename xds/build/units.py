@@ -12,7 +12,7 @@ from xds.build.parts import Entry, Frame, Host, host_digest
 from xds.kube.world import Reader, service, settings
 from xds.render import clusters, endpoints, listeners, names, routes, secrets
 from xds.translate import endpoint_addresses, hosts
-from xds.translate.backends import addresses, by_client_address, external_host
+from xds.translate.backends import addresses, by_client_address, external_address
 from xds.translate.certificates import DEFAULT, certificate, default_pair
 from xds.translate.configuration import configuration
 from xds.translate.pairs import Pair
@@ -53,9 +53,9 @@ def cluster(read: Reader, wanted: model.Cluster) -> bytes:
     """An Envoy cluster."""
     found = service(read, wanted.namespace, wanted.service)
     base = read.unit(configuration).defaults
-    external = external_host(found) if found and found.type == "ExternalName" else ""
+    external = external_address(found, wanted)
     by_client = read.unit(by_client_address, wanted.namespace, wanted.service)
-    denied = endpoint_addresses.denied(read, wanted.port) if external else endpoint_addresses.NOTHING_DENIED
+    denied = endpoint_addresses.denied(read, external.port) if external else endpoint_addresses.NOTHING_DENIED
     return clusters.cluster_bytes(wanted, base, by_client=by_client, external=external, denied=denied)
 
 

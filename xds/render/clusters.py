@@ -49,12 +49,12 @@ METADATA = "xds"
 
 
 def cluster(
-    wanted: model.Cluster, defaults: model.Settings, *, by_client: bool, external: str = "", denied: Denied = NOTHING_DENIED
+    wanted: model.Cluster, defaults: model.Settings, *, by_client: bool, external: Address | None = None, denied: Denied = NOTHING_DENIED
 ) -> Cluster:
     """The cluster of a Service's port.
 
-    `defaults` are the settings that its policy does not speak of; `external` is the host name of an ExternalName, and `denied` what it
-    must not resolve to; with `by_client` one client address stays with one endpoint.
+    `defaults` are the settings that its policy does not speak of; `external` is where an ExternalName leads, a host name and a port,
+    and `denied` what it must not resolve to; with `by_client` one client address stays with one endpoint.
     """
     settings = {**defaults, **dict(wanted.policy)}
     made = _external(wanted, external) if external else _by_eds(wanted)
@@ -81,7 +81,7 @@ def _upstream(settings: Mapping[str, Any]) -> HttpProtocolOptions:
 
 
 def cluster_bytes(
-    wanted: model.Cluster, defaults: model.Settings, *, by_client: bool, external: str = "", denied: Denied = NOTHING_DENIED
+    wanted: model.Cluster, defaults: model.Settings, *, by_client: bool, external: Address | None = None, denied: Denied = NOTHING_DENIED
 ) -> bytes:
     """`encode(cluster(…))`; clusters that differ in their names only share a template."""
     if external:
@@ -108,13 +108,13 @@ def _by_eds(wanted: model.Cluster) -> Cluster:
     )
 
 
-def _external(wanted: model.Cluster, host: str) -> Cluster:
+def _external(wanted: model.Cluster, where: Address) -> Cluster:
     """All addresses of both families, as often as the DNS says (reference 4.6).
 
     Nobody waits for the first answer: while a name server is silent, all other clusters and routes would wait with it, up to half a minute.
     """
     name = names.cluster(wanted)
-    assignment = load_assignment(name, [Address(host, wanted.port)])
+    assignment = load_assignment(name, [where])
     dns = DnsCluster(respect_dns_ttl=True, dns_lookup_family=DnsLookupFamily.ALL)
     return Cluster(
         name=name,

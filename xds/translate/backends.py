@@ -53,33 +53,52 @@ class Address(NamedTuple):
     draining: bool = False
 
 
-def find_port(found: Service, port: int | str, protocol: str) -> ServicePort | None:
-    """The Service's port for what an Ingress or ConfigMap wrote: a number, a port's name, or a targetPort."""
+def find_port(found: Service, port: int | str, protocol: str, *, by_target: bool) -> ServicePort | None:
+    """The Service's port for what an Ingress or ConfigMap wrote: a number, or a port's name; of an Ingress a targetPort as well.
+
+    The first port that has any of these wins, as in ingress-nginx.
+    """
     wanted = str(port)
     for candidate in found.ports if port else ():  # 0: none was written
-        if candidate.protocol == protocol and wanted in (str(candidate.port), str(candidate.target), candidate.name):
+        ways = (str(candidate.port), candidate.name, *((str(candidate.target),) if by_target else ()))
+        if candidate.protocol == protocol and wanted in ways:
             return candidate
     return None
 
 
-def destination(read: Reader, namespace: str, name: str, port: int | str, protocol: str = "TCP", by_address: bool = False) -> Destination:
-    """Where a backend leads. A Unit of its own: however the endpoints change, its readers run again only when the answer differs.
+def destination(read: Reader, namespace: str, name: str, port: int | str, by_address: bool = False) -> Destination:
+    """Where the backend of an Ingress leads.
 
-    With `by_address` (service-upstream) the Service's own address stands for its endpoints, whether there are any or not.
+    A Unit of its own: however the endpoints change, its readers run again only when the answer differs. With `by_address`
+    (service-upstream) the Service's own address stands for its endpoints, whether there are any or not.
     """
     found = service(read, namespace, name)
     if found is None:
         return Destination(Reach.NO_SERVICE)
     by_client = read.unit(by_client_address, namespace, name)
     if found.type == "ExternalName":
-        return _external(read, found, port, protocol)
-    declared = find_port(found, port, protocol)
+        return _external(read, found, port, "TCP")
+    declared = find_port(found, port, "TCP", by_target=True)
     if declared is None:
         return Destination(Reach.NO_PORT)
     if by_address and _own_addresses(read, found, declared.port):
         return Destination(Reach.LIVE, declared.port, by_client)
-    live = read.unit(pod_addresses, namespace, name, declared.port, protocol)
+    live = read.unit(pod_addresses, namespace, name, declared.port, "TCP")
     return Destination(Reach.LIVE if live else Reach.NO_ENDPOINTS, declared.port, by_client)
+
+
+def stream_destination(read: Reader, namespace: str, name: str, port: int | str, protocol: str) -> Destination:
+    """Where an entry of the tcp- or udp-services ConfigMap leads: a Unit as `destination` is. There a targetPort names nothing."""
+    found = service(read, namespace, name)
+    if found is None:
+        return Destination(Reach.NO_SERVICE)
+    if found.type == "ExternalName":
+        return _external(read, found, port, protocol)
+    declared = find_port(found, port, protocol, by_target=False)
+    if declared is None:
+        return Destination(Reach.NO_PORT)
+    live = read.unit(pod_addresses, namespace, name, declared.port, protocol)
+    return Destination(Reach.LIVE if live else Reach.NO_ENDPOINTS, declared.port, read.unit(by_client_address, namespace, name))
 
 
 def by_client_address(read: Reader, namespace: str, name: str) -> bool:
@@ -107,21 +126,41 @@ def addresses(read: Reader, cluster: Cluster) -> tuple[Address, ...]:
 
 
 def pod_addresses(read: Reader, namespace: str, name: str, port: int, protocol: str) -> tuple[Address, ...]:
-    """The ready endpoints of a Service's port, and those that serve while they terminate; each address once, sorted."""
+    """The ready endpoints of a Service's port, and those that serve while they terminate; each address once, sorted.
+
+    What terminates is given nothing new while another is ready. Where none is, it is given everything, as kube-proxy does: a pod that
+    still serves answers, and without it all would be 503.
+    """
     found = service(read, namespace, name)
     declared = next((p for p in found.ports if p.port == port and p.protocol == protocol), None) if found else None
     if declared is None:
         return ()
     known: dict[tuple[str, int], bool] = {}
     for piece in slices_of(read, namespace, name):
-        for ip, number, draining in _of_slice(read, piece, declared):
-            known[ip, number] = draining and known.get((ip, number), True)
-    return tuple(Address(ip, number, draining) for (ip, number), draining in sorted(known.items()))
+        for ip, number, terminates in _of_slice(read, piece, declared):
+            known[ip, number] = terminates and known.get((ip, number), True)
+    some_ready = not all(known.values())
+    return tuple(Address(ip, number, terminates and some_ready) for (ip, number), terminates in sorted(known.items()))
 
 
 def external_host(found: Service) -> str:
     """The name that an ExternalName Service points to, as DNS wants it."""
     return found.external_name.strip().rstrip(".").lower()
+
+
+def external_address(found: Service | None, cluster: Cluster) -> Address | None:
+    """Where a cluster leads whose Service is an ExternalName: a host name, or an IP address; None where it is none.
+
+    The port is the targetPort where that is a number, for no pod says what a name means. A port that is not declared stands for itself.
+    """
+    if found is None or found.type != "ExternalName":
+        return None
+    return Address(external_host(found), _external_port(found, cluster.port, cluster.protocol))
+
+
+def _external_port(found: Service, port: int, protocol: str) -> int:
+    declared = next((p for p in found.ports if (p.port, p.protocol) == (port, protocol)), None)
+    return _number(declared) if declared else port
 
 
 def _own_addresses(read: Reader, found: Service, port: int) -> tuple[str, ...]:
@@ -144,11 +183,12 @@ def _external(read: Reader, found: Service, port: int | str, protocol: str) -> D
     host = external_host(found)
     if flags.disable_svc_external_name or not host:
         return Destination(Reach.REFUSED)
-    declared = find_port(found, port, protocol)
+    declared = find_port(found, port, protocol, by_target=False)
     number = declared.port if declared else int(port) if str(port).isdecimal() else 0
-    if not 0 < number < 65536:
+    target = _external_port(found, number, protocol)
+    if not (0 < number < 65536 and 0 < target < 65536):
         return Destination(Reach.NO_PORT)
-    if why := name_refusal(read, host, number, protocol):
+    if why := name_refusal(read, host, target, protocol):
         sentence = f"{host!r} {why}; nothing is sent there."
         read.report(Problem(ref(found), "spec.externalName", "address-refused", sentence, place=found.meta.place))
         return Destination(Reach.NOT_REACHABLE)
@@ -156,26 +196,29 @@ def _external(read: Reader, found: Service, port: int | str, protocol: str) -> D
 
 
 def _of_slice(read: Reader, piece: EndpointSlice, declared: ServicePort) -> Iterator[tuple[str, int, bool]]:
-    number = _target(piece.ports, declared)
-    if number is None:
-        return
-    if not 0 < number < 65536:
-        sentence = f"The port {number} is not between 1 and 65535; its endpoints are left out."
-        read.report(Problem(ref(piece), "ports", "port", sentence, place=piece.meta.place))
-        return
+    for number in _targets(piece.ports, declared):
+        if 0 < number < 65536:
+            yield from _behind(read, piece, number, declared.protocol)
+        else:
+            sentence = f"The port {number} is not between 1 and 65535; its endpoints are left out."
+            read.report(Problem(ref(piece), "ports", "port", sentence, place=piece.meta.place))
+
+
+def _behind(read: Reader, piece: EndpointSlice, number: int, protocol: str) -> Iterator[tuple[str, int, bool]]:
+    """The endpoints of a slice that may be given requests, with this port: (address, port, whether it terminates)."""
     known = read.unit(rules)
     refused: list[tuple[str, str]] = []
     for at, endpoint in enumerate(piece.endpoints):
-        draining = not endpoint.ready
-        if draining and not (endpoint.serving and endpoint.terminating):
+        terminates = not endpoint.ready
+        if terminates and not (endpoint.serving and endpoint.terminating):
             continue
         for index, text in enumerate(endpoint.addresses):
             ip = _ip(text)
-            why = refusal(read, known, ip, number, declared.protocol) if ip else "is no IP address"
+            why = refusal(read, known, ip, number, protocol) if ip else "is no IP address"
             if why:
                 refused.append((f"endpoints[{at}].addresses[{index}]", f"The address {text[:60]!r} {why}"))
             else:
-                yield ip, number, draining
+                yield ip, number, terminates
     _report_refused(read, piece, refused)
 
 
@@ -198,11 +241,19 @@ def _ip(text: str) -> str:
         return ""
 
 
-def _target(ports: tuple[EndpointPort, ...], declared: ServicePort) -> int | None:
-    """The number behind a Service port in one slice: the port of its name, else (slices written by hand) of its number."""
+def _targets(ports: tuple[EndpointPort, ...], declared: ServicePort) -> tuple[int, ...]:
+    """The numbers behind a Service's port in one slice, sorted.
+
+    Those of the ports that have its name; of all ports where it has none, for such a Service has one port only. Slices that are written by
+    hand may have other names, or no ports: then it is the targetPort where that is a number, as in ingress-nginx.
+    """
     of_protocol = [p for p in ports if p.protocol == declared.protocol]
-    target = declared.target if isinstance(declared.target, int) and declared.target else declared.port
-    for port in of_protocol:
-        if port.name == declared.name:
-            return target if port.port is None else port.port
-    return next((target for port in of_protocol if port.port == target), None)
+    number = _number(declared)
+    if found := {number if p.port is None else p.port for p in of_protocol if declared.name in ("", p.name)}:
+        return tuple(sorted(found))
+    return () if isinstance(declared.target, str) or (ports and not of_protocol) else (number,)
+
+
+def _number(declared: ServicePort) -> int:
+    """The targetPort of a Service's port, or the port itself where that is a name or not there."""
+    return declared.target if isinstance(declared.target, int) and declared.target else declared.port

@@ -209,7 +209,7 @@ def _backend_action(read: Reader, claim: Claim) -> Action:
         _report(read, claim, "backend", "backend", f"The backend is {what}, not a Service; the default backend answers.")
         return _global_default(read)
     by_address = bool(settings_of(read, claim.item).get(SERVICE_UPSTREAM))
-    found = read.unit(destination, namespace, backend.service, backend.port, "TCP", by_address)
+    found = read.unit(destination, namespace, backend.service, backend.port, by_address)
     if found.reach in (Reach.LIVE, Reach.EXTERNAL):
         return Forward(Cluster(namespace, backend.service, found.port), found.by_client)
     about = f"Service {namespace}/{backend.service}"

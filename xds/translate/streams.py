@@ -9,7 +9,7 @@ from xds.kube.objects import ConfigMap, Ref
 from xds.kube.world import Reader, config_map, service, settings
 from xds.model import Cluster, Problem, Stream
 from xds.nginx.proxy_stream_timeout import PROXY_STREAM_TIMEOUT
-from xds.translate.backends import NO_ENDPOINTS, Destination, Reach, destination, external_host, pod_addresses
+from xds.translate.backends import NO_ENDPOINTS, Destination, Reach, external_address, pod_addresses, stream_destination
 from xds.translate.configuration import configuration, flagged
 from xds.translate.endpoint_addresses import is_ours, rules
 
@@ -64,7 +64,7 @@ def _stream(read: Reader, port: int, protocol: str, value: str, idle: int) -> St
     take, send = (*(f.upper() == "PROXY" for f in flags), False, False)[:2]
     if protocol == "UDP" and (take or send):
         raise _Unreadable("The PROXY protocol is for TCP only.")
-    found = read.unit(destination, namespace, name, int(service_port) if service_port.isdecimal() else service_port, protocol)
+    found = read.unit(stream_destination, namespace, name, int(service_port) if service_port.isdecimal() else service_port, protocol)
     if why := _fault(read, namespace, name, service_port, found, protocol):
         code = NO_ENDPOINTS if found.reach is Reach.NO_ENDPOINTS else "stream"
         raise _Unreadable(f"Service {namespace}/{name} {why}; the port {port} stays closed.", code)
@@ -77,7 +77,7 @@ def _fault(read: Reader, namespace: str, name: str, service_port: str, found: De
     match found.reach:
         case Reach.NO_PORT:
             return f"has no {protocol} port {service_port[:63]!r}"
-        case Reach.EXTERNAL if protocol == "TCP" and (own := _may_be_ours(read, namespace, name, found.port)):
+        case Reach.EXTERNAL if protocol == "TCP" and (own := _may_be_ours(read, Cluster(namespace, name, found.port))):
             return f"leads to a name, which is not judged for TCP, at a port that here is ours ({own})"
         case Reach.LIVE if _leads_back(read, namespace, name, found.port, protocol):
             return f"leads back to a {protocol} port of this ConfigMap"
@@ -86,11 +86,10 @@ def _fault(read: Reader, namespace: str, name: str, service_port: str, found: De
     return str(found.reach.value)
 
 
-def _may_be_ours(read: Reader, namespace: str, name: str, port: int) -> str:
+def _may_be_ours(read: Reader, cluster: Cluster) -> str:
     """The flag of our own socket that has this port, where an ExternalName is no address, so that only Envoy learns where it leads."""
-    found = service(read, namespace, name)
-    is_name = found is not None and ip_or_none(external_host(found)) is None
-    return read.unit(rules).own.get(port, "") if is_name else ""
+    where = external_address(service(read, cluster.namespace, cluster.service), cluster)
+    return read.unit(rules).own.get(where.port, "") if where and ip_or_none(where.ip) is None else ""
 
 
 def _leads_back(read: Reader, namespace: str, name: str, port: int, protocol: str) -> bool:
