@@ -77,7 +77,7 @@ class Publisher:
     ) -> None:
         self.lock = asyncio.Lock()
         """While it is held, nothing of all this changes."""
-        self.quarantine = Quarantine(tables.holds, tables.values)
+        self.quarantine = Quarantine(tables.holds, tables.values, tables.naming)
         self._world = world
         self._tables = tables
         self._snapshot = snapshot

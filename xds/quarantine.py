@@ -16,18 +16,21 @@ on, or (None) held no longer. `xds.build.tables` carries the orders out. The rul
 6. A rejection that comes late may be about a content that has been replaced meanwhile. Then it convicts nobody by elimination, and of the
    half that is held for it nothing is known.
 7. What is held is tried again when its content changes, never otherwise (`xds.build.tables.Holds`).
+8. What names a cluster that is left out, be it for the time of a search, is held *along* with it: it stands at what was accepted before
+   it named that cluster. If nothing was, it stays as it is, for it may do more than lead to that cluster.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
-from xds.build.parts import Held, Move, Value, content, digest, same
+from xds.build.parts import Held, Move, Value, content, digest, names_cluster, same
 from xds.kube.objects import Ref
 from xds.protocol.refusal import accused
 from xds.protocol.session import Answer
-from xds.snapshot import CLUSTER, ENDPOINT, SECRET, TYPES, Part
+from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, TYPES, Part
 
 Orders = dict[Part, Held | None]
 MOST_ROUNDS = 400
@@ -35,6 +38,8 @@ MOST_ROUNDS = 400
 MOST_CAUSES = 16
 _SAID_APART = (ENDPOINT, SECRET)
 """Types of which a Session says what was rejected once more, one resource a response: that finds the culprit, too."""
+_NAMING = (LISTENER, ROUTE)
+"""Types of which some Parts name clusters."""
 _WHOLE = (CLUSTER, ENDPOINT, SECRET)
 """Types whose resources have no pieces."""
 MOST_REMEMBERED = 64
@@ -92,12 +97,19 @@ class Search:
 class Quarantine:
     """What is proven, what is held, and the searches that are going on.
 
-    `holds` is what is held now, kept by `xds.build.tables.Tables`; `values` gives the contents of Parts that are published.
+    `holds` is what is held now, kept by `xds.build.tables.Tables`; `values` gives the contents of Parts that are published, `naming` the
+    Parts (with their contents) that name one of these clusters.
     """
 
-    def __init__(self, holds: Mapping[Part, Held], values: Callable[[Collection[Part]], Mapping[Part, Value]]) -> None:
+    def __init__(
+        self,
+        holds: Mapping[Part, Held],
+        values: Callable[[Collection[Part]], Mapping[Part, Value]],
+        naming: Callable[[Collection[Part]], Mapping[Part, Value]],
+    ) -> None:
         self._holds = holds
         self._values = values
+        self._naming = naming
         self._unproven: dict[str, dict[Part, Unproven]] = {type_url: {} for type_url in TYPES}
         self._past: dict[Part, Past] = {}  # of what is held, or has been out before, with the same content
         self._replaced: dict[Part, dict[str, Past]] = {}  # other contents that were never accepted, by digest
@@ -105,6 +117,7 @@ class Quarantine:
         self._rejected: dict[tuple[str, str], tuple[Answer, set[Hashable]]] = {}  # by type and version, and who has said so
         self._odd: set[tuple[Hashable, str]] = set()  # stream and type
         self._latest: dict[tuple[Hashable, str], int] = {}  # the generation that a stream has accepted something of
+        self._worked: dict[Part, Value] = {}  # what was accepted before a Part named clusters that nobody has accepted yet
         self._good: dict[Part, str] = {}  # digests of what was held though another Envoy takes it
         self._searches: dict[str, Search] = {}
         self._generations: dict[str, int] = dict.fromkeys(TYPES, 0)
@@ -154,12 +167,12 @@ class Quarantine:
         self._note_culprits(ordered)
         for type_url in {part.type_url for part in moved} - {part.type_url for part in bad}:
             orders |= self._remember(type_url, *states[type_url])
-        return orders | bad
+        return self._along(orders | bad, moved)
 
     def _note_culprits(self, ordered: Iterable[Part]) -> None:
         """Orders were carried out by which some are held for good."""
         for part in ordered:
-            if part in self._holds and self._holds[part].proven:
+            if part in self._holds and self._holds[part].proven and not self._holds[part].along:
                 self._convict_content(part, self._holds[part].refused, self._holds[part].words)
 
     def _note_replaced(self, answer: Answer) -> None:
@@ -189,7 +202,7 @@ class Quarantine:
         if (known := self._rejected.get((type_url, version))) is None:
             return {}
         answer, envoys = known
-        return self.rejected(replace(answer, generation=generation), next(iter(envoys)))
+        return self._reject(replace(answer, generation=generation), next(iter(envoys)))
 
     def accepted(self, answer: Answer, envoy: Hashable) -> Orders:
         """An Envoy has accepted something. `envoy` stands for the stream on which it said so."""
@@ -197,21 +210,34 @@ class Quarantine:
         self._odd.discard((envoy, type_url))
         self._latest[envoy, type_url] = answer.generation
         self._rejected.pop((type_url, answer.version), None)
-        proven = self._suspects(answer)
-        for part in proven:
-            del self._unproven[type_url][part]
-        self._forget(proven)
-        orders = self._acquit(type_url, self._held_in(answer))
+        self._prove(type_url, self._suspects(answer))
+        orders = self._acquit(type_url, [part for part in self._held_in(answer) if not self._holds[part].along])
         search = self._searches.get(type_url)
         if search is None or envoy not in search.refusers:
-            return orders
+            return self._along(orders)
         tested = [part for part, since in search.testing.items() if part.resource in answer.names and since <= answer.generation]
         for part in tested:
             del search.testing[part]
-        return orders | self._go_on(type_url)
+        return self._along(orders | self._go_on(type_url))
+
+    def _prove(self, type_url: str, parts: Collection[Part]) -> None:
+        """These are accepted as they are. What names clusters that nobody has accepted may have to go back all the same."""
+        unproven = self._unproven[type_url]
+        new = {part for part, known in self._unproven[CLUSTER].items() if known.before is None} if type_url in _NAMING else set()
+        values = self._values(parts) if new else {}
+        for part in parts:
+            before = unproven.pop(part).before
+            if before is not None and not new.isdisjoint(names_cluster(values.get(part))):
+                self._worked[part] = before
+        self._forget(parts)
+        if type_url == CLUSTER and not any(known.before is None for known in unproven.values()):
+            self._worked.clear()
 
     def rejected(self, answer: Answer, envoy: Hashable) -> Orders:
         """An Envoy has rejected something. No orders where that says nothing of what nobody else has accepted."""
+        return self._along(self._reject(answer, envoy))
+
+    def _reject(self, answer: Answer, envoy: Hashable) -> Orders:
         type_url, words = answer.type_url, answer.error or ""
         if answer.version == self._versions[type_url]:  # what has been replaced meanwhile has come back: nobody is told it again
             answer = replace(answer, generation=self._generations[type_url])
@@ -271,7 +297,7 @@ class Quarantine:
             envoys.discard(envoy)
             if not envoys:
                 del self._rejected[key]
-        return self._without(envoy, list(self._searches))
+        return self._along(self._without(envoy, list(self._searches)))
 
     def _without(self, envoy: Hashable, types: Iterable[str]) -> Orders:
         """This Envoy cannot be asked about these types any longer."""
@@ -295,14 +321,18 @@ class Quarantine:
         now = {part: digest(value) for part, value in values.items()}
         self._good |= {part: refused for part, refused in good.items() if now.get(part) == refused}
         for part, found in held.items():
-            if now.get(part) != found.refused or part in self._good:
+            if now.get(part) != found.refused or part in self._good or found.along:
                 continue
             if self.is_unproven(part):
                 self._end_span(part, found.refused)
                 orders[part] = found
             else:
                 self._good[part] = found.refused
-        return orders
+        missing = self._left_out(orders)
+        for part, found in held.items():
+            if found.along and part in values and (along := self._held_along(part, values[part], missing, found)) is not None:
+                orders[part] = along
+        return self._along(orders)
 
     @property
     def good(self) -> dict[Part, str]:
@@ -312,6 +342,47 @@ class Quarantine:
     def is_unproven(self, part: Part) -> bool:
         """Whether no Envoy has accepted the Part as it is published."""
         return part in self._unproven[part.type_url]
+
+    # What names what is left out
+
+    def _left_out(self, orders: Orders) -> dict[Part, Held]:
+        """The clusters that are not there, once the orders are carried out, because Envoy refuses all there ever was of them."""
+        return {p: held for p, held in {**self._holds, **orders}.items() if held and held.instead is None and p.type_url == CLUSTER}
+
+    def _along(self, orders: Orders, moved: Mapping[Part, Move] = MappingProxyType({})) -> Orders:
+        """The orders, and those for what names a cluster that they leave out; `moved` may name one that was left out before (rule 8)."""
+        if not (orders or moved) or not (missing := self._left_out(orders)):
+            return orders
+        naming = {part: move.new for part, move in moved.items() if part.type_url in _NAMING and move.new is not None}
+        if new := [part for part in missing if part in orders]:
+            naming |= self._naming(new)
+        found = {part: self._held_along(part, value, missing) for part, value in naming.items() if orders.get(part) is None}
+        return orders | {part: held for part, held in found.items() if held is not None and held != self._holds.get(part)}
+
+    def _before(self, part: Part) -> Value | None:
+        """What was accepted of a Part before it named a cluster that nobody has accepted."""
+        known = self._unproven[part.type_url].get(part)
+        return known.before if known is not None else self._worked.get(part)
+
+    def _held_along(self, part: Part, value: Value, missing: Mapping[Part, Held], found: Held | None = None) -> Held | None:
+        """What holds a Part that names some of these clusters; None if it does not, is held itself, or nothing was accepted before.
+
+        `found` is what was remembered of it.
+        """
+        held, known = self._holds.get(part, found), self._unproven[part.type_url].get(part)
+        before = held.instead if held is not None else self._before(part)
+        named = names_cluster(value).intersection(missing)
+        if before is None or not named or (held is not None and not held.along):
+            return None
+        if held is None and not names_cluster(before).isdisjoint(missing):
+            return None
+        if known is not None:
+            self._end_span(part, digest(value))
+        refusals = [missing[name] for name in sorted(named)]
+        words, proven = refusals[0].words, any(refusal.proven for refusal in refusals)
+        if held is None:
+            held = Held(digest(value), before, "", causes=known.causes if known is not None else ())
+        return replace(held, words=words, proven=proven, along=named)
 
     # How the search goes on
 

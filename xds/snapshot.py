@@ -107,9 +107,12 @@ class State(Mapping[str, Resource]):
         self.version = version_of(())
         """Depends on names and versions alone, in whichever order they came: all replicas call the same content the same (V1, V6)."""
         self.gone: dict[str, Resource | None] = {}
-        """What a client accepted last of what is gone, None for nothing: in state of the world, for those that cannot do without it yet."""
+        """The last bytes of what is gone, in state of the world for clients that cannot do without it yet. Where these were rejected it is
+        what was accepted before them, None for nothing."""
         self.unproven: dict[str, Resource | None] = {}
         """Names that no client has accepted as they are now (`prove`) → what one accepted last of them, None for nothing."""
+        self.doubted: set[str] = set()
+        """Those of them that were in a response that a client has rejected (`doubt`)."""
         self._numbers = Numbers() if numbers is None else numbers
         self._now: dict[str, Resource] = {}
         self._changed: dict[str, int] = {}  # name → generation of its last change, oldest first; with the names that are gone
@@ -134,13 +137,15 @@ class State(Mapping[str, Resource]):
         self._sorted = None
         for name in old:
             self._sum -= _digest(self._now[name])
-            now = self._now.pop(name)
-            self.gone[name] = self.unproven.pop(name, now)
+            self.gone[name] = self._now.pop(name)
+            if name in self.doubted:
+                self.gone[name] = self.unproven.pop(name)
             self._referred.pop(name, None)
         for name, resource in new.items():
             before = self._now.get(name)
             self._sum += _digest(resource) - (_digest(before) if before else 0)
-            accepted = self.unproven.pop(name, before or self.gone.pop(name, None))
+            gone = self.gone.pop(name, None)
+            accepted = self.unproven.pop(name, before or gone)
             if accepted != resource:
                 self.unproven[name] = accepted
             self._now[name] = resource
@@ -149,6 +154,7 @@ class State(Mapping[str, Resource]):
             self._changed.pop(name, None)
             self._changed[name] = self.generation
         self.existing = (self.existing | self.bits(new)) & ~self.bits(old)
+        self.doubted.difference_update(new, old)
         self.version = self.version_with(())
         return frozenset((*new, *old))
 
@@ -161,8 +167,17 @@ class State(Mapping[str, Resource]):
         """A client has accepted these resources, of which these names were new to it. Costs nothing where all are proven."""
         if found := self.unproven.keys() & names:
             for resource in resources:
-                if resource.name in found and self._now[resource.name] == resource:
+                if resource.name in found and (self._now.get(resource.name) or self.gone[resource.name]) == resource:
                     del self.unproven[resource.name]
+                    self.doubted.discard(resource.name)
+
+    def doubt(self, names: Collection[str]) -> None:
+        """A client has rejected a response in which these names were new to it."""
+        for name in self.unproven.keys() & names:
+            if name in self.gone:
+                self.gone[name] = self.unproven.pop(name)
+            else:
+                self.doubted.add(name)
 
     def references(self, name: str, after: int = -1) -> list[Reference]:
         """What a resource refers to, as far as it began to after that generation."""
@@ -240,6 +255,7 @@ class State(Mapping[str, Resource]):
         forgotten = [name for name in self.gone if self._changed[name] <= generation and name not in kept]
         for name in forgotten:
             del self.gone[name], self._changed[name]
+            self.unproven.pop(name, None)
         return forgotten
 
     def remembers(self, name: str) -> bool:

@@ -78,6 +78,16 @@ def test_a_problem_says_what_stays_and_what_envoy_says_and_where_to_look() -> No
     assert kept == problems(life.tables, {host(0): Held("2", None, "other words")})[0]  # the same Problem, said anew (DESIGN 10.17)
 
 
+def test_a_problem_of_what_is_held_along_is_about_its_cluster() -> None:
+    life = Holding(site(2))
+    along = frozenset([Part(CLUSTER, "one/s1/80")])
+    [found] = problems(life.tables, {host(1): Held("1", life.value(host(1)), "no", along=along)})
+    assert found.sentence == (
+        'Envoy refuses the cluster "one/s1/80", to which the virtual host "h1.example.com", which is made from this, leads now. '
+        "What it accepted before stays in place until the object is changed. Envoy says: no"
+    )
+
+
 def test_at_most_twenty_objects_are_told_of() -> None:
     life = Holding([*site(1), *(shared(f"x{n}") for n in range(30))])
     assert len(problems(life.tables, {host(1): Held("1", None, "no")})) == 20

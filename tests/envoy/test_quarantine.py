@@ -242,7 +242,7 @@ async def test_a_bad_cluster_takes_nobody_else_along(site: Site, app: Address, r
 
 async def test_a_cluster_that_was_good_before_goes_on_as_it_was(site: Site, app: Address, raw: Raw) -> None:
     """Its new settings are refused; so the old ones stay, for as long as the routes ask for them."""
-    raw((CLUSTER, '"\x02\x087', bad_cluster("default/app/80")))  # connect_timeout: 55 s
+    raw((CLUSTER, NEW_TIME_OUT, bad_cluster("default/app/80")))
     site.folder.write("app.yaml", *site_of(app, range(3)))
     site.folder.write("config.yaml", config_map("config", {}))
     await site.start("--configmap", "default/config")
@@ -250,6 +250,40 @@ async def test_a_cluster_that_was_good_before_goes_on_as_it_was(site: Site, app:
         site.folder.write("config.yaml", config_map("config", {"proxy-connect-timeout": "55"}))
         await until_logged(site, "Service default/app:", "What it accepted before stays in place")
     assert await held(site, "cds") == 1
+
+
+NEW_TIME_OUT = '"\x02\x087'  # connect_timeout: 55 s
+
+
+def slow_to_connect(n: int, seconds: int) -> Manifest:
+    return ingress(f"h{n}", host(n), {"/": ("app", 80)}, annotations={"proxy-connect-timeout": str(seconds)})
+
+
+@pytest.mark.parametrize("wire", Wire)
+async def test_a_host_whose_new_cluster_is_refused_stays_with_the_cluster_that_it_had(
+    site: Site, app: Address, raw: Raw, wire: Wire
+) -> None:
+    """Its time-out gives it a cluster of its own. Its neighbour, which changes at the same time for the better, is served by a new one."""
+    raw((CLUSTER, NEW_TIME_OUT, bad_cluster("refused")))
+    site.folder.write("app.yaml", *backend("app", app), *(ingress(f"h{n}", host(n), {"/": ("app", 80)}) for n in range(2)))
+    await site.start_control_plane("--state-dir", str(site.path / "state"))
+    bootstrap = await site.control_plane.bootstrap()
+    await site.static_envoy(bootstrap if wire is Wire.DELTA else bootstrap.replace("DELTA_GRPC", "GRPC"))
+    async with undisturbed(site, host(0), host(1)):
+        site.folder.write("app.yaml", *backend("app", app), slow_to_connect(0, 55), slow_to_connect(1, 7))
+        await until_logged(site, "Ingress default/h0:", f'the virtual host "{host(0)}"', "What it accepted before stays in place")
+        assert (await held(site, "cds"), await held(site, "rds")) == (1, 1)
+        rejected = await refused(site)
+        await site.control_plane.kill()
+        since = len(log(site))
+        await site.control_plane.start()
+        await until_logged(site, "Ingress default/h0:", f'the virtual host "{host(0)}"', since=since)
+        assert await refused(site) == rejected
+        site.folder.write("app.yaml", *backend("app", app), slow_to_connect(0, 8), slow_to_connect(1, 7))
+        await until_logged(site, "no longer: ", "Ingress default/h0:")
+        site.folder.write("new.yaml", ingress("new", "new.test", {"/": ("app", 80)}))
+        await site.until_answered("/", "app", host="new.test")
+    assert (await held(site, "cds"), await held(site, "rds")) == (0, 0)
 
 
 async def test_of_two_listeners_on_one_port_the_first_stays(site: Site, raw: Raw) -> None:

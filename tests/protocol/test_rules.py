@@ -819,6 +819,7 @@ def test_o2_what_is_kept_for_a_client_that_comes_back_was_accepted_once() -> Non
     """It may still route to x, however it rejects what is new; and y, which nobody has ever accepted, is not said again."""
     first = settled(Wire.SOTW, cds="a=1 x=1", lds="l=1", rds="l=x")
     first.publish(cds="a=1 x=bad y=bad", lds="l=1", rds="l=x")
+    first.nack("cds")
     first.put(cds="a=bad", lds="l=1", rds="l=a")
     talk = Talk(Wire.SOTW, snapshot=first.snapshot)
     assert talk.ask("cds", version=first.versions["cds"]) == ["cds a=bad x=1"]
@@ -829,10 +830,12 @@ def test_o2_what_is_kept_for_a_client_that_comes_back_was_accepted_once() -> Non
     assert talk.ack("rds") == ["cds a=bad"]
 
 
-def test_o2_what_a_client_brings_along_as_it_is_stays_in_its_full_states(sotw: Talk) -> None:
+@pytest.mark.parametrize("restarted", [False, True])
+def test_o2_what_a_client_brings_along_as_it_is_stays_in_its_full_states(restarted: bool) -> None:
     """x was accepted on the stream before: a rejected change of it, and its end, leave it as it was while routes may use it."""
     first = settled(Wire.SOTW, cds="x=1", lds="l=1", rds="l=x")
-    talk = Talk(Wire.SOTW, snapshot=first.snapshot)
+    talk = Talk(Wire.SOTW, snapshot=None if restarted else first.snapshot)
+    talk.put(cds="x=1", lds="l=1", rds="l=x")
     assert talk.ask("cds", version=first.versions["cds"]) == []
     talk.ask("lds", version=first.versions["lds"])
     talk.ask("rds", "l", version=first.versions["rds"])

@@ -131,10 +131,15 @@ def test_what_was_accepted_last_is_known_of_what_changes_goes_and_comes_back() -
     state.update([of("a=2")])
     state.update([of("a=3")])
     assert state.unproven["a"] == of("a=1")
+    state.doubt(["a", "b"])
     state.update([], ["a", "b"])
     assert state.gone == {"a": of("a=1"), "b": None}
-    state.update([of("a=3")])
-    assert state.unproven == {"a": of("a=1")}
+    state.update([of("a=3"), of("b=3")])
+    assert state.unproven == {"a": of("a=1"), "b": None}
+    state.update([], ["b"])
+    assert state.gone == {"b": of("b=3")}, "that has never been rejected"
+    state.doubt(["b"])
+    assert state.gone == {"b": None}, "the rejection came later"
     state.update([of("a=1")])
     assert not state.unproven, "that was accepted before"
 
@@ -143,9 +148,8 @@ def test_what_is_gone_is_kept_until_it_is_compacted() -> None:
     snapshot = Snapshot()
     state = snapshot[CLUSTER]
     state.update([of("a=1"), of("b=1"), of("c=1")])
-    state.prove([of("a=1")], ["a"])
     state.update([], ["a", "b"])
-    assert state.gone == {"a": of("a=1"), "b": None}
+    assert state.gone == {"a": of("a=1"), "b": of("b=1")}
     snapshot.compact({CLUSTER: state.generation - 1}, {})
     assert state.gone.keys() == {"a", "b"}, "a stream has not taken note of it"
     snapshot.compact({CLUSTER: state.generation}, {CLUSTER: ["a"]})

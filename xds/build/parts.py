@@ -15,7 +15,8 @@ from envoy_data_plane.envoy.config.listener.v3 import Listener
 
 from xds import model
 from xds.kube.objects import Ref
-from xds.snapshot import Part
+from xds.render import names
+from xds.snapshot import CLUSTER, Part
 from xds.wire import encode
 
 
@@ -42,10 +43,16 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The listener of a stream ConfigMap's entry, and the cluster that its bytes name."""
+    """The listener of a stream ConfigMap's entry, the cluster that its bytes name, and others that are to be there besides."""
 
     body: bytes
     cluster: model.Cluster
+    others: frozenset[model.Cluster] = frozenset()
+
+    @property
+    def clusters(self) -> frozenset[model.Cluster]:
+        """All that are to be there."""
+        return self.others | {self.cluster}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +73,8 @@ Value = Host | Frame | Entry | Chain | Listener | bytes
 class Held:
     """Why a Part is not as its objects say: `refused` is the digest of that content, `instead` what stands in its place (None: nothing).
 
-    `proven` is false while the culprit is still being searched for among several Parts; `words` are Envoy's own.
+    `proven` is false while the culprit is still being searched for among several Parts; `words` are Envoy's own. A Part that Envoy does not
+    refuse itself is held *along* with those clusters that it names and that are left out: for as long as that is so, whatever else changes.
     """
 
     refused: str
@@ -74,6 +82,7 @@ class Held:
     words: str
     proven: bool = True
     causes: tuple[Ref, ...] = ()
+    along: frozenset[Part] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +131,22 @@ def same(one: Value | None, other: Value | None) -> bool:
     return one == other
 
 
-def stand_in(instead: Value | None, value: Value | None) -> Value | None:
-    """What is held, with what is no content of it as it is now."""
-    if isinstance(instead, Host) and isinstance(value, Host):
-        return Host(instead.body, instead.digest, instead.clusters, value.certificate)
-    return instead
+def stand_in(held: Held, value: Value | None) -> Value | None:
+    """What is held, with what is no content of it as it is now. What is held along goes on wanting the clusters that it is held with: so
+    that they are tried again when they change.
+    """
+    match held.instead, value:
+        case Host() as instead, Host():
+            clusters = instead.clusters | value.clusters if held.along else instead.clusters
+            return Host(instead.body, instead.digest, clusters, value.certificate)
+        case Entry() as instead, Entry() if held.along:
+            return Entry(instead.body, instead.cluster, value.clusters)
+    return held.instead
+
+
+def names_cluster(value: Value | None) -> frozenset[Part]:
+    """The clusters, as Parts, that a virtual host or the entry of a stream ConfigMap needs."""
+    return frozenset(Part(CLUSTER, names.cluster(c)) for c in value.clusters) if isinstance(value, Host | Entry) else frozenset()
 
 
 def replaced(part: Part, value: Value | None, raws: Iterable[Raw]) -> Value | None:

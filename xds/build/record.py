@@ -60,7 +60,8 @@ class Cluster(msgspec.Struct, frozen=True, omit_defaults=True):
 class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     """One Part. `good`: it is not held, for another Envoy has accepted what one has refused.
 
-    With `there`, `body` is what is held instead, `after` the second half of a frame; `clusters` are those that it needs.
+    With `there`, `body` is what is held instead, `after` the second half of a frame; `clusters` are those that it needs. `along` are the
+    names of the clusters that it is held along with.
     """
 
     type: str
@@ -75,6 +76,7 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     after: bytes = b""
     clusters: tuple[Cluster, ...] = ()
     hosts: tuple[str, ...] = ()
+    along: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Line({self.type} {self.resource} {self.piece})"
@@ -110,8 +112,13 @@ def decode(body: bytes) -> Remembered:
         raise ValueError("it is no record of this program") from None
     if found.version != _VERSION or any(line.type not in _TYPES for line in found.lines):
         raise ValueError(_OTHER)
-    held = {line.part: Held(line.refused, _value(line), line.words, causes=line.causes) for line in found.lines if not line.good}
+    held = {line.part: _held(line) for line in found.lines if not line.good}
     return Remembered(held, {line.part: line.refused for line in found.lines if line.good}, found.certificates)
+
+
+def _held(line: Line) -> Held:
+    along = frozenset(Part(CLUSTER, name) for name in line.along)
+    return Held(line.refused, _value(line), line.words, causes=line.causes, along=along)
 
 
 def _line(part: Part, held: Held) -> Line:
@@ -130,8 +137,11 @@ def _line(part: Part, held: Held) -> Line:
             fields = {"hosts": chain.hosts}
         case value:
             fields = {"body": content(value)}
+    if held.along:
+        fields["along"] = tuple(sorted(part.resource for part in held.along))
     words = held.words[:_LONGEST_WORDS]
-    return Line(_WORDS[part.type_url], part.resource, held.refused, part.piece, words, held.causes, there=bool(fields), **fields)
+    there = held.instead is not None
+    return Line(_WORDS[part.type_url], part.resource, held.refused, part.piece, words, held.causes, there=there, **fields)
 
 
 def _value(line: Line) -> Value | None:

@@ -19,7 +19,7 @@ from envoy_data_plane.envoy.config.listener.v3 import Listener
 from xds import model
 from xds.build import units
 from xds.build.memo import Build, Unit
-from xds.build.parts import Chain, Entry, Frame, Held, Host, Move, Raw, Value, digest, replaced, same, stand_in
+from xds.build.parts import Chain, Entry, Frame, Held, Host, Move, Raw, Value, digest, names_cluster, replaced, same, stand_in
 from xds.kube.world import Key, World
 from xds.render import listeners, names
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Part, Reference, Resource, Snapshot
@@ -78,11 +78,16 @@ class Holds(dict[Part, Held]):
             value = cast("V | None", replaced(part, value, self._raws))
         if not self or (held := self.get(part)) is None:
             return value
-        if value is not None and digest(value) == held.refused:
-            return cast("V | None", stand_in(held.instead, value))
+        if value is not None and (self.is_along(held, value) if held.along else digest(value) == held.refused):
+            return cast("V | None", stand_in(held, value))
         del self[part]
         self.ended[part] = value
         return value
+
+    def is_along(self, held: Held, value: Value | None = None) -> bool:
+        """Whether one of the clusters with which this is held is left out; with a `value`, one of those that it names."""
+        missing = [part for part in held.along if part in self and self[part].instead is None]
+        return bool(missing if value is None else names_cluster(value).intersection(missing))
 
 
 class Table(Generic[N, V]):
@@ -92,7 +97,7 @@ class Table(Generic[N, V]):
         self.values: dict[N, V] = {}
         self._build = build
         self._function = function
-        self._part = part
+        self.part = part
         self._holds = holds
         self._wanted: Counter[N] = Counter()
         self._new: set[N] = set()
@@ -117,18 +122,21 @@ class Table(Generic[N, V]):
 
     def look_again(self, parts: Iterable[Part]) -> None:
         """What is held of these has changed."""
-        of = set(parts)
-        self._new |= {name for name in self._wanted if self._part(name) in of}
+        self._new |= self.called(set(parts))
+
+    def called(self, parts: Collection[Part]) -> set[N]:
+        """The names of these Parts, as far as somebody needs them. Costs what there is."""
+        return {name for name in self._wanted if self.part(name) in parts}
 
     def among(self, parts: Collection[Part]) -> dict[Part, V]:
         """The values of those of the Parts that are there. Costs what there is."""
-        return {part: value for name, value in self.values.items() if (part := self._part(name)) in parts}
+        return {part: value for name, value in self.values.items() if (part := self.part(name)) in parts}
 
     def refresh(self, touched: Mapping[Callable[..., Any], set[Any]]) -> Iterator[tuple[N, Part, V | None, V | None]]:
         """Bring up to date what was touched, newly wanted, or not any more: (name, Part, old value, new value) where they differ."""
         found = self._new | touched.get(self._function, set())
         self._new = set()
-        parts = sorted(((self._part(name), name) for name in found), key=lambda pair: (pair[0], pair[1] in self._wanted))
+        parts = sorted(((self.part(name), name) for name in found), key=lambda pair: (pair[0], pair[1] in self._wanted))
         there = {part for part, name in parts if name in self._wanted}
         for part, name in parts:
             old = self.values.get(name)
@@ -223,6 +231,13 @@ class Tables:
                 found |= table.among(wanted)
         return found
 
+    def naming(self, clusters: Collection[Part]) -> dict[Part, Value]:
+        """The virtual hosts and the entries of stream ConfigMaps that need one of these clusters. Costs what there is."""
+        wanted = self.clusters.called(clusters)
+        found: dict[Part, Value] = {self.hosts.part(n): v for n, v in self.hosts.values.items() if not wanted.isdisjoint(v.clusters)}
+        found |= {self.streams.part(n): v for n, v in self.streams.values.items() if not wanted.isdisjoint(v.clusters)}
+        return found
+
     def problems(self) -> list[model.Problem]:
         """All Problems of what is there now, each once, in the order of object and field."""
         found = {p: p for problems in self.build.problems.values() for p in problems}
@@ -239,17 +254,32 @@ class Tables:
     def _refresh(self, touched: Mapping[Callable[..., Any], set[Any]], certificates: set[str]) -> Update:
         """`certificates` are those whose filter chains are to be looked at again."""
         update = Update()
+        self._free_along()
         moved = self._refresh_hosts(touched, update) | certificates
         secrets = self._refresh_table(self.secrets, SECRET, touched, update)
         moved |= {name for name, there in secrets if there != (name in self._chain_bytes)}
         self._refresh_streams(touched, update)
         self._refresh_singles(touched, update, moved)
-        for table, type_url in ((self.clusters, CLUSTER), (self.endpoints, ENDPOINT)):
-            self._refresh_table(table, type_url, touched, update)
+        self._refresh_clusters(touched, update)
+        if self._free_along():
+            self._refresh_hosts({}, update)
+            self._refresh_streams({}, update)
+            self._refresh_clusters({}, update)
         for part, value in self.holds.ended.items():
             update.moved.setdefault(part, Move(value, value))
         self.holds.ended.clear()
         return update
+
+    def _free_along(self) -> bool:
+        """What was held along with clusters of which none is left out any longer is to be looked at again; whether there is such."""
+        free = [part for part, held in self.holds.items() if held.along and not self.holds.is_along(held)]
+        for table in (self.hosts, self.streams) if free else ():
+            table.look_again(free)
+        return bool(free)
+
+    def _refresh_clusters(self, touched: Mapping[Callable[..., Any], set[Any]], update: Update) -> None:
+        for table, type_url in ((self.clusters, CLUSTER), (self.endpoints, ENDPOINT)):
+            self._refresh_table(table, type_url, touched, update)
 
     def _refresh_table(
         self, table: Table[Any, bytes], type_url: str, touched: Mapping[Callable[..., Any], set[Any]], update: Update
@@ -346,12 +376,14 @@ class Tables:
             if now is not before:  # else nothing is compared: most changes are of something else
                 self._entries[protocol] = now
                 self.streams.want(set(now) - set(before), set(before) - set(now))
+        parts: dict[Part, None] = {}
         for _, part, old, new in self.streams.refresh(touched):
-            more, fewer = ([new.cluster] if new else []), ([old.cluster] if old else [])
+            more, fewer = (new.clusters if new else frozenset()), (old.clusters if old else frozenset())
             for table in (self.clusters, self.endpoints):
                 table.want(more, fewer)
             update.move(part, old, new)
-        for part in [p for p in update.moved if p.type_url == LISTENER]:
+            parts[part] = None
+        for part in parts:
             new_value = cast("Entry | None", update.moved[part].new)
             update.add(LISTENER, part.resource, None if new_value is None else Resource.of(part.resource, new_value.body))
 

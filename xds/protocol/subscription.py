@@ -249,6 +249,7 @@ class Subscription:
             self.owed, self.asked, self.greet = {}, NOTHING, False
             self.holds = self.target
             self.brought = frozenset(self.state)
+            self.state.prove(self.state.select(self.brought), self.brought)
         else:
             self.withheld = dict.fromkeys((name for name, known in self.state.gone.items() if known), until)
 
@@ -363,7 +364,7 @@ class Subscription:
 
     def together(self, name: str) -> int | None:
         """How many names a response may have that has this one; None if it need not be said apart."""
-        if self.careful and name in self.state.unproven:
+        if self.careful and name in self.state and name in self.state.unproven:
             return 1
         return self.apart.get(name)
 
@@ -425,6 +426,7 @@ class Subscription:
     def _reject(self, sent: Sent, error: str) -> None:
         """Which of its names the client took over is uncertain: Envoy applies parts of some types, and nothing of others."""
         self.error, self.rejected, self.agreed = error, sent, False
+        self.state.doubt(sent.given)
         if self.says_all:
             self.refused_states = (*self.refused_states, sent.version)[-MOST_REFUSED:]
         else:
@@ -434,10 +436,7 @@ class Subscription:
             other.whole = False  # it was said before we knew, so its ACK does not settle this
 
     def kept(self) -> list[Resource]:
-        """What a full state has besides what there is: what was accepted last of each name whose removal is withheld (O2).
-
-        What nobody has accepted is not kept: it may be what was wrong with a response that was rejected, and would be again.
-        """
+        """What a full state has besides what there is: the names whose removal is withheld (O2), but nothing that was ever rejected."""
         return [resource for name in self.withheld if (resource := self.state.gone.get(name)) is not None]
 
     def _suspect(self, sent: Sent) -> None:

@@ -1,0 +1,356 @@
+"""What names a cluster that Envoy refuses: real tables, the search and real Sessions, before Envoys that send requests all the time.
+
+An Envoy here keeps books of what its routes and stream listeners lead to. What it once served it goes on serving, whatever is refused.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.build.test_any_order import CONSTANTS, OPENED, PREFIX, endpoints
+from tests.exploring import examples
+from xds.build.memo import Unit
+from xds.build.parts import Entry, Host
+from xds.build.record import decode, encode
+from xds.build.tables import Tables, Update
+from xds.build.units import cluster as cluster_unit
+from xds.build.units import host as host_unit
+from xds.build.units import stream_listener
+from xds.config import Settings
+from xds.kube.objects import Backend, ConfigMap, Ingress, Meta, Object, Path, Ref, Rule, Service, ServicePort
+from xds.kube.world import World
+from xds.protocol.session import Answer, Request, Response, Session, Wire
+from xds.quarantine import Orders, Quarantine
+from xds.render import names
+from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, TYPES, Part, Snapshot
+
+FLAGS = Settings(watch_ingress_without_class=True, configmap="one/config", tcp_services_configmap="one/tcp")
+GOOD, BAD, ODD = 7, 55, 66
+"""Connect time-outs: two that all Envoys take, `BAD` that none does, `ODD` that some refuse."""
+PORT = 9000
+SUBSCRIBED = (CLUSTER, ENDPOINT, LISTENER, ROUTE)
+
+
+def refusal(seconds: int) -> bytes:
+    """How a cluster has this connect time-out."""
+    return b'"\x02\x08' + bytes([seconds])
+
+
+class Envoy:
+    """One that refuses the clusters with a time-out in `refuses`, in words that `names` them or not; what else came with them it takes."""
+
+    def __init__(self, site: Site, wire: Wire, refuses: Collection[int], *, names: bool) -> None:
+        self.site, self.wire, self.names = site, wire, names
+        self.refuses = [refusal(seconds) for seconds in refuses]
+        self.session = Session(wire, site.snapshot, nonce_prefix=f"{id(self)}-")
+        self.have: dict[str, dict[str, bytes]] = {t: {} for t in SUBSCRIBED}
+        self.served: set[str] = set()
+        self.inbox: deque[Response] = deque()
+        for type_url in SUBSCRIBED:
+            self._ask(type_url, "", None)
+
+    def look(self) -> None:
+        self.inbox.extend(self.session.publish(self.site.now))
+
+    def answer(self) -> None:
+        """Takes the next response."""
+        response = self.inbox.popleft()
+        have, type_url = self.have[response.type_url], response.type_url
+        given = {r.name: r.body for r in response.resources}
+        bad = [name for name, body in given.items() if type_url == CLUSTER and any(mark in body for mark in self.refuses)]
+        full = self.wire is Wire.SOTW and type_url in (CLUSTER, LISTENER)
+        for name in (have.keys() - given.keys()) if full else response.removed:
+            have.pop(name, None)
+        have |= {name: body for name, body in given.items() if name not in bad}
+        words = "Error adding/updating cluster(s) " + ", ".join(f"{name}: no" for name in bad) if self.names else "no"
+        self._ask(type_url, response.nonce, words if bad else None)
+        if type_url == CLUSTER:
+            self._ask(ENDPOINT, "", None)
+        self.check()
+
+    def _ask(self, type_url: str, nonce: str, error: str | None) -> None:
+        wanted = {ROUTE: {names.ROUTES}, ENDPOINT: set(self.have[CLUSTER])}.get(type_url, {"*"})
+        known = getattr(self, "_asked", {}).get(type_url, set())
+        self._asked: dict[str, set[str]] = getattr(self, "_asked", {}) | {type_url: wanted}
+        self._nonces: dict[str, str] = getattr(self, "_nonces", {})
+        if nonce:
+            self._nonces[type_url] = nonce
+        if self.wire is Wire.SOTW:
+            request = Request(type_url, nonce or self._nonces.get(type_url, ""), error, names=tuple(sorted(wanted)))
+        else:
+            request = Request(type_url, nonce, error, subscribe=tuple(sorted(wanted - known)), unsubscribe=tuple(sorted(known - wanted)))
+        self.inbox.extend(self.session.receive(request, self.site.now))
+
+    def check(self) -> None:
+        """What worked works, but for what the site does not have any more."""
+        leads = self.site.leads(self.have[ROUTE].get(names.ROUTES, b""), self.have[LISTENER])
+        working = {what for what, clusters in leads.items() if clusters <= self.have[CLUSTER].keys()}
+        lost = self.served - working
+        assert not lost, (lost, {what: leads.get(what) for what in lost}, sorted(self.have[CLUSTER]))
+        self.served |= working & self.site.there()
+
+
+class Site:
+    """A control plane without servers."""
+
+    def __init__(self) -> None:
+        self.world = World(FLAGS, CONSTANTS)
+        self.tables = Tables(self.world)
+        self.snapshot = Snapshot()
+        self.quarantine = Quarantine(self.tables.holds, self.tables.values, self.tables.naming)
+        self.envoys: list[Envoy] = []
+        self.rejections: deque[tuple[Envoy, Answer]] = deque()
+        self.now = 0.0
+        self._meaning: dict[bytes, tuple[str, set[str]]] = {}
+        """What a virtual host or stream listener, by its bytes, is, and the clusters that it leads to."""
+        self.put(*OPENED, *(service(n) for n in range(3)), *(endpoints(n, "10.0.0.1") for n in range(3)))
+        self.snapshot.ready = True
+
+    def connect(self, wire: Wire = Wire.DELTA, refuses: Collection[int] = (BAD,), *, names: bool = True) -> Envoy:
+        envoy = Envoy(self, wire, refuses, names=names)
+        self.envoys.append(envoy)
+        return envoy
+
+    # What there is
+
+    def put(self, *objects: Object, drop: Sequence[Ref] = ()) -> None:
+        causes = [Ref(type(item).__name__, item.meta.namespace, item.meta.name) for item in objects]
+        self._publish(self.tables.apply(self.world.apply(objects, drop)), causes=causes)
+        there = self.there()
+        self._meaning = {body: found for body, found in self._meaning.items() if found[0] in there}
+        for envoy in self.envoys:
+            envoy.served &= there  # what is taken away may fail from now on, even if it comes back
+
+    def obey(self, orders: Orders) -> None:
+        if orders:
+            self._publish(self.tables.hold(orders), ordered=orders)
+
+    def _publish(self, update: Update, causes: Sequence[Ref] = (), ordered: Collection[Part] = ()) -> None:
+        update.publish(self.snapshot)
+        assert not self.tables.build.failures
+        for unit, function in ((host_unit, self.tables.hosts), (stream_listener, self.tables.streams)):
+            for key in function.values:
+                real: Host | Entry = self.tables.build.value(Unit(unit, (key,)))
+                what = key if isinstance(key, str) else names.stream(key.protocol, key.port)
+                self._meaning[real.body] = what, {names.cluster(c) for c in real.clusters}
+        states = {t: (self.snapshot[t].generation, self.snapshot[t].version) for t in TYPES}
+        self.obey(self.quarantine.published(update.moved, states, causes, ordered))
+
+    def there(self) -> set[str]:
+        """The hosts and ports that somebody wants."""
+        return {*(h for h in self.tables.hosts.values if h), *(names.stream(e.protocol, e.port) for e in self.tables.streams.values)}
+
+    def leads(self, table: bytes, listeners: dict[str, bytes]) -> dict[str, set[str]]:
+        """Which clusters these lead to, by host and port."""
+        return {
+            what: clusters
+            for body, (what, clusters) in self._meaning.items()
+            if what and (body in table if "/" not in what else listeners.get(what) == body)
+        }
+
+    def parts(self) -> set[Part]:
+        return {Part(CLUSTER, name) for name in self.snapshot[CLUSTER]} | self.tables.holds.keys()
+
+    # What happens
+
+    def answer(self, which: int) -> None:
+        """One Envoy looks, and answers one response. What it accepts is heard of at once."""
+        envoy = self.envoys[which % len(self.envoys)]
+        envoy.look()
+        if envoy.inbox:
+            envoy.answer()
+        for answer in envoy.session.take_answers():
+            if answer.error is None:
+                self.obey(self.quarantine.accepted(answer, id(envoy)))
+            else:
+                self.rejections.append((envoy, answer))
+
+    def hear(self) -> None:
+        """A rejection is heard of, when others have had a moment to accept the same."""
+        if self.rejections:
+            for which, _ in enumerate(self.envoys):
+                for _ in range(20):
+                    self.answer(which)
+            envoy, answer = self.rejections.popleft()
+            self.obey(self.quarantine.rejected(answer, id(envoy)))
+
+    def leave(self, which: int) -> None:
+        envoy = self.envoys.pop(which % len(self.envoys))
+        self.rejections = deque(pair for pair in self.rejections if pair[0] is not envoy)
+        self.obey(self.quarantine.left(id(envoy)))
+
+    def settle(self) -> None:
+        """Until nobody has anything to say; in less time than an Envoy is given to answer."""
+        for _ in range(400):
+            self.hear()
+            for which, _ in enumerate(self.envoys):
+                self.answer(which)
+            if not self.rejections and not any(envoy.inbox for envoy in self.envoys):
+                deadlines = [e.session.deadline for e in self.envoys if e.session.deadline is not None]
+                if not deadlines:
+                    return
+                self.now = max(self.now, min(deadlines))
+        raise AssertionError("it goes on for ever")
+
+
+def service(n: int) -> Service:
+    return Service(meta=Meta(namespace="one", name=f"s{n}"), ports=(ServicePort(80, "http", 8080),))
+
+
+def ingress(n: int, seconds: int = 0, to: int = 0) -> Ingress:
+    """Of host n; with a connect time-out of its own, or (0) that of all."""
+    annotations = {PREFIX + "proxy-connect-timeout": str(seconds)} if seconds else {}
+    rule = Rule(f"h{n}.test", (Path("/", "Prefix", Backend(f"s{to}", 80)),))
+    return Ingress(meta=Meta(namespace="one", name=f"i{n}", annotations=annotations), rules=(rule,))
+
+
+def gone(n: int) -> Ref:
+    return Ref("Ingress", "one", f"i{n}")
+
+
+def default(seconds: int) -> ConfigMap:
+    return ConfigMap(meta=Meta(namespace="one", name="config"), data={"proxy-connect-timeout": str(seconds)})
+
+
+def tcp(to: int, *, proxy: bool = False) -> ConfigMap:
+    return ConfigMap(meta=Meta(namespace="one", name="tcp"), data={str(PORT): f"one/s{to}:80" + ("::PROXY" if proxy else "")})
+
+
+def clusters(envoy: Envoy) -> dict[str, set[str]]:
+    return envoy.site.leads(envoy.have[ROUTE][names.ROUTES], envoy.have[LISTENER])
+
+
+def name(n: int, seconds: int = 0, usual: int = 5) -> str:
+    """The cluster of Service n under this time-out, where all have the usual one."""
+    real = Site()
+    real.put(default(usual), ingress(0, seconds, n))
+    [found] = [names.cluster(c) for c in real.tables.hosts.values["h0.test"].clusters]
+    return found
+
+
+WORDS = pytest.mark.parametrize("quoted", [True, False], ids=["named", "searched for"])
+
+
+@WORDS
+@pytest.mark.parametrize("wire", Wire)
+def test_a_host_whose_new_cluster_is_refused_stays_with_the_old_one(wire: Wire, quoted: bool) -> None:
+    site = Site()
+    envoy = site.connect(wire, names=quoted)
+    site.put(*(ingress(n) for n in range(4)))
+    site.settle()
+    site.put(*(ingress(n, BAD if n == 1 else GOOD) for n in range(4)))
+    site.settle()
+    assert clusters(envoy) == {f"h{n}.test": {name(0, 0 if n == 1 else GOOD)} for n in range(4)}
+    assert {part.piece or part.resource for part in site.quarantine.culprits} == {"h1.test", name(0, BAD)}
+    site.put(ingress(1, GOOD))
+    site.settle()
+    assert clusters(envoy)["h1.test"] == {name(0, GOOD)}
+    assert not site.tables.holds
+
+
+def test_what_is_held_along_follows_its_endpoints_and_stays_while_its_own_content_changes() -> None:
+    site = Site()
+    envoy = site.connect()
+    site.put(ingress(0))
+    site.settle()
+    site.put(ingress(0, BAD))
+    site.settle()
+    site.put(endpoints(0, "10.0.0.9"), ingress(0, BAD, to=1))
+    site.settle()
+    assert clusters(envoy) == {"h0.test": {"one/s0/80"}}
+    assert b"10.0.0.9" in envoy.have[ENDPOINT]["one/s0/80"]
+
+
+def test_what_is_held_along_is_free_when_its_cluster_is_another_one() -> None:
+    """The ConfigMap makes another cluster of it, under the same name: the host itself does not change."""
+    site = Site()
+    envoy = site.connect()
+    site.put(default(GOOD), ingress(0, 5))
+    site.settle()
+    site.put(default(BAD), ingress(1, 5, to=1))
+    site.settle()
+    site.put(ingress(0))
+    site.settle()
+    assert clusters(envoy) == {"h0.test": {name(0, 5, BAD)}, "h1.test": {name(1, 5, BAD)}}
+    site.put(default(GOOD))
+    site.settle()
+    assert clusters(envoy) == {"h0.test": {"one/s0/80"}, "h1.test": {name(1, 5, BAD)}}
+    assert not site.tables.holds
+
+
+def test_a_new_host_is_not_held_along_for_its_other_paths_may_work() -> None:
+    site = Site()
+    envoy = site.connect()
+    site.put(ingress(0, BAD), ingress(1))
+    site.settle()
+    assert clusters(envoy) == {"h0.test": {name(0, BAD)}, "h1.test": {"one/s0/80"}}
+
+
+def test_a_stream_whose_new_cluster_is_refused_stays_with_the_old_one() -> None:
+    site = Site()
+    envoy = site.connect()
+    site.put(tcp(0), ingress(0))
+    site.settle()
+    site.put(tcp(1))
+    site.put(default(BAD))
+    site.settle()
+    assert clusters(envoy)[f"tcp/{PORT}"] <= envoy.have[CLUSTER].keys()
+
+
+def test_what_is_held_along_outlives_a_restart() -> None:
+    site = Site()
+    first = site.connect()
+    site.put(ingress(0), ingress(1), tcp(0))
+    site.settle()
+    site.put(ingress(0, BAD))
+    site.settle()
+    record = decode(encode(site.quarantine.culprits, {}, {}))
+    again = Site()
+    again.put(ingress(0, BAD), ingress(1), tcp(0))
+    again.obey(again.quarantine.learn(record.held, {}))
+    assert {t: dict(again.snapshot[t]) for t in TYPES} == {t: dict(site.snapshot[t]) for t in TYPES}
+    assert again.quarantine.culprits == site.quarantine.culprits
+    envoy = again.connect()
+    again.settle()
+    assert not envoy.session.rejections
+    assert {t: envoy.have[t] for t in SUBSCRIBED} == {t: first.have[t] for t in SUBSCRIBED}
+
+
+HOSTS = st.integers(0, 2)
+SECONDS = st.sampled_from([0, 0, GOOD, BAD, BAD])
+CHANGES: st.SearchStrategy[Callable[[Site], None]] = st.one_of(
+    st.builds(lambda *of: lambda site: site.put(ingress(*of)), HOSTS, SECONDS, HOSTS),
+    st.builds(lambda *of: lambda site: site.put(ingress(*of)), HOSTS, SECONDS, HOSTS),
+    st.builds(lambda n: lambda site: site.put(drop=[gone(n)]), HOSTS),
+    st.builds(lambda s: lambda site: site.put(default(s)), st.sampled_from([5, GOOD, BAD])),
+    st.builds(lambda to, proxy: lambda site: site.put(tcp(to, proxy=proxy)), HOSTS, st.booleans()),
+)
+STEPS = st.one_of(CHANGES, st.sampled_from([("answer", 0), ("answer", 1), ("hear",), ("settle",)]))
+
+
+@given(st.lists(STEPS, max_size=14), st.lists(st.tuples(st.sampled_from(Wire), st.booleans()), min_size=1, max_size=2))
+@settings(max_examples=examples(60), suppress_health_check=list(HealthCheck))
+def test_whatever_is_refused_what_worked_goes_on(steps: list[Any], fleet: list[tuple[Wire, bool]]) -> None:
+    site = Site()
+    for wire, quoted in fleet:
+        site.connect(wire, names=quoted)
+    site.settle()
+    for step in steps:
+        if isinstance(step, tuple):
+            getattr(site, step[0])(*step[1:])
+        else:
+            step(site)
+    site.settle()
+    assert not site.quarantine.searching
+    assert all(held.along or part.type_url == CLUSTER for part, held in site.tables.holds.items())
+    wanted = {names.cluster(c): site.tables.build.value(Unit(cluster_unit, (c,))) for c in site.tables.clusters.called(site.parts())}
+    bad = {name for name, body in wanted.items() if refusal(BAD) in body}
+    assert {part.resource for part in site.tables.holds if part.type_url == CLUSTER} == bad
+    for envoy in site.envoys:
+        assert envoy.have[CLUSTER].keys() >= wanted.keys() - bad
