@@ -10,12 +10,13 @@ from envoy_data_plane.envoy.config.listener.v3 import Listener
 from xds import model
 from xds.build.parts import Entry, Frame, Host, host_digest
 from xds.kube.world import Reader, service, settings
-from xds.render import clusters, endpoints, listeners, names, routes, secrets
+from xds.render import clusters, endpoints, listeners, names, passages, routes, secrets
 from xds.translate import endpoint_addresses, hosts
 from xds.translate.backends import addresses, by_client_address, external_address
 from xds.translate.certificates import DEFAULT, certificate, default_pair
 from xds.translate.configuration import configuration
 from xds.translate.pairs import Pair
+from xds.translate.passages import marker
 from xds.translate.streams import streams
 from xds.wire import encode, field
 
@@ -43,7 +44,7 @@ def catch_all(read: Reader) -> model.VirtualHost | None:
 
 def route_table(read: Reader) -> Frame:
     """What holds for all virtual hosts."""
-    whole = encode(routes.table(read.unit(configuration).defaults))
+    whole = encode(routes.table(read.unit(configuration).defaults, passages.of_table(marker(read))))
     before = field(1, names.ROUTES.encode())
     assert whole.startswith(before)
     return Frame(before, whole[len(before) :])

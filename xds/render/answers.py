@@ -39,6 +39,7 @@ _TITLES = {
     502: "Bad Gateway",
     503: "Service Temporarily Unavailable",
     504: "Gateway Time-out",
+    508: "Loop Detected",
 }
 """nginx's names of the statuses, where they are not the RFC's."""
 

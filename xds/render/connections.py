@@ -34,7 +34,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 from xds.model import Settings, Via
 from xds.nginx._messages import preserve_case
 from xds.nginx._registry import with_hook
-from xds.render import names
+from xds.render import names, passages
 from xds.render.answers import local_replies
 from xds.render.routes import header
 from xds.render.sources import ads
@@ -85,7 +85,14 @@ def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager
     made = HttpConnectionManager(
         stat_prefix=via.value,
         rds=Rds(route_config_name=names.ROUTES, config_source=ads()),
-        http_filters=[_keep_path(), _forwarded_port(via, port), _place(names.BODY_FILTERS), _place(names.ROUTE_FILTERS), _router()],
+        http_filters=[
+            _keep_path(),
+            passages.guard(),
+            _forwarded_port(via, port),
+            _place(names.BODY_FILTERS),
+            _place(names.ROUTE_FILTERS),
+            _router(),
+        ],
         common_http_protocol_options=HttpProtocolOptions(
             idle_timeout=datetime.timedelta(seconds=75),
             headers_with_underscores_action=HttpProtocolOptionsHeadersWithUnderscoresAction.DROP_HEADER,
@@ -110,6 +117,7 @@ def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager
         path_with_escaped_slashes_action=HttpConnectionManagerPathWithEscapedSlashesAction.KEEP_UNCHANGED,
         strip_trailing_host_dot=True,
         local_reply_config=local_replies(),
+        early_header_mutation_extensions=[passages.note_arrival()],
     )
     for name, feature in with_hook("on_connection"):
         if name in defaults:
@@ -141,7 +149,7 @@ def _forwarded_port(via: Via, port: int) -> HttpFilter:
     """X-Forwarded-Port: the listener's port, 443 for https on whatever port (reference 4.9)."""
     shown = "443" if via is Via.HTTPS else str(port)
     mutations = Mutations(request_mutations=[Mutation(append=header("X-Forwarded-Port", shown))])
-    return HttpFilter(name="forwarded-port", typed_config=pack(HeaderMutation(mutations=mutations)))
+    return HttpFilter(name=names.COUNT_FILTER, typed_config=pack(HeaderMutation(mutations=mutations)))
 
 
 @cache

@@ -14,6 +14,11 @@ ROUTE_FILTERS = "route"
 BODY_FILTERS = "body"
 """The same for filters of bodies, which websockets and their like pass by: what they carry is no body."""
 
+COUNT_FILTER = "forwarded-port"
+"""The HTTP filter that writes what is known of a passage: the port by which it came, and that it is one more."""
+LOOP_FILTER = "loop"
+"""The HTTP filter that refuses a request which comes back again and again."""
+
 
 def cluster(wanted: Cluster) -> str:
     """`<namespace>/<service>/<port>`, and `~` with 8 hex digits where the policy is not the one that everybody gets."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 
 from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption, HeaderValueOptionHeaderAppendAction, TypedExtensionConfig
@@ -51,15 +51,16 @@ FORWARDED = {
 """What a backend is told of the client (reference 4.9, R3); an empty value adds no header. X-Forwarded-Port is the listener's affair."""
 
 
-def table(defaults: model.Settings) -> RouteConfiguration:
-    """The one route table, without its virtual hosts: what holds for all of them."""
+def table(defaults: model.Settings, filters: Mapping[str, AnyMessage]) -> RouteConfiguration:
+    """The one route table, without its virtual hosts: what holds for all of them, with `filters` of others."""
+    own = _own_filters(model.Route(model.PathMatch(model.PathKind.RAW_PREFIX, "/"), model.Respond(404)), defaults)
     return RouteConfiguration(
         name=names.ROUTES,
         ignore_port_in_host_matching=True,
         request_headers_to_add=[header(name, value) for name, value in FORWARDED.items()],
         request_headers_to_remove=["proxy", "x-envoy-external-address"],
         response_headers_to_remove=["server", "x-envoy-upstream-service-time"],
-        typed_per_filter_config=_own_filters(model.Route(model.PathMatch(model.PathKind.RAW_PREFIX, "/"), model.Respond(404)), defaults),
+        typed_per_filter_config={**own, **filters},
     )
 
 

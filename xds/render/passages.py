@@ -1,0 +1,62 @@
+"""A request that leads back to the Envoys that it comes from is refused at its 10th passage, with 508.
+
+A request that has passed before says so by `X-Scheme`, which every passage writes. From the second one on, each passage adds the scheme
+to a header that is named by a secret of the fleet, and a request that arrives with eight of them is at its tenth. So a backend sees that
+header only on requests that have come back, and what passes two fleets is counted by each for itself. It is one header whose value grows,
+for Envoy compares each header of a name by itself.
+
+Envoy notes the arrival before it looks for a route, and not again when it redirects a request internally: those are no passages. The
+listener has the places of the filters, and the route table what is in them, so that another secret drains no connection.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as Mutation
+from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
+from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
+from envoy_data_plane.envoy.extensions.filters.http.fault.v3 import FaultAbort, HttpFault
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutationPerRoute, Mutations
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
+from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutation.v3 import HeaderMutation as EarlyHeaderMutation
+from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
+from envoy_data_plane.envoy.type.v3 import FractionalPercent
+from envoy_data_plane.google.protobuf import Any as AnyMessage
+
+from xds.render import names
+from xds.render.routes import header
+from xds.wire import pack
+
+MOST = 10
+"""The passage at which a request is refused."""
+_NOTE = "x-xds-came-back"
+"""A header between two filters of one Envoy: the scheme of the passage before; nobody else ever sees it."""
+_LOOP_DETECTED = 508
+
+
+@cache
+def note_arrival() -> TypedExtensionConfig:
+    """What the listener does with a request before anything else: note whether it has passed an Envoy before."""
+    noted = [Mutation(remove=_NOTE), Mutation(append=header(_NOTE, "%REQ(X-SCHEME)%"))]
+    return TypedExtensionConfig(
+        name="envoy.http.early_header_mutation.header_mutation", typed_config=pack(EarlyHeaderMutation(mutations=noted))
+    )
+
+
+@cache
+def guard() -> HttpFilter:
+    """The listener's filter that refuses; it must come before the one that counts, `names.COUNT_FILTER`."""
+    return HttpFilter(name=names.LOOP_FILTER, typed_config=pack(HttpFault()))
+
+
+@cache
+def of_table(marker: str) -> dict[str, AnyMessage]:
+    """What the two filters do, for all routes of the table."""
+    passages = f"x-passages-{marker}"
+    came_back_often = RegexMatcher(regex=f"(?:.*http){{{MOST - 2}}}.*")  # the first passage leaves none, and this one none yet
+    abort = FaultAbort(http_status=_LOOP_DETECTED, percentage=FractionalPercent(numerator=100))
+    refused = HttpFault(abort=abort, headers=[HeaderMatcher(name=passages, string_match=StringMatcher(safe_regex=came_back_often))])
+    one_more = header(passages, f"%REQ({passages.upper()})%%REQ({_NOTE.upper()})%")
+    counted = Mutations(request_mutations=[Mutation(append=one_more), Mutation(remove=_NOTE)])
+    return {names.LOOP_FILTER: pack(refused), names.COUNT_FILTER: pack(HeaderMutationPerRoute(mutations=counted))}
