@@ -67,14 +67,21 @@ class PathKind(Enum):
     """nginx's `~* "^<path>"`: case-insensitive, searched from the start, open at the end."""
     RAW_PREFIX = "raw prefix"
     """Characters, not segments."""
+    PATTERN = "pattern"
+    """A regular expression of ours for whole paths as Envoy normalises them."""
 
 
 @dataclass(frozen=True, slots=True)
 class PathMatch:
-    """The paths that a route takes; `path` is percent-encoded, or a regular expression."""
+    """The paths that a route takes; `path` is percent-encoded, or a regular expression.
+
+    With `escaped`, an escape means what it stands for, in slashes too: what nginx would match is matched, however it is spelled
+    (`xds.spelling`). Without, an escaped slash is none.
+    """
 
     kind: PathKind
     path: str
+    escaped: bool = False
 
 
 class Via(Enum):

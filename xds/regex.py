@@ -155,14 +155,14 @@ def literal(text: str) -> str:
     return str(re2.escape(text))
 
 
-def nginx_location(path: str) -> str:
+def nginx_location(path: str, *, alternation: bool = True) -> str:
     """The paths that nginx's `location ~* "^<path>"` takes, as a pattern that must match a whole path (reference 4.1).
 
     The search is case-insensitive, starts at the beginning and is open at the end; of an alternation at top level only the first
-    branch is bound to the beginning, as in nginx.
+    branch is bound to the beginning, as in nginx. Without `alternation`, what is in the path stands in groups.
     """
     path = _closed(path)
-    if "|" in path:
+    if alternation and "|" in path:
         return f"(?is).*(?:^{path}).*"
     return f"(?is)^{path}.*"
 

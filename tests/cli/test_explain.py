@@ -198,6 +198,11 @@ def test_the_default_certificate_can_be_a_secret(say: Say, tmp_path: Path) -> No
         ("", "/"),
         ("/", "/"),
         ("//a///b", "/a/b"),
+        ("///", "//"),
+        ("/a//../b", "/a/b"),
+        ("/a/..;x=1/b", "/b"),
+        ("/a/..%3b/b", "/a/..%3b/b"),
+        ("/a%2Fb/../c", "/c"),
         ("/a/./b/../c", "/a/c"),
         ("/a/..", "/"),
         ("/a/b/.", "/a/b/"),
@@ -234,6 +239,14 @@ def test_a_normal_path_stays_as_it_is(path: str) -> None:
 )
 def test_paths_match_as_in_envoy(kind: PathKind, written: str, path: str, expected: bool) -> None:
     assert matches(PathMatch(kind, written), path) is expected
+
+
+def test_what_is_refused_for_the_sake_of_a_rule_has_its_reason(say: Say, tmp_path: Path) -> None:
+    closed = ingress("closed", "a.example.com", {"/admin": ("web", 80)}, {"auth-url": "http://auth.example.com"})
+    found = folder(tmp_path, closed, ingress("open", "a.example.com", {"/": ("web", 80)}))
+    said = say("explain", "http://a.example.com/x/..%2fadmin", found)
+    assert said.out.splitlines()[1] == "is answered by 400"
+    assert "paths of this host have access rules, and where escaped slashes lead cannot be known" in said.out
 
 
 def marker(name: str, host: str, paths: tuple[str, ...], path_type: str = "Prefix", **annotations: str) -> Manifest:

@@ -63,6 +63,8 @@ def _lines(found: Json) -> Iterator[Text]:
     route = found["route"]
     name = f"{route['name']}: " if route["name"] else ""
     yield _row("route", f"{name}{_match_words(route)}, number {route['position']} in order of trial")
+    if route["match"]["kind"] == "pattern":
+        yield _row("", "paths of this host have access rules, and where escaped slashes lead cannot be known")
     if because := route["regex_because"]:
         yield _row("", f"paths are regular expressions here, for {_words(because['ingress'])} has {because['feature']}")
     if route["ingress"]:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatchAndSubstitute
 
-from xds import regex
+from xds import regex, spelling
 from xds.model import Location, PathKind, Redirect, RedirectTo, Route
 from xds.nginx._feature import Annotation, Feature, Fidelity, Phase, Risk
 from xds.nginx._messages import CACHED, action_of, substitution
@@ -64,7 +64,7 @@ def _patterns(target: str, route: Route) -> tuple[str, ...]:
 
 
 def _expression(route: Route) -> str:
-    return route.match.path if route.match.kind is PathKind.REGEX else regex.literal(route.match.path)
+    return spelling.expression(route.match) if route.match.kind is PathKind.REGEX else regex.literal(route.match.path)
 
 
 @lru_cache(maxsize=CACHED)

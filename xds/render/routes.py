@@ -23,7 +23,7 @@ from envoy_data_plane.envoy.extensions.filters.http.filter_chain.v3 import Filte
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.google.protobuf import Any as AnyMessage
 
-from xds import model, regex
+from xds import model, regex, spelling
 from xds.nginx._feature import Phase
 from xds.nginx._registry import with_hook
 from xds.render import names
@@ -101,6 +101,7 @@ def route_bytes(wanted: model.Route, defaults: model.Settings, host: str = "") -
     """`encode(route(…))`; routes that differ in path, name, and cluster or Location only share a template."""
     if any(feature.by_path and name in wanted.settings for name, feature in with_hook("on_route")):
         return encode(route(wanted, defaults, host))
+    kind, text = _path(wanted.match)
     action, target = wanted.action, "-"
     if isinstance(action, model.Forward):
         action, target = model.Forward(model.Cluster("", "", 0), action.by_client), names.cluster(action.cluster)
@@ -108,7 +109,7 @@ def route_bytes(wanted: model.Route, defaults: model.Settings, host: str = "") -
         action, target = model.Redirect(action.status, model.RedirectTo.URL), _location(action, host)
     forwards = isinstance(action, model.Forward)
     shape = (
-        wanted.match.kind,
+        kind,
         action,
         wanted.origin is None,
         wanted.via,
@@ -117,7 +118,7 @@ def route_bytes(wanted: model.Route, defaults: model.Settings, host: str = "") -
         defaults if forwards else None,
         host if _is_wildcard(host) else "",
     )
-    return _template(*shape).fill(_path_text(wanted.match), _name(wanted) if wanted.origin else "-", target)
+    return _template(*shape).fill(text, _name(wanted) if wanted.origin else "-", target)
 
 
 @lru_cache(maxsize=4096)
@@ -198,13 +199,14 @@ def _match(wanted: model.Route, matchers: Iterable[HeaderMatcher]) -> RouteMatch
     if wanted.via is not model.Via.ANY:
         headers.append(_by_scheme(wanted.via))
     made = RouteMatch(headers=headers)
-    _put_path(made, wanted.match.kind, _path_text(wanted.match))
+    _put_path(made, *_path(wanted.match))
     return made
 
 
-def _path_text(match: model.PathMatch) -> str:
-    """The path as it is written in a RouteMatch."""
-    return regex.nginx_location(match.path) if match.kind is model.PathKind.REGEX else match.path
+def _path(match: model.PathMatch) -> tuple[model.PathKind, str]:
+    """How Envoy compares the path, and with what: with text where it leaves one spelling only, else with a regular expression."""
+    pattern = spelling.pattern(match)
+    return (model.PathKind.REGEX, pattern) if pattern else (match.kind, match.path)
 
 
 def _put_path(made: RouteMatch, kind: model.PathKind, text: str) -> None:

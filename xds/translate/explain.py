@@ -17,12 +17,13 @@ from urllib.parse import quote, urlsplit
 import idna
 import re2
 
-from xds import regex
+from xds import spelling
 from xds.kube.objects import Backend, Ingress
 from xds.kube.world import Reader
 from xds.model import HeaderMatch, PathKind, PathMatch, Redirect, RedirectTo, Route, Via
 from xds.translate.hosts import virtual_host
 
+_DOTS_AND_MORE = re.compile(r"(?<=/)(\.\.?);[^/]*")
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
 _HOST = re.compile(r"[a-z0-9_.-]+")
@@ -104,10 +105,13 @@ _SENT = "%/:@!$&'()*+,;=-._~?\\|[]"
 
 
 def normalised(path: str) -> str:
-    """A path as Envoy matches and forwards it: unreserved characters unescaped, "." and ".." resolved, slashes merged."""
-    unescaped = _ESCAPE.sub(_unescaped, path.replace("\\", "/"))
+    """A path as Envoy matches and forwards it: unreserved characters unescaped, "." and ".." resolved, then slashes merged.
+
+    What follows a semicolon after dots does not count. Of a path that has nothing but slashes two are left.
+    """
+    path = _ESCAPE.sub(_unescaped, _DOTS_AND_MORE.sub(r"\1", path).replace("\\", "/"))
     segments: list[str] = []
-    *parents, last = re.sub(r"/+", "/", unescaped).split("/")[1:]
+    *parents, last = path.split("/")[1:]
     for segment in parents:
         if segment == "..":
             segments = segments[:-1]
@@ -115,7 +119,8 @@ def normalised(path: str) -> str:
             segments.append(segment)
     if last == "..":
         segments = segments[:-1]
-    return "/".join(("", *segments, "" if last in (".", "..") else last))
+    path = "/".join(("", *segments, "" if last in (".", "..") else last))
+    return re.sub(r"/{2,}", "/", path) if path.strip("/") else "/" * min(len(path), 2)
 
 
 def answer(read: Reader, served: Container[str], request: Request) -> Answer:
@@ -155,15 +160,15 @@ def names_under(host: str) -> Iterator[str]:
 
 def matches(match: PathMatch, path: str) -> bool:
     """Whether a normalised path, without its query, is one that a route takes."""
+    if pattern := spelling.pattern(match):
+        return re2.fullmatch(pattern, path) is not None
     match match.kind:
         case PathKind.EXACT:
             return path == match.path
         case PathKind.PREFIX:
             return path == match.path or path.startswith(match.path + "/")
-        case PathKind.RAW_PREFIX:
+        case _:
             return path.startswith(match.path)
-        case PathKind.REGEX:
-            return re2.fullmatch(regex.nginx_location(match.path), path) is not None
 
 
 def backend_of(item: Ingress, rule: str) -> Backend | None:

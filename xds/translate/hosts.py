@@ -25,8 +25,9 @@ from xds.model import (
     Severity,
     VirtualHost,
 )
+from xds.nginx._feature import Phase
 from xds.nginx._registry import cluster_features, drawn, guarded, with_hook
-from xds.translate import paths
+from xds.translate import guards, paths
 from xds.translate.backends import NO_ENDPOINTS, SERVICE_UPSTREAM, Reach, destination, first_port
 from xds.translate.certificates import host_certificate, redirects_to_https
 from xds.translate.claims import Claim, claimants, claims_of, has_regex, report_foreign, rules_of, serving, settings_of
@@ -35,6 +36,7 @@ from xds.translate.regexes import LeftOut, admit
 
 _HOST = re.compile(r"(\*\.)?([a-z0-9_]([-a-z0-9_]*[a-z0-9_])?\.)*[a-z0-9_]([-a-z0-9_]*[a-z0-9_])?")
 _ROOT = PathMatch(PathKind.RAW_PREFIX, "/")
+_NOTHING = Respond(404)
 _HEALTH = PathMatch(PathKind.EXACT, "/healthz")
 _UNREACHABLE = (Reach.NO_SERVICE, Reach.NO_PORT, Reach.REFUSED, Reach.NOT_REACHABLE)
 
@@ -103,30 +105,33 @@ def _locations(
     taken: dict[tuple[str, str], Claim] = {}
     found: list[_Found] = []
     admitted, left_out = admit(read, host, claims, as_regex=as_regex)
+    guard = read.unit(guards.guard, host)
     for claim in admitted:
         kind = claim.type if claim.type == paths.EXACT else "Prefix"
         winner = taken.setdefault((claim.path, kind), claim)
         if winner is not claim:
             _report_conflict(read, host, claim, winner)
             continue
+        _report_escape(read, claim)
         match = paths.match(claim.path, claim.type, as_regex=as_regex)
+        match = guard.widened(match) if guard else match
         location = Location(host, claim.path, match, tls, ref(claim.item), claim.field, settings_of(read, claim.item))
         found.append(_Found(location, _routes(read, location, _backend_action(read, claim)), match))
     if ("/", "Prefix") not in taken:
-        location, routes = _default_location(read, host, ours, tls=tls, as_regex=as_regex)
-        found.append(_Found(location, routes, location.match))
+        found.append(_default(read, host, ours, tls=tls, as_regex=as_regex))
     found += (_closure(read, host, each, tls=tls, as_regex=as_regex) for each in left_out if guarded(settings_of(read, each.first.item)))
     _report_lost_defaults(read, host, ours, taken.get(("/", "Prefix")))
     locations = [each.location for each in found if not each.closed]
     found.sort(key=lambda each: each.rank.path, reverse=as_regex)
     found.sort(key=lambda each: (paths.precedence(each.rank), not each.closed))
-    return locations, tuple(_in_order(host, found, taken))
+    served = [(each.location, each.routes) for each in found if each.routes[-1].action != _NOTHING]
+    return locations, (*(guards.first_routes(served) if guard else ()), *_in_order(host, found, taken))
 
 
 def _closure(read: Reader, host: str, out: LeftOut, *, tls: bool, as_regex: bool) -> _Found:
     """What takes the place of protected paths that are left out: 503 for all that they would have taken, and may be for more."""
     kind = PathKind.REGEX if as_regex else PathKind.RAW_PREFIX
-    match = PathMatch(kind, regex.literal(out.start) if as_regex else paths.encoded(out.start))
+    match = PathMatch(kind, regex.literal(out.start) if as_regex else paths.encoded(out.start), escaped=True)
     item = out.first.item
     location = Location(host, out.start, match, tls, ref(item), out.first.field, settings_of(read, item))
     return _Found(location, _routes(read, location, Respond(503)), PathMatch(kind, out.longest), closed=True)
@@ -134,38 +139,45 @@ def _closure(read: Reader, host: str, out: LeftOut, *, tls: bool, as_regex: bool
 
 def _in_order(host: str, found: list[_Found], taken: dict[tuple[str, str], Claim]) -> Iterator[Route]:
     """All routes, with those that nginx adds by itself: the health check of the catch-all, /foo → /foo/ for a path that ends in a slash."""
+    redirected: set[str] = set()
     for each in found:
-        match = each.location.match
+        match, path = each.location.match, each.location.path
         if not host and match.path == "/" and not each.closed and ("/healthz", "Exact") not in taken:
             yield Route(_HEALTH, Respond(200))
         yield from each.routes
-        bare = each.location.path[:-1]
-        if each.closed or match.kind is not PathKind.RAW_PREFIX or not bare:
+        bare = path.removesuffix("/")
+        if each.closed or match.kind is PathKind.REGEX or bare in ("", path) or bare in redirected:
             continue
         if (bare, "Exact") not in taken and (bare, "Prefix") not in taken:
-            exact = paths.match(bare, paths.EXACT, as_regex=False)
+            redirected.add(bare)
+            exact = replace(paths.match(bare, paths.EXACT, as_regex=False), escaped=match.escaped)
             yield Route(exact, Redirect(301, RedirectTo.SLASH), each.location.origin, each.location.rule)
 
 
-def _default_location(read: Reader, host: str, ours: list[Ingress], *, tls: bool, as_regex: bool) -> tuple[Location, tuple[Route, ...]]:
-    """The paths that nobody claimed: the defaultBackend of the host's first Ingress with all its annotations, else the global one."""
+def _default(read: Reader, host: str, ours: list[Ingress], *, tls: bool, as_regex: bool) -> _Found:
+    """The paths that nobody claimed: the defaultBackend of the host's first Ingress with all its annotations, else the global one.
+
+    Where there is no host either, an Ingress neither redirects nor rewrites; its access rules hold, as all else.
+    """
     match = PathMatch(PathKind.REGEX, "/") if as_regex else _ROOT
-    item: Ingress | None
-    if host:
-        item = ours[0]
-        backend, features = item.default_backend, True
-    else:
-        item = next((i for i in ours if i.default_backend and not i.rules), None)
-        backend, features = (item.default_backend if item else None), False
+    item = ours[0] if host else next((i for i in ours if i.default_backend and not i.rules), None)
     if item is None:
-        location = Location(host, "/", match, tls, None, "", read.unit(configuration).defaults)
-        return location, _with_clusters(read, (Route(match, _global_default(read), None, "", settings=location.settings),))
-    location = Location(host, "/", match, tls, ref(item), "spec.defaultBackend", settings_of(read, item))
-    claim = Claim(item, "/", "Prefix", backend or Backend(), "spec.defaultBackend")
-    action = _backend_action(read, claim) if backend else _global_default(read)
-    if features:
-        return location, _routes(read, location, action)
-    return location, _with_clusters(read, (Route(match, action, ref(item), location.rule, settings=location.settings),))
+        own = _without(read.unit(configuration).defaults, Phase.HOST, Phase.RETURN, Phase.SSL_REDIRECT, Phase.ACCESS)
+        location = Location(host, "/", match, tls, None, "", own)
+        return _Found(location, _routes(read, location, _global_default(read)), match)
+    own = settings_of(read, item)
+    if not host:
+        own = _without(own, Phase.HOST, Phase.RETURN, Phase.SSL_REDIRECT)
+    location = Location(host, "/", match, tls, ref(item), "spec.defaultBackend", own)
+    claim = Claim(item, "/", "Prefix", item.default_backend or Backend(), "spec.defaultBackend")
+    action = _backend_action(read, claim) if item.default_backend else _global_default(read)
+    return _Found(location, _routes(read, location, action), match)
+
+
+def _without(own: Settings, *phases: Phase) -> Settings:
+    """The settings but for those of features that change routes in one of these phases."""
+    changing = {name for name, feature in with_hook("routes") if feature.phase in phases}
+    return Settings({name: setting for name, setting in own.items() if name not in changing}) if changing & own.keys() else own
 
 
 def _routes(read: Reader, location: Location, action: Action) -> tuple[Route, ...]:
@@ -245,6 +257,12 @@ def _report_foreign(read: Reader, host: str) -> None:
 
 def _report(read: Reader, claim: Claim, field: str, code: str, sentence: str, severity: Severity = Severity.ERROR) -> None:
     read.report(Problem(ref(claim.item), f"{claim.field}.{field}", code, sentence, severity, claim.item.meta.place))
+
+
+def _report_escape(read: Reader, claim: Claim) -> None:
+    if escape := paths.escape(claim.path):
+        sentence = f"In the path {claim.path[:80]!r} {escape} stands for itself, as in ingress-nginx; write the character that is meant."
+        _report(read, claim, "path", "path-escape", sentence, Severity.WARNING)
 
 
 def _report_conflict(read: Reader, host: str, claim: Claim, winner: Claim) -> None:

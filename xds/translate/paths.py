@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import quote
 
 from xds import regex
 from xds.model import PathKind, PathMatch
 
 EXACT = "Exact"
-_SAFE = "/:@!$&'()*+,;=-._~%"
+_SAFE = "/:@!$&'()*+,;=-._~"
+_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
+_NEVER = re.compile(r"//|/\.\.?(/|$)")
 LONGEST = 4096
 """Characters of a path; what is longer cannot be requested anyway."""
 
@@ -21,7 +24,15 @@ def fault(path: str, *, as_regex: bool) -> str:
         return "holds a control character"
     if not as_regex and len(path) > LONGEST:
         return f"is longer than {LONGEST} characters"
+    if not as_regex and _NEVER.search(path):
+        return "has an empty segment, or one of dots, which no request has once its path is normalised"
     return regex.path_fault(path) if as_regex else ""
+
+
+def escape(path: str) -> str:
+    """What looks like a percent-encoded character, but is text: nginx compares decoded paths. "" where nothing does."""
+    found = _ESCAPE.search(path)
+    return found[0] if found else ""
 
 
 def match(path: str, path_type: str, *, as_regex: bool) -> PathMatch:
@@ -42,5 +53,5 @@ def encoded(path: str) -> str:
 
 
 def precedence(found: PathMatch) -> tuple[bool, int]:
-    """A sort key: what is tried first comes first. Exact before prefix, then the longer one; regexes by the length of their text."""
-    return (found.kind is not PathKind.EXACT, -len(found.path))
+    """A sort key: what is tried first comes first. Exact before prefix, then the longer one in bytes."""
+    return (found.kind is not PathKind.EXACT, -len(found.path.encode()))

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from xds import regex
-from xds.kube.objects import Ingress, Ref, ref
+from xds import regex, spelling
+from xds.kube.objects import Ref, ref
 from xds.kube.world import Reader, ingress
-from xds.model import Cluster, Forward, Location, PathKind, Problem, Route
+from xds.model import Cluster, Forward, Location, PathMatch, Problem, Route
 from xds.nginx._registry import drawn, guarded, with_hook
-from xds.translate import paths
+from xds.translate import guards, paths
 from xds.translate.certificates import redirects_to_https
 from xds.translate.claims import MOST_PATHS, Claim, claims_in_order, is_regex_host, serving, settings_of
 
@@ -46,9 +46,18 @@ class Purse:
         return self._left >= 0
 
 
-def has_expressions(read: Reader, item: Ingress, *, as_regex: bool) -> bool:
-    """Whether the paths of an Ingress on a host make Envoy compile anything."""
-    return as_regex or any(name in settings_of(read, item) for name, _ in with_hook("patterns"))
+def _has_expressions(read: Reader, host: str, claim: Claim, *, as_regex: bool) -> bool:
+    """Whether a path of a host makes Envoy compile anything."""
+    if as_regex or any(name in settings_of(read, claim.item) for name, _ in with_hook("patterns")):
+        return True
+    return bool(spelling.pattern(_match(read, host, claim, as_regex=False)))
+
+
+def _match(read: Reader, host: str, claim: Claim, *, as_regex: bool) -> PathMatch:
+    """The match of an acceptable path, in all spellings where an access rule wants that."""
+    guard = read.unit(guards.guard, host)
+    match = paths.match(claim.path, claim.type, as_regex=as_regex)
+    return guard.widened(match) if guard else match
 
 
 def prices(read: Reader, namespace: str, name: str) -> Mapping[str, int]:
@@ -61,7 +70,7 @@ def prices(read: Reader, namespace: str, name: str) -> Mapping[str, int]:
         if host not in hosts:
             hosts[host] = (read.unit(is_regex_host, host), redirects_to_https(read, host, serving(read, host)))
         as_regex, tls = hosts[host]
-        if not has_expressions(read, claim.item, as_regex=as_regex):
+        if not _has_expressions(read, host, claim, as_regex=as_regex):
             continue
         price = _price(read, host, claim, as_regex=as_regex, tls=tls)
         if not purse.pay(price):
@@ -73,14 +82,16 @@ def prices(read: Reader, namespace: str, name: str) -> Mapping[str, int]:
 def _price(read: Reader, host: str, claim: Claim, *, as_regex: bool, tls: bool) -> int:
     if paths.fault(claim.path, as_regex=as_regex):
         return _REFUSED
-    match = paths.match(claim.path, claim.type, as_regex=as_regex)
+    match = _match(read, host, claim, as_regex=as_regex)
     own = settings_of(read, claim.item)
     location = Location(host, claim.path, match, tls, ref(claim.item), claim.field, own)
-    return sum(map(_of_route, drawn(location, Route(match, _SOMEWHERE, location.origin, location.rule, settings=own))))
+    price = sum(map(_of_route, drawn(location, Route(match, _SOMEWHERE, location.origin, location.rule, settings=own))))
+    return price + guards.surcharge(match, own, price)
 
 
 def _of_route(route: Route) -> int:
-    own = regex.cost(regex.nginx_location(route.match.path)) if route.match.kind is PathKind.REGEX else 0
+    pattern = spelling.pattern(route.match)
+    own = regex.cost(pattern) if pattern else 0
     headers = sum(regex.cost(header.value) for header in route.headers if header.regex)
     if not isinstance(route.action, Forward):
         return own + headers
@@ -111,7 +122,7 @@ def admit(read: Reader, host: str, claims: Iterable[Claim], *, as_regex: bool) -
     purse = Purse(OF_HOST)
     for claim in claims:
         about = ref(claim.item)
-        if why := _excess(read, claim, purse, as_regex=as_regex):
+        if why := _excess(read, host, claim, purse, as_regex=as_regex):
             excess.setdefault((about, why), []).append(claim)
         elif fault := paths.fault(claim.path, as_regex=as_regex):
             sentence = f"The path {claim.path[:80]!r} {fault}; it has no effect."
@@ -129,11 +140,11 @@ def admit(read: Reader, host: str, claims: Iterable[Claim], *, as_regex: bool) -
     return admitted, list(out.values())
 
 
-def _excess(read: Reader, claim: Claim, purse: Purse, *, as_regex: bool) -> str:
+def _excess(read: Reader, host: str, claim: Claim, purse: Purse, *, as_regex: bool) -> str:
     """Which limit a path exceeds: a key of `_LIMITS`, or ""."""
     if claim.number >= MOST_PATHS:
         return "too-many-paths"
-    if not has_expressions(read, claim.item, as_regex=as_regex):
+    if not _has_expressions(read, host, claim, as_regex=as_regex):
         return ""
     price = read.unit(prices, claim.item.meta.namespace, claim.item.meta.name).get(claim.field)
     if price is None:
