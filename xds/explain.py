@@ -20,7 +20,7 @@ from xds.forms import Json, object_json, place_json, problem_json
 from xds.kube.objects import Endpoint, Ingress, Ref, ref
 from xds.kube.world import Reader, World, service, slices_of
 from xds.model import Cluster, Forward, PathKind, Problem, Redirect, Respond, Route, Via
-from xds.nginx._feature import Declared
+from xds.nginx._feature import Declared, Fidelity
 from xds.nginx._registry import known_annotations, known_keys, with_hook
 from xds.render import names, routes
 from xds.translate.backends import Address, addresses, external_address
@@ -86,7 +86,29 @@ def _action(case: _Case) -> Json:
         case Redirect():
             return {"kind": "redirect", "status": route.action.status, "location": location(route.action, case.request)}
         case Respond(status):
-            return {"kind": "respond", "status": status}
+            return {"kind": "respond", "status": status, "reason": _reason(case, status)}
+
+
+def _reason(case: _Case, status: int) -> str:
+    """Why a path that somebody wrote is not forwarded: the access rule that closes it, or what is wrong with its rule; "" elsewhere."""
+    route = case.answer.route
+    if case.ingress is None or status != 503:
+        return ""
+    if rules := _closing(case):
+        return f"{' and '.join(rules)} cannot be kept, so what it protects is closed"
+    problem = next((p for p in case.problems if p.about == route.origin and p.field.startswith(f"{route.rule}.")), None)
+    return problem.sentence.rstrip(".") if problem else ""
+
+
+def _closing(case: _Case) -> list[str]:
+    """The annotations of the Ingress, and the ConfigMap's keys, that close its paths."""
+    of = ((known_annotations(), _own(case), "annotation"), (known_keys(), _data(case), "ConfigMap's key"))
+    return [
+        f"the {what} {name}"
+        for known, values, what in of
+        for name in sorted(values)
+        if name in known and known[name].fidelity is Fidelity.CLOSES and known[name].needs_verdict(values[name])
+    ]
 
 
 def _backend_path(case: _Case, route: Route) -> str:
@@ -191,14 +213,25 @@ def _is_out(endpoint: Endpoint) -> bool:
 
 def _annotations(case: _Case) -> list[Json]:
     """The annotations of the Ingress, as far as they are known: all of them hold for each of its paths."""
+    return _decided(_own(case), known_annotations())
+
+
+def _own(case: _Case) -> Mapping[str, str]:
+    """The annotations of the Ingress, without prefix."""
     prefix = case.settings.annotations_prefix + "/"
     own = case.ingress.meta.annotations if case.ingress else {}
-    return _decided({k.removeprefix(prefix): v for k, v in own.items() if k.startswith(prefix)}, known_annotations())
+    return {k.removeprefix(prefix): v for k, v in own.items() if k.startswith(prefix)}
 
 
 def _config(case: _Case) -> list[Json]:
+    return _decided(_data(case), known_keys())
+
+
+def _data(case: _Case) -> Mapping[str, str]:
+    """The ConfigMap's keys."""
     found = case.read(("ConfigMap", *case.settings.configmap.split("/", 1))) if case.settings.configmap else None
-    return _decided(found.data if found else {}, known_keys())
+    data: Mapping[str, str] = found.data if found else {}
+    return data
 
 
 def _decided(values: Mapping[str, str], known: Mapping[str, Declared[Any]]) -> list[Json]:

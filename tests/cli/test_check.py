@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.site import Say, write
-from tests.envoy.harness.manifests import ingress
+from tests.envoy.harness.manifests import config_map, ingress
 
 
 def test_nothing_to_complain_about(say: Say, good: Path) -> None:
@@ -121,3 +121,97 @@ def test_a_backend_without_a_port_is_called_that(say: Say, good: Path) -> None:
     assert said.code == 1
     assert "Service default/web is named without a port; write port.number or port.name; the path answers 503." in said.out
     assert "'0'" not in said.out
+
+
+def test_what_an_api_server_would_refuse_is_said_once_and_is_served(say: Say, good: Path) -> None:
+    written = ingress("odd", "A_b.example.com", {"/": ("web", 80), "/a//b": ("web", 80)}, tls={"tls": ["A_b.example.com"]})
+    paths = written["spec"]["rules"][0]["http"]["paths"]
+    del paths[0]["pathType"]
+    written["spec"]["rules"].append({"host": "10.0.0.1", "http": {"paths": [paths[1] | {"path": "/"}]}})
+    del written["spec"]["tls"]
+    found = say("check", write(good, written), "-o", "json").json["problems"]
+    assert {(p["field"], p["sentence"]) for p in found if p["code"] == "api-server"} == {
+        ("spec.rules[0].host", "An API server takes no host that has upper-case letters; write it in lower case."),
+        (
+            "spec.rules[0].http.paths[0].pathType",
+            "An API server takes no path without a pathType: write Prefix, Exact or ImplementationSpecific.",
+        ),
+        ("spec.rules[0].http.paths[1].path", "An API server takes no path of type Prefix with //, /./, /../ or %2F in it."),
+        ("spec.rules[1].host", "An API server takes no host that is an IP address."),
+    }
+    assert {p["severity"] for p in found} == {"warning"}
+    assert say("explain", "http://a_b.example.com/", good).code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("rate-limit-window", "limit-rps, limit-rpm and limit-connections are its limits"),
+        ("websocket-services", "websockets pass without any annotation"),
+        ("client-max-body-size", "proxy-body-size is its limit"),
+        ("read-timeout", "proxy-connect-timeout, proxy-read-timeout and proxy-send-timeout are its time-outs"),
+        ("secure-backends", 'backend-protocol: "HTTPS" took its place'),
+        ("grpc-backend", 'backend-protocol: "GRPC" took its place'),
+        ("add-base-url", "it was removed"),
+        ("session-cookie-hash", "it was removed"),
+        ("opentracing-operation-name", "enable-opentelemetry took its place"),
+        ("ssl-protocols", "it is a key of the ConfigMap, for all Ingresses"),
+        ("use-forwarded-headers", "it is a key of the ConfigMap, for all Ingresses"),
+        ("health-check-path", "readiness probes of the pods decide"),
+        ("rewrite", "rewrite-target is its annotation"),
+        ("rewrite-rule", "rewrite-target is its annotation"),
+        ("proxy-body-sise", "(did you mean proxy-body-size?)"),
+    ],
+)
+def test_an_annotation_that_there_is_none_of_gets_the_right_hint(say: Say, good: Path, name: str, says: str) -> None:
+    said = say("check", write(good, ingress("hint", "h.example.com", {"/": ("web", 80)}, {name: "x"})))
+    assert said.code == 0
+    (line,) = [line for line in said.out.splitlines() if f"/{name}]" in line]
+    assert line.startswith("  warning")
+    assert says in line
+
+
+@pytest.mark.parametrize(
+    ("key", "severity"),
+    [
+        ("ingress.kubernetes.io/rewrite-target", "note"),
+        ("ingress.kubernetes.io/auth-type", "warning"),
+        ("ingress.kubernetes.io/whitelist-source-range", "warning"),
+        ("nginx.org/client-max-body-size", "note"),
+        ("nginx.org/basic-auth-secret", "warning"),
+        ("nginx.com/jwt-key", "warning"),
+        ("nginx.ingress.kubernetes.oi/ssl-redirect", "note"),
+        ("ingress.nginx.kubernetes.io/auth-url", "warning"),
+        ("cert-manager.io/issuer", None),
+        ("traefik.ingress.kubernetes.io/router.tls", None),
+        ("kubernetes.io/ingress.allow-http", None),
+    ],
+)
+def test_a_prefix_that_is_mistaken_for_ours_is_said(say: Say, good: Path, key: str, severity: str | None) -> None:
+    written = ingress("prefix", "h.example.com", {"/": ("web", 80)})
+    written["metadata"].setdefault("annotations", {})[key] = "x"
+    found = [p for p in say("check", write(good, written), "-o", "json").json["problems"] if p["code"] == "annotation-prefix"]
+    assert [p["severity"] for p in found] == ([severity] if severity else [])
+
+
+def test_values_and_keys_that_lose_nothing_are_no_errors(say: Say, good: Path) -> None:
+    keys = {"ssl-protocols": "TLSv1.3 TLSv1.2", "annotations-risk-level": "Critical", "allow-snippet-annotations": "true"}
+    keys |= {"keep-alive": "10", "upstream-keepalive-connections": "50", "use-gzip": "true", "large-client-header-buffers": "4 16k"}
+    write(good, config_map("config", keys))
+    write(good, ingress("quiet", "q.example.com", {"/": ("web", 80)}, {"proxy-request-buffering": "off", "ssl-passthrough": "true"}))
+    said = say("check", good, "--configmap", "default/config", "-o", "json").json
+    assert said["summary"]["errors"] == said["summary"]["warnings"] == 0
+    assert not [p for p in said["problems"] if "ssl-protocols" in p["field"] or "proxy-request-buffering" in p["field"]]
+
+
+def test_passthrough_with_its_flag_is_judged(say: Say, good: Path) -> None:
+    write(good, ingress("pass", "q.example.com", {"/": ("web", 80)}, {"ssl-passthrough": "true"}))
+    assert say("check", good, "--enable-ssl-passthrough").code == 1
+    assert "has no effect without the flag --enable-ssl-passthrough" in say("check", good).out
+
+
+def test_a_class_that_nobody_defines_is_said_with_what_would_make_it_ours(say: Say, good: Path) -> None:
+    written = ingress("inner", "i.example.com", {"/": ("web", 80)}, ingress_class="internal")
+    said = say("check", write(good, written))
+    assert "An IngressClass of that name with the controller k8s.io/ingress-nginx would have it served here" in said.out
+    assert "so would --ingress-class internal." in said.out

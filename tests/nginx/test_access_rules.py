@@ -48,7 +48,7 @@ def test_a_list_that_lets_in_everybody_closes_nothing(name: str, value: str, *, 
     assert ("access_rules" in read_settings({name: value}, {})[0]) is closed
     keys, _ = read_keys({"whitelist-source-range": value})
     assert ("access_rules" in read_settings({}, keys)[0]) is closed
-    assert known_annotations()[name].is_default(value) is not closed
+    assert known_annotations()[name].needs_verdict(value) is closed
 
 
 def test_a_deny_list_of_everybody_closes() -> None:

@@ -169,10 +169,33 @@ def test_snippets_are_critical_and_refused() -> None:
 
 
 def test_what_only_says_what_holds_anyway_is_told_apart() -> None:
-    assert known_keys()["allow-snippet-annotations"].is_default(" false\n")
-    assert known_keys()["proxy-body-size"].is_default("1M")
-    assert not known_keys()["allow-snippet-annotations"].is_default("true")
-    assert not known_keys()["proxy-body-size"].is_default("nonsense")
+    assert not known_keys()["allow-snippet-annotations"].needs_verdict(" false\n")
+    assert not known_keys()["proxy-body-size"].needs_verdict("1M")
+    assert known_keys()["allow-snippet-annotations"].needs_verdict("true")
+    assert known_keys()["proxy-body-size"].needs_verdict("nonsense")
+    assert not known_keys()["ssl-protocols"].needs_verdict("TLSv1.3 TLSv1.2")
+    assert known_keys()["ssl-protocols"].needs_verdict("TLSv1.2")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "paths", "meets"),
+    [
+        ("load-balance", "ewma", (), True),
+        ("load-balance", "ip_hash", (), False),
+        ("proxy-next-upstream", "error", (), True),
+        ("proxy-next-upstream", "invalid_header http_502", (), True),
+        ("proxy-next-upstream", "error timeout http_502", (), False),
+        ("proxy-next-upstream", "off", (), False),
+        ("proxy-request-buffering", "off", (), False),
+        ("rewrite-target", "/", ("/a/(.*)",), False),
+        ("rewrite-target", "/$1", ("/a/(.*)",), True),
+        ("rewrite-target", "https://example.com/", ("/",), True),
+        ("use-regex", "true", ("/a", "/b/c"), False),
+        ("use-regex", "true", ("/a", r"/b/\d+"), True),
+    ],
+)
+def test_a_difference_is_told_where_the_value_or_a_path_can_meet_it(name: str, value: str, paths: tuple[str, ...], meets: bool) -> None:
+    assert known_annotations()[name].needs_verdict(value, paths) is meets
 
 
 def test_an_empty_value_counts_as_not_written() -> None:

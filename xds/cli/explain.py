@@ -99,7 +99,7 @@ def _headline(found: Json) -> Iterator[str | tuple[str, str]]:
         case "redirect":
             yield f"a redirect ({action['status']}) to {action['location']}"
         case "respond":
-            yield f"{action['status']}"
+            yield f"{action['status']}" + (f", because {action['reason']}" if action["reason"] else "")
         case _:
             service = found["service"]
             ready = sum(e["health"] != "not ready" for e in found["endpoints"])

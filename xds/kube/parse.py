@@ -17,8 +17,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from xds.kube import shapes
-from xds.kube.objects import EndpointSlice, Object, Place, Ref, ref
+from xds.kube import admission, shapes
+from xds.kube.objects import EndpointSlice, Ingress, Object, Place, Ref, ref
 from xds.kube.shapes import SERVICE_NAME, Refused
 from xds.model import Problem, Severity
 
@@ -159,7 +159,7 @@ def _from_one(document: Any, place: Place | None) -> list[Object | Problem]:
         return [Problem(about, "apiVersion", "unknown-version", f"{shown}; write apiVersion: {_NEWEST[kind]}.", place=place)]
     try:
         made = reading.build(msgspec.convert(document, reading.decoder.type), place)
-        return [*made, *_unowned(made, place)]
+        return [*made, *_unowned(made, place), *(_refusals(made) if place and version == _NEWEST["Ingress"] else ())]
     except Refused as refused:
         return [Problem(about, refused.field, refused.code, refused.sentence, place=place)]
     except (msgspec.ValidationError, RecursionError) as wrong:
@@ -189,6 +189,16 @@ def _is_template(document: Mapping[str, Any]) -> bool:
         elif isinstance(value, list):
             pending += value
     return False
+
+
+def _refusals(made: list[Object]) -> list[Problem]:
+    """What an API server will say when somebody applies what a folder holds."""
+    return [
+        Problem(ref(item), refusal.field, "api-server", refusal.sentence, Severity.WARNING, item.meta.place)
+        for item in made
+        if isinstance(item, Ingress)
+        for refusal in admission.refusals(item)
+    ]
 
 
 def _unowned(made: list[Object], place: Place | None) -> list[Problem]:

@@ -8,7 +8,7 @@ of `xds check`, and a test case.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
 from typing import Any, Generic, TypeVar
@@ -68,12 +68,18 @@ class Phase(IntEnum):
     PROXY = 70
 
 
+def always(_value: object, _paths: Collection[str]) -> bool:
+    """Every value can meet the difference."""
+    return True
+
+
 @dataclass(frozen=True)
 class Declared(Generic[T]):
     """A name that users may write a value under.
 
     `parse` turns the text (trimmed, never empty) into a value or raises ValueError with the rest of the sentence "<name> …".
-    `default` holds where nothing, or nothing usable, was written. `example` must parse.
+    `default` holds where nothing, or nothing usable, was written. `example` must parse. `differs` is whether a value, on an Ingress with
+    these paths, can meet the difference that `reason` names. `tuning`: without it requests are answered all the same.
     """
 
     name: str
@@ -83,23 +89,30 @@ class Declared(Generic[T]):
     default: T
     fidelity: Fidelity = Fidelity.EXACT
     reason: str = ""
+    differs: Callable[[T, Collection[str]], bool] = always
+    tuning: bool = False
 
-    def is_default(self, text: str) -> bool:
-        """Whether what was written only says what holds anyway, so that no verdict on the name need be told."""
+    def needs_verdict(self, text: str, paths: Collection[str] = ()) -> bool:
+        """Whether what was written is neither what holds anyway, nor a value that does what it says."""
         try:
-            return self.parse(readable(text)) == self.default
+            value = self.parse(readable(text))
         except ValueError:
-            return False
+            return True
+        return value != self.default and self.differs(value, paths)
 
 
 @dataclass(frozen=True)
 class Annotation(Declared[T]):
-    """An annotation, named without its prefix. `key` is the ConfigMap key with its default for the whole cluster, if there is one."""
+    """An annotation, named without its prefix. `key` is the ConfigMap key with its default for the whole cluster, if there is one.
+
+    `flag` is the field of `xds.config.Settings` without which it has no effect, here and in ingress-nginx.
+    """
 
     scope: Scope = Scope.LOCATION
     risk: Risk = Risk.LOW
     key: Key[T] | None = None
     alias: str = ""
+    flag: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,7 +123,7 @@ class Key(Declared[T]):
 def same_key(annotation: Annotation[T]) -> Key[T]:
     """The ConfigMap key that has the name of an annotation and gives its default."""
     a = annotation
-    return Key(a.name, a.parse, a.doc, a.example, a.default, a.fidelity, a.reason)
+    return Key(a.name, a.parse, a.doc, a.example, a.default, a.fidelity, a.reason, a.differs, a.tuning)
 
 
 def with_key(annotation: Annotation[T]) -> Annotation[T]:
@@ -154,7 +167,7 @@ class Notes:
     def says(self, annotation: Annotation[Any]) -> bool:
         """Whether the Ingress has it, readable or not, and asks for more than what holds anyway."""
         text = self._annotations.get(annotation.name, "")
-        return bool(text.strip()) and not annotation.is_default(text)
+        return bool(text.strip()) and annotation.needs_verdict(text)
 
     def get(self, annotation: Annotation[T]) -> T:
         """What the Ingress says, else what the ConfigMap says, else the default."""

@@ -5,10 +5,10 @@ A name leaves this file on the day a feature declares it. The rows of a table ar
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from xds.nginx._feature import Annotation, Fidelity, Key, Risk, Scope, same_key
+from xds.nginx._feature import Annotation, Fidelity, Key, Risk, Scope, always, same_key
 from xds.nginx._values import admitted
 
 _Row = tuple[str, str, str, str]
@@ -122,7 +122,7 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
         ),
     ),
     (
-        _LATER,
+        Fidelity.APPROXIMATE,
         "requests are passed on as they arrive, so that one whose body is larger than Envoy's buffer is not tried again",
         (("proxy-request-buffering", "on", "off", "Whether a request is read wholly before the backend gets it."),),
     ),
@@ -295,10 +295,17 @@ datadog-priority-sampling datadog-sample-rate
 _KeyRow = tuple[str, str, str]
 _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
     (
+        _IGNORED,
+        "each annotation has a verdict of its own here, snippets too",
+        (
+            ("annotations-risk-level", "High", "The class of annotations above which an Ingress is refused."),
+            ("allow-snippet-annotations", "false", "Whether annotations may hold nginx configuration."),
+        ),
+    ),
+    (
         _LATER,
         "each annotation has a fixed verdict here; see `xds check`",
         (
-            ("annotations-risk-level", "High", "The class of annotations above which an Ingress is refused."),
             ("annotation-value-word-blocklist", "", "Words for which an Ingress is refused."),
             ("allow-cross-namespace-resources", "false", "Whether annotations may name objects of other namespaces."),
             ("global-allowed-response-headers", "", "The headers that custom-headers may set."),
@@ -309,7 +316,6 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
         _REFUSED,
         _SNIPPETS,
         (
-            ("allow-snippet-annotations", "false", "Whether annotations may hold nginx configuration."),
             ("main-snippet", "", "nginx configuration for all of it."),
             ("http-snippet", "", "nginx configuration for all hosts."),
             ("location-snippet", "", "nginx configuration for all paths."),
@@ -577,7 +583,24 @@ _MEDIUM = (
     "preserve-trailing-slash affinity-mode session-cookie-domain session-cookie-expires session-cookie-max-age session-cookie-name "
     "session-cookie-path x-forwarded-prefix"
 )
-_PARSERS = {"allowlist-source-range": admitted, "whitelist-source-range": admitted}
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "allowlist-source-range": admitted,
+    "whitelist-source-range": admitted,
+    "ssl-protocols": lambda text: " ".join(sorted(text.split())),
+}
+_DIFFERS: dict[str, Callable[[str, Collection[str]], bool]] = {
+    "proxy-request-buffering": lambda value, _paths: value != "off",
+}
+_FLAGS = {"ssl-passthrough": "enable_ssl_passthrough"}
+_TUNING = """
+client-body-timeout client-header-timeout client-header-buffer-size large-client-header-buffers http2-max-concurrent-streams
+keep-alive keep-alive-requests upstream-keepalive-connections upstream-keepalive-requests upstream-keepalive-time upstream-keepalive-timeout
+proxy-stream-next-upstream proxy-stream-next-upstream-timeout proxy-stream-next-upstream-tries
+use-gzip gzip-disable gzip-level gzip-min-length gzip-types enable-brotli brotli-level brotli-min-length brotli-types
+ssl-session-tickets ssl-session-timeout ssl-ecdh-curve enable-ocsp use-http2 disable-ipv6 disable-ipv6-dns server-tokens
+otel-max-export-batch-size otel-max-queuesize otel-schedule-delay-millis
+"""
+"""Names without which requests are answered all the same, only sooner, later, or in other bytes on the wire."""
 _OF_HOST = "server-alias server-snippet ssl-ciphers ssl-prefer-server-ciphers ssl-passthrough from-to-www-redirect"
 _OF_UPSTREAM = "upstream-hash-by-subset upstream-hash-by-subset-size affinity affinity-mode"
 
@@ -596,15 +619,17 @@ def _scope(name: str) -> Scope:
 def _annotations() -> Iterator[Annotation[Any]]:
     for fidelity, reason, rows in _ANNOTATIONS:
         for name, default, example, doc in rows:
-            yield Annotation(name, _PARSERS.get(name, str), doc, example, default, fidelity, reason, _scope(name), _risk(name))
+            parse, differs, flag = _PARSERS.get(name, str), _DIFFERS.get(name, always), _FLAGS.get(name, "")
+            yield Annotation(name, parse, doc, example, default, fidelity, reason, differs, scope=_scope(name), risk=_risk(name), flag=flag)
 
 
 def _keys() -> Iterator[Key[Any]]:
-    also = _ALSO_KEYS.split()
+    also, tuning = _ALSO_KEYS.split(), _TUNING.split()
     yield from (same_key(a) for a in ANNOTATIONS if a.name in also)
     for fidelity, reason, rows in _KEYS:
         for name, default, doc in rows:
-            yield Key(name, str, doc, default, default, fidelity, reason)
+            parse = _PARSERS.get(name, str)
+            yield Key(name, parse, doc, default, parse(default), fidelity, reason, tuning=name in tuning)
 
 
 ANNOTATIONS: tuple[Annotation[Any], ...] = tuple(_annotations())

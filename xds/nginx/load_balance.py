@@ -27,6 +27,7 @@ LOAD_BALANCE = with_key(
         "round_robin",
         Fidelity.APPROXIMATE,
         "ewma and least_conn take, of two endpoints, the one with fewer open requests",
+        lambda name, _paths: name in ("ewma", "least_conn"),
         scope=Scope.UPSTREAM,
     )
 )

@@ -50,6 +50,7 @@ NEXT_UPSTREAM = with_key(
         ("error", "timeout"),
         Fidelity.APPROXIMATE,
         "Envoy does not tell error, timeout and invalid_header apart",
+        lambda conditions, _paths: set(conditions).intersection(_FAILURES) not in (set(), {"error", "timeout"}, set(_FAILURES)),
         risk=Risk.MEDIUM,
     )
 )

@@ -35,6 +35,7 @@ REWRITE_TARGET = Annotation(
     "",
     Fidelity.APPROXIMATE,
     "paths match as they were sent, escapes included, and the redirect to a whole address drops the query",
+    lambda target, _paths: "$" in target or _is_absolute(target),
     risk=Risk.MEDIUM,
 )
 

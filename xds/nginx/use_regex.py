@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from xds.nginx._feature import Annotation, Feature, Fidelity
 from xds.nginx._values import boolean
 
+_SPECIAL = re.compile(r"[\\^$.|?*+()\[\]{}]")
 USE_REGEX = Annotation(
     "use-regex",
     boolean,
@@ -13,6 +16,7 @@ USE_REGEX = Annotation(
     default=False,
     fidelity=Fidelity.APPROXIMATE,
     reason="Envoy's expressions (RE2) have neither lookaround nor backreferences, and paths match as they were sent, escapes included",
+    differs=lambda _wanted, paths: any(_SPECIAL.search(path) for path in paths),
 )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from xds.kube.objects import ConfigMap, Ingress, Ref, ref
 from xds.kube.world import Reader, config_map, ingress, settings
 from xds.model import Problem, Settings, Severity
+from xds.nginx import _hints as hints
 from xds.nginx import _registry as registry
 from xds.nginx._feature import Complaint, Declared, Fidelity
 
@@ -59,26 +60,43 @@ def ingress_settings(read: Reader, namespace: str, name: str) -> Settings:
         return base.defaults
     prefix = settings(read).annotations_prefix + "/"
     own = {key.removeprefix(prefix): value for key, value in found.meta.annotations.items() if key.startswith(prefix)}
+    _report_prefixes(read, found)
     if not own:
         return base.defaults
     values, complaints = registry.read_settings(own, base.keys)
+    unreadable = {complaint.name for complaint in complaints}
     for complaint in complaints:
         _report(read, found, prefix, complaint.name, "annotation-value", f"{complaint.name} {complaint.sentence}; it has no effect.")
-    for key in sorted(own):
+    for key in sorted(own.keys() - unreadable):
         _judge(read, found, prefix, key, own[key])
     return values
+
+
+def _report_prefixes(read: Reader, item: Ingress) -> None:
+    """Annotations under a prefix that looks like ours and is not: silent in ingress-nginx, and worse where they keep somebody out."""
+    ours = settings(read).annotations_prefix
+    for key in sorted(item.meta.annotations):
+        prefix, _, name = key.rpartition("/")
+        if what := hints.prefix(prefix, ours):
+            severity = Severity.WARNING if hints.protects(name) else Severity.NOTE
+            sentence = f"{prefix}/ is {what}; the annotation has no effect, while those of {ours}/ have."
+            read.report(Problem(ref(item), f"metadata.annotations[{key}]", "annotation-prefix", sentence, severity, item.meta.place))
 
 
 def _judge(read: Reader, item: Ingress, prefix: str, name: str, value: str) -> None:
     """The verdict on an annotation that does not do, or not quite, what it says; none where it says what holds anyway."""
     known = registry.known_annotations().get(name)
     if known is None:
-        sentence = f"{name} is no annotation of ingress-nginx{_nearest(name, registry.known_annotations())}; it has no effect."
+        sentence = f"{name} is no annotation of ingress-nginx{_instead(name)}; it has no effect."
         _report(read, item, prefix, name, "annotation-unknown", sentence, Severity.WARNING)
-    elif known.is_default(value):
+    elif not known.needs_verdict(value, [path.path for rule in item.rules for path in rule.paths]):
         return
+    elif known.flag and not getattr(settings(read), known.flag):
+        flag = "--" + known.flag.replace("_", "-")
+        sentence = f"{name} has no effect without the flag {flag}, as in ingress-nginx."
+        _report(read, item, prefix, name, "annotation-verdict", sentence, Severity.NOTE)
     elif known.fidelity in _VERDICT:
-        severity, verdict = _VERDICT[known.fidelity]
+        severity, verdict = _verdict(known)
         _report(read, item, prefix, name, "annotation-verdict", f"{name} {verdict}{_because(known)}.", severity)
     elif known.fidelity is Fidelity.APPROXIMATE and known.reason:
         _report(
@@ -99,10 +117,25 @@ def _report_keys(read: Reader, found: ConfigMap, complaints: list[Complaint]) ->
         if name not in known:
             sentence = f"{name[:80]} is no key of ingress-nginx's ConfigMap{_nearest(name, known)}; it has no effect."
             read.report(Problem(about, f"data[{name[:80]}]", "key-unknown", sentence, Severity.WARNING, found.meta.place))
-        elif known[name].fidelity in _VERDICT and not known[name].is_default(found.data[name]):
-            severity, verdict = _VERDICT[known[name].fidelity]
+        elif known[name].fidelity in _VERDICT and known[name].needs_verdict(found.data[name]):
+            severity, verdict = _verdict(known[name])
             sentence = f"{name} {verdict}{_because(known[name])}."
             read.report(Problem(about, f"data[{name}]", "key-verdict", sentence, severity, found.meta.place))
+
+
+def _verdict(known: Declared[Any]) -> tuple[Severity, str]:
+    """How bad it is that a name has no effect, and the words for it."""
+    severity, words = _VERDICT[known.fidelity]
+    return (Severity.NOTE if known.tuning else severity), words
+
+
+def _instead(name: str) -> str:
+    """What to write in place of an annotation that there is none of."""
+    if text := hints.hint(name):
+        return f": {text}"
+    if name in registry.known_keys():
+        return ": it is a key of the ConfigMap, for all Ingresses"
+    return _nearest(name, registry.known_annotations())
 
 
 def _because(known: Declared[Any]) -> str:
