@@ -28,6 +28,9 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 BACKLOG = 4096
 """Connections that may wait to be accepted: a burst of thousands must not fall back on TCP's retries."""
 
+LONGEST = 1 << 20
+"""Bytes of a line, or of a request's head, that are read at once."""
+
 UDP_BUFFER = 4 << 20
 """Bytes that may wait to be read from the socket of a UdpApp."""
 
@@ -159,7 +162,7 @@ class StreamServer:
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> Address:
         """Listen, on a free port if `port` is 0, and return where."""
-        self._server = await asyncio.start_server(self._accept, host, port, backlog=BACKLOG)
+        self._server = await asyncio.start_server(self._accept, host, port, backlog=BACKLOG, limit=LONGEST)
         found: Address = self._server.sockets[0].getsockname()[:2]
         return found
 

@@ -16,9 +16,6 @@ XDS_CLUSTER = "xds_cluster"
 REGEX_PROGRAM_SIZE = 100_000
 """Largest compiled RE2 program that Envoy takes. Its default, 100, rejects a route whose regex has a counted repetition or two."""
 
-HEADERS_COUNT = 1_000
-"""Headers that a message may have, where a listener or cluster says nothing else. nginx counts only their bytes; Envoy's default is 100."""
-
 _READY = "/ready"
 PROBE_PATHS = (_READY, "/stats/prometheus")
 """What is answered at `--probe-address`: the two pages of the admin that only tell, and nothing that anybody must not know."""
@@ -231,8 +228,6 @@ def _runtime(settings: Settings) -> dict[str, Any]:
     probe = {f"envoy.resource_limits.listener.{_PROBE_LISTENER}.connection_limit": PROBE_CONNECTIONS} if settings.probe_address else {}
     return probe | {
         "re2.max_program_size.error_level": REGEX_PROGRAM_SIZE,
-        "envoy.reloadable_features.max_request_headers_count": HEADERS_COUNT,
-        "envoy.reloadable_features.max_response_headers_count": HEADERS_COUNT,
     }
 
 

@@ -76,7 +76,7 @@ async def site(shared_site: Site, resetting: list[Resetting], failing: RawHttp, 
             "closed": b"",
             "garbage": b"this is no HTTP\r\n\r\n",
             "partial": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this",
-            "too-long": b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 100_000 + b"\r\nContent-Length: 0\r\n\r\n",
+            "too-long": b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 300_000 + b"\r\nContent-Length: 0\r\n\r\n",
         }
         endpoints = {
             "live": [live],

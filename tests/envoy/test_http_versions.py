@@ -254,7 +254,7 @@ async def test_no_limit_of_envoys_own_cuts_a_long_request(site: Site) -> None:
     for manager in managers:
         assert manager["stream_idle_timeout"] == "0s"
         assert "request_timeout" not in manager
-        assert set(manager["common_http_protocol_options"]) <= {"idle_timeout", "headers_with_underscores_action"}
+        assert set(manager["common_http_protocol_options"]) <= {"idle_timeout", "max_headers_count", "headers_with_underscores_action"}
 
 
 def connection_managers(found: Any) -> Any:

@@ -145,8 +145,10 @@ def test_what_everybody_gets_is_what_ingress_nginx_does_by_default() -> None:
     assert found == {
         "backend_protocol": "Protocol.HTTP",
         "hsts": "max-age=31536000; includeSubDomains",
+        "large_client_header_buffers": "256",
         "load_balance": "round_robin",
         "next_upstream": "Tries(conditions=('error', 'timeout'), tries=3)",
+        "proxy_buffer_size": "256",
         "proxy_timeouts": "Timeouts(silent=60, idle=195)",
         "proxy_body_size": "1048576",
         "proxy_connect_timeout": "5",

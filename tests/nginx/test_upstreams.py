@@ -195,6 +195,7 @@ def test_the_features_that_make_clusters_differ() -> None:
         "backend_protocol",
         "load_balance",
         "next_upstream",
+        "proxy_buffer_size",
         "proxy_connect_timeout",
         "service_upstream",
         "upstream_hash_by",

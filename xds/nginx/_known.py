@@ -132,7 +132,6 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
         (
             ("client-body-buffer-size", "8k", "16k", "The memory for the body of a request."),
             ("proxy-buffering", "off", "on", "Whether responses are buffered."),
-            ("proxy-buffer-size", "4k", "16k", "The memory for the header of a response."),
             ("proxy-buffers-number", "4", "8", "The number of buffers for a response."),
             ("proxy-busy-buffers-size", "", "16k", "The memory that may be on its way to the client."),
             ("proxy-max-temp-file-size", "1024m", "0", "The size of a file that takes what does not fit the buffers."),
@@ -277,7 +276,7 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
 _ALSO_KEYS = """
 custom-http-errors disable-proxy-intercept-errors preserve-trailing-slash use-port-in-redirects relative-redirects
 upstream-hash-by-subset upstream-hash-by-subset-size proxy-next-upstream-timeout proxy-request-buffering proxy-buffering
-proxy-buffer-size proxy-buffers-number proxy-busy-buffers-size proxy-max-temp-file-size proxy-http-version proxy-cookie-domain
+proxy-buffers-number proxy-busy-buffers-size proxy-max-temp-file-size proxy-http-version proxy-cookie-domain
 proxy-cookie-path proxy-redirect-from proxy-redirect-to client-body-buffer-size limit-rate limit-rate-after
 ssl-ciphers enable-opentelemetry opentelemetry-operation-name opentelemetry-trust-incoming-span
 enable-modsecurity modsecurity-snippet server-snippet stream-snippet
@@ -425,7 +424,6 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
             ("keep-alive-requests", "1000", "Requests on one connection of a client."),
             ("client-header-timeout", "60", "Seconds that the header of a request may take."),
             ("client-body-timeout", "60", "Seconds between two pieces of a request's body."),
-            ("large-client-header-buffers", "4 8k", "The size of a request's header."),
             ("client-header-buffer-size", "1k", "The memory for a request's header."),
             ("upstream-keepalive-connections", "320", "Idle connections to backends."),
             ("upstream-keepalive-time", "1h", "How long a connection to a backend is used."),

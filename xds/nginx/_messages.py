@@ -13,6 +13,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     HeaderValueOption,
     HeaderValueOptionHeaderAppendAction,
     Http1ProtocolOptionsHeaderKeyFormat,
+    Http2ProtocolOptions,
     TypedExtensionConfig,
 )
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
@@ -28,6 +29,15 @@ from pydantic.dataclasses import dataclass
 
 from xds.wire import pack
 
+HEADERS_COUNT = 1_000
+"""Headers that a message may have, from either side. nginx counts only their bytes; Envoy's default is 100."""
+HEADERS_KB = 256
+"""KiB that the headers of a message may have together, from either side, unless the ConfigMap or an annotation asks for more.
+
+nginx takes 32 of a client by default, and 4 of a backend; Envoy's defaults are 60 and 80.
+"""
+LARGEST_HEADERS_KB = 8192
+"""The most that Envoy can be asked to take."""
 CACHED = 1024
 """How many messages, each made from one value that users wrote, a function remembers."""
 
@@ -62,6 +72,15 @@ def overwriting(name: str, value: str) -> HeaderValueOption:
 def substitution(pattern: str, replacement: str) -> RegexMatchAndSubstitute:
     """Replace what an RE2 pattern finds; `replacement` refers to groups as `\\1`."""
     return RegexMatchAndSubstitute(pattern=RegexMatcher(regex=pattern), substitution=replacement)
+
+
+@cache
+def http2() -> Http2ProtocolOptions:
+    """HTTP/2 with either side: a message that HTTP/2 forbids ends its own stream, not the connection with all others.
+
+    A single header may be as large as Envoy lets it be, which is `HEADERS_KB`; without a word of it, 64 KiB.
+    """
+    return Http2ProtocolOptions(override_stream_error_on_invalid_http_message=True, max_header_field_size_kb=HEADERS_KB)
 
 
 @cache

@@ -9,7 +9,7 @@ from enum import Enum
 from functools import cache
 
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster as EnvoyCluster
-from envoy_data_plane.envoy.config.core.v3 import Http1ProtocolOptions, Http2ProtocolOptions, TransportSocket
+from envoy_data_plane.envoy.config.core.v3 import Http1ProtocolOptions, TransportSocket
 from envoy_data_plane.envoy.config.core.v3 import HttpProtocolOptions as CommonOptions
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     CommonTlsContext,
@@ -22,7 +22,7 @@ from envoy_data_plane.google.protobuf import Any
 
 from xds.model import Forward, Location, Route, Via
 from xds.nginx._feature import Annotation, Feature
-from xds.nginx._messages import preserve_case
+from xds.nginx._messages import HEADERS_COUNT, HEADERS_KB, http2, preserve_case
 from xds.nginx._values import choice
 from xds.wire import pack
 
@@ -77,23 +77,26 @@ def _by_scheme(route: Route) -> Iterator[Route]:
 
 
 def _on_cluster(protocol: Protocol, cluster: EnvoyCluster) -> None:
-    http2 = protocol in (Protocol.GRPC, Protocol.GRPCS)
     if protocol in (Protocol.HTTPS, Protocol.GRPCS):
-        cluster.transport_socket = TransportSocket(name="envoy.transport_sockets.tls", typed_config=_tls(http2))
+        tls = _tls(http2=protocol is Protocol.GRPCS)
+        cluster.transport_socket = TransportSocket(name="envoy.transport_sockets.tls", typed_config=tls)
 
 
 def _on_upstream(protocol: Protocol, options: HttpProtocolOptions) -> None:
     """HTTP/2, or HTTP/1.1 with header names written as the client wrote them."""
-    options.common_http_protocol_options = CommonOptions(idle_timeout=_IDLE)
+    options.common_http_protocol_options = CommonOptions(
+        idle_timeout=_IDLE, max_headers_count=HEADERS_COUNT, max_response_headers_kb=HEADERS_KB
+    )
     if protocol in (Protocol.GRPC, Protocol.GRPCS):
-        options.explicit_http_config = HttpProtocolOptionsExplicitHttpConfig(http2_protocol_options=Http2ProtocolOptions())
+        options.explicit_http_config = HttpProtocolOptionsExplicitHttpConfig(http2_protocol_options=http2())
     else:
-        http1 = Http1ProtocolOptions(header_key_format=preserve_case())
+        # nginx takes a Content-Length beside chunks from a backend, and ignores it, as RFC 9112 has it; from clients nobody takes both.
+        http1 = Http1ProtocolOptions(header_key_format=preserve_case(), allow_chunked_length=True)
         options.explicit_http_config = HttpProtocolOptionsExplicitHttpConfig(http_protocol_options=http1)
 
 
 @cache
-def _tls(http2: bool) -> Any:
+def _tls(*, http2: bool) -> Any:
     """TLS to the endpoint without verification and without SNI, as nginx does it. Envoy by itself would offer TLS 1.2 only."""
     versions = TlsParameters(tls_maximum_protocol_version=TlsParametersTlsProtocol.TLSv1_3)
     return pack(UpstreamTlsContext(common_tls_context=CommonTlsContext(tls_params=versions, alpn_protocols=["h2"] if http2 else [])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 from functools import cache
 
 from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog
@@ -10,7 +11,6 @@ from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutatio
 from envoy_data_plane.envoy.config.core.v3 import (
     DataSource,
     Http1ProtocolOptions,
-    Http2ProtocolOptions,
     HttpProtocolOptions,
     HttpProtocolOptionsHeadersWithUnderscoresAction,
     SubstitutionFormatString,
@@ -32,7 +32,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
 from xds.model import Settings, Via
-from xds.nginx._messages import preserve_case
+from xds.nginx._messages import HEADERS_COUNT, HEADERS_KB, http2, preserve_case
 from xds.nginx._registry import with_hook
 from xds.render import names, passages
 from xds.render.answers import local_replies
@@ -95,6 +95,7 @@ def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager
         ],
         common_http_protocol_options=HttpProtocolOptions(
             idle_timeout=datetime.timedelta(seconds=75),
+            max_headers_count=HEADERS_COUNT,
             headers_with_underscores_action=HttpProtocolOptionsHeadersWithUnderscoresAction.DROP_HEADER,
         ),
         http_protocol_options=Http1ProtocolOptions(
@@ -104,7 +105,8 @@ def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager
             enable_trailers=True,
             ignore_http_11_upgrade=[StringMatcher(prefix=prefix, ignore_case=True) for prefix in _IGNORED_UPGRADES],
         ),
-        http2_protocol_options=Http2ProtocolOptions(max_concurrent_streams=128),
+        http2_protocol_options=replace(http2(), max_concurrent_streams=128),
+        max_request_headers_kb=HEADERS_KB,
         server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
         stream_idle_timeout=datetime.timedelta(0),
         request_headers_timeout=datetime.timedelta(seconds=60),

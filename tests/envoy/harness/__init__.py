@@ -4,7 +4,7 @@ Everything is on loopback, on ports that nobody else takes, and is ended by its 
 used one by one. What does not belong here: what a test expects.
 """
 
-from tests.envoy.harness.backends import Gate, ProxyProtocol, RawHttp, Resetting, Silent
+from tests.envoy.harness.backends import Gate, ProxyProtocol, RawHttp, RawHttp2, Resetting, Silent
 from tests.envoy.harness.control_plane import ControlPlane
 from tests.envoy.harness.dns import NameServer, resolving
 from tests.envoy.harness.envoy import Envoy
@@ -46,6 +46,7 @@ __all__ = [
     "Process",
     "ProxyProtocol",
     "RawHttp",
+    "RawHttp2",
     "Resetting",
     "Response",
     "Silent",

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import socket
 import struct
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
-from examples.apps import StreamServer
+import h2.config
+import h2.connection
+import h2.events
+from h2.exceptions import ProtocolError
+
+from examples.apps import LONGEST, StreamServer
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 PROXY_V2 = b"\r\n\r\n\0\r\nQUIT\n"
@@ -37,6 +46,67 @@ class RawHttp:
             await writer.drain()
             if self._close:
                 return
+
+
+class RawHttp2:
+    """An HTTP/2 backend (prior knowledge) that answers with the headers of a path, allowed or not, and the body `ok`; by default a 200.
+
+    The headers of each request are kept in `heads`. Requests for /held are answered by `let_go`.
+    """
+
+    def __init__(self, answers: Mapping[str, Sequence[tuple[str, str]]] = MappingProxyType({})) -> None:
+        self.heads: list[dict[str, str]] = []
+        self._answers = answers
+        self._held: list[Callable[[], None]] = []
+        self._server = StreamServer(self._serve)
+        self.start = self._server.start
+        self.stop = self._server.stop
+
+    @property
+    def held(self) -> int:
+        """How many requests wait to be answered."""
+        return len(self._held)
+
+    def let_go(self) -> None:
+        """Answer the requests that wait, where their connection is still open."""
+        held, self._held = self._held, []
+        for answer in held:
+            with contextlib.suppress(ProtocolError):
+                answer()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        config = h2.config.H2Configuration(
+            client_side=False, header_encoding="utf-8", validate_outbound_headers=False, normalize_outbound_headers=False
+        )
+        state = h2.connection.H2Connection(config)
+        state.decoder.max_header_list_size = LONGEST
+        state.encoder.encode = functools.partial(
+            state.encoder.encode, huffman=False
+        )  # whose time grows with the square of a value's length
+        state.initiate_connection()
+        writer.write(state.data_to_send())
+        while data := await reader.read(1 << 16):
+            for event in state.receive_data(data):
+                if isinstance(event, h2.events.RequestReceived):
+                    self._take(state, writer, event)
+            writer.write(state.data_to_send())
+            await writer.drain()
+
+    def _take(self, state: h2.connection.H2Connection, writer: asyncio.StreamWriter, request: h2.events.RequestReceived) -> None:
+        assert request.headers
+        assert request.stream_id
+        head = {str(name): str(value) for name, value in request.headers}
+        self.heads.append(head)
+        answer = functools.partial(self._answer, state, writer, request.stream_id, head[":path"])
+        if head[":path"] == "/held":
+            self._held.append(answer)
+        else:
+            answer()
+
+    def _answer(self, state: h2.connection.H2Connection, writer: asyncio.StreamWriter, stream: int, path: str) -> None:
+        state.send_headers(stream, self._answers.get(path, [(":status", "200")]))
+        state.send_data(stream, b"ok", end_stream=True)
+        writer.write(state.data_to_send())
 
 
 class Resetting:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from typing import Self
 
 import h2.config
@@ -12,7 +13,7 @@ import h2.events
 from h2.exceptions import ProtocolError
 
 from examples.apps import Address
-from tests.envoy.harness.http1 import PATIENCE, Headers, Response
+from tests.envoy.harness.http1 import LONGEST_LINE, PATIENCE, Headers, Response
 from tests.envoy.harness.tls import Tls
 
 
@@ -34,25 +35,34 @@ class _Stream:
 class Http2:
     """One open connection, on which any number of requests may be under way."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, strict: bool = True) -> None:
         self.goaway = asyncio.Event()
         self._reader = reader
         self._writer = writer
-        self._state = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
+        config = h2.config.H2Configuration(
+            client_side=True, header_encoding="utf-8", validate_outbound_headers=strict, normalize_outbound_headers=strict
+        )
+        self._state = h2.connection.H2Connection(config)
+        self._state.decoder.max_header_list_size = LONGEST_LINE
+        encode = self._state.encoder.encode
+        self._state.encoder.encode = functools.partial(encode, huffman=False)  # whose time grows with the square of a value's length
         self._streams: dict[int, _Stream] = {}
         self._window = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, address: Address, *, tls: Tls | None = None) -> Self:
-        """Connect; TLS, if asked for, offers h2 only. Raises OSError, and AssertionError where TLS agrees on something else."""
+    async def open(cls, address: Address, *, tls: Tls | None = None, strict: bool = True) -> Self:
+        """Connect; TLS, if asked for, offers h2 only. Without `strict` headers are sent as they are, allowed or not.
+
+        Raises OSError, and AssertionError where TLS agrees on something else.
+        """
         async with asyncio.timeout(PATIENCE):
             if tls is None:
-                connection = cls(*await asyncio.open_connection(*address))
+                connection = cls(*await asyncio.open_connection(*address), strict=strict)
             else:
                 context = tls.context()
                 context.set_alpn_protocols(["h2"])
-                connection = cls(*await asyncio.open_connection(*address, ssl=context, server_hostname=tls.sni or ""))
+                connection = cls(*await asyncio.open_connection(*address, ssl=context, server_hostname=tls.sni or ""), strict=strict)
                 agreed = connection._writer.get_extra_info("ssl_object").selected_alpn_protocol()
                 if agreed != "h2":
                     connection._writer.close()
@@ -81,7 +91,7 @@ class Http2:
         """Send one request and wait for its answer. Raises ConnectionError where the stream is reset or the connection ends."""
         number = self._state.get_next_available_stream_id()
         stream = self._streams[number] = _Stream()
-        pseudo = [(":method", method), (":scheme", scheme), (":authority", host), (":path", target)]
+        pseudo = [(":method", method), (":scheme", scheme), *([(":authority", host)] if host else []), (":path", target)]
         self._state.send_headers(number, [*pseudo, *headers], end_stream=not body)
         async with asyncio.timeout(PATIENCE):
             await self._flush()
