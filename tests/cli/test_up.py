@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -187,3 +188,15 @@ async def test_an_envoy_that_is_no_program_is_one_sentence(tmp_path: Path, ports
         assert await up.process.wait() == 1
     assert f"Envoy cannot be run: {tmp_path}/none is no program that this user may run." in "\n".join(up.process.stderr)
     assert not up.folder.exists()
+
+
+async def test_a_port_that_is_taken_is_one_sentence_before_anything_listens(tmp_path: Path, ports: Ports) -> None:
+    up = Up(tmp_path, ports)
+    with socket.socket() as taken:
+        taken.bind(up.http)
+        taken.listen()
+        await up.process.start()
+        async with asyncio.timeout(60):
+            assert await up.process.wait() == 1
+    assert f"--http-port: Envoy cannot listen on 127.0.0.1:{up.http[1]}: another program listens there." in up.process.stderr[-1]
+    assert len(up.process.stderr) == 1

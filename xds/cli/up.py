@@ -27,6 +27,8 @@ from xds.private_folder import private_folder
 _log = logging.getLogger("xds")
 ENVOY_JSON = '{"ts":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l","logger":"envoy.%n","msg":"%j"}'
 """Envoy's log in the form of ours, for it goes to the same place."""
+_EVERY = ("::", "0.0.0.0")  # noqa: S104 - compared, not bound
+"""Listen addresses that are those of every interface."""
 _PATIENCE = 5.0
 """Seconds that Envoy may take to end."""
 
@@ -58,7 +60,7 @@ async def _up(settings: Settings) -> None:
     if not os.access(binary, os.X_OK):
         raise Failure(f"Envoy cannot be run: {binary} is no program that this user may run.")
     for flag, port in (("--http-port", settings.http_port), ("--https-port", settings.https_port)):
-        _check_free(flag, port)
+        _check_free(flag, settings.listen_address, port)
     with private_folder(f"up-{settings.http_port}", os.environ) as folder:
         await _up_in(folder, binary, _with_sockets(settings, folder))
 
@@ -91,10 +93,11 @@ async def _up_in(folder: Path, binary: Path, settings: Settings) -> None:
 
 
 async def _both(control_plane: ControlPlane, envoy: asyncio.subprocess.Process, settings: Settings) -> None:
+    host = "127.0.0.1" if settings.listen_address in _EVERY else settings.listen_address
     _log.info(
-        "Envoy is starting: http://127.0.0.1:%d and https://127.0.0.1:%d, admin page %s; Ctrl-C stops it all",
-        settings.http_port,
-        settings.https_port,
+        "Envoy is starting: http://%s and https://%s, admin page %s; Ctrl-C stops it all",
+        Address(host, settings.http_port),
+        Address(host, settings.https_port),
         _admin_page(parse_address(settings.admin_address)),
     )
     serving = asyncio.ensure_future(control_plane.run())
@@ -156,12 +159,14 @@ async def _end(envoy: asyncio.subprocess.Process) -> None:
             await envoy.wait()
 
 
-def _check_free(flag: str, port: int) -> None:
+def _check_free(flag: str, host: str, port: int) -> None:
     """Say it in a sentence, before Envoy says it in a rejected listener."""
-    with socket.socket() as probe:
+    every = host in _EVERY
+    with socket.socket(socket.AF_INET6 if ":" in host and not every else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("", port))
+            probe.bind(("" if every else host, port))
         except OSError as error:
             why = "another program listens there" if error.errno == errno.EADDRINUSE else error.strerror
-            raise Failure(f"{flag}: Envoy cannot listen on port {port}: {why}.") from None
+            where = f"port {port}" if every else f"{Address(host, port)}"
+            raise Failure(f"{flag}: Envoy cannot listen on {where}: {why}.") from None
