@@ -51,6 +51,8 @@ FLAGS = Settings(
     udp_services_configmap="one/udp",
     default_backend_service="one/a",
     default_ssl_certificate="one/first",
+    pod_namespace="two",
+    healthz_port=8081,  # behind the Services' port 81: of namespace "two" nobody may be asked there
 )
 CONSTANTS = {DEFAULT_CERTIFICATE: (b"chain", b"key"), NOW: 1_800_000_000}
 NAMESPACES = ("one", "two")
@@ -232,6 +234,32 @@ def test_a_snapshot_depends_on_what_is_there_and_not_on_how_it_came_about(batche
     assert life.state() == empty.state()
     assert life.problems() == empty.problems()
     assert len(life.tables.build) == len(empty.tables.build)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["s", "t"]), st.sets(st.sampled_from(["10.0.0.1", "10.0.0.2", "10.0.0.3"]))), max_size=8))
+@settings(max_examples=60)
+def test_endpoints_follow_where_our_own_pods_are(moves: list[tuple[str, set[str]]]) -> None:
+    """Each move leaves a slice of our own namespace with these addresses, or takes it away."""
+    to_a = Rule("a.example.com", (Path("/", "Prefix", Backend("a", 81)),))
+    web = Service(meta=Meta(namespace="one", name="a"), ports=(ServicePort(81, "", 8081),))
+    life = Life(
+        [*OPENED, Ingress(meta=Meta(namespace="one", name="i"), rules=(to_a,)), web, own_slice("one", "a", {"10.0.0.1", "10.0.0.2"})]
+    )
+    ours: dict[str, set[str]] = {}
+    for name, ips in moves:
+        gone = own_slice("two", name, ips)
+        life.take([gone] if ips else (), () if ips else [ref(gone)])
+        ours[name] = ips
+        fresh = Life([item for kind in KINDS for item in life.world.objects(kind)])
+        assert (life.state(), life.problems()) == (fresh.state(), fresh.problems())
+        left = {"10.0.0.1", "10.0.0.2"} - set().union(*ours.values())
+        body = life.snapshot[ENDPOINT]["one/a/81"].body if left else b""
+        assert {ip for ip in ("10.0.0.1", "10.0.0.2") if ip.encode() in body} == left
+
+
+def own_slice(namespace: str, name: str, ips: set[str]) -> EndpointSlice:
+    endpoints = tuple(Endpoint((ip,)) for ip in sorted(ips))
+    return EndpointSlice(meta=Meta(namespace=namespace, name=name), service=name, ports=(EndpointPort("", 8081),), endpoints=endpoints)
 
 
 KINDS: tuple[type[Object], ...] = (Ingress, IngressClass, Service, EndpointSlice, Secret, ConfigMap, Namespace)
