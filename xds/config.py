@@ -607,16 +607,16 @@ class Settings:
         DATA_PLANE,
         ADDRESS,
         "127.0.0.1:9901",
-        "Where Envoy's admin page is. private: a Unix socket in a folder that only this user can open.",
-        ENVOY,
+        "Where Envoy's admin page is; no backend may be there. private: a Unix socket in a folder that only this user can open.",
+        (*RUN, "bootstrap"),
         instead={"up": (ADDRESS_OR_PRIVATE, PRIVATE)},
     )
     probe_address: str = setting(
         DATA_PLANE,
         MAYBE_ADDRESS,
         "",
-        "Where Envoy answers GET /ready and /stats/prometheus, and nothing else of its admin page; without it, nowhere.",
-        ("bootstrap",),
+        "Where Envoy answers GET /ready and /stats/prometheus, and nothing else of its admin page; no backend may be there.",
+        ("serve", "bootstrap"),
     )
     delta: bool = setting(DATA_PLANE, BOOL, True, "Envoy asks for changes only (delta); false: for the state of the world.", ENVOY)
     max_connections: int = setting(

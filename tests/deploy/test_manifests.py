@@ -200,7 +200,7 @@ def test_ports_in_flags_are_those_of_the_containers(objects: list[Json]) -> None
         if (boot := next((each for each in containers(pod) if each["name"] == "bootstrap"), None)) is None:
             continue
         found, asked = ports(pod), settings(boot)
-        assert found["probe"] == int(asked.probe_address.rpartition(":")[2])
+        assert found["probe"] == int(asked.probe_address.rpartition(":")[2]) == int(said.probe_address.rpartition(":")[2])
         assert (found["http"], found["https"]) == (said.http_port, said.https_port)
 
 

@@ -21,7 +21,8 @@ POLICY = "endpoint-address"
 def upstream_filters(denied: Denied) -> list[HttpFilter]:
     """The upstream HTTP filters of a cluster whose names must not resolve to these; none where nothing is denied.
 
-    RBAC judges the address that was chosen for a request, before a connection is made to it. The last filter must be the codec.
+    RBAC judges the address that was chosen for a request, before a connection is made to it. The last filter must be the codec. What does
+    not come from a route passes by these filters unjudged: mirrored requests, those of ext_authz, health checks, and TCP.
     """
     rules = [_any_of(denied.own)] if denied.own else []
     if denied.ranges:
