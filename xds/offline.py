@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xds.build.tables import Tables
 from xds.config import Failure, Settings, UsageError
@@ -52,13 +52,21 @@ def load(settings: Settings, *, certificate: tuple[bytes, bytes] = (MADE_AT_STAR
     except ManifestsError as error:
         raise Failure(str(error)) from None
     change = reading.change
-    world = World(settings, {DEFAULT_CERTIFICATE: certificate, NOW: int(time.time()) if now is None else now})
+    world = World(_without_sockets(settings), {DEFAULT_CERTIFICATE: certificate, NOW: int(time.time()) if now is None else now})
     tables = Tables(world)
     snapshot = Snapshot()
     tables.apply(world.apply(change.put, change.drop)).publish(snapshot)
     snapshot.ready = True
     of_files = dict.fromkeys(p for name in sorted(change.problems) for p in change.problems[name])
     return Loaded(world, tables, snapshot, tuple(dict.fromkeys((*of_files, *tables.problems()))), faults(tables), reading.kustomized)
+
+
+def _without_sockets(settings: Settings) -> Settings:
+    """What is read here is served by nobody yet: the addresses among these settings are a server's to be asked, or nobody's.
+
+    So an endpoint on one of them is not taken for a socket of our own.
+    """
+    return replace(settings, xds_address="", debug_address="", admin_address="", probe_address="")
 
 
 def faults(tables: Tables) -> tuple[str, ...]:

@@ -199,3 +199,8 @@ def test_remarks_are_in_the_json_as_well(say: Say, good: Path) -> None:
     assert say("check", texts(good, CHART), "-o", "json").json["remarks"] == [
         "Left out as no Kubernetes manifests: Chart.yaml, compose.yaml, values.yaml."
     ]
+
+
+def test_an_endpoint_where_a_server_may_be_asked_is_no_socket_of_ours(say: Say, tmp_path: Path) -> None:
+    write(tmp_path / "f", ingress("a", "a.example.com", {"/": ("a", 80)}), service("a"), endpoint_slice("a", [("127.0.0.1", 18001)]))
+    assert say("check", tmp_path / "f") == (0, "Nothing to complain about: 1 Ingress.\n", "")
