@@ -194,7 +194,7 @@ def _is_template(document: Mapping[str, Any]) -> bool:
 def _refusals(made: list[Object]) -> list[Problem]:
     """What an API server will say when somebody applies what a folder holds."""
     return [
-        Problem(ref(item), refusal.field, "api-server", refusal.sentence, Severity.WARNING, item.meta.place)
+        Problem(ref(item), refusal.field, "api-server", refusal.sentence, Severity.NOTE, item.meta.place)
         for item in made
         if isinstance(item, Ingress)
         for refusal in admission.refusals(item)
