@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from tests.web.site import SETTINGS, Site, ingress
+from tests.envoy.harness import make_certificate
+from tests.server.client import eventually
+from tests.web.site import SETTINGS, Site, ingress, secret
 from xds import state_dir
 from xds.build.parts import Held, digest
 from xds.build.record import decode
-from xds.kube.objects import ref
+from xds.kube.objects import Secret, ref
+from xds.protocol.session import Answer
 from xds.snapshot import LISTENER, ROUTE, Part
 
 HOST = Part(ROUTE, "ingress", "web.example.com")
@@ -72,6 +78,60 @@ async def test_what_is_held_is_remembered_and_recalled(tmp_path: Path) -> None:
     assert second.control_plane._publisher.culprits == first.control_plane._publisher.culprits
     await first.put(drop=[ref(ingress("web"))])
     assert decode(state_dir.recall(tmp_path / "state")).held == {}
+
+
+async def test_the_key_of_a_certificate_that_is_kept_is_remembered_until_its_secret_is_deleted(tmp_path: Path) -> None:
+    site = Site(replace(SETTINGS, state_dir=tmp_path / "state"))
+    pair = make_certificate(["web.test"])
+    rubbish = Secret(meta=secret("web", pair).meta, type="kubernetes.io/tls", data={"tls.crt": b"rubbish", "tls.key": b"rubbish"})
+
+    def kept() -> list[str]:
+        return [*decode(state_dir.recall(tmp_path / "state")).certificates]
+
+    await site.put(ingress("web", tls="web"), secret("web", pair))
+    await site.put(rubbish)
+    assert kept() == ["default/web"]
+    await site.put(drop=[ref(rubbish)])
+    assert kept() == []
+    await site.put(rubbish)
+    assert "default/web" not in site.control_plane._tables.secrets.values, "what comes back under that name is not what it was"
+
+
+class AskedForRoutes:
+    """A stream, as far as the publisher looks at it."""
+
+    session = SimpleNamespace(summaries={ROUTE: None})
+
+
+class Streams:
+    """A Fleet of two such streams."""
+
+    def __init__(self) -> None:
+        self.streams = [AskedForRoutes(), AskedForRoutes()]
+
+    def connected(self) -> list[Any]:
+        return self.streams
+
+    def publish(self) -> None:
+        return None
+
+
+async def test_what_one_envoy_refuses_and_another_accepts_a_moment_later_is_not_held_in_between() -> None:
+    site = Site()
+    publisher, fleet = site.control_plane._publisher, Streams()
+    publisher.serve(fleet)  # type: ignore[arg-type]
+    await site.put(ingress("web"))
+    state = site.control_plane._snapshot[ROUTE]
+    generation, accepts = state.generation, Answer(ROUTE, frozenset({"ingress"}), state.generation, state.version)
+    odd, good = fleet.connected()
+    judging = asyncio.create_task(publisher.judge())
+    publisher.heard(odd, replace(accepts, error="no"))
+    for _ in range(10):
+        await asyncio.sleep(0)  # whatever is to be done at once is done
+    publisher.heard(good, accepts)
+    await eventually(lambda: bool(publisher.quarantine._odd))
+    assert state.generation == generation
+    judging.cancel()
 
 
 @pytest.mark.parametrize("body", [b"rubbish", b'{"version":2}', b"{}"])

@@ -41,7 +41,7 @@ from xds.kube.objects import (
 from xds.kube.world import DEFAULT_CERTIFICATE, NOW, World
 from xds.model import Problem
 from xds.nginx._registry import known_annotations
-from xds.snapshot import ENDPOINT, TYPES, Snapshot
+from xds.snapshot import ENDPOINT, ROUTE, TYPES, Snapshot
 
 FLAGS = Settings(
     watch_ingress_without_class=True,
@@ -161,6 +161,7 @@ def config_maps() -> st.SearchStrategy[ConfigMap]:
         {"5000": "one/a:80", "5001": "two/b:81:PROXY"},
         {"53": "one/a:dns"},
         {"ssl-redirect": "false", "x": "y"},
+        {"proxy-body-size": "7m"},  # the route table without its hosts
     ]
     return st.builds(ConfigMap, meta=metas("config", "tcp", "udp"), data=st.sampled_from(data))
 
@@ -279,6 +280,15 @@ def site(count: int) -> list[Object]:
 def endpoints(n: int, *ips: str) -> EndpointSlice:
     meta = Meta(namespace="one", name=f"s{n}-1")
     return EndpointSlice(meta=meta, service=f"s{n}", ports=(EndpointPort("http", 8080),), endpoints=tuple(Endpoint((ip,)) for ip in ips))
+
+
+def test_a_config_map_that_changes_nothing_but_what_stands_around_the_hosts_is_published() -> None:
+    life = Life(site(2))
+    before, hosts = life.snapshot[ROUTE]["ingress"], dict(life.tables.hosts.values)
+    life.take([ConfigMap(meta=Meta(namespace="one", name="config"), data={"proxy-body-size": "7m"})])
+    assert dict(life.tables.hosts.values) == hosts
+    after = life.snapshot[ROUTE]["ingress"]
+    assert (after.version != before.version, after.body != before.body) == (True, True)
 
 
 def test_a_changed_slice_runs_the_units_of_its_own_endpoints_only() -> None:

@@ -886,6 +886,12 @@ def test_o2_routes_go_after_their_listener_and_secrets_too(delta: Talk) -> None:
     assert delta.ack("lds") == ["sds -s", "rds -m"]
 
 
+def test_o2_secrets_go_after_the_clusters_that_use_them(delta: Talk) -> None:
+    delta = settled(Wire.DELTA, cds="x=1>sds:s", lds="l=1", sds="s=1")
+    assert delta.publish(lds="l=1") == ["cds -x"]
+    assert delta.ack("cds") == ["sds -s"]
+
+
 @pytest.mark.parametrize("wire", Wire)
 def test_o2_what_comes_back_before_it_went_is_as_if_it_had_stayed(wire: Wire) -> None:
     talk = settled(wire, cds="x=1 y=1", lds="l=1", rds="r=1")
