@@ -11,7 +11,7 @@ NO_MARK = "–"
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What a result is held against (DESIGN section 8): `limit` in the result's unit, at most, or with `at_least` at least."""
+    """What a result is held against: `limit` in the result's unit, at most, or with `at_least` at least."""
 
     limit: float
     unit: str

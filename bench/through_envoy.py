@@ -3,7 +3,7 @@
     python -m bench.through_envoy
 
 A client on one connection asks without a pause. Two ways in: objects given to the control plane one by one, as a watch of an API server
-brings them, and a file of a folder replaced (which includes the 50 ms in which a folder's events are taken together, DESIGN 10.18).
+brings them, and a file of a folder replaced (which includes the 50 ms in which a folder's events are taken together, decision 18).
 """
 
 from __future__ import annotations

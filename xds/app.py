@@ -106,7 +106,7 @@ class ControlPlane:
         await self._listen()
         self._world.tell(DEFAULT_CERTIFICATE, await self._certificate())
         first = await anext(self._changes)
-        gc.disable()  # a first build makes much and drops nothing (DESIGN 10.5)
+        gc.disable()  # a first build makes much and drops nothing (decision 5)
         try:
             await self._take(first)
         finally:
@@ -240,7 +240,7 @@ class ControlPlane:
             self._replica.judged(problems)
 
     def _remember(self, body: bytes) -> None:
-        """What is held must outlive a restart, and be known to the other replicas (DESIGN 10.1)."""
+        """What is held must outlive a restart, and be known to the other replicas (decision 1)."""
         if self._replica is not None:
             self._replica.remember(body)
         elif self._settings.state_dir:

@@ -63,7 +63,7 @@ def make() -> tuple[bytes, bytes]:
 
 
 def keep(folder: Path) -> tuple[bytes, bytes]:
-    """The certificate of a state folder, made there if it has none that can be used for another month (DESIGN 10.1).
+    """The certificate of a state folder, made there if it has none that can be used for another month (decision 1).
 
     The folder is made with mode 0700. Raises Failure where it cannot be read or written.
     """

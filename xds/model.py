@@ -36,7 +36,7 @@ class Severity(Enum):
 class Problem:
     """Why something that a user wrote has no effect, or another one than they think.
 
-    Identified by object, field and code (DESIGN 10.17); the sentence may change. `field` is a path such as `spec.rules[0].host`
+    Identified by object, field and code (decision 17); the sentence may change. `field` is a path such as `spec.rules[0].host`
     or `metadata.annotations[nginx.ingress.kubernetes.io/rewrite-target]`. Both texts quote what users wrote, and are made printable here.
     """
 
@@ -195,7 +195,7 @@ class Route:
 class Location:
     """A path of a host before the features have acted on it.
 
-    `tls` says whether the host has a tls section (reference 4.5), `path` is the path as configured.
+    `tls` says whether the host has a tls section (nginx 4.5), `path` is the path as configured.
     """
 
     host: str

@@ -156,7 +156,7 @@ def literal(text: str) -> str:
 
 
 def nginx_location(path: str, *, alternation: bool = True) -> str:
-    """The paths that nginx's `location ~* "^<path>"` takes, as a pattern that must match a whole path (reference 4.1).
+    """The paths that nginx's `location ~* "^<path>"` takes, as a pattern that must match a whole path (nginx 4.1).
 
     The search is case-insensitive, starts at the beginning and is open at the end; of an alternation at top level only the first
     branch is bound to the beginning, as in nginx. Without `alternation`, what is in the path stands in groups.

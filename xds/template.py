@@ -1,7 +1,7 @@
 """Bytes of a message with holes: what thousands of messages have in common is encoded once, and only the rest is filled in.
 
 A message is rendered with a `hole` in the place of each string that differs; its encoding is cut apart along the fields that hold one.
-Filling joins the pieces and writes the lengths anew. Proven equal to encoding the whole message by a property test (DESIGN 10.21).
+Filling joins the pieces and writes the lengths anew. Proven equal to encoding the whole message by a property test (decision 21).
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def test_a_problem_says_what_stays_and_what_envoy_says_and_where_to_look() -> No
     assert "It is left out until the object is changed." in gone.sentence
     assert gone.place == Place("a.yaml", 1, 7)
     assert kept.code != gone.code
-    assert kept == problems(life.tables, {host(0): Held("2", None, "other words")})[0]  # the same Problem, said anew (DESIGN 10.17)
+    assert kept == problems(life.tables, {host(0): Held("2", None, "other words")})[0]  # the same Problem, said anew (decision 17)
 
 
 def test_a_problem_of_what_is_held_along_is_about_its_cluster() -> None:

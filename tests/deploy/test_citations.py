@@ -1,10 +1,12 @@
-"""Every rule that the code or a test cites by its id is defined in docs/protocol-rules.md."""
+"""What the code or a test cites by an id is defined: rules of xDS, decisions, and sections about ingress-nginx."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "docs" / "protocol-rules.md"
@@ -39,3 +41,25 @@ def test_every_rule_that_is_cited_is_defined() -> None:
 
 def test_every_rule_that_is_defined_is_cited() -> None:
     assert defined() - {rule for _, rule in cited()} == set()
+
+
+@pytest.mark.parametrize(
+    ("page", "citation", "heading"),
+    [
+        ("design.md", r"\bdecision ([0-9]+)", r"^([0-9]+)\. \*\*"),
+        ("nginx.md", r"\bnginx (4\.[0-9]+)", r"^## (4\.[0-9]+) "),
+    ],
+)
+def test_every_decision_and_section_that_is_cited_is_there(page: str, citation: str, heading: str) -> None:
+    known = set(re.findall(heading, (ROOT / "docs" / page).read_text(), re.MULTILINE))
+    texts = {path: path.read_text() for path in (ROOT / "xds").rglob("*.py")}
+    cited = {(number, str(path.relative_to(ROOT))) for path, text in texts.items() for number in re.findall(citation, text)}
+    assert len(cited) > 10, "the pattern finds what is there"
+    assert sorted((number, path) for number, path in cited if number not in known) == []
+
+
+def test_nothing_is_cited_that_is_not_here() -> None:
+    gone = re.compile(r"\bDESIGN\b|\b[Rr]eference [0-9]|\b[Rr]ecipes? R[0-9]")
+    pages = (path for folder in ("xds", "tests", "bench", "examples", "docs", "deploy") for path in (ROOT / folder).rglob("*"))
+    texts = (path for path in pages if path.suffix in (".py", ".md", ".yaml") and path != Path(__file__))
+    assert [str(path.relative_to(ROOT)) for path in texts if gone.search(path.read_text())] == []

@@ -1,4 +1,4 @@
-"""Each annotation and ConfigMap key that has an effect, seen by who asks and who answers (reference 1, 2 and 4.2).
+"""Each annotation and ConfigMap key that has an effect, seen by who asks and who answers (nginx 4.2).
 
 What other modules here look at is left to them: redirects to https, time-outs and tries that are everybody's, paths, classes.
 """

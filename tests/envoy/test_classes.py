@@ -1,4 +1,4 @@
-"""Which Ingresses are served at all, by class, namespace and flags (reference 4.8), and the default backend of everybody (4.4)."""
+"""Which Ingresses are served at all, by class, namespace and flags (nginx 4.8), and the default backend of everybody (nginx 4.4)."""
 
 from __future__ import annotations
 

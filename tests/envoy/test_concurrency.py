@@ -1,4 +1,4 @@
-"""No limit of Envoy's own: 5,000 at the same time to one Service (DESIGN 10.9). Its defaults would end at 1,024."""
+"""No limit of Envoy's own: 5,000 at the same time to one Service (decision 9). Its defaults would end at 1,024."""
 
 from __future__ import annotations
 

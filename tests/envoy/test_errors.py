@@ -1,4 +1,4 @@
-"""What a client is told when a backend fails, in nginx's statuses and pages (recipe R2), and when the next endpoint is tried (4.6)."""
+"""What a client is told when a backend fails, in nginx's statuses and pages, and when the next endpoint is tried (nginx 4.6)."""
 
 from __future__ import annotations
 

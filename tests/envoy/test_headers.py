@@ -1,4 +1,4 @@
-"""What a backend is told of a request, what a client is told of a response, and what of either goes on as it was (reference 4.9)."""
+"""What a backend is told of a request, what a client is told of a response, and what of either goes on as it was (nginx 4.9)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTTP/1.0, 1.1 and 2 from clients, websockets and other upgrades, every method, large and slow messages (reference 4.16)."""
+"""HTTP/1.0, 1.1 and 2 from clients, websockets and other upgrades, every method, large and slow messages (nginx 4.16)."""
 
 from __future__ import annotations
 

@@ -214,7 +214,7 @@ async def test_the_catch_all_appears_and_disappears(site: Site) -> None:
 
 
 async def test_an_ingress_appears_and_disappears_with_its_class(site: Site) -> None:
-    """At once, where ingress-nginx would wait for the Ingress itself to change (reference 4.8)."""
+    """At once, where ingress-nginx would wait for the Ingress itself to change (nginx 4.8)."""
 
     def of_class(name: str) -> None:
         site.folder.write("classed.yaml", ingress("classed", "classed.test", {"/": ("one", 80)}, ingress_class=name))

@@ -1,4 +1,4 @@
-"""ssl-redirect: who is sent from http to https, and where exactly (reference 4.5, recipe R1)."""
+"""ssl-redirect: who is sent from http to https, and where exactly (nginx 4.5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which application answers which request: hosts, paths, who wins, Services and their ports (reference 4.1 to 4.4, 4.6)."""
+"""Which application answers which request: hosts, paths, who wins, Services and their ports (nginx 4.1, 4.4, 4.6)."""
 
 from __future__ import annotations
 

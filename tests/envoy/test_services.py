@@ -1,4 +1,4 @@
-"""Services of every kind behind an Ingress: how their endpoints are found, and who stays with which (reference 4.6)."""
+"""Services of every kind behind an Ingress: how their endpoints are found, and who stays with which (nginx 4.6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tcp- and udp-services ConfigMaps: ports that lead straight to pods, and what a bad entry does (reference 4.7)."""
+"""The tcp- and udp-services ConfigMaps: ports that lead straight to pods, and what a bad entry does (nginx 4.7)."""
 
 from __future__ import annotations
 

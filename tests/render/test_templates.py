@@ -1,4 +1,4 @@
-"""Bytes from templates are those of the whole message (DESIGN 10.21)."""
+"""Bytes from templates are those of the whole message (decision 21)."""
 
 from __future__ import annotations
 

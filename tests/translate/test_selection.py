@@ -1,4 +1,4 @@
-"""Which Ingresses are ours, where an API server and not a folder is the Source (reference 4.8)."""
+"""Which Ingresses are ours, where an API server and not a folder is the Source (nginx 4.8)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What Envoy may refuse by itself (a Part), the values that stand for it, and what is held in its place.
 
 A *held* Part is one whose present content Envoy has refused: what Envoy accepted before stands in the Snapshot instead, or nothing. The
-content of a Part is compared by its digest, so that a hold ends as soon as the objects behind it say something else (DESIGN 10.1, 10.3).
+content of a Part is compared by its digest, so that a hold ends as soon as the objects behind it say something else (decisions 1 and 3).
 """
 
 from __future__ import annotations

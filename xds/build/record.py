@@ -1,4 +1,4 @@
-"""What must be remembered beyond the World (DESIGN 10.1), as bytes: what is held because Envoy refused it, and kept certificates.
+"""What must be remembered beyond the World (decision 1), as bytes: what is held because Envoy refused it, and kept certificates.
 
 What does not belong here: where it is remembered. It holds private keys, so that must be a place for those.
 """

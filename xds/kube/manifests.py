@@ -32,7 +32,7 @@ _log = logging.getLogger("xds")
 
 DEBOUNCE = 50
 STEP = 10
-"""Milliseconds: changes are taken together until none has come for STEP, at most for DEBOUNCE (DESIGN 10.18)."""
+"""Milliseconds: changes are taken together until none has come for STEP, at most for DEBOUNCE (decision 18)."""
 
 SETTLE = 50
 """Milliseconds that a file which lost objects is given before that counts, for many programs empty a file and then write it."""

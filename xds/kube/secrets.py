@@ -1,4 +1,4 @@
-"""Which Secrets are needed besides those of type kubernetes.io/tls, which are all watched (DESIGN 10.13).
+"""Which Secrets are needed besides those of type kubernetes.io/tls, which are all watched (decision 13).
 
 Of the other Secrets only metadata is watched; a body is fetched by name, when something refers to it, and again when its metadata
 changes. What belongs here: who refers to what, and what must be fetched now. What does not: fetching (`xds.kube.cluster`), and what a

@@ -39,7 +39,7 @@ _intern = sys.intern
 
 
 class Refused(Exception):
-    """An object that is of the right shape and still cannot be: the field, a code (DESIGN 10.17) and a sentence."""
+    """An object that is of the right shape and still cannot be: the field, a code (decision 17) and a sentence."""
 
     def __init__(self, where: str, code: str, sentence: str) -> None:
         super().__init__(sentence)

@@ -1,4 +1,4 @@
-"""The generated default certificate, shared by all replicas through a Secret (DESIGN 10.1), so that all of them serve the same bytes.
+"""The generated default certificate, shared by all replicas through a Secret (decision 1), so that all of them serve the same bytes.
 
 Whoever comes first makes it, the others read it; whoever sees that it ends within a month makes a new one. What belongs here: agreeing
 on it. What does not: making one (`xds.default_certificate`), and certificates of Ingresses.

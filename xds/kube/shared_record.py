@@ -1,4 +1,4 @@
-"""What replicas tell each other of what Envoy refuses, so that none of them searches for what another one has found (DESIGN 10.1).
+"""What replicas tell each other of what Envoy refuses, so that none of them searches for what another one has found (decision 1).
 
 It stands beside the shared default certificate, in the same Secret: the certificates that are kept are in it. What belongs here: reading it
 every few seconds, and writing it when it is another. What does not: what it says (`xds.build.record`).

@@ -193,7 +193,7 @@ def hosts_of(ingress: Ingress) -> tuple[str, ...]:
 
 
 def oldest_first(ingresses: Iterable[Ingress]) -> tuple[Ingress, ...]:
-    """Who wins comes first (DESIGN 10.15): by creationTimestamp, then in folder order, then the larger namespace/name."""
+    """Who wins comes first (decision 15): by creationTimestamp, then in folder order, then the larger namespace/name."""
     by_name = sorted(ingresses, key=lambda i: (i.meta.namespace, i.meta.name), reverse=True)
     return tuple(sorted(by_name, key=_age))
 

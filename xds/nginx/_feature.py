@@ -35,7 +35,7 @@ class Fidelity(Enum):
     """Accepted without effect, and nothing that a user can see is lost."""
     LATER = "not yet supported"
     CLOSES = "not yet supported, and closes its paths"
-    """An access rule: what it protects must not be open because nobody keeps the rule (DESIGN 10.2)."""
+    """An access rule: what it protects must not be open because nobody keeps the rule (decision 2)."""
     REFUSED = "cannot be"
 
 
@@ -57,7 +57,7 @@ class Scope(Enum):
 
 
 class Phase(IntEnum):
-    """Where in the order of one request (reference 4.2) a feature acts; what acts earlier shadows what acts later."""
+    """Where in the order of one request (nginx 4.2) a feature acts; what acts earlier shadows what acts later."""
 
     HOST = 10
     RETURN = 20

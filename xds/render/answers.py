@@ -1,4 +1,4 @@
-"""What Envoy says by itself: nginx's statuses and nginx's pages (recipe R2)."""
+"""What Envoy says by itself: nginx's statuses and nginx's pages."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def _by_eds(wanted: model.Cluster) -> Cluster:
 
 
 def _external(wanted: model.Cluster, where: Address) -> Cluster:
-    """All addresses of both families, as often as the DNS says (reference 4.6).
+    """All addresses of both families, as often as the DNS says (nginx 4.6).
 
     Nobody waits for the first answer: while a name server is silent, all other clusters and routes would wait with it, up to half a minute.
     """
@@ -126,7 +126,7 @@ def _external(wanted: model.Cluster, where: Address) -> Cluster:
 
 
 def _common(wanted: model.Cluster) -> dict[str, Any]:
-    """No circuit breaker below what the machine can do (DESIGN 10.9), and no panic: what drains is given nothing new (10.11)."""
+    """No circuit breaker below what the machine can do (decision 9), and no panic: what drains is given nothing new (decision 11)."""
     limits = CircuitBreakersThresholds(
         max_connections=_ALL, max_pending_requests=_ALL, max_requests=_ALL, max_retries=_ALL, max_connection_pools=_ALL
     )

@@ -1,4 +1,4 @@
-"""HTTP connections: how requests are read, and what is logged of them (DESIGN 10.7)."""
+"""HTTP connections: how requests are read, and what is logged of them (decision 7)."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def _to_stdout(line: str) -> AccessLog:
 
 
 def _forwarded_port(via: Via, port: int) -> HttpFilter:
-    """X-Forwarded-Port: the listener's port, 443 for https on whatever port (reference 4.9)."""
+    """X-Forwarded-Port: the listener's port, 443 for https on whatever port (nginx 4.9)."""
     shown = "443" if via is Via.HTTPS else str(port)
     mutations = Mutations(request_mutations=[Mutation(append=header("X-Forwarded-Port", shown))])
     return HttpFilter(name=names.COUNT_FILTER, typed_config=pack(HeaderMutation(mutations=mutations)))
@@ -162,7 +162,7 @@ def _keep_path() -> HttpFilter:
 
 
 def _place(name: str) -> HttpFilter:
-    """A place where a route's own filters stand (recipe R13)."""
+    """A place where a route's own filters stand."""
     return HttpFilter(name=name, typed_config=pack(FilterChainConfig()))
 
 

@@ -1,4 +1,4 @@
-"""The names of Envoy resources: people see them in stats, logs and dashboards, so they must not change lightly (DESIGN section 5)."""
+"""The names of Envoy resources: people see them in stats, logs and dashboards, so they must not change lightly."""
 
 from __future__ import annotations
 

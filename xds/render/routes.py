@@ -48,7 +48,7 @@ FORWARDED = {
     "X-Forwarded-Scheme": "%REQ(x-forwarded-proto)%",
     "X-Scheme": "%REQ(x-forwarded-proto)%",
 }
-"""What a backend is told of the client (reference 4.9, R3); an empty value adds no header. X-Forwarded-Port is the listener's affair."""
+"""What a backend is told of the client (nginx 4.9); an empty value adds no header. X-Forwarded-Port is the listener's affair."""
 
 
 def table(defaults: model.Settings, filters: Mapping[str, AnyMessage]) -> RouteConfiguration:
@@ -223,7 +223,7 @@ def _put_path(made: RouteMatch, kind: model.PathKind, text: str) -> None:
 
 @cache
 def _by_scheme(via: model.Via) -> HeaderMatcher:
-    """By what scheme the client came; the listener overwrites what the client says of it (recipe R14)."""
+    """By what scheme the client came; the listener overwrites what the client says of it."""
     return HeaderMatcher(name="x-forwarded-proto", string_match=StringMatcher(exact=via.value))
 
 
@@ -255,7 +255,7 @@ def _forward(made: Route, wanted: model.Route, action: model.Forward, defaults: 
 
 
 def _own_filters(wanted: model.Route, settings: model.Settings) -> dict[str, AnyMessage]:
-    """The HTTP filters that these settings ask for, in the places that the listener keeps for them (recipe R13)."""
+    """The HTTP filters that these settings ask for, in the places that the listener keeps for them."""
     places: dict[str, list[TypedExtensionConfig]] = {}
     for name, feature in with_hook("filters"):
         if name in settings and (filters := feature.filters(settings[name], wanted)):

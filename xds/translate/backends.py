@@ -1,4 +1,4 @@
-"""Which port of which Service answers, and the endpoints behind it (reference 4.6)."""
+"""Which port of which Service answers, and the endpoints behind it (nginx 4.6)."""
 
 from __future__ import annotations
 

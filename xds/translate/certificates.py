@@ -1,4 +1,4 @@
-"""Which certificate a host is served under (reference 4.5)."""
+"""Which certificate a host is served under (nginx 4.5)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DAY = 86_400
 
 
 def certificate(read: Reader, namespace: str, name: str) -> Pair | Unusable:
-    """What a Secret of type kubernetes.io/tls holds; or held last, where a renewal has left it without anything of use (DESIGN 10.2)."""
+    """What a Secret of type kubernetes.io/tls holds; or held last, where a renewal has left it without anything of use (decision 2)."""
     found = secret(read, namespace, name)
     if found is None:
         return Unusable("secret-missing", "does not exist")

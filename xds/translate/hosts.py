@@ -1,4 +1,4 @@
-"""One host: which paths of which Ingresses it has, who wins, and what each becomes (reference 4.1 to 4.4)."""
+"""One host: which paths of which Ingresses it has, who wins, and what each becomes (nginx 4.1 to 4.4)."""
 
 from __future__ import annotations
 
@@ -236,7 +236,7 @@ def _backend_action(read: Reader, claim: Claim) -> Action:
 
 
 def _global_default(read: Reader) -> Action:
-    """--default-backend-service while it has endpoints, else 404 (reference 4.4)."""
+    """--default-backend-service while it has endpoints, else 404 (nginx 4.4)."""
     name = settings(read).default_backend_service
     if not name:
         return Respond(404)

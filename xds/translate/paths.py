@@ -1,4 +1,4 @@
-"""What a path of an Ingress matches, and in which order the paths of a host are tried (reference 4.1)."""
+"""What a path of an Ingress matches, and in which order the paths of a host are tried (nginx 4.1)."""
 
 from __future__ import annotations
 

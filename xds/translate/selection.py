@@ -1,4 +1,4 @@
-"""Which Ingresses are ours: by class, namespace and what the flags exclude (reference 4.8)."""
+"""Which Ingresses are ours: by class, namespace and what the flags exclude (nginx 4.8)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _REQUIREMENT = re.compile(
 
 def selected(read: Reader, ns: str, name: str) -> bool:
     """Whether we serve this Ingress by paths of its own."""
-    # A canary has none (reference 4.12); until canaries are supported, its primary answers everything.
+    # A canary has none (nginx 4.12); until canaries are supported, its primary answers everything.
     return served(read, ns, name) and "canary" not in read.unit(ingress_settings, ns, name)
 
 
 def served(read: Reader, ns: str, name: str) -> bool:
-    """Whether this Ingress has an effect here, a canary included (reference 4.14: canaries are told their addresses, too)."""
+    """Whether this Ingress has an effect here, a canary included (nginx 4.14: canaries are told their addresses, too)."""
     found = ingress(read, ns, name)
     if found is None or not claimed(read, ns, name):
         return False

@@ -1,4 +1,4 @@
-"""The tcp-services and udp-services ConfigMaps: which port leads to which Service (reference 4.7)."""
+"""The tcp-services and udp-services ConfigMaps: which port leads to which Service (nginx 4.7)."""
 
 from __future__ import annotations
 

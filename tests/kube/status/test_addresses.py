@@ -1,4 +1,4 @@
-"""Which addresses are published (reference 4.14)."""
+"""Which addresses are published (nginx 4.14)."""
 
 from __future__ import annotations
 

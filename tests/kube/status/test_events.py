@@ -57,7 +57,7 @@ def test_taking_over_is_told_as_ingress_nginx_tells_it() -> None:
 
 
 def test_the_name_of_an_event_is_made_of_uid_field_and_code() -> None:
-    """N1: the sentence may change (DESIGN 10.17)."""
+    """N1: the sentence may change (decision 17)."""
     name = warning(PROBLEM, "uid-1").name
     assert warning(Problem(WEB, PROBLEM.field, PROBLEM.code, "Other words."), "uid-1").name == name
     others = [

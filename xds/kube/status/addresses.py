@@ -1,4 +1,4 @@
-"""Where Ingresses can be reached: which addresses are published in their status (as ingress-nginx chooses them, reference 4.14).
+"""Where Ingresses can be reached: which addresses are published in their status (as ingress-nginx chooses them, nginx 4.14).
 
 What belongs here: addresses of flags, Services and nodes, how pods and nodes are read, and how a status is written. What does not: asking
 for pods and nodes (`xds.kube.status.nodes`, `xds.kube.status.lookup`), and which Ingresses are told (`xds.translate.selection`).

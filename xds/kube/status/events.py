@@ -4,7 +4,7 @@ What belongs here: what makes two Events the same one, counting, and how many th
 (`xds.kube.status.reporter`), and what is wrong with an Ingress (a Problem says that).
 
 N1  The same Problem of the same Ingress is the same Event, whoever writes it: its name is a hash of the Ingress' uid, the field and the
-    code (DESIGN 10.17). So whoever comes after a restart finds it there, and leaves its count alone.
+    code (decision 17). So whoever comes after a restart finds it there, and leaves its count alone.
 N2  What happens again, or lasts so long that its Event would expire, counts up the same Event.
 N3  No more than `TOTAL` in all, and `EACH` about an Ingress; of an Ingress what is more is dropped, as client-go's spam filter does.
 N4  What went away before it could be written is not written. Warnings come before what is normal.
@@ -56,7 +56,7 @@ class Event:
 
 
 def scheduled(about: Ref, uid: str) -> Event:
-    """An Ingress is taken over (as ingress-nginx words it, reference 4.15)."""
+    """An Ingress is taken over (as ingress-nginx words it, nginx 4.15)."""
     return Event(_name(about, uid, "", "sync"), about, uid, NORMAL, "Sync", "Scheduled for sync")
 
 

@@ -29,7 +29,7 @@ class Unknown(Exception):
 
 
 def published(settings: Settings, known: Callable[[Ref], Service | None], nodes: EnvoyNodes | None) -> Addresses | None:
-    """The addresses for every status (reference 4.14); None where nodes decide and are not known yet, which they say themselves.
+    """The addresses for every status (nginx 4.14); None where nodes decide and are not known yet, which they say themselves.
 
     `known` gives a Service that is watched. Raises Unknown where there are none.
     """
