@@ -289,7 +289,7 @@ FOLDERS: Kind[tuple[Path, ...]] = Kind("DIR", "the name of a folder", _folders, 
 RUN = ("up", "serve")
 OBJECTS = ("up", "serve", "translate", "check", "explain")
 ENVOY = ("up", "bootstrap")
-LIVE = (*OBJECTS, "certgen")
+LIVE = ("serve", "certgen")
 ALL = (*OBJECTS, "bootstrap", "certgen", "status", "history")
 ASKING = ("check", "explain", "status", "history")
 
@@ -466,6 +466,13 @@ class Settings:
         NETWORKS,
         (),
         "Networks that endpoints may be in, although they are loopback, link-local or the like; asked of objects of an API server alone.",
+    )
+    enable_ssl_passthrough: bool = setting(
+        TRAFFIC,
+        BOOL,
+        False,
+        "Report each ssl-passthrough annotation as not supported yet: TLS ends at Envoy all the same. Without the flag it has no effect in "
+        "ingress-nginx either.",
     )
 
     healthz_port: int = setting(SERVER, PORT, 10254, "Port of the probes and of /metrics.", reserves=True)
@@ -674,9 +681,6 @@ class Settings:
     enable_annotation_validation: bool = inert(BOOL, True, "annotations are always checked, and one that cannot be read is reported.")
     deep_inspect: bool = inert(
         BOOL, True, "no text of an Ingress ever becomes nginx configuration, so there are no directives to look for."
-    )
-    enable_ssl_passthrough: bool = inert(
-        BOOL, False, "the annotation ssl-passthrough is not supported yet: TLS ends at Envoy, whatever the host."
     )
     enable_ssl_chain_completion: bool = inert(BOOL, False, "certificate chains are served as their Secrets hold them.")
     enable_topology_aware_routing: bool = inert(BOOL, False, "every ready endpoint is used, whatever its zone.")

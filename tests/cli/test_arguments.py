@@ -55,9 +55,11 @@ def named(item: object) -> str:
     return item.name if isinstance(item, Flag) else str(item)
 
 
-def needed(command: str) -> list[str]:
+def needed(command: str, flag: Flag) -> list[str]:
     """What a command needs before it looks at a flag."""
-    return ["http://a.example/"] if command == "explain" else []
+    if command == "explain":
+        return ["http://a.example/"]
+    return ["d"] if command in ("up", "translate", "check") and flag.field not in ("manifests", "live") else []
 
 
 def value(parsed: Parsed, flag: Flag) -> Any:
@@ -75,15 +77,17 @@ def test_a_flag_is_taken_in_every_spelling_and_from_the_environment(command: str
     if flag.short:
         spellings += [[f"-{flag.short}", sample], [f"-{flag.short}={sample}"], [f"-{flag.short}{sample}"]]
     for words in spellings:
-        assert value(parse(command, [*needed(command), *words], ENVIRONMENT), flag) == expected, words
-    assert value(parse(command, needed(command), ENVIRONMENT | {flag.variable: sample}), flag) == expected
+        assert value(parse(command, [*needed(command, flag), *words], ENVIRONMENT), flag) == expected, words
+    assert value(parse(command, needed(command, flag), ENVIRONMENT | {flag.variable: sample}), flag) == expected
 
 
 @pytest.mark.parametrize(("command", "flag"), [row for row in ROWS if row[1].kind is BOOL], ids=named)
 def test_a_boolean_is_set_by_its_name_alone_and_unset_by_a_value(command: str, flag: Flag) -> None:
-    assert value(parse(command, [*needed(command), flag.name], POD), flag) is True
-    assert value(parse(command, [*needed(command), f"{flag.name}=false"], POD), flag) is False
-    assert value(parse(command, [*needed(command), f"{flag.name}=F"], POD), flag) is False
+    words = needed(command, flag)
+    assert value(parse(command, [*words, flag.name], POD), flag) is True
+    words = ["d"] if flag.field == "live" else words
+    assert value(parse(command, [*words, f"{flag.name}=false"], POD), flag) is False
+    assert value(parse(command, [*words, f"{flag.name}=F"], POD), flag) is False
 
 
 @pytest.mark.parametrize("words", [["-v", "2"], ["-v=2"], ["--v=2"], ["--v", "2"], ["-v2"]])
@@ -235,7 +239,9 @@ def test_help_and_version_need_nothing_else(word: str) -> None:
             "--publish-service and --publish-status-address exclude each other.",
         ),
         ("serve", "--manifests d --kubeconfig f", "--manifests and --kubeconfig exclude each other."),
-        ("up", "d --kubeconfig f", "DIR and --kubeconfig exclude each other."),
+        ("up", "d --kubeconfig f", "--kubeconfig is no flag of xds up; it belongs to xds serve, xds certgen."),
+        ("up", "", "name a folder of manifests, as in `xds up ./manifests`; the objects of an API server are served by `xds serve`."),
+        ("check", "", "name a folder of manifests, as in `xds check ./manifests`."),
         ("serve", "d", "'d' means nothing to xds serve; folders are named with --manifests."),
         ("status", "d", "'d' means nothing to xds status; `xds status --help` lists its flags."),
         (
@@ -250,7 +256,7 @@ def test_help_and_version_need_nothing_else(word: str) -> None:
             f"--manifests d --xds-address unix:/{'a' * 107}",
             "--xds-address: the path has 108 bytes, and that of a Unix socket may have 107.",
         ),
-        ("explain", "", "xds explain needs a URL, such as `xds explain http://example.com/ ./manifests`."),
+        ("explain", "", "name a URL, as in `xds explain http://example.com/ ./manifests`."),
         (
             "serve",
             "",
@@ -330,7 +336,6 @@ def test_an_empty_folder_is_refused() -> None:
         ("status", ""),
         ("bootstrap", "--xds-address unix:/run/xds.sock"),
         ("serve", "--apiserver-host https://10.0.0.1:6443"),
-        ("check", "--kubeconfig f"),
         ("serve", "--manifests d --configmap= --watch-namespace= --publish-service a/b --publish-status-address="),
     ],
 )

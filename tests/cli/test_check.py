@@ -102,10 +102,9 @@ def test_a_folder_that_is_not_there_is_one_sentence(say: Say, tmp_path: Path) ->
     assert said.err.count("\n") == 1
 
 
-def test_an_api_server_is_no_source_yet(say: Say, tmp_path: Path) -> None:
+def test_an_api_server_is_no_source(say: Say, tmp_path: Path) -> None:
     said = say("check", "--kubeconfig", tmp_path / "config")
-    assert said.code == 2
-    assert said.err.startswith("xds check: this command reads folders of manifests, not an API server")
+    assert (said.code, said.err) == (2, "xds check: --kubeconfig is no flag of xds check; it belongs to xds serve, xds certgen.\n")
 
 
 def test_the_ingress_of_a_canary_is_ours(say: Say, good: Path) -> None:

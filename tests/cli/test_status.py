@@ -212,8 +212,9 @@ def test_a_debug_service_that_is_off_cannot_be_asked(say: Say) -> None:
     assert said == (2, "", "xds history: --debug-address is off; name where a management server has its debug service.\n")
 
 
-def test_a_socket_that_is_not_there_is_said_with_the_usual_port(say: Say, tmp_path: Path) -> None:
-    assert "port-forward deploy/xds 18001:18001`" in say("status", "--debug-address", f"unix:{tmp_path}/none").err
+def test_of_a_socket_that_is_not_there_it_is_said_who_knows_the_right_one(say: Say, tmp_path: Path) -> None:
+    said = say("status", "--debug-address", f"unix:{tmp_path}/none").err
+    assert said == f"xds status: no management server answers at unix:{tmp_path}/none: the log of an `xds up` says where its sockets are.\n"
 
 
 @pytest.mark.parametrize(

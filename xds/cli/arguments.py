@@ -22,6 +22,7 @@ from xds.config import (
     FILE,
     FOLDER,
     FOLDERS,
+    LIVE,
     LONGEST_SOCKET_PATH,
     OBJECT,
     PORT,
@@ -211,7 +212,7 @@ def _place_folders(command: str, given: dict[str, _Given], positional: tuple[str
     """Check what is no flag, and add the folders among it to those of --manifests."""
     folders = positional[1:] if command == "explain" else positional
     if command == "explain" and not positional:
-        raise UsageError("xds explain needs a URL, such as `xds explain http://example.com/ ./manifests`.")
+        raise UsageError("name a URL, as in `xds explain http://example.com/ ./manifests`.")
     if command == "explain" and folders == ("live",):
         return
     if command == "status":
@@ -305,12 +306,16 @@ def _check(command: str, settings: Settings, given: Mapping[str, _Given], enviro
 def _check_source(command: str, settings: Settings, environment: Mapping[str, str]) -> None:
     if command not in ("up", "serve", "translate", "check", "certgen"):
         return
-    if settings.manifests or settings.kubeconfig or settings.apiserver_host or "KUBERNETES_SERVICE_HOST" in environment or settings.live:
+    if settings.manifests or settings.live:
+        return
+    if command not in LIVE:
+        also = "; the objects of an API server are served by `xds serve`" if command == "up" else ""
+        raise UsageError(f"name a folder of manifests, as in `xds {command} ./manifests`{also}.")
+    if settings.kubeconfig or settings.apiserver_host or "KUBERNETES_SERVICE_HOST" in environment:
         return
     if command == "certgen":
         raise UsageError("name an API server with --kubeconfig; this is no pod.")
-    example = f"xds {command} ./manifests" if COMMANDS[command].folders else f"xds {command} --manifests ./manifests"
-    raise UsageError(f"name a folder of manifests, as in `{example}`, or an API server with --kubeconfig.")
+    raise UsageError("name a folder of manifests, as in `xds serve --manifests ./manifests`, or an API server with --kubeconfig.")
 
 
 def _check_sockets(settings: Settings, given: Mapping[str, _Given]) -> None:

@@ -108,6 +108,8 @@ def _why_not(address: str, error: Any) -> Exception:
 
 
 def _what_to_do(address: str) -> str:
-    port = parse_address(address).port or 18001
+    if parse_address(address).path:
+        return "the log of an `xds up` says where its sockets are."
+    port = parse_address(address).port
     forward = f"kubectl -n ingress-xds port-forward deploy/xds {port}:18001"
     return f"start `xds serve`, name its --debug-address, or, where it runs in a cluster, first run `{forward}`."

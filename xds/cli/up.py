@@ -20,7 +20,7 @@ from xds.cli.arguments import Parsed
 from xds.cli.bootstrap import bootstrap_text
 from xds.cli.live import DEBUG_SOCKET
 from xds.cli.signals import until_signal, work
-from xds.config import PRIVATE, Address, Failure, Settings, UsageError, parse_address
+from xds.config import PRIVATE, Address, Failure, Settings, parse_address
 from xds.logs import is_json
 from xds.private_folder import private_folder
 
@@ -35,8 +35,6 @@ _PATIENCE = 5.0
 
 def run(parsed: Parsed) -> int:
     """Run both until a signal ends them. Raises Failure where one of them cannot start, or Envoy ends by itself."""
-    if not parsed.settings.manifests:
-        raise UsageError("there are no objects to serve: give a folder, as in `xds up examples/quickstart`.")
     asyncio.run(until_signal(lambda: _up(parsed.settings)))
     return 0
 
