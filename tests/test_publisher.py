@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +18,8 @@ from tests.web.site import SETTINGS, Site, ingress, secret
 from xds import state_dir
 from xds.build.parts import Held, digest
 from xds.build.record import decode
-from xds.kube.objects import Secret, ref
+from xds.kube.objects import Backend, Ingress, Meta, Rule, Secret, Service, ServicePort, ref
+from xds.kube.objects import Path as IngressPath
 from xds.protocol.session import Answer
 from xds.snapshot import LISTENER, ROUTE, Part
 
@@ -152,3 +153,43 @@ async def test_a_folder_that_cannot_be_read_or_written_is_told_and_nothing_else(
     [host] = parts(site) - {HOST._replace(piece="")}
     await hold(site, host)
     assert "--state-dir: what Envoy refuses cannot be kept" in caplog.text
+
+
+def of_many_paths(count: int) -> Ingress:
+    paths = tuple(IngressPath(f"/{k}", "Prefix", Backend("web", 80)) for k in range(count))
+    return Ingress(meta=Meta(namespace="default", name="many"), rules=(Rule("many.test", paths),))
+
+
+async def turns_while(work: Awaitable[None]) -> int:
+    """How many times the loop came to another task before this was done."""
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    turning = asyncio.create_task(turn())
+    await work
+    turning.cancel()
+    return turns
+
+
+async def test_the_loop_goes_on_while_an_object_of_thousands_of_paths_is_worked_out() -> None:
+    site = Site()
+    await site.put(ingress("web"))
+    few = await turns_while(site.put(ingress("other")))
+    assert few <= 1, "what is quick is done at once"
+    assert await turns_while(site.put(of_many_paths(2_000))) > few
+    service = Service(meta=Meta(namespace="default", name="web"), ports=(ServicePort(80, "", 8080),))
+    assert await turns_while(site.put(service)) > few, "a small object may concern a large host"
+
+
+async def test_of_one_object_no_more_than_a_hundred_problems_are_logged_one_by_one(caplog: pytest.LogCaptureFixture) -> None:
+    site = Site()
+    await site.put(of_many_paths(500))
+    assert len([r for r in caplog.records if "Ingress default/many spec.rules" in r.message]) == 100
+    assert "Ingress default/many: 400 more Problems" in caplog.text
+    await site.put(drop=[ref(of_many_paths(1))])
+    assert "no longer: Ingress default/many: 400 more Problems" in caplog.text

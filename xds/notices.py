@@ -7,14 +7,18 @@ quarantine.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from xds import logs
+from xds.kube.objects import Ref
 from xds.model import Problem, Severity
 from xds.web.problems import Problems
 
 _log = logging.getLogger("xds")
 _LEVELS = {Severity.ERROR: logging.ERROR, Severity.WARNING: logging.WARNING, Severity.NOTE: logging.DEBUG}
+_EACH = 100
+"""Problems of one object that are logged one by one when they come, or go, together."""
 
 
 class Notices:
@@ -39,13 +43,21 @@ class Notices:
         return (problem for problems in self._places.values() for problem in problems)
 
     def tell(self, moved: Mapping[Problem, bool]) -> None:
-        """These have come (true) or gone."""
+        """These have come (true) or gone. Of one object no more than `_EACH` are told one by one: its author must not fill the log."""
         of_places = set(self.elsewhere())
+        told: Counter[tuple[Ref, bool]] = Counter()
         for problem in sorted(moved, key=lambda p: (p.about, p.field, p.code)):
             stands = moved[problem] or problem in of_places
-            if stands and problem not in self._standing:
-                self._standing.add(problem)
+            if stands == (problem in self._standing):
+                continue
+            told[problem.about, stands] += 1
+            (self._standing.add if stands else self._standing.discard)(problem)
+            if told[problem.about, stands] > _EACH:
+                continue
+            if stands:
                 _log.log(_LEVELS[problem.severity], "%s", problem, extra=logs.of_problem(problem))
-            elif not stands and problem in self._standing:
-                self._standing.discard(problem)
+            else:
                 _log.info("no longer: %s", problem, extra=logs.of_problem(problem))
+        for (about, stands), count in told.items():
+            if count > _EACH:
+                _log.warning("%s%s: %d more Problems", "" if stands else "no longer: ", about, count - _EACH)

@@ -39,6 +39,8 @@ from xds.translate.pairs import Pair
 _log = logging.getLogger("xds")
 _MANY = 200
 """Objects, keys or Parts beyond which they are worked out in a thread, so that streams are answered meanwhile (B10)."""
+_HEAVY = 32_768
+"""Bytes of virtual hosts, beyond which they are made again in a thread: some 20 ms of work."""
 _FAR = frozenset(("ConfigMap", "IngressClass", "Namespace"))
 """Kinds of which one object may concern everything."""
 _MOMENT = 0.1
@@ -170,14 +172,22 @@ class Publisher:
         return any(other is not stream and type_url in other.session.summaries for other in self._fleet.connected())
 
     async def _build(self, keys: Collection[Key], causes: Sequence[Cause], total: int, begun: float) -> None:
-        far = len(keys) > _MANY or any(key[0] in _FAR for key in keys)
-        update = await asyncio.to_thread(self._tables.apply, keys) if far else self._tables.apply(keys)
+        update = await self._worked_out(keys)
         orders = self._publish(update, begun, causes, total)
         moved = self._tables.build.problem_changes()
         self._notices.tell(moved)
         self._tell_failures()
         await self._obey(orders)
         self._tell_culprits(told=bool(moved))
+
+    async def _worked_out(self, keys: Collection[Key]) -> Update:
+        """What changed keys come to. A little is worked out at once, which is quickest; more in a thread, for the loop to go on."""
+        if len(keys) > _MANY or any(key[0] in _FAR for key in keys):
+            return await asyncio.to_thread(self._tables.apply, keys)
+        touched = self._tables.touch(keys)
+        if touched.weight > _HEAVY:
+            return await asyncio.to_thread(self._tables.refresh, touched)
+        return self._tables.refresh(touched)
 
     async def _obey(self, orders: Orders) -> None:
         """Carries out orders of the quarantine, and those that follow from them."""

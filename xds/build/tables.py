@@ -12,7 +12,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from envoy_data_plane.envoy.config.listener.v3 import Listener
 
@@ -28,6 +28,8 @@ from xds.translate.certificates import DEFAULT
 N = TypeVar("N", bound=Hashable)
 V = TypeVar("V", bound=Value)
 _MASK = (1 << 128) - 1
+_ENTRY = 100
+"""Bytes that an entry of an object, such as a path or an endpoint, comes to: about, and at most."""
 _ROUTES = Reference(ROUTE, names.ROUTES)
 _HTTP = Part(LISTENER, names.HTTP)
 _HTTPS = Part(LISTENER, names.HTTPS)
@@ -88,6 +90,13 @@ class Holds(dict[Part, Held]):
         """Whether one of the clusters with which this is held is left out; with a `value`, one of those that it names."""
         missing = [part for part in held.along if part in self and self[part].instead is None]
         return bool(missing if value is None else names_cluster(value).intersection(missing))
+
+
+class Touched(NamedTuple):
+    """The kept Units that may be out of date: function → first arguments. `weight` is about how many bytes are to be made again."""
+
+    units: dict[Callable[..., Any], set[Any]]
+    weight: int
 
 
 class Table(Generic[N, V]):
@@ -186,12 +195,21 @@ class Tables:
 
     def apply(self, keys: Iterable[Key]) -> Update:
         """What these keys of the World, new, changed or gone, do to the resources."""
+        return self.refresh(self.touch(keys))
+
+    def touch(self, keys: Iterable[Key]) -> Touched:
+        """Note that these keys of the World have changed. `refresh` must follow, once, before anything else is asked of the tables."""
         keys = set(keys)
-        touched: dict[Callable[..., Any], set[Any]] = {}
+        found = Touched({}, sum(self.world.entries(key) for key in keys) * _ENTRY)
         for unit in self.build.touch(keys):
-            touched.setdefault(unit.function, set()).add(unit.arguments[0] if unit.arguments else None)
+            found.units.setdefault(unit.function, set()).add(unit.arguments[0] if unit.arguments else None)
         self._want_hosts(keys)
-        return self._refresh(touched, set())
+        hosts = (self.hosts.values.get(name) for name in found.units.get(units.host, ()))
+        return found._replace(weight=found.weight + sum(len(host.body) for host in hosts if host))
+
+    def refresh(self, touched: Touched) -> Update:
+        """What was touched does to the resources."""
+        return self._refresh(touched.units, set())
 
     def hold(self, orders: Mapping[Part, Held | None]) -> Update:
         """Hold these from now on, or (None) hold them no longer."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from xds import model
 from xds.build.memo import Recorder
 from xds.build.tables import Tables
-from xds.build.units import catch_all, stream_entries
+from xds.build.units import stream_entries
 from xds.kube.objects import Ingress, Ref, ref
 from xds.kube.world import SETTINGS, Reader, hosts_of
 from xds.render import names
@@ -65,7 +65,7 @@ def parts_of(tables: Tables, asked: Asked) -> tuple[Part, ...]:
 
 def _of_host(tables: Tables, read: Reader, name: str, about: Ref) -> Iterator[Part]:
     """The parts of a host, as far as they are those of this Ingress: others may have paths on it."""
-    found = hosts.virtual_host(read, name) if name else read.unit(catch_all)
+    found = hosts.virtual_host(read, name) if name else read.unit(hosts.catch_all)
     if found is None:
         return
     yield Part(ROUTE, names.ROUTES, name)

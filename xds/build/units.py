@@ -26,20 +26,15 @@ _VIRTUAL_HOSTS = 2
 
 def host(read: Reader, name: str) -> Host | None:
     """A virtual host; None where the name is not ours to serve."""
-    found = read.unit(catch_all) if not name else hosts.virtual_host(read, name)
+    found = read.unit(hosts.catch_all) if not name else hosts.virtual_host(read, name)
     if found is None:
         return None
-    rest = read.unit(catch_all) if name.startswith("*.") else None
+    rest = hosts.beyond_wildcard(read, name) if name.startswith("*.") else None
     defaults = read.unit(configuration).defaults
     body = field(_VIRTUAL_HOSTS, routes.virtual_host_bytes(found, rest, defaults))
     all_routes = (*found.routes, *(rest.routes if rest else ()))
     wanted = frozenset(r.action.cluster for r in all_routes if isinstance(r.action, model.Forward))
     return Host(body, host_digest(body), wanted, found.certificate)
-
-
-def catch_all(read: Reader) -> model.VirtualHost | None:
-    """The routes of requests for no host of ours; also what a wildcard host leaves over."""
-    return hosts.virtual_host(read, "")
 
 
 def route_table(read: Reader) -> Frame:

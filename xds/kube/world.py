@@ -107,6 +107,19 @@ class World:
         """All objects of a kind, in the order of namespace and name."""
         return [item for _, item in sorted(self._objects.items()) if isinstance(item, kind)]
 
+    def entries(self, key: Key) -> int:
+        """How many paths, annotations, ports, endpoints or the like the object of a key has: about the work that it makes."""
+        match self._objects.get(key):
+            case Ingress() as item:
+                return sum(len(rule.paths) for rule in item.rules) + len(item.rules) + len(item.tls) + len(item.meta.annotations)
+            case EndpointSlice() as item:
+                return len(item.endpoints) * len(item.ports)
+            case Service() as item:
+                return len(item.ports)
+            case ConfigMap() as item:
+                return len(item.data)
+        return 0
+
     def refs(self, key: Key) -> tuple[Ref, ...]:
         """The objects that stand behind a key: who is to blame for what was made from it."""
         match key[0]:

@@ -52,6 +52,7 @@ def hint(name: str) -> str:
 
 
 @lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def prefix(found: str, ours: str) -> str:
     """What an annotation's prefix is, as a clause, where people mistake it for `ours`; "" for the prefixes of others."""
     if found == ours or len(found) > _LONGEST:

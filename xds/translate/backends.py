@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import NamedTuple
 
@@ -23,6 +23,12 @@ _MOST_REPORTED = 20
 
 NO_ENDPOINTS = "no-endpoints"
 """The code of a Service that is there and has nobody who answers."""
+
+
+MOST_PORTS = 1_000
+"""Ports of one Service that have an effect: each may be a cluster of its own, with all of the endpoints."""
+_FEW = 16
+"""Ports of a Service of which no index is kept."""
 
 
 class Reach(Enum):
@@ -53,17 +59,46 @@ class Address(NamedTuple):
     draining: bool = False
 
 
-def find_port(found: Service, port: int | str, protocol: str, *, by_target: bool) -> ServicePort | None:
+class _Ports(NamedTuple):
+    """The ports of a Service, by protocol and by what finds them: of two the first, as in ingress-nginx."""
+
+    named: dict[tuple[str, str], ServicePort]
+    """By a number or a port's name."""
+    targeted: dict[tuple[str, str], ServicePort]
+    """By these or a targetPort."""
+    numbered: dict[tuple[str, int], ServicePort]
+
+
+def ports_of(read: Reader, namespace: str, name: str) -> _Ports:
+    """The ports of a Service that has many, read once for all that refer to it. A Unit."""
+    found = service(read, namespace, name)
+    if found and len(found.ports) > MOST_PORTS:
+        sentence = f"The Service has {len(found.ports):,} ports; those after the first {MOST_PORTS:,} have no effect."
+        read.report(Problem(ref(found), "spec.ports", "too-many-ports", sentence, place=found.meta.place))
+    return _indexed(found.ports[:MOST_PORTS] if found else ())
+
+
+def _indexed(ports: Iterable[ServicePort]) -> _Ports:
+    found = _Ports({}, {}, {})
+    for port in reversed(tuple(ports)):
+        ways = {(port.protocol, text): port for text in (str(port.port), port.name)}
+        found.named.update(ways)
+        found.targeted.update({**ways, (port.protocol, str(port.target)): port})
+        found.numbered[port.protocol, port.port] = port
+    return found
+
+
+def find_port(read: Reader, found: Service, port: int | str, protocol: str, *, by_target: bool) -> ServicePort | None:
     """The Service's port for what an Ingress or ConfigMap wrote: a number, or a port's name; of an Ingress a targetPort as well.
 
-    The first port that has any of these wins, as in ingress-nginx.
+    The first port that has any of these wins, as in ingress-nginx. Where nothing was written (0) there is none.
     """
-    wanted = str(port)
-    for candidate in found.ports if port else ():  # 0: none was written
-        ways = (str(candidate.port), candidate.name, *((str(candidate.target),) if by_target else ()))
-        if candidate.protocol == protocol and wanted in ways:
-            return candidate
-    return None
+    index = _ports(read, found)
+    return (index.targeted if by_target else index.named).get((protocol, str(port))) if port else None
+
+
+def _ports(read: Reader, found: Service) -> _Ports:
+    return _indexed(found.ports) if len(found.ports) <= _FEW else read.unit(ports_of, found.meta.namespace, found.meta.name)
 
 
 def destination(read: Reader, namespace: str, name: str, port: int | str, by_address: bool = False) -> Destination:
@@ -78,7 +113,7 @@ def destination(read: Reader, namespace: str, name: str, port: int | str, by_add
     by_client = read.unit(by_client_address, namespace, name)
     if found.type == "ExternalName":
         return _external(read, found, port, "TCP")
-    declared = find_port(found, port, "TCP", by_target=True)
+    declared = find_port(read, found, port, "TCP", by_target=True)
     if declared is None:
         return Destination(Reach.NO_PORT)
     if by_address and _own_addresses(read, found, declared.port):
@@ -94,7 +129,7 @@ def stream_destination(read: Reader, namespace: str, name: str, port: int | str,
         return Destination(Reach.NO_SERVICE)
     if found.type == "ExternalName":
         return _external(read, found, port, protocol)
-    declared = find_port(found, port, protocol, by_target=False)
+    declared = find_port(read, found, port, protocol, by_target=False)
     if declared is None:
         return Destination(Reach.NO_PORT)
     live = read.unit(pod_addresses, namespace, name, declared.port, protocol)
@@ -132,7 +167,7 @@ def pod_addresses(read: Reader, namespace: str, name: str, port: int, protocol: 
     still serves answers, and without it all would be 503.
     """
     found = service(read, namespace, name)
-    declared = next((p for p in found.ports if p.port == port and p.protocol == protocol), None) if found else None
+    declared = _ports(read, found).numbered.get((protocol, port)) if found else None
     if declared is None:
         return ()
     known: dict[tuple[str, int], bool] = {}
@@ -183,7 +218,7 @@ def _external(read: Reader, found: Service, port: int | str, protocol: str) -> D
     host = external_host(found)
     if flags.disable_svc_external_name or not host:
         return Destination(Reach.REFUSED)
-    declared = find_port(found, port, protocol, by_target=False)
+    declared = find_port(read, found, port, protocol, by_target=False)
     number = declared.port if declared else int(port) if str(port).isdecimal() else 0
     target = _external_port(found, number, protocol)
     if not (0 < number < 65536 and 0 < target < 65536):

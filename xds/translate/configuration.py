@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from xds.kube.world import Reader, config_map, ingress, settings
 from xds.model import Problem, Settings, Severity
 from xds.nginx import _hints as hints
 from xds.nginx import _registry as registry
-from xds.nginx._feature import Complaint, Declared, Fidelity
+from xds.nginx._feature import Annotation, Complaint, Declared, Fidelity
 
 _VERDICT = {
     Fidelity.LATER: (Severity.ERROR, "is not yet supported and has no effect"),
@@ -20,6 +20,10 @@ _VERDICT = {
     Fidelity.REFUSED: (Severity.ERROR, "cannot be supported and has no effect"),
     Fidelity.IGNORED: (Severity.NOTE, "is accepted and needs no effect here"),
 }
+MOST_UNKNOWN = 100
+"""Unknown names in one object that are told one by one."""
+_MOST_NEAREST = 10
+"""Of these, how many are looked for among the known ones, which takes a millisecond each."""
 
 
 @dataclass(frozen=True)
@@ -67,31 +71,43 @@ def ingress_settings(read: Reader, namespace: str, name: str) -> Settings:
     unreadable = {complaint.name for complaint in complaints}
     for complaint in complaints:
         _report(read, found, prefix, complaint.name, "annotation-value", f"{complaint.name} {complaint.sentence}; it has no effect.")
-    for key in sorted(own.keys() - unreadable):
-        _judge(read, found, prefix, key, own[key])
+    known = registry.known_annotations()
+    paths = [path.path for rule in found.rules for path in rule.paths]
+    for key in sorted(own.keys() & known.keys() - unreadable):
+        _judge(read, found, prefix, key, known[key], own[key], paths)
+    _report_unknown(read, found, prefix, sorted(own.keys() - known.keys()))
     return values
+
+
+def _report_unknown(read: Reader, item: Ingress, prefix: str, names: Sequence[str]) -> None:
+    for number, name in enumerate(names[:MOST_UNKNOWN]):
+        sentence = f"{name} is no annotation of ingress-nginx{_instead(name) if number < _MOST_NEAREST else ''}; it has no effect."
+        _report(read, item, prefix, name, "annotation-unknown", sentence, Severity.WARNING)
+    if len(names) > MOST_UNKNOWN:
+        sentence = f"{len(names) - MOST_UNKNOWN:,} more annotations are none of ingress-nginx, and have no effect."
+        read.report(Problem(ref(item), "metadata.annotations", "annotation-unknown", sentence, Severity.WARNING, item.meta.place))
 
 
 def _report_prefixes(read: Reader, item: Ingress) -> None:
     """Annotations under a prefix that looks like ours and is not: silent in ingress-nginx, and worse where they keep somebody out."""
     ours = settings(read).annotations_prefix
-    for key in sorted(item.meta.annotations):
-        prefix, _, name = key.rpartition("/")
-        if what := hints.prefix(prefix, ours):
-            severity = Severity.WARNING if hints.protects(name) else Severity.NOTE
-            sentence = f"{prefix}/ is {what}; the annotation has no effect, while those of {ours}/ have."
-            read.report(Problem(ref(item), f"metadata.annotations[{key}]", "annotation-prefix", sentence, severity, item.meta.place))
-
-
-def _judge(read: Reader, item: Ingress, prefix: str, name: str, value: str) -> None:
-    """The verdict on an annotation that does not do, or not quite, what it says; none where it says what holds anyway."""
-    known = registry.known_annotations().get(name)
-    if known is None:
-        sentence = f"{name} is no annotation of ingress-nginx{_instead(name)}; it has no effect."
-        _report(read, item, prefix, name, "annotation-unknown", sentence, Severity.WARNING)
-    elif not known.needs_verdict(value, [path.path for rule in item.rules for path in rule.paths]):
+    prefixes = sorted({key.rpartition("/")[0] for key in item.meta.annotations})[:MOST_UNKNOWN]
+    mistaken = {prefix: what for prefix in prefixes if (what := hints.prefix(prefix, ours))}
+    if not mistaken:
         return
-    elif known.flag and not getattr(settings(read), known.flag):
+    found = [key for key in sorted(item.meta.annotations) if key.rpartition("/")[0] in mistaken]
+    for key in found[:MOST_UNKNOWN]:
+        prefix, _, name = key.rpartition("/")
+        severity = Severity.WARNING if hints.protects(name) else Severity.NOTE
+        sentence = f"{prefix}/ is {mistaken[prefix]}; the annotation has no effect, while those of {ours}/ have."
+        read.report(Problem(ref(item), f"metadata.annotations[{key}]", "annotation-prefix", sentence, severity, item.meta.place))
+
+
+def _judge(read: Reader, item: Ingress, prefix: str, name: str, known: Annotation[Any], value: str, paths: list[str]) -> None:
+    """The verdict on an annotation that does not do, or not quite, what it says; none where it says what holds anyway."""
+    if not known.needs_verdict(value, paths):
+        return
+    if known.flag and not getattr(settings(read), known.flag):
         flag = "--" + known.flag.replace("_", "-")
         sentence = f"{name} has no effect without the flag {flag}, as in ingress-nginx."
         _report(read, item, prefix, name, "annotation-verdict", sentence, Severity.NOTE)
@@ -113,11 +129,16 @@ def _report_keys(read: Reader, found: ConfigMap, complaints: list[Complaint]) ->
     for c in complaints:
         read.report(Problem(about, f"data[{c.name}]", "key-value", f"{c.name} {c.sentence}; the default holds.", place=found.meta.place))
     known = registry.known_keys()
-    for name in sorted(found.data):
-        if name not in known:
-            sentence = f"{name[:80]} is no key of ingress-nginx's ConfigMap{_nearest(name, known)}; it has no effect."
-            read.report(Problem(about, f"data[{name[:80]}]", "key-unknown", sentence, Severity.WARNING, found.meta.place))
-        elif known[name].fidelity in _VERDICT and known[name].needs_verdict(found.data[name]):
+    unknown = sorted(found.data.keys() - known.keys())
+    for number, name in enumerate(unknown[:MOST_UNKNOWN]):
+        near = _nearest(name, known) if number < _MOST_NEAREST else ""
+        sentence = f"{name[:80]} is no key of ingress-nginx's ConfigMap{near}; it has no effect."
+        read.report(Problem(about, f"data[{name[:80]}]", "key-unknown", sentence, Severity.WARNING, found.meta.place))
+    if len(unknown) > MOST_UNKNOWN:
+        sentence = f"{len(unknown) - MOST_UNKNOWN:,} more keys are none of ingress-nginx's ConfigMap, and have no effect."
+        read.report(Problem(about, "data", "key-unknown", sentence, Severity.WARNING, found.meta.place))
+    for name in sorted(found.data.keys() & known.keys()):
+        if known[name].fidelity in _VERDICT and known[name].needs_verdict(found.data[name]):
             severity, verdict = _verdict(known[name])
             sentence = f"{name} {verdict}{_because(known[name])}."
             read.report(Problem(about, f"data[{name}]", "key-verdict", sentence, severity, found.meta.place))

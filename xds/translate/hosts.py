@@ -32,11 +32,14 @@ from xds.translate.backends import NO_ENDPOINTS, SERVICE_UPSTREAM, Reach, destin
 from xds.translate.certificates import host_certificate, redirects_to_https
 from xds.translate.claims import Claim, claimants, claims_of, has_regex, report_foreign, rules_of, serving, settings_of
 from xds.translate.configuration import configuration
-from xds.translate.regexes import LeftOut, admit
+from xds.translate.regexes import LeftOut, admit, cost_of
 
 _HOST = re.compile(r"(\*\.)?([a-z0-9_]([-a-z0-9_]*[a-z0-9_])?\.)*[a-z0-9_]([-a-z0-9_]*[a-z0-9_])?")
 _ROOT = PathMatch(PathKind.RAW_PREFIX, "/")
 _NOTHING = Respond(404)
+MOST_REPEATED = 20
+"""Routes of the catch-all that each wildcard host repeats."""
+_REPEATED_COST = 100
 _HEALTH = PathMatch(PathKind.EXACT, "/healthz")
 _UNREACHABLE = (Reach.NO_SERVICE, Reach.NO_PORT, Reach.REFUSED, Reach.NOT_REACHABLE)
 
@@ -63,6 +66,29 @@ def virtual_host(read: Reader, host: str) -> VirtualHost | None:
     first = next((r for location in locations if (r := _host_routes(location))), ())
     own = (*_with_clusters(read, first), *routes)
     return VirtualHost(host, own, host_certificate(read, host) if host else "")
+
+
+def beyond_wildcard(read: Reader, host: str) -> VirtualHost:
+    """What answers the names that Envoy finds under a wildcard host and that are not below it by one label: the catch-all's routes.
+
+    Each wildcard host repeats them, so there is a limit: an Ingress of thousands of wildcards and another of thousands of paths would make
+    millions of routes.
+    """
+    rest = read.unit(catch_all)
+    if rest is None or (len(rest.routes) <= MOST_REPEATED and sum(map(cost_of, rest.routes)) <= _REPEATED_COST):
+        return rest or VirtualHost("", ())
+    for item in serving(read, host)[:1]:
+        sentence = (
+            f'Names further below "{host[2:]}" than one label are answered with 404, not by the paths without a host: those are more than '
+        )
+        sentence += f"{MOST_REPEATED}, or regular expressions."
+        read.report(Problem(ref(item), "spec.rules", f"wildcard:{host}", sentence, Severity.WARNING, item.meta.place))
+    return VirtualHost("", (Route(_ROOT, Respond(404)),))
+
+
+def catch_all(read: Reader) -> VirtualHost | None:
+    """The routes of requests for no host of ours. A Unit."""
+    return virtual_host(read, "")
 
 
 def _acceptable(read: Reader, host: str, ours: list[Ingress]) -> bool:

@@ -85,11 +85,12 @@ def _price(read: Reader, host: str, claim: Claim, *, as_regex: bool, tls: bool) 
     match = _match(read, host, claim, as_regex=as_regex)
     own = settings_of(read, claim.item)
     location = Location(host, claim.path, match, tls, ref(claim.item), claim.field, own)
-    price = sum(map(_of_route, drawn(location, Route(match, _SOMEWHERE, location.origin, location.rule, settings=own))))
+    price = sum(map(cost_of, drawn(location, Route(match, _SOMEWHERE, location.origin, location.rule, settings=own))))
     return price + guards.surcharge(match, own, price)
 
 
-def _of_route(route: Route) -> int:
+def cost_of(route: Route) -> int:
+    """What the expressions of a route cost."""
     pattern = spelling.pattern(route.match)
     own = regex.cost(pattern) if pattern else 0
     headers = sum(regex.cost(header.value) for header in route.headers if header.regex)

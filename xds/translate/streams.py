@@ -16,6 +16,10 @@ from xds.translate.endpoint_addresses import is_ours, rules
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _FORM = "namespace/service:port, with :PROXY behind it to take, and a second one to send, the PROXY protocol"
 
+MOST_ENTRIES = 5_000
+"""Entries of one ConfigMap that have an effect: each is a listener of its own."""
+_MOST_TOLD = 100
+
 
 class _Unreadable(ValueError):
     """Why an entry has no effect, as a sentence, with the code of its Problem."""
@@ -34,14 +38,23 @@ def streams(read: Reader, protocol: str) -> tuple[Stream, ...]:
         return ()
     idle = read.unit(configuration).keys.get(PROXY_STREAM_TIMEOUT.name, PROXY_STREAM_TIMEOUT.default)
     taken: dict[int, Stream] = {}
-    for key in sorted(found.data, key=lambda k: (len(k), k)):
+    faults: list[tuple[str, _Unreadable]] = []
+    keys = sorted(found.data, key=lambda k: (len(k), k))
+    for key in keys[:MOST_ENTRIES]:
         try:
             port = _port(read, key, protocol)
             if port in taken:
                 raise _Unreadable(f"The port {port} is there twice; only the first entry counts.")
             taken[port] = _stream(read, port, protocol, found.data[key], idle)
         except _Unreadable as fault:
-            _report(read, found, key, fault)
+            faults.append((key, fault))
+    for key, wrong in faults[:_MOST_TOLD]:
+        _report(read, found, key, wrong)
+    if len(faults) > _MOST_TOLD:
+        _report(read, found, "", _Unreadable(f"{len(faults) - _MOST_TOLD:,} more entries have no effect."))
+    if len(keys) > MOST_ENTRIES:
+        sentence = f"There are {len(keys):,} entries; those after the first {MOST_ENTRIES:,}, by port, have no effect."
+        _report(read, found, "", _Unreadable(sentence, "too-many-entries"))
     return tuple(taken[port] for port in sorted(taken))
 
 
@@ -120,4 +133,4 @@ def _fields(value: str) -> list[str]:
 
 def _report(read: Reader, found: ConfigMap, key: str, fault: _Unreadable) -> None:
     about = Ref("ConfigMap", found.meta.namespace, found.meta.name)
-    read.report(Problem(about, f"data[{key[:40]}]", fault.code, str(fault), place=found.meta.place))
+    read.report(Problem(about, f"data[{key[:40]}]" if key else "data", fault.code, str(fault), place=found.meta.place))
