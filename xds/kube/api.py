@@ -27,7 +27,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
-from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+from kubernetes.aio.config import ConfigException, kube_config, load_incluster_config, load_kube_config
 from kubernetes.aio.config.incluster_config import SERVICE_HOST_ENV_NAME
 from yaml import YAMLError
 
@@ -177,6 +177,9 @@ async def _session(settings: Settings, patience: Patience) -> _Session:
     except (ConfigException, OSError, YAMLError, ValueError, TypeError, AttributeError, LookupError) as wrong:
         what = f"The kubeconfig {settings.kubeconfig}" if settings.kubeconfig else "What is needed to talk to the API server"
         raise Failure(f"{what} cannot be used: {wrong}.") from None
+    finally:
+        # What a kubeconfig holds in itself, keys too, the client writes to files and removes when the process ends; killed, it would not.
+        kube_config._cleanup_temp_files()
 
 
 async def _configuration(settings: Settings) -> Configuration:
