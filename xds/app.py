@@ -214,7 +214,7 @@ class ControlPlane:
         while True:
             await asyncio.sleep(_TICK)
             await self._publisher.tell(NOW, _now())
-            await self._publisher.tell(OWN_ADDRESSES, machine.addresses())
+            await self._publisher.tell(OWN_ADDRESSES, await asyncio.to_thread(machine.addresses))
 
     async def _take(self, change: Change) -> None:
         await self._publisher.take(change)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -11,11 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xds.build.memo import Build, Unit
+from xds.build.tables import Tables
 from xds.cli.arguments import parse
 from xds.config import Settings
-from xds.kube.objects import ConfigMap, Endpoint, EndpointPort, EndpointSlice, Meta, Object, Service, ServicePort
+from xds.kube.objects import Backend, ConfigMap, Endpoint, EndpointPort, EndpointSlice, Ingress, Meta, Object, Rule, Service, ServicePort
+from xds.kube.objects import Path as IngressPath
 from xds.kube.world import OWN_ADDRESSES, World
 from xds.model import Cluster, Problem
+from xds.snapshot import ENDPOINT, Snapshot
 from xds.translate.backends import Reach, addresses, destination
 from xds.translate.endpoint_addresses import RANGES, Denied, denied, own_ports, refusal, rules
 from xds.translate.streams import streams
@@ -142,6 +146,29 @@ def test_an_external_name_that_says_where_it_leads_is_judged(flags: Settings, na
     value, problems = built(flags, [outside], destination, "default", "outside", 18000)
     assert value.reach is Reach.NOT_REACHABLE  # type: ignore[attr-defined]
     assert list(problems) == [("Service default/outside", "spec.externalName")]
+
+
+@pytest.mark.parametrize("way", ["path", "default backend", "--default-backend-service", "TCP", "UDP"])
+def test_whatever_leads_to_a_service_is_given_no_address_that_is_refused(way: str) -> None:
+    """All of them ask for the endpoints of a cluster, and a Service that has no others is as one without any."""
+    protocol = "UDP" if way == "UDP" else "TCP"
+    flags = Settings(watch_ingress_without_class=True, tcp_services_configmap="default/tcp", udp_services_configmap="default/udp")
+    flags = dataclasses.replace(flags, default_backend_service="default/web") if way.startswith("--") else flags
+    to_web = Backend("web", 80)
+    put: list[Object] = [Service(meta=meta("web"), ports=(ServicePort(80, "http", 8080, protocol),))]
+    match way:
+        case "path":
+            put.append(Ingress(meta=meta("i"), rules=(Rule("", (IngressPath("/", "Prefix", to_web),)),)))
+        case "default backend":
+            put.append(Ingress(meta=meta("i"), default_backend=to_web))
+        case "TCP" | "UDP":
+            put.append(ConfigMap(meta=meta(way.lower()), data={"9000": "default/web:80"}))
+    for ips, expected in ((["127.0.0.1", "169.254.169.254"], None), (["127.0.0.1", "10.0.0.1"], b"10.0.0.1")):
+        tables, snapshot = Tables(world := World(flags)), Snapshot()
+        tables.apply(world.apply([*put, piece(ips, 8080, protocol=protocol)])).publish(snapshot)
+        bodies = b"".join(found.body for found in snapshot[ENDPOINT].values())
+        assert (expected is None, b"127.0.0.1" in bodies, b"169.254" in bodies) == (not snapshot[ENDPOINT], False, False)
+        assert expected is None or expected in bodies
 
 
 def ours(namespace: str) -> list[Object]:
