@@ -45,15 +45,15 @@ def refusal(seconds: int) -> bytes:
 class Envoy:
     """One that refuses the clusters with a time-out in `refuses`, in words that `names` them or not; what else came with them it takes."""
 
-    def __init__(self, site: Site, wire: Wire, refuses: Collection[int], *, names: bool) -> None:
+    def __init__(self, site: Site, wire: Wire, refuses: Collection[int], *, names: bool, back: Envoy | None = None) -> None:
         self.site, self.wire, self.names = site, wire, names
         self.refuses = [refusal(seconds) for seconds in refuses]
         self.session = Session(wire, site.snapshot, nonce_prefix=f"{id(self)}-")
-        self.have: dict[str, dict[str, bytes]] = {t: {} for t in SUBSCRIBED}
-        self.served: set[str] = set()
+        self.have: dict[str, dict[str, bytes]] = back.have if back else {t: {} for t in SUBSCRIBED}
+        self.served: set[str] = back.served if back else set()
         self.inbox: deque[Response] = deque()
         for type_url in SUBSCRIBED:
-            self._ask(type_url, "", None)
+            self._ask(type_url, "", None, brought=bool(back))
 
     def look(self) -> None:
         self.inbox.extend(self.session.publish(self.site.now))
@@ -74,7 +74,7 @@ class Envoy:
             self._ask(ENDPOINT, "", None)
         self.check()
 
-    def _ask(self, type_url: str, nonce: str, error: str | None) -> None:
+    def _ask(self, type_url: str, nonce: str, error: str | None, *, brought: bool = False) -> None:
         wanted = {ROUTE: {names.ROUTES}, ENDPOINT: set(self.have[CLUSTER])}.get(type_url, {"*"})
         known = getattr(self, "_asked", {}).get(type_url, set())
         self._asked: dict[str, set[str]] = getattr(self, "_asked", {}) | {type_url: wanted}
@@ -82,9 +82,12 @@ class Envoy:
         if nonce:
             self._nonces[type_url] = nonce
         if self.wire is Wire.SOTW:
-            request = Request(type_url, nonce or self._nonces.get(type_url, ""), error, names=tuple(sorted(wanted)))
+            version = "of an earlier stream" if brought else ""
+            request = Request(type_url, nonce or self._nonces.get(type_url, ""), error, names=tuple(sorted(wanted)), version=version)
         else:
-            request = Request(type_url, nonce, error, subscribe=tuple(sorted(wanted - known)), unsubscribe=tuple(sorted(known - wanted)))
+            versions = dict.fromkeys(self.have[type_url], "of an earlier stream") if brought else {}
+            subscribe, unsubscribe = tuple(sorted(wanted - known)), tuple(sorted(known - wanted))
+            request = Request(type_url, nonce, error, subscribe=subscribe, unsubscribe=unsubscribe, initial_versions=versions)
         self.inbox.extend(self.session.receive(request, self.site.now))
 
     def check(self) -> None:
@@ -107,13 +110,16 @@ class Site:
         self.envoys: list[Envoy] = []
         self.rejections: deque[tuple[Envoy, Answer]] = deque()
         self.now = 0.0
+        self.refusals = 0
         self._meaning: dict[bytes, tuple[str, set[str]]] = {}
         """What a virtual host or stream listener, by its bytes, is, and the clusters that it leads to."""
         self.put(*OPENED, *(service(n) for n in range(3)), *(endpoints(n, "10.0.0.1") for n in range(3)))
         self.snapshot.ready = True
 
-    def connect(self, wire: Wire = Wire.DELTA, refuses: Collection[int] = (BAD,), *, names: bool = True) -> Envoy:
-        envoy = Envoy(self, wire, refuses, names=names)
+    def connect(
+        self, wire: Wire = Wire.DELTA, refuses: Collection[int] = (BAD,), *, names: bool = True, back: Envoy | None = None
+    ) -> Envoy:
+        envoy = Envoy(self, wire, refuses, names=names, back=back)
         self.envoys.append(envoy)
         return envoy
 
@@ -123,7 +129,8 @@ class Site:
         causes = [Ref(type(item).__name__, item.meta.namespace, item.meta.name) for item in objects]
         self._publish(self.tables.apply(self.world.apply(objects, drop)), causes=causes)
         there = self.there()
-        self._meaning = {body: found for body, found in self._meaning.items() if found[0] in there}
+        if drop:
+            self._meaning = {body: found for body, found in self._meaning.items() if found[0] in there}
         for envoy in self.envoys:
             envoy.served &= there  # what is taken away may fail from now on, even if it comes back
 
@@ -141,6 +148,10 @@ class Site:
                 self._meaning[real.body] = what, {names.cluster(c) for c in real.clusters}
         states = {t: (self.snapshot[t].generation, self.snapshot[t].version) for t in TYPES}
         self.obey(self.quarantine.published(update.moved, states, causes, ordered))
+
+    def means(self, before: Site) -> None:
+        """Envoys still have what that control plane has published."""
+        self._meaning |= before._meaning
 
     def there(self) -> set[str]:
         """The hosts and ports that somebody wants."""
@@ -170,6 +181,7 @@ class Site:
                 self.obey(self.quarantine.accepted(answer, id(envoy)))
             else:
                 self.rejections.append((envoy, answer))
+                self.refusals += 1
 
     def hear(self) -> None:
         """A rejection is heard of, when others have had a moment to accept the same."""
@@ -320,6 +332,35 @@ def test_what_is_held_along_outlives_a_restart() -> None:
     again.settle()
     assert not envoy.session.rejections
     assert {t: envoy.have[t] for t in SUBSCRIBED} == {t: first.have[t] for t in SUBSCRIBED}
+
+
+@WORDS
+@pytest.mark.parametrize("wire", Wire)
+@pytest.mark.parametrize("remembered", [True, False])
+def test_what_changes_after_a_restart_before_envoy_is_back_costs_nobody_a_thing(wire: Wire, quoted: bool, remembered: bool) -> None:
+    """What was published for a moment only, refused or new, is not kept for it; nor is somebody else convicted for what is kept."""
+    site = Site()
+    first = site.connect(wire)
+    site.put(ingress(0), ingress(1))
+    site.settle()
+    site.put(ingress(0, BAD), ingress(1, GOOD))
+    site.settle()
+    record = decode(encode(site.quarantine.culprits, {}, {}))
+    again = Site()
+    again.means(site)
+    again.put(ingress(0, BAD if remembered else 0), ingress(1, GOOD))
+    again.obey(again.quarantine.learn(record.held, {}))
+    if not remembered:
+        again.put(ingress(2, BAD))
+        again.put(ingress(2, 9))
+    again.put(ingress(0, 8), ingress(1, GOOD))
+    envoy = again.connect(wire, names=quoted, back=first)
+    again.settle()
+    assert not again.tables.holds
+    assert again.refusals == (0 if remembered or wire is Wire.DELTA else 1)
+    expected = {"h0.test": {name(0, 8)}, "h1.test": {name(0, GOOD)}} | ({} if remembered else {"h2.test": {name(0, 9)}})
+    assert clusters(envoy) == expected
+    assert envoy.have[CLUSTER].keys() == set().union(*expected.values())
 
 
 HOSTS = st.integers(0, 2)

@@ -14,7 +14,8 @@ on, or (None) held no longer. `xds.build.tables` carries the orders out. The rul
 4. A rejection says nothing new if Parts that are held by now were in it; but of one Part alone it says that this is a culprit.
 5. An Envoy that refuses what others have accepted is *odd*: until it accepts something again, its rejections say nothing of what is new.
 6. A rejection that comes late may be about a content that has been replaced meanwhile. Then it convicts nobody by elimination, and of the
-   half that is held for it nothing is known.
+   half that is held for it nothing is known. One of a response with something that was gone, and that nobody has judged, says nothing: the
+   same is said again without it.
 7. What is held is tried again when its content changes, never otherwise (`xds.build.tables.Holds`).
 8. What names a cluster that is left out, be it for the time of a search, is held *along* with it: it stands at what was accepted before
    it named that cluster. If nothing was, it stays as it is, for it may do more than lead to that cluster.
@@ -238,6 +239,8 @@ class Quarantine:
         return self._along(self._reject(answer, envoy))
 
     def _reject(self, answer: Answer, envoy: Hashable) -> Orders:
+        if answer.besides:
+            return {}
         type_url, words = answer.type_url, answer.error or ""
         if answer.version == self._versions[type_url]:  # what has been replaced meanwhile has come back: nobody is told it again
             answer = replace(answer, generation=self._generations[type_url])

@@ -38,11 +38,15 @@ _TABLE = Part(ROUTE, names.ROUTES)
 
 @dataclass(slots=True)
 class Update:
-    """What is to be published: resources by type that are new or different, and names that are gone; and which Parts moved."""
+    """What is to be published: resources by type that are new or different, and names that are gone; and which Parts moved.
+
+    `held` are those that are held from now on: what was out of them is not kept for anybody.
+    """
 
     put: dict[str, list[Resource]] = field(default_factory=dict)
     drop: dict[str, list[str]] = field(default_factory=dict)
     moved: dict[Part, Move] = field(default_factory=dict)
+    held: list[Part] = field(default_factory=list)
 
     def add(self, type_url: str, name: str, resource: Resource | None) -> None:
         """Note one resource, or that it is gone."""
@@ -58,6 +62,8 @@ class Update:
 
     def publish(self, snapshot: Snapshot) -> dict[str, frozenset[str]]:
         """Take it over into the Snapshot; returns the names that truly changed, by type."""
+        for part in self.held:
+            snapshot[part.type_url].doubt((part.resource,))
         types = {*self.put, *self.drop}
         changed = {t: snapshot[t].update(self.put.get(t, ()), self.drop.get(t, ())) for t in sorted(types)}
         return {t: found for t, found in changed.items() if found}
@@ -227,7 +233,9 @@ class Tables:
         )
         touched = {function: {None} for function, part in singles if part in orders}
         chains = {part.piece for part in orders if part[:2] == _HTTPS[:2] and part.piece is not None}
-        return self._refresh(touched, chains)
+        update = self._refresh(touched, chains)
+        update.held = [part for part, held in orders.items() if held is not None and part.piece is None and not held.along]
+        return update
 
     def values(self, parts: Iterable[Part]) -> dict[Part, Value]:
         """What the Snapshot has of these Parts, as far as they are there. Costs what there is."""

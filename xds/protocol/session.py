@@ -95,6 +95,7 @@ class Answer:
     What a client brings along from an earlier stream, and is as it is now, counts as accepted when it says so. `settled` is the latest
     generation of which it has accepted everything that it wants, -1 for none, but for what it `rejects`: names that it has rejected alone,
     and that are as they were. An answer about no names says that it has come this far by itself: what changed was nothing that it wants.
+    `besides` are names that stood in the response though they were gone already, and of which it is not known whether they are any good.
     """
 
     type_url: str
@@ -104,6 +105,7 @@ class Answer:
     error: str | None = None
     settled: int = UNSURE
     rejects: frozenset[str] = NOTHING
+    besides: frozenset[str] = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +283,7 @@ class Session:
         first = not subscription.begun
         answered = subscription.answer(request.nonce, request.error)
         if answered is not None:
-            self._note(request.type_url, subscription, answered.given, answered.generation, answered.version, request.error)
+            self._note_answered(request.type_url, subscription, answered, request.error)
         if self._wire is Wire.DELTA:
             self.stale_nonces += bool(request.nonce and not first and answered is None)
             subscription.amend(request.subscribe, request.unsubscribe, request.initial_versions, until)
@@ -304,10 +306,19 @@ class Session:
             subscription.brought = NOTHING
 
     def _note(
-        self, type_url: str, subscription: Subscription, names: frozenset[str], generation: int, version: str, error: str | None = None
+        self,
+        type_url: str,
+        subscription: Subscription,
+        names: frozenset[str],
+        generation: int,
+        version: str,
     ) -> None:
+        self._note_answered(type_url, subscription, Sent((), (), names, NOTHING, version, generation, 0.0, whole=False, apart=False))
+
+    def _note_answered(self, type_url: str, subscription: Subscription, sent: Sent, error: str | None = None) -> None:
         settled = subscription.told = subscription.settled
-        self._answers.append(Answer(type_url, names, generation, version, error, settled, subscription.rejects))
+        rejects = subscription.rejects
+        self._answers.append(Answer(type_url, sent.given, sent.generation, sent.version, error, settled, rejects, sent.besides))
 
     def _subscription(self, type_url: str) -> Subscription:
         known = self._subscriptions.get(type_url)

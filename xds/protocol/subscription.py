@@ -41,6 +41,8 @@ class Sent:
 
     `given` and `taken` are the names about which it says something new: resources, and removals (in state of the world: by absence).
     `whole`: it said all that was owed at that generation; otherwise only what was asked for out of turn, or apart from others (`apart`).
+    `besides`: once it was rejected, what stood in it though it was gone, and no client has accepted or rejected it before. It may be what
+    is wrong with it, but is not left out for that: the client may have it from before a restart of ours, and its routes may use it.
     """
 
     resources: tuple[Resource, ...]
@@ -52,6 +54,7 @@ class Sent:
     at: float
     whole: bool
     apart: bool
+    besides: frozenset[str] = NOTHING
 
 
 @dataclass(slots=True, eq=False)
@@ -426,6 +429,8 @@ class Subscription:
     def _reject(self, sent: Sent, error: str) -> None:
         """Which of its names the client took over is uncertain: Envoy applies parts of some types, and nothing of others."""
         self.error, self.rejected, self.agreed = error, sent, False
+        if self.says_all and self.state.gone:
+            sent.besides = frozenset(r.name for r in sent.resources if r.name in self.state.gone and r.name in self.state.unproven)
         self.state.doubt(sent.given)
         if self.says_all:
             self.refused_states = (*self.refused_states, sent.version)[-MOST_REFUSED:]
