@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,13 @@ _HERE = Path(__file__).parent
 _FIRST = {suite: place for place, suite in enumerate(("cluster", "envoy", "oracle", "wild", "bench"))}
 
 load_profile()
+
+
+def pytest_configure() -> None:
+    """Processes that tests start heed signals as on a terminal, also where the tests run in the background or under nohup."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.hookimpl(tryfirst=True)
