@@ -141,3 +141,19 @@ def test_sockets_of_all_folders_are_found(environment: dict[str, str]) -> None:
         (one / "debug.sock").touch()
         assert other / "debug.sock" in sockets("debug.sock", environment)
         assert one / "debug.sock" not in sockets("debug.sock", environment)
+
+
+def test_places_are_asked_for_in_the_order_in_which_they_are_private() -> None:
+    user = os.geteuid()
+    assert homes({"XDG_RUNTIME_DIR": "/run/user/1", "TMPDIR": "/var/t"}) == [
+        Path("/run/user/1/xds"),
+        Path(f"/var/t/xds-{user}"),
+        Path(f"/tmp/xds-{user}"),
+    ]
+    assert homes({"XDG_RUNTIME_DIR": "relative", "TMPDIR": "/tmp"}) == [Path(f"/tmp/xds-{user}")]
+
+
+def test_where_nothing_can_be_written_there_are_no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose file system is read-only: `xds status` asks the usual port there."""
+    monkeypatch.setattr("xds.private_folder.homes", lambda _: [Path("/dev/null/xds"), Path("/nowhere/xds")])
+    assert sockets("debug.sock", {}) == []

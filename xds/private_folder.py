@@ -14,7 +14,6 @@ import itertools
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -46,7 +45,10 @@ def private_folder(name: str, environment: Mapping[str, str]) -> Iterator[Path]:
 
 def homes(environment: Mapping[str, str]) -> list[Path]:
     """Where the folders of a user may be, the best place first. A path of a socket fits in there."""
-    places = [Path(tempfile.gettempdir()) / f"xds-{os.geteuid()}", Path(f"/tmp/xds-{os.geteuid()}")]  # noqa: S108 - `_is_ours` looks
+    shared = f"xds-{os.geteuid()}"
+    places = [Path("/tmp") / shared]  # noqa: S108 - anybody may write there: `_is_ours` looks
+    if temporary := environment.get("TMPDIR"):
+        places.insert(0, Path(temporary) / shared)
     if runtime := environment.get("XDG_RUNTIME_DIR"):
         places.insert(0, Path(runtime) / "xds")
     fitting = (place for place in places if place.is_absolute() and len(os.fsencode(place)) + _ROOM <= LONGEST_SOCKET_PATH)
