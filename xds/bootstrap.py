@@ -228,6 +228,8 @@ def _runtime(settings: Settings) -> dict[str, Any]:
     probe = {f"envoy.resource_limits.listener.{_PROBE_LISTENER}.connection_limit": PROBE_CONNECTIONS} if settings.probe_address else {}
     return probe | {
         "re2.max_program_size.error_level": REGEX_PROGRAM_SIZE,
+        # As nginx: what follows a "#" is cut off. Envoy by itself answers 400.
+        "envoy.reloadable_features.http_reject_path_with_fragment": False,
     }
 
 

@@ -75,6 +75,7 @@ def explain(world: World, tables: Tables, settings: Settings, problems: Collecti
         "conditional": [_route(case, r) for r in case.answer.conditional],
         "shadowed": [_route(case, r) for r in case.answer.shadowed],
         "problems": [problem_json(p) for p in _problems(case)],
+        "remarks": list(request.remarks),
     }
 
 

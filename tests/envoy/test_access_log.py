@@ -136,14 +136,15 @@ async def test_a_websocket_is_logged_when_it_ends(site: Site) -> None:
     assert (await logged(site, "websocket"))["status"] == "101"
 
 
-async def test_a_client_cannot_write_fields_of_its_own(site: Site) -> None:
-    """A quotation mark would end a field, and what follows pass for the next ones."""
-    headers = [("X-Request-ID", "forged"), ("User-Agent", 'agent" 1 1.000 [forged] "'), ("Referer", 'https://from.test/?"_"x')]
-    await site.get('/path?query"200"1', host="app.test", headers=headers)
-    line = await logged(site, "forged")
+@pytest.mark.parametrize("odd", ['"', "\\"])
+async def test_a_client_cannot_write_fields_of_its_own(site: Site, odd: str) -> None:
+    """A quotation mark would end a field, and what follows pass for the next ones; a backslash would take a mark's meaning."""
+    headers = [("User-Agent", f"agent{odd} 1 1.000 [forged] {odd}"), ("Referer", f"https://from.test/?{odd}_{odd}x")]
+    await site.get(f"/path?query{odd}200{odd}1", host="app.test", headers=[("X-Request-ID", f"forged-{ord(odd)}{odd}{odd} 9"), *headers])
+    line = await logged(site, f"forged-{ord(odd)}")
     assert (line["http_referer"], line["http_user_agent"], line["proxy_upstream_name"]) == (
         "https://from.test/?",
         "agent",
         "default-app-80",
     )
-    assert line["request"] == "GET /path?query HTTP/1.1"
+    assert (line["request"], line["req_id"]) == ("GET /path?query HTTP/1.1", f"forged-{ord(odd)}")

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from examples.apps import Address, HttpApp
-from tests.envoy.harness import Http2, RawHttp, RawHttp2, Site, backend, config_map, fetch, ingress, wait_until
+from tests.envoy.harness import Http1, Http2, RawHttp, RawHttp2, Response, Site, backend, config_map, fetch, ingress, wait_until
 
 pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("steady")]
 
@@ -83,6 +83,15 @@ async def site(shared_site: Site, raw: RawHttp, rpc: RawHttp2) -> Site:
         ingress("raw", "raw.test", {"/": ("raw", 80)} | answers),
         ingress("rpc", "rpc.test", {"/": ("rpc", 80)}, {"backend-protocol": "GRPC"}),
         ingress("large", "large.test", {f"/{name}": (name, 80) for name in HUGE}, {"proxy-buffer-size": "600k"}),
+        ingress("wild", "*.wild.test", {"/": ("raw", 80)}),
+        *(
+            ingress(
+                host.partition(".")[0], host, {"/": ("nobody" if host == "nobody.test" else "app", 80)}, notes | {"proxy-body-size": "10"}
+            )
+            for host, (notes, _) in LIMITED.items()
+        ),
+        ingress("unlimited", "unlimited.test", {"/": ("app", 80)}, {"permanent-redirect": "https://a.test", "proxy-body-size": "0"}),
+        ingress("bytes", "bytes.test", {"/": ("app", 80)}, {"proxy-body-size": "10b"}),
         ingress("large-rpc", "large-rpc.test", {"/": ("rpc", 80)}, {"proxy-buffer-size": "1m", "backend-protocol": "GRPC"}),
     )
     await shared_site.start()
@@ -213,6 +222,95 @@ async def test_answers_that_bend_the_rules_pass(site: Site, name: str) -> None:
 @pytest.mark.parametrize("name", REFUSED)
 async def test_answers_that_envoy_cannot_take_are_502(site: Site, name: str) -> None:
     assert (await site.get(f"/{name}", host="raw.test")).status == 502
+
+
+METHODS = {"TRACE": 405, "PROPFIND": 200, "get": 400, "GeT": 400, "F.O": 400, "G3T": 400}
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["http-1", "http-2"])
+async def test_trace_is_not_allowed_and_what_nginx_takes_for_no_method_is_400(site: Site, http2: bool) -> None:
+    async def ask(method: str) -> Response:
+        async with await (Http2.open(site.http) if http2 else Http1.open(site.http)) as connection:
+            return await connection.request(method, host="raw.test")
+
+    answers = {method: await ask(method) for method in METHODS}
+    assert {method: answer.status for method, answer in answers.items()} == METHODS
+    assert "405 Not Allowed" in answers["TRACE"].text
+    assert "400 Bad Request" in answers["get"].text
+
+
+async def test_a_method_that_no_standard_knows_passes_over_http_2_only(site: Site) -> None:
+    assert (await site.get("/", host="raw.test", method="FOO")).status == 400
+    async with await Http2.open(site.http) as connection:
+        assert (await connection.request("FOO", host="raw.test")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("hosts", "status"),
+    [
+        (["raw.test", "app.test"], 400),
+        (["raw.test", "raw.test"], 400),
+        (["x,a.wild.test"], 400),
+        ([""], 400),
+        (["."], 400),
+        ([":80"], 400),
+        (["a..b"], 400),
+        (["a..wild.test"], 400),
+        (["a..b:80"], 400),
+        (["a/b"], 400),
+        ([], 400),
+        (["raw.test."], 200),
+        (["raw.test:81"], 200),
+        (["a.wild.test"], 200),
+        (["a.b.wild.test"], 404),
+        (["[::1]"], 404),
+        (["[::1]:80"], 404),
+        (["unknown.test"], 404),
+    ],
+    ids=str,
+)
+async def test_what_is_no_host_is_400(site: Site, hosts: list[str], status: int) -> None:
+    async with await Http1.open(site.http) as connection:
+        assert (await connection.request(headers=[("Host", host) for host in hosts])).status == status
+
+
+async def test_over_http_2_what_is_no_host_is_400_too(site: Site) -> None:
+    async with await Http2.open(site.http) as connection:
+        hosts = ("a..b", ".", "a..wild.test", "a,b", "unknown.test", "raw.test")
+        assert [(await connection.request(host=host)).status for host in hosts] == [400, 400, 400, 400, 404, 200]
+
+
+@pytest.mark.parametrize("target", ["/a#b", "/a#", "/a#b?c", "/a#b#c"])
+async def test_what_follows_a_hash_sign_is_cut_off(site: Site, raw: RawHttp, target: str) -> None:
+    assert (await site.get(target, host="raw.test")).status == 200
+    assert raw.heads[-1].startswith(b"GET /a HTTP/1.1\r\n")
+    assert await ask_http_2(site.http, target, host="raw.test") == 200
+    assert raw.heads[-1].startswith(b"GET /a HTTP/1.1\r\n")
+
+
+LIMITED = {
+    "redirect.test": ({"permanent-redirect": "https://elsewhere.test"}, 301),
+    "temporal.test": ({"temporal-redirect": "https://elsewhere.test"}, 302),
+    "https.test": ({"force-ssl-redirect": "true"}, 308),
+    "closed.test": ({"auth-url": "http://auth.test"}, 503),
+    "nobody.test": ({}, 503),
+}
+"""Hosts whose answer Envoy makes by itself, with their annotations and statuses; bodies may have 10 bytes."""
+
+
+@pytest.mark.parametrize("host", LIMITED)
+async def test_a_body_over_the_limit_is_413_before_anything_else(site: Site, host: str) -> None:
+    statuses = [(await site.get("/", host=host, method="PUT", body=b"x" * size)).status for size in (0, 10, 11)]
+    assert statuses == [LIMITED[host][1], LIMITED[host][1], 413]
+
+
+async def test_where_bodies_have_no_limit_a_redirect_has_none_either(site: Site) -> None:
+    assert (await site.get("/", host="unlimited.test", method="PUT", body=b"x" * (2 << 20))).status == 301
+
+
+async def test_a_size_whose_unit_nginx_does_not_have_has_no_effect(site: Site) -> None:
+    sizes = (11, 1 << 20, (1 << 20) + 1)
+    assert [(await site.get("/", host="bytes.test", method="PUT", body=b"x" * size)).status for size in sizes] == [200, 200, 413]
 
 
 async def test_the_configmap_raises_the_limit_of_requests(site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -81,6 +81,8 @@ def _lines(found: Json) -> Iterator[Text]:
     for title in ("annotations", "config"):
         for decided in found[title]:
             yield _row(title.removesuffix("s"), f"{decided['name']}: {decided['value']} ({decided['fidelity']})")
+    for remark in found["remarks"]:
+        yield _row("but", remark)
     if "envoys" in found:
         yield _row("Envoys", _envoys_words(found["envoys"]))
     yield from _other_routes("unless", found["conditional"])

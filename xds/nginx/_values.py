@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 
 _TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 _FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
-_SIZE = re.compile(r"([0-9]{1,12})([bkmg]?)", re.IGNORECASE)
-_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_SIZE = re.compile(r"([0-9]{1,12})([kmg]?)", re.IGNORECASE)
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _LARGEST = (1 << 63) - 1
-_DURATION = re.compile(r"([0-9]+)(ms|[smhdw]?) *")
-_MILLISECONDS = {"ms": 1, "s": 1000, "": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_DURATION = re.compile(r"([0-9]+)(ms|[smhdwMy]?) *")
+_DAY = 86_400_000
+_MILLISECONDS = {"y": 365 * _DAY, "M": 30 * _DAY, "w": 7 * _DAY, "d": _DAY, "h": 3_600_000, "m": 60_000, "s": 1000, "": 1000, "ms": 1}
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _EVERYBODY = {"0.0.0.0/0", "::/0"}
 LONGEST = 8192
@@ -69,7 +71,7 @@ seconds = whole(0, LONGEST_SECONDS)
 
 
 def size(text: str) -> int:
-    """nginx's size in bytes: 100, 8k, 1m, 2G."""
+    """nginx's size in bytes: 100, 8k, 1m, 2G. The suffix "b", which ingress-nginx lets through, nginx does not have."""
     found = _SIZE.fullmatch(text)
     if not found:
         raise ValueError(f"is {shown(text)}, which is no size such as 8m, 512k or 0")
@@ -80,9 +82,14 @@ def size(text: str) -> int:
 
 
 def duration(text: str) -> int:
-    """nginx's time as whole seconds, rounded up: 600, 600s, 10m, 1h 30m, 500ms. At least one second, at most some 24 days."""
+    """nginx's time as whole seconds, rounded up: 600, 600s, 10m, 1h 30m, 500ms. At least one second, at most some 24 days.
+
+    As with nginx, units come from the largest to the smallest, each once.
+    """
     parts = _DURATION.findall(text)
-    if not parts or _DURATION.sub("", text) or any(len(number) > 9 for number, _ in parts):
+    units = [_MILLISECONDS[unit] for _, unit in parts]
+    ordered = all(larger > smaller for larger, smaller in itertools.pairwise(units))
+    if not parts or not ordered or _DURATION.sub("", text) or any(len(number) > 9 for number, _ in parts):
         raise ValueError(f"is {shown(text)}, which is no time such as 600s, 10m or 1h 30m")
     total = -(-sum(int(number) * _MILLISECONDS[unit] for number, unit in parts) // 1000)
     if not 0 < total <= LONGEST_SECONDS:

@@ -11,12 +11,15 @@ from envoy_data_plane.envoy.config.accesslog.v3 import (
     ComparisonFilter,
     ComparisonFilterOp,
     ExtensionFilter,
+    HeaderFilter,
     ResponseFlagFilter,
     StatusCodeFilter,
 )
 from envoy_data_plane.envoy.config.core.v3 import DataSource, RuntimeUInt32, SubstitutionFormatString
+from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
 from envoy_data_plane.envoy.extensions.access_loggers.filters.cel.v3 import ExpressionFilter
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import LocalReplyConfig, ResponseMapper
+from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
 from xds.render.addresses import POLICY
 from xds.wire import pack
@@ -31,6 +34,7 @@ _TITLES = {
     401: "Authorization Required",
     403: "Forbidden",
     404: "Not Found",
+    405: "Not Allowed",
     408: "Request Time-out",
     413: "Request Entity Too Large",
     414: "Request-URI Too Large",
@@ -42,6 +46,9 @@ _TITLES = {
     508: "Loop Detected",
 }
 """nginx's names of the statuses, where they are not the RFC's."""
+
+METHOD_REFUSED = 405
+"""The status of a refused method; one that is none becomes 400."""
 
 
 @cache
@@ -55,8 +62,9 @@ def local_replies() -> LocalReplyConfig:
     timed_out = _mapper(_all(_status(503), _flags("UF"), _cel("response.code_details.contains('connection_timeout')")), 504)
     broken = _mapper(_all(_status(503), _flags("UF", "UC", "UR")), 502)
     denied = _mapper(_all(_status(403), _cel(f"response.code_details.contains('[{POLICY}]')")), 503)
+    no_method = _mapper(_all(_status(METHOD_REFUSED), _other_method_than("TRACE")), 400)
     pages = [_mapper(_status(status), status) for status in _TITLES]
-    return LocalReplyConfig(mappers=[timed_out, broken, denied, *pages], body_format=_page("%RESPONSE_CODE%", ""))
+    return LocalReplyConfig(mappers=[timed_out, broken, denied, no_method, *pages], body_format=_page("%RESPONSE_CODE%", ""))
 
 
 def _mapper(when: AccessLogFilter, status: int) -> ResponseMapper:
@@ -82,6 +90,11 @@ def _flags(*flags: str) -> AccessLogFilter:
 def _cel(expression: str) -> AccessLogFilter:
     name = "envoy.access_loggers.extension_filters.cel"
     return AccessLogFilter(extension_filter=ExtensionFilter(name=name, typed_config=pack(ExpressionFilter(expression=expression))))
+
+
+def _other_method_than(method: str) -> AccessLogFilter:
+    matcher = HeaderMatcher(name=":method", string_match=StringMatcher(exact=method), invert_match=True)
+    return AccessLogFilter(header_filter=HeaderFilter(header=matcher))
 
 
 def _all(*filters: AccessLogFilter) -> AccessLogFilter:

@@ -15,8 +15,10 @@ from envoy_data_plane.envoy.config.core.v3 import (
     HttpProtocolOptionsHeadersWithUnderscoresAction,
     SubstitutionFormatString,
 )
+from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
 from envoy_data_plane.envoy.extensions.access_loggers.stream.v3 import StdoutAccessLog
 from envoy_data_plane.envoy.extensions.filters.common.set_filter_state.v3 import FilterStateValue
+from envoy_data_plane.envoy.extensions.filters.http.fault.v3 import FaultAbort, HttpFault
 from envoy_data_plane.envoy.extensions.filters.http.filter_chain.v3 import FilterChainConfig
 from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation, Mutations
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
@@ -29,13 +31,14 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
     HttpFilter,
     Rds,
 )
-from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
+from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
+from envoy_data_plane.envoy.type.v3 import FractionalPercent
 
 from xds.model import Settings, Via
 from xds.nginx._messages import HEADERS_COUNT, HEADERS_KB, http2, preserve_case
 from xds.nginx._registry import with_hook
-from xds.render import names, passages
-from xds.render.answers import local_replies
+from xds.render import names, passages, untrusted
+from xds.render.answers import METHOD_REFUSED, local_replies
 from xds.render.routes import header
 from xds.render.sources import ads
 from xds.wire import pack
@@ -59,8 +62,9 @@ def _decimal(seconds: str, known: str = "true") -> str:
 
 
 def _quotable(text: str) -> str:
-    """What a client wrote, as it may stand between quotation marks: up to the first of its own, for Envoy escapes none (nginx does)."""
-    return f"%CEL({text}.contains('\"') ? re.extract({text}, '^([^\"]*)', '\\\\1') : {text})%"
+    """What a client wrote, as it may stand in a line: up to its first quotation mark or backslash, for Envoy escapes none (nginx does)."""
+    odd = f"{text}.contains('\"') || {text}.contains('\\\\')"
+    return f"%CEL({odd} ? re.extract({text}, '^([^\"\\\\\\\\]*)', '\\\\1') : {text})%"
 
 
 _BY_UPSTREAM = "response.code_details == 'via_upstream'"
@@ -70,7 +74,7 @@ LOG_FORMAT = (
     f'%RESPONSE_CODE% %BYTES_SENT% "{_quotable("request.referer")}" "{_quotable("request.useragent")}" %DOWNSTREAM_WIRE_BYTES_RECEIVED% '
     f"{_decimal('request.duration')} [%METADATA(CLUSTER:xds:upstream)%] [] %UPSTREAM_HOST% "
     f"%CEL({_BY_UPSTREAM} ? response.size : '-')% {_decimal('response.backend_latency', 'has(response.backend_latency)')} "
-    f"%CEL({_BY_UPSTREAM} ? response.code : '-')% %REQ(X-REQUEST-ID)%\n"
+    f"%CEL({_BY_UPSTREAM} ? response.code : '-')% {_quotable('request.id')}\n"
 )
 """ingress-nginx's log-format-upstream. Not known to Envoy: $remote_user, and the names of alternative upstreams."""
 STREAM_LOG_FORMAT = (
@@ -88,6 +92,7 @@ def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager
         http_filters=[
             _keep_path(),
             passages.guard(),
+            _refused_methods(),
             _forwarded_port(via, port),
             _place(names.BODY_FILTERS),
             _place(names.ROUTE_FILTERS),
@@ -119,7 +124,7 @@ def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager
         path_with_escaped_slashes_action=HttpConnectionManagerPathWithEscapedSlashesAction.KEEP_UNCHANGED,
         strip_trailing_host_dot=True,
         local_reply_config=local_replies(),
-        early_header_mutation_extensions=[passages.note_arrival()],
+        early_header_mutation_extensions=[untrusted.removed(), passages.note_arrival()],
     )
     for name, feature in with_hook("on_connection"):
         if name in defaults:
@@ -159,6 +164,14 @@ def _keep_path() -> HttpFilter:
     path = SubstitutionFormatString(text_format_source=DataSource(inline_string=_quotable("request.path")))
     kept = FilterStateValue(object_key=_PATH_STATE, factory_key="envoy.string", format_string=path)
     return HttpFilter(name="envoy.filters.http.set_filter_state", typed_config=pack(SetFilterState(on_request_headers=[kept])))
+
+
+@cache
+def _refused_methods() -> HttpFilter:
+    """TRACE, which shows a client what a proxy adds, and what nginx does not take for a method; `local_replies` tells them apart."""
+    abort = FaultAbort(http_status=METHOD_REFUSED, percentage=FractionalPercent(numerator=100))
+    refused = HeaderMatcher(name=":method", string_match=StringMatcher(safe_regex=RegexMatcher(regex="TRACE|.*[^A-Z_-].*")))
+    return HttpFilter(name="methods", typed_config=pack(HttpFault(abort=abort, headers=[refused])))
 
 
 def _place(name: str) -> HttpFilter:

@@ -50,6 +50,11 @@ FORWARDED = {
 }
 """What a backend is told of the client (nginx 4.9); an empty value adds no header. X-Forwarded-Port is the listener's affair."""
 
+_NOT_FOR_CLIENTS = (*(f"x-accel-{name}" for name in ("redirect", "expires", "buffering", "limit-rate", "charset")), "x-pad")
+"""Headers of backends that are meant for nginx, which does not pass them on."""
+_REFUSED_HOSTS = r".*(?:,|\.\.|/).*|\.?(?::.*)?"
+"""What is no host to nginx: two Host headers (Envoy joins them with a comma), two dots in a row, a slash, nothing at all."""
+
 
 def table(defaults: model.Settings, filters: Mapping[str, AnyMessage]) -> RouteConfiguration:
     """The one route table, without its virtual hosts: what holds for all of them, with `filters` of others."""
@@ -59,7 +64,7 @@ def table(defaults: model.Settings, filters: Mapping[str, AnyMessage]) -> RouteC
         ignore_port_in_host_matching=True,
         request_headers_to_add=[header(name, value) for name, value in FORWARDED.items()],
         request_headers_to_remove=["proxy", "x-envoy-external-address"],
-        response_headers_to_remove=["server", "x-envoy-upstream-service-time"],
+        response_headers_to_remove=["server", "x-envoy-upstream-service-time", *_NOT_FOR_CLIENTS],
         typed_per_filter_config={**own, **filters},
     )
 
@@ -67,8 +72,10 @@ def table(defaults: model.Settings, filters: Mapping[str, AnyMessage]) -> RouteC
 def virtual_host(host: model.VirtualHost, catch_all: model.VirtualHost | None, defaults: model.Settings) -> VirtualHost:
     """One host. A wildcard takes one label only: what Envoy's `*.foo.com` matches beyond that goes on to the catch-all's routes."""
     routes = [route(r, defaults, host.host) for r in _needed(host)]
+    if not host.host:
+        routes = [_refused_hosts(), *routes]
     if catch_all and _is_wildcard(host.host):
-        routes += [route(r, defaults) for r in catch_all.routes]
+        routes += [_refused_hosts(), *(route(r, defaults) for r in catch_all.routes)]
     return VirtualHost(name=host.host or "*", domains=[host.host or "*"], routes=routes)
 
 
@@ -82,19 +89,30 @@ def route(wanted: model.Route, defaults: model.Settings, host: str = "") -> Rout
             _forward(made, wanted, wanted.action, defaults)
         case model.Respond(status):
             made.direct_response = DirectResponseAction(status=status)
+            _limit_body(made, wanted, defaults)
         case model.Redirect(status):
             made.direct_response = DirectResponseAction(status=status)
             made.response_headers_to_add = [header("Location", _location(wanted.action, host))]
+            _limit_body(made, wanted, defaults)
     return made
 
 
 def virtual_host_bytes(host: model.VirtualHost, catch_all: model.VirtualHost | None, defaults: model.Settings) -> bytes:
     """`encode(virtual_host(…))`, from templates of its routes."""
     name = (host.host or "*").encode()
-    parts = [field(1, name), field(2, name), *(field(3, route_bytes(r, defaults, host.host)) for r in _needed(host))]
+    refused = field(3, encode(_refused_hosts()))
+    parts = [field(1, name), field(2, name), *([] if host.host else [refused])]
+    parts += [field(3, route_bytes(r, defaults, host.host)) for r in _needed(host)]
     if catch_all and _is_wildcard(host.host):
-        parts += [field(3, route_bytes(r, defaults)) for r in catch_all.routes]
+        parts += [refused, *(field(3, route_bytes(r, defaults)) for r in catch_all.routes)]
     return b"".join(parts)
+
+
+@cache
+def _refused_hosts() -> Route:
+    """What stands before the routes of requests for no host of ours: no Ingress can have such a host."""
+    host = HeaderMatcher(name=":authority", string_match=StringMatcher(safe_regex=RegexMatcher(regex=_REFUSED_HOSTS)))
+    return Route(match=RouteMatch(prefix="/", headers=[host]), direct_response=DirectResponseAction(status=400))
 
 
 def route_bytes(wanted: model.Route, defaults: model.Settings, host: str = "") -> bytes:
@@ -107,15 +125,14 @@ def route_bytes(wanted: model.Route, defaults: model.Settings, host: str = "") -
         action, target = model.Forward(model.Cluster("", "", 0), action.by_client), names.cluster(action.cluster)
     elif isinstance(action, model.Redirect):
         action, target = model.Redirect(action.status, model.RedirectTo.URL), _location(action, host)
-    forwards = isinstance(action, model.Forward)
+    settings = (wanted.settings, defaults) if isinstance(action, model.Forward) else (_of_body(wanted.settings), _of_body(defaults))
     shape = (
         kind,
         action,
         wanted.origin is None,
         wanted.via,
         wanted.headers,
-        wanted.settings if forwards else None,
-        defaults if forwards else None,
+        *settings,
         host if _is_wildcard(host) else "",
     )
     return _template(*shape).fill(text, _name(wanted) if wanted.origin else "-", target)
@@ -128,13 +145,13 @@ def _template(
     nameless: bool,
     via: model.Via,
     headers: tuple[model.HeaderMatch, ...],
-    settings: model.Settings | None,
-    defaults: model.Settings | None,
+    settings: model.Settings,
+    defaults: model.Settings,
     wildcard: str,
 ) -> Template:
     """All that such routes have in common; the holes are path, name, and cluster or Location."""
-    some = model.Route(model.PathMatch(kind, "/"), action, None, "", via, headers, settings or model.Settings())
-    made = route(some, defaults or model.Settings(), wildcard)
+    some = model.Route(model.PathMatch(kind, "/"), action, None, "", via, headers, settings)
+    made = route(some, defaults, wildcard)
     assert made.match is not None
     _put_path(made.match, kind, hole(0))
     made.name = "" if nameless else hole(1)
@@ -159,7 +176,7 @@ def _needed(host: model.VirtualHost) -> tuple[model.Route, ...]:
 def _joined_redirects(routes: tuple[model.Route, ...]) -> tuple[model.Route, ...]:
     """One redirect to https for the whole host, where every path has the same one in front of it."""
     redirects = [r for r in routes if _to_https(r)]
-    if not redirects or redirects[-1].match not in _EVERYTHING or len({r.action for r in redirects}) > 1:
+    if not redirects or redirects[-1].match not in _EVERYTHING or len({(r.action, _of_body(r.settings)) for r in redirects}) > 1:
         return routes
     covered: set[model.PathMatch] = set()
     others = []
@@ -250,8 +267,25 @@ def _forward(made: Route, wanted: model.Route, action: model.Forward, defaults: 
         by_address = RouteActionHashPolicyConnectionProperties(source_ip=True)
         made.route.hash_policy = [RouteActionHashPolicy(connection_properties=by_address)]
     if wanted.settings is not defaults:
-        own, base = _own_filters(wanted, wanted.settings), _own_filters(wanted, defaults)
-        made.typed_per_filter_config = {place: own.get(place) or _none() for place in own | base if own.get(place) != base.get(place)}
+        _put_filters(made, _own_filters(wanted, wanted.settings), _own_filters(wanted, defaults))
+
+
+def _limit_body(made: Route, wanted: model.Route, defaults: model.Settings) -> None:
+    """nginx compares the length of a body before it answers anything by itself, with what the location says."""
+    if own := _of_body(wanted.settings):
+        _put_filters(made, _own_filters(wanted, own), _own_filters(wanted, _of_body(defaults)))
+
+
+@lru_cache(maxsize=4096)
+def _of_body(settings: model.Settings) -> model.Settings:
+    """The settings of features that limit bodies."""
+    return model.Settings({name: settings[name] for name, f in with_hook("filters") if f.phase is Phase.BODY and name in settings})
+
+
+def _put_filters(made: Route, own: Mapping[str, AnyMessage], base: Mapping[str, AnyMessage]) -> None:
+    """A route's own filters, in the places where they differ from everybody's."""
+    places = {**own, **base}
+    made.typed_per_filter_config = {place: own.get(place) or _none() for place in places if own.get(place) != base.get(place)}
 
 
 def _own_filters(wanted: model.Route, settings: model.Settings) -> dict[str, AnyMessage]:

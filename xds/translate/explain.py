@@ -46,6 +46,8 @@ class Request:
     path: str
     query: str
     method: str = "GET"
+    remarks: tuple[str, ...] = ()
+    """What Envoy makes of the text of this URL that nginx does not, in sentences."""
 
     @property
     def authority(self) -> str:
@@ -95,13 +97,28 @@ def parse_url(text: str, method: str = "GET") -> Request:
     if parts.scheme not in ("http", "https"):
         raise BadUrl(f"has the scheme {parts.scheme[:20]!r}; only http and https are served")
     via = Via(parts.scheme)
-    query = f"?{quote(parts.query, safe=_SENT)}" if parts.query else ""
+    query = f"?{quote(parts.query, safe=_SENT + _ESCAPED)}" if parts.query else ""
     path = normalised(quote(parts.path, safe=_SENT) or "/")
-    return Request(via, _ascii_host(parts.hostname or ""), _port_of(via) if port is None else port, path, query, method)
+    host, remarks = _ascii_host(parts.hostname or ""), tuple(_remarks(parts.path, parts.query, method))
+    return Request(via, host, _port_of(via) if port is None else port, path, query, method, remarks)
 
 
-_SENT = "%/:@!$&'()*+,;=-._~?\\|[]"
-"""Characters that clients send as they are; others are percent-encoded on the way."""
+_SENT = "%/:@!$&'()*+,;=-._~?\\[]"
+"""Characters that clients send as they are, and that stay so in a path; others are percent-encoded by clients, or by Envoy."""
+_ESCAPED = '|{}^`"<>'
+"""Characters that some clients send as they are, and that Envoy escapes in a path, not in a query."""
+
+
+def _remarks(path: str, query: str, method: str) -> Iterator[str]:
+    """What cannot be the same as with nginx, whatever the Ingresses say (docs/differences.md)."""
+    if not (path + query).isascii():
+        yield "A client that sends this unescaped over HTTP/1 gets 400; browsers escape it, and that is what is explained."
+    if odd := "".join(dict.fromkeys(c for c in path if c in _ESCAPED)):
+        yield f"The backend gets {odd} escaped, as {quote(odd)}; nginx passes it on as it was sent."
+    if method == "TRACE":
+        yield "TRACE is answered with 405, whatever the route."
+    elif method in ("CONNECT", "QUERY"):
+        yield f"{method} is answered with 400{', unless it has a Content-Type' if method == 'QUERY' else ''}."
 
 
 def normalised(path: str) -> str:
