@@ -118,6 +118,7 @@ class State(Mapping[str, Resource]):
         self._changed: dict[str, int] = {}  # name → generation of its last change, oldest first; with the names that are gone
         self._since: dict[int, tuple[str, ...]] = {}  # what `since` has answered in this generation
         self._sorted: tuple[Resource, ...] | None = None
+        self._names: frozenset[str] | None = None
         self._referred: dict[str, dict[Reference, int]] = {}  # name → what it refers to → generation in which it began to
         self._sum = 0
 
@@ -134,7 +135,7 @@ class State(Mapping[str, Resource]):
             return frozenset()
         self.generation += 1
         self._since.clear()
-        self._sorted = None
+        self._sorted = self._names = None
         for name in old:
             self._sum -= _digest(self._now[name])
             self.gone[name] = self._now.pop(name)
@@ -214,6 +215,14 @@ class State(Mapping[str, Resource]):
         if self._sorted is None:
             self._sorted = tuple(self._now[name] for name in sorted(self._now))
         return self._sorted
+
+    def names(self, present: Collection[str]) -> frozenset[str]:
+        """These names, each once, which must exist, as a set; where they are all there are, the same set for everybody who asks."""
+        if len(present) < len(self._now):
+            return frozenset(present)
+        if self._names is None:
+            self._names = frozenset(self._now)
+        return self._names
 
     def bit(self, name: str) -> int:
         """The set of one name; the empty set if it is neither here nor lately gone."""

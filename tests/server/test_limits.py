@@ -19,6 +19,7 @@ from xds.protocol.session import Wire
 from xds.server import server as xds_server
 from xds.server.fleet import Fleet
 from xds.server.server import Server
+from xds.server.turns import Room
 from xds.snapshot import CLUSTER, Snapshot
 
 Serve = Callable[..., Awaitable[tuple[Fleet, str]]]
@@ -130,7 +131,7 @@ async def test_bytes_under_way_are_bounded_over_all_streams(serve: Serve, snapsh
         stuck, other = Client(channel, Wire.DELTA), Client(another, Wire.DELTA)
         await stuck.subscribe(CLUSTER)
         await other.subscribe(CLUSTER)
-        await eventually(lambda: fleet._shared.under_way.waiting == 1)
+        await eventually(lambda: fleet._shared.first.waiting == 1)
         assert count(registry, "xds_responses_total", type="cds") == 0
         stuck.call.cancel()
         assert names(await other.read()) == ["big"]
@@ -143,6 +144,98 @@ async def test_a_request_that_is_too_large_is_refused(channel: grpc.aio.Channel,
     assert (await envoy.ended())[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
     await other.subscribe(CLUSTER)
     assert names(await other.read()) == ["mine"]
+
+
+async def test_who_does_not_read_goes_soon_where_others_wait_and_only_there(
+    serve: Serve, snapshot: Snapshot, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xds.server.stream._HURRY", 0.05)
+    looks: list[Room] = []
+    waiting = Room.waiting.fget
+    assert waiting is not None
+    monkeypatch.setattr(Room, "waiting", property(lambda room: (room is fleet._shared.first and looks.append(room)) or waiting(room)))
+    snapshot[CLUSTER].update([resource("big", "x" * 20_000_000)])
+    fleet, address = await serve(most_bytes_in_flight=30_000_000, write_timeout=3600)
+    async with _channel(address) as channel, _channel(address) as another:
+        deaf, other = Client(channel, Wire.DELTA), Client(another, Wire.DELTA)
+        await deaf.subscribe(CLUSTER)
+        await eventually(lambda: fleet._shared.first._taken > 0)
+        await eventually(lambda: bool(looks))
+        assert not deaf.call.done()
+        await other.subscribe(CLUSTER)
+        assert names(await other.read()) == ["big"]
+        assert await deaf.ended() == (grpc.StatusCode.RESOURCE_EXHAUSTED, "a response was not read within 0.05 s, and others wait")
+        assert count(registry, "xds_write_timeouts_total") == 1
+
+
+async def test_new_clients_that_never_read_hold_up_nobody_who_has_answered(serve: Serve, snapshot: Snapshot) -> None:
+    fleet, address = await serve(most_bytes_in_flight=30_000_000, write_timeout=3600)
+    async with _channel(address) as channel, _channel(address) as another:
+        envoy = Client(channel, Wire.DELTA)
+        await envoy.subscribe(CLUSTER)
+        await envoy.answer(await envoy.read())
+        snapshot[CLUSTER].update([resource("big", "x" * 20_000_000)])
+        deaf = [Client(another, Wire.DELTA) for _ in range(3)]
+        for client in deaf:
+            await client.subscribe(CLUSTER)
+        await eventually(lambda: fleet._shared.first.waiting == 2)
+        fleet.publish()
+        async with asyncio.timeout(30):
+            assert names(await envoy.read()) == ["big"]
+        assert not any(client.call.done() for client in deaf)
+
+
+@pytest.mark.parametrize("wire", Wire)
+async def test_a_node_that_is_too_big_is_refused(connect: Connect, wire: Wire) -> None:
+    client = connect(wire, node="n" * (2**20 + 1))
+    await client.subscribe(CLUSTER)
+    assert (await client.ended())[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.parametrize("wire", Wire)
+@pytest.mark.parametrize("slice_", [3, 5_000])
+async def test_a_stream_may_name_only_so_many_that_do_not_exist(
+    serve: Serve, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch, wire: Wire, slice_: int
+) -> None:
+    for module in ("messages", "stream"):
+        monkeypatch.setattr(f"xds.server.{module}.SLICE", slice_)
+    snapshot[CLUSTER].update([resource(f"c{n:02}") for n in range(20)])
+    _, address = await serve(most_unknown=10)
+    text = "the client names 11 resources that do not exist; at most 10 are allowed"
+    async with _channel(address) as channel:
+        much, at_once = Client(channel, wire), Client(channel, wire)
+        known, unknown = [f"c{n:02}" for n in range(20)], [f"x{n:02}" for n in range(11)]
+        await much.subscribe(CLUSTER, known + unknown[:10])
+        found = [name for name in names(await much.read()) if name in known]
+        while len(found) < 20:
+            found += [name for name in names(await much.read()) if name in known]
+        assert sorted(found) == known
+        await much.subscribe(CLUSTER, known + unknown)
+        assert await much.ended() == (grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+        await at_once.subscribe(CLUSTER, unknown)
+        assert await at_once.ended() == (grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+
+
+async def test_where_all_streams_take_too_much_the_newest_that_takes_much_is_refused(serve: Serve, snapshot: Snapshot) -> None:
+    snapshot[CLUSTER].update([resource("a")])
+    fleet, address = await serve(most_bytes=2_000_000)
+    async with _channel(address) as channel:
+        old, much, light = (Client(channel, Wire.DELTA, node=name) for name in ("old", "much", "light"))
+        await old.subscribe(CLUSTER, ["a", *(f"old-{n}-{'x' * 100}" for n in range(2_000))])
+        await old.read()
+        await much.subscribe(CLUSTER, ["a", *(f"much-{n}-{'x' * 100}" for n in range(2_000))])
+        await much.read()
+        await light.subscribe(CLUSTER, ["a"])
+        assert names(await light.read()) == ["a"]
+        await old.subscribe(CLUSTER, [f"more-{n}-{'x' * 100}" for n in range(3_000)])
+        text = "all streams together take more than 2000000 bytes, and this is one of the newest"
+        assert await much.ended() == (grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+        await old.read()
+        await light.subscribe(CLUSTER, ["a"])
+        await light.read()
+        for client in (old, light):
+            client.call.cancel()
+        await eventually(lambda: fleet._shared.budget.total == 0)
 
 
 @pytest.fixture(params=["xds", "debug"])

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from tests.server.client import resource
 from xds.model import printable
-from xds.protocol.session import Request, Response, Wire
-from xds.server.messages import Encoder, Malformed, Node, TooManyNames, decode, without_secrets
-from xds.snapshot import CLUSTER
+from xds.protocol.session import Request, Response, Session, Wire
+from xds.server import messages
+from xds.server.messages import SLICE, Encoder, Malformed, Node, TooMuch, decode, decoding, without_secrets
+from xds.snapshot import CLUSTER, Snapshot
 
 BOTH = pytest.mark.parametrize("wire", Wire)
 NODE = core.Node(
@@ -35,7 +36,76 @@ READ = Node("envoy-1", "edge", "envoy 1.40.2", {"zone": "a"})
 
 
 def _decode(wire: Wire, message: Any) -> tuple[Node, Request]:
-    return decode(wire, bytes(message), most_names=100)
+    node, (request,) = decode(wire, bytes(message), most_names=100)
+    return node, request
+
+
+NAMES = st.lists(st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), max_size=3), max_size=12)
+
+
+@given(NAMES, NAMES, st.dictionaries(st.text("ab", max_size=2), st.just("1"), max_size=5))
+def test_a_long_delta_request_is_several_that_say_the_same_and_none_of_them_is_long(
+    added: list[str], removed: list[str], held: dict[str, str]
+) -> None:
+    message = discovery.DeltaDiscoveryRequest(
+        type_url=CLUSTER,
+        resource_names_subscribe=added,
+        resource_names_unsubscribe=removed,
+        initial_resource_versions=held,
+        response_nonce="n",
+        error_detail=Status(message="no"),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(messages, "SLICE", 3)
+        _, requests = decode(Wire.DELTA, bytes(message), most_names=100)
+    first, *more = requests
+    assert (first.nonce, first.error, first.initial_versions) == ("n", "no", held)
+    assert all((each.type_url, each.nonce, each.error, each.initial_versions) == (CLUSTER, "", None, {}) for each in more)
+    assert [name for each in requests for name in each.subscribe] == added
+    assert [name for each in requests for name in each.unsubscribe] == removed
+    assert all(len(each.unsubscribe) <= 3 and (len(each.subscribe) <= 3 or held) for each in requests)
+    assert all(each.subscribe or each.unsubscribe for each in more)
+    assert bool(first.subscribe or first.unsubscribe) == bool(added or removed), "a first request without names asks for everything"
+
+
+SOME = st.lists(st.sampled_from([*"abcdxyz", "*"]), max_size=8)
+
+
+@given(SOME, SOME, st.dictionaries(st.sampled_from("abcx"), st.sampled_from(["old", "now"])))
+def test_whoever_answers_the_pieces_of_a_request_comes_to_the_same(added: list[str], removed: list[str], held: dict[str, str]) -> None:
+    snapshot = Snapshot()
+    snapshot[CLUSTER].update([resource(name) for name in "abcd"])
+    snapshot.ready = True
+    held = {name: snapshot[CLUSTER][name].version if version == "now" and name != "x" else version for name, version in held.items()}
+    message = discovery.DeltaDiscoveryRequest(
+        type_url=CLUSTER, resource_names_subscribe=added, resource_names_unsubscribe=removed, initial_resource_versions=held
+    )
+    standings = []
+    for slice_ in (2, 100):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(messages, "SLICE", slice_)
+            _, requests = decode(Wire.DELTA, bytes(message), most_names=100)
+        session = Session(Wire.DELTA, snapshot, ordered=False)
+        said = [response for request in requests for response in session.receive(request, 0.0)]
+        while said:
+            said += session.receive(Request(CLUSTER, said.pop(0).nonce), 1.0)
+        found = session.standing(CLUSTER)
+        standings.append((found.wildcard, found.names, found.held, found.current, found.said, session.accepted_all(CLUSTER)))
+    assert standings[0] == standings[1]
+
+
+def test_a_request_is_read_in_steps() -> None:
+    message = discovery.DeltaDiscoveryRequest(initial_resource_versions={str(n): "1" for n in range(4 * SLICE)})
+    steps = list(decoding(Wire.DELTA, bytes(message), most_names=10 * SLICE))
+    assert len(steps) >= 4
+
+
+@BOTH
+def test_a_node_that_is_too_big_is_refused(wire: Wire) -> None:
+    node = core.Node(id="n", metadata=Struct(fields={"k": Value(string_value="x" * Node.MOST)}))
+    kind = discovery.DiscoveryRequest if wire is Wire.SOTW else discovery.DeltaDiscoveryRequest
+    with pytest.raises(TooMuch, match=r"the node of the request has \d+ bytes; at most 1048576 are allowed"):
+        decode(wire, bytes(kind(node=node)), most_names=100)
 
 
 def test_requests_are_read_by_the_c_implementation_of_protobuf() -> None:
@@ -65,7 +135,7 @@ def test_a_delta_request_is_read_whole() -> None:
 
 @BOTH
 def test_a_request_may_be_empty(wire: Wire) -> None:
-    assert decode(wire, b"", most_names=0) == (Node(id="", agent=""), Request(""))
+    assert decode(wire, b"", most_names=0) == (Node(id="", agent=""), [Request("")])
 
 
 def test_a_rejection_without_a_message_is_still_one() -> None:
@@ -76,7 +146,7 @@ def test_a_rejection_without_a_message_is_still_one() -> None:
 @BOTH
 def test_unknown_fields_are_ignored(wire: Wire) -> None:
     unknown = b"\xfa\x3f\x03abc" + b"\xf0\x3f\x01"  # fields 1023 and 1022
-    assert decode(wire, unknown, most_names=0)[1] == Request("")
+    assert decode(wire, unknown, most_names=0)[1] == [Request("")]
 
 
 @BOTH
@@ -91,7 +161,7 @@ def test_the_lists_of_names_are_limited_together() -> None:
         resource_names_subscribe=["a"], resource_names_unsubscribe=["b"], initial_resource_versions={"c": "1"}
     )
     assert decode(Wire.DELTA, bytes(message), most_names=3)
-    with pytest.raises(TooManyNames, match="names 3 resources; at most 2 are allowed"):
+    with pytest.raises(TooMuch, match="names 3 resources; at most 2 are allowed"):
         decode(Wire.DELTA, bytes(message), most_names=2)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Generator
 
 import pytest
 
@@ -99,6 +100,33 @@ async def test_a_small_one_does_not_overtake_a_large_one() -> None:
     room.give(6)
     await large
     await small
+
+
+async def test_work_in_steps_lets_others_go_in_between_and_has_a_result() -> None:
+    turns, order = Turns(slice_=0.0), []
+
+    def work() -> Generator[None, None, str]:
+        for n in range(3):
+            order.append(f"step {n}")
+            yield
+        return "done"
+
+    long = asyncio.ensure_future(turns.run_in_steps(work()))
+    for n in range(3):
+        await asyncio.sleep(0)
+        await turns.run(lambda n=n: order.append(f"other {n}"))
+    assert await long == "done"
+    assert order.index("other 0") < order.index("step 2")
+    assert [each for each in order if "step" in each] == ["step 0", "step 1", "step 2"]
+
+
+async def test_work_in_steps_raises_what_a_step_raises() -> None:
+    def work() -> Generator[None, None, str]:
+        yield
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        await Turns().run_in_steps(work())
 
 
 async def test_what_is_larger_than_the_room_goes_alone() -> None:

@@ -42,6 +42,8 @@ GRACE = 0.25
 """Seconds that a request for another type is waited for: an Envoy that reconnects, or takes in a cluster, asks in the same breath."""
 FULL_STATE = (CLUSTER, LISTENER)
 """In state of the world, what such a response leaves out is deleted (S1, S3)."""
+_PER_TEXT = 50
+"""Bytes of a text beside its characters."""
 _USERS: Mapping[str, tuple[str, ...]] = {
     CLUSTER: (LISTENER, ROUTE),
     ENDPOINT: (CLUSTER,),
@@ -266,6 +268,23 @@ class Session:
             return self._snapshot[type_url].generation, ()
         return subscription.generation, subscription.withheld.keys()
 
+    @property
+    def weight(self) -> int:
+        """About how many bytes it takes for this client alone, without the text of names that it keeps (`strange`)."""
+        return sum(subscription.weight for subscription in self._subscriptions.values())
+
+    @property
+    def unknown(self) -> int:
+        """How many names the client asks for that do not exist."""
+        return sum(len(subscription.missing) for subscription in self._subscriptions.values())
+
+    @property
+    def strange(self) -> int:
+        """Bytes of the names that it keeps though there is nothing of that name. Costs what there is: for now and then."""
+        early = (name for request in self._early for name in (*request.names, *request.subscribe, *request.initial_versions))
+        kept = (name for subscription in self._subscriptions.values() for name in subscription.strange)
+        return sum(len(name) + _PER_TEXT for names in (early, kept) for name in names)
+
     # Requests
 
     def _read_early(self, now: float) -> None:
@@ -439,12 +458,15 @@ class Session:
 
     def _say(self, type_url: str, subscription: Subscription, names: Collection[str], now: float) -> Response:
         resources, removed, version = self._compose(type_url, subscription, names)
-        given, taken = map(frozenset, subscription.state.split(names))
+        state = subscription.state
+        present, absent = state.split(names)
+        given, taken = state.names(present), frozenset(absent)
+        shared = len(given) == len(state)
         whole, apart = len(names) == len(subscription.owed), subscription.together(next(iter(names), "")) is not None
         told = {name: subscription.owed[name] for name in given}
         self._nonces += 1
         nonce = f"{self._nonce_prefix}{self._nonces}"
-        subscription.sent(nonce, Sent(resources, removed, given, taken, version, subscription.generation, now, whole, apart))
+        subscription.sent(nonce, Sent(resources, removed, given, taken, version, subscription.generation, now, whole, apart, shared=shared))
         self._renew(type_url, told)
         return Response(type_url, nonce, version, resources, removed)
 

@@ -24,6 +24,8 @@ MOST_IN_FLIGHT = 16
 """Responses of one delta type that a client may leave unanswered."""
 MOST_REFUSED = 64
 """How many rejected versions of one name, or of the full state, are remembered until the client accepts one."""
+_PER_NAME = 100
+"""Bytes that a name takes in a set or a dict, without its own."""
 GONE = ""
 """What stands for a version where it is the removal of a name that was rejected."""
 
@@ -55,6 +57,8 @@ class Sent:
     whole: bool
     apart: bool
     besides: frozenset[str] = NOTHING
+    shared: bool = False
+    """The names `given` are a set that others have, too."""
 
 
 @dataclass(slots=True, eq=False)
@@ -134,6 +138,18 @@ class Subscription:
     def says_all(self) -> bool:
         """Whether each response says all there is (S1)."""
         return self.full and not self.delta
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes its sets of names take, without the names."""
+        names = len(self.missing) + len(self.owed) + len(self.asked) + len(self.withheld) + len(self.doubtful) + len(self.apart)
+        return _PER_NAME * (names + sum(len(sent.taken) + (0 if sent.shared else len(sent.given)) for sent in self.in_flight.values()))
+
+    @property
+    def strange(self) -> frozenset[str]:
+        """Names of which there is nothing, and which are remembered for this client alone."""
+        kept = self.missing.union(self.withheld, self.doubtful, self.owed, *(sent.taken for sent in self.in_flight.values()))
+        return frozenset(self.state.split(kept)[1])
 
     # What is wanted
 

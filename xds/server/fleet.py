@@ -19,6 +19,7 @@ import grpc
 from prometheus_client import CollectorRegistry
 
 from xds.protocol.session import Answer, Wire, compact
+from xds.server.budget import Budget
 from xds.server.messages import Encoder
 from xds.server.metrics import Metrics
 from xds.server.stream import Heard, Shared, Stream, StreamEnd
@@ -30,7 +31,7 @@ _WOKEN_AT_ONCE = 100
 _COMPACT_AFTER = 60.0
 """Seconds after a change until what is gone is forgotten; longer than an Envoy takes to reconnect."""
 _STOPPING = "the management server is stopping"
-_ARRIVING_AT_ONCE = 64
+_ARRIVING_AT_ONCE = 16
 """New streams whose first requests are read and answered at the same time; a request of each may be in memory."""
 
 
@@ -49,9 +50,11 @@ class Fleet:
     before its stream is ended (B2). `heard` is told of each answer of an Envoy, from within the loop and before the stream goes on; `left`
     of each stream that has ended. Belongs to one event loop.
 
-    Limits (B8, B9): `most_names` that one request may list; `most_streams` of one connection (an Envoy may have one for each cluster);
-    `most_waiting` new streams that wait to be served: what is beyond is refused with RESOURCE_EXHAUSTED. `most_bytes_in_flight` of
-    responses that are being written, to all Envoys: what is beyond waits.
+    Limits (B8, B9): `most_names` that one request may list; `most_unknown` that one stream may name though they do not exist;
+    `most_streams` of one connection (an Envoy may have one for each cluster); `most_waiting` new streams that wait to be served: what is
+    beyond is refused with RESOURCE_EXHAUSTED. `most_bytes_in_flight` of large responses that are being written, half of them to Envoys that
+    have answered before: what is beyond waits. `most_bytes` of memory that all streams take: beyond it the newest of those that take much
+    are ended with RESOURCE_EXHAUSTED.
     """
 
     def __init__(
@@ -61,10 +64,12 @@ class Fleet:
         *,
         identifier: str,
         write_timeout: float = 30.0,
-        most_names: int = 200_000,
+        most_names: int = 100_000,
+        most_unknown: int = 50_000,
         most_streams: int = 1_024,
         most_waiting: int = 10_000,
-        most_bytes_in_flight: int = 256 * 2**20,
+        most_bytes_in_flight: int = 64 * 2**20,
+        most_bytes: int = 256 * 2**20,
         heard: Heard = _unheard,
         left: Callable[[Stream], None] = _unmissed,
     ) -> None:
@@ -77,9 +82,12 @@ class Fleet:
             self._metrics,
             Turns(),
             Room(_ARRIVING_AT_ONCE),
-            Room(most_bytes_in_flight),
+            Room(most_bytes_in_flight // 2),
+            Room(most_bytes_in_flight // 2),
+            Budget(most_bytes),
             write_timeout,
             most_names,
+            most_unknown,
             heard,
         )
         self._most_streams = most_streams
@@ -160,6 +168,7 @@ class Fleet:
             _log.debug("%s: its connection was lost", stream.name, extra=stream.log_fields)
         finally:
             del self._streams[stream]
+            self._shared.budget.drop(stream)
             self._of_peer[stream.peer] -= 1
             if not self._of_peer[stream.peer]:
                 del self._of_peer[stream.peer]

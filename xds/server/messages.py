@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from itertools import islice
+from typing import Any, ClassVar
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
@@ -20,14 +21,16 @@ from xds.protocol.session import Request, Response, Wire
 from xds.snapshot import Resource
 
 _LONGEST_ERROR = 4096
+SLICE = 5_000
+"""Names that are read or answered at a time: a few hundredths of a second."""
 
 
 class Malformed(ValueError):
     """The bytes of a request are not the message that they should be."""
 
 
-class TooManyNames(ValueError):
-    """A request names more resources than is allowed."""
+class TooMuch(ValueError):
+    """A request has more in it than is allowed: names, or what it says of its node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,38 +40,78 @@ class Node:
     `agent` is its kind and version, such as "envoy 1.40.0"; `metadata` has only the top-level strings.
     """
 
+    MOST: ClassVar[int] = 2**20
+    """Bytes of the message; an Envoy lists its extensions there, which takes a tenth of that."""
+
     id: str
     cluster: str = ""
     agent: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def size(self) -> int:
+        """Bytes of it that are kept."""
+        kept = (self.id, self.cluster, self.agent, *self.metadata, *self.metadata.values())
+        return sum(map(len, kept)) + 100 * len(kept)
 
-def decode(wire: Wire, raw: bytes, *, most_names: int) -> tuple[Node, Request]:
-    """A request and the node that it names (with id "" where it names none). Fields that are not known are ignored (T9).
 
-    Raises Malformed, and TooManyNames where the lists of names together have more than `most_names` entries (B9).
+def decode(wire: Wire, raw: bytes, *, most_names: int) -> tuple[Node, list[Request]]:
+    """What `decoding` comes to, at one go."""
+    work = decoding(wire, raw, most_names=most_names)
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            node, requests = end.value
+            return node, requests
+
+
+def decoding(wire: Wire, raw: bytes, *, most_names: int) -> Generator[None, None, tuple[Node, list[Request]]]:
+    """A request, and the node that it names (with id "" where it names none), in steps. Fields that are not known are ignored (T9).
+
+    Of delta, where names are added to those before, a long request is several, each with SLICE names at most, so that none takes long to
+    answer: names that are asked for first, then those that are not any more. What a client holds already has to be known as a whole.
+    Raises Malformed, and TooMuch where the lists of names together have more than `most_names` entries (B9), or the node is too big.
     """
     message = _requests()[wire]()
     try:
         message.ParseFromString(raw)
     except DecodeError:
         raise Malformed(f"the request is not a {message.DESCRIPTOR.full_name}") from None
+    if (size := message.node.ByteSize()) > Node.MOST:
+        raise TooMuch(f"the node of the request has {size} bytes; at most {Node.MOST} are allowed")
     node = _node(message.node)
+    yield
     error = _error(message.error_detail) if message.HasField("error_detail") else None
     if wire is Wire.SOTW:
         _limit(most_names, message.resource_names)
         names = tuple(message.resource_names)
-        return node, Request(message.type_url, message.response_nonce, error, names=names, version=message.version_info)
+        return node, [Request(message.type_url, message.response_nonce, error, names=names, version=message.version_info)]
     added, removed, held = message.resource_names_subscribe, message.resource_names_unsubscribe, message.initial_resource_versions
     _limit(most_names, added, removed, held)
-    return node, Request(
-        message.type_url, message.response_nonce, error, subscribe=tuple(added), unsubscribe=tuple(removed), initial_versions=dict(held)
+    versions: dict[str, str] = {}
+    entries = iter(held.items())
+    while part := tuple(islice(entries, SLICE)):
+        versions.update(part)
+        yield
+    most = max(SLICE, len(added)) if versions else SLICE
+    early = SLICE if len(added) <= most else 0
+    asked = Request(
+        message.type_url,
+        message.response_nonce,
+        error,
+        subscribe=tuple(added[:most]),
+        unsubscribe=tuple(removed[:early]),
+        initial_versions=versions,
     )
+    more = [Request(asked.type_url, subscribe=tuple(added[at : at + SLICE])) for at in range(most, len(added), SLICE)]
+    more += [Request(asked.type_url, unsubscribe=tuple(removed[at : at + SLICE])) for at in range(early, len(removed), SLICE)]
+    return node, [asked, *more]
 
 
 def _limit(most: int, *lists: Any) -> None:
     if (names := sum(len(names) for names in lists)) > most:
-        raise TooManyNames(f"the request names {names} resources; at most {most} are allowed")
+        raise TooMuch(f"the request names {names} resources; at most {most} are allowed")
 
 
 def _node(message: Any) -> Node:

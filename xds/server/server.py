@@ -43,7 +43,7 @@ SERVICES: Mapping[str, Service] = {
 
 _OPTIONS = {
     "grpc.so_reuseport": 0,  # else a second server on the same port takes half of the connections in silence
-    "grpc.max_receive_message_length": 32 * 2**20,  # a reconnecting Envoy lists every name and version (B5)
+    "grpc.max_receive_message_length": 8 * 2**20,  # a reconnecting Envoy lists every name and version (B5)
     "grpc.max_concurrent_streams": 100_000,  # single-type EDS: a stream for each cluster; surplus ones would hang (B7)
     "grpc.http2.max_ping_strikes": 0,  # an Envoy's keepalive must not end its idle streams (L1)
     "grpc.http2.max_pings_without_data": 0,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -19,7 +19,8 @@ import grpc
 
 from xds.model import printable
 from xds.protocol.session import Answer, Request, Response, Session, Wire
-from xds.server.messages import Encoder, Malformed, Node, TooManyNames, decode
+from xds.server.budget import Budget
+from xds.server.messages import SLICE, Encoder, Malformed, Node, TooMuch, decoding
 from xds.server.metrics import SHORT, Metrics
 from xds.server.turns import Room, Turns
 from xds.snapshot import Snapshot
@@ -30,7 +31,15 @@ _MOST_UNANSWERED = 100
 _ARRIVAL = 1.0
 """Seconds after which a stream whose first request has not been served makes room for the next one all the same."""
 _SMALL = 64 * 2**10
-"""Bytes of a response below which making it takes too little time to wait for a turn."""
+"""Bytes of a response below which making it takes too little time to wait for a turn, and too little memory to wait for room."""
+_PER_RESOURCE = 150
+"""Bytes of a resource in a response beside its body: its name and version, and its type."""
+_HURRY = 5.0
+"""Seconds that a client may take to make room for a large response while others wait to be sent theirs."""
+_BASE = 32 * 2**10
+"""Bytes that a stream takes which has said nothing but its name."""
+_COUNT_AFTER = 256 * 2**10
+"""Bytes of requests after which it is looked what came of them; until then it may be all of it."""
 
 Heard = Callable[["Stream", Answer], None]
 """Told of each ACK and NACK, with the stream that it came on."""
@@ -40,8 +49,10 @@ Heard = Callable[["Stream", Answer], None]
 class Shared:
     """What all streams of a Fleet have in common.
 
-    `turns` is for their work, `arrivals` for the streams that are new, `under_way` for the bytes that are being written (B8).
-    `write_timeout`: seconds that a client may take to make room for one response. `most_names`: names that one request may list.
+    `turns` is for their work, `arrivals` for the streams that are new, `under_way` for the bytes that are being written (B8), `first` for
+    those to clients that have not answered yet: who never reads keeps no room from those who do. `budget` has what all of them take.
+    `write_timeout`: seconds that a client may take to make room for one response. `most_names`: names that one request may list;
+    `most_unknown`: those that do not exist which one stream may ask for.
     """
 
     snapshot: Snapshot
@@ -50,8 +61,11 @@ class Shared:
     turns: Turns
     arrivals: Room
     under_way: Room
+    first: Room
+    budget: Budget[Stream]
     write_timeout: float
     most_names: int
+    most_unknown: int
     heard: Heard
 
 
@@ -90,7 +104,11 @@ class Stream:
         self._saying = asyncio.Lock()
         self._alarm: asyncio.TimerHandle | None = None  # for the deadline of the Session
         self._arriving: asyncio.TimerHandle | None = None
-        self._stopping: str | None = None
+        self._ending: StreamEnd | None = None
+        self._has_answered = False
+        self._strange = 0  # bytes of names that were kept when it was last looked
+        self._unsure = 0  # bytes of requests since then
+        self._writing = 0
         self._life: asyncio.Timeout | None = None
 
     async def run(self) -> None:
@@ -98,18 +116,18 @@ class Stream:
         await self._context.send_initial_metadata(())  # ending a stream in the middle of its first write could not send them any more
         try:
             async with asyncio.timeout(None) as self._life:
-                if self._stopping is None:
+                if self._ending is None:
                     await self._shared.arrivals.take(1)
                     self._arriving = asyncio.get_running_loop().call_later(_ARRIVAL, self._arrived)
                     await self._serve()
         except TimeoutError:
-            if self._stopping is None:
+            if self._ending is None:
                 raise
         finally:
             self._life = None
             self._arrived()
-        if self._stopping is not None:
-            raise StreamEnd(grpc.StatusCode.UNAVAILABLE, self._stopping)
+        if self._ending is not None:
+            raise StreamEnd(self._ending.code, self._ending.text)
 
     def wake(self) -> None:
         """The snapshot has changed."""
@@ -118,7 +136,14 @@ class Stream:
 
     def stop(self, reason: str) -> None:
         """Ends the stream with UNAVAILABLE, also while it waits for its client to read."""
-        self._stopping = reason
+        self._end(StreamEnd(grpc.StatusCode.UNAVAILABLE, reason))
+
+    def refuse(self, reason: str) -> None:
+        """Ends the stream with RESOURCE_EXHAUSTED, in the same way."""
+        self._end(StreamEnd(grpc.StatusCode.RESOURCE_EXHAUSTED, reason))
+
+    def _end(self, end: StreamEnd) -> None:
+        self._ending = self._ending or end
         if self._life is not None and not self._life.expired():
             self._life.reschedule(self._now())
 
@@ -152,10 +177,29 @@ class Stream:
         """Takes requests, each when the one before it is served, until there are no more."""
         while (raw := await self._context.read()) is not grpc.aio.EOF:
             async with self._saying:
-                said = await self._ask(partial(self._receive, raw))
+                requests = await self._decode(raw)
                 del raw  # it may be large, and the client slow
-                await self._write(said)
+                for request in requests:
+                    await self._write(await self._ask(partial(self._receive, request)))
             self._arrived()
+
+    async def _decode(self, raw: bytes) -> list[Request]:
+        """The request, in as many pieces as it takes for others to be answered in between."""
+        try:
+            node, requests = await self._shared.turns.run_in_steps(decoding(self.wire, raw, most_names=self._shared.most_names))
+        except Malformed as malformed:
+            raise StreamEnd(grpc.StatusCode.INVALID_ARGUMENT, str(malformed)) from None
+        except TooMuch as much:
+            raise StreamEnd(grpc.StatusCode.RESOURCE_EXHAUSTED, str(much)) from None
+        for each in requests:
+            if len(each.names) + len(each.subscribe) + len(each.initial_versions) > SLICE:
+                self._check_unknown(await self._shared.turns.run_in_steps(self._counting(each)))
+        if any(each.names or each.subscribe or each.initial_versions for each in requests):
+            self._unsure += len(raw)
+        if self.node is None:
+            self.node = _introduced(node, self._clusters)
+            _log.log(self.log_level, "%s connected from %s (%s)", self.name, self.peer, self.wire.name.lower(), extra=self.log_fields)
+        return requests
 
     async def _say(self, ask: Callable[[], list[Response]]) -> None:
         async with self._saying:
@@ -175,21 +219,56 @@ class Stream:
         self._awake.set()
 
     def _asked(self, ask: Callable[[], list[Response]]) -> list[tuple[Response, int]]:
-        said = [(response, sum(len(resource.body) for resource in response.resources)) for response in ask()]
+        said = [(response, _size(response)) for response in ask()]
         for answer in self.session.take_answers():
             self._shared.heard(self, answer)
+        self._check_unknown(self.session.unknown)
+        self._weigh()
         return said
+
+    def _check_unknown(self, number: int) -> None:
+        if number > (most := self._shared.most_unknown):
+            text = f"the client names {number} resources that do not exist; at most {most} are allowed"
+            raise StreamEnd(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+
+    def _counting(self, request: Request) -> Generator[None, None, int]:
+        """How many of the names that a long request lists do not exist, in steps: what would take long to answer is refused before."""
+        number = 0
+        if (type_url := request.type_url or self.only or "") in SHORT:
+            state = self._shared.snapshot[type_url]
+            for names in (request.names, request.subscribe, tuple(request.initial_versions)):
+                for at in range(0, len(names), SLICE):
+                    number += sum(name not in state for name in names[at : at + SLICE])
+                    yield
+        return number
+
+    def _weigh(self) -> None:
+        """Tells the budget how much memory this stream takes; those that are too much have to go."""
+        if self._ending is not None:
+            return
+        if self._unsure > _COUNT_AFTER:
+            self._strange, self._unsure = self.session.strange, 0
+        names = self._strange + self._unsure + self.session.weight
+        budget = self._shared.budget
+        for stream in budget.weigh(self, _BASE + (self.node.size if self.node else 0) + names + self._writing):
+            stream.refuse(f"all streams together take more than {budget.most} bytes, and this is one of the newest")
 
     async def _write(self, said: Iterable[tuple[Response, int]]) -> None:
         """One after the other: bytes are made when those before them are written, and when there is room for them."""
         for response, size in said:
-            await self._shared.under_way.take(size)
+            room = self._shared.under_way if self._has_answered else self._shared.first
+            if size >= _SMALL:
+                await room.take(size)
+            self._writing = 2 * size  # our bytes, and those that gRPC makes of them
+            self._weigh()
             try:
                 encode = partial(self._encode, response)
                 raw = encode() if size < _SMALL else await self._shared.turns.run(encode)
-                await self._send(raw)
+                await self._send(raw, room if size >= _SMALL else None)
             finally:
-                self._shared.under_way.give(size)
+                self._writing = 0
+                if size >= _SMALL:
+                    room.give(size)
             self._shared.metrics.responses[response.type_url].inc()
             self._shared.metrics.response_bytes[response.type_url].inc(len(raw))
 
@@ -199,15 +278,34 @@ class Stream:
             del self._unanswered[next(iter(self._unanswered))]
         return self._shared.encoder.encode(self.wire, response)
 
-    async def _send(self, message: bytes) -> None:
+    async def _send(self, message: bytes, room: Room | None) -> None:
+        """Raises StreamEnd where the client does not read it in time, which is short while others wait for the `room` that it takes."""
+        loop = asyncio.get_running_loop()
+        waiting: asyncio.TimerHandle | None = None
+        is_hurried = False
+
+        def look() -> None:
+            nonlocal waiting, is_hurried
+            if room is not None and room.waiting and not time.expired():
+                is_hurried = True
+                time.reschedule(loop.time())
+            else:
+                waiting = loop.call_later(1.0, look)
+
         try:
-            async with asyncio.timeout(self._shared.write_timeout):
+            async with asyncio.timeout(self._shared.write_timeout) as time:
+                waiting = loop.call_later(_HURRY, look)
                 await self._context.write(message)
         except TimeoutError:
             self._shared.metrics.write_timeouts.inc()
-            waited = f"{self._shared.write_timeout:g} s"
-            _log.warning("%s: ended its stream, because it has not read for %s", self.name, waited, extra=self.log_fields)
-            raise StreamEnd(grpc.StatusCode.UNAVAILABLE, f"a response was not read within {waited}") from None
+            seconds = f"{_HURRY if is_hurried else self._shared.write_timeout:g} s"
+            why = f"{seconds}, and others wait" if is_hurried else seconds
+            _log.warning("%s: ended its stream, because it has not read for %s", self.name, why, extra=self.log_fields)
+            code = grpc.StatusCode.RESOURCE_EXHAUSTED if is_hurried else grpc.StatusCode.UNAVAILABLE
+            raise StreamEnd(code, f"a response was not read within {why}") from None
+        finally:
+            if waiting is not None:
+                waiting.cancel()
 
     @property
     def name(self) -> str:
@@ -231,16 +329,7 @@ class Stream:
     def _expire(self) -> list[Response]:
         return self.session.expire(self._now())
 
-    def _receive(self, raw: bytes) -> list[Response]:
-        try:
-            node, request = decode(self.wire, raw, most_names=self._shared.most_names)
-        except Malformed as malformed:
-            raise StreamEnd(grpc.StatusCode.INVALID_ARGUMENT, str(malformed)) from None
-        except TooManyNames as many:
-            raise StreamEnd(grpc.StatusCode.RESOURCE_EXHAUSTED, str(many)) from None
-        if self.node is None:
-            self.node = _introduced(node, self._clusters)
-            _log.log(self.log_level, "%s connected from %s (%s)", self.name, self.peer, self.wire.name.lower(), extra=self.log_fields)
+    def _receive(self, request: Request) -> list[Response]:
         type_url = _type_of(request, self.only)
         if type_url not in SHORT:
             self._shared.metrics.unknown_types.inc()
@@ -258,6 +347,7 @@ class Stream:
         version = self._unanswered.pop(request.nonce, None)
         if version is None:
             return
+        self._has_answered = True
         if request.error is None:
             self._shared.metrics.acks[request.type_url].inc()
             return
@@ -265,6 +355,12 @@ class Stream:
         short, error = SHORT[request.type_url], printable(request.error, 500)
         extra = {**self.log_fields, "type": short, "version": version, "error": error}
         _log.warning("%s rejected %s version %s: %s", self.name, short, version, error, extra=extra)
+
+
+def _size(response: Response) -> int:
+    """About how many bytes a response is."""
+    bodies = sum([len(resource.body) for resource in response.resources]) + _PER_RESOURCE * len(response.resources)
+    return bodies + sum(map(len, response.removed)) + 4 * len(response.removed)
 
 
 def _introduced(node: Node, clusters: Collection[str]) -> Node:

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from functools import partial
 from typing import TypeVar
 
 _Result = TypeVar("_Result")
@@ -39,6 +40,12 @@ class Turns:
         self._waiting.append(lambda: _settle(result, work))
         return await result
 
+    async def run_in_steps(self, work: Generator[None, None, _Result]) -> _Result:
+        """The same, of work that yields now and then: each of its steps is a turn."""
+        while (result := await self.run(partial(_step, work))) is None:
+            pass
+        return result[0]
+
     def _next_round(self, loop: asyncio.AbstractEventLoop) -> None:
         self._until = loop.time() + self._slice
         while self._waiting:
@@ -52,6 +59,14 @@ class Turns:
         self._in_round = False
         if self._waiting:
             self._next_round(loop)
+
+
+def _step(work: Generator[None, None, _Result]) -> tuple[_Result] | None:
+    try:
+        next(work)
+    except StopIteration as end:
+        return (end.value,)
+    return None
 
 
 def _settle(result: asyncio.Future[_Result], work: Callable[[], _Result]) -> None:

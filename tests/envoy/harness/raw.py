@@ -88,7 +88,7 @@ class RawControlPlane:
         self._stream = context
         self._asked.clear()
         while (raw := await context.read()) is not grpc.aio.EOF:
-            _, request = decode(self.wire, raw, most_names=1000)
+            _, (request,) = decode(self.wire, raw, most_names=1000)
             answer = self._answers.get(request.nonce)
             if answer is not None and not answer.done():
                 answer.set_result(request.error)
