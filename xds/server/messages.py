@@ -21,6 +21,8 @@ from xds.protocol.session import Request, Response, Wire
 from xds.snapshot import Resource
 
 _LONGEST_ERROR = 4096
+_QUICK = 128 * 2**10
+"""Bytes of a request that are read at once."""
 SLICE = 5_000
 """Names that are read or answered at a time: a few hundredths of a second."""
 
@@ -81,7 +83,8 @@ def decoding(wire: Wire, raw: bytes, *, most_names: int) -> Generator[None, None
     if (size := message.node.ByteSize()) > Node.MOST:
         raise TooMuch(f"the node of the request has {size} bytes; at most {Node.MOST} are allowed")
     node = _node(message.node)
-    yield
+    if len(raw) > _QUICK:
+        yield
     error = _error(message.error_detail) if message.HasField("error_detail") else None
     if wire is Wire.SOTW:
         _limit(most_names, message.resource_names)
@@ -93,7 +96,8 @@ def decoding(wire: Wire, raw: bytes, *, most_names: int) -> Generator[None, None
     entries = iter(held.items())
     while part := tuple(islice(entries, SLICE)):
         versions.update(part)
-        yield
+        if len(part) == SLICE:
+            yield
     most = max(SLICE, len(added)) if versions else SLICE
     early = SLICE if len(added) <= most else 0
     asked = Request(

@@ -32,6 +32,8 @@ _ARRIVAL = 1.0
 """Seconds after which a stream whose first request has not been served makes room for the next one all the same."""
 _SMALL = 64 * 2**10
 """Bytes of a response below which making it takes too little time to wait for a turn, and too little memory to wait for room."""
+_LIGHT = 8 * 2**10
+"""Bytes of a response that are not worth counting: they are among those of the stream itself."""
 _PER_RESOURCE = 150
 """Bytes of a resource in a response beside its body: its name and version, and its type."""
 _HURRY = 5.0
@@ -106,9 +108,12 @@ class Stream:
         self._arriving: asyncio.TimerHandle | None = None
         self._ending: StreamEnd | None = None
         self._has_answered = False
+        self._has_asked = False
         self._strange = 0  # bytes of names that were kept when it was last looked
         self._unsure = 0  # bytes of requests since then
         self._writing = 0
+        self._least = _BASE
+        self._weight = 0
         self._life: asyncio.Timeout | None = None
 
     async def run(self) -> None:
@@ -179,8 +184,8 @@ class Stream:
             async with self._saying:
                 requests = await self._decode(raw)
                 del raw  # it may be large, and the client slow
-                for request in requests:
-                    await self._write(await self._ask(partial(self._receive, request)))
+                while requests:
+                    await self._write(await self._ask(partial(self._receive, requests.pop(0))))
             self._arrived()
 
     async def _decode(self, raw: bytes) -> list[Request]:
@@ -196,8 +201,10 @@ class Stream:
                 self._check_unknown(await self._shared.turns.run_in_steps(self._counting(each)))
         if any(each.names or each.subscribe or each.initial_versions for each in requests):
             self._unsure += len(raw)
+            self._has_asked = True
         if self.node is None:
             self.node = _introduced(node, self._clusters)
+            self._least = _BASE + node.size
             _log.log(self.log_level, "%s connected from %s (%s)", self.name, self.peer, self.wire.name.lower(), extra=self.log_fields)
         return requests
 
@@ -222,8 +229,9 @@ class Stream:
         said = [(response, _size(response)) for response in ask()]
         for answer in self.session.take_answers():
             self._shared.heard(self, answer)
-        self._check_unknown(self.session.unknown)
-        self._weigh()
+        if said or self._has_asked or self._weight > self._least + _LIGHT:  # most answers change nothing
+            self._check_unknown(self.session.unknown)
+            self._weigh()
         return said
 
     def _check_unknown(self, number: int) -> None:
@@ -246,11 +254,12 @@ class Stream:
         """Tells the budget how much memory this stream takes; those that are too much have to go."""
         if self._ending is not None:
             return
+        self._has_asked = False
         if self._unsure > _COUNT_AFTER:
             self._strange, self._unsure = self.session.strange, 0
-        names = self._strange + self._unsure + self.session.weight
+        self._weight = self._least + self._strange + self._unsure + self.session.weight + self._writing
         budget = self._shared.budget
-        for stream in budget.weigh(self, _BASE + (self.node.size if self.node else 0) + names + self._writing):
+        for stream in budget.weigh(self, self._weight):
             stream.refuse(f"all streams together take more than {budget.most} bytes, and this is one of the newest")
 
     async def _write(self, said: Iterable[tuple[Response, int]]) -> None:
@@ -259,8 +268,9 @@ class Stream:
             room = self._shared.under_way if self._has_answered else self._shared.first
             if size >= _SMALL:
                 await room.take(size)
-            self._writing = 2 * size  # our bytes, and those that gRPC makes of them
-            self._weigh()
+            if size >= _LIGHT:
+                self._writing = 2 * size  # our bytes, and those that gRPC makes of them
+                self._weigh()
             try:
                 encode = partial(self._encode, response)
                 raw = encode() if size < _SMALL else await self._shared.turns.run(encode)
