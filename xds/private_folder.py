@@ -56,8 +56,9 @@ def homes(environment: Mapping[str, str]) -> list[Path]:
 
 
 def sockets(name: str, environment: Mapping[str, str]) -> list[Path]:
-    """The sockets with this name in all folders of this user, sorted; whether anybody listens there is not said."""
-    return sorted(path for home in homes(environment) if _is_ours(home, make=False) for path in home.glob(f"*/{name}") if path.is_socket())
+    """The sockets with this name in the folders of this user, where this environment has them; sorted, whoever listens there or nobody."""
+    home = next((folder for folder in homes(environment) if _is_ours(folder, make=False)), None)
+    return sorted(path for path in home.glob(f"*/{name}") if path.is_socket()) if home else []
 
 
 def _is_ours(folder: Path, *, make: bool) -> bool:
