@@ -196,7 +196,7 @@ async def test_an_envoy_that_is_no_program_is_one_sentence(tmp_path: Path, ports
     await up.process.start()
     async with asyncio.timeout(60):
         assert await up.process.wait() == 1
-    assert f"Envoy cannot be run: {tmp_path}/none is no program that this user may run." in "\n".join(up.process.stderr)
+    assert f"--envoy: {tmp_path}/none is no program that this user may run." in "\n".join(up.process.stderr)
     assert not up.folder.exists()
 
 

