@@ -361,6 +361,13 @@ def test_a_flag_about_writing_to_an_api_server_has_no_effect_on_folders() -> Non
     assert notices == ("--publish-service has no effect with --manifests: there is no API server to write to.",)
 
 
+def test_exceptions_from_a_rule_that_does_not_hold_have_no_effect() -> None:
+    words = ["--allowed-endpoints=127.0.0.0/8"]
+    assert parse("serve", words, POD).notices == ()
+    (notice,) = parse("serve", [*words, "--manifests=d"], {}).notices
+    assert notice.startswith("--allowed-endpoints has no effect with --manifests: ")
+
+
 TLS = ["--xds-tls-cert=c", "--xds-tls-key=k", "--xds-tls-ca=a"]
 
 

@@ -171,6 +171,17 @@ def test_whatever_leads_to_a_service_is_given_no_address_that_is_refused(way: st
         assert expected is None or expected in bodies
 
 
+@pytest.mark.parametrize("name", ["127.1", "0x7f000001", "2130706433", "127.000.000.001", "0177.0.0.1", "x.7", "169.254.43518"])
+def test_an_address_in_a_spelling_of_its_own_is_no_name(name: str) -> None:
+    outside = Service(meta=meta("outside"), type="ExternalName", external_name=name)
+    value, problems = built(API_SERVER, [outside], destination, "default", "outside", 80)
+    assert value.reach is Reach.NOT_REACHABLE  # type: ignore[attr-defined]
+    assert "in a spelling of its own" in problems["Service default/outside", "spec.externalName"]
+    for other in ("web7", "7.example", "x.7a", "0x7.example"):
+        outside = Service(meta=meta("outside"), type="ExternalName", external_name=other)
+        assert built(API_SERVER, [outside], destination, "default", "outside", 80)[0].reach is Reach.EXTERNAL  # type: ignore[attr-defined]
+
+
 def ours(namespace: str) -> list[Object]:
     """The Service of the control plane, as the API server has it, and its pod."""
     found = Service(meta=meta("web", namespace), ports=(ServicePort(18000),), cluster_ips=("10.96.7.7",))
@@ -229,7 +240,9 @@ def test_what_envoy_is_told_of_a_name_are_the_same_rules() -> None:
     assert built(FOLDER, (), denied, 443)[0] == Denied((), (), ())
     found, _ = built(apis, world, denied, 18000)
     assert isinstance(found, Denied)
-    assert {"10.9.9.9/32", "10.96.7.7/32", "2001:db8::9/128", "192.0.2.77/32", "127.0.0.0/8", "::1/128"} < set(found.own)
+    assert {"10.9.9.9/32", "10.96.7.7/32", "2001:db8::9/128", "192.0.2.77/32", "::ffff:192.0.2.77/128", "127.0.0.0/8", "::1/128"} < set(
+        found.own
+    )
     assert isinstance(folder := built(FOLDER, (), denied, 18000)[0], Denied)
     assert (folder.ranges, "192.0.2.77/32" in folder.own) == ((), True)
 

@@ -385,6 +385,9 @@ def _notices(command: str, settings: Settings, given: Mapping[str, _Given]) -> I
             yield f"{given[flag.field].by} has no effect: {flag.no_effect}"
         elif flag.reports and settings.manifests:
             yield f"{given[flag.field].by} has no effect with {given['manifests'].by}: there is no API server to write to."
+    if settings.allowed_endpoints and settings.manifests:
+        by, folder = given["allowed_endpoints"].by, given["manifests"].by
+        yield f"{by} has no effect with {folder}: there all endpoints are allowed but our own sockets, from which nothing is excepted."
     if command == "bootstrap" and not settings.xds_tls_ca and not parse_address(settings.xds_address).loopback:
         yield f"--xds-address: certificates go to {settings.xds_address} in the clear without --xds-tls flags, so xds serve refuses that."
     if command == "bootstrap" and settings.xds_tls_ca and not settings.output_dir:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
@@ -42,6 +43,8 @@ RANGES: tuple[tuple[str, str], ...] = (
 _NETWORKS: tuple[tuple[Network, str], ...] = tuple((ipaddress.ip_network(text), what) for text, what in RANGES)
 _FIRST_OCTETS = frozenset(str(octet) for octet in (0, 127, 169, 255, *range(224, 240)))
 """An IPv4 address that begins otherwise is in none of the ranges."""
+_NUMBER_AT_END = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
+"""No name of the DNS ends in a number; what does is an IPv4 address to some resolvers: 127.1, 0x7f000001, 2130706433, 127.000.000.001."""
 _LOOPBACK_NAMES = (
     *("localhost", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"),
     *("localhost.localdomain", "localhost4.localdomain4", "localhost6.localdomain6"),
@@ -96,13 +99,16 @@ def refusal(read: Reader, known: Rules, ip: str, port: int, protocol: str = "TCP
 
 def name_refusal(read: Reader, host: str, port: int, protocol: str = "TCP") -> str:
     """As `refusal`, for a host name or an IP address; of a name only what it says by itself is known here."""
+    known = read.unit(rules)
     try:
         ip = str(ipaddress.ip_address(host))
     except ValueError:
+        if known.ranges and _NUMBER_AT_END.fullmatch(host):
+            return "is no name but an address in a spelling of its own, which no endpoint may be"
         if host not in _LOOPBACK_NAMES and not host.endswith(".localhost"):
             return ""
         ip = "127.0.0.1"
-    return refusal(read, read.unit(rules), ip, port, protocol)
+    return refusal(read, known, ip, port, protocol)
 
 
 def is_ours(read: Reader, ip: str) -> bool:
@@ -118,7 +124,7 @@ def denied(read: Reader, port: int) -> Denied:
     own: tuple[str, ...] = ()
     if port in known.own:
         ours = sorted(own_addresses(read) | read.unit(our_addresses))
-        own = (*_HERE, *(str(ipaddress.ip_network(text)) for text in ours))
+        own = (*_HERE, *(network for ip in ours for network in _in_both_spellings(ip)))
     return Denied(ranges, tuple(str(network) for network in known.allowed) if ranges else (), own)
 
 
@@ -167,6 +173,11 @@ def _unmapped(ip: str) -> str:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
         address = address.ipv4_mapped
     return str(address)
+
+
+def _in_both_spellings(ip: str) -> tuple[str, ...]:
+    """An address as CIDRs; an IPv4 address also as a record of an IPv6 address may have it."""
+    return (f"{ip}/128",) if ":" in ip else (f"{ip}/32", f"::ffff:{ip}/128")
 
 
 def _is_here(ip: str) -> bool:
