@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from tests import strategies
 from tests.build.test_any_order import Life
 from xds import regex, spelling
+from xds.build.memo import Recorder
 from xds.kube.objects import (
     Backend,
     Endpoint,
@@ -31,9 +33,10 @@ from xds.kube.objects import (
     ServicePort,
     ref,
 )
-from xds.model import PathKind, PathMatch, Problem
+from xds.model import PathKind, PathMatch, Problem, Respond
 from xds.nginx import rewrite_target, upstream_hash_by
 from xds.translate import regexes
+from xds.translate.hosts import virtual_host
 
 PREFIX = "nginx.ingress.kubernetes.io/"
 REGEX = {PREFIX + "use-regex": "true"}
@@ -58,6 +61,12 @@ def ingress(name: str, *paths: str, host: str = HOST, age: int = 1, **annotation
 def routes_of(life: Life, host: str = HOST) -> list[EnvoyRoute]:
     [found] = RouteConfiguration.parse(life.tables.hosts.values[host].body).virtual_hosts
     return found.routes
+
+
+def closures(life: Life) -> list[str]:
+    """The beginnings of paths that are answered with 503, in the order in which they are tried."""
+    found = virtual_host(Recorder(life.tables.build), HOST)
+    return [re.sub(r"\\(.)", r"\1", route.match.path) for route in found.routes if route.action == Respond(503)] if found else []
 
 
 def codes(life: Life, name: str) -> dict[str, Problem]:
@@ -210,6 +219,12 @@ def test_protected_paths_that_are_left_out_close_what_would_take_their_requests(
     assert codes(life, "closed").keys() == {f"regex-budget:{HOST}", f"closed:{HOST}"}
 
 
+def test_of_many_first_segments_the_later_ones_are_closed_together() -> None:
+    written = [f"/{n:03}/x(?!y)" for n in range(100)]
+    life = Life([*BASE, ingress("open", "/", age=1), ingress("closed", *written, age=2, auth_url="http://auth.example.com")])
+    assert closures(life) == ["/0", *(f"/{n:03}/x" for n in reversed(range(regexes.MOST_CLOSURES)))]
+
+
 def test_an_expression_that_is_none_closes_as_well_where_it_was_protected() -> None:
     life = Life([*BASE, ingress("open", "/"), ingress("closed", "/admin(?!x)", age=2, auth_url="http://auth.example.com")])
     patterns = {route.match.safe_regex.regex: route for route in routes_of(life) if route.match and route.match.safe_regex}
@@ -269,11 +284,12 @@ NOTES = st.sampled_from(
 
 @given(st.lists(st.tuples(PATHS, NOTES, st.integers(1, 40)), max_size=3))
 def test_envoy_compiles_nothing_that_was_not_paid_for(many: list[tuple[list[str], dict[str, str], int]]) -> None:
-    """Each expression in what Envoy is sent counts, but for what takes the place of paths that are left out: one for each Ingress.
+    """Each expression in what Envoy is sent counts, but for what takes the place of paths that are left out: few for each Ingress.
 
-    It has a route, that has one to https before it, and both may stand a second time before all others.
+    Each has a route, that has one to https before it, and both may stand a second time before all others.
     """
-    closing = 4 * (regex.cost(in_every_spelling("/" + "x" * 100)) + regex.cost(spelling.ESCAPED_RUN))
+    each = 4 * (regex.cost(in_every_spelling("/" + "x" * regexes._LONGEST_START)) + regex.cost(spelling.ESCAPED_RUN))
+    closing = (regexes.MOST_CLOSURES + 1) * each
     items = [
         ingress(f"i{n}", *(f"{path}{k}" for k in range(times) for path in paths), age=n + 1, **notes)
         for n, (paths, notes, times) in enumerate(many)

@@ -24,6 +24,12 @@ OF_INGRESS = 5_000
 OF_HOST = 20_000
 """The budget of a host, for all of its Ingresses."""
 
+MOST_CLOSURES = 3
+"""First segments of protected paths that are left out of a host, each of which is closed by itself."""
+
+_LONGEST_START = 50
+"""Characters of what is closed: a closed path is an expression, too."""
+
 _REFUSED = 5
 """The price of a path that cannot be served: somebody has looked at it all the same."""
 _SOMEWHERE = Forward(Cluster("", "", 0))
@@ -102,7 +108,7 @@ def cost_of(route: Route) -> int:
 
 @dataclass(slots=True)
 class LeftOut:
-    """The paths of one Ingress that a host is served without: the first of them, the longest, and a text that all begin with."""
+    """Paths of one Ingress that a host is served without: the first of them, the longest, and a text that all begin with."""
 
     first: Claim
     longest: str
@@ -118,7 +124,7 @@ class LeftOut:
 def admit(read: Reader, host: str, claims: Iterable[Claim], *, as_regex: bool) -> tuple[list[Claim], list[LeftOut]]:
     """The claims that a host is served with, and what is left out of each Ingress: too many, too dear, or no paths at all."""
     admitted: list[Claim] = []
-    out: dict[Ref, LeftOut] = {}
+    out: dict[Ref, dict[str, LeftOut]] = {}
     excess: dict[tuple[Ref, str], list[Claim]] = {}
     purse = Purse(OF_HOST)
     for claim in claims:
@@ -133,12 +139,19 @@ def admit(read: Reader, host: str, claims: Iterable[Claim], *, as_regex: bool) -
             continue
         if not claim.path.startswith("/"):
             continue  # no request has such a path
-        start = _start(claim.path, as_regex=as_regex)
-        out.setdefault(about, LeftOut(claim, claim.path, start)).add(claim.path, start)
+        _leave_out(out.setdefault(about, {}), claim, _start(claim.path, as_regex=as_regex))
     _report_excess(read, host, excess)
-    for left_out in out.values():
-        _report_closed(read, host, left_out)
-    return admitted, list(out.values())
+    for groups in out.values():
+        _report_closed(read, host, list(groups.values()))
+    return admitted, [each for groups in out.values() for each in groups.values()]
+
+
+def _leave_out(groups: dict[str, LeftOut], claim: Claim, start: str) -> None:
+    """Paths are left out by their first segments; of many, the later ones together, so that few routes take the place of thousands."""
+    segment = start[: start.find("/", 1) + 1] or start
+    if segment not in groups and len(groups) >= MOST_CLOSURES:
+        segment = ""
+    groups.setdefault(segment, LeftOut(claim, claim.path, start)).add(claim.path, start)
 
 
 def _excess(read: Reader, host: str, claim: Claim, purse: Purse, *, as_regex: bool) -> str:
@@ -170,15 +183,16 @@ def _report_excess(read: Reader, host: str, excess: Mapping[tuple[Ref, str], Seq
         read.report(Problem(about, f"{first.field}.path", f"{why}:{host}", sentence, place=first.item.meta.place))
 
 
-def _report_closed(read: Reader, host: str, out: LeftOut) -> None:
-    item = out.first.item
+def _report_closed(read: Reader, host: str, out: Sequence[LeftOut]) -> None:
+    item = out[0].first.item
     if guarded(settings_of(read, item)):
         what = f'of host "{host}"' if host else "of no other host"
-        taken = f'all requests {what} that begin with "{out.start}" and that no path before them takes'
+        starts = " or ".join(f'"{each.start}"' for each in out)
+        taken = f"all requests {what} that begin with {starts} and that no path before them takes"
         sentence = f"Paths of this Ingress are left out, and it has an access rule: in their place, {taken} are answered with 503."
         read.report(Problem(ref(item), "spec.rules", f"closed:{host}", sentence, place=item.meta.place))
 
 
 def _start(path: str, *, as_regex: bool) -> str:
     """What all requests begin with that a path would have taken (regular expressions take them in any case), and no less than "/"."""
-    return regex.literal_start(path.lower() if as_regex else path) or "/"
+    return regex.literal_start(path.lower() if as_regex else path)[:_LONGEST_START] or "/"
