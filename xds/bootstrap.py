@@ -54,6 +54,7 @@ def bootstrap(settings: Settings) -> dict[str, Any]:
         },
         "static_resources": _static(settings),
         "layered_runtime": {"layers": [{"name": "static", "static_layer": _runtime(settings)}]},
+        "typed_dns_resolver_config": _resolver(),
         # Statistics of a cluster without traffic take no memory: most of an ingress' clusters, most of the time.
         "deferred_stat_options": {"enable_deferred_creation_stats": True},
     }
@@ -77,6 +78,15 @@ def secret_files(settings: Settings) -> dict[str, dict[str, Any]]:
         f"{name}.yaml": {"resources": [{"@type": f"{_TYPE}.transport_sockets.tls.v3.Secret", "name": name} | secret]}
         for name, secret in secrets.items()
     }
+
+
+def _resolver() -> dict[str, Any]:
+    """How names are resolved. Nothing that is new is served before its name is, so a silent name server must not take long.
+
+    Envoy asks again every few seconds, and keeps the addresses that it has; c-ares by itself would wait for up to 50 s.
+    """
+    config = {"@type": f"{_TYPE}.network.dns_resolver.cares.v3.CaresDnsResolverConfig", "query_timeout_seconds": 1, "query_tries": 1}
+    return {"name": "envoy.network.dns_resolver.cares", "typed_config": config}
 
 
 def _static(settings: Settings) -> dict[str, Any]:

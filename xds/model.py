@@ -128,6 +128,9 @@ class Cluster:
 
     `policy` holds the settings of features that draw on clusters, sorted by name, without those that equal the defaults.
     `protocol` is "TCP" or "UDP"; with `send_proxy` each connection begins with a PROXY header.
+
+    `external`: the DNS knows the endpoints (a Service of type ExternalName). Then `asked_by` is the Ingress whose settings are the policy,
+    and `policy` only what its route changes of them: such a cluster keeps its name while the settings change.
     """
 
     namespace: str
@@ -136,6 +139,8 @@ class Cluster:
     policy: tuple[tuple[str, Any], ...] = ()
     protocol: str = "TCP"
     send_proxy: bool = False
+    external: bool = False
+    asked_by: Ref | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from tests.build.test_holds import Holding, tls_site
 from xds import model
 from xds.build.parts import Chain, Entry, Frame, Held, Host, Value, digest, host_digest
 from xds.build.record import Certificate, Record, decode, encode
-from xds.kube.objects import Backend, ConfigMap, Ingress, Meta, Path, Ref, Rule
+from xds.kube.objects import Backend, ConfigMap, Ingress, Meta, Path, Ref, Rule, Service, ServicePort
 from xds.nginx._registry import cluster_features, features, known_annotations
 from xds.render.listeners import https
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Part
@@ -78,6 +78,18 @@ def test_a_cluster_comes_back_with_its_policy(name: str) -> None:
     part = Part(ROUTE, "ingress", "a.example.com")
     host = life.tables.values([part])[part]
     assert isinstance(host, Host)
+    assert decode(encode({part: Held("1", host, "")}, {}, {})).held[part].instead == host
+
+
+def test_a_cluster_of_an_external_name_comes_back_with_the_ingress_after_which_it_is_called() -> None:
+    rule = Rule("a.example.com", (Path("/", "Prefix", Backend("away", 80)),))
+    away = Service(meta=Meta(namespace="one", name="away"), type="ExternalName", external_name="example.org", ports=(ServicePort(80),))
+    annotations = {PREFIX + "backend-protocol": "AUTO_HTTP"}
+    life = Life([*site(1), away, Ingress(meta=Meta(namespace="one", name="x", annotations=annotations), rules=(rule,))])
+    part = Part(ROUTE, "ingress", "a.example.com")
+    host = life.tables.values([part])[part]
+    assert isinstance(host, Host)
+    assert {cluster.asked_by for cluster in host.clusters} == {Ref("Ingress", "one", "x")}
     assert decode(encode({part: Held("1", host, "")}, {}, {})).held[part].instead == host
 
 

@@ -65,7 +65,7 @@ def test_the_backends_of_others_on_the_same_host_are_none_of_its_own(tmp_path: P
 def test_of_an_external_name_there_are_no_endpoints(tmp_path: Path) -> None:
     external = service("web") | {"spec": {"type": "ExternalName", "externalName": "other.example.org"}}
     found = tables(tmp_path, ingress("web", "a.example.com", {"/": ("web", 80)}), external)
-    assert [p for p in parts_of(found, Asked(WEB)) if p.type_url in (CLUSTER, ENDPOINT)] == [Part(CLUSTER, "default/web/80")]
+    assert [p for p in parts_of(found, Asked(WEB)) if p.type_url in (CLUSTER, ENDPOINT)] == [Part(CLUSTER, "default/web/80@default/web")]
 
 
 def test_every_part_is_there(tmp_path: Path) -> None:

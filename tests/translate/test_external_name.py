@@ -8,7 +8,7 @@ import pytest
 
 from xds.build.memo import Build, Unit
 from xds.config import Settings
-from xds.kube.objects import Backend, Ingress, Meta, Rule, Service, ServicePort
+from xds.kube.objects import Backend, Ingress, Meta, Ref, Rule, Service, ServicePort
 from xds.kube.objects import Path as IngressPath
 from xds.kube.world import World
 from xds.model import Cluster, Forward, Respond, VirtualHost
@@ -22,6 +22,7 @@ LOOPBACK = (
 )
 BEYOND = ("example.com", "localhost.example.com", "mylocalhost", "10.0.0.1", "2001:db8::1")
 PORT = ServicePort(8080, "web")
+WEB = Ref("Ingress", "default", "web")
 
 
 def asked(settings: Settings, name: str, port: int | str = 80, ports: tuple[ServicePort, ...] = ()) -> tuple[object, list[str]]:
@@ -51,13 +52,13 @@ def test_loopback_is_refused_where_the_objects_come_from_a_cluster(name: str) ->
 
 @pytest.mark.parametrize("name", LOOPBACK)
 def test_loopback_is_where_everything_is_with_a_folder(name: str) -> None:
-    assert asked(FOLDER, name) == (Forward(Cluster("default", "outside", 80)), [])
+    assert asked(FOLDER, name) == (Forward(Cluster("default", "outside", 80, external=True, asked_by=WEB)), [])
 
 
 @pytest.mark.parametrize("name", BEYOND)
 @pytest.mark.parametrize("settings", [FOLDER, API_SERVER], ids=["folder", "API server"])
 def test_what_is_beyond_loopback_is_reached(settings: Settings, name: str) -> None:
-    assert asked(settings, name) == (Forward(Cluster("default", "outside", 80)), [])
+    assert asked(settings, name) == (Forward(Cluster("default", "outside", 80, external=True, asked_by=WEB)), [])
 
 
 @pytest.mark.parametrize("name", [*BEYOND, "localhost"])
@@ -78,7 +79,10 @@ def test_no_name_leads_nowhere(name: str) -> None:
     [(443, (), 443), ("443", (), 443), (443, (PORT,), 443), ("web", (PORT,), 8080), (8080, (PORT,), 8080)],
 )
 def test_the_port_need_not_be_declared(port: int | str, ports: tuple[ServicePort, ...], number: int) -> None:
-    assert asked(API_SERVER, "example.com", port, ports) == (Forward(Cluster("default", "outside", number)), [])
+    assert asked(API_SERVER, "example.com", port, ports) == (
+        Forward(Cluster("default", "outside", number, external=True, asked_by=WEB)),
+        [],
+    )
 
 
 @pytest.mark.parametrize("port", ["web", 0, 65536, ""])

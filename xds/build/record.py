@@ -55,6 +55,8 @@ class Cluster(msgspec.Struct, frozen=True, omit_defaults=True):
     policy: tuple[tuple[str, Any], ...] = ()
     protocol: str = "TCP"
     send_proxy: bool = False
+    external: bool = False
+    asked_by: Ref | None = None
 
 
 class Line(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -169,12 +171,14 @@ def _value(line: Line) -> Value | None:
 
 def _plain(cluster: model.Cluster) -> Cluster:
     policy = tuple((name, msgspec.to_builtins(value)) for name, value in cluster.policy)
-    return Cluster(cluster.namespace, cluster.service, cluster.port, policy, cluster.protocol, cluster.send_proxy)
+    rest = cluster.protocol, cluster.send_proxy, cluster.external, cluster.asked_by
+    return Cluster(cluster.namespace, cluster.service, cluster.port, policy, *rest)
 
 
 def _cluster(plain: Cluster) -> model.Cluster:
     policy = tuple((name, _setting(name, value)) for name, value in plain.policy)
-    return model.Cluster(plain.namespace, plain.service, plain.port, policy, plain.protocol, plain.send_proxy)
+    rest = plain.protocol, plain.send_proxy, plain.external, plain.asked_by
+    return model.Cluster(plain.namespace, plain.service, plain.port, policy, *rest)
 
 
 def _setting(name: str, value: Any) -> Any:

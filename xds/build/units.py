@@ -48,7 +48,7 @@ def route_table(read: Reader) -> Frame:
 def cluster(read: Reader, wanted: model.Cluster) -> bytes:
     """An Envoy cluster."""
     found = service(read, wanted.namespace, wanted.service)
-    base = read.unit(configuration).defaults
+    base = hosts.cluster_settings(read, wanted.asked_by)
     external = external_address(found, wanted)
     by_client = read.unit(by_client_address, wanted.namespace, wanted.service)
     denied = endpoint_addresses.denied(read, external.port) if external else endpoint_addresses.NOTHING_DENIED

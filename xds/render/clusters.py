@@ -32,6 +32,7 @@ from envoy_data_plane.envoy.type.v3 import Percent
 from envoy_data_plane.google.protobuf import Struct, Value
 
 from xds import model
+from xds.config import ip_or_none
 from xds.nginx._registry import with_hook
 from xds.render import names
 from xds.render.addresses import upstream_filters
@@ -109,20 +110,19 @@ def _by_eds(wanted: model.Cluster) -> Cluster:
 
 
 def _external(wanted: model.Cluster, where: Address) -> Cluster:
-    """All addresses of both families, as often as the DNS says (nginx 4.6).
+    """All addresses of both families, as often as the DNS says (nginx 4.6); of an IP address it is not asked.
 
-    Nobody waits for the first answer: while a name server is silent, all other clusters and routes would wait with it, up to half a minute.
+    What is changed serves as it was until the DNS has answered (`wait_for_warm_on_init`, which is Envoy's default), for a changed cluster
+    begins without addresses. Envoy acknowledges clusters only then, and routes are sent after that. The bootstrap bounds how long a
+    silent name server may take.
     """
-    name = names.cluster(wanted)
-    assignment = load_assignment(name, [where])
-    dns = DnsCluster(respect_dns_ttl=True, dns_lookup_family=DnsLookupFamily.ALL)
-    return Cluster(
-        name=name,
-        cluster_type=ClusterCustomClusterType(name="envoy.clusters.dns", typed_config=pack(dns)),
-        load_assignment=assignment,
-        wait_for_warm_on_init=False,
-        **_common(wanted),
-    )
+    made = Cluster(name=names.cluster(wanted), load_assignment=load_assignment(names.cluster(wanted), [where]), **_common(wanted))
+    if ip_or_none(where.ip) is not None and "%" not in where.ip:
+        made.type = ClusterDiscoveryType.STATIC
+    else:
+        dns = DnsCluster(respect_dns_ttl=True, dns_lookup_family=DnsLookupFamily.ALL)
+        made.cluster_type = ClusterCustomClusterType(name="envoy.clusters.dns", typed_config=pack(dns))
+    return made
 
 
 def _common(wanted: model.Cluster) -> dict[str, Any]:

@@ -21,8 +21,14 @@ LOOP_FILTER = "loop"
 
 
 def cluster(wanted: Cluster) -> str:
-    """`<namespace>/<service>/<port>`, and `~` with 8 hex digits where the policy is not the one that everybody gets."""
+    """`<namespace>/<service>/<port>`, and `~` with 8 hex digits where the policy is not the one that everybody gets.
+
+    Of an ExternalName `<namespace>/<service>/<port>@<namespace>/<ingress>`. Envoy would answer 503 under a new name until the DNS has been
+    asked, so what an Ingress says must not change it. A dot would end the name in statistics; it is written "_", which no Ingress has.
+    """
     plain = f"{wanted.namespace}/{wanted.service}/{wanted.port}"
+    if wanted.asked_by:
+        plain += f"@{wanted.asked_by.namespace}/{wanted.asked_by.name.replace('.', '_')}"
     if not wanted.policy and wanted.protocol == "TCP" and not wanted.send_proxy:
         return plain
     differing = repr((wanted.policy, wanted.protocol, wanted.send_proxy))

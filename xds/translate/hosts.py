@@ -31,7 +31,7 @@ from xds.translate import guards, paths
 from xds.translate.backends import NO_ENDPOINTS, SERVICE_UPSTREAM, Reach, destination, first_port
 from xds.translate.certificates import host_certificate, redirects_to_https
 from xds.translate.claims import Claim, claimants, claims_of, has_regex, report_foreign, rules_of, serving, settings_of
-from xds.translate.configuration import configuration
+from xds.translate.configuration import configuration, ingress_settings
 from xds.translate.regexes import LeftOut, admit, cost_of
 
 _HOST = re.compile(r"(\*\.)?([a-z0-9_]([-a-z0-9_]*[a-z0-9_])?\.)*[a-z0-9_]([-a-z0-9_]*[a-z0-9_])?")
@@ -222,12 +222,29 @@ def _host_routes(location: Location) -> tuple[Route, ...]:
 def _with_clusters(read: Reader, routes: tuple[Route, ...]) -> tuple[Route, ...]:
     """Give each cluster the policy that its route's settings ask for, now that they are final."""
     defaults = read.unit(configuration).defaults
+
+    def with_policy(r: Route, found: Cluster) -> Cluster:
+        if found.external:
+            return replace(found, asked_by=r.origin, policy=_changed(r.settings, cluster_settings(read, r.origin)))
+        if r.settings is not defaults or defaults.get(SERVICE_UPSTREAM):
+            return replace(found, policy=policy(r.settings, defaults))
+        return found
+
     return tuple(
-        replace(r, action=replace(r.action, cluster=replace(r.action.cluster, policy=policy(r.settings, defaults))))
-        if isinstance(r.action, Forward) and (r.settings is not defaults or defaults.get(SERVICE_UPSTREAM))
-        else r
+        replace(r, action=replace(r.action, cluster=with_policy(r, r.action.cluster))) if isinstance(r.action, Forward) else r
         for r in routes
     )
+
+
+def cluster_settings(read: Reader, asked_by: Ref | None) -> Settings:
+    """The settings that a cluster begins with: those of the Ingress after which it is called, else everybody's."""
+    return read.unit(ingress_settings, asked_by.namespace, asked_by.name) if asked_by else read.unit(configuration).defaults
+
+
+def _changed(own: Settings, base: Settings) -> tuple[tuple[str, object], ...]:
+    """What a route's settings for its cluster have that those of its Ingress have not."""
+    named = ((name, own.get(name)) for name in sorted(cluster_features()))
+    return tuple((name, value) for name, value in named if value != base.get(name))
 
 
 def policy(own: Settings, defaults: Settings) -> tuple[tuple[str, object], ...]:
@@ -249,7 +266,7 @@ def _backend_action(read: Reader, claim: Claim) -> Action:
     by_address = bool(settings_of(read, claim.item).get(SERVICE_UPSTREAM))
     found = read.unit(destination, namespace, backend.service, backend.port, by_address)
     if found.reach in (Reach.LIVE, Reach.EXTERNAL):
-        return Forward(Cluster(namespace, backend.service, found.port), found.by_client)
+        return Forward(Cluster(namespace, backend.service, found.port, external=found.reach is Reach.EXTERNAL), found.by_client)
     about = f"Service {namespace}/{backend.service}"
     if found.reach is Reach.NO_PORT:
         which = f"has no port {str(backend.port)[:63]!r}" if backend.port else "is named without a port; write port.number or port.name"
@@ -269,7 +286,7 @@ def _global_default(read: Reader) -> Action:
     namespace, service_name = name.split("/", 1)
     found = read.unit(destination, namespace, service_name, read.unit(first_port, namespace, service_name))
     if found.reach in (Reach.LIVE, Reach.EXTERNAL):
-        return Forward(Cluster(namespace, service_name, found.port), found.by_client)
+        return Forward(Cluster(namespace, service_name, found.port, external=found.reach is Reach.EXTERNAL), found.by_client)
     sentence = f"--default-backend-service: the Service {found.reach.value}; a built-in 404 answers instead."
     read.report(Problem(Ref("Service", namespace, service_name), "", "default-backend", sentence, Severity.WARNING))
     return Respond(404)

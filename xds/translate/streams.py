@@ -81,7 +81,7 @@ def _stream(read: Reader, port: int, protocol: str, value: str, idle: int) -> St
     if why := _fault(read, namespace, name, service_port, found, protocol):
         code = NO_ENDPOINTS if found.reach is Reach.NO_ENDPOINTS else "stream"
         raise _Unreadable(f"Service {namespace}/{name} {why}; the port {port} stays closed.", code)
-    cluster = Cluster(namespace, name, found.port, protocol=protocol, send_proxy=send)
+    cluster = Cluster(namespace, name, found.port, protocol=protocol, send_proxy=send, external=found.reach is Reach.EXTERNAL)
     return Stream(port, protocol, cluster, found.by_client, take, idle)
 
 

@@ -18,7 +18,8 @@ _CARES = "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.Car
 class NameServer(asyncio.DatagramProtocol):
     """A DNS server over UDP: `names` has the addresses of each name, all others do not exist.
 
-    A name in `silent` gets no answer; each answer comes `delay` seconds after its question. `asked` has the names of all questions so far.
+    A name in `silent` gets no answer; each answer comes `delay` seconds after its question. `asked` has the names of all questions so far,
+    `questions` the questions themselves: name, type, and the number by which a resolver knows its answer.
     """
 
     def __init__(self, names: Mapping[str, Sequence[str]], silent: Iterable[str] = (), *, delay: float = 0) -> None:
@@ -26,6 +27,7 @@ class NameServer(asyncio.DatagramProtocol):
         self.silent = set(silent)
         self.delay = delay
         self.asked: set[str] = set()
+        self.questions: list[tuple[str, int, int]] = []
         self._transport: asyncio.DatagramTransport | None = None
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> Address:
@@ -44,6 +46,7 @@ class NameServer(asyncio.DatagramProtocol):
         (kind,) = struct.unpack_from("!H", data, end)
         name = ".".join(labels).lower()
         self.asked.add(name)
+        self.questions.append((name, kind, int.from_bytes(data[:2])))
         if name not in self.silent:
             answer = self._answer(data, data[12 : end + 4], name, kind)
             asyncio.get_running_loop().call_later(self.delay, self._send, answer, addr)
