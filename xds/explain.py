@@ -28,6 +28,7 @@ from xds.translate.certificates import DEFAULT, certificate
 from xds.translate.configuration import configuration, ingress_settings
 from xds.translate.explain import Answer, Request, answer, backend_of, location, names_under, rule_of
 from xds.translate.pairs import Pair
+from xds.translate.paths import EXACT
 
 VERSION = 1
 """Of the JSON form."""
@@ -147,7 +148,7 @@ def _regex_because(case: _Case) -> Json | None:
     for item in case.read(("ingresses-of", case.answer.host)):
         own = case.read.unit(ingress_settings, item.meta.namespace, item.meta.name)
         for name, feature in with_hook("regex"):
-            if name in own and any(feature.regex(own[name], p.path) for r in item.rules for p in r.paths):
+            if name in own and any(feature.regex(own[name], p.path or "/", p.type == EXACT) for r in item.rules for p in r.paths):
                 return {"ingress": _placed(case, ref(item)), "feature": name.replace("_", "-")}
     return None
 

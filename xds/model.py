@@ -166,18 +166,24 @@ class RedirectTo(Enum):
     HTTPS = "https"
     """The same host (without port) and path over https, as nginx's ssl-redirect writes it."""
     PATH = "path"
-    """`location` is a path on the same scheme, host and port; the query is dropped."""
+    """`location` is a path on the same scheme, host and port; the query is dropped. nginx answers so before it looks for a location, and
+    leaves out what locations add (HSTS)."""
+    HERE = "here"
+    """`location` is a path on the same scheme and host, without a port; the query is dropped."""
+    REWRITTEN = "rewritten"
+    """`location` is an address in whose path `\\1` stands for a group of `pattern`; the query stays."""
     SLASH = "slash"
     """The same URL with a slash after the path; the query stays."""
 
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """Answer with a Location header."""
+    """Answer with a Location header. `pattern` is a regular expression that takes in the whole path."""
 
     status: int
     to: RedirectTo
     location: str = ""
+    pattern: str = ""
 
 
 Action = Forward | Respond | Redirect

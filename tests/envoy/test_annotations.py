@@ -94,6 +94,8 @@ def rewriting() -> list[dict[str, Any]]:
         one("bare-capture", "/x(/.*)", "$1"),
         one("no-slash", "/x", "new"),
         one("absolute", "/gone", "https://elsewhere.test/new"),
+        one("absolute-captures", "/go/(.*)", "https://elsewhere.test:8443/to/$1"),
+        one("absolute-host", "/bare", "https://elsewhere.test"),
         one("shared", "/api/(.*)", "/$1"),
         ingress("shared-too", "shared.test", {"/file.txt": ("other", 80)}, path_type="Exact"),
         ingress(
@@ -126,8 +128,9 @@ def redirecting() -> list[dict[str, Any]]:
         *(ingress(name, f"{name}.test", WEB, annotations) for name, annotations in wanted.items()),
         ingress("unreachable", "unreachable.test", {"/": ("nobody", 80)}, {"permanent-redirect": ELSEWHERE}),
         ingress("tls", "tls.test", WEB, {"permanent-redirect": ELSEWHERE}, tls=tls),
-        ingress("root", "root.test", {"/other": ("web", 80)}, {"app-root": "/app"}, created=OLD),
-        ingress("root-too", "root.test", {"/app": ("web", 80)}, {"app-root": "/never"}, created=NEW),
+        ingress("here", "here.test", WEB, {"permanent-redirect": "/local"}),
+        ingress("root", "root.test", {"/other": ("web", 80)}, {"app-root": "/app"}, created=NEW),
+        ingress("root-too", "root.test", {"/app": ("web", 80)}, {"app-root": "/never"}, created=OLD),
         ingress("root-no-slash", "root-no-slash.test", WEB, {"app-root": "app"}),
     ]
 
@@ -279,8 +282,11 @@ async def whoever(site: Site, host: str, target: str = "/", **more: Any) -> str 
         ("whole", "/plain", "/new"),
         ("whole", "/plain/more?q", "/new?q"),
         ("whole", "/plainer", "/new"),
-        ("same", "/same/more", "/same/more"),
-        ("same", "/SAME", 404),
+        ("same", "/same", "/same"),
+        ("same", "/same/more", "/same"),
+        ("same", "/samex", "/same"),
+        ("same", "/SAME", "/same"),
+        ("same", "/other", 404),
         ("bare-capture", "/x/y", "/y"),
         ("no-slash", "/x", "/new"),
         ("shared", "/api/v1", "/v1"),
@@ -302,9 +308,21 @@ async def test_of_two_expressions_the_longer_text_is_tried_first(site: Site) -> 
 
 
 @pytest.mark.usefixtures("steady")
-async def test_a_rewrite_to_a_whole_address_is_a_redirect(site: Site) -> None:
-    response = await ask(site, "absolute", "/gone/forever?q=1")
-    assert (response.status, response.header("location")) == (302, "https://elsewhere.test/new")
+@pytest.mark.parametrize(
+    ("host", "sent", "location"),
+    [
+        ("absolute", "/gone/forever?q=1", "https://elsewhere.test/new?q=1"),
+        ("absolute", "/GONE", "https://elsewhere.test/new"),
+        ("absolute-captures", "/go/x/y", "https://elsewhere.test:8443/to/x/y"),
+        ("absolute-captures", "/go/a%20b?c", "https://elsewhere.test:8443/to/a%20b?c"),
+        ("absolute-captures", "/go/", "https://elsewhere.test:8443/to/"),
+        ("absolute-host", "/bare?q", "https://elsewhere.test/?q"),
+    ],
+)
+async def test_a_rewrite_to_a_whole_address_is_a_redirect(site: Site, host: str, sent: str, location: str) -> None:
+    response = await ask(site, host, sent)
+    assert (response.status, response.header("location")) == (302, location)
+    assert "<h1>302 Found</h1>" in response.text
 
 
 @pytest.mark.usefixtures("steady")
@@ -332,8 +350,19 @@ async def test_a_redirect_comes_before_all_else_and_names_the_address_as_it_was_
 
 
 @pytest.mark.usefixtures("steady")
+@pytest.mark.parametrize("tls", [None, Tls("here.test")], ids=["http", "https"])
+async def test_a_redirect_to_a_path_names_the_host_without_a_port(site: Site, tls: Tls | None) -> None:
+    response = await site.get("/x?q=1", host="Here.test:8081", tls=tls)
+    assert (response.status, response.header("location")) == (301, f"{'https' if tls else 'http'}://here.test/local")
+
+
+@pytest.mark.usefixtures("steady")
 @pytest.mark.parametrize(
-    ("target", "expected"), [("/", None), ("/?q=1", None), ("/app", "web"), ("/app/x", "web"), ("/other", "web"), ("/x", 404)]
+    ("target", "expected"),
+    [
+        *(("/", None), ("/?q=1", None), ("//", None), ("///?q", None), ("/%2F", None), ("/%2f/", None), ("/.", None)),
+        *(("/app", "web"), ("/app/x", "web"), ("/other", "web"), ("/x", 404)),
+    ],
 )
 async def test_app_root_is_where_the_bare_host_leads_and_nothing_else(site: Site, target: str, expected: str | int | None) -> None:
     response = await site.get(target, host="root.test:8081")
@@ -344,9 +373,16 @@ async def test_app_root_is_where_the_bare_host_leads_and_nothing_else(site: Site
 
 
 @pytest.mark.usefixtures("steady")
-async def test_app_root_keeps_the_scheme_and_needs_no_slash(site: Site) -> None:
-    response = await site.get("/", host="root-no-slash.test", tls=Tls("root-no-slash.test"))
-    assert (response.status, response.header("location")) == (302, "https://root-no-slash.test/app")
+async def test_app_root_keeps_the_scheme_and_has_no_hsts(site: Site) -> None:
+    response = await site.get("/", host="root.test", tls=Tls("root.test"))
+    assert (response.status, response.header("location")) == (302, "https://root.test/app")
+    assert response.header("strict-transport-security") is None
+    assert (await site.get("/app", host="root.test", tls=Tls("root.test"))).header("strict-transport-security")
+
+
+@pytest.mark.usefixtures("steady")
+async def test_an_app_root_that_is_no_absolute_path_has_no_effect(site: Site) -> None:
+    assert await whoever(site, "root-no-slash", "/") == "web"
 
 
 async def upload(site: Site, host: str, size: int, *, chunked: bool) -> int | str:
@@ -544,6 +580,7 @@ UNREADABLE = {
     "fcgi": "backend-protocol is FCGI",
     "by-nothing": "upstream-hash-by is 'no-variable'",
     "permanent-999": "permanent-redirect-code is 999",
+    "root-no-slash": "app-root is 'app', which is no absolute path such as /app",
     "redirect-format": "permanent-redirect is 'https://elsewhere.test/%REQ(host)%'",
 }
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from xds import model
+from xds import model, regex
 from xds.model import PathKind, PathMatch, Redirect, RedirectTo, Via
+from xds.nginx._registry import features, read_settings
+from xds.translate import explain
 
 from .drawing import CLUSTER, ORIGIN, RULE, complaints, host_routes, routes, settings
+from .drawing import location as location_of
 
 FORWARD = model.Forward(CLUSTER)
 TO_HTTPS = Redirect(308, RedirectTo.HTTPS)
@@ -17,20 +22,30 @@ def actions(annotations: dict[str, str], keys: dict[str, str] | None = None, pat
     return [(r.via, r.action) for r in routes(settings(annotations, keys), path, tls=tls)]
 
 
-@pytest.mark.parametrize(("text", "path"), [("/app", "/app"), ("app", "/app"), ("/a/b/", "/a/b/")])
+@pytest.mark.parametrize(("text", "path"), [("/app", "/app"), ("/a/$1", "/a/"), ("/a/b/", "/a/b/")])
 def test_app_root_redirects_the_bare_host(text: str, path: str) -> None:
     found = settings({"app-root": text})
-    root = PathMatch(PathKind.EXACT, "/")
+    root = PathMatch(PathKind.EXACT, "/", escaped=True)
     assert host_routes(found) == (model.Route(root, Redirect(302, RedirectTo.PATH, path), ORIGIN, RULE, settings=found),)
 
 
-def test_app_root_has_a_default_for_the_cluster() -> None:
-    assert [r.action for r in host_routes(settings(keys={"app-root": "/all"}))] == [Redirect(302, RedirectTo.PATH, "/all")]
-    assert host_routes(settings()) == ()
+def test_app_root_has_no_default_for_the_cluster() -> None:
+    assert host_routes(settings(keys={"app-root": "/all"})) == ()
 
 
-def test_app_root_does_not_lead_to_itself() -> None:
-    assert complaints({"app-root": "/"}) == [("app-root", 'is "/", which would lead to itself')]
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("/", "is '/', which would lead to itself"),
+        ("/$1", "is '/$1', which would lead to itself"),
+        ("app", "is 'app', which is no absolute path such as /app"),
+        ("https://example.com/app", "is 'https://example.com/app', which is no absolute path such as /app"),
+        ("/$host", "is '/$host', but variables of nginx cannot stand in it"),
+    ],
+)
+def test_app_root_is_an_absolute_path_that_does_not_lead_to_itself(text: str, sentence: str) -> None:
+    assert complaints({"app-root": text}) == [("app-root", sentence)]
+    assert host_routes(read_settings({"app-root": text}, {})[0]) == ()
 
 
 def test_a_permanent_redirect_replaces_all_routes_of_the_path() -> None:
@@ -41,7 +56,7 @@ def test_a_permanent_redirect_replaces_all_routes_of_the_path() -> None:
 @pytest.mark.parametrize(
     ("annotations", "status", "location"),
     [
-        ({"permanent-redirect": "/new", "permanent-redirect-code": "308"}, 308, "/new"),
+        ({"permanent-redirect": "new", "permanent-redirect-code": "308"}, 308, "new"),
         ({"temporal-redirect": "https://a.com"}, 302, "https://a.com"),
         ({"temporal-redirect": "https://a.com", "temporal-redirect-code": "307"}, 307, "https://a.com"),
         (
@@ -53,6 +68,16 @@ def test_a_permanent_redirect_replaces_all_routes_of_the_path() -> None:
 )
 def test_a_redirect_has_its_own_status(annotations: dict[str, str], status: int, location: str) -> None:
     assert actions(annotations) == [(Via.ANY, Redirect(status, RedirectTo.URL, location))]
+
+
+def test_a_path_is_redirected_to_on_the_same_host() -> None:
+    assert actions({"permanent-redirect": "/new"}) == [(Via.ANY, Redirect(301, RedirectTo.HERE, "/new"))]
+
+
+def test_a_temporal_redirect_that_cannot_be_read_leaves_no_permanent_one() -> None:
+    found, complained = read_settings({"temporal-redirect": "/new", "permanent-redirect": "https://b.com"}, {})
+    assert [c.name for c in complained] == ["temporal-redirect"]
+    assert [r.action for r in routes(found)] == [FORWARD]
 
 
 def test_a_status_alone_redirects_nothing() -> None:
@@ -122,6 +147,25 @@ def test_a_route_knows_the_ingress_that_it_comes_from() -> None:
 
 
 def test_a_rewrite_to_an_address_is_a_redirect_before_all_others_but_return() -> None:
-    assert actions({"rewrite-target": "https://a.com/b"}, tls=True) == [(Via.ANY, Redirect(302, RedirectTo.URL, "https://a.com/b"))]
+    [(via, to)] = actions({"rewrite-target": "https://a.com/b"}, tls=True)
+    assert (via, to) == (Via.ANY, Redirect(302, RedirectTo.REWRITTEN, "https://a.com/b", regex.nginx_rewrite(regex.literal("/"))))
     both = {"rewrite-target": "https://a.com/b", "permanent-redirect": "https://c.com"}
     assert actions(both) == [(Via.ANY, Redirect(301, RedirectTo.URL, "https://c.com"))]
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "requested", "location"),
+    [
+        ("https://a.com/$1", "/go/(.*)", "/go/x?y=1", "https://a.com/x?y=1"),
+        ("https://a.com/$1", "/go/(.*)", "/go/a%20b", "https://a.com/a%20b"),
+        ("http://a.com:81/n/$2$3", "/go(/|$)(.*)", "/GO/x/y", "http://a.com:81/n/x/y"),
+        ("https://a.com", "/go", "/go/x?y", "https://a.com/?y"),
+    ],
+)
+def test_a_rewrite_to_an_address_has_the_groups_and_the_query(target: str, path: str, requested: str, location: str) -> None:
+    found = settings({"rewrite-target": target})
+    where = replace(location_of(found, path), match=PathMatch(PathKind.REGEX, path))
+    [route] = features()["rewrite_target"].routes(found["rewrite_target"], where, ())
+    assert isinstance(route.action, Redirect)
+    asked, _, query = requested.partition("?")
+    assert explain.location(route.action, explain.Request(Via.HTTP, "a.test", 80, asked, f"?{query}" if query else "")) == location

@@ -43,11 +43,15 @@ def test_the_whole_path_is_replaced(target: str, path: str, requested: str, expe
     assert rewritten(target, path, requested) == expected
 
 
-def test_a_target_that_is_the_path_itself_does_nothing() -> None:
-    assert (
-        envoy_route(settings({"rewrite-target": "/foo"}), PathMatch(PathKind.REGEX, "/foo")).route
-        == envoy_route(settings(), PathMatch(PathKind.REGEX, "/foo")).route
-    )
+@pytest.mark.parametrize(("path", "kind"), [("/", PathKind.REGEX), ("/foo/", PathKind.REGEX), ("/foo", PathKind.EXACT)])
+def test_a_target_that_is_all_of_the_path_does_nothing(path: str, kind: PathKind) -> None:
+    match = PathMatch(kind, path)
+    assert envoy_route(settings({"rewrite-target": path}), match).route == envoy_route(settings(), match).route
+
+
+@pytest.mark.parametrize("requested", ["/same", "/same/x", "/samex", "/SAME"])
+def test_a_target_that_is_the_path_itself_takes_the_place_of_what_begins_with_it(requested: str) -> None:
+    assert rewritten("/same", "/same", requested) == "/same"
 
 
 def test_a_path_that_is_no_expression_is_taken_by_the_letter() -> None:
@@ -63,7 +67,8 @@ def test_a_path_that_is_no_expression_is_taken_by_the_letter() -> None:
         ("/$request_uri", "is '/$request_uri', but only the captures $1 to $9 can stand in it"),
         ("/$0", "is '/$0', but only the captures $1 to $9 can stand in it"),
         ("/$", "is '/$', but only the captures $1 to $9 can stand in it"),
-        ("https://a.com/$1", "is 'https://a.com/$1', but captures cannot stand in an address"),
+        ("https://$1.a.com/", "is 'https://$1.a.com/', which has no host, or a capture in it"),
+        ("https:///a", "is 'https:///a', which has no host, or a capture in it"),
         ("/a b", "is '/a b', which is no path such as /api/$1"),
         (r"/\1", r"is '/\\1', which is no path such as /api/$1"),
     ],
@@ -73,18 +78,22 @@ def test_a_target_that_cannot_be_is_refused(text: str, sentence: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("feature", "annotations", "path", "expected"),
+    ("feature", "annotations", "path", "exact", "expected"),
     [
-        ("rewrite_target", {"rewrite-target": "/"}, "/foo", True),
-        ("rewrite_target", {"rewrite-target": "/"}, "/", False),
-        ("use_regex", {"use-regex": "true"}, "/", True),
-        ("use_regex", {"use-regex": "false"}, "/", False),
+        ("rewrite_target", {"rewrite-target": "/"}, "/foo", True, True),
+        ("rewrite_target", {"rewrite-target": "/"}, "/", False, False),
+        ("rewrite_target", {"rewrite-target": "/foo"}, "/foo", False, True),
+        ("rewrite_target", {"rewrite-target": "/foo"}, "/foo", True, False),
+        ("rewrite_target", {"rewrite-target": "/foo/"}, "/foo/", False, False),
+        ("rewrite_target", {"rewrite-target": "/foo/"}, "/foo", False, True),
+        ("use_regex", {"use-regex": "true"}, "/", False, True),
+        ("use_regex", {"use-regex": "false"}, "/", False, False),
     ],
 )
 def test_a_rewrite_or_use_regex_makes_the_paths_of_the_host_expressions(
-    feature: str, annotations: dict[str, str], path: str, expected: bool
+    feature: str, annotations: dict[str, str], path: str, exact: bool, expected: bool
 ) -> None:
-    assert features()[feature].regex(settings(annotations)[feature], path) is expected
+    assert features()[feature].regex(settings(annotations)[feature], path, exact) is expected
 
 
 def test_a_rewrite_leaves_the_routes_as_they_are() -> None:

@@ -53,6 +53,7 @@ class Scope(Enum):
 
     LOCATION = "each path of the Ingress"
     HOST = "the whole host; the oldest Ingress that sets it wins"
+    LONGEST = "the whole host; the Ingress with the longest path there wins"
     UPSTREAM = "the Service"
 
 
@@ -190,7 +191,7 @@ def _no_host_routes(_setting: Any, _location: Location) -> tuple[Route, ...]:
     return ()
 
 
-def _never(_setting: Any, _path: str) -> bool:
+def _never(_setting: Any, _path: str, _exact: bool) -> bool:
     return False
 
 
@@ -211,7 +212,8 @@ class Feature(Generic[S]):
     """One feature: how its setting is read and what it does. Every hook gets the setting first; all but `read` may be left out.
 
     read          Notes → the setting, None for "nothing to say". Must depend on nothing else.
-    regex         (setting, a path of its Ingress as written) → whether it turns all paths of the host into regular expressions
+    regex         (setting, a path of its Ingress as written, whether it is Exact) → whether it turns all paths of the host into regular
+                  expressions
     routes        (setting, location, routes so far) → the routes instead; features of a late Phase are asked first
     host_routes   (setting, a location of its Ingress) → routes before all others of the host; the first Ingress that gives any wins
     on_route      (setting, route, Envoy's Route) → None; asked for routes that forward only
@@ -229,7 +231,7 @@ class Feature(Generic[S]):
     annotations: tuple[Annotation[Any], ...] = ()
     keys: tuple[Key[Any], ...] = ()
     phase: Phase = Phase.PROXY
-    regex: Callable[[S, str], bool] = _never
+    regex: Callable[[S, str, bool], bool] = _never
     routes: Callable[[S, Location, tuple[Route, ...]], tuple[Route, ...]] = _no_routes
     host_routes: Callable[[S, Location], tuple[Route, ...]] = _no_host_routes
     on_route: Callable[[S, Route, EnvoyRoute], None] = _nothing

@@ -526,6 +526,11 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
     (_REFUSED, _WAF, (("enable-owasp-modsecurity-crs", "false", "Whether ModSecurity inspects requests by the OWASP rules."),)),
     (
         _IGNORED,
+        "ingress-nginx never reads it: only the annotation has an effect",
+        (("app-root", "", "The path to which a request for / is redirected."),),
+    ),
+    (
+        _IGNORED,
         "Envoy drains connections for as long as --drain-time-s says",
         (("worker-shutdown-timeout", "240s", "How long old connections may go on after a change."),),
     ),

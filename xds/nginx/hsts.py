@@ -8,7 +8,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 
 from xds.model import Via
 from xds.nginx._feature import Feature, Key, Notes
-from xds.nginx._messages import overwriting
+from xds.nginx._messages import HSTS_FILTER, overwriting
 from xds.nginx._values import boolean, whole
 from xds.wire import pack
 
@@ -32,7 +32,7 @@ def _on_connection(value: str, connection: HttpConnectionManager, via: Via) -> N
     if via is Via.HTTPS:
         mutation = Mutation(append=overwriting("strict-transport-security", value))
         config = pack(HeaderMutation(mutations=Mutations(response_mutations=[mutation])))
-        connection.http_filters.insert(0, HttpFilter(name="envoy.filters.http.header_mutation", typed_config=config))
+        connection.http_filters.insert(0, HttpFilter(name=HSTS_FILTER, typed_config=config))
 
 
 FEATURE = Feature(read=_read, keys=(HSTS, HSTS_MAX_AGE, HSTS_INCLUDE_SUBDOMAINS, HSTS_PRELOAD), on_connection=_on_connection)

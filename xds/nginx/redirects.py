@@ -18,7 +18,8 @@ def _whole_address(text: str) -> str:
 PERMANENT_REDIRECT = Annotation(
     "permanent-redirect",
     _address,
-    "The address to which every request is redirected, before anything else is looked at; the requested path is not appended.",
+    "The address (or the path, on the same host) to which every request is redirected, before anything else is looked at; the requested "
+    "path is not appended.",
     "https://example.com/new",
     "",
     risk=Risk.MEDIUM,
@@ -36,11 +37,14 @@ TEMPORAL_REDIRECT_CODE = Annotation("temporal-redirect-code", whole(300, 307), "
 
 
 def _read(notes: Notes) -> Redirect | None:
+    """A temporal redirect, else a permanent one. Of one that cannot be read nothing is left, as in ingress-nginx: not the other either."""
     code, permanent_code = notes.get(TEMPORAL_REDIRECT_CODE), notes.get(PERMANENT_REDIRECT_CODE)
     address = notes.get(TEMPORAL_REDIRECT)
     if not address:
         code, address = permanent_code, notes.get(PERMANENT_REDIRECT)
-    return Redirect(code, RedirectTo.URL, address) if address else None
+        if notes.says(TEMPORAL_REDIRECT):
+            return None
+    return Redirect(code, RedirectTo.HERE if address.startswith("/") else RedirectTo.URL, address) if address else None
 
 
 def _routes(redirect: Redirect, location: Location, _routes: tuple[Route, ...]) -> tuple[Route, ...]:

@@ -9,12 +9,13 @@ from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatchAndSubstitute
 
 from xds import regex, spelling
-from xds.model import Location, PathKind, Redirect, RedirectTo, Route
+from xds.model import Location, PathKind, PathMatch, Redirect, RedirectTo, Route
 from xds.nginx._feature import Annotation, Feature, Fidelity, Phase, Risk
 from xds.nginx._messages import CACHED, action_of, substitution
 from xds.nginx._values import matching, shown
 
 _FORM = matching(r"/?[-._~a-zA-Z0-9/:$]*", "path such as /api/$1")
+_ADDRESS = re.compile(r"https?://[^/$]+(/.*)?")
 _CAPTURE = re.compile(r"\$([1-9])")
 
 
@@ -22,8 +23,8 @@ def _target(text: str) -> str:
     _FORM(text)
     if "$" in _CAPTURE.sub("", text):
         raise ValueError(f"is {shown(text)}, but only the captures $1 to $9 can stand in it")
-    if _is_absolute(text) and "$" in text:
-        raise ValueError(f"is {shown(text)}, but captures cannot stand in an address")
+    if _is_absolute(text) and not _ADDRESS.fullmatch(text):
+        raise ValueError(f"is {shown(text)}, which has no host, or a capture in it")
     return text
 
 
@@ -34,7 +35,7 @@ REWRITE_TARGET = Annotation(
     "/$2",
     "",
     Fidelity.APPROXIMATE,
-    "paths match as they were sent, escapes included, and the redirect to a whole address drops the query",
+    "groups stand for the path as it was sent, escapes included",
     lambda target, _paths: "$" in target or _is_absolute(target),
     risk=Risk.MEDIUM,
 )
@@ -44,36 +45,48 @@ def _is_absolute(target: str) -> bool:
     return target.startswith(("http://", "https://"))
 
 
-def _makes_regex(target: str, path: str) -> bool:
-    return target != path
+def _makes_regex(target: str, path: str, exact: bool) -> bool:
+    """Whether anything is rewritten. ingress-nginx makes /same and /same/ of a Prefix /same, and only one of them is the target."""
+    return target != path or not (exact or path.endswith("/"))
 
 
 def _routes(target: str, location: Location, routes: tuple[Route, ...]) -> tuple[Route, ...]:
     if not _is_absolute(target):
         return routes
-    redirect = Redirect(302, RedirectTo.URL, target)
+    path = _expression(location.match)
+    text = _substituted(target if target.count("/") > 2 else f"{target}/", path)
+    redirect = Redirect(302, RedirectTo.REWRITTEN, text, regex.nginx_rewrite(path))
     return (Route(location.match, redirect, location.origin, location.rule, settings=location.settings),)
 
 
 def _on_route(target: str, route: Route, envoy: EnvoyRoute) -> None:
-    if target != route.match.path:
-        action_of(envoy).regex_rewrite = _rewrite(target, _expression(route))
+    if _rewrites(target, route):
+        action_of(envoy).regex_rewrite = _rewrite(target, _expression(route.match))
 
 
 def _patterns(target: str, route: Route) -> tuple[str, ...]:
-    return (regex.nginx_rewrite(_expression(route)),) if target != route.match.path else ()
+    return (regex.nginx_rewrite(_expression(route.match)),) if _rewrites(target, route) else ()
 
 
-def _expression(route: Route) -> str:
-    return spelling.expression(route.match) if route.match.kind is PathKind.REGEX else regex.literal(route.match.path)
+def _rewrites(target: str, route: Route) -> bool:
+    return _makes_regex(target, route.match.path, exact=route.match.kind is not PathKind.REGEX)
+
+
+def _expression(match: PathMatch) -> str:
+    return spelling.expression(match) if match.kind is PathKind.REGEX else regex.literal(match.path)
 
 
 @lru_cache(maxsize=CACHED)
 def _rewrite(target: str, path: str) -> RegexMatchAndSubstitute:
-    """The whole path is replaced, wherever nginx finds its regular expression in it; a group that it does not have is empty."""
-    groups = regex.groups(path)
-    text = _CAPTURE.sub(lambda found: f"\\{found[1]}" if int(found[1]) <= groups else "", target)
+    """The whole path is replaced, wherever nginx finds its regular expression in it."""
+    text = _substituted(target, path)
     return substitution(regex.nginx_rewrite(path), text if text.startswith(("/", "\\")) else f"/{text}")
+
+
+def _substituted(target: str, path: str) -> str:
+    """The target as RE2 writes it; a group that the path does not have is empty."""
+    groups = regex.groups(path)
+    return _CAPTURE.sub(lambda found: f"\\{found[1]}" if int(found[1]) <= groups else "", target)
 
 
 FEATURE = Feature(

@@ -15,12 +15,12 @@ USE_REGEX = Annotation(
     "true",
     default=False,
     fidelity=Fidelity.APPROXIMATE,
-    reason="Envoy's expressions (RE2) have neither lookaround nor backreferences, and paths match as they were sent, escapes included",
+    reason="Envoy's expressions (RE2) have neither lookaround nor backreferences, and an escaped slash is one only beside access rules",
     differs=lambda _wanted, paths: any(_SPECIAL.search(path) for path in paths),
 )
 
 
-def _makes_regex(wanted: bool, _path: str) -> bool:
+def _makes_regex(wanted: bool, _path: str, _exact: bool) -> bool:
     return wanted
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
+from urllib.parse import urlsplit
 
 from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption, HeaderValueOptionHeaderAppendAction, TypedExtensionConfig
 from envoy_data_plane.envoy.config.route.v3 import (
     DirectResponseAction,
     FilterConfig,
     HeaderMatcher,
+    RedirectAction,
+    RedirectActionRedirectResponseCode,
     Route,
     RouteAction,
     RouteActionHashPolicy,
@@ -25,6 +28,7 @@ from envoy_data_plane.google.protobuf import Any as AnyMessage
 
 from xds import model, regex, spelling
 from xds.nginx._feature import Phase
+from xds.nginx._messages import HSTS_FILTER, substitution
 from xds.nginx._registry import with_hook
 from xds.render import names
 from xds.template import Template, hole
@@ -32,9 +36,9 @@ from xds.wire import encode, field, pack
 
 _OVERWRITE = HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
 _HOST = "%CEL(re.extract(request.host, '^([[].*[]]|[^:]*)', '\\\\1'))%"
+_PATH = "%CEL(re.extract(request.path, '^(.*?)/?$', '\\\\1'))%"
 _HOST_AND_PORT = "%REQ(:authority)%"
 _QUERY = "%CEL(request.query != '' ? '?' : '')%%CEL(request.query)%"
-_PATH = "%CEL(re.extract(request.path, '^(.*?)/?$', '\\\\1'))%"
 _EVERYTHING = (model.PathMatch(model.PathKind.RAW_PREFIX, "/"), model.PathMatch(model.PathKind.REGEX, "/"))
 _NO_LIMIT = datetime.timedelta(0)
 
@@ -90,11 +94,26 @@ def route(wanted: model.Route, defaults: model.Settings, host: str = "") -> Rout
         case model.Respond(status):
             made.direct_response = DirectResponseAction(status=status)
             _limit_body(made, wanted, defaults)
+        case model.Redirect(to=model.RedirectTo.REWRITTEN):
+            made.redirect = _rewritten(wanted.action)
+            _limit_body(made, wanted, defaults)
         case model.Redirect(status):
             made.direct_response = DirectResponseAction(status=status)
             made.response_headers_to_add = [header("Location", _location(wanted.action, host))]
             _limit_body(made, wanted, defaults)
+            if wanted.action.to is model.RedirectTo.PATH and "hsts" in defaults:
+                made.typed_per_filter_config[HSTS_FILTER] = _none()
     return made
+
+
+def _rewritten(action: model.Redirect) -> RedirectAction:
+    scheme, host, path, *_ = urlsplit(action.location)
+    return RedirectAction(
+        scheme_redirect=scheme,
+        host_redirect=host,
+        regex_rewrite=substitution(action.pattern, path),
+        response_code=RedirectActionRedirectResponseCode.FOUND,
+    )
 
 
 def virtual_host_bytes(host: model.VirtualHost, catch_all: model.VirtualHost | None, defaults: model.Settings) -> bytes:
@@ -118,6 +137,8 @@ def _refused_hosts() -> Route:
 def route_bytes(wanted: model.Route, defaults: model.Settings, host: str = "") -> bytes:
     """`encode(route(…))`; routes that differ in path, name, and cluster or Location only share a template."""
     if any(feature.by_path and name in wanted.settings for name, feature in with_hook("on_route")):
+        return encode(route(wanted, defaults, host))
+    if isinstance(wanted.action, model.Redirect) and wanted.action.to in (model.RedirectTo.PATH, model.RedirectTo.REWRITTEN):
         return encode(route(wanted, defaults, host))
     kind, text = _path(wanted.match)
     action, target = wanted.action, "-"
@@ -308,15 +329,18 @@ def _packed(filters: tuple[TypedExtensionConfig, ...]) -> AnyMessage:
 
 
 def _location(action: model.Redirect, host: str) -> str:
-    """The format of a Location header. A host of its own stands there as text, which costs less than finding it in the request."""
+    """The format of a Location header. A host of its own may stand there as text, which costs less than finding it in the request."""
     here = f"%REQ(x-forwarded-proto)%://{_HOST_AND_PORT}"
     written = action.location.replace("%", "%%")
     match action.to:
-        case model.RedirectTo.URL:
+        case model.RedirectTo.URL | model.RedirectTo.REWRITTEN:
             return written
         case model.RedirectTo.PATH:
             return f"{here}{written}"
         case model.RedirectTo.HTTPS:
-            return f"https://{_HOST if not host or _is_wildcard(host) else host}{_PATH}"
+            # The host as it was sent, without its port: of a host of its own the length is known, which costs Envoy less than looking.
+            return f"https://{_HOST if not host or _is_wildcard(host) else f'%REQ(:authority):{len(host)}%'}{_PATH}"
+        case model.RedirectTo.HERE:
+            return f"%REQ(x-forwarded-proto)%://{_HOST if not host or _is_wildcard(host) else host}{written}"
         case model.RedirectTo.SLASH:
             return f"{here}%PATH(NQ)%/{_QUERY}"

@@ -14,6 +14,7 @@ from xds.kube.world import MOST_RULES, Reader, ingress, ingresses_of, settings
 from xds.model import Problem, Settings, Severity
 from xds.nginx._registry import with_hook
 from xds.translate.configuration import ingress_settings
+from xds.translate.paths import EXACT
 from xds.translate.selection import selected
 
 MOST_PATHS = 5_000
@@ -102,7 +103,7 @@ def has_regex(read: Reader, claims: Iterable[Claim]) -> bool:
     for claim in claims:
         own = settings_of(read, claim.item)
         for name, feature in hooks:
-            if name in own and feature.regex(own[name], claim.path):
+            if name in own and feature.regex(own[name], claim.path, claim.type == EXACT):
                 return True
     return False
 

@@ -52,7 +52,7 @@ class Request:
     @property
     def authority(self) -> str:
         """The Host header."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = _in_url(self.host)
         return host if self.port == _port_of(self.via) else f"{host}:{self.port}"
 
     def __str__(self) -> str:
@@ -159,10 +159,14 @@ def location(redirect: Redirect, request: Request) -> str:
         case RedirectTo.URL:
             return redirect.location
         case RedirectTo.HTTPS:
-            host = f"[{request.host}]" if ":" in request.host else request.host
-            return f"https://{host}{(request.path + request.query).removesuffix('/')}"
+            return f"https://{_in_url(request.host)}{(request.path + request.query).removesuffix('/')}"
         case RedirectTo.PATH:
             return f"{request.via.value}://{request.authority}{redirect.location}"
+        case RedirectTo.HERE:
+            return f"{request.via.value}://{_in_url(request.host)}{redirect.location}"
+        case RedirectTo.REWRITTEN:
+            scheme, host, path, *_ = urlsplit(redirect.location)
+            return f"{scheme}://{host}{re2.sub(redirect.pattern, path, request.path)}{request.query}"
         case RedirectTo.SLASH:
             return f"{request.via.value}://{request.authority}{request.path}/{request.query}"
 
@@ -248,6 +252,10 @@ def _ascii_host(host: str) -> str:
     if not _HOST.fullmatch(found):
         raise BadUrl(f"has {f'the host {found[:60]!r}, which is no host name' if found else 'no host'}")
     return found
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _port_of(via: Via) -> int:

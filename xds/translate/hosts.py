@@ -63,7 +63,8 @@ def virtual_host(read: Reader, host: str) -> VirtualHost | None:
     claims = _claims(read, host, ours)
     as_regex = has_regex(read, claims)
     locations, routes = _locations(read, host, ours, claims, as_regex=as_regex)
-    first = next((r for location in locations if (r := _host_routes(location))), ())
+    in_nginx = sorted(locations, key=lambda location: (len(location.path.encode()), location.path.encode()), reverse=True)
+    first = next((r for location in in_nginx if (r := _host_routes(location))), ())
     own = (*_with_clusters(read, first), *routes)
     return VirtualHost(host, own, host_certificate(read, host) if host else "")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from xds import regex, spelling
 from xds.kube.objects import Ref, ref
 from xds.kube.world import Reader, ingress
-from xds.model import Cluster, Forward, Location, PathMatch, Problem, Route
+from xds.model import Cluster, Forward, Location, PathMatch, Problem, Redirect, Route
 from xds.nginx._registry import drawn, guarded, with_hook
 from xds.translate import guards, paths
 from xds.translate.certificates import redirects_to_https
@@ -100,6 +100,8 @@ def cost_of(route: Route) -> int:
     pattern = spelling.pattern(route.match)
     own = regex.cost(pattern) if pattern else 0
     headers = sum(regex.cost(header.value) for header in route.headers if header.regex)
+    if isinstance(route.action, Redirect) and route.action.pattern:
+        own += regex.cost(route.action.pattern)
     if not isinstance(route.action, Forward):
         return own + headers
     hooks = ((route.settings[name], feature) for name, feature in with_hook("patterns") if name in route.settings)
