@@ -19,13 +19,15 @@ from kubernetes.aio.config import incluster_config
 
 from tests.envoy.harness.tls import make_ca, make_certificate, server_context
 from xds.config import Failure, Settings
-from xds.kube import api
+from xds.kube import api, parse
 from xds.kube.api import DEAD_AFTER, Patience
 from xds.kube.cluster import Cluster
 from xds.kube.objects import Object, Ref, ref
-from xds.kube.reflector import Pace
+from xds.kube.reflector import Pace, Reflector
 from xds.kube.source import Change
+from xds.kube.unending import unending
 from xds.kube.world import World
+from xds.model import Problem
 
 from .scripted import ApiServer, Fault, Json, Selection, bookmark, line, refusal, secret, serving, status, until
 
@@ -646,3 +648,49 @@ async def test_closing_ends_who_waits_and_leaves_nothing_behind(server: ApiServe
         async with asyncio.timeout(DEADLINE):
             assert await waiting is None
         await until(lambda: not server.watched("services"))
+
+
+async def test_a_source_that_an_error_of_ours_ended_goes_on_where_it_was_when_it_is_asked_again(
+    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("xds.kube.unending.FIRST", 0.0)
+    put_some(server)
+    told: list[tuple[Problem, ...]] = []
+    async with following(server, tmp_path) as followed:
+        followed.changes = unending(followed.cluster, lambda _, problems: told.append(problems))
+        await followed.take()
+        await until(lambda: server.watched("services"))
+        lists = len([each for each in server.requests if each.verb == "list"])
+        ask, fails = Reflector.next, [ValueError("odd")]
+
+        def stumble(reflector: Reflector, now: float) -> Any:
+            if reflector.resource.kind == "Service" and fails:
+                raise fails.pop()
+            return ask(reflector, now)
+
+        monkeypatch.setattr(Reflector, "next", stumble)
+        server.cut()
+        server.put("services", "c", spec={})
+        server.delete("services", "a")
+        await followed.until(lambda: followed.has(*{*SOME, "Service/c"} - {"Service/a"}))
+        assert [[each.code for each in problems] for problems in told if problems] == [["source-failed"]]
+        assert told[-1] == ()
+        assert len([each for each in server.requests if each.verb == "list"]) == lists, "what is known is not listed again"
+    assert "internal error in the source of objects" in caplog.text
+
+
+async def test_a_secret_whose_fetching_was_cut_short_is_fetched_after_all(
+    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.put("secrets", "flagged", **secret("Opaque", text="here"))
+    read, fails = parse.from_json, [ValueError("odd")]
+
+    def stumble(body: Any, **kinds: Any) -> Any:
+        if isinstance(body, bytes) and fails:
+            raise fails.pop()
+        return read(body, **kinds)
+
+    monkeypatch.setattr("xds.kube.cluster.parse.from_json", stumble)
+    async with following(server, tmp_path, default_ssl_certificate="default/flagged") as followed:
+        await followed.until(lambda: followed.has("Secret/flagged"))
+        assert not fails

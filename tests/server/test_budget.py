@@ -9,28 +9,30 @@ from xds.server.budget import Budget
 
 
 def test_what_fits_stays() -> None:
-    budget = Budget[str](10, light=1)
+    budget = Budget[str](10)
     assert [budget.weigh("a", 4), budget.weigh("b", 6)] == [[], []]
     assert budget.total == 10
 
 
-def test_the_newest_that_has_much_goes_first_and_no_more_than_have_to() -> None:
-    budget = Budget[str](20, light=2)
-    for name, weight in {"old": 8, "heavy": 6, "heavier": 4, "light": 1}.items():
+def test_the_newest_that_makes_room_enough_goes() -> None:
+    budget = Budget[str](20)
+    for name, weight in {"old": 8, "heavy": 6, "heavier": 5, "light": 1}.items():
         assert budget.weigh(name, weight) == []
-    assert budget.weigh("old", 12) == ["heavier"]
-    assert budget.weigh("light", 1) == []
-    assert budget.weigh("new", 9) == ["new"]
+    assert budget.weigh("old", 12) == ["heavier"], "not the light one, though it is newer"
+    assert budget.weigh("new", 2) == ["new"], "nor those that were there before"
     assert budget.total == 19
 
 
-def test_who_has_little_goes_where_nobody_has_more() -> None:
-    budget = Budget[str](5, light=3)
-    assert [budget.weigh(name, 2) for name in "abc"] == [[], [], ["c"]]
+def test_where_one_is_not_enough_the_one_that_has_most_goes_first() -> None:
+    budget = Budget[str](12)
+    assert [budget.weigh(name, weight) for name, weight in {"a": 3, "b": 5, "c": 4}.items()] == [[], [], []]
+    assert budget.weigh("a", 13) == ["a"]
+    assert budget.weigh("d", 12) == ["d"]
+    assert budget.weigh("b", 100) == ["b"]
 
 
 def test_who_has_left_counts_no_more() -> None:
-    budget = Budget[str](5, light=1)
+    budget = Budget[str](5)
     budget.weigh("a", 5)
     budget.drop("a")
     budget.drop("a")
@@ -39,7 +41,7 @@ def test_who_has_left_counts_no_more() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 20))))
 def test_it_is_never_more_than_the_most(steps: list[tuple[str, int]]) -> None:
-    budget = Budget[str](30, light=5)
+    budget = Budget[str](30)
     there: dict[str, int] = {}
     for name, weight in steps:
         there[name] = weight

@@ -218,17 +218,19 @@ async def test_a_stream_may_name_only_so_many_that_do_not_exist(
 
 async def test_where_all_streams_take_too_much_the_newest_that_takes_much_is_refused(serve: Serve, snapshot: Snapshot) -> None:
     snapshot[CLUSTER].update([resource("a")])
-    fleet, address = await serve(most_bytes=2_000_000)
+    fleet, address = await serve(most_bytes=1_200_000)
     async with _channel(address) as channel:
-        old, much, light = (Client(channel, Wire.DELTA, node=name) for name in ("old", "much", "light"))
-        await old.subscribe(CLUSTER, ["a", *(f"old-{n}-{'x' * 100}" for n in range(2_000))])
+        old = Client(channel, Wire.DELTA, node="old")
+        await old.subscribe(CLUSTER, ["a", *(f"old-{n}-{'x' * 100}" for n in range(1_000))])
         await old.read()
+        much = Client(channel, Wire.DELTA, node="much")
         await much.subscribe(CLUSTER, ["a", *(f"much-{n}-{'x' * 100}" for n in range(2_000))])
         await much.read()
+        light = Client(channel, Wire.DELTA, node="light")
         await light.subscribe(CLUSTER, ["a"])
         assert names(await light.read()) == ["a"]
-        await old.subscribe(CLUSTER, [f"more-{n}-{'x' * 100}" for n in range(3_000)])
-        text = "all streams together take more than 2000000 bytes, and this is one of the newest"
+        await old.subscribe(CLUSTER, [f"more-{n}-{'x' * 100}" for n in range(1_000)])
+        text = "all streams together take more than 1200000 bytes, and this is one of the newest"
         assert await much.ended() == (grpc.StatusCode.RESOURCE_EXHAUSTED, text)
         await old.read()
         await light.subscribe(CLUSTER, ["a"])
@@ -236,6 +238,19 @@ async def test_where_all_streams_take_too_much_the_newest_that_takes_much_is_ref
         for client in (old, light):
             client.call.cancel()
         await eventually(lambda: fleet._shared.budget.total == 0)
+
+
+async def test_streams_that_say_nothing_take_no_room_from_those_that_were_there_before(serve: Serve, snapshot: Snapshot) -> None:
+    snapshot[CLUSTER].update([resource("a", "x" * 100_000)])
+    _, address = await serve(most_bytes=400_000)
+    async with _channel(address) as channel, _channel(address) as another:
+        envoy = Client(channel, Wire.DELTA)
+        await envoy.subscribe(CLUSTER)
+        await envoy.answer(await envoy.read())
+        silent = [Client(another, Wire.DELTA) for _ in range(20)]
+        assert (await silent[-1].ended())[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await envoy.subscribe(CLUSTER, ["a"])
+        assert names(await envoy.read()) == ["a"]
 
 
 @pytest.fixture(params=["xds", "debug"])

@@ -53,8 +53,8 @@ class Fleet:
     Limits (B8, B9): `most_names` that one request may list; `most_unknown` that one stream may name though they do not exist;
     `most_streams` of one connection (an Envoy may have one for each cluster); `most_waiting` new streams that wait to be served: what is
     beyond is refused with RESOURCE_EXHAUSTED. `most_bytes_in_flight` of large responses that are being written, half of them to Envoys that
-    have answered before: what is beyond waits. `most_bytes` of memory that all streams take: beyond it the newest of those that take much
-    are ended with RESOURCE_EXHAUSTED.
+    have answered before: what is beyond waits. `most_bytes` of memory that all streams take: beyond it the newest that
+    makes room enough is ended with RESOURCE_EXHAUSTED.
     """
 
     def __init__(

@@ -121,6 +121,7 @@ class Stream:
         await self._context.send_initial_metadata(())  # ending a stream in the middle of its first write could not send them any more
         try:
             async with asyncio.timeout(None) as self._life:
+                self._weigh()
                 if self._ending is None:
                     await self._shared.arrivals.take(1)
                     self._arriving = asyncio.get_running_loop().call_later(_ARRIVAL, self._arrived)
