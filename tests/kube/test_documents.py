@@ -222,3 +222,21 @@ def test_a_refusal_never_quotes_the_text() -> None:
         with pytest.raises(Malformed) as caught:
             documents.read(text.encode(), only_json=text.startswith("{"))
         assert "SECRET" not in str(caught.value)
+
+
+def test_an_object_of_more_values_than_an_api_server_stores_is_refused_and_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "MAX_VALUES", 100)
+    many = "kind: ConfigMap\ndata:\n" + "".join(f"  k{n}: v\n" for n in range(1_000))
+    with pytest.raises(Malformed, match="more than 100 values") as refused:
+        values(many)
+    assert refused.value.line == 100
+
+
+def test_the_objects_of_a_file_and_of_a_list_are_counted_each_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "MAX_VALUES", 100)
+    some = "".join(f"  k{n}: v\n" for n in range(90))
+    assert len(values("---\n".join(f"data:\n{some}" for _ in range(3)))) == 3
+    entries = "".join("- data:\n" + some.replace("  k", "    k") for _ in range(3))
+    [found] = values(f"kind: List\nitems:\n{entries}")
+    assert isinstance(found, dict)
+    assert len(found["items"]) == 3

@@ -21,6 +21,9 @@ MAX_DEPTH = 200
 MAX_COPIES = 100_000
 """Values that the aliases of one file may stand for, all together; a few lines of aliases of aliases could stand for billions."""
 
+MAX_VALUES = 200_000
+"""Values in one object of a YAML file. What an API server stores of an object (some 1.5 MB of JSON) cannot hold more."""
+
 Step = str | int
 """One step of the way to a value: the key in a mapping, or the position in a list."""
 
@@ -134,6 +137,7 @@ class _Builder:
         self._path: list[Step] = []
         self._anchors: dict[str, _Anchor | None] = {}
         self._size = 0
+        self._begun = 0  # the size when the object began
         self._copies = 0
         self._item_lines: list[int] = []
         self._repeats: list[Repeat] = []
@@ -147,6 +151,7 @@ class _Builder:
             return None
         self._anchors, self._item_lines, self._repeats = {}, [], []
         first = next(self._events)
+        self._begun = self._size
         value = self._node(first)
         return Document(value, first.start_mark.line + 1, tuple(self._item_lines), tuple(self._repeats))
 
@@ -154,6 +159,9 @@ class _Builder:
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event).value
         self._size += 1
+        if self._size - self._begun > MAX_VALUES:
+            sentence = f"An object has more than {MAX_VALUES:,} values here, which is more than an API server would store."
+            raise Malformed(event.start_mark.line + 1, sentence)
         if isinstance(event, yaml.ScalarEvent):
             value = _scalar(event)
             if event.anchor:
@@ -189,6 +197,7 @@ class _Builder:
         self._path.append(0)
         while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
             if of_items:
+                self._begun = self._size
                 self._item_lines.append(event.start_mark.line + 1)
             self._path[-1] = len(values)
             values.append(self._node(event))
