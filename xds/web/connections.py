@@ -19,7 +19,8 @@ from typing import cast
 
 _log = logging.getLogger("xds")
 _NO_FILES = (errno.EMFILE, errno.ENFILE)
-_BACKLOG = 128
+_BACKLOG = 1024
+"""Connections that wait to be accepted: one that finds no place there tries again only after a second."""
 _PAUSES = (0.01, 1.0)
 """Seconds after an accept that failed: the first, and the longest, which the pauses double up to."""
 
