@@ -106,7 +106,7 @@ class Site:
         self.world = World(FLAGS, CONSTANTS)
         self.tables = Tables(self.world)
         self.snapshot = Snapshot()
-        self.quarantine = Quarantine(self.tables.holds, self.tables.values, self.tables.naming)
+        self.quarantine = Quarantine(self.tables.holds, self.tables.values, self.tables.naming, self.serves)
         self.envoys: list[Envoy] = []
         self.rejections: deque[tuple[Envoy, Answer]] = deque()
         self.now = 0.0
@@ -152,6 +152,10 @@ class Site:
     def means(self, before: Site) -> None:
         """Envoys still have what that control plane has published."""
         self._meaning |= before._meaning
+
+    def serves(self, which: int) -> bool:
+        [envoy] = [envoy for envoy in self.envoys if id(envoy) == which]
+        return envoy.session.accepted_all(ROUTE) >= 0
 
     def there(self) -> set[str]:
         """The hosts and ports that somebody wants."""
@@ -266,6 +270,20 @@ def test_a_host_whose_new_cluster_is_refused_stays_with_the_old_one(wire: Wire, 
     assert not site.tables.holds
 
 
+@pytest.mark.parametrize("wire", Wire)
+def test_what_is_held_along_for_the_time_of_a_search_goes_back_each_time(wire: Wire) -> None:
+    """Two of six new clusters are refused, in words that name none: halves of them come and go."""
+    site = Site()
+    envoy = site.connect(wire, names=False)
+    site.put(*(ingress(n, 0, n % 3) for n in range(6)))
+    site.settle()
+    bad = {1, 2}
+    site.put(*(ingress(n, BAD if n in bad else GOOD + n, n % 3) for n in range(6)))
+    site.settle()
+    assert clusters(envoy) == {f"h{n}.test": {name(n % 3, 0 if n in bad else GOOD + n)} for n in range(6)}
+    assert not site.quarantine.searching
+
+
 def test_what_is_held_along_follows_its_endpoints_and_stays_while_its_own_content_changes() -> None:
     site = Site()
     envoy = site.connect()
@@ -334,6 +352,63 @@ def test_what_is_held_along_outlives_a_restart() -> None:
     assert {t: envoy.have[t] for t in SUBSCRIBED} == {t: first.have[t] for t in SUBSCRIBED}
 
 
+@pytest.mark.parametrize(("wire", "quoted"), [(Wire.DELTA, True), (Wire.DELTA, False), (Wire.SOTW, True)])
+@pytest.mark.parametrize("first", ["who accepts", "who refuses"])
+def test_a_new_cluster_that_one_of_two_envoys_refuses_takes_nothing_from_either(wire: Wire, quoted: bool, first: str) -> None:
+    """The host goes back for both, until the one that refuses has left or the object is changed."""
+    site = Site()
+    for refuses in ((BAD,), (BAD, ODD)) if first == "who accepts" else ((BAD, ODD), (BAD,)):
+        site.connect(wire, refuses, names=quoted)
+    site.put(ingress(0), ingress(1), tcp(0))
+    site.settle()
+    site.put(ingress(0, ODD), ingress(1, GOOD))
+    site.settle()
+    for envoy in site.envoys:
+        assert (clusters(envoy)["h0.test"], clusters(envoy)["h1.test"]) == ({"one/s0/80"}, {name(0, GOOD)})
+    assert {part.piece or part.resource for part in site.quarantine.culprits} == {"h0.test", name(0, ODD)}
+    assert not site.quarantine.remembered
+    site.leave(1 if first == "who accepts" else 0)
+    site.settle()
+    [envoy] = site.envoys
+    assert clusters(envoy)["h0.test"] == {name(0, ODD)}
+    assert not site.tables.holds
+
+
+@pytest.mark.parametrize("wire", Wire)
+def test_a_new_cluster_that_is_held_before_another_envoy_accepts_it_takes_nothing_from_either(wire: Wire) -> None:
+    site = Site()
+    for refuses in ((BAD, ODD), (BAD,)):
+        site.connect(wire, refuses)
+    site.put(ingress(0))
+    site.settle()
+    site.put(ingress(0, ODD))
+    site.envoys[1].look()  # it has the new cluster before it, and is slow
+    site.answer(0)
+    envoy, answer = site.rejections.popleft()
+    site.obey(site.quarantine.rejected(answer, id(envoy)))
+    assert {part.type_url for part in site.quarantine.remembered} == {CLUSTER, ROUTE}
+    site.settle()
+    assert [clusters(envoy)["h0.test"] for envoy in site.envoys] == [{"one/s0/80"}] * 2
+    assert not site.quarantine.remembered
+    site.leave(0)
+    site.settle()
+    assert clusters(site.envoys[0])["h0.test"] == {name(0, ODD)}
+    assert not site.tables.holds
+
+
+def test_an_envoy_that_serves_nothing_yet_takes_nothing_back() -> None:
+    site = Site()
+    site.connect()
+    site.put(ingress(0))
+    site.settle()
+    site.put(ingress(0, ODD))
+    site.settle()
+    site.connect(refuses=(BAD, ODD))
+    site.settle()
+    assert clusters(site.envoys[0])["h0.test"] == {name(0, ODD)}
+    assert not site.tables.holds
+
+
 @WORDS
 @pytest.mark.parametrize("wire", Wire)
 @pytest.mark.parametrize("remembered", [True, False])
@@ -364,7 +439,7 @@ def test_what_changes_after_a_restart_before_envoy_is_back_costs_nobody_a_thing(
 
 
 HOSTS = st.integers(0, 2)
-SECONDS = st.sampled_from([0, 0, GOOD, BAD, BAD])
+SECONDS = st.sampled_from([0, 0, GOOD, BAD, BAD, ODD])
 CHANGES: st.SearchStrategy[Callable[[Site], None]] = st.one_of(
     st.builds(lambda *of: lambda site: site.put(ingress(*of)), HOSTS, SECONDS, HOSTS),
     st.builds(lambda *of: lambda site: site.put(ingress(*of)), HOSTS, SECONDS, HOSTS),
@@ -375,12 +450,16 @@ CHANGES: st.SearchStrategy[Callable[[Site], None]] = st.one_of(
 STEPS = st.one_of(CHANGES, st.sampled_from([("answer", 0), ("answer", 1), ("hear",), ("settle",)]))
 
 
-@given(st.lists(STEPS, max_size=14), st.lists(st.tuples(st.sampled_from(Wire), st.booleans()), min_size=1, max_size=2))
+FLEETS = st.lists(st.tuples(st.sampled_from(Wire), st.sampled_from([(BAD,), (BAD, ODD)])), min_size=1, max_size=2)
+
+
+@given(st.lists(STEPS, max_size=14), FLEETS, st.booleans())
 @settings(max_examples=examples(60), suppress_health_check=list(HealthCheck))
-def test_whatever_is_refused_what_worked_goes_on(steps: list[Any], fleet: list[tuple[Wire, bool]]) -> None:
+def test_whatever_is_refused_what_worked_goes_on(steps: list[Any], fleet: list[tuple[Wire, tuple[int, ...]]], quoted: bool) -> None:
     site = Site()
-    for wire, quoted in fleet:
-        site.connect(wire, names=quoted)
+    alike = len({refuses for _, refuses in fleet}) == 1
+    for wire, refuses in fleet:
+        site.connect(wire, refuses, names=quoted or not alike)
     site.settle()
     for step in steps:
         if isinstance(step, tuple):
@@ -391,7 +470,8 @@ def test_whatever_is_refused_what_worked_goes_on(steps: list[Any], fleet: list[t
     assert not site.quarantine.searching
     assert all(held.along or part.type_url == CLUSTER for part, held in site.tables.holds.items())
     wanted = {names.cluster(c): site.tables.build.value(Unit(cluster_unit, (c,))) for c in site.tables.clusters.called(site.parts())}
-    bad = {name for name, body in wanted.items() if refusal(BAD) in body}
-    assert {part.resource for part in site.tables.holds if part.type_url == CLUSTER} == bad
+    refused = [{name for name, body in wanted.items() if any(refusal(s) in body for s in refuses)} for _, refuses in fleet]
+    held = {part.resource for part in site.tables.holds if part.type_url == CLUSTER}
+    assert set.intersection(*refused) <= held <= set.union(*refused)
     for envoy in site.envoys:
-        assert envoy.have[CLUSTER].keys() >= wanted.keys() - bad
+        assert envoy.have[CLUSTER].keys() >= wanted.keys() - set.union(*refused)

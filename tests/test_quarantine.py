@@ -101,7 +101,7 @@ class Site:
         self.snapshot = Snapshot()
         self.snapshot.ready = True
         self.holds = Holds()
-        self.quarantine = Quarantine(self.holds, self.values, lambda _: {})
+        self.quarantine = Quarantine(self.holds, self.values, lambda _: {}, lambda _: True)
         self.envoys: list[Envoy] = []
         self.orders = 0
         self.now = 0.0

@@ -33,7 +33,7 @@ from xds.server.fleet import Fleet
 from xds.server.metrics import SHORT
 from xds.server.progress import SHOWN, Cause, Verb
 from xds.server.stream import Stream
-from xds.snapshot import TYPES, Part, Snapshot
+from xds.snapshot import ROUTE, TYPES, Part, Snapshot
 from xds.translate.pairs import Pair
 
 _log = logging.getLogger("xds")
@@ -79,7 +79,7 @@ class Publisher:
     ) -> None:
         self.lock = asyncio.Lock()
         """While it is held, nothing of all this changes."""
-        self.quarantine = Quarantine(tables.holds, tables.values, tables.naming)
+        self.quarantine = Quarantine(tables.holds, tables.values, tables.naming, _serves)
         self._world = world
         self._tables = tables
         self._snapshot = snapshot
@@ -249,7 +249,7 @@ class Publisher:
 
     def _tell_remembered(self) -> None:
         """Says what is to outlive a restart, if that has changed."""
-        culprits, good = self._culprits, self.quarantine.good
+        culprits, good = self.quarantine.remembered, self.quarantine.good
         if not (culprits or good or self._kept or self._remembered):
             return
         certificates = {f"{key[1]}/{key[2]}": (pair.chain, pair.key) for key, pair in self._kept.items()}
@@ -270,6 +270,11 @@ def _causes(world: World, change: Change) -> list[Cause]:
     """The first objects of a Change, before the World has taken it over."""
     put = (Cause(ref(i), i.meta.version, Verb.CHANGED if world.get(tuple(ref(i))) else Verb.ADDED) for i in change.put[:SHOWN])
     return [*put, *(Cause(which, "", Verb.REMOVED) for which in change.drop[:SHOWN])][:SHOWN]
+
+
+def _serves(stream: Stream) -> bool:
+    """Whether an Envoy has accepted routes: it may lose something."""
+    return stream.session.accepted_all(ROUTE) >= 0
 
 
 def _counted(changed: Mapping[str, frozenset[str]]) -> str:

@@ -19,15 +19,19 @@ on, or (None) held no longer. `xds.build.tables` carries the orders out. The rul
 7. What is held is tried again when its content changes, never otherwise (`xds.build.tables.Holds`).
 8. What names a cluster that is left out, be it for the time of a search, is held *along* with it: it stands at what was accepted before
    it named that cluster. If nothing was, it stays as it is, for it may do more than lead to that cluster.
+9. Of a new cluster that one Envoy has accepted and another one refuses, which serves already, all that names it goes back as well, and it
+   is left out: for as long as that Envoy is there. Otherwise what was served by that Envoy before would be served no longer.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Any
 
-from xds.build.parts import Held, Move, Value, content, digest, names_cluster, same
+from xds.build.parts import Entry, Held, Host, Move, Value, content, digest, names_cluster, same
 from xds.kube.objects import Ref
 from xds.protocol.refusal import accused
 from xds.protocol.session import Answer
@@ -37,6 +41,10 @@ Orders = dict[Part, Held | None]
 MOST_ROUNDS = 400
 """Rejections after which a search that finds ever more culprits is given up, and all suspects stay held."""
 MOST_CAUSES = 16
+MOST_DIVIDED = 8
+"""Clusters that one Envoy may keep from the others (rule 9). One that refuses more is not well."""
+MOST_NEW = 256
+"""Clusters in a response beyond which it is no change of what an Envoy serves."""
 _SAID_APART = (ENDPOINT, SECRET)
 """Types of which a Session says what was rejected once more, one resource a response: that finds the culprit, too."""
 _NAMING = (LISTENER, ROUTE)
@@ -99,7 +107,7 @@ class Quarantine:
     """What is proven, what is held, and the searches that are going on.
 
     `holds` is what is held now, kept by `xds.build.tables.Tables`; `values` gives the contents of Parts that are published, `naming` the
-    Parts (with their contents) that name one of these clusters.
+    Parts (with their contents) that name one of these clusters. `serves` says of an Envoy whether it has accepted routes.
     """
 
     def __init__(
@@ -107,10 +115,12 @@ class Quarantine:
         holds: Mapping[Part, Held],
         values: Callable[[Collection[Part]], Mapping[Part, Value]],
         naming: Callable[[Collection[Part]], Mapping[Part, Value]],
+        serves: Callable[[Any], bool],
     ) -> None:
         self._holds = holds
         self._values = values
         self._naming = naming
+        self._serves = serves
         self._unproven: dict[str, dict[Part, Unproven]] = {type_url: {} for type_url in TYPES}
         self._past: dict[Part, Past] = {}  # of what is held, or has been out before, with the same content
         self._replaced: dict[Part, dict[str, Past]] = {}  # other contents that were never accepted, by digest
@@ -118,7 +128,10 @@ class Quarantine:
         self._rejected: dict[tuple[str, str], tuple[Answer, set[Hashable]]] = {}  # by type and version, and who has said so
         self._odd: set[tuple[Hashable, str]] = set()  # stream and type
         self._latest: dict[tuple[Hashable, str], int] = {}  # the generation that a stream has accepted something of
-        self._worked: dict[Part, Value] = {}  # what was accepted before a Part named clusters that nobody has accepted yet
+        self._worked: dict[Part, Value] = {}  # of what has been accepted, or is held along: what it was before it named new clusters
+        self._since: dict[Part, int] = {}  # the generation since which a cluster is as it is
+        self._refusals: dict[Hashable, deque[Answer]] = {}  # what an Envoy has said last of clusters that it refuses
+        self._divided: dict[Part, set[Hashable]] = {}  # held clusters that some Envoys have accepted, and who has refused them
         self._good: dict[Part, str] = {}  # digests of what was held though another Envoy takes it
         self._searches: dict[str, Search] = {}
         self._generations: dict[str, int] = dict.fromkeys(TYPES, 0)
@@ -128,6 +141,11 @@ class Quarantine:
     def searching(self) -> bool:
         """Whether a culprit is being looked for."""
         return bool(self._searches)
+
+    @property
+    def remembered(self) -> dict[Part, Held]:
+        """Those culprits that outlive a restart: not what is held for the sake of an Envoy that is here now."""
+        return {p: held for p, held in self.culprits.items() if p not in self._divided and not held.along & self._divided.keys()}
 
     @property
     def culprits(self) -> dict[Part, Held]:
@@ -144,6 +162,7 @@ class Quarantine:
         if any((envoy, type_url) in self._latest or (envoy, type_url) in self._odd for type_url in TYPES):
             return True
         asked = any(envoy in search.refusers for search in self._searches.values())
+        asked = asked or envoy in self._refusals
         return asked or any(envoy in envoys for _, envoys in self._rejected.values())
 
     # What happens
@@ -165,15 +184,16 @@ class Quarantine:
         for type_url in list(self._searches):
             orders |= self._look_around(type_url, moved.keys() - set(ordered))
         bad = self._known_to_be_bad(moved.keys() - set(ordered))
+        self._divided = {part: envoys for part, envoys in self._divided.items() if part in self._holds}
         self._note_culprits(ordered)
         for type_url in {part.type_url for part in moved} - {part.type_url for part in bad}:
             orders |= self._remember(type_url, *states[type_url])
-        return self._along(orders | bad, moved)
+        return self._along(orders | self._divide_good(ordered) | bad, moved)
 
     def _note_culprits(self, ordered: Iterable[Part]) -> None:
         """Orders were carried out by which some are held for good."""
         for part in ordered:
-            if part in self._holds and self._holds[part].proven and not self._holds[part].along:
+            if part in self._holds and self._holds[part].proven and not self._holds[part].along and part not in self._divided:
                 self._convict_content(part, self._holds[part].refused, self._holds[part].words)
 
     def _note_replaced(self, answer: Answer) -> None:
@@ -223,16 +243,14 @@ class Quarantine:
 
     def _prove(self, type_url: str, parts: Collection[Part]) -> None:
         """These are accepted as they are. What names clusters that nobody has accepted may have to go back all the same."""
-        unproven = self._unproven[type_url]
-        new = {part for part, known in self._unproven[CLUSTER].items() if known.before is None} if type_url in _NAMING else set()
-        values = self._values(parts) if new else {}
+        values = self._values(parts) if type_url in _NAMING else {}
         for part in parts:
-            before = unproven.pop(part).before
-            if before is not None and not new.isdisjoint(names_cluster(values.get(part))):
+            before, now = self._unproven[type_url].pop(part).before, values.get(part)
+            if isinstance(before, Host | Entry) and isinstance(now, Host | Entry) and not now.clusters <= before.clusters:
                 self._worked[part] = before
         self._forget(parts)
-        if type_url == CLUSTER and not any(known.before is None for known in unproven.values()):
-            self._worked.clear()
+        while len(self._worked) > MOST_REPLACED:
+            del self._worked[next(iter(self._worked))]
 
     def rejected(self, answer: Answer, envoy: Hashable) -> Orders:
         """An Envoy has rejected something. No orders where that says nothing of what nobody else has accepted."""
@@ -241,6 +259,8 @@ class Quarantine:
     def _reject(self, answer: Answer, envoy: Hashable) -> Orders:
         if answer.besides:
             return {}
+        if answer.type_url == CLUSTER:
+            self._refusals.setdefault(envoy, deque(maxlen=MOST_DIVIDED)).append(answer)
         type_url, words = answer.type_url, answer.error or ""
         if answer.version == self._versions[type_url]:  # what has been replaced meanwhile has come back: nobody is told it again
             answer = replace(answer, generation=self._generations[type_url])
@@ -256,9 +276,9 @@ class Quarantine:
             return self._confirm(type_url, held[0]) if len(held) == 1 and not suspects and not late else {}
         if not suspects and not late:
             if answer.generation <= self._latest.get((envoy, type_url), -1):
-                return {}  # heard of late: it has accepted something since
+                return self._divide(answer, envoy)  # heard of late: it has accepted something since
             self._odd.add((envoy, type_url))
-            return self._without(envoy, (type_url,))
+            return self._without(envoy, (type_url,)) | self._divide(answer, envoy)
         if (envoy, type_url) in self._odd or (type_url in _SAID_APART and len(suspects) > 1):
             return {}
         self._rejected[type_url, answer.version] = answer, known[1] if known is not None else {envoy}
@@ -300,7 +320,14 @@ class Quarantine:
             envoys.discard(envoy)
             if not envoys:
                 del self._rejected[key]
-        return self._along(self._without(envoy, list(self._searches)))
+        self._refusals.pop(envoy, None)
+        orders = self._without(envoy, list(self._searches))
+        for part, envoys in list(self._divided.items()):
+            envoys.discard(envoy)
+            if not envoys:
+                del self._divided[part]
+                orders[part] = None
+        return self._along(orders)
 
     def _without(self, envoy: Hashable, types: Iterable[str]) -> Orders:
         """This Envoy cannot be asked about these types any longer."""
@@ -348,6 +375,33 @@ class Quarantine:
 
     # What names what is left out
 
+    def _divide(self, answer: Answer, envoy: Hashable) -> Orders:
+        """Leaves out the clusters that this Envoy alone refuses, if all that names them can go back (rule 9)."""
+        if answer.type_url != CLUSTER or len(answer.names) > MOST_NEW or not self._serves(envoy):
+            return {}
+        users = self._naming([Part(CLUSTER, name) for name in answer.names])
+        new = {user: names_cluster(now) - names_cluster(before) for user, now in users.items() if (before := self._before(user))}
+        said = {part for part in frozenset().union(*new.values()) if self._since.get(part, answer.generation) <= answer.generation}
+        values = self._values([part for part in said if part.resource in answer.names])
+        suspects = {part: content(value) for part, value in values.items()}
+        found = accused(answer.error or "", suspects).certain or (suspects.keys() if len(suspects) == 1 else ())
+        orders: Orders = {}
+        for part in sorted(found):
+            mine = sum(envoy in envoys for envoys in self._divided.values())
+            if mine < MOST_DIVIDED and all(part in new.get(user, ()) for user, now in users.items() if part in names_cluster(now)):
+                self._divided[part] = {envoy}
+                orders[part] = Held(digest(values[part]), None, answer.error or "")
+        return orders
+
+    def _divide_good(self, ordered: Collection[Part]) -> Orders:
+        """What was held, and is out as another Envoy accepts it, is still refused by the first, which will not be asked again."""
+        again = {part.resource for part in ordered if part.type_url == CLUSTER and part in self._good and part not in self._holds}
+        orders: Orders = {}
+        for envoy, answers in self._refusals.items() if again else ():
+            for answer in [answer for answer in answers if not again.isdisjoint(answer.names)]:
+                orders |= self._divide(replace(answer, names=answer.names & again, generation=self._generations[CLUSTER]), envoy)
+        return orders
+
     def _left_out(self, orders: Orders) -> dict[Part, Held]:
         """The clusters that are not there, once the orders are carried out, because Envoy refuses all there ever was of them."""
         return {p: held for p, held in {**self._holds, **orders}.items() if held and held.instead is None and p.type_url == CLUSTER}
@@ -361,6 +415,11 @@ class Quarantine:
             naming |= self._naming(new)
         found = {part: self._held_along(part, value, missing) for part, value in naming.items() if orders.get(part) is None}
         return orders | {part: held for part, held in found.items() if held is not None and held != self._holds.get(part)}
+
+    def _names_new(self, value: Value | None) -> bool:
+        """Whether something names a cluster of which nobody has accepted anything."""
+        unproven = self._unproven[CLUSTER]
+        return any(part in unproven and unproven[part].before is None for part in names_cluster(value))
 
     def _before(self, part: Part) -> Value | None:
         """What was accepted of a Part before it named a cluster that nobody has accepted."""
@@ -385,6 +444,7 @@ class Quarantine:
         words, proven = refusals[0].words, any(refusal.proven for refusal in refusals)
         if held is None:
             held = Held(digest(value), before, "", causes=known.causes if known is not None else ())
+        self._worked[part] = before  # without the clusters that it is held with
         return replace(held, words=words, proven=proven, along=named)
 
     # How the search goes on
@@ -470,8 +530,16 @@ class Quarantine:
 
     def _note(self, part: Part, move: Move, causes: tuple[Ref, ...]) -> None:
         unproven = self._unproven[part.type_url]
-        known = unproven.pop(part, None)
+        known, worked = unproven.pop(part, None), self._worked.pop(part, None)
+        if part.type_url == CLUSTER:
+            self._since[part] = self._generations[CLUSTER]
+            if move.new is None:
+                del self._since[part]
         before = known.before if known else move.old
+        if worked is not None and part in self._holds:
+            self._worked[part] = worked
+        elif worked is not None and known is None and (same(move.old, worked) or self._names_new(move.old)):
+            before = worked
         if move.new is None and part not in self._holds:
             self._good.pop(part, None)
         if move.new is None or part in self._holds or same(move.new, before):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import re
@@ -284,6 +285,38 @@ async def test_a_host_whose_new_cluster_is_refused_stays_with_the_cluster_that_i
         site.folder.write("new.yaml", ingress("new", "new.test", {"/": ("app", 80)}))
         await site.until_answered("/", "app", host="new.test")
     assert (await held(site, "cds"), await held(site, "rds")) == (0, 0)
+
+
+async def refuse_clusters_like(client: Client, like: bytes, serving: asyncio.Event) -> None:
+    """Goes on as an Envoy that takes everything but clusters with these bytes; `serving` is set once it has routes."""
+    await client.subscribe(CLUSTER, ["*"])
+    await client.subscribe(ROUTE, ["ingress"])
+    while True:
+        response = await client.read()
+        bad = [r.name for r in response.resources if response.type_url == CLUSTER and like in bytes(r)]
+        await client.answer(response, error=f"Error adding/updating cluster(s) {', '.join(f'{n}: too new' for n in bad)}" if bad else None)
+        if response.type_url == ROUTE:
+            serving.set()
+
+
+async def test_a_new_cluster_that_one_of_two_envoys_refuses_takes_its_host_from_neither(site: Site, app: Address) -> None:
+    """The host goes back for both, and forward when the one that refuses has left."""
+    site.folder.write("app.yaml", *backend("app", app), ingress("h0", host(0), {"/": ("app", 80)}))
+    await site.start()
+    async with grpc.aio.insecure_channel("{}:{}".format(*site.control_plane.xds)) as channel, undisturbed(site, host(0)):
+        client, serving = Client(channel, Wire.DELTA, node="old-envoy"), asyncio.Event()
+        old = asyncio.create_task(refuse_clusters_like(client, NEW_TIME_OUT.encode(), serving))
+        await asyncio.wait_for(serving.wait(), 30)
+        site.folder.write("app.yaml", *backend("app", app), slow_to_connect(0, 55))
+        await until_logged(site, "Ingress default/h0:", f'the virtual host "{host(0)}"', "too new")
+        old.cancel()
+    async with undisturbed(site, host(0)):
+
+        async def all_forward() -> bool:
+            return (await held(site, "cds"), await held(site, "rds")) == (0, 0)
+
+        await wait_until(all_forward, "the host to go forward again", deadline=30)
+        await until_logged(site, "no longer: ", "Ingress default/h0:")
 
 
 async def test_of_two_listeners_on_one_port_the_first_stays(site: Site, raw: Raw) -> None:
