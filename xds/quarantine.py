@@ -129,6 +129,7 @@ class Quarantine:
         self._odd: set[tuple[Hashable, str]] = set()  # stream and type
         self._latest: dict[tuple[Hashable, str], int] = {}  # the generation that a stream has accepted something of
         self._worked: dict[Part, Value] = {}  # of what has been accepted, or is held along: what it was before it named new clusters
+        self._left: dict[Part, Value] = {}  # what was accepted of clusters that are gone
         self._since: dict[Part, int] = {}  # the generation since which a cluster is as it is
         self._refusals: dict[Hashable, deque[Answer]] = {}  # what an Envoy has said last of clusters that it refuses
         self._divided: dict[Part, set[Hashable]] = {}  # held clusters that some Envoys have accepted, and who has refused them
@@ -531,11 +532,9 @@ class Quarantine:
     def _note(self, part: Part, move: Move, causes: tuple[Ref, ...]) -> None:
         unproven = self._unproven[part.type_url]
         known, worked = unproven.pop(part, None), self._worked.pop(part, None)
-        if part.type_url == CLUSTER:
-            self._since[part] = self._generations[CLUSTER]
-            if move.new is None:
-                del self._since[part]
         before = known.before if known else move.old
+        if part.type_url == CLUSTER:
+            before = self._note_cluster(part, move, before)
         if worked is not None and part in self._holds:
             self._worked[part] = worked
         elif worked is not None and known is None and (same(move.old, worked) or self._names_new(move.old)):
@@ -552,6 +551,21 @@ class Quarantine:
             self._past[part] = past
         changed = tuple(dict.fromkeys((*(known.causes if known else ()), *causes)))[:MOST_CAUSES]
         unproven[part] = Unproven(self._generations[part.type_url], before, changed)
+
+    def _note_cluster(self, part: Part, move: Move, before: Value | None) -> Value | None:
+        """What was accepted of a cluster before: also of one that was gone, and is back as it was, or because something goes back to it."""
+        self._since[part] = self._generations[CLUSTER]
+        left = self._left.pop(part, None)
+        if move.new is None:
+            del self._since[part]
+            if before is not None and part not in self._holds:
+                self._left[part] = before
+                if len(self._left) > MOST_REPLACED:
+                    del self._left[next(iter(self._left))]
+        elif move.old is None and left is not None:
+            needed = any(held.along and part in names_cluster(held.instead) for held in self._holds.values())
+            return left if needed or same(move.new, left) else before
+        return before
 
     def _hold(self, part: Part, value: Value | None, words: str, *, proven: bool) -> Held:
         known, refused = self._unproven[part.type_url][part], digest(value)
