@@ -54,6 +54,7 @@ async def serve(n: int, events: int, xds: int, health: int, http: int, https: in
     control_plane = ControlPlane(
         Settings(
             configmap=objects.CONFIG_MAP,
+            allowed_endpoints=("127.0.0.0/8",),
             xds_address=f"{LOOPBACK}:{xds}",
             healthz_host=LOOPBACK,
             healthz_port=health,
