@@ -104,6 +104,32 @@ def test_what_is_no_url_is_one_sentence(say: Say, good: Path, url: str, why: str
     assert "\x1b" not in said.err
 
 
+@pytest.mark.parametrize(
+    ("url", "path", "remark"),
+    [
+        ("http://a.example/caf\xe9", "/caf%C3%A9", "A client that sends this unescaped over HTTP/1 gets 400"),
+        ("http://a.example/a?b=\xe9", "/a", "A client that sends this unescaped over HTTP/1 gets 400"),
+        ("http://a.example/a|b{c}", "/a%7Cb%7Bc%7D", "The backend gets |{} escaped, as %7C%7B%7D; nginx passes it on as it was sent."),
+    ],
+)
+def test_what_envoy_makes_of_a_url_and_nginx_does_not_is_said(say: Say, tmp_path: Path, url: str, path: str, remark: str) -> None:
+    web = folder(tmp_path, ingress("web", "a.example", {"/": ("web", 80)}))
+    assert f"but           {remark}" in say("explain", url, web).out
+    request = parse_url(url)
+    assert (request.path, [said[: len(remark)] for said in request.remarks]) == (path, [remark])
+
+
+def test_of_a_url_that_is_the_same_for_both_nothing_is_said() -> None:
+    assert parse_url("http://a.example/caf%C3%A9/a(b)[c];d?e=|{}").remarks == ()
+    assert parse_url("http://a.example/a?e=|{}").query == "?e=|{}"
+
+
+@pytest.mark.parametrize(("method", "status"), [("TRACE", 405), ("CONNECT", 400), ("QUERY", 400)])
+def test_methods_that_no_route_answers_are_said(method: str, status: int) -> None:
+    (remark,) = parse_url("http://a.example/", method).remarks
+    assert f"{method} is answered with {status}" in remark
+
+
 def test_a_folder_is_needed(say: Say) -> None:
     assert say("explain", "http://a.example.com/").code == 2
 
