@@ -89,7 +89,7 @@ async def resolved(site: Site, short: str, port: int) -> None:
     """Wait until Envoy knows addresses of a name."""
 
     async def look() -> bool:
-        return bool((await site.envoy.clusters()).get(f"default/{short}/{port}"))
+        return bool((await site.envoy.clusters()).get(f"default/{short}/{port}@default/{short}"))
 
     await wait_until(look, f"{short}.example to be resolved")
 
@@ -103,8 +103,8 @@ async def test_a_name_that_resolves_to_an_address_of_the_node_is_refused_before_
     answers = [await in_cluster.get("/", host=f"{short}.test") for _ in range(3)]
     assert [(answer.status, b"503 Service Temporarily Unavailable" in answer.body) for answer in answers] == [(503, True)] * 3
     stats = await in_cluster.envoy.stats(f"cluster.default/{short}/")
-    assert stats[f"cluster.default/{short}/{port}.rbac.denied"] == 3
-    assert stats.get(f"cluster.default/{short}/{port}.upstream_cx_total", 0) == 0
+    assert stats[f"cluster.default/{short}/{port}@default/{short}.rbac.denied"] == 3
+    assert stats.get(f"cluster.default/{short}/{port}@default/{short}.upstream_cx_total", 0) == 0
     assert hidden.hits == 0
 
 

@@ -43,11 +43,11 @@ async def test_in_a_folder_our_own_sockets_are_no_backends_by_address_or_by_name
     await site.static_envoy(resolving(bootstrap, await site.run(NameServer({"here.example": ["127.0.0.1"]}))))
     await site.until_answered("/", "app", host="app.test")
     for name, (_, number) in sockets.items():
-        await wait_until(resolved(site, f"default/{name}/{number}"), "here.example to be resolved")
+        await wait_until(resolved(site, f"default/{name}/{number}@default/{name}"), "here.example to be resolved")
         for kind in ("v4", "other", "any", "mapped"):
             assert (await site.get("/healthz", host=f"{name}-{kind}.test")).status == 503
         assert (await site.get("/healthz", host=f"{name}.test")).status == 503
-        assert (await site.envoy.stats(f"cluster.default/{name}/"))[f"cluster.default/{name}/{number}.rbac.denied"] == 1
+        assert (await site.envoy.stats(f"cluster.default/{name}/"))[f"cluster.default/{name}/{number}@default/{name}.rbac.denied"] == 1
     assert f"tcp/{through}" not in await site.envoy.listeners()
     said = "\n".join(plane.process.stderr)
     assert all(f"({flag})" in said for flag in ("--xds-address", "--debug-address", "--healthz-port"))
