@@ -61,7 +61,7 @@ MODULES = {
 def interrupted(when: str, number: int, words: Sequence[str]) -> tuple[int, str]:
     """Exit code, and what was said on standard error."""
     command = [sys.executable, "-c", DRIVER, when, str(number), *words]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=ROOT, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=ROOT, timeout=120, check=False)
     return done.returncode, done.stderr
 
 
@@ -99,7 +99,7 @@ class Serving(ControlPlane):
     async def ended(self) -> int:
         """Exit code; fails where something was said that is no line of the log."""
 
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(120):
             code = await self.process.wait()
         assert "Traceback" not in self.process.report()
         return code
@@ -114,13 +114,13 @@ def ports() -> Iterator[Ports]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_a_server_ends_in_order(number: int, tmp_path: Path, ports: Ports) -> None:
-    serving = await Serving(tmp_path, ports).start()
+    serving = await Serving(tmp_path, ports).start(deadline=120)
     serving.send(number)
     assert await serving.ended() == 0
 
 
 async def test_under_nohup_a_terminal_that_goes_changes_nothing(tmp_path: Path, ports: Ports) -> None:
-    serving = await Serving(tmp_path, ports, "nohup").start()
+    serving = await Serving(tmp_path, ports, "nohup").start(deadline=120)
     serving.send(signal.SIGHUP)
     assert (await serving.get("/readyz")).status == 200
     assert serving.process.running
@@ -128,7 +128,7 @@ async def test_under_nohup_a_terminal_that_goes_changes_nothing(tmp_path: Path, 
 
 
 async def test_a_second_signal_ends_the_grace_period_and_the_end_stays_orderly(tmp_path: Path, ports: Ports) -> None:
-    serving = await Serving(tmp_path, ports, flags=["--shutdown-grace-period=1000"]).start()
+    serving = await Serving(tmp_path, ports, flags=["--shutdown-grace-period=1000"]).start(deadline=120)
     serving.send(signal.SIGTERM)
     assert (await serving.get("/readyz")).status == 200
     serving.send(signal.SIGINT)
@@ -136,7 +136,7 @@ async def test_a_second_signal_ends_the_grace_period_and_the_end_stays_orderly(t
 
 
 async def test_changes_are_served_in_the_grace_period(tmp_path: Path, ports: Ports) -> None:
-    serving = await Serving(tmp_path, ports, flags=["--shutdown-grace-period=1000"]).start()
+    serving = await Serving(tmp_path, ports, flags=["--shutdown-grace-period=1000"]).start(deadline=120)
     serving.send(signal.SIGTERM)
     Folder(tmp_path / "manifests").write("web.yaml", ingress("web", "web.example", {"/": ("web", 80)}))
 

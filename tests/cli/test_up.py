@@ -18,7 +18,7 @@ from tests.envoy.harness.http1 import fetch
 from tests.envoy.harness.process import Process, run
 from tests.envoy.harness.waiting import wait_until
 
-pytestmark = pytest.mark.envoy
+pytestmark = [pytest.mark.envoy, pytest.mark.timeout(400)]
 
 
 class Up:
@@ -36,7 +36,7 @@ class Up:
 
     async def start(self) -> Up:
         await self.process.start()
-        await wait_until(self._serves, "Envoy to serve the Ingress", deadline=60)
+        await wait_until(self._serves, "Envoy to serve the Ingress", deadline=120)
         return self
 
     async def _serves(self) -> bool:
@@ -56,7 +56,7 @@ class Up:
         for number in numbers:
             os.kill(self.process.pid, number)
 
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(120):
             code = await self.process.wait()
         assert "Traceback" not in self.process.report()
         return code
@@ -99,7 +99,7 @@ async def gone(pid: int) -> None:
     async def ended() -> bool:
         return not alive(pid)
 
-    await wait_until(ended, f"process {pid} to end", deadline=30)
+    await wait_until(ended, f"process {pid} to end", deadline=60)
 
 
 async def test_no_port_is_open_but_those_of_clients_and_of_probes(tmp_path: Path, ports: Ports) -> None:
@@ -194,7 +194,7 @@ async def test_an_envoy_that_is_no_program_is_one_sentence(tmp_path: Path, ports
     (tmp_path / "none").write_text("")
     up = Up(tmp_path, ports, f"--envoy={tmp_path}/none")
     await up.process.start()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         assert await up.process.wait() == 1
     assert f"--envoy: {tmp_path}/none is no program that this user may run." in "\n".join(up.process.stderr)
     assert not up.folder.exists()
@@ -206,7 +206,7 @@ async def test_a_port_that_is_taken_is_one_sentence_before_anything_listens(tmp_
         taken.bind(up.http)
         taken.listen()
         await up.process.start()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             assert await up.process.wait() == 1
     assert f"--http-port: Envoy cannot listen on 127.0.0.1:{up.http[1]}: another program listens there." in up.process.stderr[-1]
     assert len(up.process.stderr) == 1
