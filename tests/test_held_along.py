@@ -314,6 +314,19 @@ def test_what_is_held_along_is_free_when_its_cluster_is_another_one() -> None:
     assert not site.tables.holds
 
 
+@pytest.mark.parametrize("wire", Wire)
+def test_what_was_accepted_when_it_had_been_replaced_already_is_what_there_was_before(wire: Wire) -> None:
+    site = Site()
+    envoy = site.connect(wire)
+    site.settle()
+    site.put(ingress(0))
+    while not any(response.type_url == ROUTE for response in envoy.inbox):
+        site.answer(0)
+    site.put(ingress(0, BAD))
+    site.settle()
+    assert clusters(envoy)["h0.test"] == {"one/s0/80"}
+
+
 def test_a_new_host_is_not_held_along_for_its_other_paths_may_work() -> None:
     site = Site()
     envoy = site.connect()

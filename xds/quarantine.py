@@ -77,10 +77,11 @@ class Span:
 
 @dataclass(slots=True)
 class Past:
-    """A content (its digest), and when it was published without being accepted."""
+    """A content (its digest), and when it was published without being accepted; the `value` of what a Part was last before it changed."""
 
     digest: str
     spans: list[Span] = field(default_factory=list)
+    value: Value | None = field(default=None, repr=False)  # it may be a private key
 
 
 @dataclass(slots=True)
@@ -233,6 +234,7 @@ class Quarantine:
         self._latest[envoy, type_url] = answer.generation
         self._rejected.pop((type_url, answer.version), None)
         self._prove(type_url, self._suspects(answer))
+        self._note_accepted_late(answer)
         orders = self._acquit(type_url, [part for part in self._held_in(answer) if not self._holds[part].along])
         search = self._searches.get(type_url)
         if search is None or envoy not in search.refusers:
@@ -241,6 +243,14 @@ class Quarantine:
         for part in tested:
             del search.testing[part]
         return self._along(orders | self._go_on(type_url))
+
+    def _note_accepted_late(self, answer: Answer) -> None:
+        """What has been replaced meanwhile was accepted: that is what there was before."""
+        unproven = self._unproven[answer.type_url]
+        for part in unproven.keys() & self._replaced.keys():
+            for past in self._replaced[part].values() if part.resource in answer.names else ():
+                if past.value is not None and _covers(past, answer.generation):
+                    unproven[part] = replace(unproven[part], before=past.value)
 
     def _prove(self, type_url: str, parts: Collection[Part]) -> None:
         """These are accepted as they are. What names clusters that nobody has accepted may have to go back all the same."""
@@ -591,6 +601,9 @@ class Quarantine:
             if known is not None:
                 past.spans.append(Span(known.since, self._generations[part.type_url]))
             contents = self._replaced.pop(part, {})
+            for earlier in contents.values():
+                earlier.value = None
+            past.value = move.old if known is not None else None
             contents[past.digest] = past
             self._replaced[part] = dict([*contents.items()][-MOST_REMEMBERED:])
             if len(self._replaced) > MOST_REPLACED:

@@ -564,6 +564,16 @@ def test_a10_an_answer_to_an_earlier_response_clears_nothing(delta: Talk) -> Non
     assert delta.session.rejections == {ENDPOINT: "no"}
 
 
+@pytest.mark.parametrize("wire", Wire)
+def test_a10_a_rejection_is_over_when_the_client_wants_nothing_of_the_type_any_more(wire: Wire) -> None:
+    talk = Talk(wire)
+    talk.put(eds="a=bad")
+    talk.ask("eds", "a") if wire is Wire.SOTW else talk.sub("eds", "a")
+    talk.nack("eds")
+    talk.ask("eds") if wire is Wire.SOTW else talk.sub("eds", un=["a"])
+    assert talk.session.rejections == {}
+
+
 def test_a10_a_rejection_is_over_when_the_client_drops_what_it_rejected_and_accepts_the_rest(delta: Talk) -> None:
     delta.put(eds="a=bad b=1")
     delta.sub("eds", "a")

@@ -349,7 +349,7 @@ class Subscription:
                 self.wanted = self.state.existing  # an equal number, but not one of its own: 10,000 names are shared by all streams
             self.holds = self.target
             self.given_up &= ~self.holds
-            if self.agreed:
+            if self.agreed or not (self.target or self.missing):
                 self._forgive()
 
     @property
