@@ -269,7 +269,7 @@ async def test_a_host_with_one_expression_has_expressions_only_and_the_longest_t
         ("/missing-port-name", 503),
         ("/no-slice", 503),
         ("/not-ready", 503),
-        ("/only-terminating", 503),
+        ("/only-terminating", "leaving"),
         ("/udp", 503),
         ("/other", 404),
     ],
