@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from examples.apps import Address, HttpApp
-from tests.envoy.harness import Http1, Http2, RawHttp, Resetting, Silent, Site, backend, endpoint_slice, ingress, service
+from tests.envoy.harness import Http1, Http2, RawHttp, Resetting, Silent, Site, backend, ingress
 
 pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("steady")]
 
@@ -101,8 +101,6 @@ async def site(shared_site: Site, resetting: list[Resetting], failing: RawHttp, 
         )
         for name, addresses in (endpoints | slow).items():
             shared_site.folder.write(f"{name}.yaml", *backend(name, *addresses))
-        leaving = endpoint_slice("leaving", [live], terminating=True)
-        shared_site.folder.write("leaving.yaml", ingress("leaving", HOST, {"/leaving": ("leaving", 80)}), service("leaving"), leaving)
         await shared_site.start()
         yield shared_site
 
@@ -126,7 +124,6 @@ def page(status: int) -> str:
         ("timeout", 504),
         ("silent", 504),
         ("none", 503),
-        ("leaving", 503),
         ("nobody", 404),
     ],
 )
