@@ -168,12 +168,16 @@ async def test_who_does_not_read_goes_soon_where_others_wait_and_only_there(
         assert count(registry, "xds_write_timeouts_total") == 1
 
 
-async def test_new_clients_that_never_read_hold_up_nobody_who_has_answered(serve: Serve, snapshot: Snapshot) -> None:
+async def test_new_clients_that_never_read_hold_up_nobody_who_has_answered(
+    serve: Serve, snapshot: Snapshot, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xds.server.stream._HURRY", 3600)
     fleet, address = await serve(most_bytes_in_flight=30_000_000, write_timeout=3600)
     async with _channel(address) as channel, _channel(address) as another:
         envoy = Client(channel, Wire.DELTA)
         await envoy.subscribe(CLUSTER)
         await envoy.answer(await envoy.read())
+        await eventually(lambda: count(registry, "xds_acks_total", type="cds") == 1)
         snapshot[CLUSTER].update([resource("big", "x" * 20_000_000)])
         deaf = [Client(another, Wire.DELTA) for _ in range(3)]
         for client in deaf:
