@@ -409,6 +409,19 @@ def test_a_new_cluster_that_is_held_before_another_envoy_accepts_it_takes_nothin
     assert not site.tables.holds
 
 
+@pytest.mark.parametrize("wire", Wire)
+def test_of_two_new_clusters_in_a_response_the_one_that_an_envoy_takes_is_not_left_out(wire: Wire) -> None:
+    site = Site()
+    for refuses in ((BAD,), (BAD, ODD)):
+        site.connect(wire, refuses)
+    site.put(tcp(0, proxy=True))
+    site.settle()
+    site.put(ingress(0, ODD), tcp(0))  # the host is new, and cannot go back
+    site.settle()
+    assert not site.tables.holds
+    assert "one/s0/80" in site.envoys[1].have[CLUSTER]
+
+
 def test_an_envoy_that_serves_nothing_yet_takes_nothing_back() -> None:
     site = Site()
     site.connect()

@@ -392,14 +392,15 @@ class Quarantine:
             return {}
         users = self._naming([Part(CLUSTER, name) for name in answer.names])
         new = {user: names_cluster(now) - names_cluster(before) for user, now in users.items() if (before := self._before(user))}
-        said = {part for part in frozenset().union(*new.values()) if self._since.get(part, answer.generation) <= answer.generation}
-        values = self._values([part for part in said if part.resource in answer.names])
+        said = (Part(CLUSTER, name) for name in answer.names)
+        values = self._values([part for part in said if self._since.get(part, answer.generation) <= answer.generation])
         suspects = {part: content(value) for part, value in values.items()}
         found = accused(answer.error or "", suspects).certain or (suspects.keys() if len(suspects) == 1 else ())
         orders: Orders = {}
         for part in sorted(found):
             mine = sum(envoy in envoys for envoys in self._divided.values())
-            if mine < MOST_DIVIDED and all(part in new.get(user, ()) for user, now in users.items() if part in names_cluster(now)):
+            of = [user for user, now in users.items() if part in names_cluster(now)]
+            if of and mine < MOST_DIVIDED and all(part in new.get(user, ()) for user in of):
                 self._divided[part] = {envoy}
                 orders[part] = Held(digest(values[part]), None, answer.error or "")
         return orders
