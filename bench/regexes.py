@@ -54,7 +54,7 @@ def _table(expression: str, count: int, changed: int) -> Resource:
     full = VirtualHost("full.example.com", tuple(Route(match, Respond(200)) for match in matches))
     other = VirtualHost("other.example.com", (Route(PathMatch(PathKind.EXACT, f"/{changed}"), Respond(200)),))
     hosts = (field(2, routes.virtual_host_bytes(each, None, Settings())) for each in (full, other))
-    return Resource.of(names.ROUTES, encode(routes.table(Settings())) + b"".join(hosts))
+    return Resource.of(names.ROUTES, encode(routes.table(Settings(), {})) + b"".join(hosts))
 
 
 async def rebuilding(expression: str, count: int, changes: int = CHANGES) -> float:

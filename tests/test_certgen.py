@@ -160,7 +160,7 @@ def rsa_key() -> bytes:
 @pytest.mark.parametrize(
     ("key", "value"),
     [("tls.crt", b"rubbish"), ("tls.key", b"rubbish"), ("tls.key", b""), ("tls.crt", b""), ("tls.key", rsa_key())],
-    ids=str,
+    ids=["no certificate", "no key", "an empty key", "an empty certificate", "a key of another kind"],
 )
 def test_a_certificate_that_cannot_be_used_is_made_anew_and_nothing_else(new: Held, key: str, value: bytes) -> None:
     found = wanted(replace(new, client={**new.client, key: value}), START)
