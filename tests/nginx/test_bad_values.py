@@ -14,6 +14,7 @@ from xds import model
 from xds.nginx._feature import Annotation, Fidelity, Key
 from xds.nginx._known import KEYS
 from xds.nginx._registry import features, known_keys, read_keys, read_settings
+from xds.nginx._values import LONGEST_IN_ROUTE
 from xds.wire import encode
 
 from .drawing import cluster, complaints, connection, envoy_route, filters, host_routes, rewritten, routes
@@ -50,6 +51,23 @@ TEXT = st.one_of(
 
 def hostile_to(name: str) -> list[str]:
     return HOSTILE if name in PATHS else HOSTILE + NO_NUMBERS
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        ("app-root", "/"),
+        ("permanent-redirect", "http://a.example.org/"),
+        ("temporal-redirect", "http://a.example.org/"),
+        ("rewrite-target", "/"),
+        ("upstream-hash-by", "$uri"),
+    ],
+)
+def test_a_text_that_each_path_repeats_has_a_length(name: str, start: str) -> None:
+    assert not complaints({name: start.ljust(LONGEST_IN_ROUTE, "a" if start != "$uri" else "-")})
+    assert [(which, "each path repeats" in said) for which, said in complaints({name: start.ljust(LONGEST_IN_ROUTE + 1, "a")})] == [
+        (name, True)
+    ]
 
 
 @pytest.mark.parametrize("annotation", ANNOTATIONS, ids=lambda a: a.name)

@@ -88,6 +88,9 @@ def test_upstream_hash_by_goes_by_each_variable(text: str, expected: list[str]) 
     assert cluster(settings({"upstream-hash-by": text})).lb_policy is ClusterLbPolicy.RING_HASH
 
 
+NINE = "$arg_a$arg_b$arg_c$arg_d$arg_e$arg_f$arg_g$arg_h$uri"
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -97,6 +100,7 @@ def test_upstream_hash_by_goes_by_each_variable(text: str, expected: list[str]) 
         ("$host$", "is '$host$', where a \"$\" or a brace belongs to no variable"),
         ("${host", "is '${host', where a \"$\" or a brace belongs to no variable"),
         ("$host;", "is '$host;', which is no text with nginx variables such as $request_uri"),
+        (NINE, f"is {NINE!r}, which has 9 variables, more than 8"),
     ],
 )
 def test_upstream_hash_by_says_what_it_cannot_go_by(text: str, sentence: str) -> None:

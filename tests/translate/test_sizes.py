@@ -36,7 +36,7 @@ from xds.kube.objects import (
 )
 from xds.kube.world import MOST_RULES
 from xds.model import Problem
-from xds.translate.backends import MOST_PORTS
+from xds.translate.backends import MOST_ENDPOINTS, MOST_PORTS
 from xds.translate.certificates import MOST_TLS
 from xds.translate.claims import MOST_PATHS
 from xds.translate.configuration import MOST_UNKNOWN
@@ -197,6 +197,15 @@ def codes(life: Life) -> dict[str, Problem]:
     return {p.code.partition(":")[0]: p for p in life.tables.problems()}
 
 
+def many_of_many() -> list[Object]:
+    """A Service with as many ports as it may have, of which one is asked for, and one endpoint more than there may be then."""
+    addresses = [f"10.0.{k // 250}.{k % 250 + 1}" for k in range(MOST_ENDPOINTS // MOST_PORTS + 1)]
+    listed = tuple(ServicePort(port, f"p{port}", 8080) for port in ports(MOST_PORTS))
+    asked = big(rule("a.example.org", "/", ports=[MOST_PORTS]))
+    piece = EndpointSlice(meta=Meta(namespace="one", name="s0-1"), service="s0", endpoints=(Endpoint(tuple(addresses)),))
+    return [Service(meta=Meta(namespace="one", name="s0"), ports=listed), piece, asked]
+
+
 @pytest.mark.parametrize(
     ("what", "code"),
     [
@@ -205,6 +214,7 @@ def codes(life: Life) -> dict[str, Problem]:
         (lambda: [big(rule("a.example.org", "/"), tls=[Tls((), "first")] * (MOST_TLS + 1))], "too-many-tls"),
         (lambda: [config("tcp", {str(2_000 + k): "no/such:80" for k in range(MOST_ENTRIES + 1)})], "too-many-entries"),
         (lambda: SHAPES["ports of a Service"](MOST_PORTS + 1), "too-many-ports"),
+        (lambda: many_of_many(), "too-many-endpoints"),
     ],
 )
 def test_what_exceeds_a_limit_is_a_problem(what: Callable[[], list[Object]], code: str) -> None:
@@ -220,6 +230,11 @@ def test_what_exceeds_a_limit_is_not_there_and_the_rest_is() -> None:
     body = life.tables.hosts.values["a.example.org"].body
     assert b"/04999-" in body
     assert b"/05000-" not in body
+
+
+def test_each_of_many_ports_has_its_part_of_the_endpoints() -> None:
+    (found,) = (body for cluster, body in Life([*site(3), *many_of_many()]).tables.endpoints.values.items() if cluster.port == MOST_PORTS)
+    assert found.count(b"10.0.") == MOST_ENDPOINTS // MOST_PORTS
 
 
 @pytest.mark.parametrize("shape", ["annotations", "keys", "streams that are none"])

@@ -24,6 +24,8 @@ from xds.nginx._feature import Annotation, Feature, Fidelity, Risk, Scope, with_
 from xds.nginx._messages import CACHED, action_of, substitution
 from xds.nginx._values import matching, shown
 
+MOST_VARIABLES = 8
+"""Variables of one text: each is a hash policy of its own in each route of the Ingress, some 200 bytes of Envoy's memory."""
 _FORM = matching(r"[A-Za-z0-9\-_${}]*", "text with nginx variables such as $request_uri")
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z0-9_]+)\}|([A-Za-z0-9_]+))")
 _HEADERS = {
@@ -51,6 +53,8 @@ def _variables(text: str) -> tuple[str, ...]:
         raise ValueError(f'is {shown(text)}, where a "$" or a brace belongs to no variable')
     if not names:
         raise ValueError(f"is {shown(text)}, which has no variable, so that all requests would go to one endpoint")
+    if len(names) > MOST_VARIABLES:
+        raise ValueError(f"is {shown(text)}, which has {len(names)} variables, more than {MOST_VARIABLES}")
     for name in names:
         known = name in _HEADERS or name in _OF_PATH or name in _BY_CLIENT
         if not known and not any(name.startswith(prefix) and name != prefix for prefix in _PREFIXES):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from enum import Enum
@@ -27,6 +28,8 @@ NO_ENDPOINTS = "no-endpoints"
 
 MOST_PORTS = 1_000
 """Ports of one Service that have an effect: each may be a cluster of its own, with all of the endpoints."""
+MOST_ENDPOINTS = 200_000
+"""Endpoints of all ports of one Service together: each port may be a cluster of its own, and each cluster has all of its endpoints."""
 _FEW = 16
 """Ports of a Service of which no index is kept."""
 
@@ -171,9 +174,15 @@ def pod_addresses(read: Reader, namespace: str, name: str, port: int, protocol: 
     if declared is None:
         return ()
     known: dict[tuple[str, int], bool] = {}
-    for piece in slices_of(read, namespace, name):
-        for ip, number, terminates in _of_slice(read, piece, declared):
-            known[ip, number] = terminates and known.get((ip, number), True)
+    candidates = itertools.chain.from_iterable(_of_slice(read, piece, declared) for piece in slices_of(read, namespace, name))
+    for ip, number, terminates in _judged(read, declared.protocol, itertools.islice(candidates, _most_endpoints(found))):
+        known[ip, number] = terminates and known.get((ip, number), True)
+    if found and next(candidates, None):
+        sentence = (
+            f"A port of this Service has more than {_most_endpoints(found):,} endpoints, its part of {MOST_ENDPOINTS:,} for all ports; "
+        )
+        sentence += "the rest is left out."
+        read.report(Problem(ref(found), "spec.ports", "too-many-endpoints", sentence, place=found.meta.place))
     some_ready = not all(known.values())
     return tuple(Address(ip, number, terminates and some_ready) for (ip, number), terminates in sorted(known.items()))
 
@@ -230,31 +239,48 @@ def _external(read: Reader, found: Service, port: int | str, protocol: str) -> D
     return Destination(Reach.EXTERNAL, number, read.unit(by_client_address, found.meta.namespace, found.meta.name))
 
 
-def _of_slice(read: Reader, piece: EndpointSlice, declared: ServicePort) -> Iterator[tuple[str, int, bool]]:
+def _most_endpoints(found: Service | None) -> int:
+    """How many endpoints each port of a Service may have."""
+    return MOST_ENDPOINTS // max(1, min(len(found.ports), MOST_PORTS)) if found else 0
+
+
+class _Candidate(NamedTuple):
+    """An address of a slice with a port that it may be asked at; `field` names it in the slice by two numbers."""
+
+    piece: EndpointSlice
+    field: tuple[int, int]
+    text: str
+    port: int
+    terminates: bool
+
+
+def _of_slice(read: Reader, piece: EndpointSlice, declared: ServicePort) -> Iterator[_Candidate]:
+    """The endpoints of a slice that are ready, or serve while they terminate, whatever their addresses are."""
     for number in _targets(piece.ports, declared):
-        if 0 < number < 65536:
-            yield from _behind(read, piece, number, declared.protocol)
-        else:
+        if not 0 < number < 65536:
             sentence = f"The port {number} is not between 1 and 65535; its endpoints are left out."
             read.report(Problem(ref(piece), "ports", "port", sentence, place=piece.meta.place))
-
-
-def _behind(read: Reader, piece: EndpointSlice, number: int, protocol: str) -> Iterator[tuple[str, int, bool]]:
-    """The endpoints of a slice that may be given requests, with this port: (address, port, whether it terminates)."""
-    known = read.unit(rules)
-    refused: list[tuple[str, str]] = []
-    for at, endpoint in enumerate(piece.endpoints):
-        terminates = not endpoint.ready
-        if terminates and not (endpoint.serving and endpoint.terminating):
             continue
-        for index, text in enumerate(endpoint.addresses):
-            ip = _ip(text)
-            why = refusal(read, known, ip, number, protocol) if ip else "is no IP address"
-            if why:
-                refused.append((f"endpoints[{at}].addresses[{index}]", f"The address {text[:60]!r} {why}"))
-            else:
-                yield ip, number, terminates
-    _report_refused(read, piece, refused)
+        for at, endpoint in enumerate(piece.endpoints):
+            if endpoint.ready or (endpoint.serving and endpoint.terminating):
+                for index, text in enumerate(endpoint.addresses):
+                    yield _Candidate(piece, (at, index), text, number, not endpoint.ready)
+
+
+def _judged(read: Reader, protocol: str, candidates: Iterable[_Candidate]) -> Iterator[tuple[str, int, bool]]:
+    """Those that may be given requests: (address, port, whether it terminates). The others are Problems of their slices."""
+    known = read.unit(rules)
+    refused: dict[str, tuple[EndpointSlice, list[tuple[str, str]]]] = {}
+    for piece, (at, index), text, number, terminates in candidates:
+        ip = _ip(text)
+        why = refusal(read, known, ip, number, protocol) if ip else "is no IP address"
+        if why:
+            wrong = (f"endpoints[{at}].addresses[{index}]", f"The address {text[:60]!r} {why}")
+            refused.setdefault(piece.meta.name, (piece, []))[1].append(wrong)
+        else:
+            yield ip, number, terminates
+    for piece, found in refused.values():
+        _report_refused(read, piece, found)
 
 
 def _report_refused(read: Reader, piece: EndpointSlice, refused: list[tuple[str, str]]) -> None:
