@@ -138,6 +138,15 @@ def test_a_new_authority_waits_for_a_secret_that_does_not_trust_it_yet(new: Held
     assert {name: each.why for name, each in found.items()} == dict.fromkeys(("server", "client"), "trusts other authorities")
 
 
+def test_no_certificate_outlasts_the_authority_that_signs_it() -> None:
+    """An authority signs until shortly before it is renewed, and from then on its successor does."""
+    held = run(Held(), START)
+    last = START + AUTHORITY_LIFE - AUTHORITY_RENEW
+    renewed = run(held, last)
+    assert certificate(renewed.authority) == certificate(held.authority)
+    assert certificate(renewed.server).not_valid_after_utc == last + LEAF_LIFE < certificate(held.authority).not_valid_after_utc
+
+
 def test_an_authority_that_has_ended_is_not_trusted_any_more(new: Held) -> None:
     now = START + AUTHORITY_LIFE - AUTHORITY_RENEW + SECOND
     later = START + AUTHORITY_LIFE + SECOND
@@ -150,6 +159,13 @@ def test_other_names_are_another_certificate_at_once(new: Held) -> None:
     found = wanted(new, START, ["elsewhere"])
     assert {name: each.why for name, each in found.items()} == {"server": "is renewed: it is for elsewhere now"}
     assert accepts(new.client, found["server"].data, "elsewhere", START)
+
+
+def test_a_name_that_is_too_long_for_a_subject_is_a_name_of_the_certificate(new: Held) -> None:
+    """A common name has 64 characters at most, a DNS name 253."""
+    long = f"{'a' * 63}.ingress-xds.svc"
+    found = wanted(new, START, [long])
+    assert accepts(new.client, found["server"].data, long, START)
 
 
 def rsa_key() -> bytes:
@@ -183,7 +199,9 @@ def test_without_the_authority_there_is_a_new_one_and_all_that_it_signs() -> Non
 def test_what_is_no_authority_does_not_sign(new: Held) -> None:
     found = wanted(replace(new, authority=new.server), START)
     assert found["authority"].why == "has a new authority: there was none that can be used"
-    assert certificate(found["authority"].data).extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    trusted = authorities(found["authority"].data)
+    assert trusted == [certificate(found["authority"].data), certificate(new.authority)]
+    assert all(each.extensions.get_extension_for_class(x509.BasicConstraints).value.ca for each in trusted)
 
 
 def test_keys_never_show(new: Held) -> None:

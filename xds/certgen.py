@@ -163,8 +163,9 @@ def _make_authority(now: datetime.datetime) -> _Pair:
 
 def _issue(authority: _Pair, leaf: _Leaf, now: datetime.datetime) -> _Pair:
     key = ec.generate_private_key(ec.SECP256R1())
-    until = min(now + LEAF_LIFE, authority.certificate.not_valid_after_utc)
-    builder = _builder(_name(leaf.names[0][:64]), authority.certificate.subject, key.public_key(), now, until, _usage(signs=False))
+    builder = _builder(
+        _name(leaf.names[0][:64]), authority.certificate.subject, key.public_key(), now, now + LEAF_LIFE, _usage(signs=False)
+    )
     made = (
         builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in leaf.names]), critical=False)

@@ -107,3 +107,14 @@ def test_routes_that_differ_in_their_settings_do_not_share_a_template() -> None:
     route = model.Route(model.PathMatch(model.PathKind.EXACT, "/"), forward, settings=DEFAULTS)
     other = replace(route, settings=read_settings({"proxy-read-timeout": "5"}, {})[0])
     assert routes.route_bytes(route, DEFAULTS) != routes.route_bytes(other, DEFAULTS)
+
+
+@pytest.mark.parametrize("via", model.Via)
+@pytest.mark.parametrize("headers", [(), (model.HeaderMatch("x-a", "b"),)], ids=["any", "header"])
+def test_a_host_does_not_end_in_a_404_for_everything(via: model.Via, headers: tuple[model.HeaderMatch, ...]) -> None:
+    """Envoy answers what matches no route with 404, so it is left out for whichever requests it is; of other paths and answers none is."""
+    everything = model.PathMatch(model.PathKind.RAW_PREFIX, "/")
+    first = model.Route(model.PathMatch(model.PathKind.EXACT, "/a"), model.Respond(404))
+    last = model.Route(everything, model.Respond(404), via=via, headers=headers)
+    for routes_there, sent in (((first, last), 1), ((last, first), 2), ((first, replace(last, action=model.Respond(503))), 2)):
+        assert len(routes.virtual_host(model.VirtualHost("a.example.com", routes_there), None, DEFAULTS).routes) == sent

@@ -189,8 +189,8 @@ def _needed(host: model.VirtualHost) -> tuple[model.Route, ...]:
     if _is_wildcard(host.host) or not host.host:
         return routes  # others would follow the last one, or are its own
     last = routes[-1] if routes else None
-    if last and last.action == model.Respond(404) and last.match in _EVERYTHING and not last.headers and last.via is not model.Via.HTTP:
-        return routes[:-1]  # what matches no route is answered with 404 anyway
+    if last and last.action == model.Respond(404) and last.match in _EVERYTHING:
+        return routes[:-1]  # what matches no route is answered with 404 anyway, whichever requests the last one was for
     return routes
 
 
