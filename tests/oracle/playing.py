@@ -51,7 +51,7 @@ def play(sets: Iterable[Path], *, timeout: float | None = None, arguments: Itera
     with _network(), contextlib.closing(_Taken()) as ports:
         command = [sys.executable, str(ORACLE / "play.py"), "--http", f"127.0.0.1:{ports.http}", "--https", f"127.0.0.1:{ports.https}"]
         serve = [sys.executable, "-m", "xds", "up", "--http-port", str(ports.http), "--https-port", str(ports.https)]
-        serve += ["--configmap", "ingress-nginx/ingress-nginx-controller"]
+        serve += ["--healthz-port", str(ports.healthz), "--configmap", "ingress-nginx/ingress-nginx-controller"]
         command += ["--serve", f"{shlex.join(serve)} --manifests {{folder}} {{flags}}", "--expected", str(EXPECTED), *arguments]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
         output = subprocess.PIPE if quiet else None
@@ -62,11 +62,11 @@ def play(sets: Iterable[Path], *, timeout: float | None = None, arguments: Itera
 
 
 class _Taken:
-    """Two ports that nobody else takes meanwhile."""
+    """Ports that nobody else takes meanwhile."""
 
     def __init__(self) -> None:
         self._ports = Ports()
-        self.http, self.https = self._ports.take(), self._ports.take()
+        self.http, self.https, self.healthz = self._ports.take(), self._ports.take(), self._ports.take()
 
     def close(self) -> None:
         """Give them back."""
