@@ -258,6 +258,22 @@ def test_w6_dropping_a_name_under_a_wildcard_is_answered(delta: Talk) -> None:
     assert delta.sub("cds", un=["a", "z"]) == ["cds a=1 -z"]
 
 
+def test_w7_what_has_changed_is_not_said_once_the_wildcard_is_dropped(delta: Talk) -> None:
+    delta.put(cds="a=1")
+    delta.sub("cds")
+    assert delta.publish(cds="a=2") == [], "it waits for the answer"
+    assert delta.sub("cds", un=["*"]) == []
+    assert delta.ack("cds") == []
+
+
+def test_w7_a_wildcard_that_was_dropped_before_its_answer_is_not_answered(delta: Talk) -> None:
+    delta.put(cds="a=1")
+    assert delta.sub("cds") == ["cds a=1"]
+    assert delta.sub("lds") == [], "listeners wait for the cluster"
+    assert delta.sub("lds", un=["*"]) == []
+    assert delta.ack("cds") == []
+
+
 def test_w7_everything_and_nothing_in_one_message_is_nothing_yet(delta: Talk) -> None:
     delta.put(cds="a=1")
     assert delta.sub("cds", "*", un=["*"]) == []
@@ -303,6 +319,14 @@ def test_a3_delta_takes_names_with_any_nonce(delta: Talk) -> None:
     delta.sub("eds", "a")
     assert delta.sub("eds", "b", nonce="foreign") == ["eds b=1"]
     assert delta.session.stale_nonces == 1
+
+
+@pytest.mark.parametrize("wire", Wire)
+def test_a2_the_nonce_of_an_earlier_stream_in_a_first_request_is_not_counted(wire: Wire) -> None:
+    talk = Talk(wire)
+    talk.put(cds="a=1")
+    assert talk.said(talk.session.receive(Request(CLUSTER, nonce="earlier"), 0.0)) == ["cds a=1"]
+    assert talk.session.stale_nonces == 0
 
 
 def test_a3_a_delta_client_that_asks_before_it_answers_is_answered(delta: Talk) -> None:
@@ -411,6 +435,17 @@ def test_t4_what_was_rejected_alone_is_said_alone_until_it_is_accepted(delta: Ta
     assert sorted(delta.publish(eds="a=2 b=2")) == ["eds a=2", "eds b=2"]
     delta.agree()
     assert delta.publish(eds="a=3 b=3") == ["eds a=3 b=3"]
+
+
+def test_t4_what_was_rejected_alone_is_said_alone_though_a_larger_response_is_rejected_later(delta: Talk) -> None:
+    others = " ".join(f"b{number:02}=1" for number in range(99))
+    delta.put(eds=f"a=1 {others}")
+    delta.sub("eds", *delta.snapshot[ENDPOINT])
+    large = delta.nonces["eds"]
+    assert delta.sub("eds", "a") == ["eds a=1"]
+    assert delta.nack("eds") == []
+    assert delta.publish(eds=f"a=2 {others}") == [], "the large response has it, too"
+    assert "eds a=2" in delta.ack_of("eds", large, "no")
 
 
 def test_t4_a_newer_state_of_what_is_said_apart_waits_for_the_answer(delta: Talk) -> None:
@@ -963,6 +998,32 @@ def test_o2_a_new_client_that_does_not_answer_is_given_its_listeners(sotw: Talk)
     assert sotw.passes(GRACE) == ["lds l=1"]
 
 
+@pytest.mark.parametrize("wire", Wire)
+def test_o2_a_client_that_never_takes_endpoints_waits_for_them_for_a_moment_only(wire: Wire) -> None:
+    talk = Talk(wire)
+    talk.put(cds="a=1", lds="l=1")
+    for kind in ("cds", "lds"):
+        talk.said(talk.session.receive(Request(KINDS[kind]), 0.0))
+        talk.agree()
+    talk.publish(cds="a=1 b=1", eds="b=1", lds="l=2")
+    assert talk.session.deadline == PATIENCE, "it has a listener to lose, and a cluster to accept"
+    assert talk.ack("cds") == []
+    assert talk.session.deadline == GRACE
+    assert talk.passes(GRACE) == ["lds l=2"]
+
+
+@pytest.mark.parametrize("wire", Wire)
+def test_o2_a_client_that_comes_back_with_listeners_has_something_to_lose(wire: Wire) -> None:
+    """As after a restart of ours, of which all listeners may be others than those that it has."""
+    talk = Talk(wire)
+    talk.put(cds="a=1", lds="l=1")
+    talk.said(talk.session.receive(Request(KINDS["cds"]), 0.0))
+    brought = Request(KINDS["lds"], version="old", initial_versions={"gone": "1"} if wire is Wire.DELTA else {})
+    assert talk.said(talk.session.receive(brought, 0.0)) == []
+    assert talk.session.deadline == PATIENCE
+    assert talk.ack("cds") == ["lds l=1" if wire is Wire.SOTW else "lds l=1 -gone"]
+
+
 def test_o11_a_single_type_stream_waits_for_nothing() -> None:
     delta = Talk(Wire.DELTA, ordered=False)
     delta.put(cds="a=1 b=1", eds="a=1 b=1", lds="l=1")
@@ -1000,6 +1061,18 @@ def test_o4_d6_endpoints_that_the_client_has_are_said_if_their_cluster_was_said_
     delta.put(cds="a=2 b=1", eds="a=1 b=1")
     assert delta.sub("cds", held={"a": "old", "b": delta.version("cds", "b")}) == ["cds a=2"]
     assert delta.sub("eds", "a", "b", held={n: delta.version("eds", n) for n in "ab"}) == ["eds a=1"]
+
+
+def test_o4_the_number_of_endpoints_that_are_gone_makes_no_others_new(delta: Talk) -> None:
+    delta.put(cds="a=1", eds="a=1")
+    assert delta.sub("cds") == ["cds a=1"]
+    delta.ack("cds")
+    delta.publish()
+    delta.passes(GRACE)
+    delta.ack("cds")
+    compact(delta.snapshot, [delta.session])
+    assert delta.publish(eds="b=1") == [], "it has the number of a from now on"
+    assert delta.sub("eds", "b", held={"b": delta.version("eds", "b")}) == []
 
 
 @pytest.mark.parametrize("wire", Wire)
@@ -1135,6 +1208,18 @@ def test_a_standing_tells_what_was_asked_for_and_what_is_in_flight(delta: Talk) 
     assert LISTENER not in delta.session.standings
 
 
+def test_who_has_rejected_something_last_is_not_settled(delta: Talk) -> None:
+    """Also where it wants nothing any more of what it rejected: it has accepted nothing since."""
+    delta.put(eds="a=1 b=1")
+    delta.sub("eds", "a")
+    delta.ack("eds")
+    assert delta.session.summaries[ENDPOINT].settled
+    delta.sub("eds", "b")
+    delta.nack("eds")
+    assert delta.sub("eds", un=["b"]) == []
+    assert (delta.session.summaries[ENDPOINT].error, delta.session.summaries[ENDPOINT].settled) == ("no", False)
+
+
 @pytest.mark.parametrize("wire", Wire)
 def test_what_is_gone_is_forgotten_once_no_stream_withholds_it(wire: Wire) -> None:
     talk = settled(wire, cds="x=1 y=1", lds="l=1", rds="r=1")
@@ -1155,6 +1240,19 @@ def test_what_a_stream_has_not_taken_note_of_is_not_forgotten(delta: Talk) -> No
     compact(delta.snapshot, [delta.session])
     delta.snapshot[ENDPOINT].update([resource("b=1")])
     assert delta.said(delta.session.publish(0.0)) == ["eds -a"], "and b has not been given its number"
+
+
+def test_what_one_of_several_streams_has_not_taken_note_of_is_not_forgotten(delta: Talk) -> None:
+    delta.put(eds="a=1 b=1")
+    other = Talk(Wire.DELTA, snapshot=delta.snapshot)
+    for talk in (delta, other):
+        talk.sub("eds", "a", "b")
+        talk.ack("eds")
+    assert delta.publish(eds="a=1") == ["eds -b"]
+    delta.ack("eds")
+    compact(delta.snapshot, [delta.session, other.session])
+    delta.snapshot[ENDPOINT].update([resource("c=1")])
+    assert other.said(other.session.publish(0.0)) == ["eds -b"], "and c has not been given its number"
 
 
 def test_without_streams_everything_that_is_gone_is_forgotten(delta: Talk) -> None:

@@ -85,6 +85,11 @@ def test_a_node_without_an_external_address_is_published_by_its_internal_one() -
     assert of_nodes([POD, running_on("two")], NODES, internal=False) == ("10.1.0.2", "192.0.2.1")
 
 
+def test_an_address_that_a_node_has_left_empty_is_none() -> None:
+    empty = node("one", ("ExternalIP", ""), ("ExternalIP", "192.0.2.1"), ("InternalIP", "10.1.0.1"))
+    assert of_nodes([POD], [empty], internal=False) == ("192.0.2.1",)
+
+
 def test_internal_addresses_are_published_where_they_are_asked_for() -> None:
     assert of_nodes([POD], NODES, internal=True) == ("10.1.0.1",)
 
