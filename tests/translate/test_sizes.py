@@ -40,6 +40,7 @@ from xds.translate.backends import MOST_ENDPOINTS, MOST_PORTS
 from xds.translate.certificates import MOST_TLS
 from xds.translate.claims import MOST_PATHS
 from xds.translate.configuration import MOST_UNKNOWN
+from xds.translate.hosts import MOST_EXTERNAL_NAMES
 from xds.translate.streams import MOST_ENTRIES
 
 PREFIX = "nginx.ingress.kubernetes.io/"
@@ -197,6 +198,12 @@ def codes(life: Life) -> dict[str, Problem]:
     return {p.code.partition(":")[0]: p for p in life.tables.problems()}
 
 
+def external(n: int) -> list[Object]:
+    """An Ingress that leads to many ports of one ExternalName, which declares none."""
+    named = Service(meta=Meta(namespace="one", name="named"), type="ExternalName", external_name="a.example.net")
+    return [named, big(rule("a.example.org", *paths(n), service="named", ports=ports(n)))]
+
+
 def many_of_many() -> list[Object]:
     """A Service with as many ports as it may have, of which one is asked for, and one endpoint more than there may be then."""
     addresses = [f"10.0.{k // 250}.{k % 250 + 1}" for k in range(MOST_ENDPOINTS // MOST_PORTS + 1)]
@@ -214,7 +221,8 @@ def many_of_many() -> list[Object]:
         (lambda: [big(rule("a.example.org", "/"), tls=[Tls((), "first")] * (MOST_TLS + 1))], "too-many-tls"),
         (lambda: [config("tcp", {str(2_000 + k): "no/such:80" for k in range(MOST_ENTRIES + 1)})], "too-many-entries"),
         (lambda: SHAPES["ports of a Service"](MOST_PORTS + 1), "too-many-ports"),
-        (lambda: many_of_many(), "too-many-endpoints"),
+        (many_of_many, "too-many-endpoints"),
+        (lambda: external(MOST_EXTERNAL_NAMES + 1), "too-many-external-names"),
     ],
 )
 def test_what_exceeds_a_limit_is_a_problem(what: Callable[[], list[Object]], code: str) -> None:
@@ -230,6 +238,14 @@ def test_what_exceeds_a_limit_is_not_there_and_the_rest_is() -> None:
     body = life.tables.hosts.values["a.example.org"].body
     assert b"/04999-" in body
     assert b"/05000-" not in body
+
+
+def test_beyond_the_limit_of_external_names_paths_are_closed() -> None:
+    life = Life([*site(3), *external(MOST_EXTERNAL_NAMES + 1)])
+    asked = sorted(cluster.port for cluster in life.tables.clusters.values if cluster.external)
+    assert asked == ports(MOST_EXTERNAL_NAMES)
+    life = Life([*site(3), *external(MOST_EXTERNAL_NAMES)])
+    assert "too-many-external-names" not in codes(life)
 
 
 def test_each_of_many_ports_has_its_part_of_the_endpoints() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from xds import regex
 from xds.kube.objects import Backend, Ingress, Ref, ref
-from xds.kube.world import Reader, ingresses_of, settings
+from xds.kube.world import Reader, ingress, ingresses_of, settings
 from xds.model import (
     Action,
     Cluster,
@@ -30,7 +30,7 @@ from xds.nginx._registry import cluster_features, drawn, guarded, with_hook
 from xds.translate import guards, paths
 from xds.translate.backends import NO_ENDPOINTS, SERVICE_UPSTREAM, Reach, destination, first_port
 from xds.translate.certificates import host_certificate, redirects_to_https
-from xds.translate.claims import Claim, claimants, claims_of, has_regex, report_foreign, rules_of, serving, settings_of
+from xds.translate.claims import Claim, claimants, claims_in_order, claims_of, has_regex, report_foreign, rules_of, serving, settings_of
 from xds.translate.configuration import configuration, ingress_settings
 from xds.translate.regexes import LeftOut, admit, cost_of
 
@@ -40,6 +40,9 @@ _NOTHING = Respond(404)
 MOST_REPEATED = 20
 """Routes of the catch-all that each wildcard host repeats."""
 _REPEATED_COST = 100
+MOST_EXTERNAL_NAMES = 100
+"""Ports of Services of type ExternalName that one Ingress may lead to. For each of them Envoy asks a name server, before it takes routes to
+it and again and again; a thousand new ones hold up everybody's changes for seconds."""
 _HEALTH = PathMatch(PathKind.EXACT, "/healthz")
 _UNREACHABLE = (Reach.NO_SERVICE, Reach.NO_PORT, Reach.REFUSED, Reach.NOT_REACHABLE)
 
@@ -266,6 +269,10 @@ def _backend_action(read: Reader, claim: Claim) -> Action:
         return _global_default(read)
     by_address = bool(settings_of(read, claim.item).get(SERVICE_UPSTREAM))
     found = read.unit(destination, namespace, backend.service, backend.port, by_address)
+    if found.reach is Reach.EXTERNAL and (backend.service, found.port) not in read.unit(external_names, namespace, claim.item.meta.name):
+        sentence = f"An Ingress leads to {MOST_EXTERNAL_NAMES} ports of Services of type ExternalName at most; paths to others answer 503."
+        read.report(Problem(ref(claim.item), "spec", "too-many-external-names", sentence, place=claim.item.meta.place))
+        return Respond(503)
     if found.reach in (Reach.LIVE, Reach.EXTERNAL):
         return Forward(Cluster(namespace, backend.service, found.port, external=found.reach is Reach.EXTERNAL), found.by_client)
     about = f"Service {namespace}/{backend.service}"
@@ -277,6 +284,20 @@ def _backend_action(read: Reader, claim: Claim) -> Action:
         code = NO_ENDPOINTS if found.reach is Reach.NO_ENDPOINTS else "no-service"
         _report(read, claim, "backend.service.name", code, f"{about} {found.reach.value}; the path answers 503.", severity)
     return Respond(503)
+
+
+def external_names(read: Reader, namespace: str, name: str) -> frozenset[tuple[str, int]]:
+    """The Services of type ExternalName that an Ingress leads to, with their ports: the first in its order. A Unit."""
+    item = ingress(read, namespace, name)
+    found: dict[tuple[str, int], None] = {}
+    backends = [*(claim.backend for _, claim in claims_in_order(item)), item.default_backend] if item else []
+    for backend in dict.fromkeys(b for b in backends if b and b.service):
+        there = read.unit(destination, namespace, backend.service, backend.port)
+        if there.reach is Reach.EXTERNAL:
+            found[backend.service, there.port] = None
+        if len(found) == MOST_EXTERNAL_NAMES:
+            break
+    return frozenset(found)
 
 
 def _global_default(read: Reader) -> Action:
