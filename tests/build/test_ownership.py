@@ -66,6 +66,15 @@ def test_a_wildcard_claims_no_exact_host() -> None:
     assert not [p for p in life.tables.problems() if p.code.startswith("foreign-host")]
 
 
+def test_a_wildcard_of_another_namespace_does_not_force_https() -> None:
+    wildcard, mine = ingress("one", 1, "/", host="*.example.com", tls=True), ingress("two", 2, "/")
+    own_wildcard = ingress("two", 1, "/", host="*.example.com", tls=True)
+    plain = served(Life([*site(1), mine], OWNED))
+    assert served(Life([*site(1), wildcard, mine], OWNED)) == plain
+    assert served(Life([*site(1), own_wildcard, mine], OWNED)) != plain
+    assert served(Life([*site(1), wildcard, mine])) != plain, "as in ingress-nginx"
+
+
 def test_without_the_flag_a_note_says_what_it_would_do() -> None:
     life = Life([*site(1), ingress("one", 1, "/"), ingress("two", 2, "/theirs")])
     [note] = [p for p in life.tables.problems() if p.code == f"foreign-host:{HOST}"]

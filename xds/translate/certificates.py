@@ -56,16 +56,22 @@ def host_certificate(read: Reader, host: str) -> str:
     return _of_ingress(read, item, host) if item else ""
 
 
-def has_tls(read: Reader, host: str) -> bool:
-    """Whether some Ingress of the host has a tls section, whatever is in it."""
-    return any(i.tls for i in serving(read, host))
+def has_tls(read: Reader, host: str, namespace: str) -> bool:
+    """Whether some Ingress of the host has a tls section, whatever is in it; of a namespace, where one is given. A Unit."""
+    return any(i.tls for i in serving(read, host) if namespace in ("", i.meta.namespace))
 
 
 def redirects_to_https(read: Reader, host: str, ours: Sequence[Ingress]) -> bool:
-    """Whether plain http to the host is redirected: it, or the wildcard one level above it, has a tls section."""
+    """Whether plain http to the host is redirected: it, or the wildcard one level above it, has a tls section.
+
+    With `--host-ownership` the wildcard counts where it belongs to the host's own namespace.
+    """
     if not host or any(item.tls for item in ours):
         return bool(host)
-    return "." in host and not host.startswith("*.") and read.unit(has_tls, "*." + host.split(".", 1)[1])
+    if "." not in host or host.startswith("*."):
+        return False
+    owner = ours[0].meta.namespace if ours and settings(read).host_ownership else ""
+    return read.unit(has_tls, "*." + host.split(".", 1)[1], owner)
 
 
 def default_pair(read: Reader) -> tuple[bytes, bytes]:
