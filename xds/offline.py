@@ -48,7 +48,7 @@ def load(settings: Settings, *, certificate: tuple[bytes, bytes] = (MADE_AT_STAR
     if not settings.manifests:
         raise UsageError("this command reads folders of manifests, not an API server: name one, such as ./manifests.")
     try:
-        reading = read(settings.manifests, lambda: sys.stdin.buffer.read(MAX_BYTES))
+        reading = read(settings.manifests, _standard_input)
     except ManifestsError as error:
         raise Failure(str(error)) from None
     change = reading.change
@@ -59,6 +59,12 @@ def load(settings: Settings, *, certificate: tuple[bytes, bytes] = (MADE_AT_STAR
     snapshot.ready = True
     of_files = dict.fromkeys(p for name in sorted(change.problems) for p in change.problems[name])
     return Loaded(world, tables, snapshot, tuple(dict.fromkeys((*of_files, *tables.problems()))), faults(tables), reading.kustomized)
+
+
+def _standard_input() -> bytes:
+    if sys.stdin is None:  # as Python has it where whoever started us had closed it
+        raise Failure("standard input is closed.")
+    return sys.stdin.buffer.read(MAX_BYTES)
 
 
 def _without_sockets(settings: Settings) -> Settings:

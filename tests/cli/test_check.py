@@ -72,7 +72,7 @@ def test_a_warning_alone_is_no_failure(say: Say, good: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_an_error(say: Say, good: Path) -> None:
-    (good / "broken.yaml").write_text("a: [")
+    (good / "broken.yaml").write_text("kind: [")
     said = say("check", good)
     assert said.code == 1
     assert said.out.startswith("File broken.yaml")
@@ -123,7 +123,7 @@ def test_a_backend_without_a_port_is_called_that(say: Say, good: Path) -> None:
 
 
 def test_what_an_api_server_would_refuse_is_said_once_and_is_served(say: Say, good: Path) -> None:
-    written = ingress("odd", "A_b.example.com", {"/": ("web", 80), "/a//b": ("web", 80)}, tls={"tls": ["A_b.example.com"]})
+    written = ingress("odd", "A_b.example.com", {"/": ("web", 80), "/a%2fb": ("web", 80)}, tls={"tls": ["A_b.example.com"]})
     paths = written["spec"]["rules"][0]["http"]["paths"]
     del paths[0]["pathType"]
     written["spec"]["rules"].append({"host": "10.0.0.1", "http": {"paths": [paths[1] | {"path": "/"}]}})

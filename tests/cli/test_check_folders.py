@@ -126,6 +126,54 @@ def test_patches_and_repeated_objects_of_kustomize_are_one_sentence(say: Say, tm
     ]
 
 
+def test_a_kustomization_of_whole_objects_leaves_nothing_out(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "k").mkdir()
+    kustomized(tmp_path / "k")
+    assert say("check", "k/base").out.splitlines()[0] == (
+        "Kustomize puts together what is in k/base. Check what comes out with `kubectl kustomize k/base | xds check -`."
+    )
+
+
+def test_several_patches_are_counted(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "k").mkdir()
+    folder = kustomized(tmp_path / "k")
+    texts(
+        folder / "prod", {"b.yaml": "- {op: remove, path: /x}\n", "kustomization.yaml": "patches: [{path: a-patch.yaml}, {path: b.yaml}]\n"}
+    )
+    assert "; 2 patches and 1 repeated object were left out. " in say("check", folder).out
+
+
+def test_what_cannot_be_served_is_not_complained_of_twice(say: Say, good: Path) -> None:
+    host = say("check", write(good, ingress("env", "${HOST}", {"/": ("web", 80)})))
+    assert host.out.count("spec.rules[0].host") == 1
+    assert host.out.endswith("1 error, 0 warnings, 0 notes in 3 Ingresses.\n")
+    empty = say("check", write(good, {**ingress("void", "v.example.com", {}), "spec": {}}))
+    assert "neither rules nor a default backend" in empty.out
+    assert "An API server takes no Ingress" not in empty.out
+    (good / "ingress-void.json").unlink()
+    write(good, ingress("env", "UPPER.example.com", {"/": ("web", 80)}))
+    assert say("check", good).out.endswith("0 errors, 0 warnings, 1 note in 3 Ingresses.\n")
+
+
+@pytest.mark.parametrize(("name", "text"), [("tsconfig.json", "{\n  // why\n  'a': {}\n}\n"), ("tabs.yaml", "a:\n\tb: 1\n")])
+def test_what_cannot_be_read_and_names_no_kind_is_no_manifest(say: Say, good: Path, name: str, text: str) -> None:
+    said = say("check", texts(good, {name: text}))
+    assert (said.code, said.out.splitlines()[0]) == (0, f"Left out as no Kubernetes manifests: {name}.")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_manifest_that_cannot_be_read_is_an_error(say: Say, good: Path, encoding: str) -> None:
+    (good / "broken.yaml").write_bytes("apiVersion: v1\nkind: Service\nmetadata: {name: [web}\n".encode(encoding))
+    assert say("check", good).code == 1
+
+
+def test_a_closed_standard_input_is_a_sentence(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert say("check", "-") == (1, "", "xds check: standard input is closed.\n")
+
+
 def test_objects_that_are_there_twice_stay_an_error_without_kustomize(say: Say, tmp_path: Path) -> None:
     (tmp_path / "k").mkdir()
     folder = kustomized(tmp_path / "k")
@@ -173,6 +221,34 @@ def test_a_secret_that_sops_encrypted_is_not_judged(say: Say, good: Path) -> Non
     strict = say("check", "--strict", good)
     assert strict.code == 1
     assert "ENC[" not in strict.out
+
+
+ORDERS = {
+    "certificate": "apiVersion: cert-manager.io/v1\nkind: Certificate\nmetadata: {name: web}\nspec: {secretName: soon}\n",
+    "external": "apiVersion: external-secrets.io/v1\nkind: ExternalSecret\nmetadata: {name: web}\nspec: {target: {name: soon}}\n",
+    "external-by-name": "apiVersion: external-secrets.io/v1beta1\nkind: ExternalSecret\nmetadata: {name: soon}\nspec: {}\n",
+    "sealed": "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: soon}\nspec: {encryptedData: {tls.key: AgA}}\n",
+}
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_a_secret_that_an_object_in_the_folder_orders_is_no_error(say: Say, good: Path, name: str) -> None:
+    write(good, ingress("web2", "w.example.com", {"/": ("web", 80)}, tls={"soon": ["w.example.com"]}))
+    assert say("check", good).code == 1
+    said = say("check", texts(good, {"order.yaml": ORDERS[name]}))
+    assert said.code == 0
+    assert said.out.splitlines()[0] == "Not in the folder because they are issued in the cluster: default/soon."
+    strict = say("check", "--strict", good)
+    assert strict.code == 1
+    assert "has this Secret made in the cluster" in strict.out
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_an_order_for_another_secret_changes_nothing(say: Say, good: Path, name: str) -> None:
+    folder = texts(good, {"order.yaml": ORDERS[name].replace("soon", "other")})
+    assert say("check", folder) == (0, "Nothing to complain about: 2 Ingresses.\n", "")
+    write(folder, ingress("web2", "w.example.com", {"/": ("web", 80)}, tls={"soon": ["w.example.com"]}))
+    assert say("check", folder).code == 1
 
 
 def test_missing_endpointslices_are_said_once(say: Say, tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ def test_a_broken_file_under_a_new_name_is_a_new_file(tmp_path: Path) -> None:
     path = write(tmp_path / "a.yaml", service("a"))
     folder = Folder([tmp_path])
     folder.read()
-    path.rename(tmp_path / "b.yaml").write_text("[")
+    path.rename(tmp_path / "b.yaml").write_text("kind: [")
     change = folder.reread([path, tmp_path / "b.yaml"])
     assert (drop(change), codes(change)) == (["a"], {"b.yaml": ["syntax"]})
 

@@ -57,8 +57,8 @@ def columns(titles: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Iterator[T
 
 
 def plural(count: int, noun: str) -> str:
-    """`1 error`, `2 errors`, `2 Ingresses`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
+    """`1 error`, `2 errors`, `2 Ingresses`, `2 patches`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith(('s', 'ch')) else 's'}"
 
 
 def problem_line(problem: Problem) -> Text:

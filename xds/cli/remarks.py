@@ -16,9 +16,9 @@ from xds.cli.printing import plural
 from xds.config import Settings
 from xds.kube.manifests import DUPLICATE
 from xds.kube.objects import Backend, EndpointSlice, Ingress, Ref
-from xds.kube.parse import ENCRYPTED, NO_MANIFEST, TEMPLATE
+from xds.kube.parse import ENCRYPTED, MADE, NO_MANIFEST, REFUSED, TEMPLATE
 from xds.kube.world import World
-from xds.model import Problem
+from xds.model import Problem, Severity
 from xds.offline import Loaded
 from xds.translate.backends import NO_ENDPOINTS
 
@@ -51,7 +51,7 @@ _NOTHING = _Step(frozenset(), "")
 
 def judged(loaded: Loaded, settings: Settings) -> Judged:
     """What is to be shown of what was loaded."""
-    steps = [_no_manifests(loaded), _templates(loaded), _kustomize(loaded, settings)]
+    steps = [_no_manifests(loaded), _templates(loaded), _kustomize(loaded, settings), _said_twice(loaded)]
     if not settings.strict:
         steps += [_issued(loaded), _encrypted(loaded), _endpoints(loaded)]
     gone = frozenset[Problem]().union(*(step.gone for step in steps))
@@ -77,8 +77,10 @@ def _kustomize(loaded: Loaded, settings: Settings) -> _Step:
         return _NOTHING
     twice = frozenset(p for p in _of(loaded, DUPLICATE) if p.place and _folder(p.place.file, settings) in kustomized.folders)
     folders = sorted(os.path.relpath(folder) for folder in kustomized.folders)
-    parts = f"{plural(len(kustomized.parts), 'patch')} and {plural(len(twice), 'repeated object')}"
-    remark = f"Kustomize puts together what is in {_listed(folders)}; {parts} were left out. "
+    counts = ((len(kustomized.parts), "patch"), (len(twice), "repeated object"))
+    parts = " and ".join(plural(count, noun) for count, noun in counts if count)
+    was = "was" if sum(count for count, _ in counts) == 1 else "were"
+    remark = f"Kustomize puts together what is in {_listed(folders, 'folder')}{f'; {parts} {was} left out' if parts else ''}. "
     return _Step(twice, f"{remark}Check what comes out with `kubectl kustomize {folders[-1]} | xds check -`.")
 
 
@@ -88,15 +90,21 @@ def _folder(file: str, settings: Settings) -> str:
     return os.path.dirname(os.path.abspath(os.path.join(folders[0], file) if len(folders) == 1 else file))
 
 
+def _said_twice(loaded: Loaded) -> _Step:
+    """What an API server thinks of a value is of no interest where the value cannot be served; and an empty Ingress is one complaint."""
+    known = {(p.about, p.field) for p in loaded.problems if p.severity is Severity.ERROR or (p.field == "spec" and p.code != REFUSED)}
+    return _Step(frozenset(p for p in _of(loaded, REFUSED) if (p.about, p.field) in known), "")
+
+
 def _issued(loaded: Loaded) -> _Step:
-    """Secrets that cert-manager makes, or who else follows kubernetes.io/tls-acme."""
-    missing = {p: secret for p in loaded.problems if (secret := _missing_secret(loaded.world, p)) and _is_issued(loaded.world, p.about)}
+    """Secrets that are made in the cluster: for annotations such as kubernetes.io/tls-acme, or because an object orders them."""
+    orders = _of(loaded, MADE)
+    made = {p.about for p in orders}
+    secrets = ((p, _missing_secret(loaded.world, p)) for p in loaded.problems)
+    missing = {p: secret for p, secret in secrets if secret and (secret in made or _is_issued(loaded.world, p.about))}
     names = sorted({f"{secret.namespace}/{secret.name}" for secret in missing.values()})
-    return (
-        _Step(frozenset(missing), f"Not in the folder because they are issued in the cluster: {_listed(names, 'Secret')}.")
-        if missing
-        else _NOTHING
-    )
+    remark = f"Not in the folder because they are issued in the cluster: {_listed(names, 'Secret')}." if missing else ""
+    return _Step(orders | frozenset(missing), remark)
 
 
 def _is_issued(world: World, about: Ref) -> bool:

@@ -47,6 +47,7 @@ DUPLICATE = "duplicate"
 """The code of an object that is there twice."""
 
 _TEMPLATE = re.compile(rb"\{\{|\{%")
+_MANIFEST = re.compile(rb"apiVersion|kind|metadata")
 _LIMITS = "the kernel may have no watches left: raise fs.inotify.max_user_watches and fs.inotify.max_user_instances"
 _LONGEST_PAUSE = 30
 """Looks that are made between two attempts to have the kernel watch, where it does not: the pauses double up to so many."""
@@ -382,7 +383,7 @@ def _read_file(path: str, name: str, stamp: walk.Stamp, known: _File | None) -> 
     else:
         return _File(name, stamp, objects, problems)
     if kept:
-        problem = replace(problem, sentence=f"{problem.sentence} What it held before stays in effect.")
+        problem = replace(problem, severity=Severity.ERROR, sentence=f"{problem.sentence} What it held before stays in effect.")
     return _File(name, stamp, kept, (problem,))
 
 
@@ -403,7 +404,11 @@ def _malformed(name: str, raw: bytes, wrong: documents.Malformed) -> Problem:
     place = Place(name, 0, wrong.line)
     if _TEMPLATE.search(raw):
         return parse.template(place)
-    return Problem(Ref("File", "", name), "", "syntax", wrong.sentence, place=place)
+    about = Ref("File", "", name)
+    if raw.strip() and not _MANIFEST.search(raw.replace(b"\0", b"")):  # UTF-16 has a zero beside each letter
+        sentence = f"This is no Kubernetes manifest: it names neither kind nor metadata, and cannot be read ({wrong.sentence.rstrip('.')})."
+        return Problem(about, "", parse.NO_MANIFEST, sentence, Severity.NOTE, place)
+    return Problem(about, "", "syntax", wrong.sentence, place=place)
 
 
 def _lost(known: _File, present: Iterable[Object]) -> bool:

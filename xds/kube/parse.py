@@ -61,6 +61,16 @@ TEMPLATE = "template"
 """The code of a document, or a file, that becomes a manifest only when a template engine has rendered it."""
 ENCRYPTED = "encrypted"
 """The code of a Secret whose content SOPS has encrypted."""
+MADE = "made-in-cluster"
+"""The code of a Secret that is not written down, but ordered by an object of another kind."""
+REFUSED = "api-server"
+"""The code of what an API server would refuse of an Ingress."""
+_ORDERS: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("Certificate", "cert-manager.io"): ("spec", "secretName"),
+    ("ExternalSecret", "external-secrets.io"): ("spec", "target", "name"),
+    ("SealedSecret", "bitnami.com"): (),
+}
+"""Kinds that become a Secret, by API group, and the field with its name; where there is none, it is called as the object."""
 _RENDER_FIRST = "This looks like a Helm template: render it first, for instance with `helm template CHART | xds check -`."
 _OWN_GROUPS = frozenset({"networking.k8s.io", "discovery.k8s.io"})
 
@@ -143,8 +153,8 @@ def _from_one(document: Any, place: Place | None) -> list[Object | Problem]:
             return [_about_document(place, NO_MANIFEST, "This is no Kubernetes manifest: it has neither kind nor metadata.", Severity.NOTE)]
         return [_about_document(place, "no-kind", "The document has no kind; write apiVersion and kind, such as v1 and Service.")]
     if kind not in _NEWEST:
-        wrong = _wrong_list(document, kind, place)
-        return [wrong] if wrong else []
+        said = _wrong_list(document, kind, place) or _ordered(document, kind, place)
+        return [said] if said else []
     reading = _READINGS.get((kind, version)) if isinstance(version, str) else None
     about = _about(document, kind)
     if place is not None and _is_template(document):
@@ -194,7 +204,7 @@ def _is_template(document: Mapping[str, Any]) -> bool:
 def _refusals(made: list[Object]) -> list[Problem]:
     """What an API server will say when somebody applies what a folder holds."""
     return [
-        Problem(ref(item), refusal.field, "api-server", refusal.sentence, Severity.NOTE, item.meta.place)
+        Problem(ref(item), refusal.field, REFUSED, refusal.sentence, Severity.NOTE, item.meta.place)
         for item in made
         if isinstance(item, Ingress)
         for refusal in admission.refusals(item)
@@ -217,6 +227,22 @@ def _wrong_list(document: Mapping[str, Any], kind: str, place: Place | None) -> 
     if of == kind or (of and of not in _NEWEST) or _is_foreign(document.get("apiVersion")):
         return None
     return Problem(Ref(kind, "", ""), "items", "wrong-type", "This must be a list: begin each entry with '- '.", place=place)
+
+
+def _ordered(document: Mapping[str, Any], kind: str, place: Place | None) -> Problem | None:
+    """That an object has a Secret made in the cluster. Only files hold such objects: of an API server they are never asked."""
+    group = str(document.get("apiVersion")).partition("/")[0]
+    if place is None or (kind, group) not in _ORDERS:
+        return None
+    named: Any = document
+    for step in _ORDERS[kind, group]:
+        named = named.get(step) if isinstance(named, Mapping) else None
+    about = _about(document, "Secret")
+    secret = about._replace(name=named) if isinstance(named, str) and named else about
+    sentence = (
+        f"The {kind} {about.namespace}/{about.name} has this Secret made in the cluster; here it counts only where it is written down."
+    )
+    return Problem(secret, "", MADE, sentence, Severity.NOTE, place)
 
 
 def _is_foreign(version: object) -> bool:
