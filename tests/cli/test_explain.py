@@ -340,3 +340,13 @@ async def test_explain_says_what_envoy_does(say: Say, tmp_path: Path) -> None:
 )
 def test_locations_are_those_that_the_routes_make(to: RedirectTo, wanted: str) -> None:
     assert location(Redirect(301, to, "https://example.org/new"), Request(Via.HTTP, "a.example", 8080, "/x/", "?q")) == wanted
+
+
+def test_an_object_that_is_there_twice_may_have_more_rules_than_the_one_that_counts(say: Say, tmp_path: Path) -> None:
+    first = ingress("twice", "a.example.com", {"/": ("web", 80)})
+    second = ingress("twice", "b.example.com", {"/": ("web", 80), "/no-type": ("web", 80)})
+    second["spec"]["rules"][0]["http"]["paths"][1].pop("pathType", None)
+    path = folder(tmp_path, first)
+    write(path / "later", second)
+    said = say("explain", "http://a.example.com/", path)
+    assert (said.code, said.err) == (0, "")

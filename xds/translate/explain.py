@@ -200,12 +200,15 @@ def backend_of(item: Ingress, rule: str) -> Backend | None:
 
 
 def rule_of(field: str, item: Ingress) -> tuple[str, str] | None:
-    """Host (in lower case) and path of the rule that a Problem's field is in; None where it is in none."""
+    """Host (in lower case) and path of the rule that a Problem's field is in; None where it is in none.
+
+    A Problem may be about another object of the same name, of which this one counts: it may have rules that this one has not.
+    """
     found = _RULE.match(field)
-    if found is None:
+    if found is None or int(found[1]) >= len(item.rules):
         return None
     rule = item.rules[int(found[1])]
-    return rule.host.lower(), rule.paths[int(found[2])].path or "/"
+    return (rule.host.lower(), rule.paths[int(found[2])].path or "/") if int(found[2]) < len(rule.paths) else None
 
 
 def _choose(served: Container[str], host: str) -> tuple[Chosen, str]:
