@@ -280,7 +280,7 @@ async def ran(manifests: Path, tmp_path: Path, *flags: str) -> list[str]:
     process = Process("xds", command(manifests, *flags), tmp_path)
     await process.start()
     try:
-        await process.line("serving 1 Ingresses")
+        await process.line("serving 1 Ingress from")
         (manifests / "more.yaml").write_text(MANIFEST.format(name="more"))
         await process.line("Ingress default/more")
     finally:

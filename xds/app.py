@@ -120,9 +120,11 @@ class ControlPlane:
         if self._replica is not None:
             self._replica.report()
         _log.info(
-            "serving %d Ingresses from %d objects (%.2f s); xDS on %s, health on port %d",
-            len(self._world.objects(Ingress)),
+            "serving %d Ingress%s from %d object%s (%.2f s); xDS on %s, health on port %d",
+            ingresses := len(self._world.objects(Ingress)),
+            "" if ingresses == 1 else "es",
             len(self._world),
+            "" if len(self._world) == 1 else "s",
             time.monotonic() - begun,
             self._settings.xds_address,
             self._web.port,

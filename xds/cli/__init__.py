@@ -51,16 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _dispatch(words: Sequence[str]) -> int:
     command, *rest = words or ["help"]
     if command in ("help", "--help", "-h", "-help"):
-        return _show(rest[0] if rest and rest[0] in COMMANDS else "")
+        return _show(_command(rest[0]) if rest and not rest[0].startswith("-") else "")
     if command in ("version", "--version", "-version"):
         print(f"xds {__version__}")
         return 0
-    if command not in COMMANDS:
-        near = difflib.get_close_matches(command[:60], COMMANDS, n=1)
-        raise UsageError(
-            f"unknown command {command[:60]!r}; {f'did you mean {near[0]}?' if near else '`xds help` lists those that there are.'}"
-        )
-    parsed = parse(command, rest, os.environ)
+    parsed = parse(_command(command), rest, os.environ)
     if parsed.settings.help:
         return _show(command)
     if parsed.settings.version:
@@ -72,6 +67,18 @@ def _dispatch(words: Sequence[str]) -> int:
         _tell(f"xds {command}", notice, logging.WARNING)
     code: int = importlib.import_module(f"xds.cli.{command}").run(parsed)
     return code
+
+
+def _command(word: str) -> str:
+    """The word, if it is a command. Raises UsageError where it is none."""
+    if word in ("help", "version"):
+        return ""
+    if word not in COMMANDS:
+        near = difflib.get_close_matches(word[:60], COMMANDS, n=1)
+        raise UsageError(
+            f"unknown command {word[:60]!r}; {f'did you mean {near[0]}?' if near else '`xds help` lists those that there are.'}"
+        )
+    return word
 
 
 def _show(command: str) -> int:

@@ -73,7 +73,9 @@ class WebServer:
             sockets = await self._bound()
         except OSError as error:
             await self._runner.cleanup()
-            raise OSError(f"the health server cannot listen on {self._host or '*'}:{self._port}: {error.strerror}") from None
+            raise OSError(
+                f"the health server cannot listen on {self._host or '*'}:{self._port}: {error.strerror}; name another port with --healthz-port"
+            ) from None
         self._port = sockets[0].getsockname()[1]
         self._connections.start(sockets)
 
