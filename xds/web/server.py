@@ -73,9 +73,9 @@ class WebServer:
             sockets = await self._bound()
         except OSError as error:
             await self._runner.cleanup()
-            raise OSError(
-                f"the health server cannot listen on {self._host or '*'}:{self._port}: {error.strerror}; name another port with --healthz-port"
-            ) from None
+            where = f"{self._host or '*'}:{self._port}"
+            what = f"the health server cannot listen on {where}: {error.strerror}; name another port with --healthz-port"
+            raise OSError(what) from None
         self._port = sockets[0].getsockname()[1]
         self._connections.start(sockets)
 
