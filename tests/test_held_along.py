@@ -26,7 +26,7 @@ from xds.config import Settings
 from xds.kube.objects import Backend, ConfigMap, Ingress, Meta, Object, Path, Ref, Rule, Service, ServicePort
 from xds.kube.world import World
 from xds.protocol.session import Answer, Request, Response, Session, Wire
-from xds.quarantine import Orders, Quarantine
+from xds.quarantine import MOST_DIVIDED, MOST_NEW, Orders, Quarantine
 from xds.render import names
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, TYPES, Part, Snapshot
 
@@ -420,6 +420,37 @@ def test_of_two_new_clusters_in_a_response_the_one_that_an_envoy_takes_is_not_le
     site.settle()
     assert not site.tables.holds
     assert "one/s0/80" in site.envoys[1].have[CLUSTER]
+
+
+def test_one_envoy_keeps_a_few_clusters_from_the_others_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = range(60, 60 + MOST_DIVIDED + 2)
+    site = Site()
+    for refuses in ((BAD,), (BAD, *odd)):
+        site.connect(refuses=refuses)
+    monkeypatch.setattr(site.envoys[1], "check", lambda: None)  # beyond the limit it loses what it refuses
+    site.put(*(ingress(seconds, 0, 0) for seconds in odd))
+    site.settle()
+    for seconds in odd:
+        site.put(ingress(seconds, seconds, 0))
+        site.settle()
+    left_out = {part.resource for part in site.tables.holds if part.type_url == CLUSTER}
+    assert left_out == {name(0, seconds) for seconds in odd[:MOST_DIVIDED]}
+    assert clusters(site.envoys[0])[f"h{odd[-1]}.test"] == {name(0, odd[-1])}
+
+
+@pytest.mark.parametrize("others", [MOST_NEW - 1, MOST_NEW])
+def test_a_response_of_very_many_clusters_takes_none_back(others: int) -> None:
+    """It is what a new Envoy is told: to go back in parts would cost more than it saves."""
+    site = Site()
+    for _ in range(2):
+        site.connect()
+    site.put(ingress(0))
+    site.settle()
+    site.put(ingress(0, ODD))
+    site.settle()
+    told = frozenset({name(0, ODD), *(f"other {n}" for n in range(others))})
+    late = Answer(CLUSTER, told, site.snapshot[CLUSTER].generation, "earlier", "no")
+    assert bool(site.quarantine.rejected(late, id(site.envoys[1]))) == (others < MOST_NEW)
 
 
 def test_an_envoy_that_serves_nothing_yet_takes_nothing_back() -> None:

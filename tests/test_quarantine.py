@@ -313,6 +313,8 @@ def test_what_another_replica_has_found_is_held_unless_an_envoy_has_accepted_it(
     assert third.quarantine.good == {host("b"): held[host("b")].refused}
     site.obey(site.quarantine.learn({}, third.quarantine.good))
     assert (site.table(), site.quarantine.culprits) == (b"a1|bad", {})
+    third.put(b=None)
+    assert third.quarantine.good == {}, "it would be remembered for ever"
 
 
 @given(

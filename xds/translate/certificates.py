@@ -51,7 +51,7 @@ def verdict(read: Reader, namespace: str, name: str) -> Names | Unusable:
 
 
 def host_certificate(read: Reader, host: str) -> str:
-    """The Secret ("namespace/name") whose certificate a host is served under; "" for the default certificate."""
+    """The Secret ("namespace/name") whose certificate a named host is served under; "" for the default certificate."""
     item = next((i for i in serving(read, host) if i.tls), None)
     return _of_ingress(read, item, host) if item else ""
 
@@ -128,7 +128,7 @@ def _of_ingress(read: Reader, item: Ingress, host: str) -> str:
     covering = [index.covering[name] for name in _names_for(host) if name in index.covering]
     if covering:
         return f"{item.meta.namespace}/{item.tls[min(covering)].secret}"
-    if host and any(entry.secret for entry in item.tls):
+    if any(entry.secret for entry in item.tls):
         sentence = f'No entry of spec.tls lists "{host}" or has a certificate for it; it is served under the default certificate.'
         read.report(Problem(ref(item), "spec.tls", f"tls-host:{host}", sentence, Severity.WARNING, item.meta.place))
     return ""
@@ -144,7 +144,7 @@ def _if_usable(read: Reader, item: Ingress, number: int, entry: Tls, host: str) 
         sentence = f'Secret {name} {names.sentence}; "{host}" is served under the default certificate.'
         read.report(Problem(ref(item), field, f"{names.code}:{host}", sentence, place=item.meta.place))
         return ""
-    if host and not covers(names.every, host):
+    if not covers(names.every, host):
         sentence = (
             f'The certificate of Secret {name} is for {names.shown}, not for "{host}", which is served under the default certificate.'
         )
