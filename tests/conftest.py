@@ -44,4 +44,6 @@ def _group(item: pytest.Item) -> str:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Golden files are rewritten by the tests that read them."""
-    parser.addoption("--update-golden", action="store_true", help="write what comes out into tests/golden/*.yaml, and read the diff")
+    parser.addoption(
+        "--update-golden", action="store_true", help="write what comes out into tests/golden and envoy/bootstrap, and read the diff"
+    )

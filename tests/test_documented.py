@@ -70,7 +70,7 @@ def test_the_page_of_flags_has_one_row_for_each_of_them() -> None:
 
 
 def documents() -> Iterator[Path]:
-    for folder in ("docs", "deploy", "examples"):
+    for folder in ("docs", "deploy", "envoy", "examples"):
         yield from (path for path in (ROOT / folder).rglob("*") if path.suffix in (".md", ".yaml", ".yml", ".sh", ".tpl", ".txt"))
     yield ROOT / "README.md"
 
@@ -79,7 +79,7 @@ def test_an_environment_variable_that_is_named_is_read() -> None:
     pattern = re.compile(r"\b(?:XDS|POD|XDG|KUBERNETES|ADMIN)_[A-Z][A-Z_]*[A-Z]\b")
     named = {name: path.name for path in documents() for name in pattern.findall(path.read_text())}
     ours = {flag.variable for flag in flags()} | {variable for flag in flags() for variable in flag.fallbacks}
-    script = (ROOT / "deploy" / "docker" / "drain.sh").read_text()
+    script = (ROOT / "envoy" / "drain.sh").read_text()
     assert {
         name: path for name, path in named.items() if name not in ours and name not in constants() and f"${{{name}:-" not in script
     } == {}

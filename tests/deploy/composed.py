@@ -14,6 +14,7 @@ import yaml
 Json = dict[str, Any]
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
+ENVOY = ROOT / "envoy"
 OVERLAYS = ("hostnetwork", "loadbalancer", "nodeport", "sidecar")
 CLUSTER_SCOPED = ("ClusterRole", "ClusterRoleBinding", "IngressClass", "Namespace")
 _KNOWN = {"apiVersion", "kind", "namespace", "resources", "patches"}

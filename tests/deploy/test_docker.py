@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.composed import DEPLOY, ROOT, composed, containers, pods
+from tests.deploy.composed import DEPLOY, ENVOY, ROOT, composed, containers, pods
 
-FILES = sorted((DEPLOY / "docker").glob("*.Dockerfile"))
+CONTROL_PLANE = DEPLOY / "Dockerfile"
+OF_ENVOY = ENVOY / "Dockerfile"
+FILES = (CONTROL_PLANE, OF_ENVOY)
 
 
 def instructions(path: Path) -> list[tuple[str, str]]:
@@ -25,7 +27,7 @@ def last_stage(path: Path) -> list[tuple[str, str]]:
     return found[start:]
 
 
-@pytest.fixture(params=FILES, ids=lambda path: path.name)
+@pytest.fixture(params=FILES, ids=lambda path: path.parent.name)
 def file(request: pytest.FixtureRequest) -> Path:
     path: Path = request.param
     return path
@@ -34,7 +36,12 @@ def file(request: pytest.FixtureRequest) -> Path:
 def test_there_is_one_for_each_image_that_is_deployed() -> None:
     deployed = {c["image"].partition(":")[0] for _, pod in pods(composed(DEPLOY / "overlays" / "hostnetwork")) for c in containers(pod)}
     assert deployed == {"xds-ingress", "xds-ingress-envoy"}
-    assert [path.name for path in FILES] == ["control-plane.Dockerfile", "envoy.Dockerfile"]
+    built = [re.search(r"(?m)^# +docker build -f (\S+) -t (\S+) +\.", path.read_text()) for path in FILES]
+    assert [found and found.groups() for found in built] == [
+        ("deploy/Dockerfile", "xds-ingress"),
+        ("envoy/Dockerfile", "xds-ingress-envoy"),
+    ]
+    assert set(FILES) == set(DEPLOY.rglob("*Dockerfile")) | set(ENVOY.rglob("*Dockerfile"))
 
 
 def test_the_last_stage_copies_what_others_built(file: Path) -> None:
@@ -42,7 +49,7 @@ def test_the_last_stage_copies_what_others_built(file: Path) -> None:
     assert words.count("FROM") == 2
     run = [rest for word, rest in last_stage(file) if word == "RUN"]
     installed = re.findall(r"apt-get install --yes --no-install-recommends (.*?) +&&", " ".join(run))
-    assert (len(run), installed) == ((1, ["curl"]) if file.name == "envoy.Dockerfile" else (0, []))  # what drain.sh calls
+    assert (len(run), installed) == ((1, ["curl"]) if file == OF_ENVOY else (0, []))  # what drain.sh calls
     assert any(rest.startswith("--from=") for word, rest in last_stage(file) if word == "COPY")
 
 
@@ -74,7 +81,7 @@ def test_what_is_copied_is_there(file: Path) -> None:
 
 def test_the_ports_are_those_of_the_containers(file: Path) -> None:
     exposed = {int(port) for word, rest in last_stage(file) if word == "EXPOSE" for port in rest.split()}
-    name = {"control-plane.Dockerfile": "xds", "envoy.Dockerfile": "envoy"}[file.name]
+    name = {CONTROL_PLANE: "xds", OF_ENVOY: "envoy"}[file]
     (container,) = [c for _, pod in pods(composed(DEPLOY / "overlays" / "hostnetwork")) for c in containers(pod) if c["name"] == name]
     assert exposed == {port["containerPort"] for port in container["ports"]}
 
@@ -87,7 +94,7 @@ def test_what_is_installed_is_what_was_tested(file: Path) -> None:
 
 
 def test_envoy_may_bind_low_ports_and_its_script_is_where_manifests_look() -> None:
-    run, _ = [rest for word, rest in instructions(DEPLOY / "docker" / "envoy.Dockerfile") if word == "RUN"]
+    run, _ = [rest for word, rest in instructions(OF_ENVOY) if word == "RUN"]
     assert run.endswith("setcap cap_net_bind_service=+ep /usr/local/bin/envoy")
-    copied = [rest for word, rest in last_stage(DEPLOY / "docker" / "envoy.Dockerfile") if word == "COPY"]
-    assert copied[1] == "--chmod=0755 deploy/docker/drain.sh /usr/local/bin/drain.sh"
+    copied = [rest for word, rest in last_stage(OF_ENVOY) if word == "COPY"]
+    assert copied[1] == "--chmod=0755 envoy/drain.sh /usr/local/bin/drain.sh"

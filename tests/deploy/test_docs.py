@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.deploy.composed import DEPLOY, ROOT, composed
+from tests.deploy.composed import DEPLOY, ENVOY, ROOT, composed, containers, pods
 from xds.cli.arguments import COMMANDS, parse
 from xds.config import flags
 
 GENERATED = ("flags.md", "annotations.md", "configmap.md", "metrics.md")
-PAGES = sorted(path for path in (ROOT / "docs").glob("*.md") if path.name not in GENERATED)
+PAGES = (*sorted(path for path in (ROOT / "docs").glob("*.md") if path.name not in GENERATED), ENVOY / "README.md")
 
 
 @pytest.fixture(params=PAGES, ids=lambda path: path.name)
@@ -29,8 +29,14 @@ def lines(page: Path) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.startswith("    ")]
 
 
+def flags_of_envoy() -> set[str]:
+    """Those that the manifests give the Envoys."""
+    found = [c for _, pod in pods(composed(DEPLOY / "overlays" / "sidecar")) for c in containers(pod) if c["name"] == "envoy"]
+    return {word for container in found for word in container["args"] if word.startswith("--")}
+
+
 def test_flags_in_the_text_are_flags(page: Path) -> None:
-    known = {flag.name for flag in flags()} | {"--replicas"}
+    known = {flag.name for flag in flags()} | {"--replicas"} | flags_of_envoy()
     for code in re.findall(r"`(--[a-z][^`]*)`", page.read_text()):
         assert re.split(r"[= ]", code)[0] in known, code
 

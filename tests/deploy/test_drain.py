@@ -13,14 +13,14 @@ import pytest
 import yaml
 
 from examples.apps import Address
-from tests.deploy.composed import DEPLOY
+from tests.deploy.composed import ENVOY
 from tests.envoy.harness import Site
 from tests.envoy.harness.envoy import envoy_binary
 from tests.envoy.harness.http1 import Http1
 from tests.envoy.harness.process import Process
 from tests.envoy.harness.waiting import wait_until
 
-SCRIPT = DEPLOY / "docker" / "drain.sh"
+SCRIPT = ENVOY / "drain.sh"
 pytestmark = pytest.mark.skipif(not (shutil.which("bash") and shutil.which("curl")), reason="there is no bash, or no curl")
 
 

