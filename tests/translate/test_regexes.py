@@ -225,6 +225,22 @@ def test_of_many_first_segments_the_later_ones_are_closed_together() -> None:
     assert closures(life) == ["/0", *(f"/{n:03}/x" for n in reversed(range(regexes.MOST_CLOSURES)))]
 
 
+def test_of_one_first_segment_all_are_closed_together_and_nothing_beside_it() -> None:
+    written = [f"/admin/{n:03}/x(?!y)" for n in range(100)]
+    life = Life([*BASE, ingress("open", "/", age=1), ingress("closed", *written, age=2, auth_url="http://auth.example.com")])
+    assert closures(life) == ["/admin/0"]
+
+
+@pytest.mark.parametrize(("opened", "first"), [("/x(.*)", 0), ("/xxxxxxxxxxxx(.*)", 2)], ids=["an open path after them", "before them"])
+def test_paths_with_one_rule_are_tried_first_only_where_another_comes_before_them(opened: str, first: int) -> None:
+    """A path with an escaped slash beside another may fit several expressions; of those with the same rule it does not matter which."""
+    closed = ingress("closed", "/aaaaaa(.*)", "/bbbbbb(.*)", age=2, auth_url="http://auth.example.com")
+    life = Life([*BASE, ingress("open", opened), closed])
+    found = virtual_host(Recorder(life.tables.build), HOST)
+    assert found is not None
+    assert sum(any(header.value == spelling.ESCAPED_RUN for header in route.headers) for route in found.routes) == first
+
+
 def test_an_expression_that_is_none_closes_as_well_where_it_was_protected() -> None:
     life = Life([*BASE, ingress("open", "/"), ingress("closed", "/admin(?!x)", age=2, auth_url="http://auth.example.com")])
     patterns = {route.match.safe_regex.regex: route for route in routes_of(life) if route.match and route.match.safe_regex}

@@ -18,7 +18,7 @@ from xds.build.tables import Tables
 from xds.config import Settings
 from xds.kube.parse import from_document
 from xds.kube.world import DEFAULT_CERTIFICATE, NOW, World
-from xds.model import Forward, Problem, Respond, Route, Via
+from xds.model import Forward, PathKind, PathMatch, Problem, Respond, Route, Via
 from xds.translate.explain import Request, answer, normalised
 from xds.translate.guards import rules
 from xds.translate.hosts import virtual_host
@@ -173,3 +173,17 @@ def test_paths_without_rules_are_compared_as_text() -> None:
     assert [spelling.pattern(r.match) for r in site.routes()] == ["", "", ""]
     same = host(("/", "Prefix", True), ("/admin", "Prefix", True), ("/a.b-c_~", "Exact", True))
     assert [spelling.pattern(r.match) for r in same.routes()] == ["", "", ""]
+
+
+@pytest.mark.parametrize("escaped", [True, False])
+def test_a_count_is_one_of_characters_not_of_the_digits_that_spell_them(escaped: bool) -> None:
+    found = re.compile(spelling.expression(PathMatch(PathKind.REGEX, "/a +b", escaped=escaped)))
+    assert found.fullmatch("/a%20%20b")
+    assert not found.fullmatch("/a%200b")
+
+
+@pytest.mark.parametrize("written", ["/a.b", "/[^/]+", r"/\S+"])
+def test_an_expression_that_takes_every_escape_as_it_is_stays_as_short_as_it_is(written: str) -> None:
+    """Each is compiled by every Envoy at each change; where there are access rules it has to be exact."""
+    assert spelling.expression(PathMatch(PathKind.REGEX, written)) == written
+    assert spelling.expression(PathMatch(PathKind.REGEX, written, escaped=True)) != written
