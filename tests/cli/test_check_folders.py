@@ -251,6 +251,28 @@ def test_an_order_for_another_secret_changes_nothing(say: Say, good: Path, name:
     assert say("check", folder).code == 1
 
 
+@pytest.mark.parametrize(("version", "kind", "meant"), [("networking.k8s.io/v1", "Ingres", "Ingress"), ("v1", "Configmap", "ConfigMap")])
+def test_a_misspelt_kind_is_an_error(say: Say, good: Path, version: str, kind: str, meant: str) -> None:
+    said = say("check", texts(good, {"typo.yaml": f"apiVersion: {version}\nkind: {kind}\nmetadata: {{name: x}}\n"}))
+    assert said.code == 1
+    assert f"{version} has no kind '{kind}'; did you mean {meant}?" in said.out
+
+
+@pytest.mark.parametrize(
+    ("version", "kind"),
+    [
+        ("v1", "ServiceAccount"),
+        ("v1", "Pod"),
+        ("networking.k8s.io/v1", "NetworkPolicy"),
+        ("v1", "SecretList"),
+        ("example.com/v1", "Ingres"),
+    ],
+)
+def test_other_kinds_are_nobodys_concern(say: Say, good: Path, version: str, kind: str) -> None:
+    folder = texts(good, {"other.yaml": f"apiVersion: {version}\nkind: {kind}\nmetadata: {{name: x}}\nitems: []\n"})
+    assert say("check", folder) == (0, "Nothing to complain about: 2 Ingresses.\n", "")
+
+
 def test_missing_endpointslices_are_said_once(say: Say, tmp_path: Path) -> None:
     for name in "abcd":
         write(tmp_path / "f", ingress(name, f"{name}.example.com", {"/": (name, 80), "/x": (name, 80)}), service(name))

@@ -9,6 +9,7 @@ of a Secret.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -153,7 +154,7 @@ def _from_one(document: Any, place: Place | None) -> list[Object | Problem]:
             return [_about_document(place, NO_MANIFEST, "This is no Kubernetes manifest: it has neither kind nor metadata.", Severity.NOTE)]
         return [_about_document(place, "no-kind", "The document has no kind; write apiVersion and kind, such as v1 and Service.")]
     if kind not in _NEWEST:
-        said = _wrong_list(document, kind, place) or _ordered(document, kind, place)
+        said = _wrong_list(document, kind, place) or _ordered(document, kind, place) or _misspelt(document, kind, place)
         return [said] if said else []
     reading = _READINGS.get((kind, version)) if isinstance(version, str) else None
     about = _about(document, kind)
@@ -243,6 +244,16 @@ def _ordered(document: Mapping[str, Any], kind: str, place: Place | None) -> Pro
         f"The {kind} {about.namespace}/{about.name} has this Secret made in the cluster; here it counts only where it is written down."
     )
     return Problem(secret, "", MADE, sentence, Severity.NOTE, place)
+
+
+def _misspelt(document: Mapping[str, Any], kind: str, place: Place | None) -> Problem | None:
+    """A kind that is nearly one of ours, in a version that has that: nobody would notice that the object is not read."""
+    version = document.get("apiVersion")
+    near = difflib.get_close_matches(kind, [ours for ours, of in _READINGS if of == version], n=1, cutoff=0.85) if len(kind) < 40 else []
+    if place is None or not near:
+        return None
+    about = _about(document, near[0])
+    return Problem(about, "kind", "unknown-kind", f"{version} has no kind {kind!r}; did you mean {near[0]}?", place=place)
 
 
 def _is_foreign(version: object) -> bool:
