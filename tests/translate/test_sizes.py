@@ -34,7 +34,7 @@ from xds.kube.objects import (
     ServicePort,
     Tls,
 )
-from xds.kube.world import MOST_RULES
+from xds.kube.world import MOST_RULES, MOST_WILDCARDS
 from xds.model import Problem
 from xds.translate.backends import MOST_ENDPOINTS, MOST_PORTS
 from xds.translate.certificates import MOST_TLS
@@ -217,6 +217,7 @@ def many_of_many() -> list[Object]:
     ("what", "code"),
     [
         (lambda: [big(*(rule(host, "/") for host in names(MOST_RULES + 1)))], "too-many-rules"),
+        (lambda: [big(*(rule(f"*.{host}", "/") for host in names(MOST_WILDCARDS + 1)))], "too-many-wildcards"),
         (lambda: [big(rule("a.example.org", *paths(MOST_PATHS + 1)))], "too-many-paths"),
         (lambda: [big(rule("a.example.org", "/"), tls=[Tls((), "first")] * (MOST_TLS + 1))], "too-many-tls"),
         (lambda: [config("tcp", {str(2_000 + k): "no/such:80" for k in range(MOST_ENTRIES + 1)})], "too-many-entries"),
@@ -238,6 +239,12 @@ def test_what_exceeds_a_limit_is_not_there_and_the_rest_is() -> None:
     body = life.tables.hosts.values["a.example.org"].body
     assert b"/04999-" in body
     assert b"/05000-" not in body
+
+
+def test_of_many_wildcards_the_first_are_there() -> None:
+    hosts = [f"*.{host}" for host in names(MOST_WILDCARDS + 1)]
+    there = Life([*site(3), big(*(rule(host, "/") for host in hosts), rule("last.example.org", "/"))]).tables.hosts.values
+    assert [host in there for host in (hosts[-2], hosts[-1], "last.example.org")] == [True, False, True]
 
 
 def test_beyond_the_limit_of_external_names_paths_are_closed() -> None:

@@ -10,11 +10,24 @@ What does not belong here: what an object means (`xds.translate`), and where it 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
 from xds.config import Settings
-from xds.kube.objects import ConfigMap, EndpointSlice, Ingress, IngressClass, Namespace, Object, Ref, Secret, Service, ref, without_report
+from xds.kube.objects import (
+    ConfigMap,
+    EndpointSlice,
+    Ingress,
+    IngressClass,
+    Namespace,
+    Object,
+    Ref,
+    Rule,
+    Secret,
+    Service,
+    ref,
+    without_report,
+)
 
 Key = tuple[str, ...]
 T = TypeVar("T")
@@ -27,6 +40,8 @@ OWN_SLICES: Key = ("own-slices",)
 """The EndpointSlices of `--pod-namespace`, where the pods of this program and its Envoys are; none with a folder of manifests."""
 MOST_RULES = 5_000
 """Rules of one Ingress that have an effect: each may be a host of its own, which every Envoy reads again at every change of the table."""
+MOST_WILDCARDS = 500
+"""Rules of one Ingress for wildcard hosts that have an effect: in Envoy, each of their routes compares the host with an expression."""
 KEPT = "kept-certificate"
 """The kind of a key with namespace and name of a Secret: the last certificate in it that could be used, while it holds none."""
 
@@ -202,7 +217,17 @@ def live_ones(slices: tuple[EndpointSlice, ...]) -> tuple[EndpointSlice, ...]:
 
 def hosts_of(ingress: Ingress) -> tuple[str, ...]:
     """The hosts under which an Ingress is found, in lower case; "" (the catch-all) also for one that has no rules at all."""
-    return tuple(dict.fromkeys(rule.host.lower() for rule in ingress.rules[:MOST_RULES])) or ("",)
+    return tuple(dict.fromkeys(rule.host.lower() for _, rule in rules_with_effect(ingress))) or ("",)
+
+
+def rules_with_effect(ingress: Ingress) -> Iterator[tuple[int, Rule]]:
+    """The rules of an Ingress within its limits, each with its number."""
+    wildcards = 0
+    for number, rule in enumerate(ingress.rules[:MOST_RULES]):
+        wildcard = rule.host.startswith("*.")
+        wildcards += wildcard
+        if not wildcard or wildcards <= MOST_WILDCARDS:
+            yield number, rule
 
 
 def oldest_first(ingresses: Iterable[Ingress]) -> tuple[Ingress, ...]:

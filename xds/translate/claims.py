@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from xds.kube.objects import Backend, Ingress, Rule, ref
-from xds.kube.world import MOST_RULES, Reader, ingress, ingresses_of, settings
+from xds.kube.world import MOST_RULES, MOST_WILDCARDS, Reader, ingress, ingresses_of, rules_with_effect, settings
 from xds.model import Problem, Settings, Severity
 from xds.nginx._registry import with_hook
 from xds.translate.configuration import ingress_settings
@@ -82,12 +82,15 @@ def rules_by_host(read: Reader, namespace: str, name: str) -> Mapping[str, tuple
     if item and len(item.rules) > MOST_RULES:
         sentence = f"The Ingress has {len(item.rules):,} rules; those after the first {MOST_RULES:,} have no effect: split it into several."
         read.report(Problem(ref(item), "spec.rules", "too-many-rules", sentence, place=item.meta.place))
+    if item and sum(rule.host.startswith("*.") for rule in item.rules) > MOST_WILDCARDS:
+        sentence = f"Of its wildcard hosts those after the first {MOST_WILDCARDS} have no effect: split the Ingress into several."
+        read.report(Problem(ref(item), "spec.rules", "too-many-wildcards", sentence, place=item.meta.place))
     return {host: tuple(rules) for host, rules in found.items()}
 
 
 def _numbered(item: Ingress) -> Iterator[tuple[int, int, Rule]]:
     before = 0
-    for number, rule in enumerate(item.rules[:MOST_RULES]):
+    for number, rule in rules_with_effect(item):
         yield number, before, rule
         before += len(rule.paths)
 
