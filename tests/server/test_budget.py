@@ -48,3 +48,22 @@ def test_it_is_never_more_than_the_most(steps: list[tuple[str, int]]) -> None:
         for gone in budget.weigh(name, weight):
             del there[gone]
         assert budget.total == sum(there.values()) <= 30
+
+
+def test_the_peer_that_has_most_loses_first() -> None:
+    budget = Budget[str](20)
+    for n in range(4):
+        assert budget.weigh(f"many-{n}", 4, ("hostile", f"hostile:{n % 2}")) == []
+    assert budget.weigh("new", 4, ("envoy", "envoy:1")) == []
+    assert budget.weigh("newer", 3, ("envoy", "envoy:2")) == ["many-2"]
+    assert budget.weigh("many-0", 6, ("hostile", "hostile:0")) == ["many-3"], "of its connections, the one that has most"
+
+
+def test_what_is_being_written_counts_but_blames_nobody() -> None:
+    budget = Budget[str](20)
+    for n in range(4):
+        budget.weigh(f"many-{n}", 4, ("hostile", "hostile:1"))
+    assert budget.weigh("new", 1, ("envoy", "envoy:1"), passing=10) == ["many-3", "many-2"]
+    assert budget.total == 19
+    assert budget.weigh("new", 1, ("envoy", "envoy:1")) == []
+    assert budget.total == 9

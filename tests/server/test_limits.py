@@ -12,7 +12,7 @@ import grpc
 import pytest
 from prometheus_client import CollectorRegistry
 
-from tests.server.client import Client, count, eventually, names, resource
+from tests.server.client import FENCE, Client, count, eventually, names, resource
 from tests.server.conftest import Connect
 from xds.debug import server as debug_server
 from xds.protocol.session import Wire
@@ -20,7 +20,7 @@ from xds.server import server as xds_server
 from xds.server.fleet import Fleet
 from xds.server.server import Server
 from xds.server.turns import Room
-from xds.snapshot import CLUSTER, Snapshot
+from xds.snapshot import CLUSTER, SECRET, Snapshot
 
 Serve = Callable[..., Awaitable[tuple[Fleet, str]]]
 Listen = Callable[[dict[str, int]], Awaitable[int]]
@@ -44,7 +44,7 @@ async def serve(snapshot: Snapshot, registry: CollectorRegistry) -> AsyncIterato
 
 
 def _channel(address: str) -> grpc.aio.Channel:
-    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
+    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1), ("grpc.http2.bdp_probe", 0)]
     return grpc.aio.insecure_channel(address, options=options)
 
 
@@ -164,7 +164,8 @@ async def test_who_does_not_read_goes_soon_where_others_wait_and_only_there(
         assert not deaf.call.done()
         await other.subscribe(CLUSTER)
         assert names(await other.read()) == ["big"]
-        assert await deaf.ended() == (grpc.StatusCode.RESOURCE_EXHAUSTED, "a response was not read within 0.05 s, and others wait")
+        assert (await deaf.ended())[0] is grpc.StatusCode.UNAVAILABLE, "its connection is cut"
+        assert count(registry, "xds_refused_streams_total", code="resource_exhausted") == 1
         assert count(registry, "xds_write_timeouts_total") == 1
 
 
@@ -187,6 +188,82 @@ async def test_new_clients_that_never_read_hold_up_nobody_who_has_answered(
         async with asyncio.timeout(30):
             assert names(await envoy.read()) == ["big"]
         assert not any(client.call.done() for client in deaf)
+
+
+@contextlib.asynccontextmanager
+async def _from(host: str, address: str) -> AsyncIterator[str]:
+    """An address behind which is that of the server, which sees its clients at this host."""
+    server_host, _, port = address.rpartition(":")
+    writers: list[asyncio.StreamWriter] = []
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(server_host, int(port), local_addr=(host, 0))
+        writers.extend((writer, back))
+        await asyncio.gather(copy(reader, back), copy(there, writer))
+
+    async with await asyncio.start_server(relay, "127.0.0.1", 0) as relaying:
+        yield f"127.0.0.1:{relaying.sockets[0].getsockname()[1]}"
+        for writer in writers:
+            writer.transport.abort()
+
+
+@pytest.mark.parametrize("connections", [1, 12], ids=["of one connection", "of one address"])
+async def test_many_that_never_read_hold_up_no_new_client_elsewhere(
+    serve: Serve, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch, connections: int
+) -> None:
+    monkeypatch.setattr("xds.server.stream._HURRY", 3600)
+    monkeypatch.setattr("xds.server.fleet._LAST_WORDS", 3600)
+    snapshot[CLUSTER].update([resource("big", "x" * 20_000_000)])
+    fleet, address = await serve(most_bytes_in_flight=30_000_000, write_timeout=3600)
+    room = fleet._shared.first
+    async with contextlib.AsyncExitStack() as stack:
+        theirs = await stack.enter_async_context(_from("127.0.0.2", address)) if connections > 1 else address
+        channels = [await stack.enter_async_context(_channel(theirs)) for _ in range(connections)]
+        deaf = [Client(channels[n % connections], Wire.DELTA, node=f"deaf-{n}") for n in range(12)]
+        for client in deaf:
+            await client.subscribe(CLUSTER)
+        await eventually(lambda: room._taken > 0 and room.waiting == 11)
+        envoy = Client(await stack.enter_async_context(_channel(address)), Wire.DELTA, node="new")
+        await envoy.subscribe(CLUSTER)
+        await eventually(lambda: room.waiting == 12)
+        for _ in range(2):  # the one that holds the room, and at most one more before a new peer
+            going = next(stream for stream in fleet.connected() if stream._writing and stream.node and stream.node.id != "new")
+            going.refuse("it is deaf")
+            await eventually(lambda going=going: not going._writing)  # type: ignore[misc]
+            if any(stream._writing for stream in fleet.connected() if stream.node and stream.node.id == "new"):
+                break
+        async with asyncio.timeout(30):
+            assert names(await envoy.read()) == ["big"]
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["in time", "the end of its stream"])
+async def test_who_does_not_read_loses_the_connection(
+    serve: Serve, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch, refused: bool
+) -> None:
+    monkeypatch.setattr("xds.server.fleet._LAST_WORDS", 0.2 if refused else 3600)
+    snapshot[CLUSTER].update([resource("big", "x" * 20_000_000)])
+    fleet, address = await serve(write_timeout=3600 if refused else 0.2)
+    async with _channel(address) as channel, _channel(address) as another:
+        deaf, beside, elsewhere = Client(channel, Wire.DELTA), Client(channel, Wire.DELTA), Client(another, Wire.DELTA)
+        await elsewhere.subscribe(SECRET, ["none"])
+        await elsewhere.read()
+        await deaf.subscribe(CLUSTER)
+        if refused:
+            await eventually(lambda: any(stream._writing for stream in fleet.connected()))
+            next(stream for stream in fleet.connected() if stream._writing).refuse("it takes too much")
+        async with asyncio.timeout(30):
+            assert await deaf.call.code() is grpc.StatusCode.UNAVAILABLE, "though it has read nothing"
+            assert await beside.call.code() is grpc.StatusCode.UNAVAILABLE, "with all that is on its connection"
+        await elsewhere.subscribe(SECRET, ["another"])
+        await elsewhere.read()
+        await eventually(lambda: len(fleet.connected()) == 1)
 
 
 @pytest.mark.parametrize("wire", Wire)
@@ -246,15 +323,22 @@ async def test_where_all_streams_take_too_much_the_newest_that_takes_much_is_ref
 
 async def test_streams_that_say_nothing_take_no_room_from_those_that_were_there_before(serve: Serve, snapshot: Snapshot) -> None:
     snapshot[CLUSTER].update([resource("a", "x" * 100_000)])
+    snapshot[SECRET].update([resource(FENCE)])
     _, address = await serve(most_bytes=400_000)
     async with _channel(address) as channel, _channel(address) as another:
         envoy = Client(channel, Wire.DELTA)
         await envoy.subscribe(CLUSTER)
         await envoy.answer(await envoy.read())
         silent = [Client(another, Wire.DELTA) for _ in range(20)]
-        assert (await silent[-1].ended())[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await eventually(lambda: any(client.call.done() for client in silent))
+        for client in silent:
+            if client.call.done():
+                assert (await client.ended())[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
         await envoy.subscribe(CLUSTER, ["a"])
-        assert names(await envoy.read()) == ["a"]
+        response = await envoy.read()
+        assert names(response) == ["a"]
+        await envoy.answer(response)
+        await envoy.fence()
 
 
 @pytest.fixture(params=["xds", "debug"])

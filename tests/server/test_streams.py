@@ -215,18 +215,19 @@ async def test_what_changes_while_a_response_is_written_is_said_after_it(
 
 @pytest.mark.parametrize("write_timeout", [1.0])
 async def test_a_client_that_never_reads_is_ended_while_others_are_served(
-    connect: Connect, snapshot: Snapshot, fleet: Fleet, registry: CollectorRegistry
+    connect: Connect, server: Server, snapshot: Snapshot, fleet: Fleet, registry: CollectorRegistry
 ) -> None:
     snapshot[CLUSTER].update([resource("big", "x" * 20_000_000)])
     snapshot[ENDPOINT].update([resource("small")])
-    stuck, other = connect(Wire.DELTA, node="stuck"), connect(Wire.DELTA, node="other")
-    await stuck.subscribe(CLUSTER)
-    await other.subscribe(ENDPOINT, ["small"])
-    assert names(await other.read()) == ["small"]
-    await eventually(lambda: count(registry, "xds_write_timeouts_total") == 1)
-    await eventually(lambda: _ids(fleet) == ["other"])
-    assert count(registry, "xds_connected_streams", wire="delta") == 1
-    assert await stuck.ended() == (grpc.StatusCode.UNAVAILABLE, "a response was not read within 1 s")
+    async with grpc.aio.insecure_channel(server.address, options=[("grpc.use_local_subchannel_pool", 1)]) as another:
+        stuck, other = connect(Wire.DELTA, node="stuck"), Client(another, Wire.DELTA, node="other")
+        await stuck.subscribe(CLUSTER)
+        await other.subscribe(ENDPOINT, ["small"])
+        assert names(await other.read()) == ["small"]
+        await eventually(lambda: count(registry, "xds_write_timeouts_total") == 1)
+        await eventually(lambda: _ids(fleet) == ["other"])
+        assert count(registry, "xds_connected_streams", wire="delta") == 1
+        assert (await stuck.ended())[0] is grpc.StatusCode.UNAVAILABLE
 
 
 @BOTH

@@ -169,3 +169,30 @@ async def test_who_leaves_in_the_moment_in_which_there_is_room_takes_nothing(lea
     assert not third.done()
     room.give(10)
     await third
+
+
+async def test_room_goes_to_peers_in_turn() -> None:
+    room, order = Room(1), list[str]()
+
+    async def take(name: str, peer: tuple[str, str]) -> None:
+        await room.take(1, peer)
+        order.append(name)
+
+    await room.take(1)
+    asked = [("a1", ("a", "a:1")), ("a2", ("a", "a:1")), ("a3", ("a", "a:2")), ("b1", ("b", "b:1")), ("b2", ("b", "b:1"))]
+    tasks = [asyncio.create_task(take(*each)) for each in asked]
+    await asyncio.sleep(0)
+    for task in tasks:
+        room.give(1)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert len(order) <= len(tasks), task
+    assert order == ["a1", "b1", "a3", "b2", "a2"]
+
+
+async def test_work_of_peers_is_done_in_turn() -> None:
+    turns, done = Turns(slice_=0), list[str]()
+    work = [*((f"a{n}", ("a", f"a:{n}")) for n in range(5)), ("b", ("b", "b:1"))]
+    await asyncio.gather(*(turns.run(lambda name=name: done.append(name), peer) for name, peer in work))  # type: ignore[misc]
+    assert done.index("b") <= 2
+    assert len(done) == 6

@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 
 from xds.protocol.session import Answer, Wire, compact
 from xds.server.budget import Budget
+from xds.server.connections import cut
 from xds.server.messages import Encoder
 from xds.server.metrics import Metrics
 from xds.server.stream import Heard, Shared, Stream, StreamEnd
@@ -30,6 +31,8 @@ _log = logging.getLogger("xds.server")
 _WOKEN_AT_ONCE = 100
 _COMPACT_AFTER = 60.0
 """Seconds after a change until what is gone is forgotten; longer than an Envoy takes to reconnect."""
+_LAST_WORDS = 5.0
+"""Seconds that a client may take to read to the end of a stream that was ended; then its connection is cut."""
 _STOPPING = "the management server is stopping"
 _ARRIVING_AT_ONCE = 16
 """New streams whose first requests are read and answered at the same time; a request of each may be in memory."""
@@ -137,10 +140,13 @@ class Fleet:
         """Ends a call with a status, and counts it if its client is to blame."""
         if end.code is not grpc.StatusCode.UNAVAILABLE:
             self._metrics.refusals.labels(end.code.name.lower()).inc()
+        patience = asyncio.get_running_loop().call_later(_LAST_WORDS, cut, str(context.peer()))
         try:
-            await context.abort(end.code, end.text)  # waits until a client that does not read has gone: nothing of the stream is kept
+            await context.abort(end.code, end.text)  # waits until the client has read all before it, or has gone
         except grpc.aio.InternalError:
             _log.debug("an Envoy left before it could be told why its stream ended")
+        finally:
+            patience.cancel()
 
     def _refused(self, context: Any) -> StreamEnd | None:
         """Why a call is not served at all, if it is not."""

@@ -20,6 +20,7 @@ import grpc
 from xds.model import printable
 from xds.protocol.session import Answer, Request, Response, Session, Wire
 from xds.server.budget import Budget
+from xds.server.connections import cut, peer_of
 from xds.server.messages import SLICE, Encoder, Malformed, Node, TooMuch, decoding
 from xds.server.metrics import SHORT, Metrics
 from xds.server.turns import Room, Turns
@@ -95,6 +96,7 @@ class Stream:
         self.wire = wire
         self.only = only
         self.peer = str(context.peer())
+        self._peer = peer_of(self.peer)
         self.since = datetime.now(UTC)
         self.session = Session(wire, shared.snapshot, nonce_prefix=nonce_prefix, ordered=only is None)
         self._context = context
@@ -113,7 +115,7 @@ class Stream:
         self._unsure = 0  # bytes of requests since then
         self._writing = 0
         self._least = _BASE
-        self._weight = 0
+        self._counted = 0
         self._life: asyncio.Timeout | None = None
 
     async def run(self) -> None:
@@ -123,7 +125,7 @@ class Stream:
             async with asyncio.timeout(None) as self._life:
                 self._weigh()
                 if self._ending is None:
-                    await self._shared.arrivals.take(1)
+                    await self._shared.arrivals.take(1, self._peer)
                     self._arriving = asyncio.get_running_loop().call_later(_ARRIVAL, self._arrived)
                     await self._serve()
         except TimeoutError:
@@ -192,14 +194,14 @@ class Stream:
     async def _decode(self, raw: bytes) -> list[Request]:
         """The request, in as many pieces as it takes for others to be answered in between."""
         try:
-            node, requests = await self._shared.turns.run_in_steps(decoding(self.wire, raw, most_names=self._shared.most_names))
+            node, requests = await self._shared.turns.run_in_steps(decoding(self.wire, raw, most_names=self._shared.most_names), self._peer)
         except Malformed as malformed:
             raise StreamEnd(grpc.StatusCode.INVALID_ARGUMENT, str(malformed)) from None
         except TooMuch as much:
             raise StreamEnd(grpc.StatusCode.RESOURCE_EXHAUSTED, str(much)) from None
         for each in requests:
             if len(each.names) + len(each.subscribe) + len(each.initial_versions) > SLICE:
-                self._check_unknown(await self._shared.turns.run_in_steps(self._counting(each)))
+                self._check_unknown(await self._shared.turns.run_in_steps(self._counting(each), self._peer))
         if any(each.names or each.subscribe or each.initial_versions for each in requests):
             self._unsure += len(raw)
             self._has_asked = True
@@ -215,7 +217,7 @@ class Stream:
 
     async def _ask(self, ask: Callable[[], list[Response]]) -> list[tuple[Response, int]]:
         """What the Session says, each with about how many bytes it is; what it has come to know is told to whom it concerns."""
-        said = await self._shared.turns.run(partial(self._asked, ask))
+        said = await self._shared.turns.run(partial(self._asked, ask), self._peer)
         if (deadline := self.session.deadline) != (None if self._alarm is None else self._alarm.when()):
             if self._alarm is not None:
                 self._alarm.cancel()
@@ -230,7 +232,7 @@ class Stream:
         said = [(response, _size(response)) for response in ask()]
         for answer in self.session.take_answers():
             self._shared.heard(self, answer)
-        if said or self._has_asked or self._weight > self._least + _LIGHT:  # most answers change nothing
+        if said or self._has_asked or self._counted > self._least + _LIGHT:  # most answers change nothing
             self._check_unknown(self.session.unknown)
             self._weigh()
         return said
@@ -258,9 +260,10 @@ class Stream:
         self._has_asked = False
         if self._unsure > _COUNT_AFTER:
             self._strange, self._unsure = self.session.strange, 0
-        self._weight = self._least + self._strange + self._unsure + self.session.weight + self._writing
+        weight = self._least + self._strange + self._unsure + self.session.weight
+        self._counted = weight + self._writing
         budget = self._shared.budget
-        for stream in budget.weigh(self, self._weight):
+        for stream in budget.weigh(self, weight, self._peer, passing=self._writing):
             stream.refuse(f"all streams together take more than {budget.most} bytes, and this is one of the newest")
 
     async def _write(self, said: Iterable[tuple[Response, int]]) -> None:
@@ -268,13 +271,13 @@ class Stream:
         for response, size in said:
             room = self._shared.under_way if self._has_answered else self._shared.first
             if size >= _SMALL:
-                await room.take(size)
+                await room.take(size, self._peer)
             if size >= _LIGHT:
                 self._writing = 2 * size  # our bytes, and those that gRPC makes of them
                 self._weigh()
             try:
                 encode = partial(self._encode, response)
-                raw = encode() if size < _SMALL else await self._shared.turns.run(encode)
+                raw = encode() if size < _SMALL else await self._shared.turns.run(encode, self._peer)
                 await self._send(raw, room if size >= _SMALL else None)
             finally:
                 self._writing = 0
@@ -312,6 +315,7 @@ class Stream:
             seconds = f"{_HURRY if is_hurried else self._shared.write_timeout:g} s"
             why = f"{seconds}, and others wait" if is_hurried else seconds
             _log.warning("%s: ended its stream, because it has not read for %s", self.name, why, extra=self.log_fields)
+            cut(self.peer)  # else gRPC keeps the message for as long as the connection lasts
             code = grpc.StatusCode.RESOURCE_EXHAUSTED if is_hurried else grpc.StatusCode.UNAVAILABLE
             raise StreamEnd(code, f"a response was not read within {why}") from None
         finally:
