@@ -163,7 +163,20 @@ PAGES = ["/quitquitquit", "/config_dump", "/healthcheck/fail", "/logging?level=t
 TRICKS = [  # {page} is without its slash
     *("//{page}", "/./{page}", "/ready/../{page}", "/ready/..;/{page}", "/ready/%2e%2e/{page}", "/ready%2f..%2f{page}", "/%2f{page}"),
     *("\\{page}", "/ready\\..\\{page}", "http://admin/{page}", "http://ready/{page}", "http://admin/ready/../{page}", "/ready?/../{page}"),
-    *("/ready?x", "/ready?", "/ready#", "/ready/", "//ready", "/ready;x", "/READY", "/%72eady", "/x/../ready", "/ready%0d%0a", "*"),
+    *(
+        "/ready?x",
+        "/ready?",
+        "/x#/ready",
+        "/{page}#/ready",
+        "/ready/",
+        "//ready",
+        "/ready;x",
+        "/READY",
+        "/%72eady",
+        "/x/../ready",
+        "/ready%0d%0a",
+        "*",
+    ),
     *("/stats/prometheus?usedonly", "/stats/prometheus?filter=(a*)*b", "/stats/prometheus/", "/stats//prometheus", "/stats/../{page}"),
     "/stats/prometheus%00",
 ]
@@ -187,6 +200,9 @@ async def test_probes_see_nothing_else_of_the_admin_page_whatever_they_ask(site:
                 assert await status(probe, method, target) in (400, 404, 405, 501), (method, target)
         for header in HEADERS:
             assert (await fetch(probe, "/ready", host="probe", headers=[header])).text == "LIVE\n"
+        # Envoy cuts a fragment off before it looks for a route
+        assert (await fetch(probe, "/ready#/../quitquitquit", host="probe")).text == "LIVE\n"
+        assert await status(probe, "POST", "/ready#/../quitquitquit") == 404
         assert await status(probe, "CONNECT", "admin:9901") in (400, 404)
         assert await status(probe, "GET", "/ready", ("Connection", "Upgrade"), ("Upgrade", "websocket")) in (403, 404)
         smuggled = b"GET /ready HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
