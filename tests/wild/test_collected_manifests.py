@@ -15,7 +15,7 @@ _TRUE_ERRORS = {"annotation-verdict", "annotation-value", "key-verdict", "key-va
 
 
 @pytest.mark.skipif(bool(why_not()), reason=why_not() or "never")
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_what_people_wrote_is_judged_and_translated(tmp_path: Path) -> None:
     found = cases()
     chosen = found[:: len(found) // _MANY][:_MANY]

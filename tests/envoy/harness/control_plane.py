@@ -40,7 +40,7 @@ class ControlPlane:
         ]
         self.process = Process(f"xds-{next(self._numbers)}", [*XDS, *arguments, *flags], folder)
 
-    async def start(self, *, ready: bool = True, deadline: float = 40) -> Self:
+    async def start(self, *, ready: bool = True, deadline: float = 120) -> Self:
         """Start it and, if `ready`, wait until /readyz says 200. Raises AssertionError with its output where it does not."""
         await self.process.start()
         if ready:

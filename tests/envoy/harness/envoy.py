@@ -63,7 +63,7 @@ class Envoy:
         options += ["--file-flush-interval-msec", str(FLUSH_MILLISECONDS)]
         self.process = Process(name, [envoy_binary(), "-c", str(path), *options], folder)
 
-    async def start(self, *, ready: bool = True, deadline: float = 40) -> Self:
+    async def start(self, *, ready: bool = True, deadline: float = 120) -> Self:
         """Start it and, if `ready`, wait until it serves. Raises AssertionError with its output where it does not."""
         await self.process.start()
         if ready:

@@ -139,7 +139,7 @@ class Process:
                 log.flush()
 
 
-async def run(arguments: Sequence[str], *, stdin: bytes = b"", deadline: float = 40) -> tuple[int, str, str]:
+async def run(arguments: Sequence[str], *, stdin: bytes = b"", deadline: float = 120) -> tuple[int, str, str]:
     """Run a command to its end; return its exit code, standard output and standard error."""
     child = await asyncio.create_subprocess_exec(
         *arguments,
