@@ -8,6 +8,7 @@ of `xds check`, and a test case.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
@@ -207,6 +208,20 @@ def _no_filters(_setting: Any, _route: Route) -> Iterable[TypedExtensionConfig]:
     return ()
 
 
+def as_written(setting: Any) -> str:
+    """The key of a plain setting: text as it is, `true` or `false`, a number in decimal digits, a tuple as a JSON list of such keys.
+
+    Settings of one type have the same key only where they are equal. Raises TypeError for every other type: its text is Python's to change.
+    """
+    if type(setting) is bool:
+        return "true" if setting else "false"
+    if type(setting) in (str, int):
+        return str(setting)
+    if type(setting) is tuple:
+        return json.dumps([as_written(part) for part in setting])
+    raise TypeError(f"{type(setting).__name__} is no plain value; its Feature needs a cluster_key")
+
+
 @dataclass(frozen=True)
 class Feature(Generic[S]):
     """One feature: how its setting is read and what it does. Every hook gets the setting first; all but `read` may be left out.
@@ -221,6 +236,9 @@ class Feature(Generic[S]):
     patterns      (setting, route) → the regular expressions in what `on_route` and `filters` draw: Envoy compiles them for each route, and
                   the Ingress pays for them (`xds.translate.regexes`)
     cluster       whether the setting is part of what makes a cluster, so that differing values mean differing clusters
+    cluster_key   setting → the text that stands for it in the names of clusters; only with `cluster`. Equal where settings are equal, and
+                  nowhere else; made of what a user could have written, never of names in the code. A key that changes renames clusters of
+                  Envoy, which drops their connections and statistics (decision 26): `tests/nginx/test_cluster_keys.py` pins each
     on_cluster    (setting, Envoy's Cluster) → None; only with `cluster`
     on_upstream   (setting, the cluster's HttpProtocolOptions) → None; only with `cluster`
     on_connection (setting, HttpConnectionManager, Via) → None; the setting is that of the ConfigMap alone
@@ -238,6 +256,7 @@ class Feature(Generic[S]):
     filters: Callable[[S, Route], Iterable[TypedExtensionConfig]] = _no_filters
     patterns: Callable[[S, Route], Iterable[str]] = _no_patterns
     cluster: bool = False
+    cluster_key: Callable[[S], str] = as_written
     on_cluster: Callable[[S, EnvoyCluster], None] = _nothing
     on_upstream: Callable[[S, HttpProtocolOptions], None] = _nothing
     on_connection: Callable[[S, HttpConnectionManager, Via], None] = _nothing

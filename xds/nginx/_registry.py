@@ -35,6 +35,11 @@ def cluster_features() -> frozenset[str]:
     return frozenset(name for name, feature in features().items() if feature.cluster)
 
 
+def cluster_key(name: str, setting: Any) -> str | None:
+    """What stands for a feature's setting in the names of clusters; None where the feature has nothing to say."""
+    return None if setting is None else features()[name].cluster_key(setting)
+
+
 def drawn(location: Location, route: Route) -> tuple[Route, ...]:
     """What the features make of a location's route: those that act late in a request are asked first, so that the early ones see it all."""
     routes: tuple[Route, ...] = (route,)

@@ -102,11 +102,16 @@ def _tls(*, http2: bool) -> Any:
     return pack(UpstreamTlsContext(common_tls_context=CommonTlsContext(tls_params=versions, alpn_protocols=["h2"] if http2 else [])))
 
 
+def _cluster_key(protocol: Protocol) -> str:
+    return protocol.value
+
+
 FEATURE = Feature(
     read=lambda notes: notes.get(BACKEND_PROTOCOL),
     annotations=(BACKEND_PROTOCOL,),
     routes=_routes,
     cluster=True,
+    cluster_key=_cluster_key,
     on_cluster=_on_cluster,
     on_upstream=_on_upstream,
 )

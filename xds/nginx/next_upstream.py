@@ -28,8 +28,9 @@ from xds.wire import pack
 
 _HEADER = "x-envoy-retry-on"
 _STATUSES = ("500", "502", "503", "504", "403", "404", "429")
-_CONDITION = choice("error", "timeout", "invalid_header", *(f"http_{status}" for status in _STATUSES), "non_idempotent", "off")
 _FAILURES = ("error", "timeout", "invalid_header")
+_CONDITIONS = (*_FAILURES, *(f"http_{status}" for status in _STATUSES), "non_idempotent", "off")
+_CONDITION = choice(*_CONDITIONS)
 _BEFORE_SENT = ("connect-failure", "refused-stream")
 _AFTER_SENT_BY_DEFAULT = ("reset",)
 _UNLIMITED = 32
@@ -38,7 +39,9 @@ _HOST_ATTEMPTS = 5
 
 
 def _conditions(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(_CONDITION(word) for word in text.split()))
+    """In one order, whatever order they were written in, so that what is equal to Envoy is one cluster."""
+    found = {_CONDITION(word) for word in text.split()}
+    return tuple(condition for condition in _CONDITIONS if condition in found)
 
 
 NEXT_UPSTREAM = with_key(
@@ -74,7 +77,7 @@ RETRY_NON_IDEMPOTENT = Key(
 
 @dataclass(frozen=True, slots=True)
 class Tries:
-    """What counts as a failure (nothing: `()`), and how many tries there are in all."""
+    """What counts as a failure (nothing: `()`) in the order of `_CONDITIONS`, and how many tries there are in all."""
 
     conditions: tuple[str, ...]
     tries: int
@@ -136,6 +139,11 @@ def _for_idempotent(words: tuple[str, ...]) -> HeaderValueOption:
     return HeaderValueOption(header=HeaderValue(key=_HEADER, value=value), append_action=overwrite)
 
 
+def _cluster_key(setting: Tries) -> str:
+    """The values of the two annotations: `error timeout 3`, or `off`."""
+    return f"{' '.join(setting.conditions)} {setting.tries}" if setting.conditions else "off"
+
+
 def _on_connection(_setting: Tries, connection: HttpConnectionManager, _via: Via) -> None:
     """The header for ingress-nginx's own defaults, whatever the ConfigMap says, so that the listener never changes with it."""
     mutation = Mutation(append=_for_idempotent(_AFTER_SENT_BY_DEFAULT))
@@ -150,6 +158,7 @@ FEATURE = Feature(
     keys=(RETRY_NON_IDEMPOTENT,),
     on_route=_on_route,
     cluster=True,
+    cluster_key=_cluster_key,
     on_upstream=_on_upstream,
     on_connection=_on_connection,
 )

@@ -33,4 +33,8 @@ def _on_upstream(limit: int, options: HttpProtocolOptions) -> None:
     options.common_http_protocol_options = replace(options.common_http_protocol_options or CommonOptions(), max_response_headers_kb=limit)
 
 
-FEATURE = Feature(read=_read, annotations=(PROXY_BUFFER_SIZE,), cluster=True, on_upstream=_on_upstream)
+def _cluster_key(limit: int) -> str:
+    return f"{limit}k"
+
+
+FEATURE = Feature(read=_read, annotations=(PROXY_BUFFER_SIZE,), cluster=True, cluster_key=_cluster_key, on_upstream=_on_upstream)

@@ -106,11 +106,16 @@ def _on_cluster(_names: tuple[str, ...], cluster: EnvoyCluster) -> None:
     cluster.lb_policy = ClusterLbPolicy.RING_HASH
 
 
+def _cluster_key(names: tuple[str, ...]) -> str:
+    return "".join(f"${{{name}}}" for name in names)
+
+
 FEATURE = Feature(
     read=lambda notes: notes.get(UPSTREAM_HASH_BY) or None,
     annotations=(UPSTREAM_HASH_BY,),
     on_route=_on_route,
     patterns=_patterns,
     cluster=True,
+    cluster_key=_cluster_key,
     on_cluster=_on_cluster,
 )

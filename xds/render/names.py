@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from functools import lru_cache
+from typing import Any
 
 from xds.model import Cluster
+from xds.nginx._registry import cluster_key
 
 ROUTES = "ingress"
 HTTP = "http"
@@ -31,8 +35,18 @@ def cluster(wanted: Cluster) -> str:
         plain += f"@{wanted.asked_by.namespace}/{wanted.asked_by.name.replace('.', '_')}"
     if not wanted.policy and wanted.protocol == "TCP" and not wanted.send_proxy:
         return plain
-    differing = repr((wanted.policy, wanted.protocol, wanted.send_proxy))
-    return f"{plain}~{hashlib.blake2b(differing.encode(), digest_size=4).hexdigest()}"
+    return f"{plain}~{_digits(wanted.policy, wanted.protocol, wanted.send_proxy)}"
+
+
+@lru_cache(maxsize=1024)
+def _digits(policy: tuple[tuple[str, Any], ...], protocol: str, send_proxy: bool) -> str:
+    """Made of names of features, their keys and words of the stream ConfigMaps, so that no change of the code renames a cluster.
+
+    Thousands of clusters share a policy, and each one's name is asked for many times.
+    """
+    keys = [(name, cluster_key(name, setting)) for name, setting in policy]
+    differing = json.dumps([keys, protocol, "PROXY" if send_proxy else ""])
+    return hashlib.blake2b(differing.encode(), digest_size=4).hexdigest()
 
 
 def upstream(wanted: Cluster) -> str:
