@@ -46,7 +46,7 @@ def load(settings: Settings, *, certificate: tuple[bytes, bytes] = (MADE_AT_STAR
     Failure where a folder cannot be read, and UsageError where there is none.
     """
     if not settings.manifests:
-        raise UsageError("this command reads folders of manifests, not an API server: name one, such as ./manifests.")
+        raise UsageError("name a folder or a file of manifests, such as ./manifests, or - for standard input.")
     try:
         reading = read(settings.manifests, _standard_input)
     except ManifestsError as error:

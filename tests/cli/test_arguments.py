@@ -241,7 +241,7 @@ def test_help_and_version_need_nothing_else(word: str) -> None:
         ("serve", "--manifests d --kubeconfig f", "--manifests and --kubeconfig exclude each other."),
         ("up", "d --kubeconfig f", "--kubeconfig is no flag of xds up; it belongs to xds serve, xds certgen."),
         ("up", "", "name a folder of manifests, as in `xds up ./manifests`; the objects of an API server are served by `xds serve`."),
-        ("check", "", "name a folder of manifests, as in `xds check ./manifests`."),
+        ("check", "", "name a folder or a file of manifests, as in `xds check ./manifests`, or - for standard input."),
         ("serve", "d", "'d' means nothing to xds serve; folders are named with --manifests."),
         ("status", "d", "'d' means nothing to xds status; `xds status --help` lists its flags."),
         (

@@ -309,8 +309,11 @@ def _check_source(command: str, settings: Settings, environment: Mapping[str, st
     if settings.manifests or settings.live:
         return
     if command not in LIVE:
-        also = "; the objects of an API server are served by `xds serve`" if command == "up" else ""
-        raise UsageError(f"name a folder of manifests, as in `xds {command} ./manifests`{also}.")
+        if command == "up":
+            raise UsageError(
+                "name a folder of manifests, as in `xds up ./manifests`; the objects of an API server are served by `xds serve`."
+            )
+        raise UsageError(f"name a folder or a file of manifests, as in `xds {command} ./manifests`, or - for standard input.")
     if settings.kubeconfig or settings.apiserver_host or "KUBERNETES_SERVICE_HOST" in environment:
         return
     if command == "certgen":
