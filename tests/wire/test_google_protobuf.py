@@ -6,6 +6,7 @@ and kept in pytest's cache, and answer through a pipe. Without a package index t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import subprocess
@@ -55,7 +56,8 @@ def python_of_google(pytestconfig: pytest.Config) -> Path:
             installed = subprocess.run(install, capture_output=True, text=True, check=False)
             if installed.returncode:
                 pytest.skip(f"{XDS_PROTOS} cannot be installed here: {installed.stderr.strip().splitlines()[-1]}")
-            Path(building).rename(home)
+            with contextlib.suppress(OSError):  # another process of the same run was first
+                Path(building).rename(home)
     return home / python
 
 

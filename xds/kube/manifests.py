@@ -374,7 +374,7 @@ def _read_file(path: str, name: str, stamp: walk.Stamp, known: _File | None) -> 
         raw = _bytes(path)
         objects, problems = _parse(name, raw)
     except documents.Malformed as wrong:
-        problem = _malformed(name, raw, wrong)
+        problem = _broken(name, wrong) if kept else _malformed(name, raw, wrong)
     except OSError as wrong:
         problem = _unreadable(name, walk.reason(wrong))
     except Exception:  # noqa: BLE001 - whatever is in one file, the others are read
@@ -383,7 +383,7 @@ def _read_file(path: str, name: str, stamp: walk.Stamp, known: _File | None) -> 
     else:
         return _File(name, stamp, objects, problems)
     if kept:
-        problem = replace(problem, severity=Severity.ERROR, sentence=f"{problem.sentence} What it held before stays in effect.")
+        problem = replace(problem, sentence=f"{problem.sentence} What it held before stays in effect.")
     return _File(name, stamp, kept, (problem,))
 
 
@@ -400,15 +400,17 @@ def _unreadable(name: str, why: str) -> Problem:
 
 
 def _malformed(name: str, raw: bytes, wrong: documents.Malformed) -> Problem:
-    """A template has braces where YAML has none; whoever renders it first can have it judged."""
-    place = Place(name, 0, wrong.line)
+    """What cannot be read need be no manifest. A template has braces where YAML has none; whoever renders it first can have it judged."""
     if _TEMPLATE.search(raw):
-        return parse.template(place)
-    about = Ref("File", "", name)
+        return parse.template(Place(name, 0, wrong.line))
     if raw.strip() and not _MANIFEST.search(raw.replace(b"\0", b"")):  # UTF-16 has a zero beside each letter
         sentence = f"This is no Kubernetes manifest: it names neither kind nor metadata, and cannot be read ({wrong.sentence.rstrip('.')})."
-        return Problem(about, "", parse.NO_MANIFEST, sentence, Severity.NOTE, place)
-    return Problem(about, "", "syntax", wrong.sentence, place=place)
+        return Problem(Ref("File", "", name), "", parse.NO_MANIFEST, sentence, Severity.NOTE, Place(name, 0, wrong.line))
+    return _broken(name, wrong)
+
+
+def _broken(name: str, wrong: documents.Malformed) -> Problem:
+    return Problem(Ref("File", "", name), "", "syntax", wrong.sentence, place=Place(name, 0, wrong.line))
 
 
 def _lost(known: _File, present: Iterable[Object]) -> bool:

@@ -104,7 +104,7 @@ class Cluster:
         await self.kubectl(f"create deployment {name} -n {space} {image}")
         protocol = " --protocol=UDP" if kind == "udp" else ""
         await self.kubectl(f"expose deployment {name} -n {space} --port=80 --target-port={port}{protocol}")
-        await self.kubectl(f"rollout status deployment {name} -n {space} --timeout=30s", deadline=40)
+        await self.kubectl(f"rollout status deployment {name} -n {space} --timeout=120s", deadline=140)
 
     async def endpoints(self, service: str, *, space: str = "default", port: int = 80) -> list[str]:
         """Return the addresses that Envoy has for a Service; empty where it does not know it."""

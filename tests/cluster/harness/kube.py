@@ -163,7 +163,7 @@ class Kube:
         await asyncio.gather(controllers.start(), kwok.start())
         labels = {"kubernetes.io/os": "linux", "kubernetes.io/hostname": NODE_NAME}
         await self.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE_NAME, "labels": labels}})
-        await self.kubectl(f"wait --for=condition=Ready node/{NODE_NAME} --timeout=30s", deadline=40)
+        await self.kubectl(f"wait --for=condition=Ready node/{NODE_NAME} --timeout=120s", deadline=140)
 
     def _process(self, program: str, *arguments: str, name: str = "") -> Process:
         process = Process(name or program, [programs.path(program), *arguments], self.folder)
