@@ -299,7 +299,7 @@ async def test_a_stream_may_name_only_so_many_that_do_not_exist(
 
 async def test_where_all_streams_take_too_much_the_newest_that_takes_much_is_refused(serve: Serve, snapshot: Snapshot) -> None:
     snapshot[CLUSTER].update([resource("a")])
-    fleet, address = await serve(most_bytes=1_200_000)
+    fleet, address = await serve(most_bytes=1_850_000)
     async with _channel(address) as channel:
         old = Client(channel, Wire.DELTA, node="old")
         await old.subscribe(CLUSTER, ["a", *(f"old-{n}-{'x' * 100}" for n in range(1_000))])
@@ -311,7 +311,7 @@ async def test_where_all_streams_take_too_much_the_newest_that_takes_much_is_ref
         await light.subscribe(CLUSTER, ["a"])
         assert names(await light.read()) == ["a"]
         await old.subscribe(CLUSTER, [f"more-{n}-{'x' * 100}" for n in range(1_000)])
-        text = "all streams together take more than 1200000 bytes, and this is one of the newest"
+        text = "all streams together take more than 1850000 bytes, and this is one of the newest"
         assert await much.ended() == (grpc.StatusCode.RESOURCE_EXHAUSTED, text)
         await old.read()
         await light.subscribe(CLUSTER, ["a"])
