@@ -1,7 +1,7 @@
 # make demo    set up, start the control plane and a real Envoy, show traffic (DEMO_ARGS=--once ends by itself)
 # make test    set up, run every check and every test, in as many processes as there are cores, four at most (JOBS=1: one)
 # make explore what make test tries a few examples of, with 20 times as many and a seed of its own: an hour (EXPLORE_TIMES=1 SEED=7
-#              EXPLORE_ARGS=tests/build: less, the same again, some of it); what fails is printed as a line to put above the test
+#              EXPLORE_ARGS=tests/units: less, the same again, some of it); what fails is printed as a line to put above the test
 # make kube    build a Kubernetes control plane for tests/cluster, once: 7 minutes, into ~/.cache/xds-ingress/kube (needs Go)
 # make cluster start that control plane, xds and an Envoy to play with, until Ctrl-C (needs root)
 # make lint    formatting, lint, types and the direction of imports only
@@ -62,8 +62,8 @@ bench-cluster: $(VENV)/test
 docs: $(VENV)/test
 	$(BIN)/python -m xds.cli.manual flags > docs/flags.md
 	$(BIN)/python -m xds.cli.manual metrics > docs/metrics.md
-	$(BIN)/python -m xds.nginx._manual annotations > docs/annotations.md
-	$(BIN)/python -m xds.nginx._manual configmap > docs/configmap.md
+	$(BIN)/python -m xds.nginx.manual annotations > docs/annotations.md
+	$(BIN)/python -m xds.nginx.manual configmap > docs/configmap.md
 
 protos: $(VENV)/protos
 	PATH="$(CURDIR)/$(VENV)/protos/bin:$$PATH" $(VENV)/protos/bin/python protos/compile.py

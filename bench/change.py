@@ -18,7 +18,7 @@ from bench.objects import Raw
 from bench.pipeline import Conversation, Pipeline
 from bench.table import Mark, Table, marked
 from xds.kube import parse
-from xds.model import Problem
+from xds.problem import Problem
 from xds.protocol.session import Response
 from xds.server.messages import Encoder
 

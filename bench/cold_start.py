@@ -17,17 +17,17 @@ from bench import objects
 from bench.machine import apart
 from bench.pipeline import Pipeline, first_build
 from bench.table import Mark, Table, marked
-from xds.config import Settings
+from xds.config import Flags
 
 SIZES = (100, 1_000, 10_000)
 MARK = Mark(1.0, "× Envoy's")
 _STAGES = ("parse", "World", "Tables", "Snapshot", "bodies", "gc")
 
 
-def build(n: int, settings: Settings | None = None) -> tuple[Pipeline, dict[str, float]]:
+def build(n: int, settings: Flags | None = None) -> tuple[Pipeline, dict[str, float]]:
     """The Pipeline, and milliseconds: CPU of each stage, `cpu` and `wall` of all of it."""
     raws = list(objects.world(n))
-    pipeline = Pipeline(settings or Settings(configmap=objects.CONFIG_MAP))
+    pipeline = Pipeline(settings or Flags(configmap=objects.CONFIG_MAP))
     times, wall = [process_time()], perf_counter()
     with first_build():
         found = [objects.parsed(raw) for raw in raws]

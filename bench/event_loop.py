@@ -18,7 +18,7 @@ from bench.machine import apart
 from bench.pipeline import first_build
 from bench.table import Mark, Table, marked
 from xds.app import ControlPlane
-from xds.config import Settings
+from xds.config import Flags
 from xds.kube.source import Change
 
 SIZES = (1_000, 10_000)
@@ -55,7 +55,7 @@ async def longest_wait(into: list[float]) -> AsyncIterator[None]:
 
 
 async def _waits(n: int) -> dict[str, list[float]]:
-    control_plane = ControlPlane(Settings(configmap=objects.CONFIG_MAP))
+    control_plane = ControlPlane(Flags(configmap=objects.CONFIG_MAP))
     with first_build():
         await control_plane._take(Change(put=tuple(map(objects.parsed, objects.world(n)))))
     control_plane._snapshot.ready = True

@@ -28,7 +28,7 @@ from bench.table import NO_MARK, Mark, Table, marked
 from tests.envoy.harness import Ports, fetch
 from tests.envoy.harness.process import raise_file_limit
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET
-from xds.wire import field
+from xds.wire.encode import field
 
 N = 1_000
 STREAMS = 1_000

@@ -15,10 +15,10 @@ from bench import objects
 from xds import logs
 from xds.app import ControlPlane
 from xds.cli.serve import until_signal
-from xds.config import Settings
+from xds.config import Flags
 from xds.kube import parse
 from xds.kube.source import Change
-from xds.model import Problem
+from xds.problem import Problem
 
 LOOPBACK = "127.0.0.1"
 _LONGEST_LINE = 1 << 20
@@ -52,7 +52,7 @@ async def serve(n: int, events: int, xds: int, health: int, http: int, https: in
     source = Given()
     source.queue.put_nowait(Change(put=tuple(map(objects.parsed, objects.world(n)))))
     control_plane = ControlPlane(
-        Settings(
+        Flags(
             configmap=objects.CONFIG_MAP,
             allowed_endpoints=("127.0.0.0/8",),
             xds_address=f"{LOOPBACK}:{xds}",

@@ -70,8 +70,8 @@ async def _processes(n: int) -> dict[str, float]:
     from bench.control_plane import ControlPlane
     from bench.real_envoy import DEADLINE, until_still
     from tests.envoy.harness import Site, wait_until
-    from xds.bootstrap import bootstrap
-    from xds.config import Settings
+    from xds.config import Flags
+    from xds.render.bootstrap import bootstrap
 
     with tempfile.TemporaryDirectory(prefix="xds-bench-") as folder:
         async with Site(Path(folder)) as site:
@@ -79,7 +79,7 @@ async def _processes(n: int) -> dict[str, float]:
             try:
                 await plane.start()
                 ready = memory(plane.pid)
-                envoy = await site.static_envoy(bootstrap(Settings(xds_address=plane.xds_address, node_id="bench")), ready=False)
+                envoy = await site.static_envoy(bootstrap(Flags(xds_address=plane.xds_address, node_id="bench")), ready=False)
                 await wait_until(envoy.ready, "Envoy to be ready", deadline=DEADLINE)
                 await until_still(envoy.process.pid)
                 served = memory(plane.pid)

@@ -21,7 +21,7 @@ from cryptography.x509.oid import NameOID
 
 from xds.kube import parse
 from xds.kube.objects import Object
-from xds.model import Problem
+from xds.problem import Problem
 
 CONFIG_MAP = "ingress-nginx/controller"
 """The name to give to `--configmap`."""

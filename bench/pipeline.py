@@ -8,28 +8,28 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from bench import objects
-from xds import default_certificate
-from xds.build.tables import Tables
-from xds.config import Settings
+from xds.certificates import default_certificate
+from xds.config import Flags
 from xds.kube.objects import Object
 from xds.kube.world import DEFAULT_CERTIFICATE, NOW, World
 from xds.protocol.session import Request, Response, Session, Wire
 from xds.server.messages import Encoder
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Snapshot
+from xds.units.tables import Tables
 
 
 class Pipeline:
     """World, Tables and Snapshot."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Flags) -> None:
         self.world = World(settings, {DEFAULT_CERTIFICATE: default_certificate.make(), NOW: int(time.time())})
         self.tables = Tables(self.world)
         self.snapshot = Snapshot()
 
     @classmethod
-    def of(cls, n: int, settings: Settings | None = None) -> Pipeline:
+    def of(cls, n: int, settings: Flags | None = None) -> Pipeline:
         """One that has taken in the World of `n` applications."""
-        made = cls(settings or Settings(configmap=objects.CONFIG_MAP))
+        made = cls(settings or Flags(configmap=objects.CONFIG_MAP))
         with first_build():
             made.take([objects.parsed(raw) for raw in objects.world(n)])
         made.snapshot.ready = True

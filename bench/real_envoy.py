@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry
 
 from bench.machine import cpu_of, memory
 from tests.envoy.harness import Envoy, Ports, fetch, wait_until
-from xds.bootstrap import bootstrap
-from xds.config import Settings
+from xds.config import Flags
+from xds.render.bootstrap import bootstrap
 from xds.server.fleet import Fleet
 from xds.server.server import Server
 from xds.snapshot import CLUSTER, LISTENER, Snapshot
@@ -31,10 +31,10 @@ class Intake:
     memory: float
 
 
-def settings_for(ports: Ports, **more: object) -> Settings:
+def settings_for(ports: Ports, **more: object) -> Flags:
     """Listeners on loopback, on ports that are free."""
     taken = {"http_port": ports.take(), "https_port": ports.take(), "listen_address": "127.0.0.1"}
-    return Settings(**{**taken, **more})  # type: ignore[arg-type]
+    return Flags(**{**taken, **more})  # type: ignore[arg-type]
 
 
 async def take_in(snapshot: Snapshot, ports: Ports) -> Intake:
@@ -45,7 +45,7 @@ async def take_in(snapshot: Snapshot, ports: Ports) -> Intake:
     await server.start()
     try:
         with tempfile.TemporaryDirectory(prefix="xds-bench-") as folder:
-            envoy = Envoy(bootstrap(Settings(xds_address=server.address, node_id="bench")), Path(folder), ports)
+            envoy = Envoy(bootstrap(Flags(xds_address=server.address, node_id="bench")), Path(folder), ports)
             try:
                 await envoy.start(ready=False)
                 return await _all_taken_in(envoy, snapshot)

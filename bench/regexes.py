@@ -19,17 +19,17 @@ from bench.machine import cpu_of
 from bench.real_envoy import settings_for, until_still
 from bench.table import Mark, Table, marked, number
 from tests.envoy.harness import Envoy, Ports, wait_until
-from xds import regex
-from xds.bootstrap import bootstrap
-from xds.build.tables import Tables
 from xds.kube.world import World
 from xds.model import PathKind, PathMatch, Respond, Route, Settings, VirtualHost
+from xds.patterns import regex
 from xds.render import names, routes
+from xds.render.bootstrap import bootstrap
 from xds.server.fleet import Fleet
 from xds.server.server import Server
 from xds.snapshot import ROUTE, Resource, Snapshot
 from xds.translate.regexes import OF_INGRESS
-from xds.wire import encode, field
+from xds.units.tables import Tables
+from xds.wire.encode import encode, field
 
 CHANGES = 20
 MARK = Mark(5, "ms")

@@ -30,12 +30,12 @@ from bench.real_envoy import settings_for, until_still
 from bench.table import Mark, Table, marked, number
 from tests.envoy.harness import Envoy, Ports, wait_until
 from xds.app import ControlPlane
-from xds.bootstrap import bootstrap
 from xds.kube.source import Change
 from xds.protocol.session import Answer
+from xds.render.bootstrap import bootstrap
 from xds.server.stream import Stream
 from xds.snapshot import ROUTE
-from xds.wire import encode, field
+from xds.wire.encode import encode, field
 
 SIZES = (1_000,)
 CULPRITS = (1, 10)

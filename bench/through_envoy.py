@@ -26,8 +26,8 @@ from bench.table import NO_MARK, Mark, Table, marked
 from examples.apps import Address
 from tests.envoy.harness import Folder, Process, Site, endpoint_slice, ingress, service, wait_until
 from tests.envoy.harness.manifests import Manifest
-from xds.bootstrap import bootstrap
-from xds.config import Settings
+from xds.config import Flags
+from xds.render.bootstrap import bootstrap
 
 INJECTED = (1_000, 10_000)
 FOLDER = (100, 1_000)
@@ -142,7 +142,7 @@ async def injected(n: int, count: int, burst: int) -> Results:
             site.processes.append(plane.process)
             try:
                 await plane.start()
-                envoy = await site.static_envoy(bootstrap(Settings(xds_address=plane.xds_address, node_id="bench")), ready=False)
+                envoy = await site.static_envoy(bootstrap(Flags(xds_address=plane.xds_address, node_id="bench")), ready=False)
                 await wait_until(envoy.ready, "Envoy to be ready", deadline=60)
                 await until_still(envoy.process.pid)
                 return await _asked(site, plane.http, lambda client: _with_injected(plane, client, ports, count, burst))

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 
 from tests.envoy.harness.tls import make_certificate
-from xds.config import Settings
+from xds.config import Flags
 from xds.kube.objects import (
     Backend,
     ConfigMap,
@@ -33,12 +33,12 @@ from xds.kube.objects import (
     ServicePort,
     Tls,
 )
-from xds.nginx._feature import Fidelity
-from xds.nginx._registry import features, known_annotations, known_keys
+from xds.nginx.feature import Fidelity
+from xds.nginx.registry import features, known_annotations, known_keys
 
 T = TypeVar("T")
 
-FLAGS = Settings(
+FLAGS = Flags(
     watch_ingress_without_class=True,
     configmap="wild/config",
     tcp_services_configmap="wild/tcp",

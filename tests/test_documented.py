@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from xds.config import Flag, flags
-from xds.nginx._feature import Annotation, Fidelity, Notes
-from xds.nginx._registry import features, known_annotations, known_keys
+from xds.nginx.feature import Annotation, Fidelity, Notes
+from xds.nginx.registry import features, known_annotations, known_keys
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = re.compile(r"(?:.*[._])?settings(?:\(read\))?|flags|s|.*\(SETTINGS\)")

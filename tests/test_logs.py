@@ -28,9 +28,8 @@ from tests.envoy.harness.tls import make_certificate
 from tests.server.client import Client, eventually, resource
 from xds import logs
 from xds.config import flags
-from xds.kube.objects import Place, Ref
 from xds.logs import FIELDS, MOST_NAMES, JsonLines, TextLines, of_problem, of_resources, without_keys
-from xds.model import Problem, Severity
+from xds.problem import Place, Problem, Ref, Severity
 from xds.protocol.session import Wire
 from xds.server.fleet import Fleet
 from xds.server.server import Server

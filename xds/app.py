@@ -22,20 +22,20 @@ from typing import TYPE_CHECKING
 import msgspec
 from prometheus_client import CollectorRegistry
 
-from xds import __version__, default_certificate, machine, state_dir
-from xds.build.memo import Recorder
-from xds.build.parts import Raw, digest
-from xds.build.tables import Tables
-from xds.config import Failure, Settings
+from xds import __version__
+from xds.certificates import default_certificate
+from xds.config import Failure, Flags
 from xds.kube.manifests import Manifests
 from xds.kube.objects import Ingress
 from xds.kube.source import Change, Source
 from xds.kube.unending import unending
 from xds.kube.world import DEFAULT_CERTIFICATE, NOW, OWN_ADDRESSES, World
-from xds.model import Problem
-from xds.notices import Notices
+from xds.machine import network as machine
+from xds.machine import state_dir
+from xds.problem import Problem
 from xds.protocol.session import Answer
-from xds.publisher import Published, Publisher
+from xds.publish.notices import Notices
+from xds.publish.publisher import Published, Publisher
 from xds.server.fleet import Fleet
 from xds.server.metrics import SHORT
 from xds.server.progress import Progress
@@ -43,13 +43,16 @@ from xds.server.server import Server
 from xds.server.stream import Stream
 from xds.server.tls import CertificateFiles
 from xds.snapshot import SECRET, Snapshot
+from xds.units.memo import Recorder
+from xds.units.parts import Raw, digest
+from xds.units.tables import Tables
 from xds.web.held import HeldParts
 from xds.web.metrics import Metrics
 from xds.web.server import WebServer, application
 
 if TYPE_CHECKING:
+    from xds.clustered import Clustered
     from xds.debug.server import DebugServer
-    from xds.replica import Replica
 
 _log = logging.getLogger("xds")
 _RAW_PARTS = "XDS_RAW_PARTS"
@@ -65,7 +68,7 @@ class ControlPlane:
     `start` raises Failure, one sentence, where something cannot be used: a folder, a port, a certificate file.
     """
 
-    def __init__(self, settings: Settings, source: Source | None = None) -> None:
+    def __init__(self, settings: Flags, source: Source | None = None) -> None:
         settings = self._settings = _with_usable_address(settings)
         self.registry = CollectorRegistry()
         """All metrics of the process."""
@@ -177,8 +180,8 @@ class ControlPlane:
 
     async def _serve_debug(self, address: str) -> DebugServer | None:
         """For those who debug."""
-        from xds.live import Live, origin, serve  # what it needs takes 0.2 s to import
-        from xds.programmed import Effects, alone
+        from xds.debug.live import Live, origin, serve  # what it needs takes 0.2 s to import
+        from xds.debug.programmed import Effects, alone
 
         others = self._replica.others if self._replica is not None else alone
         where = origin(self._settings, self._replica)
@@ -317,24 +320,24 @@ def _raws() -> tuple[Raw, ...]:
     return found
 
 
-def _replica(settings: Settings, world: World, notices: Notices) -> Replica | None:
+def _replica(settings: Flags, world: World, notices: Notices) -> Clustered | None:
     if settings.manifests:
         return None
-    from xds.replica import Replica
+    from xds.clustered import Clustered
 
-    return Replica(settings, world, notices.hear)
+    return Clustered(settings, world, notices.hear)
 
 
-def _source(settings: Settings) -> Source:
+def _source(settings: Flags) -> Source:
     """Folders where there are any, else the API server; what the latter needs takes a quarter of a second to import."""
     if settings.manifests:
         return Manifests(settings.manifests)
-    from xds.kube.cluster import Cluster
+    from xds.kube.apiserver.apiserver import ApiServer
 
-    return Cluster(settings)
+    return ApiServer(settings)
 
 
-def _with_usable_address(settings: Settings) -> Settings:
+def _with_usable_address(settings: Flags) -> Flags:
     """`--listen-address ::` takes both families; where the system has no IPv6, 0.0.0.0 is what is left of them."""
     if settings.listen_address != "::":
         return settings

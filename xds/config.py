@@ -1,6 +1,6 @@
 """The one table of settings: flag, environment variable, type, default, what it does, and which commands take it.
 
-What belongs here: each setting as a field of `Settings` that carries its declaration, and the kinds of values that flags have.
+What belongs here: each setting as a field of `Flags` that carries its declaration, and the kinds of values that flags have.
 From this table the command line is parsed (`xds.cli.arguments`) and the manual is made (`xds.cli.manual`). What does not belong
 here: reading arguments, the environment or files; the environment comes to the parser as an argument.
 """
@@ -143,7 +143,7 @@ def parse_address(text: str) -> Address:
 
 
 def tcp_port(text: str) -> int:
-    """The port in an address of Settings; 0 for what has none: a Unix socket, or an address that is off."""
+    """The port in an address of Flags; 0 for what has none: a Unix socket, or an address that is off."""
     if text in ("", PRIVATE):
         return 0
     return parse_address(DEBUG_ADDRESS if text == RUNNING else text).port
@@ -307,7 +307,7 @@ INERT = "Accepted without effect"
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """One row of the table, read from a field of Settings by `flags`.
+    """One row of the table, read from a field of Flags by `flags`.
 
     `instead`: commands in which kind and default differ. `with_manifests`: the default where objects come from folders, None where
     it is the same. `fallbacks`: environment variables, other than its own, whose value is the default. `no_effect`: why the flag is
@@ -364,7 +364,7 @@ def setting(
     reserves: bool = False,
     from_environment: bool = True,
 ) -> T:
-    """Declare a field of Settings as a flag; see Flag. What it returns is a dataclass field, and is typed as the field's value."""
+    """Declare a field of Flags as a flag; see Flag. What it returns is a dataclass field, and is typed as the field's value."""
     flag = Flag(
         group,
         kind,
@@ -398,7 +398,7 @@ _KLOG = "the log goes to standard error, and is not klog's; see --log-level and 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Flags:
     """What the command line and the environment ask for: one field a flag, `http_port` for `--http-port` and `XDS_HTTP_PORT`.
 
     Durations are seconds, references to objects "namespace/name" or "", addresses text that `parse_address` reads.
@@ -730,9 +730,9 @@ class Settings:
 @functools.cache
 def flags() -> tuple[Flag, ...]:
     """The table, in the order in which it is written."""
-    return tuple(dataclasses.replace(field.metadata["flag"], field=field.name) for field in dataclasses.fields(Settings))
+    return tuple(dataclasses.replace(field.metadata["flag"], field=field.name) for field in dataclasses.fields(Flags))
 
 
-def reserved_ports(settings: Settings) -> dict[int, str]:
+def reserved_ports(settings: Flags) -> dict[int, str]:
     """The ports that a tcp-services or udp-services ConfigMap may not use (ingress-nginx), each with the flag that takes it."""
     return {getattr(settings, flag.field): flag.name for flag in reversed(flags()) if flag.reserves}

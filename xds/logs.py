@@ -15,8 +15,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from xds.kube.objects import Ref
-from xds.model import Problem, printable
+from xds.problem import Problem, Ref, printable
 
 FIELDS = (
     *("object", "field", "code", "severity", "place"),

@@ -1,4 +1,4 @@
-"""What the traffic should do, in our own words: routes, backends, and what is wrong with what was written.
+"""What the traffic should do, in our own words: routes, clusters and what answers.
 
 The words between Kubernetes (`xds.kube`) and Envoy (`xds.render`). Values only: no reading, no rendering.
 """
@@ -10,51 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from xds.kube.objects import Place, Ref
-
-
-def printable(text: str, most: int) -> str:
-    """A user's text for people: one line, nothing that a terminal would obey, at most `most` characters."""
-    if len(text) <= most and text.isprintable():
-        return text
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text[:most])
-    return line if max(len(text), len(line)) <= most else line[: most - 1] + "…"
-
-
-class Severity(Enum):
-    """How bad a Problem is."""
-
-    ERROR = "error"
-    """It does not do what was written."""
-    WARNING = "warning"
-    """It works, but not quite as written, or not for long."""
-    NOTE = "note"
-    """Worth knowing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Why something that a user wrote has no effect, or another one than they think.
-
-    Identified by object, field and code (decision 17); the sentence may change. `field` is a path such as `spec.rules[0].host`
-    or `metadata.annotations[nginx.ingress.kubernetes.io/rewrite-target]`. Both texts quote what users wrote, and are made printable here.
-    """
-
-    about: Ref
-    field: str
-    code: str
-    sentence: str = dataclasses.field(compare=False)
-    severity: Severity = dataclasses.field(default=Severity.ERROR, compare=False)
-    place: Place | None = dataclasses.field(default=None, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "field", printable(self.field, 400))
-        object.__setattr__(self, "sentence", printable(self.sentence, 800))
-
-    def __str__(self) -> str:
-        where = f"{printable(str(self.place), 300)}: " if self.place else ""
-        what = f" {self.field}" if self.field else ""
-        return f"{where}{printable(str(self.about), 400)}{what}: {self.sentence}"
+from xds.problem import Ref
 
 
 class PathKind(Enum):
@@ -76,7 +32,7 @@ class PathMatch:
     """The paths that a route takes; `path` is percent-encoded, or a regular expression.
 
     With `escaped`, an escape means what it stands for, in slashes too: what nginx would match is matched, however it is spelled
-    (`xds.spelling`). Without, an escaped slash is none.
+    (`xds.patterns.spelling`). Without, an escaped slash is none.
     """
 
     kind: PathKind

@@ -9,15 +9,15 @@ import sys
 import time
 from dataclasses import dataclass, replace
 
-from xds.build.tables import Tables
-from xds.config import Failure, Settings, UsageError
+from xds.config import Failure, Flags, UsageError
 from xds.kube.kustomize import Kustomized
 from xds.kube.manifests import ManifestsError
 from xds.kube.reading import read
 from xds.kube.walk import MAX_BYTES
 from xds.kube.world import DEFAULT_CERTIFICATE, NOW, World
-from xds.model import Problem
+from xds.problem import Problem
 from xds.snapshot import Snapshot
+from xds.units.tables import Tables
 
 MADE_AT_START = b"(made when the server starts)\n"
 """Stands for the default certificate and its key: making one takes long, and would make each output another one."""
@@ -39,7 +39,7 @@ class Loaded:
     kustomized: Kustomized
 
 
-def load(settings: Settings, *, certificate: tuple[bytes, bytes] = (MADE_AT_START, MADE_AT_START), now: int | None = None) -> Loaded:
+def load(settings: Flags, *, certificate: tuple[bytes, bytes] = (MADE_AT_START, MADE_AT_START), now: int | None = None) -> Loaded:
     """Read `settings.manifests` (folders, files, or "-" for standard input) and build everything.
 
     `certificate` is the default certificate, PEM chain and key; `now` is in seconds since 1970, that of the clock without it. Raises
@@ -67,7 +67,7 @@ def _standard_input() -> bytes:
     return sys.stdin.buffer.read(MAX_BYTES)
 
 
-def _without_sockets(settings: Settings) -> Settings:
+def _without_sockets(settings: Flags) -> Flags:
     """What is read here is served by nobody yet: the addresses among these settings are a server's to be asked, or nobody's.
 
     So an endpoint on one of them is not taken for a socket of our own.

@@ -1,7 +1,7 @@
 """What every Envoy should hold: named, versioned resources of each type, and in which order they last changed. One for all streams.
 
 Here belongs what is the same for every stream. What one stream was told is in `xds.protocol`; what the resources are made from in
-`xds.build`. Sets of names are Python ints, one bit a name (1.25 kB for 10,000 of them): they are what makes a stream small.
+`xds.units`. Sets of names are Python ints, one bit a name (1.25 kB for 10,000 of them): they are what makes a stream small.
 """
 
 from __future__ import annotations

@@ -15,13 +15,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.envoy.harness.envoy import envoy_binary
-from xds.bootstrap import REGEX_PROGRAM_SIZE, bootstrap, secret_files
 from xds.cli import main
 from xds.cli.arguments import parse
-from xds.config import Settings
-from xds.regex import PROGRAM_LIMIT
+from xds.config import Flags
+from xds.patterns.regex import PROGRAM_LIMIT
+from xds.render.bootstrap import REGEX_PROGRAM_SIZE, bootstrap, secret_files
 
-TLS = Settings(
+TLS = Flags(
     xds_address="xds.example:18000",
     xds_tls_cert=Path("/certs/tls.crt"),
     xds_tls_key=Path("/certs/tls.key"),
@@ -29,21 +29,21 @@ TLS = Settings(
 )
 
 
-def cluster(settings: Settings) -> dict[str, Any]:
+def cluster(settings: Flags) -> dict[str, Any]:
     (only,) = bootstrap(settings)["static_resources"]["clusters"]
     return only
 
 
-def place(settings: Settings) -> Any:
+def place(settings: Flags) -> Any:
     return cluster(settings)["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]
 
 
-def secret_socket(settings: Settings) -> Any:
+def secret_socket(settings: Flags) -> Any:
     return cluster(settings)["transport_socket"]["typed_config"]
 
 
 def test_one_stream_carries_everything_and_waits_for_its_answer() -> None:
-    dynamic = bootstrap(Settings())["dynamic_resources"]
+    dynamic = bootstrap(Flags())["dynamic_resources"]
     assert dynamic["ads_config"] == {
         "api_type": "DELTA_GRPC",
         "transport_api_version": "V3",
@@ -55,7 +55,7 @@ def test_one_stream_carries_everything_and_waits_for_its_answer() -> None:
 
 
 def test_state_of_the_world_is_there_for_those_who_ask() -> None:
-    assert bootstrap(Settings(delta=False))["dynamic_resources"]["ads_config"]["api_type"] == "GRPC"
+    assert bootstrap(Flags(delta=False))["dynamic_resources"]["ads_config"]["api_type"] == "GRPC"
 
 
 @pytest.mark.parametrize(
@@ -68,19 +68,19 @@ def test_state_of_the_world_is_there_for_those_who_ask() -> None:
     ],
 )
 def test_the_server_is_found_by_ip_name_or_socket(address: str, kind: str, expected: object) -> None:
-    settings = Settings(xds_address=address)
+    settings = Flags(xds_address=address)
     assert (cluster(settings)["type"], place(settings)) == (kind, expected)
 
 
 def test_a_dead_server_is_noticed() -> None:
-    settings = Settings(xds_address="127.0.0.1:1")
+    settings = Flags(xds_address="127.0.0.1:1")
     http = cluster(settings)["typed_extension_protocol_options"]["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"]
     assert http["explicit_http_config"]["http2_protocol_options"]["connection_keepalive"] == {"interval": "30s", "timeout": "5s"}
     assert cluster(settings)["upstream_connection_options"]["tcp_keepalive"]["keepalive_time"] == 30
 
 
 def test_without_tls_files_there_is_no_transport_socket() -> None:
-    assert "transport_socket" not in cluster(Settings())
+    assert "transport_socket" not in cluster(Flags())
 
 
 def test_the_name_of_the_server_is_compared_with_its_certificate() -> None:
@@ -106,26 +106,26 @@ def test_envoy_takes_every_regex_that_is_sent() -> None:
 
 
 def test_limits_can_be_set_and_taken_away() -> None:
-    def monitors(settings: Settings) -> list[Any]:
+    def monitors(settings: Flags) -> list[Any]:
         return bootstrap(settings).get("overload_manager", {}).get("resource_monitors", [])
 
-    connections = monitors(Settings(max_connections=7))[0]["typed_config"]
+    connections = monitors(Flags(max_connections=7))[0]["typed_config"]
     assert connections["max_active_downstream_connections"] == 7
-    assert monitors(Settings(max_connections=0)) == []
-    heap = monitors(Settings(max_connections=0, max_heap_bytes=10**9))
+    assert monitors(Flags(max_connections=0)) == []
+    heap = monitors(Flags(max_connections=0, max_heap_bytes=10**9))
     assert [monitor["typed_config"]["max_heap_size_bytes"] for monitor in heap] == [10**9]
 
 
 def test_the_admin_page_stays_open_at_the_limit_of_connections() -> None:
-    assert bootstrap(Settings())["admin"]["ignore_global_conn_limit"] is True
+    assert bootstrap(Flags())["admin"]["ignore_global_conn_limit"] is True
 
 
 def test_without_an_address_for_probes_nothing_listens() -> None:
-    assert "listeners" not in bootstrap(Settings())["static_resources"]
+    assert "listeners" not in bootstrap(Flags())["static_resources"]
 
 
 def test_probes_see_two_pages_of_the_admin_and_may_only_look() -> None:
-    static = bootstrap(Settings(probe_address="0.0.0.0:9902"))["static_resources"]
+    static = bootstrap(Flags(probe_address="0.0.0.0:9902"))["static_resources"]
     (listener,) = static["listeners"]
     connection = listener["filter_chains"][0]["filters"][0]["typed_config"]
     routes = connection["route_config"]["virtual_hosts"][0]["routes"]
@@ -135,12 +135,12 @@ def test_probes_see_two_pages_of_the_admin_and_may_only_look() -> None:
 
 
 def test_an_envoy_with_all_its_connections_still_answers_probes() -> None:
-    assert bootstrap(Settings(probe_address="0.0.0.0:9902"))["static_resources"]["listeners"][0]["ignore_global_conn_limit"] is True
+    assert bootstrap(Flags(probe_address="0.0.0.0:9902"))["static_resources"]["listeners"][0]["ignore_global_conn_limit"] is True
 
 
 @pytest.mark.parametrize(("address", "both"), [("[::]:9902", True), ("0.0.0.0:9902", None), ("[::1]:9902", None)])
 def test_probes_come_by_both_families_where_every_address_is_asked_for(address: str, both: bool | None) -> None:
-    (listener,) = bootstrap(Settings(probe_address=address))["static_resources"]["listeners"]
+    (listener,) = bootstrap(Flags(probe_address=address))["static_resources"]["listeners"]
     assert listener["address"]["socket_address"].get("ipv4_compat") is both
 
 
@@ -179,7 +179,7 @@ def test_renewals_are_watched_for_in_the_folders_of_the_files() -> None:
 
 
 def test_without_tls_there_are_no_files_of_secrets() -> None:
-    assert secret_files(Settings(output_dir=Path("/x"))) == {}
+    assert secret_files(Flags(output_dir=Path("/x"))) == {}
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -247,7 +247,7 @@ def test_a_real_envoy_takes_a_long_regex_because_of_the_runtime(raised: bool, ve
         "route_config": {"virtual_hosts": [{"name": "any", "domains": ["*"], "routes": [route]}]},
         "http_filters": [{"name": "router", "typed_config": {"@type": f"{kind}.http.router.v3.Router"}}],
     }
-    content = bootstrap(Settings())
+    content = bootstrap(Flags())
     content["static_resources"]["listeners"] = [
         {
             "name": "http",

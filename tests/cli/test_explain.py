@@ -11,11 +11,11 @@ from tests.envoy.harness import Site, fetch
 from tests.envoy.harness.manifests import Manifest, config_map, endpoint_slice, ingress, secret_tls, service
 from tests.envoy.harness.tls import make_certificate
 from xds.cli.arguments import parse
-from xds.config import Settings
-from xds.explain import explain
+from xds.config import Flags
+from xds.explain.document import explain
+from xds.explain.route_of import Request, location, matches, normalised, parse_url
 from xds.model import PathKind, PathMatch, Redirect, RedirectTo, Via
 from xds.offline import load
-from xds.translate.explain import Request, location, matches, normalised, parse_url
 
 BACKEND = (service("web"), endpoint_slice("web", [("10.0.0.1", 8080)]))
 
@@ -324,7 +324,7 @@ async def test_explain_says_what_envoy_does(say: Say, tmp_path: Path) -> None:
         for host in HOSTS:
             for path in PATHS:
                 request = parse_url(f"http://{host}{path}")
-                explained = explain(loaded.world, loaded.tables, Settings(), loaded.problems, request)["action"]
+                explained = explain(loaded.world, loaded.tables, Flags(), loaded.problems, request)["action"]
                 answer = await fetch(http, path, host=host)
                 assert (explained["status"], explained.get("location")) == (answer.status, answer.header("location")), f"{host}{path}"
 

@@ -49,7 +49,7 @@ MODULES = {
     "bootstrap": ["xds.config", "xds.cli.bootstrap", "yaml"],
     "translate": ["xds.cli.translate", "xds.offline", "re2"],
     "check": ["xds.cli.check", "xds.nginx", "rich.console"],
-    "explain": ["xds.cli.explain", "xds.explain"],
+    "explain": ["xds.cli.explain", "xds.explain.document"],
     "status": ["xds.cli.live", "grpc", "betterproto2"],
     "history": ["xds.cli.history", "grpc"],
     "serve": ["xds.cli.serve", "asyncio", "grpc", "xds.app", "aiohttp"],

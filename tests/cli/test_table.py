@@ -9,7 +9,7 @@ import pytest
 
 from xds.cli.arguments import COMMANDS, parse
 from xds.config import (
-    Settings,
+    Flags,
     flags,
     parse_address,
     parse_bool,
@@ -141,7 +141,7 @@ def test_flags_of_one_group_stand_together() -> None:
 
 
 def test_the_reserved_ports_are_those_of_ingress_nginx_each_with_its_flag() -> None:
-    assert reserved_ports(Settings()) == {
+    assert reserved_ports(Flags()) == {
         80: "--http-port",
         443: "--https-port",
         10254: "--healthz-port",
@@ -154,16 +154,16 @@ def test_the_reserved_ports_are_those_of_ingress_nginx_each_with_its_flag() -> N
 
 
 def test_a_reserved_port_that_two_flags_name_is_known_by_the_one_that_listens() -> None:
-    assert reserved_ports(Settings(http_port=8181))[8181] == "--http-port"
+    assert reserved_ports(Flags(http_port=8181))[8181] == "--http-port"
 
 
 def test_a_licence_key_never_shows_in_a_repr() -> None:
-    assert "hush" not in repr(Settings(maxmind_license_key="hush"))
+    assert "hush" not in repr(Flags(maxmind_license_key="hush"))
 
 
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Settings().http_port = 81  # type: ignore[misc]
+        Flags().http_port = 81  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from tests.envoy.harness import Site, fetch
 from tests.envoy.harness.envoy import envoy_binary
 from tests.envoy.harness.manifests import config_map, endpoint_slice, ingress, service
 from tests.envoy.harness.tls import Tls
-from xds.nginx._registry import known_annotations
+from xds.nginx.registry import known_annotations
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET
 
 

@@ -21,7 +21,7 @@ from tests.envoy.harness.http1 import fetch
 from tests.envoy.harness.process import Process, run
 from tests.envoy.harness.waiting import wait_until
 from xds.cli import up
-from xds.config import Failure, Settings
+from xds.config import Failure, Flags
 
 pytestmark = [pytest.mark.envoy, pytest.mark.timeout(400)]
 
@@ -81,10 +81,10 @@ def test_a_folder_with_the_name_of_the_package_is_not_the_package(tmp_path: Path
     monkeypatch.setitem(sys.modules, "envoy", importlib.util.module_from_spec(ModuleSpec("envoy", None, is_package=True)))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Failure, match="there is no Envoy to run"):
-        up.envoy_binary(Settings())
+        up.envoy_binary(Flags())
     program = tmp_path / "envoy"
     program.touch(0o755)
-    assert up.envoy_binary(Settings()) == program
+    assert up.envoy_binary(Flags()) == program
 
 
 def listening(pid: int) -> set[int]:

@@ -18,12 +18,13 @@ from tests.cluster.harness import NODE, SPACE, Cluster, complaints, role_for
 from tests.deploy.composed import composed
 from tests.envoy.harness import Process, wait_until
 from tests.envoy.harness.process import ROOT
-from xds.config import Settings
-from xds.kube.api import Api
-from xds.kube.cluster import Cluster as Source
-from xds.kube.objects import Ref, ref
-from xds.kube.reflector import Pace
-from xds.kube.status.nodes import EnvoyNodes
+from xds.config import Flags
+from xds.kube.apiserver.api import Api
+from xds.kube.apiserver.apiserver import ApiServer as Source
+from xds.kube.apiserver.reflector import Pace
+from xds.kube.objects import ref
+from xds.problem import Ref
+from xds.report.nodes import EnvoyNodes
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="package")]
 
@@ -111,7 +112,7 @@ async def test_what_the_overlay_hostnetwork_adds_is_enough_to_know_the_nodes_and
     cluster: Cluster, right: Right | None
 ) -> None:
     account = f"nodes-{next(_NUMBERS)}"
-    settings = Settings(kubeconfig=await reduced(cluster, account, right, roles=hostnetwork()), pod_namespace=SPACE)
+    settings = Flags(kubeconfig=await reduced(cluster, account, right, roles=hostnetwork()), pod_namespace=SPACE)
     told: dict[str, str] = {}
     api = Api(settings)
     await api.open()
@@ -185,7 +186,7 @@ class Told:
 async def reading(cluster: Cluster, folder: Path, without: Right | None, **flags: Any) -> AsyncIterator[Told]:
     """A Source with the deployed roles, less one right, by an account of its own."""
     kubeconfig = await reduced(cluster, f"reader-{next(_NUMBERS)}", without)
-    settings = Settings(**({"kubeconfig": kubeconfig, "configmap": f"{SPACE}/xds-config", "watch_namespace_selector": "!nothing"} | flags))
+    settings = Flags(**({"kubeconfig": kubeconfig, "configmap": f"{SPACE}/xds-config", "watch_namespace_selector": "!nothing"} | flags))
     source = Source(settings, pace=QUICK)
     told = Told(source)
     following = asyncio.create_task(told.follow())

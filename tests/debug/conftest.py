@@ -14,15 +14,15 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from tests.server.client import Client
-from xds.build.traces import Asked
 from xds.debug.server import SERVICES, DebugServer
 from xds.debug.subject import Effect, Envoy, Explained, Replica, Senseless
-from xds.model import Problem
+from xds.problem import Problem
 from xds.protocol.session import Wire
 from xds.server.fleet import Fleet
 from xds.server.progress import Cause, Change, Progress
 from xds.server.server import Server
 from xds.snapshot import Resource, Snapshot
+from xds.units.traces import Asked
 
 
 class Scripted:

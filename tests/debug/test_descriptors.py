@@ -20,8 +20,8 @@ from tests.wire.arbitrary import CLASSES, messages
 from xds.debug import v1
 from xds.debug.descriptors import Message, full_name
 from xds.debug.server import SERVICES, all_files
-from xds.nginx._messages import BodySizeLimit
-from xds.wire import encode
+from xds.nginx.messages import BodySizeLimit
+from xds.wire.encode import encode
 
 files = cache(all_files)
 

@@ -21,7 +21,7 @@ from xds.debug.descriptors import full_name
 from xds.debug.server import ALL_SERVICES, SERVICES, DebugServer
 from xds.debug.subject import Effect, Explained
 from xds.snapshot import CLUSTER, SECRET, Resource
-from xds.wire import encode, pack
+from xds.wire.encode import encode, pack
 
 pytestmark = pytest.mark.skipif(bool(missing("grpcurl")), reason=missing("grpcurl"))
 

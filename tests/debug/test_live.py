@@ -25,14 +25,14 @@ from tests.envoy.harness.manifests import ingress
 from tests.envoy.harness.tls import Certificate, make_certificate
 from tests.server.client import Client
 from xds.app import ControlPlane
-from xds.config import Settings
+from xds.config import Flags
 from xds.debug import v1
 from xds.debug.csds import SERVICE
-from xds.explain import explain
+from xds.explain.document import explain
+from xds.explain.route_of import parse_url
 from xds.offline import load
 from xds.protocol.session import Wire
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET
-from xds.translate.explain import parse_url
 
 URL = "https://a.example.com/api/x"
 
@@ -42,7 +42,7 @@ class Site:
     """A control plane that runs on `folder`, and calls to its debug server and its xDS server."""
 
     folder: Path
-    settings: Settings
+    settings: Flags
     plane: ControlPlane
     channel: grpc.aio.Channel
     xds: grpc.aio.Channel
@@ -80,7 +80,7 @@ def pair() -> Certificate:
 @pytest.fixture
 async def site(tmp_path: Path, pair: Certificate) -> AsyncIterator[Site]:
     folder = write(tmp_path / "m", *good(pair))
-    settings = Settings(
+    settings = Flags(
         manifests=(folder,),
         watch_ingress_without_class=True,
         xds_address=f"unix:{tmp_path}/xds",
@@ -216,7 +216,7 @@ def _shown(pem: bytes) -> list[bytes]:
 
 async def test_it_is_healthy_until_the_control_plane_stops(tmp_path: Path) -> None:
     folder = write(tmp_path / "m")
-    settings = Settings(
+    settings = Flags(
         manifests=(folder,),
         xds_address=f"unix:{tmp_path}/xds",
         debug_address=f"unix:{tmp_path}/debug",
@@ -235,7 +235,7 @@ async def test_it_is_healthy_until_the_control_plane_stops(tmp_path: Path) -> No
 async def test_switched_off_there_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = write(tmp_path / "m")
     plane = ControlPlane(
-        Settings(manifests=(folder,), xds_address=f"unix:{tmp_path}/xds", debug_address="", healthz_host="127.0.0.1", healthz_port=0)
+        Flags(manifests=(folder,), xds_address=f"unix:{tmp_path}/xds", debug_address="", healthz_host="127.0.0.1", healthz_port=0)
     )
     with caplog.at_level("INFO"):
         await plane.start()

@@ -10,7 +10,7 @@ from pathlib import Path
 from google.protobuf import json_format
 
 from tests.debug.test_descriptors import message
-from xds.config import Settings
+from xds.config import Flags
 from xds.debug import csds, service
 from xds.debug.server import ALL_SERVICES, SERVICES
 
@@ -27,7 +27,7 @@ def test_every_call_on_the_page_can_be_made() -> None:
     calls = [shlex.split(line) for line in PAGE.read_text().replace("\\\n", " ").splitlines() if line.startswith("    grpcurl")]
     made = 0
     for words in calls:
-        assert Settings().debug_address in words
+        assert Flags().debug_address in words
         name, _, method = words[-1].partition("/")
         if method:
             request = words[words.index("-d") + 1] if "-d" in words else "{}"

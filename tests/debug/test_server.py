@@ -19,9 +19,9 @@ from grpc_reflection.v1alpha import reflection_pb2
 from tests.debug.conftest import Caller, Scripted
 from tests.server.client import resource
 from xds.debug import v1
+from xds.debug.live import serve
 from xds.debug.reflection import Reflection
 from xds.debug.server import ALL_SERVICES, DebugServer
-from xds.live import serve
 from xds.snapshot import CLUSTER
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING

@@ -12,15 +12,14 @@ import pytest
 
 from tests.debug.conftest import Caller, Connect, Scripted
 from tests.server.client import eventually, resource
-from xds.build.traces import Asked
 from xds.debug import v1
 from xds.debug.service import Debug
 from xds.debug.subject import Effect, Explained
-from xds.kube.objects import Place, Ref
-from xds.model import Problem, Severity
+from xds.problem import Place, Problem, Ref, Severity
 from xds.protocol.session import Wire
 from xds.server.progress import Cause, Lacking, Placed, Programmed, Rejection, Verb
 from xds.snapshot import CLUSTER, ENDPOINT, ROUTE, Part
+from xds.units.traces import Asked
 
 WEB = Asked(Ref("Ingress", "shop", "web"))
 PORT = Asked(Ref("ConfigMap", "ingress", "tcp"), "5432")

@@ -16,7 +16,7 @@ from tests.deploy.composed import DEPLOY, ENVOY, OVERLAYS, Json, composed, conta
 from tests.envoy.harness.envoy import envoy_binary
 from tests.envoy.harness.tls import make_certificate
 from xds.__main__ import main
-from xds.bootstrap import PROBE_CONNECTIONS
+from xds.render.bootstrap import PROBE_CONNECTIONS
 
 BOOTSTRAPS = ENVOY / "bootstrap"
 SECRETS = {"xds_ca.yaml", "xds_certificate.yaml"}

@@ -29,12 +29,12 @@ from tests.deploy.composed import (
     templated,
 )
 from xds.cli.arguments import COMMANDS, parse
-from xds.config import Settings
-from xds.kube.cluster import resources
-from xds.kube.peers import fleet_name
-from xds.kube.reflector import Resource
-from xds.kube.shared_certificate import secret_name
-from xds.kube.status.lookup import are_of_nodes
+from xds.config import Flags
+from xds.kube.apiserver.apiserver import resources
+from xds.kube.apiserver.reflector import Resource
+from xds.replicas.peers import fleet_name
+from xds.replicas.shared_certificate import secret_name
+from xds.report.lookup import are_of_nodes
 
 SETS = (*OVERLAYS, *(f"chart {mode}" for mode in ("hostnetwork", "loadbalancer", "nodeport", "none")))
 
@@ -74,7 +74,7 @@ def ours(objects: list[Json]) -> Iterator[tuple[str, Json, Json]]:
                 yield f"{name}/{container['name']}", pod, container
 
 
-def settings(container: Json) -> Settings:
+def settings(container: Json) -> Flags:
     command, *words = arguments(container)
     return parse(command, words, {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "POD_NAMESPACE": "ingress-xds", "POD_NAME": "pod-1"}).settings
 
@@ -347,7 +347,7 @@ def test_the_role_is_what_is_watched_and_written_and_nothing_else(objects: list[
     assert rights(objects, "xds") == needed_by(settings(of_command(objects, "serve")))
 
 
-def needed_by(said: Settings) -> set[tuple[str, str, str, str]]:
+def needed_by(said: Flags) -> set[tuple[str, str, str, str]]:
     """The rights that the control plane uses with these flags."""
     needed = {right for which in resources(said) for right in _needed(which)}
     needed |= {(verb, "", "namespaces", "") for verb in ("list", "watch")}  # with --watch-namespace-selector
@@ -373,7 +373,7 @@ def test_the_patches_of_the_manual_give_flags_the_rights_that_they_take(overlay:
     made.write_text(f"resources:\n- {DEPLOY / 'overlays' / overlay}\n{textwrap.dedent(patches)}")
     objects = composed(tmp_path)
     said = settings(of_command(objects, "serve"))
-    assert said.election_id != Settings().election_id
+    assert said.election_id != Flags().election_id
     assert said.update_status_on_shutdown
     assert rights(objects, "xds") == needed_by(said)
 

@@ -16,9 +16,7 @@ from prometheus_client import CollectorRegistry
 from examples.apps import Address, HttpApp
 from tests import strategies
 from tests.envoy.harness import Envoy, Ports, Tls, fetch, make_certificate, wait_until
-from xds.bootstrap import bootstrap
-from xds.build.tables import Tables
-from xds.config import Settings
+from xds.config import Flags
 from xds.kube.objects import (
     Backend,
     ConfigMap,
@@ -28,7 +26,6 @@ from xds.kube.objects import (
     Ingress,
     Meta,
     Object,
-    Ref,
     Rule,
     Secret,
     Service,
@@ -42,11 +39,14 @@ from xds.kube.objects import (
     Tls as IngressTls,
 )
 from xds.kube.world import DEFAULT_CERTIFICATE, World
+from xds.problem import Ref
 from xds.protocol.session import Session
+from xds.render.bootstrap import bootstrap
 from xds.server.fleet import Fleet
 from xds.server.metrics import SHORT
 from xds.server.server import Server
 from xds.snapshot import TYPES, Snapshot
+from xds.units.tables import Tables
 
 pytestmark = [pytest.mark.envoy, pytest.mark.timeout(400)]  # what is rejected is made small first
 
@@ -94,7 +94,7 @@ class Accepting:
         self._snapshot.ready = True
         self._fleet.publish()
         await self._server.start()
-        config = bootstrap(Settings(xds_address=self._server.address, node_id="envoy-1"))
+        config = bootstrap(Flags(xds_address=self._server.address, node_id="envoy-1"))
         self._envoy = await Envoy(config, self._folder, self.ports).start()
         await self._settled()
 

@@ -36,8 +36,8 @@ from tests.envoy.harness import (
     service,
     wait_until,
 )
-from xds.nginx._feature import Fidelity
-from xds.nginx._registry import known_annotations
+from xds.nginx.feature import Fidelity
+from xds.nginx.registry import known_annotations
 
 pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module")]
 

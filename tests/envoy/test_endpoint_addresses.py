@@ -21,7 +21,7 @@ from tests.envoy.harness import (
     service,
     wait_until,
 )
-from tests.kube.scripted import ApiServer, serving
+from tests.kube.scripted import Scripted, serving
 
 pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module")]
 
@@ -40,12 +40,12 @@ PLURALS = {"Ingress": "ingresses", "Service": "services", "EndpointSlice": "endp
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def kube() -> AsyncIterator[ApiServer]:
+async def kube() -> AsyncIterator[Scripted]:
     async with serving() as found:
         yield found
 
 
-def apply(kube: ApiServer, *manifests: dict[str, object]) -> None:
+def apply(kube: Scripted, *manifests: dict[str, object]) -> None:
     """Put objects into the API server."""
     for manifest in manifests:
         body = {key: value for key, value in manifest.items() if key not in ("apiVersion", "kind")}
@@ -69,7 +69,7 @@ async def port(shared_site: Site, hidden: Resetting) -> int:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def in_cluster(shared_site: Site, kube: ApiServer, port: int) -> Site:
+async def in_cluster(shared_site: Site, kube: Scripted, port: int) -> Site:
     """A control plane with an API server, and an Envoy that resolves names as a stranger likes."""
     apply(kube, {"kind": "IngressClass", "metadata": {"name": "nginx", "namespace": ""}, "spec": {"controller": "k8s.io/ingress-nginx"}})
     for name in (*BAD, *GOOD):

@@ -20,7 +20,7 @@ from tests.envoy.harness.envoy import envoy_binary
 from tests.envoy.harness.http1 import Http1, fetch
 from tests.envoy.harness.process import Process, run
 from tests.envoy.harness.waiting import wait_until
-from xds.certgen import AUTHORITY_LIFE, AUTHORITY_RENEW, SETTLE, Data, Held, due
+from xds.certificates.certgen import AUTHORITY_LIFE, AUTHORITY_RENEW, SETTLE, Data, Held, due
 
 pytestmark = pytest.mark.envoy
 

@@ -13,12 +13,12 @@ from prometheus_client import CollectorRegistry
 from examples.apps import Address
 from tests.envoy.harness import Certificate, Envoy, Folder, Http1, Ports, Tls, ingress, make_certificate, secret_tls, wait_until
 from xds import offline
-from xds.bootstrap import bootstrap
-from xds.config import Settings
+from xds.config import Flags
+from xds.render.bootstrap import bootstrap
 from xds.server.fleet import Fleet
 from xds.server.server import Server
 from xds.snapshot import SECRET, Resource
-from xds.wire import encode
+from xds.wire.encode import encode
 
 pytestmark = pytest.mark.envoy
 
@@ -49,7 +49,7 @@ class Served:
         for host, certificate in self.certificates.items():
             manifests.write(f"{host}.yaml", ingress(host, host, {"/": ("web", 80)}, tls={host: [host]}), secret_tls(host, certificate))
         ip, port = self.address
-        settings = Settings(manifests=(manifests.path,), listen_address=ip, https_port=port, http_port=self.ports.take())
+        settings = Flags(manifests=(manifests.path,), listen_address=ip, https_port=port, http_port=self.ports.take())
         default = make_certificate(["ingress.local"])
         self.snapshot = offline.load(settings, certificate=(default.cert_pem, default.key_pem)).snapshot
         self.fleet = Fleet(self.snapshot, self.registry, identifier="xds")
@@ -57,7 +57,7 @@ class Served:
         self.server = Server(self.fleet, "127.0.0.1:0")
 
     def envoy(self) -> Envoy:
-        return Envoy(bootstrap(Settings(xds_address=self.server.address, node_id="envoy-1")), self._folder, self.ports)
+        return Envoy(bootstrap(Flags(xds_address=self.server.address, node_id="envoy-1")), self._folder, self.ports)
 
     async def all_but_the_bad_one(self) -> None:
         """Until each host is served with its certificate, and the Envoy is left in peace."""

@@ -17,7 +17,7 @@ from examples.apps import HttpApp
 from tests.envoy.harness import Site, backend, config_map, fetch, ingress, run, wait_until
 from tests.envoy.harness.control_plane import XDS
 from xds.snapshot import ROUTE
-from xds.wire import encode, field
+from xds.wire.encode import encode, field
 
 pytestmark = pytest.mark.envoy
 

@@ -43,7 +43,7 @@ from tests.envoy.harness.manifests import Manifest
 from tests.server.client import Client
 from xds.protocol.session import Wire
 from xds.snapshot import CLUSTER, LISTENER, ROUTE, SECRET
-from xds.wire import encode, field
+from xds.wire.encode import encode, field
 
 pytestmark = pytest.mark.envoy
 

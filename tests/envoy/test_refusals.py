@@ -30,14 +30,14 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager i
 
 from tests.envoy.harness import Envoy, Ports
 from tests.envoy.harness.raw import Bodies, RawControlPlane
-from tests.protocol.test_refusal import CASES, OTHER_PAIR, Case, assignment, at, chain, cluster, host, listener, secret, without_noise
-from xds.bootstrap import bootstrap
-from xds.config import Settings
-from xds.protocol.refusal import Accused, accused
+from tests.quarantine.test_refusal import CASES, OTHER_PAIR, Case, assignment, at, chain, cluster, host, listener, secret, without_noise
+from xds.config import Flags
 from xds.protocol.session import Wire
+from xds.quarantine.refusal import Accused, accused
+from xds.render.bootstrap import bootstrap
 from xds.render.sources import ads
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Part
-from xds.wire import encode, field, pack
+from xds.wire.encode import encode, field, pack
 
 pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module")]
 
@@ -146,7 +146,7 @@ class Pair(NamedTuple):
 async def settled_pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
     ports = Ports()
     async with RawControlPlane(request.param, HELD) as control_plane:
-        flags = Settings(xds_address=control_plane.address, node_id="envoy-1", delta=request.param is Wire.DELTA)
+        flags = Flags(xds_address=control_plane.address, node_id="envoy-1", delta=request.param is Wire.DELTA)
         async with Envoy(bootstrap(flags), tmp_path_factory.mktemp("refusals"), ports) as envoy:
             assert await control_plane.settled() == []
             yield Pair(control_plane, envoy)

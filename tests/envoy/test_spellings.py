@@ -9,11 +9,11 @@ import pytest
 from examples.apps import HttpApp
 from tests.envoy.harness import Response, Site, backend
 from tests.spellings import Host, a_host, a_request, nginx_choice, nginx_path
-from xds.build.memo import Recorder
-from xds.config import Settings
+from xds.config import Flags
+from xds.explain.route_of import Request, answer, normalised
 from xds.model import Forward, Redirect, Respond, Route, Via
 from xds.offline import load
-from xds.translate.explain import Request, answer, normalised
+from xds.units.memo import Recorder
 
 pytestmark = [pytest.mark.envoy]
 
@@ -41,7 +41,7 @@ async def test_a_real_envoy_decides_as_explained_and_lets_nobody_around_a_rule(s
     for host in hosts:
         site.folder.write(f"{host.name}.yaml", *host.manifests())
     await site.start()
-    loaded = load(Settings(manifests=(site.folder.path,), watch_ingress_without_class=True))
+    loaded = load(Flags(manifests=(site.folder.path,), watch_ingress_without_class=True))
     read = Recorder(loaded.tables.build)
     walked_around = []
     for host, target in [(host, a_request(choose, host)) for host in hosts for _ in range(REQUESTS)]:

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from xds.build.tables import Tables
-from xds.config import Settings
+from xds.config import Flags
 from xds.kube.objects import Backend, ConfigMap, Endpoint, EndpointPort, EndpointSlice, Ingress, Meta, Path, Rule, Service, ServicePort
 from xds.kube.world import DEFAULT_CERTIFICATE, World
-from xds.model import Problem
 from xds.offline import MADE_AT_START, Loaded
+from xds.problem import Problem
 from xds.render.static import Json, as_json
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Snapshot
+from xds.units.tables import Tables
 
 _PATHS = {"path": "exact", "path_separated_prefix": "prefix", "prefix": "raw prefix"}
 
@@ -70,7 +70,7 @@ def _usual() -> Snapshot:
         ConfigMap(meta=Meta(namespace="n", name="tcp"), data={"1": "n/s:1"}),
         ConfigMap(meta=Meta(namespace="n", name="udp"), data={"1": "n/s:1"}),
     )
-    flags = Settings(watch_ingress_without_class=True, tcp_services_configmap="n/tcp", udp_services_configmap="n/udp")
+    flags = Flags(watch_ingress_without_class=True, tcp_services_configmap="n/tcp", udp_services_configmap="n/udp")
     world = World(flags, {DEFAULT_CERTIFICATE: (MADE_AT_START, MADE_AT_START)})
     snapshot = Snapshot()
     Tables(world).apply(world.apply(put)).publish(snapshot)

@@ -1,6 +1,6 @@
 """An API server that speaks list and watch as the real one does, and misbehaves on demand.
 
-`Store` is what it knows, without any network; `ApiServer` serves it on loopback, and takes a Fault for the next requests.
+`Store` is what it knows, without any network; `Scripted` serves it on loopback, and takes a Fault for the next requests.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any
 from aiohttp import web
 
 from xds.kube import parse
-from xds.kube.objects import Object, Ref, ref
-from xds.model import Problem
+from xds.kube.objects import Object, ref
+from xds.problem import Problem, Ref
 
 Json = dict[str, Any]
 KINDS = {
@@ -202,7 +202,7 @@ def refusal(code: int, reason: str = "", verb: str = "", **headers: str) -> Faul
     return Fault(verb, code, {key.replace("_", "-"): value for key, value in headers.items()}, body, ends=True)
 
 
-class ApiServer:
+class Scripted:
     """Serves a Store. `token`, where set, is the only one that is let in.
 
     What is forbidden: `forbidden` has verbs and plurals, `hidden` namespaces and plurals.
@@ -339,8 +339,8 @@ class ApiServer:
 
 
 @asynccontextmanager
-async def serving(context: ssl.SSLContext | None = None) -> AsyncIterator[ApiServer]:
-    server = ApiServer()
+async def serving(context: ssl.SSLContext | None = None) -> AsyncIterator[Scripted]:
+    server = Scripted()
     application = web.Application()
     application.router.add_get("/{path:.*}", server.answer)
     runner = web.AppRunner(application, shutdown_timeout=0.1, handler_cancellation=True)

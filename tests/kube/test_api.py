@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from xds import default_certificate
-from xds.config import Failure, Settings
-from xds.kube.api import Api
+from xds.certificates import default_certificate
+from xds.config import Failure, Flags
+from xds.kube.apiserver.api import Api
 
 
 def kubeconfig(path: Path, certificate: bytes, key: bytes) -> Path:
@@ -44,7 +44,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 async def test_no_key_of_a_kubeconfig_stays_in_a_file(tmp_path: Path, scratch: Path) -> None:
     """Whatever ends the process; and credentials are read again as often as they are renewed."""
-    api = Api(Settings(kubeconfig=kubeconfig(tmp_path / "config", *default_certificate.make())))
+    api = Api(Flags(kubeconfig=kubeconfig(tmp_path / "config", *default_certificate.make())))
     try:
         await api.open()
         assert files(scratch) == []
@@ -58,5 +58,5 @@ async def test_no_key_of_a_kubeconfig_that_cannot_be_used_stays_either(tmp_path:
     certificate, _ = default_certificate.make()
     _, other = default_certificate.make()
     with pytest.raises(Failure, match=r"^The kubeconfig .* cannot be used: "):
-        await Api(Settings(kubeconfig=kubeconfig(tmp_path / "config", certificate, other))).open()
+        await Api(Flags(kubeconfig=kubeconfig(tmp_path / "config", certificate, other))).open()
     assert files(scratch) == []

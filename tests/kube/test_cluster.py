@@ -18,18 +18,19 @@ import pytest
 from kubernetes.aio.config import incluster_config
 
 from tests.envoy.harness.tls import make_ca, make_certificate, server_context
-from xds.config import Failure, Settings
-from xds.kube import api, parse
-from xds.kube.api import DEAD_AFTER, Patience
-from xds.kube.cluster import Cluster
-from xds.kube.objects import Object, Ref, ref
-from xds.kube.reflector import Pace, Reflector
+from xds.config import Failure, Flags
+from xds.kube import parse
+from xds.kube.apiserver import api
+from xds.kube.apiserver.api import DEAD_AFTER, Patience
+from xds.kube.apiserver.apiserver import ApiServer
+from xds.kube.apiserver.reflector import Pace, Reflector
+from xds.kube.objects import Object, ref
 from xds.kube.source import Change
 from xds.kube.unending import unending
 from xds.kube.world import World
-from xds.model import Problem
+from xds.problem import Problem, Ref
 
-from .scripted import ApiServer, Fault, Json, Selection, bookmark, line, refusal, secret, serving, status, until
+from .scripted import Fault, Json, Scripted, Selection, bookmark, line, refusal, secret, serving, status, until
 
 DEADLINE = 30
 QUICK = Pace(first=0.01, longest=0.05, denied=0.05, retry_after=0.05, lasted=5.0)
@@ -40,7 +41,7 @@ TLS = Selection("secrets", selector="type=kubernetes.io/tls")
 
 
 @pytest.fixture
-async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ApiServer]:
+async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scripted]:
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     async with serving() as started:
@@ -48,9 +49,9 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ApiServer]:
 
 
 class Followed:
-    """A Cluster, and a World that takes its Changes over."""
+    """An ApiServer, and a World that takes its Changes over."""
 
-    def __init__(self, cluster: Cluster, settings: Settings) -> None:
+    def __init__(self, cluster: ApiServer, settings: Flags) -> None:
         self.cluster = cluster
         self.world = World(settings)
         self.problems: dict[str, list[str]] = {}
@@ -87,11 +88,11 @@ class Followed:
 
 @asynccontextmanager
 async def following(
-    server: ApiServer, folder: Path, patience: Patience = PATIENT, pace: Pace = QUICK, user: dict[str, Any] | None = None, **flags: Any
+    server: Scripted, folder: Path, patience: Patience = PATIENT, pace: Pace = QUICK, user: dict[str, Any] | None = None, **flags: Any
 ) -> AsyncIterator[Followed]:
     path = server.kubeconfig(folder / "kubeconfig", **(user or {}))
-    settings = Settings(kubeconfig=path, **flags)
-    followed = Followed(Cluster(settings, patience=patience, pace=pace), settings)
+    settings = Flags(kubeconfig=path, **flags)
+    followed = Followed(ApiServer(settings, patience=patience, pace=pace), settings)
     try:
         yield followed
     finally:
@@ -99,7 +100,7 @@ async def following(
         await followed.cluster.close()
 
 
-def put_some(server: ApiServer) -> None:
+def put_some(server: Scripted) -> None:
     for name in "ab":
         server.put("services", name, spec={"ports": [{"port": 80}]})
         server.put("ingresses", name, spec={"rules": [{"host": f"{name}.test"}]})
@@ -111,7 +112,7 @@ def put_some(server: ApiServer) -> None:
 SOME = ("Service/a", "Service/b", "Ingress/a", "Ingress/b", "EndpointSlice/a", "EndpointSlice/b", "IngressClass/nginx", "Secret/cert")
 
 
-async def test_the_first_change_has_everything_and_then_each_event_comes_at_once(server: ApiServer, tmp_path: Path) -> None:
+async def test_the_first_change_has_everything_and_then_each_event_comes_at_once(server: Scripted, tmp_path: Path) -> None:
     put_some(server)
     async with following(server, tmp_path) as followed:
         await followed.take()
@@ -123,12 +124,12 @@ async def test_the_first_change_has_everything_and_then_each_event_comes_at_once
         await followed.until(lambda: "Service/a" not in followed.names())
 
 
-async def test_an_empty_cluster_has_a_first_change_too(server: ApiServer, tmp_path: Path) -> None:
+async def test_an_empty_cluster_has_a_first_change_too(server: Scripted, tmp_path: Path) -> None:
     async with following(server, tmp_path) as followed:
         assert not await followed.take()
 
 
-async def test_nothing_comes_before_every_kind_was_listed_and_what_is_waited_for_is_said(server: ApiServer, tmp_path: Path) -> None:
+async def test_nothing_comes_before_every_kind_was_listed_and_what_is_waited_for_is_said(server: Scripted, tmp_path: Path) -> None:
     put_some(server)
     server.faults["endpointslices"].extend([Fault("list", hangs=True)] * 1000)
     async with following(server, tmp_path, Patience(answer=0.3)) as followed:
@@ -141,7 +142,7 @@ async def test_nothing_comes_before_every_kind_was_listed_and_what_is_waited_for
         assert followed.has(*SOME)
 
 
-async def test_what_comes_while_nobody_asks_is_taken_together(server: ApiServer, tmp_path: Path) -> None:
+async def test_what_comes_while_nobody_asks_is_taken_together(server: Scripted, tmp_path: Path) -> None:
     async with following(server, tmp_path) as followed:
         await followed.take()
         for number in range(20):
@@ -169,7 +170,7 @@ async def test_what_comes_while_nobody_asks_is_taken_together(server: ApiServer,
     ],
     ids=["cut", "half", "html", "5xx", "429", "410", "401", "403-twice"],
 )
-async def test_a_list_with_faults_comes_in_the_end(server: ApiServer, tmp_path: Path, plural: str, faults: list[Fault]) -> None:
+async def test_a_list_with_faults_comes_in_the_end(server: Scripted, tmp_path: Path, plural: str, faults: list[Fault]) -> None:
     put_some(server)
     server.faults[plural].extend(faults)
     async with following(server, tmp_path) as followed:
@@ -198,7 +199,7 @@ async def test_a_list_with_faults_comes_in_the_end(server: ApiServer, tmp_path: 
     ],
     ids=["cut", "ends", "half", "half-ends", "garbage", "gone", "error", "future", "list-too", "429-401", "403", "hangs", "swallows"],
 )
-async def test_a_watch_with_faults_loses_nothing_and_keeps_nothing(server: ApiServer, tmp_path: Path, faults: list[Fault]) -> None:
+async def test_a_watch_with_faults_loses_nothing_and_keeps_nothing(server: Scripted, tmp_path: Path, faults: list[Fault]) -> None:
     put_some(server)
     server.faults["services"].append(Fault("watch"))
     async with following(server, tmp_path, Patience(answer=0.2, late=0.1), SHORT) as followed:
@@ -215,7 +216,7 @@ async def test_a_watch_with_faults_loses_nothing_and_keeps_nothing(server: ApiSe
         assert followed.problems == {}
 
 
-async def test_changes_made_while_history_was_compacted_are_taken_over_and_nothing_stale_stays(server: ApiServer, tmp_path: Path) -> None:
+async def test_changes_made_while_history_was_compacted_are_taken_over_and_nothing_stale_stays(server: Scripted, tmp_path: Path) -> None:
     put_some(server)
     async with following(server, tmp_path) as followed:
         await followed.take()
@@ -229,7 +230,7 @@ async def test_changes_made_while_history_was_compacted_are_taken_over_and_nothi
         assert len(server.asked("list", "services")) == 2
 
 
-async def test_a_change_on_one_page_of_many_is_not_missed(server: ApiServer, tmp_path: Path) -> None:
+async def test_a_change_on_one_page_of_many_is_not_missed(server: Scripted, tmp_path: Path) -> None:
     for number in range(1101):
         server.store.put("services", f"s{number:04}", spec={})
     async with following(server, tmp_path) as followed:
@@ -238,7 +239,7 @@ async def test_a_change_on_one_page_of_many_is_not_missed(server: ApiServer, tmp
         assert [each.query.get("limit") for each in server.asked("list", "services")] == ["500"] * 3
 
 
-async def test_each_watch_begins_at_the_version_of_its_list_with_bookmarks_and_an_end(server: ApiServer, tmp_path: Path) -> None:
+async def test_each_watch_begins_at_the_version_of_its_list_with_bookmarks_and_an_end(server: Scripted, tmp_path: Path) -> None:
     put_some(server)
     async with following(server, tmp_path) as followed:
         await followed.take()
@@ -250,7 +251,7 @@ async def test_each_watch_begins_at_the_version_of_its_list_with_bookmarks_and_a
 
 
 async def test_a_quiet_watch_is_asked_for_again_without_a_word_of_complaint(
-    server: ApiServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    server: Scripted, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.faults["services"].extend([Fault("watch", swallows=True)] * 3)
     async with following(server, tmp_path, Patience(late=0.1), SHORT) as followed:
@@ -262,7 +263,7 @@ async def test_a_quiet_watch_is_asked_for_again_without_a_word_of_complaint(
     assert not caplog.records
 
 
-async def test_a_token_that_was_renewed_on_disk_is_read_when_the_old_one_is_refused(server: ApiServer, tmp_path: Path) -> None:
+async def test_a_token_that_was_renewed_on_disk_is_read_when_the_old_one_is_refused(server: Scripted, tmp_path: Path) -> None:
     put_some(server)
     token = tmp_path / "token"
     token.write_text("old\n")
@@ -279,7 +280,7 @@ async def test_a_token_that_was_renewed_on_disk_is_read_when_the_old_one_is_refu
 
 
 async def test_credentials_are_read_once_for_all_who_were_refused(
-    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loads = []
     load: Any = vars(api)["load_kube_config"]
@@ -297,7 +298,7 @@ async def test_credentials_are_read_once_for_all_who_were_refused(
 
 
 @pytest.mark.parametrize("code", [403, 404])
-async def test_a_kind_that_is_forbidden_or_not_served_is_a_problem_and_the_rest_works(server: ApiServer, tmp_path: Path, code: int) -> None:
+async def test_a_kind_that_is_forbidden_or_not_served_is_a_problem_and_the_rest_works(server: Scripted, tmp_path: Path, code: int) -> None:
     put_some(server)
     if code == 403:
         server.forbidden.add(("list", "ingressclasses"))
@@ -316,7 +317,7 @@ async def test_a_kind_that_is_forbidden_or_not_served_is_a_problem_and_the_rest_
 
 @pytest.mark.parametrize("plural", ["ingresses", "services", "endpointslices"])
 async def test_nothing_is_told_where_a_kind_is_forbidden_without_which_nothing_would_be_served(
-    server: ApiServer, tmp_path: Path, plural: str
+    server: Scripted, tmp_path: Path, plural: str
 ) -> None:
     put_some(server)
     server.forbidden.add(("list", plural))
@@ -332,7 +333,7 @@ async def test_nothing_is_told_where_a_kind_is_forbidden_without_which_nothing_w
         assert followed.has(*SOME)
 
 
-async def test_a_role_that_is_taken_away_later_takes_no_object_away(server: ApiServer, tmp_path: Path) -> None:
+async def test_a_role_that_is_taken_away_later_takes_no_object_away(server: Scripted, tmp_path: Path) -> None:
     put_some(server)
     async with following(server, tmp_path) as followed:
         await followed.take()
@@ -343,7 +344,7 @@ async def test_a_role_that_is_taken_away_later_takes_no_object_away(server: ApiS
 
 
 async def test_with_watch_namespace_only_its_objects_are_asked_for_and_what_flags_name_wherever_it_is(
-    server: ApiServer, tmp_path: Path
+    server: Scripted, tmp_path: Path
 ) -> None:
     for namespace in ("shop", "other"):
         server.put("services", f"s-{namespace}", namespace, spec={})
@@ -368,7 +369,7 @@ async def test_with_watch_namespace_only_its_objects_are_asked_for_and_what_flag
         await followed.until(lambda: bool(followed.world.get(("ConfigMap", "other", "tcp-other")).data))
 
 
-async def test_namespaces_are_asked_for_only_with_a_selector(server: ApiServer, tmp_path: Path) -> None:
+async def test_namespaces_are_asked_for_only_with_a_selector(server: Scripted, tmp_path: Path) -> None:
     server.put("namespaces", "shop", metadata={"labels": {"team": "a"}})
     async with following(server, tmp_path) as followed:
         await followed.take()
@@ -378,7 +379,7 @@ async def test_namespaces_are_asked_for_only_with_a_selector(server: ApiServer, 
         assert followed.world.get(("Namespace", "", "shop")).meta.labels == {"team": "a"}
 
 
-async def test_secrets_of_other_types_are_fetched_when_something_refers_to_them_and_no_others(server: ApiServer, tmp_path: Path) -> None:
+async def test_secrets_of_other_types_are_fetched_when_something_refers_to_them_and_no_others(server: Scripted, tmp_path: Path) -> None:
     for name in ("referred", "flagged", "unknown"):
         server.put("secrets", name, **secret("Opaque", **{"tls.crt": "1"}))
     server.put("ingresses", "a", spec={"tls": [{"secretName": "referred"}, {"secretName": "absent"}]})
@@ -397,7 +398,7 @@ async def test_secrets_of_other_types_are_fetched_when_something_refers_to_them_
 
 
 @pytest.mark.parametrize("fault", [Fault("get"), refusal(500, "", "get"), refusal(401, "", "get"), Fault("get", hangs=True)])
-async def test_a_secret_that_cannot_be_fetched_is_waited_for(server: ApiServer, tmp_path: Path, fault: Fault) -> None:
+async def test_a_secret_that_cannot_be_fetched_is_waited_for(server: Scripted, tmp_path: Path, fault: Fault) -> None:
     server.put("secrets", "flagged", **secret("Opaque"))
     async with following(server, tmp_path, Patience(answer=0.2), default_ssl_certificate="default/flagged") as followed:
         server.faults["secrets"].clear()
@@ -408,7 +409,7 @@ async def test_a_secret_that_cannot_be_fetched_is_waited_for(server: ApiServer, 
         assert followed.has("Secret/flagged")
 
 
-async def test_a_secret_that_changes_while_it_is_fetched_is_fetched_again(server: ApiServer, tmp_path: Path) -> None:
+async def test_a_secret_that_changes_while_it_is_fetched_is_fetched_again(server: Scripted, tmp_path: Path) -> None:
     server.put("secrets", "flagged", **secret("Opaque", text="old"))
     old, gate = server.store.objects["secrets", "default", "flagged"], asyncio.Event()
     server.bookmarks = False
@@ -425,7 +426,7 @@ async def test_a_secret_that_changes_while_it_is_fetched_is_fetched_again(server
 
 
 async def test_a_tls_secret_that_is_made_anew_with_another_type_is_fetched_even_if_that_is_heard_late(
-    server: ApiServer, tmp_path: Path
+    server: Scripted, tmp_path: Path
 ) -> None:
     server.put("secrets", "flagged", **secret(text="old"))
     server.faults["secrets"].append(Fault("watch", swallows=True, only="type=kubernetes.io/tls"))
@@ -442,7 +443,7 @@ async def test_a_tls_secret_that_is_made_anew_with_another_type_is_fetched_even_
         )
 
 
-async def test_credentials_are_read_again_where_a_secret_is_refused(server: ApiServer, tmp_path: Path) -> None:
+async def test_credentials_are_read_again_where_a_secret_is_refused(server: Scripted, tmp_path: Path) -> None:
     server.put("secrets", "flagged", **secret("Opaque", text="old"))
     token = tmp_path / "token"
     token.write_text(server.token)
@@ -456,7 +457,7 @@ async def test_credentials_are_read_again_where_a_secret_is_refused(server: ApiS
         assert len(server.asked("watch", "secrets")) == 2
 
 
-async def test_a_role_that_may_not_get_secrets_is_a_problem_until_it_may(server: ApiServer, tmp_path: Path) -> None:
+async def test_a_role_that_may_not_get_secrets_is_a_problem_until_it_may(server: Scripted, tmp_path: Path) -> None:
     server.put("secrets", "flagged", **secret("Opaque"))
     server.forbidden.add(("get", "secrets"))
     async with following(server, tmp_path, default_ssl_certificate="default/flagged") as followed:
@@ -471,7 +472,7 @@ async def test_a_role_that_may_not_get_secrets_is_a_problem_until_it_may(server:
 
 
 async def test_a_secret_that_an_api_server_refuses_which_just_started_is_fetched_without_a_complaint(
-    server: ApiServer, tmp_path: Path
+    server: Scripted, tmp_path: Path
 ) -> None:
     server.put("secrets", "flagged", **secret("Opaque"))
     server.faults["secrets"].extend([refusal(403, "Forbidden", "get")] * 2)
@@ -484,7 +485,7 @@ async def test_a_secret_that_an_api_server_refuses_which_just_started_is_fetched
 OUTSIDE: Json = {"watch_namespace": "shop", "default_backend_service": "pages/errors", "publish_service": "edge/envoy"}
 
 
-def put_outside(server: ApiServer) -> None:
+def put_outside(server: Scripted) -> None:
     for name, namespace in (("errors", "pages"), ("other", "pages"), ("envoy", "edge"), ("web", "shop")):
         server.put("services", name, namespace, spec={"ports": [{"port": 80}]})
         labels = {"labels": {"kubernetes.io/service-name": name}}
@@ -492,7 +493,7 @@ def put_outside(server: ApiServer) -> None:
 
 
 async def test_services_that_flags_name_outside_of_the_watched_namespace_are_followed_and_no_others(
-    server: ApiServer, tmp_path: Path
+    server: Scripted, tmp_path: Path
 ) -> None:
     put_outside(server)
     async with following(server, tmp_path, **OUTSIDE) as followed:
@@ -505,7 +506,7 @@ async def test_services_that_flags_name_outside_of_the_watched_namespace_are_fol
         await followed.until(lambda: "Service/errors" not in followed.names())
 
 
-async def test_a_service_that_two_flags_name_is_followed_once(server: ApiServer, tmp_path: Path) -> None:
+async def test_a_service_that_two_flags_name_is_followed_once(server: Scripted, tmp_path: Path) -> None:
     put_outside(server)
     async with following(server, tmp_path, **(OUTSIDE | {"publish_service": "pages/errors"})) as followed:
         await followed.take()
@@ -514,7 +515,7 @@ async def test_a_service_that_two_flags_name_is_followed_once(server: ApiServer,
 
 @pytest.mark.parametrize("plural", ["services", "endpointslices"])
 async def test_a_default_backend_elsewhere_that_may_not_be_read_is_a_problem_and_the_rest_works(
-    server: ApiServer, tmp_path: Path, plural: str
+    server: Scripted, tmp_path: Path, plural: str
 ) -> None:
     """A role for the watched namespace alone."""
     put_outside(server)
@@ -528,7 +529,7 @@ async def test_a_default_backend_elsewhere_that_may_not_be_read_is_a_problem_and
 
 
 async def test_the_api_server_may_go_away_and_come_back_and_the_log_says_so(
-    server: ApiServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    server: Scripted, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "xds")
     put_some(server)
@@ -548,7 +549,7 @@ async def test_the_api_server_may_go_away_and_come_back_and_the_log_says_so(
     assert warnings[0].endswith("what is served stays served.")
 
 
-async def test_staleness_is_by_kind_and_begins_with_the_last_word(server: ApiServer, tmp_path: Path) -> None:
+async def test_staleness_is_by_kind_and_begins_with_the_last_word(server: Scripted, tmp_path: Path) -> None:
     async with following(server, tmp_path, configmap="a/b") as followed:
         await followed.take()
         now = time.monotonic()
@@ -557,7 +558,7 @@ async def test_staleness_is_by_kind_and_begins_with_the_last_word(server: ApiSer
         assert all(99 <= seconds <= 101 + DEADLINE for seconds in found.values())
 
 
-async def test_an_api_server_whose_authority_was_renewed_on_disk_is_believed_again(server: ApiServer, tmp_path: Path) -> None:
+async def test_an_api_server_whose_authority_was_renewed_on_disk_is_believed_again(server: Scripted, tmp_path: Path) -> None:
     authority = make_ca()
     async with serving(server_context(make_certificate(["127.0.0.1"], ca=authority))) as secure:
         secure.put("services", "a", spec={})
@@ -572,7 +573,7 @@ async def test_an_api_server_whose_authority_was_renewed_on_disk_is_believed_aga
             assert followed.has("Service/a")
 
 
-async def test_in_a_pod_the_service_account_says_who_and_where(server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_in_a_pod_the_service_account_says_who_and_where(server: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     authority = make_ca()
     async with serving(server_context(make_certificate(["127.0.0.1"], ca=authority))) as secure:
         secure.token = "of-the-pod"
@@ -583,7 +584,7 @@ async def test_in_a_pod_the_service_account_says_who_and_where(server: ApiServer
         host, port = secure.url.removeprefix("https://").split(":")
         monkeypatch.setitem(os.environ, "KUBERNETES_SERVICE_HOST", host)
         monkeypatch.setitem(os.environ, "KUBERNETES_SERVICE_PORT", port)
-        cluster = Cluster(Settings(), pace=QUICK)
+        cluster = ApiServer(Flags(), pace=QUICK)
         changes = cluster.changes()
         async with asyncio.timeout(DEADLINE):
             await anext(changes)
@@ -599,7 +600,7 @@ async def test_a_kubeconfig_that_cannot_be_used_is_one_sentence(tmp_path: Path, 
     path = tmp_path / "kubeconfig"
     if content is not None:
         path.write_text(content)
-    cluster = Cluster(Settings(kubeconfig=path))
+    cluster = ApiServer(Flags(kubeconfig=path))
     with pytest.raises(Failure, match=sentence) as failure:
         await anext(cluster.changes())
     assert str(path) in str(failure.value)
@@ -608,12 +609,12 @@ async def test_a_kubeconfig_that_cannot_be_used_is_one_sentence(tmp_path: Path, 
 async def test_without_a_pod_and_without_flags_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(Failure, match="--kubeconfig"):
-        await anext(Cluster(Settings()).changes())
+        await anext(ApiServer(Flags()).changes())
 
 
-async def test_apiserver_host_alone_is_enough(server: ApiServer) -> None:
+async def test_apiserver_host_alone_is_enough(server: Scripted) -> None:
     server.put("services", "a", spec={})
-    cluster = Cluster(Settings(apiserver_host=server.url + "/"), pace=QUICK)
+    cluster = ApiServer(Flags(apiserver_host=server.url + "/"), pace=QUICK)
     changes = cluster.changes()
     async with asyncio.timeout(DEADLINE):
         assert [item.meta.name for item in (await anext(changes)).put] == ["a"]
@@ -621,7 +622,7 @@ async def test_apiserver_host_alone_is_enough(server: ApiServer) -> None:
 
 
 async def test_all_connections_are_such_that_notice_when_the_other_end_is_gone(
-    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[socket.socket] = []
     make = api._socket
@@ -639,7 +640,7 @@ def test_connections_notice_by_themselves_when_the_other_end_is_gone() -> None:
         assert made.getsockopt(6, socket.TCP_USER_TIMEOUT) == DEAD_AFTER * 1000
 
 
-async def test_closing_ends_who_waits_and_leaves_nothing_behind(server: ApiServer, tmp_path: Path) -> None:
+async def test_closing_ends_who_waits_and_leaves_nothing_behind(server: Scripted, tmp_path: Path) -> None:
     async with following(server, tmp_path) as followed:
         await followed.take()
         waiting = asyncio.ensure_future(anext(followed.changes, None))
@@ -651,7 +652,7 @@ async def test_closing_ends_who_waits_and_leaves_nothing_behind(server: ApiServe
 
 
 async def test_a_source_that_an_error_of_ours_ended_goes_on_where_it_was_when_it_is_asked_again(
-    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    server: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("xds.kube.unending.FIRST", 0.0)
     put_some(server)
@@ -680,7 +681,7 @@ async def test_a_source_that_an_error_of_ours_ended_goes_on_where_it_was_when_it
 
 
 async def test_a_secret_whose_fetching_was_cut_short_is_fetched_after_all(
-    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.put("secrets", "flagged", **secret("Opaque", text="here"))
     read, fails = parse.from_json, [ValueError("odd")]
@@ -690,7 +691,7 @@ async def test_a_secret_whose_fetching_was_cut_short_is_fetched_after_all(
             raise fails.pop()
         return read(body, **kinds)
 
-    monkeypatch.setattr("xds.kube.cluster.parse.from_json", stumble)
+    monkeypatch.setattr("xds.kube.apiserver.apiserver.parse.from_json", stumble)
     async with following(server, tmp_path, default_ssl_certificate="default/flagged") as followed:
         await followed.until(lambda: followed.has("Secret/flagged"))
         assert not fails

@@ -9,12 +9,13 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xds.kube.api import Patience
-from xds.kube.objects import Ingress, Object, Ref
-from xds.kube.reflector import Pace
-from xds.kube.secrets import referred_by
+from xds.kube.apiserver.api import Patience
+from xds.kube.apiserver.reflector import Pace
+from xds.kube.apiserver.secrets import referred_by
+from xds.kube.objects import Ingress, Object
+from xds.problem import Ref
 
-from .scripted import ApiServer, Fault, Selection, line, refusal, secret, serving, status, until
+from .scripted import Fault, Scripted, Selection, line, refusal, secret, serving, status, until
 from .test_cluster import DEADLINE, KINDS, TLS, following
 
 HASTY = Pace(first=0.001, longest=0.004, denied=0.004, retry_after=0.001, watch=1.0)
@@ -43,7 +44,7 @@ steps = st.one_of(
 )
 
 
-def put(server: ApiServer, plural: str, name: str, *, kind: str = "kubernetes.io/tls") -> None:
+def put(server: Scripted, plural: str, name: str, *, kind: str = "kubernetes.io/tls") -> None:
     number = server.store.version
     match plural:
         case "ingresses":
@@ -58,7 +59,7 @@ def put(server: ApiServer, plural: str, name: str, *, kind: str = "kubernetes.io
             server.put(plural, name, **secret(kind, text=str(number)))
 
 
-def act(server: ApiServer, what: str, plural: str, which: str) -> None:
+def act(server: Scripted, what: str, plural: str, which: str) -> None:
     key = (plural, "" if plural == "ingressclasses" else "default", which)
     old = server.store.objects.get(key)
     match what:
@@ -79,7 +80,7 @@ def act(server: ApiServer, what: str, plural: str, which: str) -> None:
             server.cut()
 
 
-def wanted(server: ApiServer) -> dict[Ref, Object]:
+def wanted(server: Scripted) -> dict[Ref, Object]:
     """All objects, and of Secrets of other types those that an Ingress refers to."""
     found = server.store.world(*map(Selection, KINDS), TLS)
     referred = {which for item in found.values() if isinstance(item, Ingress) for which in referred_by(item, "nginx.ingress.kubernetes.io")}

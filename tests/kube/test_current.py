@@ -10,25 +10,26 @@ import pytest
 
 from tests.cli.site import write
 from tests.envoy.harness.manifests import config_map, ingress
-from tests.kube.scripted import ApiServer, refusal, serving
-from xds.config import Settings
-from xds.kube.api import Api
+from tests.kube.scripted import Scripted, refusal, serving
+from xds.config import Flags
+from xds.kube.apiserver.api import Api
 from xds.kube.current import has_come, of_api, of_folders, version_of
 from xds.kube.manifests import Folder
-from xds.kube.objects import Ingress, Meta, Ref
+from xds.kube.objects import Ingress, Meta
+from xds.problem import Ref
 
 WEB = Ref("Ingress", "shop", "web")
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[ApiServer]:
+async def server() -> AsyncIterator[Scripted]:
     async with serving() as found:
         yield found
 
 
 @pytest.fixture
-async def api(server: ApiServer, tmp_path: Path) -> AsyncIterator[Api]:
-    found = Api(Settings(kubeconfig=server.kubeconfig(tmp_path / "kubeconfig")))
+async def api(server: Scripted, tmp_path: Path) -> AsyncIterator[Api]:
+    found = Api(Flags(kubeconfig=server.kubeconfig(tmp_path / "kubeconfig")))
     await found.open()
     try:
         yield found
@@ -36,7 +37,7 @@ async def api(server: ApiServer, tmp_path: Path) -> AsyncIterator[Api]:
         await found.close()
 
 
-async def test_the_api_server_is_asked_with_the_right_to_list_for_one_object(server: ApiServer, api: Api) -> None:
+async def test_the_api_server_is_asked_with_the_right_to_list_for_one_object(server: Scripted, api: Api) -> None:
     server.put("ingresses", "web", "shop")
     server.put("ingresses", "other", "shop")
     server.put("ingresses", "web", "elsewhere")
@@ -48,12 +49,12 @@ async def test_the_api_server_is_asked_with_the_right_to_list_for_one_object(ser
     assert await of_api(api, Ref("ConfigMap", "xds", "tcp")) == "104"
 
 
-async def test_an_object_that_the_api_server_does_not_have_has_no_version(server: ApiServer, api: Api) -> None:
+async def test_an_object_that_the_api_server_does_not_have_has_no_version(server: Scripted, api: Api) -> None:
     server.put("ingresses", "other", "shop")
     assert await of_api(api, WEB) is None
 
 
-async def test_an_api_server_that_does_not_say_leaves_it_open(server: ApiServer, api: Api) -> None:
+async def test_an_api_server_that_does_not_say_leaves_it_open(server: Scripted, api: Api) -> None:
     server.faults["ingresses"].append(refusal(403))
     assert await of_api(api, WEB) == ""
     server.close()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from xds.kube.denials import Denials
-from xds.kube.reflector import FIRM
+from xds.kube.apiserver.denials import Denials
+from xds.kube.apiserver.reflector import FIRM
 
 LEAST = 5.0
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from xds.config import Settings
-from xds.kube.api import Api, Patience
-from xds.kube.reflector import Pace
+from xds.config import Flags
+from xds.kube.apiserver.api import Api, Patience
+from xds.kube.apiserver.reflector import Pace
 
 from .frozen import Proxy, proxied
-from .scripted import ApiServer, Fault, until
+from .scripted import Fault, Scripted, until
 from .test_cluster import QUICK, SOME, Followed, following, put_some, server
 
 __all__ = ["server"]
@@ -24,7 +24,7 @@ HASTY = Patience(connect=5.0, answer=1.0, late=0.3, idle=0.3)
 
 
 @asynccontextmanager
-async def through_a_proxy(server: ApiServer, folder: Path) -> AsyncIterator[tuple[Followed, Proxy]]:
+async def through_a_proxy(server: Scripted, folder: Path) -> AsyncIterator[tuple[Followed, Proxy]]:
     async with proxied(server.url) as (proxy, url):
         server.url, direct = url, server.url
         async with following(server, folder, HASTY, BRISK) as followed:
@@ -32,7 +32,7 @@ async def through_a_proxy(server: ApiServer, folder: Path) -> AsyncIterator[tupl
         server.url = direct
 
 
-async def test_watches_on_connections_that_say_nothing_more_are_asked_for_again(server: ApiServer, tmp_path: Path) -> None:
+async def test_watches_on_connections_that_say_nothing_more_are_asked_for_again(server: Scripted, tmp_path: Path) -> None:
     put_some(server)
     async with through_a_proxy(server, tmp_path) as (followed, proxy):
         await followed.take()
@@ -46,7 +46,7 @@ async def test_watches_on_connections_that_say_nothing_more_are_asked_for_again(
         assert len([each for each in server.requests if each.verb == "list"]) == lists, "only watches are asked for again"
 
 
-async def test_lists_and_fetches_without_an_answer_are_asked_for_again(server: ApiServer, tmp_path: Path) -> None:
+async def test_lists_and_fetches_without_an_answer_are_asked_for_again(server: Scripted, tmp_path: Path) -> None:
     put_some(server)
     server.faults["services"].append(Fault("list", hangs=True))
     async with through_a_proxy(server, tmp_path) as (followed, proxy):
@@ -57,7 +57,7 @@ async def test_lists_and_fetches_without_an_answer_are_asked_for_again(server: A
         assert followed.has(*SOME)
 
 
-async def test_while_nothing_is_forwarded_at_all_attempts_go_on_and_all_is_well_afterwards(server: ApiServer, tmp_path: Path) -> None:
+async def test_while_nothing_is_forwarded_at_all_attempts_go_on_and_all_is_well_afterwards(server: Scripted, tmp_path: Path) -> None:
     put_some(server)
     async with through_a_proxy(server, tmp_path) as (followed, proxy):
         await followed.take()
@@ -71,10 +71,10 @@ async def test_while_nothing_is_forwarded_at_all_attempts_go_on_and_all_is_well_
         await upcoming
 
 
-async def test_a_write_without_an_answer_is_over_and_the_next_one_is_well(server: ApiServer, tmp_path: Path) -> None:
+async def test_a_write_without_an_answer_is_over_and_the_next_one_is_well(server: Scripted, tmp_path: Path) -> None:
     server.put("services", "a", spec={})
     async with proxied(server.url) as (proxy, url):
-        api = Api(Settings(apiserver_host=url), HASTY)
+        api = Api(Flags(apiserver_host=url), HASTY)
         await api.open()
         path = "/api/v1/namespaces/default/services/a"
         async with api.get(path, {}) as answer:
@@ -88,10 +88,10 @@ async def test_a_write_without_an_answer_is_over_and_the_next_one_is_well(server
         await api.close()
 
 
-async def test_an_answer_that_trickles_has_an_end(server: ApiServer) -> None:
+async def test_an_answer_that_trickles_has_an_end(server: Scripted) -> None:
     async with proxied(server.url) as (_, url):
         server.faults["services"].append(Fault("list", body=b" ", swallows=True))
-        api = Api(Settings(apiserver_host=url), Patience(whole=0.5))
+        api = Api(Flags(apiserver_host=url), Patience(whole=0.5))
         await api.open()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(30), api.get("/api/v1/services", {}) as answer:

@@ -13,9 +13,9 @@ import pytest
 
 from xds.kube import documents, walk
 from xds.kube.manifests import Folder, ManifestsError
-from xds.kube.objects import Place, Ref, ref
+from xds.kube.objects import ref
 from xds.kube.source import Change
-from xds.model import Problem, Severity
+from xds.problem import Place, Problem, Ref, Severity
 
 
 def service(name: str, port: int = 80) -> str:

@@ -19,8 +19,6 @@ from xds.kube.objects import (
     IngressClass,
     Namespace,
     Path,
-    Place,
-    Ref,
     Rule,
     Secret,
     Service,
@@ -28,7 +26,7 @@ from xds.kube.objects import (
     Tls,
     ref,
 )
-from xds.model import Problem
+from xds.problem import Place, Problem, Ref
 
 NETWORKING = "networking.k8s.io/v1"
 BETA = "networking.k8s.io/v1beta1"

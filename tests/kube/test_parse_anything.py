@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xds.kube import parse
-from xds.kube.objects import Place
-from xds.model import Problem
+from xds.problem import Place, Problem
 
 SECRET = "c2VjcmV0LXZhbHVl"
 BACKEND = {"service": {"name": "s", "port": {"number": 80, "name": "http"}}, "resource": {"kind": "K", "name": "r"}}

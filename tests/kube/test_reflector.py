@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from xds.kube.objects import Object, Ref, Service, ref
-from xds.kube.reflector import LONGEST_EVENT, PAGE, List, Pace, Reflector, Resource, Wait, Watch
+from xds.kube.apiserver.reflector import LONGEST_EVENT, PAGE, List, Pace, Reflector, Resource, Wait, Watch
+from xds.kube.objects import Object, Service, ref
 from xds.kube.source import Change
+from xds.problem import Ref
 
 from .scripted import Json, Selection, Store, bookmark, head, line, status
 

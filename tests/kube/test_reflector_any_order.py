@@ -8,7 +8,7 @@ from collections.abc import Callable
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from xds.kube.reflector import List, Wait, Watch
+from xds.kube.apiserver.reflector import List, Wait, Watch
 
 from .scripted import line, status
 from .test_reflector import ALL, Led, Store, service

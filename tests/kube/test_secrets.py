@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xds.kube.objects import Ingress, Meta, Object, Ref, Secret, Tls, ref
-from xds.kube.secrets import ReferredSecrets, referred_by
+from xds.kube.apiserver.secrets import ReferredSecrets, referred_by
+from xds.kube.objects import Ingress, Meta, Object, Secret, Tls, ref
 from xds.kube.source import Change
+from xds.problem import Ref
 
 PREFIX = "nginx.ingress.kubernetes.io"
 SECRET = Ref("Secret", "default", "passwords")

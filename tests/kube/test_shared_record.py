@@ -12,11 +12,11 @@ import pytest
 
 from tests.kube.scripted import Fault, refusal
 from tests.kube.writable import Mishap, Writable, writable
-from xds.config import Settings
-from xds.kube import shared_record
-from xds.kube.api import Api
-from xds.kube.shared_record import KEY, SharedRecord
-from xds.model import Problem
+from xds.config import Flags
+from xds.kube.apiserver.api import Api
+from xds.problem import Problem
+from xds.replicas import shared_record
+from xds.replicas.shared_record import KEY, SharedRecord
 
 NAME = "leader-default-certificate"
 CERTIFICATE = {"tls.crt": "Y2hhaW4=", "tls.key": "a2V5"}
@@ -33,7 +33,7 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Writable]:
 
 @pytest.fixture
 async def api(server: Writable, tmp_path: Path) -> AsyncIterator[Api]:
-    made = Api(Settings(kubeconfig=server.reading.kubeconfig(tmp_path / "kubeconfig")))
+    made = Api(Flags(kubeconfig=server.reading.kubeconfig(tmp_path / "kubeconfig")))
     await made.open()
     yield made
     await made.close()

@@ -9,10 +9,9 @@ import pytest
 
 from xds.config import Failure
 from xds.kube import unending as module
-from xds.kube.objects import Ref
 from xds.kube.source import Change
 from xds.kube.unending import PLACE, unending
-from xds.model import Problem
+from xds.problem import Problem, Ref
 
 Step = Change | BaseException
 FIRST, SECOND = Change(drop=(Ref("Service", "a", "1"),)), Change(drop=(Ref("Service", "a", "2"),))

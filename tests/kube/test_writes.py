@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from xds.config import Settings
-from xds.kube.api import Api
-from xds.kube.writes import MERGE, Refused, create, patch, read, replace
+from xds.config import Flags
+from xds.kube.apiserver.api import Api
+from xds.kube.apiserver.writes import MERGE, Refused, create, patch, read, replace
 
 PATH = "/api/v1/namespaces/a/configmaps"
 
@@ -60,7 +60,7 @@ async def api(server: Server, tmp_path: Path) -> AsyncIterator[Api]:
         "users": [{"name": "me", "user": {"tokenFile": str(token)}}],
     }
     (tmp_path / "kubeconfig").write_text(json.dumps(config))
-    found = Api(Settings(kubeconfig=tmp_path / "kubeconfig"))
+    found = Api(Flags(kubeconfig=tmp_path / "kubeconfig"))
     await found.open()
     try:
         yield found

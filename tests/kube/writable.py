@@ -12,7 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
-from .scripted import ApiServer, Json, head, json_response, status
+from .scripted import Json, Scripted, head, json_response, status
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class Mishap:
 
 
 class Writable:
-    """An ApiServer that can be written to. `forbidden` has verbs, and resources as roles name them.
+    """An Scripted that can be written to. `forbidden` has verbs, and resources as roles name them.
 
     `deaf_to` has holders of a Lease whose writes are not answered. `gate`, where it is set, is waited for by each write; `most` is how
     many were on their way at a time.
     """
 
     def __init__(self) -> None:
-        self.reading = ApiServer()
+        self.reading = Scripted()
         self.writes: list[Write] = []
         self.done: list[Write] = []
         self.mishaps: dict[str, deque[Mishap]] = defaultdict(deque)

@@ -15,8 +15,8 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOpti
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatchAndSubstitute
 
 from xds import model
-from xds.kube.objects import Ref
-from xds.nginx._registry import read_keys, read_settings, with_hook
+from xds.nginx.registry import read_keys, read_settings, with_hook
+from xds.problem import Ref
 
 ORIGIN = Ref("Ingress", "default", "web")
 RULE = "spec.rules[0].http.paths[0]"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from xds.model import Cluster, Forward, Location, PathKind, PathMatch, Redirect, RedirectTo, Respond, Route
-from xds.nginx._registry import features, known_annotations, read_keys, read_settings
+from xds.nginx.registry import features, known_annotations, read_keys, read_settings
 
 RULES = {
     "allowlist-source-range": "10.0.0.0/8",

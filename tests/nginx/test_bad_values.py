@@ -11,11 +11,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from xds import model
-from xds.nginx._feature import Annotation, Fidelity, Key
-from xds.nginx._known import KEYS
-from xds.nginx._registry import features, known_keys, read_keys, read_settings
-from xds.nginx._values import LONGEST_IN_ROUTE
-from xds.wire import encode
+from xds.nginx.feature import Annotation, Fidelity, Key
+from xds.nginx.known import KEYS
+from xds.nginx.registry import features, known_keys, read_keys, read_settings
+from xds.nginx.values import LONGEST_IN_ROUTE
+from xds.wire.encode import encode
 
 from .drawing import cluster, complaints, connection, envoy_route, filters, host_routes, rewritten, routes
 

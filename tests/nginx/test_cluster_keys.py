@@ -13,8 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from xds.model import Settings
-from xds.nginx._feature import as_written
-from xds.nginx._registry import cluster_features, cluster_key, features
+from xds.nginx.feature import as_written
+from xds.nginx.registry import cluster_features, cluster_key, features
 
 from .drawing import settings
 

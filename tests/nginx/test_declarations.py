@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from xds.nginx._feature import Annotation, Declared, Fidelity, Notes, Risk
-from xds.nginx._known import ANNOTATIONS, KEYS
-from xds.nginx._registry import features, known_annotations, known_keys, read_keys, read_settings
+from xds.nginx.feature import Annotation, Declared, Fidelity, Notes, Risk
+from xds.nginx.known import ANNOTATIONS, KEYS
+from xds.nginx.registry import features, known_annotations, known_keys, read_keys, read_settings
 
 from .drawing import complaints, settings
 

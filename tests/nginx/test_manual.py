@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from xds.nginx._manual import PAGES
-from xds.nginx._registry import known_annotations, known_keys
+from xds.nginx.manual import PAGES
+from xds.nginx.registry import known_annotations, known_keys
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_the_page_is_current(name: str) -> None:
-    """If not: `python -m xds.nginx._manual <name> > docs/<name>.md`."""
+    """If not: `python -m xds.nginx.manual <name> > docs/<name>.md`."""
     assert (DOCS / f"{name}.md").read_text(encoding="utf-8") == PAGES[name]()
 
 

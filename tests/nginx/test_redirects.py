@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from xds import model, regex
+from xds import model
+from xds.explain import route_of as explain
 from xds.model import PathKind, PathMatch, Redirect, RedirectTo, Via
-from xds.nginx._registry import features, read_settings
-from xds.translate import explain
+from xds.nginx.registry import features, read_settings
+from xds.patterns import regex
 
 from .drawing import CLUSTER, ORIGIN, RULE, complaints, host_routes, routes, settings
 from .drawing import location as location_of

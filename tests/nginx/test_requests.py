@@ -9,7 +9,7 @@ from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import He
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager
 
 from xds.model import Via
-from xds.nginx._messages import BodySizeLimit, overwriting
+from xds.nginx.messages import BodySizeLimit, overwriting
 
 from .drawing import action, complaints, connection, envoy_route, filters, settings, upstream
 

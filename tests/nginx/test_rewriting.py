@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from xds.model import PathKind, PathMatch
-from xds.nginx._registry import features
+from xds.nginx.registry import features
 
 from . import drawing
 from .drawing import complaints, envoy_route, routes, settings

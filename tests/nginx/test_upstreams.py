@@ -12,11 +12,11 @@ from envoy_data_plane.envoy.config.route.v3 import RouteActionHashPolicy
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import TlsParametersTlsProtocol, UpstreamTlsContext
 
 from xds.model import Forward, Via
-from xds.nginx._registry import cluster_features
-from xds.nginx.backend_protocol import FEATURE as BACKEND_PROTOCOL
-from xds.nginx.backend_protocol import Protocol
-from xds.nginx.load_balance import FEATURE as LOAD_BALANCE
-from xds.wire import encode
+from xds.nginx.features.backend_protocol import FEATURE as BACKEND_PROTOCOL
+from xds.nginx.features.backend_protocol import Protocol
+from xds.nginx.features.load_balance import FEATURE as LOAD_BALANCE
+from xds.nginx.registry import cluster_features
+from xds.wire.encode import encode
 
 from .drawing import CLUSTER, action, cluster, complaints, location, routes, settings, upstream
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from xds.nginx._values import LONGEST, boolean, choice, duration, matching, readable, seconds, shown, size, whole, words
+from xds.nginx.values import LONGEST, boolean, choice, duration, matching, readable, seconds, shown, size, whole, words
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from hypothesis import given
 
 from tests.nginx.drawing import settings
 from tests.nginx.test_cluster_keys import ANNOTATIONS
-from xds.kube.objects import Ref
 from xds.model import Cluster
+from xds.problem import Ref
 from xds.render import names
 from xds.translate.hosts import policy
 

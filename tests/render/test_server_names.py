@@ -8,10 +8,10 @@ from envoy_data_plane.xds.type.matcher.v3 import Matcher, MatcherOnMatch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xds.nginx._registry import read_settings
+from xds.nginx.registry import read_settings
 from xds.render import listeners
 from xds.render.server_names import matcher_bytes
-from xds.wire import encode
+from xds.wire.encode import encode
 
 DEFAULTS, _ = read_settings({}, {})
 LABELS = ("a", "b", "x-1", "test")

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xds import model
-from xds.kube.objects import Ref
-from xds.nginx._registry import read_settings
+from xds.nginx.registry import read_settings
+from xds.problem import Ref
 from xds.render import clusters, endpoints, routes
-from xds.template import Template, hole
 from xds.translate.backends import Address
 from xds.translate.hosts import policy
-from xds.wire import encode
+from xds.wire.encode import encode
+from xds.wire.template import Template, hole
 
 DEFAULTS, _ = read_settings({}, {})
 OTHER_DEFAULTS, _ = read_settings({}, {"proxy-read-timeout": 7, "proxy-body-size": 0})

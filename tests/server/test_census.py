@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import pytest
 
 from tests.protocol.talk import KINDS, Talk
-from xds import census as census_module
-from xds.census import Census
 from xds.kube.objects import ConfigMap, Ingress, Meta, Service
-from xds.kube.peers import Reached
 from xds.kube.source import Change
 from xds.protocol.session import Session, Wire
+from xds.replicas import census as census_module
+from xds.replicas.census import Census
+from xds.replicas.peers import Reached
 from xds.server.messages import Node
 from xds.snapshot import Snapshot
 

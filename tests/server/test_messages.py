@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.server.client import resource
-from xds.model import printable
+from xds.problem import printable
 from xds.protocol.session import Request, Response, Session, Wire
 from xds.server import messages
 from xds.server.messages import SLICE, Encoder, Malformed, Node, TooMuch, decode, decoding, without_secrets

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from tests.protocol.talk import KINDS, Talk
-from xds.kube.objects import Ref
+from xds.problem import Ref
 from xds.protocol.session import PATIENCE, Answer, Session, Wire
 from xds.server import progress as progress_module
 from xds.server.messages import Node

@@ -39,9 +39,9 @@ from tests.translate.issuing import (
     tlv,
     usage,
 )
+from xds.certificates.pairs import Pair, Unusable, parse
 from xds.kube.objects import Meta, Secret
 from xds.translate.certificates import covers
-from xds.translate.pairs import Pair, Unusable, parse
 
 HOST = "a.test"
 SEC1 = PKCS1 = PrivateFormat.TraditionalOpenSSL

@@ -11,27 +11,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xds.build.memo import Build, Unit
-from xds.build.tables import Tables
 from xds.cli.arguments import parse
-from xds.config import Settings
+from xds.config import Flags
 from xds.kube.objects import Backend, ConfigMap, Endpoint, EndpointPort, EndpointSlice, Ingress, Meta, Object, Rule, Service, ServicePort
 from xds.kube.objects import Path as IngressPath
 from xds.kube.world import OWN_ADDRESSES, World
-from xds.model import Cluster, Problem
+from xds.model import Cluster
+from xds.problem import Problem
 from xds.snapshot import ENDPOINT, Snapshot
 from xds.translate.backends import Reach, addresses, destination
 from xds.translate.endpoint_addresses import RANGES, Denied, denied, own_ports, refusal, rules
 from xds.translate.streams import streams
+from xds.units.memo import Build, Unit
+from xds.units.tables import Tables
 
-FOLDER = Settings(manifests=(Path("manifests"),))
-API_SERVER = Settings()
+FOLDER = Flags(manifests=(Path("manifests"),))
+API_SERVER = Flags()
 BOTH = pytest.mark.parametrize("flags", [FOLDER, API_SERVER], ids=["folder", "API server"])
 OUR_PORTS = {18000: "--xds-address", 18001: "--debug-address", 10254: "--healthz-port", 9901: "--admin-address"}
 HERE = ("127.0.0.1", "127.0.0.7", "127.255.0.1", "::1", "::ffff:127.0.0.1", "::ffff:7f00:1", "0.0.0.0", "::", "::ffff:0.0.0.0", "0.0.0.5")
 MACHINE = ("192.0.2.77", "2001:db8::77")
 UPSTREAM = (("service_upstream", True),)
-FLAGS = Settings(
+FLAGS = Flags(
     manifests=FOLDER.manifests,
     xds_address="127.0.0.1:18000",
     debug_address="127.0.0.1:18001",
@@ -54,7 +55,7 @@ def piece(ips: Sequence[str], number: int, *, legacy: bool = False, protocol: st
 
 
 def built(
-    flags: Settings, put: Iterable[Object], function: Callable[..., object], *arguments: object
+    flags: Flags, put: Iterable[Object], function: Callable[..., object], *arguments: object
 ) -> tuple[object, dict[tuple[str, str], str]]:
     """The value of a Unit, and the sentences of all Problems by object and field."""
     world = World(flags, {OWN_ADDRESSES: frozenset(MACHINE)})
@@ -68,20 +69,20 @@ def built(
     return value, {(str(p.about), p.field): p.sentence for p in found}
 
 
-def by_slices(flags: Settings, ips: Sequence[str], number: int, *, legacy: bool = False) -> tuple[list[str], dict[tuple[str, str], str]]:
+def by_slices(flags: Flags, ips: Sequence[str], number: int, *, legacy: bool = False) -> tuple[list[str], dict[tuple[str, str], str]]:
     value, problems = built(flags, [web(number), piece(ips, number, legacy=legacy)], addresses, Cluster("default", "web", 80))
     return [address.ip for address in value], problems  # type: ignore[attr-defined]
 
 
-def is_refused(flags: Settings, ip: str, port: int, protocol: str = "TCP") -> bool:
+def is_refused(flags: Flags, ip: str, port: int, protocol: str = "TCP") -> bool:
     return bool(built(flags, (), lambda read: refusal(read, rules(read), ip, port, protocol))[0])
 
 
 @BOTH
 @pytest.mark.parametrize("port", OUR_PORTS)
 @pytest.mark.parametrize("ip", [*HERE, *MACHINE])
-def test_our_own_sockets_are_never_endpoints(flags: Settings, ip: str, port: int) -> None:
-    excepted = Settings(manifests=flags.manifests, admin_address="127.0.0.1:9901", allowed_endpoints=("0.0.0.0/0", "::/0"))
+def test_our_own_sockets_are_never_endpoints(flags: Flags, ip: str, port: int) -> None:
+    excepted = Flags(manifests=flags.manifests, admin_address="127.0.0.1:9901", allowed_endpoints=("0.0.0.0/0", "::/0"))
     assert is_refused(excepted, ip, port)
 
 
@@ -93,7 +94,7 @@ def test_the_same_numbers_elsewhere_and_other_numbers_here_are_nobody_elses_busi
 
 
 def test_a_socket_that_is_no_port_or_off_takes_none() -> None:
-    flags = Settings(manifests=FOLDER.manifests, xds_address="unix:/run/xds.sock", debug_address="", admin_address="unix:/run/admin.sock")
+    flags = Flags(manifests=FOLDER.manifests, xds_address="unix:/run/xds.sock", debug_address="", admin_address="unix:/run/admin.sock")
     assert not [port for port in (18000, 18001, 9901) if is_refused(flags, "127.0.0.1", port)]
     assert is_refused(flags, "127.0.0.1", 10254)
 
@@ -129,7 +130,7 @@ def test_in_a_folder_loopback_is_where_applications_are() -> None:
 
 
 @pytest.mark.parametrize("flags", [API_SERVER, FOLDER], ids=["API server", "folder"])
-def test_the_addresses_of_a_service_itself_are_judged_too(flags: Settings) -> None:
+def test_the_addresses_of_a_service_itself_are_judged_too(flags: Flags) -> None:
     bad = web(10254, cluster_ips=("127.0.0.1", "10.96.0.1"))
     bad = Service(meta=bad.meta, ports=(ServicePort(10254, "http"),), cluster_ips=bad.cluster_ips)
     value, problems = built(flags, [bad], addresses, Cluster("default", "web", 10254, UPSTREAM))
@@ -141,7 +142,7 @@ def test_the_addresses_of_a_service_itself_are_judged_too(flags: Settings) -> No
 
 @BOTH
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "app.localhost", "ip6-localhost", "::1", "::ffff:127.0.0.1", *MACHINE])
-def test_an_external_name_that_says_where_it_leads_is_judged(flags: Settings, name: str) -> None:
+def test_an_external_name_that_says_where_it_leads_is_judged(flags: Flags, name: str) -> None:
     outside = Service(meta=meta("outside"), type="ExternalName", external_name=name)
     value, problems = built(flags, [outside], destination, "default", "outside", 18000)
     assert value.reach is Reach.NOT_REACHABLE  # type: ignore[attr-defined]
@@ -152,7 +153,7 @@ def test_an_external_name_that_says_where_it_leads_is_judged(flags: Settings, na
 def test_whatever_leads_to_a_service_is_given_no_address_that_is_refused(way: str) -> None:
     """All of them ask for the endpoints of a cluster, and a Service that has no others is as one without any."""
     protocol = "UDP" if way == "UDP" else "TCP"
-    flags = Settings(watch_ingress_without_class=True, tcp_services_configmap="default/tcp", udp_services_configmap="default/udp")
+    flags = Flags(watch_ingress_without_class=True, tcp_services_configmap="default/tcp", udp_services_configmap="default/udp")
     flags = dataclasses.replace(flags, default_backend_service="default/web") if way.startswith("--") else flags
     to_web = Backend("web", 80)
     put: list[Object] = [Service(meta=meta("web"), ports=(ServicePort(80, "http", 8080, protocol),))]
@@ -209,7 +210,7 @@ def test_endpoints_come_back_when_our_pod_has_another_address() -> None:
 
 
 def test_a_stream_that_leads_to_envoys_own_stream_is_a_loop_without_an_end() -> None:
-    flags = Settings(manifests=FOLDER.manifests, tcp_services_configmap="default/tcp", udp_services_configmap="default/udp")
+    flags = Flags(manifests=FOLDER.manifests, tcp_services_configmap="default/tcp", udp_services_configmap="default/udp")
     maps = [ConfigMap(meta=meta("tcp"), data={"9000": "default/web:80", " 9001": "default/none:80"})]
     maps.append(ConfigMap(meta=meta("udp"), data={"53": "default/web:80"}))
     for number, expected in ((9000, 0), (9001, 0), (9002, 1), (53, 1)):
@@ -223,8 +224,8 @@ def test_a_stream_that_leads_to_envoys_own_stream_is_a_loop_without_an_end() -> 
 
 
 @BOTH
-def test_a_stream_to_a_name_at_a_port_of_ours_is_closed_for_nobody_judges_where_it_leads(flags: Settings) -> None:
-    flags = Settings(manifests=flags.manifests, tcp_services_configmap="default/tcp")
+def test_a_stream_to_a_name_at_a_port_of_ours_is_closed_for_nobody_judges_where_it_leads(flags: Flags) -> None:
+    flags = Flags(manifests=flags.manifests, tcp_services_configmap="default/tcp")
     for name, number, expected in (("x.example", 18000, 0), ("x.example", 18002, 1), ("10.0.0.1", 18000, 1)):
         outside = Service(meta=meta("outside"), type="ExternalName", external_name=name)
         tcp = ConfigMap(meta=meta("tcp"), data={"9000": f"default/outside:{number}"})
@@ -234,7 +235,7 @@ def test_a_stream_to_a_name_at_a_port_of_ours_is_closed_for_nobody_judges_where_
 
 
 def test_what_envoy_is_told_of_a_name_are_the_same_rules() -> None:
-    apis, world = Settings(allowed_endpoints=("127.0.0.9/32",)), [*ours("ingress-xds")]
+    apis, world = Flags(allowed_endpoints=("127.0.0.9/32",)), [*ours("ingress-xds")]
     ranges = tuple(text for text, _ in RANGES)
     assert built(apis, world, denied, 443)[0] == Denied(ranges, ("127.0.0.9/32",), ())
     assert built(FOLDER, (), denied, 443)[0] == Denied((), (), ())
@@ -260,7 +261,7 @@ def test_with_an_api_server_the_special_addresses_are_refused_and_no_others(
 @given(st.sampled_from(RANGES).flatmap(lambda one: st.ip_addresses(network=one[0])))
 def test_every_address_of_every_range_is_refused_and_can_be_excepted(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     assert is_refused(API_SERVER, str(ip), 8080)
-    assert not is_refused(Settings(allowed_endpoints=(str(ipaddress.ip_network(ip)),)), str(ip), 8080)
+    assert not is_refused(Flags(allowed_endpoints=(str(ipaddress.ip_network(ip)),)), str(ip), 8080)
     assert not is_refused(FOLDER, str(ip), 8080)
 
 

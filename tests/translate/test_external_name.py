@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from xds.build.memo import Build, Unit
-from xds.config import Settings
-from xds.kube.objects import Backend, Ingress, Meta, Ref, Rule, Service, ServicePort
+from xds.config import Flags
+from xds.kube.objects import Backend, Ingress, Meta, Rule, Service, ServicePort
 from xds.kube.objects import Path as IngressPath
 from xds.kube.world import World
 from xds.model import Cluster, Forward, Respond, VirtualHost
+from xds.problem import Ref
 from xds.translate.hosts import virtual_host
+from xds.units.memo import Build, Unit
 
-FOLDER = Settings(watch_ingress_without_class=True, manifests=(Path("manifests"),))
-API_SERVER = Settings(watch_ingress_without_class=True)
+FOLDER = Flags(watch_ingress_without_class=True, manifests=(Path("manifests"),))
+API_SERVER = Flags(watch_ingress_without_class=True)
 LOOPBACK = (
     *("localhost", "LocalHost", "localhost.", "app.localhost", "ip6-localhost", "localhost4", "localhost.localdomain"),
     *("127.0.0.1", "127.8.8.8", "::1", "0.0.0.0", "::", "::ffff:127.0.0.1", "::ffff:7f00:1"),
@@ -25,7 +26,7 @@ PORT = ServicePort(8080, "web")
 WEB = Ref("Ingress", "default", "web")
 
 
-def asked(settings: Settings, name: str, port: int | str = 80, ports: tuple[ServicePort, ...] = ()) -> tuple[object, list[str]]:
+def asked(settings: Flags, name: str, port: int | str = 80, ports: tuple[ServicePort, ...] = ()) -> tuple[object, list[str]]:
     """What becomes of the path of an Ingress that leads to an ExternalName, and the sentences of all Problems."""
     backend = Backend("outside", port)
     world = World(settings)
@@ -57,13 +58,13 @@ def test_loopback_is_where_everything_is_with_a_folder(name: str) -> None:
 
 @pytest.mark.parametrize("name", BEYOND)
 @pytest.mark.parametrize("settings", [FOLDER, API_SERVER], ids=["folder", "API server"])
-def test_what_is_beyond_loopback_is_reached(settings: Settings, name: str) -> None:
+def test_what_is_beyond_loopback_is_reached(settings: Flags, name: str) -> None:
     assert asked(settings, name) == (Forward(Cluster("default", "outside", 80, external=True, asked_by=WEB)), [])
 
 
 @pytest.mark.parametrize("name", [*BEYOND, "localhost"])
 def test_a_flag_refuses_all_of_them(name: str) -> None:
-    flags = Settings(watch_ingress_without_class=True, manifests=FOLDER.manifests, disable_svc_external_name=True)
+    flags = Flags(watch_ingress_without_class=True, manifests=FOLDER.manifests, disable_svc_external_name=True)
     action, problems = asked(flags, name)
     assert action == Respond(503)
     assert len(problems) == 1

@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 
 from tests.strategies import FLAGS, GLOBAL, INNOCENT, documents, innocent, objects, pems, texts
-from xds.build.tables import Tables
 from xds.kube import parse
-from xds.kube.objects import ConfigMap, Ingress, Meta, Object, Ref, Rule, Secret, Tls, ref
+from xds.kube.objects import ConfigMap, Ingress, Meta, Object, Rule, Secret, Tls, ref
 from xds.kube.world import World
-from xds.model import Problem
+from xds.problem import Problem, Ref
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, TYPES, Snapshot
-from xds.wire import encode, field
+from xds.units.tables import Tables
+from xds.wire.encode import encode, field
 
 pytestmark = pytest.mark.timeout(300)  # what fails is made small first
 

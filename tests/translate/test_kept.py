@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.build.test_any_order import CONSTANTS, FLAGS, OPENED, pems, site
-from xds.build import kept
-from xds.build.record import Certificate
-from xds.build.tables import Tables
-from xds.kube.objects import Backend, Ingress, Meta, Object, Path, Ref, Rule, Secret, Tls, ref
+from tests.units.test_any_order import CONSTANTS, FLAGS, OPENED, pems, site
+from xds.kube.objects import Backend, Ingress, Meta, Object, Path, Rule, Secret, Tls, ref
 from xds.kube.world import KEPT, World
+from xds.problem import Ref
 from xds.snapshot import SECRET, Snapshot
+from xds.units import kept
+from xds.units.record import Certificate
+from xds.units.tables import Tables
 
 FIRST = Ref("Secret", "one", "first")
 GOOD, RENEWED = ({"tls.crt": chain, "tls.key": key} for chain, key in pems()[:2])

@@ -8,16 +8,16 @@ from envoy_data_plane.envoy.config.cluster.v3 import ClusterDiscoveryType
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xds.build.tables import Tables
-from xds.config import Settings
+from xds.config import Flags
 from xds.kube.objects import Backend, ConfigMap, Ingress, Meta, Path, Rule, Service, ServicePort
 from xds.kube.world import World
-from xds.nginx._registry import cluster_features, features, known_annotations
+from xds.nginx.registry import cluster_features, features, known_annotations
 from xds.render import names
 from xds.snapshot import CLUSTER, ROUTE, Snapshot
+from xds.units.tables import Tables
 
 PREFIX = "nginx.ingress.kubernetes.io/"
-FLAGS = Settings(watch_ingress_without_class=True, configmap="n/config")
+FLAGS = Flags(watch_ingress_without_class=True, configmap="n/config")
 AWAY = Service(meta=Meta(namespace="n", name="away"), type="ExternalName", external_name="example.org", ports=(ServicePort(80, "", 8080),))
 ANNOTATIONS = sorted(a.name for name in cluster_features() for a in features()[name].annotations)
 POLICIES = st.dictionaries(st.sampled_from(ANNOTATIONS), st.none()).map(lambda d: {n: known_annotations()[n].example for n in d})

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 
-from xds.build.memo import Build, Unit
-from xds.config import Settings
+from xds.config import Flags
 from xds.kube.world import DEFAULT_CERTIFICATE, World
 from xds.offline import MADE_AT_START
 from xds.translate.passages import marker
+from xds.units.memo import Build, Unit
 
 KEY = b"-----BEGIN PRIVATE KEY-----\nsomething\n-----END PRIVATE KEY-----\n"
 
 
 def of(chain: bytes, key: bytes) -> str:
-    build = Build(World(Settings(), {DEFAULT_CERTIFICATE: (chain, key)}).get)
+    build = Build(World(Flags(), {DEFAULT_CERTIFICATE: (chain, key)}).get)
     found = build.value(Unit(marker, ()))
     assert isinstance(found, str)
     return found

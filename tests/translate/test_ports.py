@@ -9,9 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xds.build.memo import Recorder
-from xds.build.tables import Tables
-from xds.config import Settings
+from xds.config import Flags
 from xds.kube.objects import ConfigMap, Endpoint, EndpointPort, EndpointSlice, Meta, Object, Service, ServicePort
 from xds.kube.world import World
 from xds.model import Cluster
@@ -27,6 +25,8 @@ from xds.translate.backends import (
 )
 from xds.translate.endpoint_addresses import denied
 from xds.translate.streams import streams
+from xds.units.memo import Recorder
+from xds.units.tables import Tables
 
 WEB = Meta(namespace="n", name="web")
 IP = "10.0.0.1"
@@ -51,7 +51,7 @@ SLICE = (
 
 def world(*objects: Object) -> Recorder:
     """What Units read."""
-    made = World(Settings())
+    made = World(Flags())
     made.apply(objects, ())
     return Recorder(Tables(made).build)
 
@@ -201,7 +201,7 @@ def test_every_way_to_ask_leads_to_a_port_that_the_service_declares(ports: list[
 
 def test_a_config_map_leads_to_the_port_that_it_names() -> None:
     """Both have 8080: one as port, one as targetPort."""
-    flags = Settings(tcp_services_configmap="n/tcp")
+    flags = Flags(tcp_services_configmap="n/tcp")
     made = World(flags)
     made.apply([web(), behind(*SLICE), ConfigMap(meta=Meta(namespace="n", name="tcp"), data={"9999": "n/web:8080"})], ())
     tables = Tables(made)
@@ -213,7 +213,7 @@ def test_a_config_map_leads_to_the_port_that_it_names() -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "example.org"])
 def test_a_target_port_leads_to_no_socket_of_ours(host: str, protocol: str) -> None:
     """An address is refused for both. A name is judged by Envoy where HTTP is spoken, and refused for TCP, where Envoy does not judge."""
-    flags = Settings(manifests=(Path("manifests"),), admin_address="127.0.0.1:9901", tcp_services_configmap="n/tcp")
+    flags = Flags(manifests=(Path("manifests"),), admin_address="127.0.0.1:9901", tcp_services_configmap="n/tcp")
     made = World(flags)
     away = web([ServicePort(80, "", 9901)], "ExternalName", external_name=host)
     made.apply([away, ConfigMap(meta=Meta(namespace="n", name="tcp"), data={"9999": "n/web:80"})], ())

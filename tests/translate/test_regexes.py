@@ -15,9 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import strategies
-from tests.build.test_any_order import Life
-from xds import regex, spelling
-from xds.build.memo import Recorder
+from tests.units.test_any_order import Life
 from xds.kube.objects import (
     Backend,
     Endpoint,
@@ -33,10 +31,13 @@ from xds.kube.objects import (
     ServicePort,
     ref,
 )
-from xds.model import PathKind, PathMatch, Problem, Respond
-from xds.nginx import rewrite_target, upstream_hash_by
+from xds.model import PathKind, PathMatch, Respond
+from xds.nginx.features import rewrite_target, upstream_hash_by
+from xds.patterns import regex, spelling
+from xds.problem import Problem
 from xds.translate import regexes
 from xds.translate.hosts import virtual_host
+from xds.units.memo import Recorder
 
 PREFIX = "nginx.ingress.kubernetes.io/"
 REGEX = {PREFIX + "use-regex": "true"}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from xds.build.tables import Tables
-from xds.config import Settings
+from xds.config import Flags
 from xds.kube.objects import Backend, Ingress, IngressClass, Meta
 from xds.kube.world import World
 from xds.translate.selection import selects
+from xds.units.tables import Tables
 
 
-def problems_and_routes(*objects: Ingress | IngressClass, settings: Settings) -> tuple[list[str], int]:
+def problems_and_routes(*objects: Ingress | IngressClass, settings: Flags) -> tuple[list[str], int]:
     """The codes of all Problems about Ingresses, and how many routes the catch-all has."""
     world = World(settings)
     tables = Tables(world)
@@ -26,25 +26,25 @@ def ingress(class_name: str | None) -> Ingress:
 
 def test_a_class_that_was_deleted_takes_no_host_with_it() -> None:
     """ingress-nginx's own chart deletes the class when it is uninstalled."""
-    codes, routes = problems_and_routes(ingress("nginx"), settings=Settings())
+    codes, routes = problems_and_routes(ingress("nginx"), settings=Flags())
     assert "class-missing" in codes
     assert routes
 
 
 def test_a_class_of_another_controller_is_not_ours_even_under_our_name() -> None:
     other = IngressClass(meta=Meta(namespace="", name="nginx"), controller="example.com/other")
-    codes, routes = problems_and_routes(ingress("nginx"), other, settings=Settings())
+    codes, routes = problems_and_routes(ingress("nginx"), other, settings=Flags())
     assert (codes, routes) == ([], 0)
 
 
 def test_a_class_that_nobody_has_is_nobodys() -> None:
-    codes, routes = problems_and_routes(ingress("elsewhere"), settings=Settings())
+    codes, routes = problems_and_routes(ingress("elsewhere"), settings=Flags())
     assert (codes, routes) == (["class-missing"], 0)
 
 
 @pytest.mark.parametrize("without_class", [True, False])
 def test_an_ingress_without_a_class_is_ours_only_if_told(*, without_class: bool) -> None:
-    _, routes = problems_and_routes(ingress(None), settings=Settings(watch_ingress_without_class=without_class))
+    _, routes = problems_and_routes(ingress(None), settings=Flags(watch_ingress_without_class=without_class))
     assert bool(routes) is without_class
 
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.build.test_any_order import Life, endpoints, pems, site
+from tests.units.test_any_order import Life, endpoints, pems, site
 from xds.kube.objects import (
     Backend,
     ConfigMap,
@@ -35,7 +35,7 @@ from xds.kube.objects import (
     Tls,
 )
 from xds.kube.world import MOST_RULES, MOST_WILDCARDS
-from xds.model import Problem
+from xds.problem import Problem
 from xds.translate.backends import MOST_ENDPOINTS, MOST_PORTS
 from xds.translate.certificates import MOST_TLS
 from xds.translate.claims import MOST_PATHS

@@ -12,16 +12,17 @@ from hypothesis import strategies as st
 from tests.envoy.harness.manifests import endpoint_slice, service
 from tests.exploring import examples
 from tests.spellings import Claim, Host, a_host, a_request, nginx_choice, nginx_path
-from xds import spelling
-from xds.build.memo import Recorder
-from xds.build.tables import Tables
-from xds.config import Settings
+from xds.config import Flags
+from xds.explain.route_of import Request, answer, normalised
 from xds.kube.parse import from_document
 from xds.kube.world import DEFAULT_CERTIFICATE, NOW, World
-from xds.model import Forward, PathKind, PathMatch, Problem, Respond, Route, Via
-from xds.translate.explain import Request, answer, normalised
+from xds.model import Forward, PathKind, PathMatch, Respond, Route, Via
+from xds.patterns import spelling
+from xds.problem import Problem
 from xds.translate.guards import rules
 from xds.translate.hosts import virtual_host
+from xds.units.memo import Recorder
+from xds.units.tables import Tables
 
 SERVICES = tuple(f"s{n}" for n in range(5))
 CAN_BE_READ_OTHERWISE = re.compile(r"\\|/\.\.?;|//|%2f.*/\.\.(?:[/%]|$)")
@@ -35,7 +36,7 @@ class Site:
     def __init__(self, host: Host) -> None:
         backends = [m for name in SERVICES for m in (service(name), endpoint_slice(name, [("10.0.0.1", 80)]))]
         objects = [o for m in (*backends, *host.manifests()) for o in from_document(m)]
-        world = World(Settings(watch_ingress_without_class=True), {DEFAULT_CERTIFICATE: (b"", b""), NOW: 0})
+        world = World(Flags(watch_ingress_without_class=True), {DEFAULT_CERTIFICATE: (b"", b""), NOW: 0})
         self.host = host
         self.tables = Tables(world)
         self.tables.apply(world.apply([o for o in objects if not isinstance(o, Problem)]))

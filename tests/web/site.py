@@ -10,12 +10,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.envoy.harness.tls import Certificate
 from xds.app import ControlPlane
-from xds.config import Settings
-from xds.kube.objects import Backend, Ingress, Meta, Object, Path, Ref, Rule, Secret, Tls
+from xds.config import Flags
+from xds.kube.objects import Backend, Ingress, Meta, Object, Path, Rule, Secret, Tls
 from xds.kube.source import Change
+from xds.problem import Ref
 
 LOOPBACK = "127.0.0.1"
-SETTINGS = Settings(
+SETTINGS = Flags(
     watch_ingress_without_class=True, xds_address=f"{LOOPBACK}:0", healthz_host=LOOPBACK, healthz_port=0, listen_address=LOOPBACK
 )
 
@@ -46,7 +47,7 @@ class Told:
 class Site:
     """A control plane that does nothing between two calls: what `put` put in is published when it returns."""
 
-    def __init__(self, settings: Settings = SETTINGS) -> None:
+    def __init__(self, settings: Flags = SETTINGS) -> None:
         self.control_plane = ControlPlane(settings, Told())
 
     async def put(self, *objects: Object, drop: Sequence[Ref] = ()) -> None:

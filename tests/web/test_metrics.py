@@ -16,10 +16,10 @@ from tests.envoy.harness.waiting import wait_until
 from tests.web.site import SETTINGS, Site, Told, ingress, scrape, secret, values
 from xds import __version__
 from xds.app import ControlPlane
-from xds.kube.objects import ConfigMap, Meta, Ref
+from xds.kube.objects import ConfigMap, Meta
 from xds.kube.world import DEFAULT_CERTIFICATE
-from xds.model import Problem, Severity
-from xds.nginx._registry import known_annotations
+from xds.nginx.registry import known_annotations
+from xds.problem import Problem, Ref, Severity
 from xds.web.certificates import Certificates, Leaf
 from xds.web.lag import TICK, Lag
 from xds.web.problems import Problems, feature_of

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of `xds.wire`."""
+"""Fixtures of the tests of `xds.wire.encode`."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from envoy_data_plane.message_pool import default_message_pool
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xds.wire import encode
+from xds.wire.encode import encode
 
 from .arbitrary import CLASSES, MessageClass, messages, sample
 

@@ -15,8 +15,8 @@ from envoy_data_plane.envoy.extensions.filters.http.filter_chain.v3 import Filte
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager, HttpFilter
 
-from xds.nginx._messages import BodySizeLimit
-from xds.wire import encode, pack
+from xds.nginx.messages import BodySizeLimit
+from xds.wire.encode import encode, pack
 
 
 def test_it_can_be_packed_and_unpacked() -> None:

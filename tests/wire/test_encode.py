@@ -16,7 +16,7 @@ from envoy_data_plane.google.protobuf import Any, Duration, Int32Value, Struct, 
 from envoy_data_plane.validate import DoubleRules, SInt32Rules, SInt64Rules, TimestampRules
 from pydantic.dataclasses import dataclass
 
-from xds.wire import encode, field, pack, type_url, varint
+from xds.wire.encode import encode, field, pack, type_url, varint
 
 
 @pytest.mark.parametrize(

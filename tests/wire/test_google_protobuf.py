@@ -26,7 +26,7 @@ from envoy_data_plane.validate import TimestampRules
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from xds.wire import encode, type_url, varint
+from xds.wire.encode import encode, type_url, varint
 
 from .arbitrary import CLASSES, MessageClass, messages
 

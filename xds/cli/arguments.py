@@ -1,4 +1,4 @@
-"""From what was typed to Settings: flags as Go programs take them, then the environment, then what must hold between flags.
+"""From what was typed to Flags: flags as Go programs take them, then the environment, then what must hold between flags.
 
 What belongs here: the commands and what they take, reading words, and the sentences for what cannot be. What does not belong here:
 what a flag is called, means and defaults to (`xds.config`), and everything that opens a file or a socket.
@@ -30,8 +30,8 @@ from xds.config import (
     RUNNING,
     Address,
     Flag,
+    Flags,
     Kind,
-    Settings,
     UsageError,
     flags,
     parse_address,
@@ -78,7 +78,7 @@ COMMANDS: Mapping[str, Command] = {command.name: command for command in _COMMAND
 class Parsed(NamedTuple):
     """`positional` is what is no flag, as typed; the folders among it are in `settings.manifests` too. `notices` are sentences."""
 
-    settings: Settings
+    settings: Flags
     positional: tuple[str, ...]
     notices: tuple[str, ...]
 
@@ -260,7 +260,7 @@ def _stray(command: str, word: str) -> str:
     return f"{_quoted(word)} means nothing to xds {command}; {hint}."
 
 
-def _settings(command: str, given: Mapping[str, _Given], environment: Mapping[str, str]) -> Settings:
+def _settings(command: str, given: Mapping[str, _Given], environment: Mapping[str, str]) -> Flags:
     values = {}
     for flag in flags_of(command):
         if flag.field in given:
@@ -269,7 +269,7 @@ def _settings(command: str, given: Mapping[str, _Given], environment: Mapping[st
             values[flag.field] = flag.with_manifests
         else:
             values[flag.field] = _fallback(command, flag, environment)
-    return dataclasses.replace(Settings(), **values)
+    return dataclasses.replace(Flags(), **values)
 
 
 def _fallback(command: str, flag: Flag, environment: Mapping[str, str]) -> Any:
@@ -291,7 +291,7 @@ _EXCLUSIVE = (
 )
 
 
-def _check(command: str, settings: Settings, given: Mapping[str, _Given], environment: Mapping[str, str]) -> None:
+def _check(command: str, settings: Flags, given: Mapping[str, _Given], environment: Mapping[str, str]) -> None:
     """What must hold between flags; raises UsageError."""
     for one, other in _EXCLUSIVE:
         if getattr(settings, one) and getattr(settings, other):
@@ -303,7 +303,7 @@ def _check(command: str, settings: Settings, given: Mapping[str, _Given], enviro
         _check_xds_address(command, settings)
 
 
-def _check_source(command: str, settings: Settings, environment: Mapping[str, str]) -> None:
+def _check_source(command: str, settings: Flags, environment: Mapping[str, str]) -> None:
     if command not in ("up", "serve", "translate", "check", "certgen"):
         return
     if settings.manifests or settings.live:
@@ -321,7 +321,7 @@ def _check_source(command: str, settings: Settings, environment: Mapping[str, st
     raise UsageError("name a folder of manifests, as in `xds serve --manifests ./manifests`, or an API server with --kubeconfig.")
 
 
-def _check_sockets(settings: Settings, given: Mapping[str, _Given]) -> None:
+def _check_sockets(settings: Flags, given: Mapping[str, _Given]) -> None:
     """A Unix socket whose path is too long can be made by nobody."""
     for field in ("xds_address", "debug_address", "admin_address", "probe_address"):
         length = len(os.fsencode(getattr(settings, field).removeprefix("unix:")))
@@ -329,7 +329,7 @@ def _check_sockets(settings: Settings, given: Mapping[str, _Given]) -> None:
             raise UsageError(f"{given[field].by}: the path has {length} bytes, and that of a Unix socket may have {LONGEST_SOCKET_PATH}.")
 
 
-def _check_ports(command: str, settings: Settings) -> None:
+def _check_ports(command: str, settings: Flags) -> None:
     """No two listeners on one port of one machine. `serve` runs beside no Envoy, so its ports and Envoy's do not meet."""
     traffic = [("--http-port", Address(settings.listen_address, settings.http_port))]
     traffic += [("--https-port", Address(settings.listen_address, settings.https_port))]
@@ -356,7 +356,7 @@ def _collide(one: Address, other: Address) -> bool:
     return one.port == other.port != 0 and (one.host == other.host or one.host in every or other.host in every)
 
 
-def _check_xds_address(command: str, settings: Settings) -> None:
+def _check_xds_address(command: str, settings: Flags) -> None:
     """Secrets travel over it, so beyond this machine both sides must prove who they are (xDS rules I4, I6)."""
     if settings.xds_address == PRIVATE:
         return
@@ -379,7 +379,7 @@ def _check_xds_address(command: str, settings: Settings) -> None:
         )
 
 
-def _notices(command: str, settings: Settings, given: Mapping[str, _Given]) -> Iterator[str]:
+def _notices(command: str, settings: Flags, given: Mapping[str, _Given]) -> Iterator[str]:
     """A sentence for each flag that was given and changes nothing, and for what is dangerous."""
     for flag in flags_of(command):
         if flag.field not in given:

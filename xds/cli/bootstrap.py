@@ -1,4 +1,4 @@
-"""`xds bootstrap`: the bootstrap of an Envoy as YAML, printed or in files. What it says is made in `xds.bootstrap`."""
+"""`xds bootstrap`: the bootstrap of an Envoy as YAML, printed or in files. What it says is made in `xds.render.bootstrap`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from xds.bootstrap import bootstrap, secret_files
 from xds.cli.arguments import Parsed
 from xds.cli.as_yaml import as_yaml
-from xds.config import Failure, Settings
+from xds.config import Failure, Flags
+from xds.render.bootstrap import bootstrap, secret_files
 
 _FILE = "envoy.yaml"
 
@@ -29,7 +29,7 @@ def run(parsed: Parsed) -> int:
     return 0
 
 
-def bootstrap_text(settings: Settings) -> str:
+def bootstrap_text(settings: Flags) -> str:
     """The bootstrap as YAML that Envoy reads with `envoy -c`; the same settings give the same bytes."""
     return (
         f"# Bootstrap of an Envoy whose management server is at {settings.xds_address}.\n"

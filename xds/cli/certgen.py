@@ -1,4 +1,4 @@
-"""`xds certgen`: the certificates of xDS as Secrets of a cluster. What they must hold is decided in `xds.certgen`.
+"""`xds certgen`: the certificates of xDS as Secrets of a cluster. What they must hold is decided in `xds.certificates.certgen`.
 
 It may run as often as one likes, and twice at a time: what is there and good stays, and whoever comes second looks again. Secrets that it
 did not make itself are left alone.
@@ -18,11 +18,11 @@ import aiohttp
 from kubernetes.aio.config import ConfigException
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from xds.certgen import Data, Due, Held, due
+from xds.certificates.certgen import Data, Due, Held, due
 from xds.cli.arguments import Parsed
-from xds.config import Failure, Settings
-from xds.kube.api import Api
-from xds.kube.writes import Json, Refused, create, read, replace
+from xds.config import Failure, Flags
+from xds.kube.apiserver.api import Api
+from xds.kube.apiserver.writes import Json, Refused, create, read, replace
 
 _OURS = {"app.kubernetes.io/managed-by": "xds-certgen"}
 _PATIENCE = 60.0
@@ -47,7 +47,7 @@ def run(parsed: Parsed) -> int:
     return 0
 
 
-async def _keep(settings: Settings) -> None:
+async def _keep(settings: Flags) -> None:
     api = Api(settings)
     await api.open()
     try:
@@ -75,7 +75,7 @@ def _passes(wrong: BaseException) -> bool:
     return isinstance(wrong, aiohttp.ClientError | OSError | TimeoutError)
 
 
-async def _once(api: Api, settings: Settings) -> None:
+async def _once(api: Api, settings: Flags) -> None:
     """Look, and write what is due."""
     names = {"authority": settings.authority_secret, "server": settings.server_secret, "client": settings.client_secret}
     found = {part: await _find(api, settings.secrets_namespace, name) for part, name in names.items()}

@@ -10,19 +10,19 @@ from typing import Any
 
 from rich.text import Text
 
-from xds.build.memo import Unit
 from xds.cli.arguments import Parsed
 from xds.cli.printing import plural, problem_line, show, show_json, text
 from xds.cli.remarks import Judged, judged
-from xds.config import Settings
-from xds.forms import object_json, place_json, problem_json
-from xds.kube.objects import Ingress, Place, Ref
+from xds.config import Flags
+from xds.json_forms import object_json, place_json, problem_json
+from xds.kube.objects import Ingress
 from xds.kube.world import World
-from xds.model import Problem, Severity
-from xds.nginx._feature import Declared, Fidelity
-from xds.nginx._registry import known_annotations, known_keys
+from xds.nginx.feature import Declared, Fidelity
+from xds.nginx.registry import known_annotations, known_keys
 from xds.offline import Loaded, load
+from xds.problem import Place, Problem, Ref, Severity
 from xds.translate.selection import claimed
+from xds.units.memo import Unit
 
 VERSION = 1
 """Of the JSON form; docs/schemas/check.schema.json describes it."""
@@ -54,7 +54,7 @@ def run(parsed: Parsed) -> int:
     return 1 if loaded.faults or any(p.severity is Severity.ERROR for p in found.problems) else 0
 
 
-def _run_live(settings: Settings) -> int:
+def _run_live(settings: Flags) -> int:
     """The Problems that a running server knows, those that its Envoys told it of among them. It judges no annotation that works."""
     from xds.cli.live import ask, problem_of  # gRPC takes longer to import than a folder to read
     from xds.debug import v1
@@ -73,7 +73,7 @@ def _run_live(settings: Settings) -> int:
     return 1 if count[Severity.ERROR] else 0
 
 
-def as_json(loaded: Loaded, found: Judged, settings: Settings) -> dict[str, Any]:
+def as_json(loaded: Loaded, found: Judged, settings: Flags) -> dict[str, Any]:
     """The whole judgement."""
     annotations, keys = _annotations(loaded, settings), _keys(loaded, settings)
     return {
@@ -120,14 +120,14 @@ def _summary(loaded: Loaded, found: Judged) -> dict[str, int]:
     }
 
 
-def _annotations(loaded: Loaded, settings: Settings) -> list[Verdict]:
+def _annotations(loaded: Loaded, settings: Flags) -> list[Verdict]:
     prefix = settings.annotations_prefix + "/"
     used = Counter(key.removeprefix(prefix) for i in ours(loaded) for key in i.meta.annotations if key.startswith(prefix))
     bad = Counter(p.field.removeprefix(f"metadata.annotations[{prefix}")[:-1] for p in loaded.problems if p.code == "annotation-value")
     return _verdicts(used, bad, known_annotations())
 
 
-def _keys(loaded: Loaded, settings: Settings) -> list[Verdict]:
+def _keys(loaded: Loaded, settings: Flags) -> list[Verdict]:
     found = loaded.world.get(("ConfigMap", *settings.configmap.split("/", 1))) if settings.configmap else None
     bad = Counter(p.field.removeprefix("data[")[:-1] for p in loaded.problems if p.code == "key-value")
     return _verdicts(Counter(found.data.keys() if found else ()), bad, known_keys())
@@ -159,7 +159,7 @@ def _sorted(problems: tuple[Problem, ...]) -> list[Problem]:
     return sorted(problems, key=lambda p: (p.about, order.index(p.severity), p.field, p.code))
 
 
-def _lines(loaded: Loaded, found: Judged, settings: Settings) -> Iterator[Text]:
+def _lines(loaded: Loaded, found: Judged, settings: Flags) -> Iterator[Text]:
     for fault in loaded.faults:
         yield text(("error    ", "bold red"), fault)
     yield from _problem_lines(found.problems, lambda about: place_of(loaded.world, about))

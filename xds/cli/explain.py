@@ -10,13 +10,12 @@ from rich.text import Text
 
 from xds.cli.arguments import Parsed
 from xds.cli.printing import STYLES, plural, show, show_json, text
-from xds.config import RUNNING, Settings, UsageError
-from xds.explain import explain
-from xds.forms import Json
-from xds.kube.objects import Ref
-from xds.model import Severity
+from xds.config import RUNNING, Flags, UsageError
+from xds.explain.document import explain
+from xds.explain.route_of import BadUrl, parse_url
+from xds.json_forms import Json
 from xds.offline import load
-from xds.translate.explain import BadUrl, parse_url
+from xds.problem import Ref, Severity
 
 
 def run(parsed: Parsed) -> int:
@@ -46,7 +45,7 @@ def _ask(address: str, url: str) -> Json:
     return document | {"envoys": {"programmed": list(found.node_ids), "waiting": list(found.waiting_node_ids)}}
 
 
-def _print(found: Json, settings: Settings) -> int:
+def _print(found: Json, settings: Flags) -> int:
     if settings.output == "json":
         show_json(found)
     else:

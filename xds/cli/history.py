@@ -11,7 +11,7 @@ from xds.cli.arguments import Parsed
 from xds.cli.live import ask, ref_of, short
 from xds.cli.printing import columns, plural, show, show_json, text
 from xds.debug import v1
-from xds.forms import Json, object_json
+from xds.json_forms import Json, object_json
 
 VERSION = 1
 """Of the JSON form; docs/schemas/history.schema.json describes it."""

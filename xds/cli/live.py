@@ -15,9 +15,8 @@ import grpc
 
 from xds.config import DEBUG_ADDRESS, RUNNING, Failure, UsageError, parse_address
 from xds.debug import v1
-from xds.kube.objects import Place, Ref
-from xds.model import Problem, Severity
-from xds.private_folder import sockets
+from xds.machine.private_folder import sockets
+from xds.problem import Place, Problem, Ref, Severity
 from xds.server.metrics import SHORT
 
 Answer = TypeVar("Answer", bound=betterproto2.Message)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from xds.cli.arguments import COMMANDS, flags_of
-from xds.config import ALL, BOOL, INERT, RESERVED, Flag, Settings, flags
+from xds.config import ALL, BOOL, INERT, RESERVED, Flag, Flags, flags
 
 _WIDTH = 100
 _COLUMN = 36
@@ -91,7 +91,7 @@ def metrics_page() -> str:
     from xds.app import ControlPlane
     from xds.web.page import page
 
-    return page(ControlPlane(Settings(manifests=(Path(),))).registry)
+    return page(ControlPlane(Flags(manifests=(Path(),))).registry)
 
 
 def _grouped(members: Iterable[Flag]) -> Iterator[tuple[str, list[Flag]]]:

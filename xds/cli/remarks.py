@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from xds.cli.printing import plural
-from xds.config import Settings
+from xds.config import Flags
 from xds.kube.manifests import DUPLICATE
-from xds.kube.objects import Backend, EndpointSlice, Ingress, Ref
+from xds.kube.objects import Backend, EndpointSlice, Ingress
 from xds.kube.parse import ENCRYPTED, MADE, NO_MANIFEST, REFUSED, TEMPLATE
 from xds.kube.world import World
-from xds.model import Problem, Severity
 from xds.offline import Loaded
+from xds.problem import Problem, Ref, Severity
 from xds.translate.backends import NO_ENDPOINTS
 
 _ISSUERS = ("cert-manager.io/issuer", "cert-manager.io/cluster-issuer", "certmanager.k8s.io/issuer", "certmanager.k8s.io/cluster-issuer")
@@ -49,7 +49,7 @@ class _Step(NamedTuple):
 _NOTHING = _Step(frozenset(), "")
 
 
-def judged(loaded: Loaded, settings: Settings) -> Judged:
+def judged(loaded: Loaded, settings: Flags) -> Judged:
     """What is to be shown of what was loaded."""
     steps = [_no_manifests(loaded), _templates(loaded), _kustomize(loaded, settings), _said_twice(loaded)]
     if not settings.strict:
@@ -70,7 +70,7 @@ def _templates(loaded: Loaded) -> _Step:
     return _Step(found, f"Left out as Helm templates: {_listed(_names(found))}; {how}.") if found else _NOTHING
 
 
-def _kustomize(loaded: Loaded, settings: Settings) -> _Step:
+def _kustomize(loaded: Loaded, settings: Flags) -> _Step:
     """Patches are no objects, and bases and overlays have the same ones; only kustomize knows what comes out."""
     kustomized = loaded.kustomized
     if not kustomized.folders:
@@ -84,7 +84,7 @@ def _kustomize(loaded: Loaded, settings: Settings) -> _Step:
     return _Step(twice, f"{remark}Check what comes out with `kubectl kustomize {folders[-1]} | xds check -`.")
 
 
-def _folder(file: str, settings: Settings) -> str:
+def _folder(file: str, settings: Flags) -> str:
     """The absolute path of the folder that a Place's file is in."""
     folders = [path for path in settings.manifests if path.is_dir()]
     return os.path.dirname(os.path.abspath(os.path.join(folders[0], file) if len(folders) == 1 else file))

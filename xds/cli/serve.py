@@ -7,7 +7,7 @@ import asyncio
 from xds.app import ControlPlane
 from xds.cli.arguments import Parsed
 from xds.cli.signals import until_signal, work
-from xds.config import Settings
+from xds.config import Flags
 
 
 def run(parsed: Parsed) -> int:
@@ -16,7 +16,7 @@ def run(parsed: Parsed) -> int:
     return 0
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Flags) -> None:
     control_plane = ControlPlane(settings)
     try:
         await control_plane.start()

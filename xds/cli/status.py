@@ -10,9 +10,9 @@ from rich.text import Text
 from xds.cli.arguments import Parsed
 from xds.cli.live import ask, ref_of, short
 from xds.cli.printing import columns, plural, show, show_json, text
-from xds.config import Settings, UsageError
+from xds.config import Flags, UsageError
 from xds.debug import v1
-from xds.forms import Json, object_json
+from xds.json_forms import Json, object_json
 
 VERSION = 1
 """Of the JSON forms; docs/schemas/status.schema.json and status-object.schema.json describe them."""
@@ -35,7 +35,7 @@ def run(parsed: Parsed) -> int:
     return 0 if found["programmed"] else 1
 
 
-def _print(found: Json, lines: Iterator[Text], settings: Settings) -> None:
+def _print(found: Json, lines: Iterator[Text], settings: Flags) -> None:
     if settings.output == "json":
         show_json(found)
     else:
@@ -150,7 +150,7 @@ def _envoy_row(envoy: Json) -> tuple[str | tuple[str, str], ...]:
 # One object
 
 
-def _object(settings: Settings, kind: str, name: str, entry: str = "") -> Json:
+def _object(settings: Flags, kind: str, name: str, entry: str = "") -> Json:
     namespace, _, name = name.partition("/")
     request = v1.ProgrammedRequest(
         namespace=namespace,

@@ -6,13 +6,13 @@ import json
 import sys
 from collections import Counter
 
-from xds import default_certificate
-from xds.bootstrap import bootstrap
+from xds.certificates import default_certificate
 from xds.cli.arguments import Parsed
 from xds.cli.as_yaml import as_yaml
-from xds.config import Settings
-from xds.model import Severity
+from xds.config import Flags
 from xds.offline import Loaded, load
+from xds.problem import Severity
+from xds.render.bootstrap import bootstrap
 from xds.render.static import Json, as_json, shown_secret, static_resources
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Snapshot
 
@@ -50,7 +50,7 @@ def responses(snapshot: Snapshot) -> list[Json]:
     ]
 
 
-def static_bootstrap(settings: Settings, snapshot: Snapshot) -> Json:
+def static_bootstrap(settings: Flags, snapshot: Snapshot) -> Json:
     """A bootstrap with all resources in it, for an Envoy that has no management server. It holds private keys."""
     base = bootstrap(settings)
     del base["dynamic_resources"]

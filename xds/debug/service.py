@@ -12,16 +12,15 @@ import json
 import math
 from collections.abc import AsyncIterator, Mapping
 
-from xds.build.traces import Asked
 from xds.debug import v1
 from xds.debug.descriptors import Method
 from xds.debug.subject import Effect, Envoy, Senseless, Subject
 from xds.kube.current import has_come
-from xds.kube.objects import Place, Ref
-from xds.model import Problem, Severity
+from xds.problem import Place, Problem, Ref, Severity
 from xds.protocol.session import Wire
 from xds.server.progress import Change, Placed, Programmed, Rejection, Verb
 from xds.snapshot import TYPES
+from xds.units.traces import Asked
 from xds.web.problems import feature_of
 
 SERVICE = "xds.debug.v1.Debug"

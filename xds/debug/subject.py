@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from xds.build.traces import Asked
-from xds.forms import Json
-from xds.model import Problem
+from xds.json_forms import Json
+from xds.problem import Problem
 from xds.protocol.session import Session, Wire
 from xds.server.messages import Node
 from xds.server.progress import Change, Programmed
 from xds.snapshot import Snapshot
+from xds.units.traces import Asked
 
 
 class Senseless(ValueError):

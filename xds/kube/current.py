@@ -1,7 +1,7 @@
 """Which version of an object its origin has at this moment, asked past everything that is remembered: what "as it is now" means.
 
-What belongs here: asking the API server, or reading the folders once more. What does not: following changes (`xds.kube.cluster`,
-`xds.kube.manifests`).
+What belongs here: asking the API server, or reading the folders once more. What does not: following changes
+(`xds.kube.apiserver.apiserver`, `xds.kube.manifests`).
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from urllib.parse import quote
 import msgspec
 
 from xds.kube.manifests import Folder, ManifestsError
-from xds.kube.objects import Object, Ref, ref
+from xds.kube.objects import Object, ref
+from xds.problem import Ref
 
 if TYPE_CHECKING:
-    from xds.kube.api import Api
+    from xds.kube.apiserver.api import Api
 
 Current = Callable[[Ref], Awaitable[str | None]]
 """The version of an object; None where there is none, "" where nobody can say."""

@@ -24,9 +24,9 @@ from watchfiles import awatch
 
 from xds.config import Failure
 from xds.kube import documents, parse, walk
-from xds.kube.objects import Object, Place, Ref, ref
+from xds.kube.objects import Object, ref
 from xds.kube.source import Change
-from xds.model import Problem, Severity, printable
+from xds.problem import Place, Problem, Ref, Severity, printable
 
 _log = logging.getLogger("xds")
 

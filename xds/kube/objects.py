@@ -7,32 +7,11 @@ What belongs here: the shape of an object once it has been read. What does not: 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-
-class Ref(NamedTuple):
-    """Which object: `Ref("Ingress", "default", "web")`. The namespace of a cluster-scoped object is ""."""
-
-    kind: str
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
-
-
-class Place(NamedTuple):
-    """Where in a folder of manifests an object was read: its file, its position in the file (from 0) and its first line (from 1)."""
-
-    file: str
-    document: int
-    line: int
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
+from xds.problem import Place, Ref
 
 
 class Meta(Struct, frozen=True, kw_only=True, gc=False):

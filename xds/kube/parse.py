@@ -19,9 +19,9 @@ import msgspec
 from msgspec import Struct
 
 from xds.kube import admission, shapes
-from xds.kube.objects import EndpointSlice, Ingress, Object, Place, Ref, ref
+from xds.kube.objects import EndpointSlice, Ingress, Object, ref
 from xds.kube.shapes import SERVICE_NAME, Refused
-from xds.model import Problem, Severity
+from xds.problem import Place, Problem, Ref, Severity
 
 
 @dataclass(frozen=True, slots=True)

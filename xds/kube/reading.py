@@ -12,9 +12,9 @@ from pathlib import Path
 
 from xds.kube import kustomize, manifests, walk
 from xds.kube.kustomize import Kustomized
-from xds.kube.objects import Object, Ref, ref
+from xds.kube.objects import Object, ref
 from xds.kube.source import Change
-from xds.model import Problem
+from xds.problem import Problem, Ref
 
 STANDARD_INPUT = Path("-")
 _SHOWN = "(standard input)"

@@ -20,7 +20,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
 
 from xds.kube import objects
-from xds.kube.objects import Place
+from xds.problem import Place
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Truth = bool | Literal["y", "Y", "yes", "Yes", "YES", "on", "On", "ON", "n", "N", "no", "No", "NO", "off", "Off", "OFF"]

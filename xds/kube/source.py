@@ -1,7 +1,7 @@
 """What a Source of objects is, and what it tells.
 
 What belongs here: the words between a Source and who takes its objects over. What does not: a Source (`xds.kube.manifests`,
-`xds.kube.cluster`), and keeping objects (`xds.kube.world`).
+`xds.kube.apiserver.apiserver`), and keeping objects (`xds.kube.world`).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from xds.kube.objects import Object, Ref, ref
-from xds.model import Problem
+from xds.kube.objects import Object, ref
+from xds.problem import Problem, Ref
 
 
 @dataclass(frozen=True, slots=True)

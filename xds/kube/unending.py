@@ -1,7 +1,7 @@
 """A Source that never ends: whatever it raises is a Problem and a retry, and what it said before stays.
 
 What belongs here: when a Source is asked again. What does not: what it does to have nothing to raise (`xds.kube.manifests`,
-`xds.kube.cluster`).
+`xds.kube.apiserver.apiserver`).
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from collections.abc import AsyncGenerator, Callable
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from xds.config import Failure
-from xds.kube.objects import Ref
 from xds.kube.source import Change, Source
-from xds.model import Problem
+from xds.problem import Problem, Ref
 
 _log = logging.getLogger("xds")
 PLACE = "the Source"

@@ -12,8 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from xds.kube.objects import Ref
-from xds.model import Problem, Severity
+from xds.problem import Problem, Ref, Severity
 
 ENDINGS = (".yaml", ".yml", ".json")
 MAX_BYTES = 100 * 2**20

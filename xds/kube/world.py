@@ -13,21 +13,9 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
-from xds.config import Settings
-from xds.kube.objects import (
-    ConfigMap,
-    EndpointSlice,
-    Ingress,
-    IngressClass,
-    Namespace,
-    Object,
-    Ref,
-    Rule,
-    Secret,
-    Service,
-    ref,
-    without_report,
-)
+from xds.config import Flags
+from xds.kube.objects import ConfigMap, EndpointSlice, Ingress, IngressClass, Namespace, Object, Rule, Secret, Service, ref, without_report
+from xds.problem import Ref
 
 Key = tuple[str, ...]
 T = TypeVar("T")
@@ -66,7 +54,7 @@ class World:
     the addresses of this machine.
     """
 
-    def __init__(self, settings: Settings, constants: Mapping[Key, Any] | None = None) -> None:
+    def __init__(self, settings: Flags, constants: Mapping[Key, Any] | None = None) -> None:
         self.kinds: Counter[str] = Counter()
         """How many objects there are of each kind."""
         self._objects: dict[Key, Object] = {}
@@ -244,9 +232,9 @@ def _age(item: Ingress) -> tuple[str, str, int]:
     return ("~", meta.place.file, meta.place.document)
 
 
-def settings(read: Reader) -> Settings:
+def settings(read: Reader) -> Flags:
     """The settings of this process."""
-    found: Settings = read(SETTINGS)
+    found: Flags = read(SETTINGS)
     return found
 
 

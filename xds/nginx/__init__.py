@@ -1,6 +1,5 @@
-"""The nginx dialect: one module for each feature, found by being here.
+"""The nginx dialect: the contract of a Feature (`feature`), finding and asking Features (`registry`), parsers of values (`values`).
 
-A module of this package that has a `FEATURE` is a feature: it declares its annotations and ConfigMap keys, reads them, and draws what
-they ask for on Envoy messages. Modules whose names begin with an underscore are what features are made of. What does not belong here:
-what every Ingress has without asking (`xds.translate`, `xds.render`).
+What belongs here: everything that knows the name of an annotation or of a ConfigMap key. The Features themselves are in `features/`; names
+without one have a verdict in `known`, names that never were have a hint in `hints`. What does not: what every Ingress has without asking.
 """

@@ -12,7 +12,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.envoy.extensions.rbac.matchers.upstream_ip_port.v3 import UpstreamIpPortMatcher
 
 from xds.translate.endpoint_addresses import Denied
-from xds.wire import pack
+from xds.wire.encode import pack
 
 POLICY = "endpoint-address"
 """Envoy names it in the details of a response that it refuses by these rules."""

@@ -22,7 +22,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
 from xds.render.addresses import POLICY
-from xds.wire import pack
+from xds.wire.encode import pack
 
 _TITLES = {
     301: "Moved Permanently",

@@ -33,15 +33,15 @@ from envoy_data_plane.google.protobuf import Struct, Value
 
 from xds import model
 from xds.config import ip_or_none
-from xds.nginx._registry import with_hook
+from xds.nginx.registry import with_hook
 from xds.render import names
 from xds.render.addresses import upstream_filters
 from xds.render.endpoints import load_assignment
 from xds.render.sources import ads
-from xds.template import Template, hole
 from xds.translate.backends import Address
 from xds.translate.endpoint_addresses import NOTHING_DENIED, Denied
-from xds.wire import encode, pack
+from xds.wire.encode import encode, pack
+from xds.wire.template import Template, hole
 
 _ALL = 2**32 - 1
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"

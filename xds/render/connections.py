@@ -35,13 +35,13 @@ from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.envoy.type.v3 import FractionalPercent
 
 from xds.model import Settings, Via
-from xds.nginx._messages import HEADERS_COUNT, HEADERS_KB, http2, preserve_case
-from xds.nginx._registry import with_hook
+from xds.nginx.messages import HEADERS_COUNT, HEADERS_KB, http2, preserve_case
+from xds.nginx.registry import with_hook
 from xds.render import names, passages, untrusted
 from xds.render.answers import METHOD_REFUSED, local_replies
 from xds.render.routes import header
 from xds.render.sources import ads
-from xds.wire import pack
+from xds.wire.encode import pack
 
 _UPGRADES = ("websocket", "spdy/3.1", "tcp")
 """Protocols that a client may switch to: besides websockets what kubectl exec and docker attach speak, through dashboards and the like.

@@ -8,7 +8,7 @@ from envoy_data_plane.envoy.config.core.v3 import Address, HealthStatus, SocketA
 from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints
 
 from xds.translate.backends import Address as BackendAddress
-from xds.wire import field, varint
+from xds.wire.encode import field, varint
 
 _LB_ENDPOINT = 2
 _ADDRESS = 2

@@ -43,7 +43,7 @@ from xds.render.connections import connection, stream_log
 from xds.render.server_names import matcher_bytes
 from xds.render.sources import ads
 from xds.translate.certificates import DEFAULT
-from xds.wire import encode, field, pack
+from xds.wire.encode import encode, field, pack
 
 _CIPHERS = [
     "ECDHE-ECDSA-AES128-GCM-SHA256",

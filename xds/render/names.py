@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from xds.model import Cluster
-from xds.nginx._registry import cluster_key
+from xds.nginx.registry import cluster_key
 
 ROUTES = "ingress"
 HTTP = "http"

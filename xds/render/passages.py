@@ -26,7 +26,7 @@ from envoy_data_plane.google.protobuf import Any as AnyMessage
 
 from xds.render import names
 from xds.render.routes import header
-from xds.wire import pack
+from xds.wire.encode import pack
 
 MOST = 10
 """The passage at which a request is refused."""

@@ -26,13 +26,14 @@ from envoy_data_plane.envoy.extensions.filters.http.filter_chain.v3 import Filte
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.google.protobuf import Any as AnyMessage
 
-from xds import model, regex, spelling
-from xds.nginx._feature import Phase
-from xds.nginx._messages import HSTS_FILTER, substitution
-from xds.nginx._registry import with_hook
+from xds import model
+from xds.nginx.feature import Phase
+from xds.nginx.messages import HSTS_FILTER, substitution
+from xds.nginx.registry import with_hook
+from xds.patterns import regex, spelling
 from xds.render import names
-from xds.template import Template, hole
-from xds.wire import encode, field, pack
+from xds.wire.encode import encode, field, pack
+from xds.wire.template import Template, hole
 
 _OVERWRITE = HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
 _HOST = "%CEL(re.extract(request.host, '^([[].*[]]|[^:]*)', '\\\\1'))%"

@@ -22,7 +22,7 @@ from envoy_data_plane.xds.type.matcher.v3 import (
     StringMatcher,
 )
 
-from xds.wire import encode, field, pack
+from xds.wire.encode import encode, field, pack
 
 _MATCHER_TREE, _ON_NO_MATCH = 2, 3
 """Field numbers of xds.type.matcher.v3.Matcher."""

@@ -1,6 +1,7 @@
 """Resources in the JSON form of protobuf, for people to read and for an Envoy that runs without a management server.
 
-Works on JSON values, in which `Any` is opened up. What does not belong here: YAML and files (`xds.cli`), the bootstrap (`xds.bootstrap`).
+Works on JSON values, in which `Any` is opened up. What does not belong here: YAML and files (`xds.cli`), the bootstrap
+(`xds.render.bootstrap`).
 """
 
 from __future__ import annotations

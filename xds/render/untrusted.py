@@ -14,7 +14,7 @@ from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
 from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutation.v3 import HeaderMutation as EarlyHeaderMutation
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 
-from xds.wire import pack
+from xds.wire.encode import pack
 
 _OF_ENVOY = """
 attempt-count auth-failure-mode-allowed auth-headers-to-remove auth-partial-body cluster compression-status decorator-operation degraded

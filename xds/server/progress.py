@@ -1,7 +1,7 @@
 """How far the Envoys are with what was published: the last changes with their causes, and which Envoys have which parts of an object.
 
 What belongs here: counting answers against changes. What does not: what is said to an Envoy (`xds.protocol`), which parts an object went
-into (`xds.build`), and looking at a clock: `now` is seconds of one that never goes back, `at` the time of day.
+into (`xds.units`), and looking at a clock: `now` is seconds of one that never goes back, `at` the time of day.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from typing import NamedTuple, Protocol
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 
-from xds.kube.objects import Ref
-from xds.model import printable
+from xds.problem import Ref, printable
 from xds.protocol.session import Answer, Session
 from xds.server.messages import Node
 from xds.server.metrics import SHORT

@@ -17,7 +17,7 @@ from typing import Any
 
 import grpc
 
-from xds.model import printable
+from xds.problem import printable
 from xds.protocol.session import Answer, Request, Response, Session, Wire
 from xds.server.budget import Budget
 from xds.server.connections import cut, peer_of

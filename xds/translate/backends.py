@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from xds.kube.objects import EndpointPort, EndpointSlice, Service, ServicePort, ref
 from xds.kube.world import Reader, service, settings, slices_of
-from xds.model import Cluster, Problem
-from xds.nginx.service_session_affinity import SERVICE_SESSION_AFFINITY
+from xds.model import Cluster
+from xds.nginx.features.service_session_affinity import SERVICE_SESSION_AFFINITY
+from xds.problem import Problem
 from xds.translate.configuration import configuration
 from xds.translate.endpoint_addresses import name_refusal, refusal, rules
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from typing import NamedTuple
 
-from xds.kube.objects import Ingress, Ref, Tls, ref
+from xds.certificates.pairs import Pair, Unusable, parse
+from xds.kube.objects import Ingress, Tls, ref
 from xds.kube.world import KEPT, Reader, default_certificate, ingress, now, secret, settings
-from xds.model import Problem, Severity
+from xds.problem import Problem, Ref, Severity
 from xds.translate.claims import serving
-from xds.translate.pairs import Pair, Unusable, parse
 
 DEFAULT = "default"
 """The name of the default certificate."""

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from xds.kube.objects import Backend, Ingress, Rule, ref
 from xds.kube.world import MOST_RULES, MOST_WILDCARDS, Reader, ingress, ingresses_of, rules_with_effect, settings
-from xds.model import Problem, Settings, Severity
-from xds.nginx._registry import with_hook
+from xds.model import Settings
+from xds.nginx.registry import with_hook
+from xds.problem import Problem, Severity
 from xds.translate.configuration import ingress_settings
 from xds.translate.paths import EXACT
 from xds.translate.selection import selected

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xds.kube.objects import ConfigMap, Ingress, Ref, ref
+from xds.kube.objects import ConfigMap, Ingress, ref
 from xds.kube.world import Reader, config_map, ingress, settings
-from xds.model import Problem, Settings, Severity
-from xds.nginx import _hints as hints
-from xds.nginx import _registry as registry
-from xds.nginx._feature import Annotation, Complaint, Declared, Fidelity
+from xds.model import Settings
+from xds.nginx import hints, registry
+from xds.nginx.feature import Annotation, Complaint, Declared, Fidelity
+from xds.problem import Problem, Ref, Severity
 
 _VERDICT = {
     Fidelity.LATER: (Severity.ERROR, "is not yet supported and has no effect"),

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple
 
-from xds.config import Settings, tcp_port
+from xds.config import Flags, tcp_port
 from xds.kube.world import Reader, own_addresses, own_slices, service, settings
 
 Network = IPv4Network | IPv6Network
@@ -139,7 +139,7 @@ def our_addresses(read: Reader) -> frozenset[str]:
     return frozenset(_readable([*pods, *(text for one in found if one for text in (*one.cluster_ips, *one.external_ips))]))
 
 
-def own_ports(flags: Settings) -> dict[int, str]:
+def own_ports(flags: Flags) -> dict[int, str]:
     """The ports on which this program and the Envoys listen for it alone. An Envoy's own bootstrap may name another admin page."""
     found = {flags.healthz_port: "--healthz-port"}
     for text, flag in (

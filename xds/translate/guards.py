@@ -1,8 +1,8 @@
 """Access rules and spellings: which paths of a host have to be matched however they are spelled, so that no escape walks around a rule.
 
-nginx looks for a location with a decoded and normalised path, Envoy with one in which some escapes are left (`xds.spelling`). Where all
-paths of a host have the same rules, or none, that costs nothing but a 404. Where they differ, a spelling that misses the path with the
-rule would reach another one without it.
+nginx looks for a location with a decoded and normalised path, Envoy with one in which some escapes are left (`xds.patterns.spelling`).
+Where all paths of a host have the same rules, or none, that costs nothing but a 404. Where they differ, a spelling that misses the path
+with the rule would reach another one without it.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
-from xds import regex, spelling
 from xds.kube.world import Reader, settings
 from xds.model import HeaderMatch, Location, PathKind, PathMatch, Respond, Route, Settings
-from xds.nginx._feature import Phase
-from xds.nginx._registry import features
+from xds.nginx.feature import Phase
+from xds.nginx.registry import features
+from xds.patterns import regex, spelling
 from xds.translate import paths
 from xds.translate.claims import claims_of, serving, settings_of
 
@@ -83,7 +83,7 @@ def first_routes(found: Sequence[tuple[Location, tuple[Route, ...]]]) -> Iterato
 
 
 def surcharge(match: PathMatch, own: Settings, price: int) -> int:
-    """What `first_routes` may add to the price of a path's routes (`xds.regex.cost`)."""
+    """What `first_routes` may add to the price of a path's routes (`xds.patterns.regex.cost`)."""
     return price + regex.cost(_ESCAPED_RUN.value) if match.escaped and match.kind is PathKind.REGEX and rules(own) else 0
 
 

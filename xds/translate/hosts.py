@@ -6,27 +6,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from xds import regex
-from xds.kube.objects import Backend, Ingress, Ref, ref
+from xds.kube.objects import Backend, Ingress, ref
 from xds.kube.world import Reader, ingress, ingresses_of, settings
-from xds.model import (
-    Action,
-    Cluster,
-    Forward,
-    Location,
-    PathKind,
-    PathMatch,
-    Problem,
-    Redirect,
-    RedirectTo,
-    Respond,
-    Route,
-    Settings,
-    Severity,
-    VirtualHost,
-)
-from xds.nginx._feature import Phase
-from xds.nginx._registry import cluster_features, drawn, guarded, with_hook
+from xds.model import Action, Cluster, Forward, Location, PathKind, PathMatch, Redirect, RedirectTo, Respond, Route, Settings, VirtualHost
+from xds.nginx.feature import Phase
+from xds.nginx.registry import cluster_features, drawn, guarded, with_hook
+from xds.patterns import regex
+from xds.problem import Problem, Ref, Severity
 from xds.translate import guards, paths
 from xds.translate.backends import NO_ENDPOINTS, SERVICE_UPSTREAM, Reach, destination, first_port
 from xds.translate.certificates import host_certificate, redirects_to_https

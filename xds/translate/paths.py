@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import quote
 
-from xds import regex
 from xds.model import PathKind, PathMatch
+from xds.patterns import regex
 
 EXACT = "Exact"
 _SAFE = "/:@!$&'()*+,;=-._~"

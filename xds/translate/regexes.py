@@ -1,7 +1,7 @@
 """What regular expressions one Ingress, and one host, may have Envoy compile: an Envoy compiles all of a table at each change of anything.
 
-Costs are those of `xds.regex.cost`, in microseconds. An Ingress spends in the order of its rules, a host in that of its Ingresses, the
-oldest first. Of what comes after the budget is spent nothing is compiled or served.
+Costs are those of `xds.patterns.regex.cost`, in microseconds. An Ingress spends in the order of its rules, a host in that of its
+Ingresses, the oldest first. Of what comes after the budget is spent nothing is compiled or served.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from xds import regex, spelling
-from xds.kube.objects import Ref, ref
+from xds.kube.objects import ref
 from xds.kube.world import Reader, ingress
-from xds.model import Cluster, Forward, Location, PathMatch, Problem, Redirect, Route
-from xds.nginx._registry import drawn, guarded, with_hook
+from xds.model import Cluster, Forward, Location, PathMatch, Redirect, Route
+from xds.nginx.registry import drawn, guarded, with_hook
+from xds.patterns import regex, spelling
+from xds.problem import Problem, Ref
 from xds.translate import guards, paths
 from xds.translate.certificates import redirects_to_https
 from xds.translate.claims import MOST_PATHS, Claim, claims_in_order, is_regex_host, serving, settings_of

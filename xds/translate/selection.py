@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from xds.kube.objects import Ingress, ref
 from xds.kube.world import Reader, ingress, ingress_class, namespace, settings
-from xds.model import Problem, Severity
+from xds.problem import Problem, Severity
 from xds.translate.configuration import ingress_settings
 
 CLASS_ANNOTATION = "kubernetes.io/ingress.class"

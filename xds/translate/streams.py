@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 
 from xds.config import ip_or_none, reserved_ports
-from xds.kube.objects import ConfigMap, Ref
+from xds.kube.objects import ConfigMap
 from xds.kube.world import Reader, config_map, service, settings
-from xds.model import Cluster, Problem, Stream
-from xds.nginx.proxy_stream_timeout import PROXY_STREAM_TIMEOUT
+from xds.model import Cluster, Stream
+from xds.nginx.features.proxy_stream_timeout import PROXY_STREAM_TIMEOUT
+from xds.problem import Problem, Ref
 from xds.translate.backends import NO_ENDPOINTS, Destination, Reach, external_address, pod_addresses, stream_destination
 from xds.translate.configuration import configuration, flagged
 from xds.translate.endpoint_addresses import is_ours, rules

@@ -10,10 +10,10 @@ from typing import NamedTuple
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from xds.certificates.pairs import Pair, parse
 from xds.kube.objects import Meta, Secret
 from xds.kube.world import Reader, default_certificate, settings
 from xds.translate.certificates import DEFAULT, certificate
-from xds.translate.pairs import Pair, parse
 
 WORST = 20
 SOON = 14

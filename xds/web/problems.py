@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from xds.model import Problem
-from xds.nginx import _registry as registry
+from xds.nginx import registry
+from xds.problem import Problem
 
 _NAMED = re.compile(r"(?:metadata\.annotations|data)\[(?:[^]]*/)?(.*)\]")
 """The name of an annotation, without its prefix, or of a ConfigMap key, in the field of a Problem."""

@@ -1,0 +1,135 @@
+"""A running control plane as those who debug look at it: what `xds.debug` asks, answered from everybody who knows something.
+
+What belongs here: asking the right one, at a moment at which nothing moves. What does not: what is made of the answers (`xds.debug`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+from xds import __version__
+from xds.config import Flags
+from xds.debug import subject
+from xds.debug.programmed import Effects
+from xds.debug.server import DebugServer
+from xds.debug.subject import Effect, Envoy, Explained, Senseless
+from xds.explain.document import explain
+from xds.explain.route_of import BadUrl, parse_url
+from xds.kube.current import Current, of_folders
+from xds.problem import Problem, Ref
+from xds.publish.notices import Notices
+from xds.publish.publisher import Publisher
+from xds.render import names
+from xds.server.fleet import Fleet
+from xds.server.progress import Change, Progress
+from xds.snapshot import CLUSTER, ENDPOINT, ROUTE, Part, Snapshot
+from xds.units.tables import Tables
+from xds.units.traces import Asked
+
+if TYPE_CHECKING:
+    from xds.clustered import Clustered
+
+_log = logging.getLogger("xds.debug")
+
+
+@dataclass(frozen=True)
+class Live:
+    """Is a `xds.debug.subject.Subject`.
+
+    `name` is that of the pod or host; `waiting` says what the first Snapshot waits for, `staleness` is that of the Source.
+    """
+
+    name: str
+    settings: Flags
+    snapshot: Snapshot
+    tables: Tables
+    notices: Notices
+    publisher: Publisher
+    fleet: Fleet
+    progress: Progress
+    effects: Effects
+    waiting: Callable[[], Sequence[str]]
+    staleness: Callable[[], Mapping[str, float]]
+
+    @property
+    def ready(self) -> asyncio.Event:
+        """Set once there is a complete Snapshot."""
+        return self.fleet.ready
+
+    def replica(self) -> subject.Replica:
+        """Who and how it is."""
+        return subject.Replica(self.name, __version__, tuple(self.waiting()), self.staleness())
+
+    def envoys(self) -> Sequence[Envoy]:
+        """The streams of connected Envoys, oldest first."""
+        return self.fleet.connected()
+
+    def history(self) -> Sequence[Change]:
+        """The last changes as they stand now, newest first."""
+        return self.progress.history()
+
+    def times(self, type_url: str) -> Mapping[int, datetime]:
+        """Generation of the State of a type → when it was published, for the last changes."""
+        return self.progress.times(type_url)
+
+    async def problems(self) -> Sequence[Problem]:
+        """Those of objects, and those of files, kinds and other places."""
+        async with self.publisher.lock:
+            return self._problems()
+
+    async def explain(self, url: str, method: str) -> Explained:
+        """What answers a URL, and who has the virtual host, the cluster and its endpoints. Raises Senseless for what is no URL."""
+        try:
+            request = parse_url(url, method)
+        except BadUrl as error:
+            raise Senseless(f"{url[:80]!r} {error}.") from None
+        async with self.publisher.lock:
+            found = explain(self.tables.world, self.tables, self.settings, self._problems(), request)
+            virtual_host, cluster = found["virtual_host"]["name"], found["cluster"] or ""
+            parts = [Part(ROUTE, names.ROUTES, "" if virtual_host == "*" else virtual_host)]
+            parts += [Part(type_url, cluster) for type_url in (CLUSTER, ENDPOINT) if cluster in self.snapshot[type_url]]
+            programmed = self.progress.programmed(parts, self.progress.envoys(self.fleet.connected()), {})
+        return Explained(found, found["route"]["name"], virtual_host, cluster, programmed)
+
+    async def current(self, asked: Asked) -> str | None:
+        """The version of an object where it comes from."""
+        return await self.effects.current(asked)
+
+    async def programmed(self, asked: Asked) -> Effect | None:
+        """How far an object is, as it was read."""
+        return await self.effects.programmed(asked)
+
+    def all_programmed(self, namespace: str) -> AsyncIterator[Effect]:
+        """All objects of a namespace, or of all."""
+        return self.effects.all_programmed(namespace)
+
+    def _problems(self) -> list[Problem]:
+        return list(dict.fromkeys((*self.publisher.problems(), *self.notices.elsewhere())))
+
+
+async def serve(live: Live, address: str) -> DebugServer | None:
+    """The debug server, listening. Where it cannot, that is said, and everything else goes on without it: None."""
+    try:
+        server = DebugServer(live, address)
+        await server.start()
+    except (OSError, ValueError) as error:
+        _log.warning("%s; everything else goes on without it", error)
+        return None
+    return server
+
+
+def origin(settings: Flags, replica: Clustered | None) -> Current:
+    """Which version of an object there is where objects come from: an API server, folders, or elsewhere."""
+    if replica is not None:
+        return replica.current
+    return partial(of_folders, settings.manifests) if settings.manifests else _nobody_knows
+
+
+async def _nobody_knows(_: Ref) -> str:
+    return ""

@@ -1,0 +1,273 @@
+"""From a URL to its explanation as JSON: which Ingress, rule, annotations, Service and endpoints answer it, and what stands behind them.
+
+docs/schemas/explain.schema.json describes it. What answers is worked out in `xds.explain.route_of`; here are the names of resources and
+the objects around the answer. What does not belong here: words for people (`xds.cli.explain`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import re2
+
+from xds.certificates.pairs import Pair
+from xds.config import Flags
+from xds.explain.route_of import Answer, Request, answer, backend_of, location, names_under, rule_of
+from xds.json_forms import Json, object_json, place_json, problem_json
+from xds.kube.objects import Endpoint, Ingress, ref
+from xds.kube.world import Reader, World, service, slices_of
+from xds.model import Cluster, Forward, PathKind, Redirect, Respond, Route, Via
+from xds.nginx.feature import Declared, Fidelity
+from xds.nginx.registry import known_annotations, known_keys, with_hook
+from xds.problem import Problem, Ref
+from xds.render import names, routes
+from xds.translate.backends import Address, addresses, external_address
+from xds.translate.certificates import DEFAULT, certificate
+from xds.translate.configuration import configuration, ingress_settings
+from xds.translate.paths import EXACT
+from xds.units.memo import Recorder
+from xds.units.tables import Tables
+
+VERSION = 1
+"""Of the JSON form."""
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A request, what answers it, and what it is looked up in."""
+
+    world: World
+    tables: Tables
+    settings: Flags
+    problems: Collection[Problem]
+    read: Reader
+    request: Request
+    answer: Answer
+
+    @property
+    def ingress(self) -> Ingress | None:
+        """The Ingress that the route is from."""
+        origin = self.answer.route.origin
+        found: Ingress | None = self.world.get(tuple(origin)) if origin else None
+        return found
+
+
+def explain(world: World, tables: Tables, settings: Flags, problems: Collection[Problem], request: Request) -> Json:
+    """The whole explanation. `problems` are all that there are; those that have a part in this are picked out."""
+    read = Recorder(tables.build)
+    case = _Case(world, tables, settings, problems, read, request, answer(read, tables.hosts.values, request))
+    route = case.answer.route
+    wanted = route.action.cluster if isinstance(route.action, Forward) else None
+    return {
+        "version": VERSION,
+        "url": str(request),
+        "answered": not (isinstance(route.action, Respond) and route.action.status in (404, 503)),
+        "action": _action(case),
+        "virtual_host": {"name": case.answer.host or "*", "match": case.answer.chosen.value},
+        "route": _route(case, route) | {"position": case.answer.position, "regex_because": _regex_because(case)},
+        "certificate": _certificate(case) if request.via is Via.HTTPS else None,
+        "service": _service(case),
+        "cluster": names.cluster(wanted) if wanted else None,
+        "endpoints": _endpoints(case, wanted),
+        "annotations": _annotations(case),
+        "config": _config(case),
+        "conditional": [_route(case, r) for r in case.answer.conditional],
+        "shadowed": [_route(case, r) for r in case.answer.shadowed],
+        "problems": [problem_json(p) for p in _problems(case)],
+        "remarks": list(request.remarks),
+    }
+
+
+def _action(case: _Case) -> Json:
+    route = case.answer.route
+    match route.action:
+        case Forward():
+            return {"kind": "forward", "path": _backend_path(case, route)}
+        case Redirect():
+            return {"kind": "redirect", "status": route.action.status, "location": location(route.action, case.request)}
+        case Respond(status):
+            return {"kind": "respond", "status": status, "reason": _reason(case, status)}
+
+
+def _reason(case: _Case, status: int) -> str:
+    """Why a path that somebody wrote is not forwarded: the access rule that closes it, or what is wrong with its rule; "" elsewhere."""
+    route = case.answer.route
+    if case.ingress is None or status != 503:
+        return ""
+    if rules := _closing(case):
+        return f"{' and '.join(rules)} cannot be kept, so what it protects is closed"
+    problem = next((p for p in case.problems if p.about == route.origin and p.field.startswith(f"{route.rule}.")), None)
+    return problem.sentence.rstrip(".") if problem else ""
+
+
+def _closing(case: _Case) -> list[str]:
+    """The annotations of the Ingress, and the ConfigMap's keys, that close its paths."""
+    of = ((known_annotations(), _own(case), "annotation"), (known_keys(), _data(case), "ConfigMap's key"))
+    return [
+        f"the {what} {name}"
+        for known, values, what in of
+        for name in sorted(values)
+        if name in known and known[name].fidelity is Fidelity.CLOSES and known[name].needs_verdict(values[name])
+    ]
+
+
+def _backend_path(case: _Case, route: Route) -> str:
+    """The path that the endpoint gets."""
+    defaults = case.read.unit(configuration).defaults
+    action = routes.route(route, defaults).route
+    assert action is not None
+    rewrite = action.regex_rewrite
+    if rewrite is None or rewrite.pattern is None:
+        return case.request.path + case.request.query
+    return str(re2.sub(rewrite.pattern.regex, rewrite.substitution, case.request.path)) + case.request.query
+
+
+def _route(case: _Case, route: Route) -> Json:
+    return {
+        "ingress": _placed(case, route.origin) if route.origin else None,
+        "rule": route.rule,
+        "name": routes.route(route, case.read.unit(configuration).defaults).name,
+        "match": {"kind": route.match.kind.value, "path": route.match.path},
+        "scheme": route.via.value,
+        "headers": [{"name": h.name, "value": h.value, "regex": h.regex} for h in route.headers],
+    }
+
+
+def _placed(case: _Case, about: Ref) -> Json:
+    """An object with where it was read."""
+    found = case.world.get(tuple(about))
+    return object_json(about) | {"place": place_json(found.meta.place if found else None)}
+
+
+def _regex_because(case: _Case) -> Json | None:
+    """The Ingress that turns the paths of the host into regular expressions, and the feature of it that does."""
+    if case.answer.route.match.kind is not PathKind.REGEX:
+        return None
+    for item in case.read(("ingresses-of", case.answer.host)):
+        own = case.read.unit(ingress_settings, item.meta.namespace, item.meta.name)
+        for name, feature in with_hook("regex"):
+            if name in own and any(feature.regex(own[name], p.path or "/", p.type == EXACT) for r in item.rules for p in r.paths):
+                return {"ingress": _placed(case, ref(item)), "feature": name.replace("_", "-")}
+    return None
+
+
+def _certificate(case: _Case) -> Json:
+    """The certificate that Envoy finds by SNI: of the host, else of a wildcard above it, else the default one."""
+    hosts = case.tables.hosts.values
+    found = next((hosts[n].certificate for n in names_under(case.request.host) if n in hosts and hosts[n].certificate), "")
+    secret = found or case.settings.default_ssl_certificate
+    pair = case.read.unit(certificate, *secret.split("/", 1)) if secret else None
+    if not isinstance(pair, Pair):
+        return {"name": DEFAULT, "secret": None, "names": [], "not_after": None}
+    until = datetime.fromtimestamp(pair.not_after, UTC).isoformat().replace("+00:00", "Z")
+    about = object_json(Ref("Secret", *secret.split("/", 1)))
+    return {"name": found or DEFAULT, "secret": about, "names": list(pair.names), "not_after": until}
+
+
+def _service_ref(case: _Case) -> tuple[Ref, str] | None:
+    """The Service that was meant, and its port as text, whether or not it can be reached."""
+    action, item = case.answer.route.action, case.ingress
+    if isinstance(action, Forward):
+        return Ref("Service", action.cluster.namespace, action.cluster.service), str(action.cluster.port)
+    backend = backend_of(item, case.answer.route.rule) if item and isinstance(action, Respond) else None
+    return (Ref("Service", item.meta.namespace, backend.service), str(backend.port)) if item and backend and backend.service else None
+
+
+def _service(case: _Case) -> Json | None:
+    found = _service_ref(case)
+    if found is None:
+        return None
+    about, port = found
+    item = service(case.read, about.namespace, about.name)
+    return _placed(case, about) | {"port": port, "exists": item is not None, "type": item.type if item else None}
+
+
+def _endpoints(case: _Case, wanted: Cluster | None) -> list[Json]:
+    """Those that Envoy has, with what it makes of them, and those that are left out as they are not ready."""
+    meant = _service_ref(case)
+    if meant is None:
+        return []
+    about = meant[0]
+    item = service(case.read, about.namespace, about.name)
+    if wanted and (external := external_address(item, wanted)):
+        return [{"address": external.ip, "port": external.port, "health": "resolved by Envoy"}]
+    live = addresses(case.read, wanted) if wanted else ()
+    slices = list(slices_of(case.read, about.namespace, about.name))
+    going = {ip for piece in slices for e in piece.endpoints if not e.ready for ip in e.addresses}
+    listed = [{"address": a.ip, "port": a.port, "health": _health(a, going)} for a in live]
+    known = {a.ip for a in live}
+    unready = {ip for piece in slices for e in piece.endpoints if _is_out(e) for ip in e.addresses}
+    return listed + [{"address": ip, "port": None, "health": "not ready"} for ip in sorted(unready - known)]
+
+
+def _health(address: Address, going: Container[str]) -> str:
+    """`going` are addresses that are not ready. Where no other is, one that terminates is given requests all the same."""
+    if address.draining:
+        return "draining"
+    return "terminating" if address.ip in going else "ready"
+
+
+def _is_out(endpoint: Endpoint) -> bool:
+    return not endpoint.ready and not (endpoint.serving and endpoint.terminating)
+
+
+def _annotations(case: _Case) -> list[Json]:
+    """The annotations of the Ingress, as far as they are known: all of them hold for each of its paths."""
+    return _decided(_own(case), known_annotations())
+
+
+def _own(case: _Case) -> Mapping[str, str]:
+    """The annotations of the Ingress, without prefix."""
+    prefix = case.settings.annotations_prefix + "/"
+    own = case.ingress.meta.annotations if case.ingress else {}
+    return {k.removeprefix(prefix): v for k, v in own.items() if k.startswith(prefix)}
+
+
+def _config(case: _Case) -> list[Json]:
+    return _decided(_data(case), known_keys())
+
+
+def _data(case: _Case) -> Mapping[str, str]:
+    """The ConfigMap's keys."""
+    found = case.read(("ConfigMap", *case.settings.configmap.split("/", 1))) if case.settings.configmap else None
+    data: Mapping[str, str] = found.data if found else {}
+    return data
+
+
+def _decided(values: Mapping[str, str], known: Mapping[str, Declared[Any]]) -> list[Json]:
+    return [{"name": n, "value": values[n][:200], "fidelity": known[n].fidelity.value} for n in sorted(values) if n in known]
+
+
+def _problems(case: _Case) -> list[Problem]:
+    """Those of the objects that have a part in this, and those of rules that lost this path to another."""
+    involved = set(_involved(case))
+    return [p for p in case.problems if p.about in involved or _lost_this(case, p)]
+
+
+def _involved(case: _Case) -> Iterator[Ref]:
+    world, meant = case.world, _service_ref(case)
+    if case.answer.route.origin:
+        yield case.answer.route.origin
+    if meant:
+        yield meant[0]
+        yield from world.refs(("slices-of", meant[0].namespace, meant[0].name))
+    if case.settings.configmap:
+        yield Ref("ConfigMap", *case.settings.configmap.split("/", 1))
+    if case.request.via is Via.HTTPS and (secret := _certificate(case)["secret"]):
+        yield Ref(**secret)
+
+
+def _lost_this(case: _Case, problem: Problem) -> bool:
+    """Whether a conflict is about this path of this host; or a host that does not work is the one that was asked for."""
+    item = case.world.get(tuple(problem.about)) if problem.about.kind == "Ingress" else None
+    rule = rule_of(problem.field, item) if item else None
+    return problem.code in ("conflict", "path") and rule == (case.answer.host, _path_of(case))
+
+
+def _path_of(case: _Case) -> str | None:
+    """The path as the winning rule has it."""
+    rule = rule_of(case.answer.route.rule, case.ingress) if case.ingress else None
+    return rule[1] if rule else None

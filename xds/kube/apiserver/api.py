@@ -1,0 +1,221 @@
+"""The API server: where it is, who we are, and a request at a time.
+
+What belongs here: configuration (a kubeconfig, a pod's service account), credentials and their renewal, and connections that notice when
+the other end is gone. What does not: what is asked (`xds.kube.apiserver.apiserver`).
+
+A connection can die without a word: a cable, a firewall that forgot it, a node that lost power. TCP notices: keep-alive asks after 5 s of
+silence, every 5 s, and gives up 20 s after the last sign of life; where something is to be sent, TCP_USER_TIMEOUT does. TCP does not notice
+that bytes are acknowledged by a proxy or a translation of addresses in between, while nobody behind it is there any more. So nothing is
+waited for without end, and whatever lies between, it is noticed within 30 s:
+
+- An answer must begin within 20 s, and go on after 20 s at most; no answer takes longer than 5 minutes.
+- A watch is asked to end by itself after 18 to 24 s (`Pace.watch`); where it has not ended 5 s later, nobody is there. The next one begins
+  where it was, on the same connection if all is well: that costs one request a kind and watch, and no list.
+- A connection that nobody uses is kept for 5 s, so that one which died meanwhile is hardly ever used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.config import ConfigException, kube_config, load_incluster_config, load_kube_config
+from kubernetes.aio.config.incluster_config import SERVICE_HOST_ENV_NAME
+from yaml import YAMLError
+
+from xds import __version__
+from xds.config import Failure, Flags
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long we wait, in seconds: for a connection, for an answer and each next part of it, for all of an answer, and for the end of a
+    watch after it is due. A connection that nobody uses is kept for `idle`.
+    """
+
+    connect: float = 10.0
+    answer: float = 20.0
+    whole: float = 300.0
+    late: float = 5.0
+    idle: float = 5.0
+
+
+ALIVE_AFTER, ALIVE_EVERY, DEAD_AFTER = 5, 5, 20
+"""Seconds; see above."""
+
+
+class _Session:
+    """Connections of one configuration; another one takes its place where credentials were renewed, and it ends with its last answer."""
+
+    def __init__(self, configuration: Configuration, idle: float) -> None:
+        self.client = ApiClient(configuration)
+        context = self.client.rest_client.ssl_context
+        self.connector = aiohttp.TCPConnector(limit=0, ssl=context, socket_factory=_socket, keepalive_timeout=idle)
+        configuration.client_session_kwargs = {"connector": self.connector}
+        self.answers = 0
+        self.is_replaced = False
+
+    async def close(self) -> None:
+        """Cut what is left."""
+        await self.client.close()
+        await self.connector.close()
+
+
+class Api:
+    """The API server of --kubeconfig, --apiserver-host, or of the pod that we run in."""
+
+    def __init__(self, settings: Flags, patience: Patience | None = None) -> None:
+        self._settings = settings
+        self._patience = patience or Patience()
+        self._usual = aiohttp.ClientTimeout(
+            total=self._patience.whole, sock_connect=self._patience.connect, sock_read=self._patience.answer
+        )
+        self._session: _Session | None = None
+        self._renewing = asyncio.Lock()
+        self._renewals = 0
+
+    @property
+    def host(self) -> str:
+        """The URL of the API server; "" before the first request."""
+        return str(self._session.client.configuration.host) if self._session else ""
+
+    @property
+    def renewals(self) -> int:
+        """How often credentials were read: remember it before a request, and say it to `renew`."""
+        return self._renewals
+
+    async def open(self) -> None:
+        """To be called first: read the configuration. Raises Failure where there is none that can be used."""
+        self._session = await _session(self._settings, self._patience)
+
+    async def renew(self, before: int) -> None:
+        """Read the credentials again, unless somebody did since `renewals` was `before`. Raises Failure where they cannot be read."""
+        async with self._renewing:
+            if self._renewals != before:
+                return
+            old, self._session = self._session, await _session(self._settings, self._patience)
+            self._renewals += 1
+            if old is not None:
+                old.is_replaced = True
+                if not old.answers:
+                    await old.close()
+
+    @asynccontextmanager
+    async def get(
+        self, path: str, query: Mapping[str, str], *, accept: str = "application/json", lasting: float | None = None
+    ) -> AsyncGenerator[aiohttp.ClientResponse]:
+        """The answer, as soon as it begins, whatever its status. `lasting`: the API server ends it after so many seconds, as it does a
+        watch, and may be silent until then.
+
+        Raises what aiohttp raises, OSError, TimeoutError, and ValueError or ConfigException where the credentials are no good.
+        """
+        patience = self._usual
+        if lasting is not None:
+            patience = aiohttp.ClientTimeout(total=lasting + self._patience.late, sock_connect=self._patience.connect)
+        async with self._ask("GET", path + (f"?{urlencode(query)}" if query else ""), {"Accept": accept}, patience) as response:
+            yield response
+
+    async def send(self, method: str, path: str, body: object, *, content_type: str = "application/json") -> tuple[int, bytes]:
+        """A request that writes: status and body of the answer, whatever they are. What is written is for `xds.kube.apiserver.writes` to
+        know.
+
+        Raises what `get` raises.
+        """
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        async with self._ask(method, path, headers, self._usual, body) as response:
+            return response.status, await response.read()
+
+    @asynccontextmanager
+    async def _ask(
+        self, method: str, path: str, headers: dict[str, str], patience: aiohttp.ClientTimeout, body: object = None
+    ) -> AsyncGenerator[aiohttp.ClientResponse]:
+        """One request on the connections of now, which are kept until its answer has ended, renewed meanwhile or not."""
+        session = self._session
+        assert session is not None, "open() comes first"
+        session.answers += 1
+        try:
+            answer = await session.client.rest_client.request(
+                method,
+                session.client.configuration.host + path,
+                headers=await _identification(session.client.configuration) | headers,
+                body=body,
+                _request_timeout=patience,
+            )
+            async with answer.response as response:
+                yield response
+        finally:
+            session.answers -= 1
+            if session.is_replaced and not session.answers:
+                await session.close()
+
+    async def close(self) -> None:
+        """Cut all connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+async def _identification(configuration: Configuration) -> dict[str, str]:
+    headers = {"Accept-Encoding": "identity", "User-Agent": f"xds/{__version__}"}
+    if token := await configuration.get_api_key_with_prefix("BearerToken"):
+        headers["Authorization"] = token.strip()  # files of tokens often end with a line
+    return headers
+
+
+async def _session(settings: Flags, patience: Patience) -> _Session:
+    if settings.kubeconfig is None and not settings.apiserver_host and SERVICE_HOST_ENV_NAME not in os.environ:
+        raise Failure("There is no API server: this is no pod, so name one with --kubeconfig, or folders of objects with --manifests.")
+    try:
+        return _Session(await _configuration(settings), patience.idle)
+    except (ConfigException, OSError, YAMLError, ValueError, TypeError, AttributeError, LookupError) as wrong:
+        what = f"The kubeconfig {settings.kubeconfig}" if settings.kubeconfig else "What is needed to talk to the API server"
+        raise Failure(f"{what} cannot be used: {wrong}.") from None
+    finally:
+        # What a kubeconfig holds in itself, keys too, the client writes to files and removes when the process ends; killed, it would not.
+        kube_config._cleanup_temp_files()
+
+
+async def _configuration(settings: Flags) -> Configuration:
+    """As kubectl: a kubeconfig, of which --apiserver-host and --certificate-authority replace parts; without one, the pod's own account."""
+    configuration = Configuration()
+    if settings.kubeconfig is not None:
+        _must_exist(settings.kubeconfig)
+        await load_kube_config(str(settings.kubeconfig), client_configuration=configuration, persist_config=False)
+    elif not settings.apiserver_host:
+        load_incluster_config(client_configuration=configuration)
+    if settings.apiserver_host:
+        configuration.host = settings.apiserver_host.rstrip("/")
+    if settings.certificate_authority is not None:
+        configuration.ssl_ca_cert = str(settings.certificate_authority)
+    # as Go and Python up to 3.12: the authorities of many clusters lack extensions that RFC 5280 asks for
+    configuration.disable_strict_ssl_verification = True
+    return configuration
+
+
+def _must_exist(kubeconfig: Path) -> None:
+    with kubeconfig.open("rb"):
+        pass
+
+
+def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    options = {
+        "TCP_KEEPIDLE": ALIVE_AFTER,
+        "TCP_KEEPINTVL": ALIVE_EVERY,
+        "TCP_KEEPCNT": (DEAD_AFTER - ALIVE_AFTER) // ALIVE_EVERY,
+        "TCP_USER_TIMEOUT": DEAD_AFTER * 1000,
+    }
+    for name, value in options.items():
+        if (option := getattr(socket, name, None)) is not None:  # not every system has all of them
+            made.setsockopt(socket.IPPROTO_TCP, option, value)
+    return made

@@ -1,0 +1,295 @@
+"""The API-server Source: one Reflector a kind, each followed by a task that does what it says.
+
+What belongs here: which kinds are watched, and what all kinds together come to. What does not: the decisions of a Reflector
+(`xds.kube.apiserver.reflector`) and its requests (`xds.kube.apiserver.follow`), which Secrets are needed (`xds.kube.apiserver.secrets`),
+and connections (`xds.kube.apiserver.api`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import replace
+from functools import partial
+
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
+
+from xds.config import Flags
+from xds.kube import parse
+from xds.kube.apiserver.api import Api, Patience
+from xds.kube.apiserver.denials import Denials
+from xds.kube.apiserver.follow import follow, renew, why_not
+from xds.kube.apiserver.reflector import FIRM, Pace, Reflector, Resource
+from xds.kube.apiserver.secrets import ReferredSecrets
+from xds.kube.objects import Secret
+from xds.kube.shapes import SERVICE_NAME
+from xds.kube.source import Batch, Change
+from xds.problem import Problem, Ref
+
+_log = logging.getLogger("xds")
+
+INGRESSES = Resource("Ingress", "networking.k8s.io/v1", "ingresses", "no Ingress is served")
+SERVICES = Resource("Service", "v1", "services", "no backend is known")
+SLICES = Resource("EndpointSlice", "discovery.k8s.io/v1", "endpointslices", "no endpoint is known")
+CLASSES = Resource(
+    "IngressClass",
+    "networking.k8s.io/v1",
+    "ingressclasses",
+    "Ingresses are selected by the annotation kubernetes.io/ingress.class alone, and ingressClassName has no effect",
+    namespaced=False,
+)
+NAMESPACES = Resource("Namespace", "v1", "namespaces", "--watch-namespace-selector selects nothing", namespaced=False)
+_NO_SECRETS = "hosts have no certificate but the default one, and what else refers to a Secret does not work"
+TLS_SECRETS = Resource("Secret", "v1", "secrets", _NO_SECRETS, selector="type=kubernetes.io/tls")
+OTHER_SECRETS = Resource(
+    "Secret",
+    "v1",
+    "secrets",
+    _NO_SECRETS,
+    selector="type!=kubernetes.io/tls,type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token",
+    only_metadata=True,
+)
+"""The two types that are left out are many and big, and nothing refers to them."""
+
+ESSENTIAL = frozenset({"Ingress", "Service", "EndpointSlice", "Namespace"})
+"""Kinds without which nothing would be served. Where one is forbidden from the start, we wait: an Envoy that is told nothing keeps what
+it has. Where another one is, or those objects alone that a flag names, that is a Problem, and the rest works."""
+
+FETCHES = 8
+"""Secrets that are fetched at a time."""
+_COMPLAIN_EVERY = 30.0
+
+
+def resources(settings: Flags) -> list[Resource]:
+    """What is watched: the kinds, in `--watch-namespace` alone where that is set; ConfigMaps and a Secret by name, wherever they are."""
+    found = [_scoped(kind, settings) for kind in (INGRESSES, SERVICES, SLICES, TLS_SECRETS, OTHER_SECRETS)]
+    found.append(CLASSES)
+    if settings.watch_namespace_selector:
+        found.append(NAMESPACES)
+    maps = {"--configmap": settings.configmap, "--tcp-services-configmap": settings.tcp_services_configmap}
+    maps["--udp-services-configmap"] = settings.udp_services_configmap
+    for name in dict.fromkeys(name for name in maps.values() if name):
+        flags = " and ".join(flag for flag, value in maps.items() if value == name)
+        found.append(_by_name(Resource("ConfigMap", "v1", "configmaps", f"{flags} cannot have an effect"), name))
+    certificate = settings.default_ssl_certificate
+    if certificate and not _is_watched(certificate, settings):
+        without = "--default-ssl-certificate cannot have an effect"
+        found.append(_by_name(Resource("Secret", "v1", "secrets", without), certificate))
+    return found + _elsewhere(settings)
+
+
+def _elsewhere(settings: Flags) -> list[Resource]:
+    """The Services that flags name outside of `--watch-namespace`, and the endpoints of the one that answers requests."""
+    backend, published = settings.default_backend_service, settings.publish_service if settings.update_status else ""
+    names = {"--default-backend-service": backend, "--publish-service": published}
+    names = {flag: name for flag, name in names.items() if name and not _is_watched(name, settings)}
+    found = []
+    for name in dict.fromkeys(names.values()):
+        flags = " and ".join(flag for flag, value in names.items() if value == name)
+        found.append(_by_name(replace(SERVICES, without=f"{flags} cannot have an effect"), name))
+    if backend in names.values():
+        namespace, _, name = backend.partition("/")
+        without = "--default-backend-service cannot have an effect"
+        found.append(replace(SLICES, namespace=namespace, labels=f"{SERVICE_NAME}={name}", without=without))
+    return found
+
+
+def _scoped(resource: Resource, settings: Flags) -> Resource:
+    return replace(resource, namespace=settings.watch_namespace)
+
+
+def _by_name(resource: Resource, which: str) -> Resource:
+    namespace, _, name = which.partition("/")
+    return replace(resource, namespace=namespace, selector=f"metadata.name={name}")
+
+
+def _is_watched(which: str, settings: Flags) -> bool:
+    return settings.watch_namespace in ("", which.partition("/")[0])
+
+
+class _Unanswered(Exception):
+    """A Secret could not be fetched now."""
+
+
+class ApiServer:
+    """All objects of an API server that matter here.
+
+    The first Change has everything, once each kind was listed (or is known to be forbidden); then each event is a Change at once, and what
+    comes while nobody asks is taken together. `patience` and `pace` are for tests, which have less of it.
+    """
+
+    def __init__(self, settings: Flags, *, patience: Patience | None = None, pace: Pace | None = None) -> None:
+        self._api = Api(settings, patience)
+        self._pace = pace or Pace()
+        self._reflectors = {each: Reflector(each, time.monotonic(), random.random, self._pace) for each in resources(settings)}
+        flagged = settings.default_ssl_certificate if _is_watched(settings.default_ssl_certificate, settings) else ""
+        self._secrets = ReferredSecrets(
+            self._reflectors[_scoped(TLS_SECRETS, settings)],
+            settings.annotations_prefix,
+            frozenset({Ref("Secret", *flagged.split("/", 1))} if flagged else ()),
+        )
+        self._through: Mapping[Resource, Callable[[Change], Change]] = {
+            _scoped(INGRESSES, settings): self._secrets.ingresses,
+            _scoped(TLS_SECRETS, settings): self._secrets.tls,
+            _scoped(OTHER_SECRETS, settings): self._secrets.metadata,
+        }
+        self._following: list[asyncio.Task[None]] = []
+        self._fetching: dict[Ref, asyncio.Task[None]] = {}
+        self._fetches = asyncio.Semaphore(FETCHES)
+        self._denials = Denials(FIRM * self._pace.first)
+        self._may_not_fetch = False
+        self._batch = Batch()
+        self._news = asyncio.Event()
+        self._settled: set[Resource] = set()
+        self._is_complete = False
+        self._complained = -math.inf
+        self._away_since: float | None = None
+
+    async def changes(self) -> AsyncGenerator[Change]:
+        """First everything, then what changes. Raises Failure where there is no configuration that can be used."""
+        await self._api.open()
+        self._following = [
+            asyncio.create_task(follow(self._api, each, partial(self._take, each), partial(self._complain, each)), name=f"watch {which}")
+            for which, each in self._reflectors.items()
+        ]
+        for task in self._following:
+            task.add_done_callback(lambda _: self._news.set())
+        is_first = True
+        self._tell(Change())  # what a call before this one left undone
+        self._news.set()
+        try:
+            while True:
+                await self._news.wait()
+                self._news.clear()
+                if over := next((task for task in self._following if task.done()), None):
+                    if not over.cancelled():
+                        over.result()
+                    return
+                if not self._is_complete and self.waiting():
+                    continue
+                change = self._batch.take()
+                if change or is_first:
+                    self._is_complete, is_first = True, False
+                    yield change
+        finally:
+            await self.close()
+
+    def waiting(self) -> list[str]:
+        """Which kinds were not listed yet, and why; none once the first Change is there."""
+        if self._is_complete:
+            return []
+        reasons = []
+        for which in self._reflectors.keys() - self._settled:
+            where = f" in namespace {which.namespace}" if which.namespace else ""
+            fault = self._reflectors[which].fault
+            reasons.append(f"waiting for the first list of {which}{where}" + (f": {fault}" if fault else ""))
+        if not self._may_not_fetch:
+            reasons += [f"waiting for {secret}" for secret in self._secrets.due | self._fetching.keys()]
+        return sorted(reasons)
+
+    def staleness(self, now: float) -> Mapping[str, float]:
+        """Kind → seconds since the API server last said a word about it; `now` as time.monotonic tells it.
+
+        Of a quiet kind that is up to Pace.watch: only then is its watch asked for again.
+        """
+        found: dict[str, float] = {}
+        for each in self._reflectors.values():
+            kind = each.resource.kind
+            found[kind] = max(found.get(kind, 0.0), now - each.word)
+        return found
+
+    async def close(self) -> None:
+        """End all watches and connections."""
+        tasks = [*self._following, *self._fetching.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._api.close()
+
+    def _take(self, reflector: Reflector, change: Change) -> None:
+        self._recover()
+        which = reflector.resource
+        if reflector.has_listed if which.kind in ESSENTIAL and not which.is_selected else reflector.is_settled:
+            self._settled.add(which)
+        through = self._through.get(which)
+        self._tell(through(change) if through else change)
+
+    def _tell(self, change: Change) -> None:
+        self._batch.add(change)
+        if change or not self._is_complete:
+            self._news.set()
+        for which in self._secrets.due - self._fetching.keys():
+            self._fetching[which] = asyncio.create_task(self._fetch(which), name=f"fetch {which}")
+
+    async def _fetch(self, which: Ref) -> None:
+        """Get a Secret by name, until there is an answer or nobody needs it any more."""
+        pauses = wait_random_exponential(multiplier=self._pace.first, max=self._pace.longest)
+        try:
+            async for attempt in AsyncRetrying(wait=pauses, retry=retry_if_exception_type(Exception)):
+                with attempt:
+                    async with self._fetches:
+                        await self._fetch_if_due(which)
+        finally:
+            del self._fetching[which]
+        self._tell(Change())
+
+    async def _fetch_if_due(self, which: Ref) -> None:
+        if not self._secrets.begin(which):
+            return
+        try:
+            await self._fetch_once(which)
+        except BaseException:
+            self._secrets.again(which)
+            raise
+
+    async def _fetch_once(self, which: Ref) -> None:
+        renewals = self._api.renewals
+        try:
+            async with self._api.get(f"/api/v1/namespaces/{which.namespace}/secrets/{which.name}", {}) as answer:
+                status, body = answer.status, await answer.read()
+        except Exception as wrong:  # noqa: BLE001 - as above
+            raise _Unanswered(why_not(self._api, wrong)) from None
+        if status not in (200, 404):
+            if status == 401:
+                await renew(self._api, renewals)
+            self._tell(self._may_fetch(status))
+            raise _Unanswered(f"The API server answered {status}.")
+        found = parse.from_json(body, kind="Secret", api_version="v1") if status == 200 else None
+        self._tell(self._may_fetch(status))
+        self._tell(self._secrets.fetched(which, found if isinstance(found, Secret) else None))
+
+    def _may_fetch(self, status: int) -> Change:
+        """Whether the role allows to get Secrets, as a Change where that is news."""
+        denied = status == 403
+        if not denied:
+            self._denials.allowed("")
+        elif not self._denials.denied("", time.monotonic()):
+            return Change()
+        if denied is self._may_not_fetch:
+            return Change()
+        self._may_not_fetch = denied
+        sentence = f'The role does not allow "get" on secrets: {_NO_SECRETS}.'
+        problem = Problem(Ref("Secret", "", ""), "", "forbidden", sentence)
+        return Change(problems={"get secrets": (problem,) if denied else ()})
+
+    def _complain(self, reflector: Reflector) -> None:
+        """Say in the log that the API server is away, now and then."""
+        now = time.monotonic()
+        if self._is_away(reflector) and reflector.faults > 1 and now - self._complained >= _COMPLAIN_EVERY:
+            self._away_since = self._away_since or reflector.word
+            self._complained = now
+            kept = "; what is served stays served" if self._is_complete else ""
+            _log.warning("%s: %s Nothing was heard for %.0f s%s.", reflector.resource, reflector.fault, now - reflector.word, kept)
+
+    def _recover(self) -> None:
+        if self._away_since is not None and not any(map(self._is_away, self._reflectors.values())):
+            _log.info("the API server answers again, after %.0f s", time.monotonic() - self._away_since)
+            self._away_since = None
+
+    def _is_away(self, reflector: Reflector) -> bool:
+        """Whether requests about a kind fail; what is forbidden is a Problem already, once somebody can be told."""
+        return bool(reflector.fault) and not (reflector.is_denied and self._is_complete)

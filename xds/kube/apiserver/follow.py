@@ -1,0 +1,120 @@
+"""Asks an API server what a Reflector wants to know, and tells it what came of it.
+
+What belongs here: the requests of one kind of objects, and what went wrong with them, in words. What does not: every decision
+(`xds.kube.apiserver.reflector`), connections (`xds.kube.apiserver.api`), and who follows which kinds (`xds.kube.apiserver.apiserver`,
+`xds.report.nodes`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+import aiohttp
+from kubernetes.aio.config import ConfigException
+
+from xds.config import Failure
+from xds.kube.apiserver.api import Api
+from xds.kube.apiserver.reflector import List, Reflector, Wait, Watch
+from xds.kube.source import Change
+
+_log = logging.getLogger("xds")
+
+_LONGEST_STATUS = 64 << 10
+_AS_METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1,application/json"
+_EXPECTED = (aiohttp.ClientError, OSError, TimeoutError, ValueError, ConfigException)
+_PERHAPS_OLD = (ConfigException, ValueError)
+"""What may come of credentials that were written anew since they were read; a certificate that is not believed is a ValueError."""
+
+
+async def follow(api: Api, reflector: Reflector, take: Callable[[Change], None], asked: Callable[[], None] = lambda: None) -> None:
+    """Do what the Reflector says, until cancelled.
+
+    `take` is given what each answer tells, which may be nothing; `asked` is called after each request, whatever came of it.
+    """
+    renewals = api.renewals
+    while True:
+        match reflector.next(time.monotonic()):
+            case Wait(seconds, needs_credentials):
+                if needs_credentials:
+                    await renew(api, renewals)
+                await asyncio.sleep(seconds)
+            case ask:
+                renewals = api.renewals
+                await _ask(api, reflector, ask, take)
+                asked()
+
+
+async def renew(api: Api, renewals: int) -> None:
+    """Read the credentials again, if nobody did since there were so many `renewals`; what is wrong with them is for the log."""
+    try:
+        await api.renew(renewals)
+    except Failure as failure:
+        _log.warning("%s", failure)
+
+
+def why_not(api: Api, wrong: Exception) -> str:
+    """Why there is no answer, as a sentence; what nobody expects is logged as a fault of ours."""
+    if not isinstance(wrong, _EXPECTED):
+        _log.error("internal error while the API server was asked; please report it", exc_info=wrong)
+    match wrong:
+        case aiohttp.ClientPayloadError():
+            why = "the connection broke off"
+        case TimeoutError():
+            why = "too slow, or gone"
+        case _:
+            why = str(wrong) or type(wrong).__name__
+    return f"{api.host} does not answer ({why})."
+
+
+async def _ask(api: Api, reflector: Reflector, ask: List | Watch, take: Callable[[Change], None]) -> None:
+    which = reflector.resource
+    is_watch = isinstance(ask, Watch)
+    lasting = ask.seconds if isinstance(ask, Watch) else None
+    accept = _AS_METADATA.format("" if is_watch else "List") if which.only_metadata else "application/json"
+    try:
+        async with api.get(which.path, _query(reflector, ask), accept=accept, lasting=lasting) as answer:
+            if answer.status != 200:
+                body = await answer.content.read(_LONGEST_STATUS)
+                retry_after = answer.headers.get("Retry-After", "")
+                take(reflector.refused(answer.status, body, retry_after, time.monotonic()))
+            elif is_watch:
+                await _listen(reflector, answer, take)
+            else:
+                body = await answer.read()
+                take(await asyncio.to_thread(reflector.page, body, time.monotonic()))
+    except Exception as wrong:  # noqa: BLE001 - whatever it is, to ask again is the only way on, and a watch that ends is the worst
+        reflector.failed(why_not(api, wrong), time.monotonic(), renew=isinstance(wrong, _PERHAPS_OLD))
+
+
+async def _listen(reflector: Reflector, answer: aiohttp.ClientResponse, take: Callable[[Change], None]) -> None:
+    take(reflector.opened(time.monotonic()))
+    try:
+        while reflector.is_watching and (chunk := await answer.content.readany()):
+            take(reflector.data(chunk, time.monotonic()))
+    except TimeoutError:
+        pass  # it should have ended by itself: nobody is there any more, or somebody who does not keep to it; the next request tells
+    if reflector.is_watching:
+        reflector.ended(time.monotonic())
+
+
+def _query(reflector: Reflector, ask: List | Watch) -> dict[str, str]:
+    """The parameters of a request (Kubernetes API concepts: retrieving large result sets in chunks, efficient detection of changes)."""
+    which = reflector.resource
+    query = {"fieldSelector": which.selector} if which.selector else {}
+    if which.labels:
+        query["labelSelector"] = which.labels
+    if isinstance(ask, Watch):
+        return query | {
+            "watch": "true",
+            "resourceVersion": ask.version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(max(1, int(ask.seconds))),
+        }
+    if ask.limit:
+        query["limit"] = str(ask.limit)
+    if ask.token:
+        query["continue"] = ask.token
+    return query

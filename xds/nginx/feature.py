@@ -1,0 +1,267 @@
+"""What a feature of the nginx dialect is made of.
+
+A feature reads annotations (and the ConfigMap keys that are their defaults) into a *setting*, a frozen value of its own, and draws the
+setting: it may turn one route into several (`routes`), and paint on the Envoy messages of a route, a cluster or a listener. The model
+only carries settings along; nobody but the feature looks inside one. A declaration is the parser, the entry in the manual, the verdict
+of `xds check`, and a test case.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum, IntEnum
+from typing import Any, Generic, TypeVar
+
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster as EnvoyCluster
+from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
+from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
+
+from xds.model import Location, Route, Via
+from xds.nginx.values import readable
+
+T = TypeVar("T")
+S = TypeVar("S")
+
+
+class Fidelity(Enum):
+    """How near a feature comes to what ingress-nginx does."""
+
+    EXACT = "exact"
+    APPROXIMATE = "approximate"
+    IGNORED = "ignored"
+    """Accepted without effect, and nothing that a user can see is lost."""
+    LATER = "not yet supported"
+    CLOSES = "not yet supported, and closes its paths"
+    """An access rule: what it protects must not be open because nobody keeps the rule (decision 2)."""
+    REFUSED = "cannot be"
+
+
+class Risk(Enum):
+    """ingress-nginx's own classes of what a value can do beyond its Ingress."""
+
+    LOW = "Low"
+    MEDIUM = "Medium"
+    HIGH = "High"
+    CRITICAL = "Critical"
+
+
+class Scope(Enum):
+    """What a value holds for."""
+
+    LOCATION = "each path of the Ingress"
+    HOST = "the whole host; the oldest Ingress that sets it wins"
+    LONGEST = "the whole host; the Ingress with the longest path there wins"
+    UPSTREAM = "the Service"
+
+
+class Phase(IntEnum):
+    """Where in the order of one request (nginx 4.2) a feature acts; what acts earlier shadows what acts later."""
+
+    HOST = 10
+    RETURN = 20
+    CORS = 30
+    SSL_REDIRECT = 40
+    BODY = 50
+    ACCESS = 60
+    PROXY = 70
+
+
+def always(_value: object, _paths: Collection[str]) -> bool:
+    """Every value can meet the difference."""
+    return True
+
+
+@dataclass(frozen=True)
+class Declared(Generic[T]):
+    """A name that users may write a value under.
+
+    `parse` turns the text (trimmed, never empty) into a value or raises ValueError with the rest of the sentence "<name> …".
+    `default` holds where nothing, or nothing usable, was written. `example` must parse. `differs` is whether a value, on an Ingress with
+    these paths, can meet the difference that `reason` names. `tuning`: without it requests are answered all the same.
+    """
+
+    name: str
+    parse: Callable[[str], T]
+    doc: str
+    example: str
+    default: T
+    fidelity: Fidelity = Fidelity.EXACT
+    reason: str = ""
+    differs: Callable[[T, Collection[str]], bool] = always
+    tuning: bool = False
+
+    def needs_verdict(self, text: str, paths: Collection[str] = ()) -> bool:
+        """Whether what was written is neither what holds anyway, nor a value that does what it says."""
+        try:
+            value = self.parse(readable(text))
+        except ValueError:
+            return True
+        return value != self.default and self.differs(value, paths)
+
+
+@dataclass(frozen=True)
+class Annotation(Declared[T]):
+    """An annotation, named without its prefix. `key` is the ConfigMap key with its default for the whole cluster, if there is one.
+
+    `flag` is the field of `xds.config.Flags` without which it has no effect, here and in ingress-nginx.
+    """
+
+    scope: Scope = Scope.LOCATION
+    risk: Risk = Risk.LOW
+    key: Key[T] | None = None
+    alias: str = ""
+    flag: str = ""
+
+
+@dataclass(frozen=True)
+class Key(Declared[T]):
+    """A key of the ConfigMap that `--configmap` names."""
+
+
+def same_key(annotation: Annotation[T]) -> Key[T]:
+    """The ConfigMap key that has the name of an annotation and gives its default."""
+    a = annotation
+    return Key(a.name, a.parse, a.doc, a.example, a.default, a.fidelity, a.reason, a.differs, a.tuning)
+
+
+def with_key(annotation: Annotation[T]) -> Annotation[T]:
+    """The annotation together with the ConfigMap key of the same name."""
+    return replace(annotation, key=same_key(annotation))
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """An annotation or key that could not be read: its name as it was written, and why."""
+
+    name: str
+    sentence: str
+
+
+class Notes:
+    """The annotations of one Ingress, or none, over the values of the ConfigMap: read with care, a bad value is a Complaint (once).
+
+    `annotations` has the names without prefix; `keys` has values as `read_keys` parsed them, by name.
+    """
+
+    __slots__ = ("_annotations", "_keys", "complaints")
+
+    def __init__(self, annotations: Mapping[str, str], keys: Mapping[str, Any]) -> None:
+        self._annotations = annotations
+        self._keys = keys
+        self.complaints: list[Complaint] = []
+
+    def own(self, annotation: Annotation[T]) -> T | None:
+        """What the Ingress itself says; None where it says nothing, or nothing usable."""
+        name = annotation.name if self._annotations.get(annotation.name) or not annotation.alias else annotation.alias
+        try:
+            text = readable(self._annotations.get(name, ""))
+            return annotation.parse(text) if text else None
+        except ValueError as error:
+            complaint = Complaint(name, str(error))
+            if complaint not in self.complaints:
+                self.complaints.append(complaint)
+            return None
+
+    def says(self, annotation: Annotation[Any]) -> bool:
+        """Whether the Ingress has it, readable or not, and asks for more than what holds anyway."""
+        text = self._annotations.get(annotation.name, "")
+        return bool(text.strip()) and annotation.needs_verdict(text)
+
+    def get(self, annotation: Annotation[T]) -> T:
+        """What the Ingress says, else what the ConfigMap says, else the default."""
+        own = self.own(annotation)
+        if own is not None:
+            return own
+        return self.key(annotation.key) if annotation.key else annotation.default
+
+    def key(self, key: Key[T]) -> T:
+        """What the ConfigMap says, else the default."""
+        value: T = self._keys.get(key.name, key.default)
+        return value
+
+
+def _no_routes(_setting: Any, _location: Location, routes: tuple[Route, ...]) -> tuple[Route, ...]:
+    return routes
+
+
+def _no_host_routes(_setting: Any, _location: Location) -> tuple[Route, ...]:
+    return ()
+
+
+def _never(_setting: Any, _path: str, _exact: bool) -> bool:
+    return False
+
+
+def _no_patterns(_setting: Any, _route: Route) -> Iterable[str]:
+    return ()
+
+
+def _nothing(_setting: Any, *_messages: Any) -> None:
+    return None
+
+
+def _no_filters(_setting: Any, _route: Route) -> Iterable[TypedExtensionConfig]:
+    return ()
+
+
+def as_written(setting: Any) -> str:
+    """The key of a plain setting: text as it is, `true` or `false`, a number in decimal digits, a tuple as a JSON list of such keys.
+
+    Settings of one type have the same key only where they are equal. Raises TypeError for every other type: its text is Python's to change.
+    """
+    if type(setting) is bool:
+        return "true" if setting else "false"
+    if type(setting) in (str, int):
+        return str(setting)
+    if type(setting) is tuple:
+        return json.dumps([as_written(part) for part in setting])
+    raise TypeError(f"{type(setting).__name__} is no plain value; its Feature needs a cluster_key")
+
+
+@dataclass(frozen=True)
+class Feature(Generic[S]):
+    """One feature: how its setting is read and what it does. Every hook gets the setting first; all but `read` may be left out.
+
+    read          Notes → the setting, None for "nothing to say". Must depend on nothing else.
+    regex         (setting, a path of its Ingress as written, whether it is Exact) → whether it turns all paths of the host into regular
+                  expressions
+    routes        (setting, location, routes so far) → the routes instead; features of a late Phase are asked first
+    host_routes   (setting, a location of its Ingress) → routes before all others of the host; the first Ingress that gives any wins
+    on_route      (setting, route, Envoy's Route) → None; asked for routes that forward only
+    filters       (setting, route) → HTTP filters of the route; asked for routes that forward only
+    patterns      (setting, route) → the regular expressions in what `on_route` and `filters` draw: Envoy compiles them for each route, and
+                  the Ingress pays for them (`xds.translate.regexes`)
+    cluster       whether the setting is part of what makes a cluster, so that differing values mean differing clusters
+    cluster_key   setting → the text that stands for it in the names of clusters; only with `cluster`. Equal where settings are equal, and
+                  nowhere else; made of what a user could have written, never of names in the code. A key that changes renames clusters of
+                  Envoy, which drops their connections and statistics (decision 26): `tests/nginx/test_cluster_keys.py` pins each
+    on_cluster    (setting, Envoy's Cluster) → None; only with `cluster`
+    on_upstream   (setting, the cluster's HttpProtocolOptions) → None; only with `cluster`
+    on_connection (setting, HttpConnectionManager, Via) → None; the setting is that of the ConfigMap alone
+    by_path       whether `on_route` or `filters` look at the path, name or cluster of the route: else it is drawn once for many routes
+    """
+
+    read: Callable[[Notes], S | None]
+    annotations: tuple[Annotation[Any], ...] = ()
+    keys: tuple[Key[Any], ...] = ()
+    phase: Phase = Phase.PROXY
+    regex: Callable[[S, str, bool], bool] = _never
+    routes: Callable[[S, Location, tuple[Route, ...]], tuple[Route, ...]] = _no_routes
+    host_routes: Callable[[S, Location], tuple[Route, ...]] = _no_host_routes
+    on_route: Callable[[S, Route, EnvoyRoute], None] = _nothing
+    filters: Callable[[S, Route], Iterable[TypedExtensionConfig]] = _no_filters
+    patterns: Callable[[S, Route], Iterable[str]] = _no_patterns
+    cluster: bool = False
+    cluster_key: Callable[[S], str] = as_written
+    on_cluster: Callable[[S, EnvoyCluster], None] = _nothing
+    on_upstream: Callable[[S, HttpProtocolOptions], None] = _nothing
+    on_connection: Callable[[S, HttpConnectionManager, Via], None] = _nothing
+    by_path: bool = False
+
+    def acts(self, hook: str) -> bool:
+        """Whether it has this hook, so that others need not be asked."""
+        return getattr(self, hook) not in (_never, _no_routes, _no_host_routes, _nothing, _no_filters, _no_patterns)

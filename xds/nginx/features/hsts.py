@@ -1,0 +1,38 @@
+"""hsts: browsers are told to come by https only."""
+
+from __future__ import annotations
+
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as Mutation
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation, Mutations
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager, HttpFilter
+
+from xds.model import Via
+from xds.nginx.feature import Feature, Key, Notes
+from xds.nginx.messages import HSTS_FILTER, overwriting
+from xds.nginx.values import boolean, whole
+from xds.wire.encode import pack
+
+HSTS = Key("hsts", boolean, "Whether each https response has the header Strict-Transport-Security.", "false", default=True)
+HSTS_MAX_AGE = Key("hsts-max-age", whole(0, 10**12), "Seconds for which a browser remembers to come by https only.", "15724800", 31536000)
+HSTS_INCLUDE_SUBDOMAINS = Key("hsts-include-subdomains", boolean, "Whether subdomains are meant as well.", "false", default=True)
+HSTS_PRELOAD = Key("hsts-preload", boolean, "Whether browsers may have the host in their built-in list.", "true", default=False)
+
+
+def _read(notes: Notes) -> str | None:
+    """The value of the header."""
+    if not notes.key(HSTS):
+        return None
+    subdomains = "; includeSubDomains" if notes.key(HSTS_INCLUDE_SUBDOMAINS) else ""
+    preload = "; preload" if notes.key(HSTS_PRELOAD) else ""
+    return f"max-age={notes.key(HSTS_MAX_AGE)}{subdomains}{preload}"
+
+
+def _on_connection(value: str, connection: HttpConnectionManager, via: Via) -> None:
+    """A filter in front of all others sees every response, those of the other filters and redirects too."""
+    if via is Via.HTTPS:
+        mutation = Mutation(append=overwriting("strict-transport-security", value))
+        config = pack(HeaderMutation(mutations=Mutations(response_mutations=[mutation])))
+        connection.http_filters.insert(0, HttpFilter(name=HSTS_FILTER, typed_config=config))
+
+
+FEATURE = Feature(read=_read, keys=(HSTS, HSTS_MAX_AGE, HSTS_INCLUDE_SUBDOMAINS, HSTS_PRELOAD), on_connection=_on_connection)

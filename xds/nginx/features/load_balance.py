@@ -1,0 +1,50 @@
+"""load-balance: how the endpoint of a request is chosen."""
+
+from __future__ import annotations
+
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster as EnvoyCluster
+from envoy_data_plane.envoy.config.cluster.v3 import ClusterLbPolicy
+from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
+from envoy_data_plane.envoy.config.route.v3 import RouteActionHashPolicy, RouteActionHashPolicyConnectionProperties
+
+from xds.model import Route
+from xds.nginx.feature import Annotation, Feature, Fidelity, Scope, with_key
+from xds.nginx.messages import action_of
+from xds.nginx.values import choice
+
+_POLICIES = {
+    "round_robin": ClusterLbPolicy.ROUND_ROBIN,
+    "ewma": ClusterLbPolicy.LEAST_REQUEST,
+    "least_conn": ClusterLbPolicy.LEAST_REQUEST,
+    "ip_hash": ClusterLbPolicy.RING_HASH,
+}
+LOAD_BALANCE = with_key(
+    Annotation(
+        "load-balance",
+        choice(*_POLICIES),
+        "How endpoints are chosen: round_robin, ewma, least_conn or ip_hash.",
+        "ewma",
+        "round_robin",
+        Fidelity.APPROXIMATE,
+        "ewma and least_conn take, of two endpoints, the one with fewer open requests",
+        lambda name, _paths: name in ("ewma", "least_conn"),
+        scope=Scope.UPSTREAM,
+    )
+)
+
+
+def _on_cluster(name: str, cluster: EnvoyCluster) -> None:
+    """round_robin is what a cluster has anyway, where the Service itself (sessionAffinity) asks for nothing else."""
+    if name != "round_robin":
+        cluster.lb_policy = _POLICIES[name]
+
+
+def _on_route(name: str, _route: Route, envoy: EnvoyRoute) -> None:
+    if name == "ip_hash":
+        by_client = RouteActionHashPolicyConnectionProperties(source_ip=True)
+        action_of(envoy).hash_policy = [RouteActionHashPolicy(connection_properties=by_client)]
+
+
+FEATURE = Feature(
+    read=lambda notes: notes.get(LOAD_BALANCE), annotations=(LOAD_BALANCE,), on_route=_on_route, cluster=True, on_cluster=_on_cluster
+)

@@ -1,0 +1,164 @@
+"""proxy-next-upstream: when a request that failed at one endpoint is tried at the next one. By default it is, at two more, for everybody.
+
+What is safe for any request (no connection came about) stands in the cluster's policy. What is safe only for idempotent ones comes by
+Envoy's request header `x-envoy-retry-on`, which adds to the policy and is taken away before the backend: one filter of the listener
+writes it by the method of the request, for ingress-nginx's defaults; a route that asks for something else writes its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as Mutation
+from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption, HeaderValueOptionHeaderAppendAction
+from envoy_data_plane.envoy.config.route.v3 import RetryPolicy, RetryPolicyRetryBackOff, RetryPolicyRetryHostPredicate
+from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation, Mutations
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager, HttpFilter
+from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
+
+from xds.model import Route, Via
+from xds.nginx.feature import Annotation, Feature, Fidelity, Key, Notes, Risk, with_key
+from xds.nginx.messages import CACHED
+from xds.nginx.values import boolean, choice, whole
+from xds.wire.encode import pack
+
+_HEADER = "x-envoy-retry-on"
+_STATUSES = ("500", "502", "503", "504", "403", "404", "429")
+_FAILURES = ("error", "timeout", "invalid_header")
+_CONDITIONS = (*_FAILURES, *(f"http_{status}" for status in _STATUSES), "non_idempotent", "off")
+_CONDITION = choice(*_CONDITIONS)
+_BEFORE_SENT = ("connect-failure", "refused-stream")
+_AFTER_SENT_BY_DEFAULT = ("reset",)
+_UNLIMITED = 32
+_HOST_ATTEMPTS = 5
+"""How often Envoy looks for an endpoint that was not tried yet before it takes one that was."""
+
+
+def _conditions(text: str) -> tuple[str, ...]:
+    """In one order, whatever order they were written in, so that what is equal to Envoy is one cluster."""
+    found = {_CONDITION(word) for word in text.split()}
+    return tuple(condition for condition in _CONDITIONS if condition in found)
+
+
+NEXT_UPSTREAM = with_key(
+    Annotation[tuple[str, ...]](
+        "proxy-next-upstream",
+        _conditions,
+        "Failures after which the next endpoint is tried: error, timeout, invalid_header, http_500 and its like, non_idempotent, or off.",
+        "error timeout http_502",
+        ("error", "timeout"),
+        Fidelity.APPROXIMATE,
+        "Envoy does not tell error, timeout and invalid_header apart",
+        lambda conditions, _paths: set(conditions).intersection(_FAILURES) not in (set(), {"error", "timeout"}, set(_FAILURES)),
+        risk=Risk.MEDIUM,
+    )
+)
+NEXT_UPSTREAM_TRIES = with_key(
+    Annotation(
+        "proxy-next-upstream-tries",
+        whole(0, 1000),
+        f"How many endpoints are tried in all; 0 stands for {_UNLIMITED}.",
+        "2",
+        3,
+    )
+)
+RETRY_NON_IDEMPOTENT = Key(
+    "retry-non-idempotent",
+    boolean,
+    "Whether POST, LOCK and PATCH are tried again too, although the backend may have acted on them.",
+    "true",
+    default=False,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """What counts as a failure (nothing: `()`) in the order of `_CONDITIONS`, and how many tries there are in all."""
+
+    conditions: tuple[str, ...]
+    tries: int
+
+
+def read(notes: Notes) -> Tries:
+    """What holds for an Ingress; the time-outs want to know it as well."""
+    conditions = notes.get(NEXT_UPSTREAM)
+    if notes.key(RETRY_NON_IDEMPOTENT) and "non_idempotent" not in conditions:
+        conditions = (*conditions, "non_idempotent")
+    tries = notes.get(NEXT_UPSTREAM_TRIES) or _UNLIMITED
+    return Tries((), 1) if "off" in conditions or tries == 1 else Tries(conditions, tries)
+
+
+def _on_route(setting: Tries, _route: Route, envoy: EnvoyRoute) -> None:
+    words = _after_sent(setting) if "non_idempotent" not in setting.conditions else ()
+    if not words:
+        envoy.request_headers_to_remove.append(_HEADER)
+    elif words != _AFTER_SENT_BY_DEFAULT:
+        envoy.request_headers_to_add.append(_for_idempotent(words))
+
+
+def _on_upstream(setting: Tries, options: HttpProtocolOptions) -> None:
+    """The policy stands in the cluster, for all its routes: a route table of thousands is read in half the time without."""
+    options.retry_policy = _retry_policy(setting)
+
+
+def _before_sent(setting: Tries) -> tuple[str, ...]:
+    return _BEFORE_SENT if any(c in _FAILURES for c in setting.conditions) else ()
+
+
+def _after_sent(setting: Tries) -> tuple[str, ...]:
+    """What may be tried again after the request was sent, if that does no harm: in Envoy's words."""
+    reset = ("reset",) if any(c in _FAILURES for c in setting.conditions) else ()
+    return (*reset, "retriable-status-codes") if any(c.startswith("http_") for c in setting.conditions) else reset
+
+
+@lru_cache(maxsize=CACHED)
+def _retry_policy(setting: Tries) -> RetryPolicy:
+    """nginx goes to the next endpoint at once."""
+    policy = RetryPolicy(num_retries=0)
+    if setting.conditions:
+        always = _after_sent(setting) if "non_idempotent" in setting.conditions else ()
+        policy.retry_on = ",".join((*_before_sent(setting), *always))
+        policy.num_retries = setting.tries - 1
+        policy.retriable_status_codes = sorted(int(c[5:]) for c in setting.conditions if c.startswith("http_"))
+        policy.retry_back_off = RetryPolicyRetryBackOff(base_interval=timedelta(milliseconds=1), max_interval=timedelta(milliseconds=10))
+        name = "envoy.retry_host_predicates.previous_hosts"
+        policy.retry_host_predicate = [RetryPolicyRetryHostPredicate(name=name, typed_config=pack(PreviousHostsPredicate()))]
+        policy.host_selection_retry_max_attempts = _HOST_ATTEMPTS
+    return policy
+
+
+@lru_cache(maxsize=CACHED)
+def _for_idempotent(words: tuple[str, ...]) -> HeaderValueOption:
+    """The header, by the method of the request; with an empty value Envoy adds none. The value is a format of constants only."""
+    value = f"%CEL(request.method in ['POST', 'LOCK', 'PATCH'] ? '' : '{','.join(words)}')%"
+    overwrite = HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
+    return HeaderValueOption(header=HeaderValue(key=_HEADER, value=value), append_action=overwrite)
+
+
+def _cluster_key(setting: Tries) -> str:
+    """The values of the two annotations: `error timeout 3`, or `off`."""
+    return f"{' '.join(setting.conditions)} {setting.tries}" if setting.conditions else "off"
+
+
+def _on_connection(_setting: Tries, connection: HttpConnectionManager, _via: Via) -> None:
+    """The header for ingress-nginx's own defaults, whatever the ConfigMap says, so that the listener never changes with it."""
+    mutation = Mutation(append=_for_idempotent(_AFTER_SENT_BY_DEFAULT))
+    config = pack(HeaderMutation(mutations=Mutations(request_mutations=[mutation])))
+    before_the_router = -1
+    connection.http_filters.insert(before_the_router, HttpFilter(name="retry-on", typed_config=config))
+
+
+FEATURE = Feature(
+    read=read,
+    annotations=(NEXT_UPSTREAM, NEXT_UPSTREAM_TRIES),
+    keys=(RETRY_NON_IDEMPOTENT,),
+    on_route=_on_route,
+    cluster=True,
+    cluster_key=_cluster_key,
+    on_upstream=_on_upstream,
+    on_connection=_on_connection,
+)

@@ -1,0 +1,72 @@
+"""proxy-read-timeout, proxy-send-timeout: how long an endpoint may be silent.
+
+The answer to one try has an idle timer of its own, which starts when the request is sent. The whole request has another one, for both
+directions, that starts when the request comes in; so it must leave every try its time, or the first silent endpoint would be the last.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from envoy_data_plane.envoy.config.route.v3 import RetryPolicy
+from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
+
+from xds.model import Route
+from xds.nginx.feature import Annotation, Feature, Fidelity, Notes, with_key
+from xds.nginx.features import next_upstream
+from xds.nginx.features.proxy_connect_timeout import PROXY_CONNECT_TIMEOUT
+from xds.nginx.messages import action_of
+from xds.nginx.values import LONGEST_SECONDS, seconds
+
+_REASON = (
+    "Envoy's timer for websockets, and for requests on their way, runs for both directions, and as long as all tries together may take"
+)
+
+PROXY_READ_TIMEOUT = with_key(
+    Annotation(
+        "proxy-read-timeout",
+        seconds,
+        "Seconds that may pass between two pieces of a response; 0 sets no limit.",
+        "3600",
+        60,
+        Fidelity.APPROXIMATE,
+        _REASON,
+    )
+)
+PROXY_SEND_TIMEOUT = with_key(
+    Annotation(
+        "proxy-send-timeout",
+        seconds,
+        "Seconds that may pass between two pieces of a request on its way to the backend; 0 sets no limit.",
+        "3600",
+        60,
+        Fidelity.APPROXIMATE,
+        _REASON,
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds, 0 for none: how long one endpoint may be `silent`, and how long nothing may happen to a request at all (`idle`)."""
+
+    silent: int
+    idle: int
+
+
+def _read(notes: Notes) -> Timeouts:
+    silent, unsent = notes.get(PROXY_READ_TIMEOUT), notes.get(PROXY_SEND_TIMEOUT)
+    of_one = notes.get(PROXY_CONNECT_TIMEOUT) + max(silent, unsent)
+    return Timeouts(silent, min(next_upstream.read(notes).tries * of_one, LONGEST_SECONDS) if silent and unsent else 0)
+
+
+def _on_route(setting: Timeouts, _route: Route, envoy: EnvoyRoute) -> None:
+    """Envoy reads the time-out of one try from the route, and from nowhere else, wherever the rest of the policy stands."""
+    action = action_of(envoy)
+    action.idle_timeout = timedelta(seconds=setting.idle)
+    if setting.silent:
+        action.retry_policy = RetryPolicy(per_try_idle_timeout=timedelta(seconds=setting.silent))
+
+
+FEATURE = Feature(read=_read, annotations=(PROXY_READ_TIMEOUT, PROXY_SEND_TIMEOUT), on_route=_on_route)

@@ -1,0 +1,101 @@
+"""rewrite-target: the path that the backend sees instead of the requested one."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
+from envoy_data_plane.envoy.type.matcher.v3 import RegexMatchAndSubstitute
+
+from xds.model import Location, PathKind, PathMatch, Redirect, RedirectTo, Route
+from xds.nginx.feature import Annotation, Feature, Fidelity, Phase, Risk
+from xds.nginx.messages import CACHED, action_of, substitution
+from xds.nginx.values import matching, shown
+from xds.patterns import regex, spelling
+
+_FORM = matching(r"/?[-._~a-zA-Z0-9/:$]*", "path such as /api/$1")
+_ADDRESS = re.compile(r"https?://[^/$]+(/.*)?")
+_CAPTURE = re.compile(r"\$([1-9])")
+
+
+def _target(text: str) -> str:
+    _FORM(text)
+    if "$" in _CAPTURE.sub("", text):
+        raise ValueError(f"is {shown(text)}, but only the captures $1 to $9 can stand in it")
+    if _is_absolute(text) and not _ADDRESS.fullmatch(text):
+        raise ValueError(f"is {shown(text)}, which has no host, or a capture in it")
+    return text
+
+
+REWRITE_TARGET = Annotation(
+    "rewrite-target",
+    _target,
+    "The path that the backend gets; $1 to $9 stand for the groups of the Ingress path, which becomes a regular expression.",
+    "/$2",
+    "",
+    Fidelity.APPROXIMATE,
+    "groups stand for the path as it was sent, escapes included",
+    lambda target, _paths: "$" in target or _is_absolute(target),
+    risk=Risk.MEDIUM,
+)
+
+
+def _is_absolute(target: str) -> bool:
+    return target.startswith(("http://", "https://"))
+
+
+def _makes_regex(target: str, path: str, exact: bool) -> bool:
+    """Whether anything is rewritten. ingress-nginx makes /same and /same/ of a Prefix /same, and only one of them is the target."""
+    return target != path or not (exact or path.endswith("/"))
+
+
+def _routes(target: str, location: Location, routes: tuple[Route, ...]) -> tuple[Route, ...]:
+    if not _is_absolute(target):
+        return routes
+    path = _expression(location.match)
+    text = _substituted(target if target.count("/") > 2 else f"{target}/", path)
+    redirect = Redirect(302, RedirectTo.REWRITTEN, text, regex.nginx_rewrite(path))
+    return (Route(location.match, redirect, location.origin, location.rule, settings=location.settings),)
+
+
+def _on_route(target: str, route: Route, envoy: EnvoyRoute) -> None:
+    if _rewrites(target, route):
+        action_of(envoy).regex_rewrite = _rewrite(target, _expression(route.match))
+
+
+def _patterns(target: str, route: Route) -> tuple[str, ...]:
+    return (regex.nginx_rewrite(_expression(route.match)),) if _rewrites(target, route) else ()
+
+
+def _rewrites(target: str, route: Route) -> bool:
+    return _makes_regex(target, route.match.path, exact=route.match.kind is not PathKind.REGEX)
+
+
+def _expression(match: PathMatch) -> str:
+    return spelling.expression(match) if match.kind is PathKind.REGEX else regex.literal(match.path)
+
+
+@lru_cache(maxsize=CACHED)
+def _rewrite(target: str, path: str) -> RegexMatchAndSubstitute:
+    """The whole path is replaced, wherever nginx finds its regular expression in it."""
+    text = _substituted(target, path)
+    return substitution(regex.nginx_rewrite(path), text if text.startswith(("/", "\\")) else f"/{text}")
+
+
+def _substituted(target: str, path: str) -> str:
+    """The target as RE2 writes it; a group that the path does not have is empty."""
+    groups = regex.groups(path)
+    return _CAPTURE.sub(lambda found: f"\\{found[1]}" if int(found[1]) <= groups else "", target)
+
+
+FEATURE = Feature(
+    read=lambda notes: notes.own(REWRITE_TARGET),
+    annotations=(REWRITE_TARGET,),
+    phase=Phase.RETURN,
+    regex=_makes_regex,
+    routes=_routes,
+    on_route=_on_route,
+    patterns=_patterns,
+    by_path=True,
+)

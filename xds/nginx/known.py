@@ -1,0 +1,639 @@
+"""What ingress-nginx knows and no feature here has: every other annotation and ConfigMap key, by name, with its verdict.
+
+A name leaves this file on the day a feature declares it. The rows of a table are what differs: name, default, example, what it is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+from xds.nginx.feature import Annotation, Fidelity, Key, Risk, Scope, always, same_key
+from xds.nginx.values import admitted
+
+_Row = tuple[str, str, str, str]
+_LATER, _REFUSED, _IGNORED = Fidelity.LATER, Fidelity.REFUSED, Fidelity.IGNORED
+
+_BUFFERS = "Envoy streams and buffers by itself, within fixed limits"
+_SNIPPETS = (
+    "Envoy has no nginx configuration that text could be put into; use the annotation that does the same, such as permanent-redirect, "
+    "rewrite-target or backend-protocol, or change the application"
+)
+_ACCESS = "it only says how an access rule works, and those close their paths for now"
+_CLOSES = "until it is, the paths that it protects answer 503"
+_NO_FASTCGI = "Envoy does not speak FastCGI; put a web server that does in front of the application"
+_WAF = "Envoy has no ModSecurity; run a web application firewall in front of, or behind, Envoy"
+
+_ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
+    (
+        _LATER,
+        "redirects to https and to www take their standard form",
+        (
+            ("preserve-trailing-slash", "false", "true", "Whether the redirect to https keeps the last slash of the path."),
+            ("use-port-in-redirects", "false", "true", "Whether the redirect to https names the port."),
+            ("relative-redirects", "false", "true", "Whether redirects leave out scheme and host."),
+            ("from-to-www-redirect", "false", "true", "Whether www.example.com leads to example.com, or the other way round."),
+        ),
+    ),
+    (
+        _LATER,
+        "hosts, headers and the default backend are those of the Ingress itself",
+        (
+            ("x-forwarded-prefix", "", "/app", "The header X-Forwarded-Prefix for the backend, where the path is rewritten."),
+            ("server-alias", "", "www.example.com", "Further names of the host."),
+            ("upstream-vhost", "", "internal.example.com", "The Host header that the backend gets."),
+            ("default-backend", "", "fallback", "The Service that answers where the one of the path has no endpoints."),
+            ("custom-http-errors", "", "404,503", "The statuses whose responses the default backend replaces."),
+            ("disable-proxy-intercept-errors", "false", "true", "Whether custom-http-errors leaves the backend's own responses alone."),
+            ("custom-headers", "", "default/headers", "The ConfigMap with headers for all responses."),
+            ("connection-proxy-header", "", "keep-alive", "The Connection header that the backend gets."),
+        ),
+    ),
+    (
+        _LATER,
+        "all requests go to the primary Ingress, none to the canary",
+        (
+            ("canary-by-header", "", "x-canary", "The header that chooses: always, never, or the next rule."),
+            ("canary-by-header-value", "", "beta", "The value of the header that chooses the canary."),
+            ("canary-by-header-pattern", "", "beta.*", "The regular expression for the header that chooses the canary."),
+            ("canary-by-cookie", "", "canary", "The cookie that chooses: always, never, or the next rule."),
+            ("canary-weight", "0", "10", "The share of requests that go to the canary."),
+            ("canary-weight-total", "100", "1000", "What the shares add up to."),
+        ),
+    ),
+    (
+        _LATER,
+        "requests of one client go to any endpoint, unless service-session-affinity is set and the Service has ClientIP",
+        (
+            ("affinity", "", "cookie", "Whether a cookie keeps a client with its endpoint."),
+            ("affinity-mode", "balanced", "persistent", "Whether clients may move when endpoints are added."),
+            ("affinity-canary-behavior", "sticky", "legacy", "Whether a client stays with the canary as well."),
+            ("session-cookie-name", "INGRESSCOOKIE", "route", "The name of the cookie."),
+            ("session-cookie-path", "", "/app", "The path of the cookie."),
+            ("session-cookie-max-age", "", "172800", "Seconds until the cookie expires."),
+            ("session-cookie-expires", "", "172800", "Seconds until the cookie expires, as a date."),
+            ("session-cookie-domain", "", "example.com", "The domain of the cookie."),
+            ("session-cookie-samesite", "", "Lax", "The attribute SameSite of the cookie."),
+            ("session-cookie-conditional-samesite-none", "false", "true", "Whether old browsers are spared SameSite=None."),
+            ("session-cookie-secure", "", "true", "Whether the cookie is for https only."),
+            ("session-cookie-change-on-failure", "false", "true", "Whether a client gets another endpoint when its own fails."),
+        ),
+    ),
+    (
+        _LATER,
+        "upstream-hash-by chooses among all endpoints",
+        (
+            ("upstream-hash-by-subset", "false", "true", "Whether a hash chooses a set of endpoints instead of one."),
+            ("upstream-hash-by-subset-size", "3", "5", "The number of endpoints that a hash chooses together."),
+        ),
+    ),
+    (
+        _LATER,
+        "TLS to endpoints is neither verified nor does it show a certificate",
+        (
+            ("proxy-ssl-secret", "", "default/client", "The Secret with the certificate for backends and the authority for theirs."),
+            ("proxy-ssl-verify", "off", "on", "Whether the certificates of backends are verified."),
+            ("proxy-ssl-verify-depth", "1", "2", "The longest certificate chain of a backend."),
+            ("proxy-ssl-name", "", "internal.example.com", "The name that the certificate of a backend must have."),
+            ("proxy-ssl-server-name", "off", "on", "Whether backends are told proxy-ssl-name (SNI)."),
+            ("proxy-ssl-ciphers", "DEFAULT", "ECDHE-RSA-AES128-GCM-SHA256", "The ciphers that backends are offered."),
+            ("proxy-ssl-protocols", "TLSv1.2", "TLSv1.2 TLSv1.3", "The TLS versions that backends are offered."),
+        ),
+    ),
+    (
+        _REFUSED,
+        "Envoy has no limit for the time in which tries may begin; use proxy-next-upstream-tries",
+        (("proxy-next-upstream-timeout", "0", "10", "Seconds after which no further try begins."),),
+    ),
+    (
+        _REFUSED,
+        "Envoy speaks HTTP/1.1 or HTTP/2 to backends",
+        (("proxy-http-version", "1.1", "1.0", "The version of HTTP that backends are spoken to with."),),
+    ),
+    (
+        _LATER,
+        "responses pass as the backend wrote them",
+        (
+            ("proxy-cookie-domain", "off", "localhost example.com", "A replacement in the domains of the backend's cookies."),
+            ("proxy-cookie-path", "off", "/one/ /", "A replacement in the paths of the backend's cookies."),
+            ("proxy-redirect-from", "off", "http://internal/", "What is replaced in the backend's Location headers."),
+            ("proxy-redirect-to", "off", "http://example.com/", "What proxy-redirect-from is replaced by."),
+            ("limit-rate", "0", "100", "Kilobytes a second of one response."),
+        ),
+    ),
+    (
+        Fidelity.APPROXIMATE,
+        "requests are passed on as they arrive, so that one whose body is larger than Envoy's buffer is not tried again",
+        (("proxy-request-buffering", "on", "off", "Whether a request is read wholly before the backend gets it."),),
+    ),
+    (
+        _IGNORED,
+        _BUFFERS,
+        (
+            ("client-body-buffer-size", "8k", "16k", "The memory for the body of a request."),
+            ("proxy-buffering", "off", "on", "Whether responses are buffered."),
+            ("proxy-buffers-number", "4", "8", "The number of buffers for a response."),
+            ("proxy-busy-buffers-size", "", "16k", "The memory that may be on its way to the client."),
+            ("proxy-max-temp-file-size", "1024m", "0", "The size of a file that takes what does not fit the buffers."),
+            ("limit-rate-after", "0", "1000", "Kilobytes of a response before limit-rate holds."),
+        ),
+    ),
+    (
+        _IGNORED,
+        "it has no effect on requests",
+        (
+            ("enable-rewrite-log", "false", "true", "Whether nginx logs its rewrites."),
+            ("http2-push-preload", "false", "true", "Whether Link headers become HTTP/2 pushes, which browsers no longer take."),
+            ("auth-keepalive", "0", "10", "The idle connections to the authentication service."),
+            ("auth-keepalive-share-vars", "false", "true", "Whether the authentication request shares nginx's variables."),
+            ("auth-keepalive-requests", "1000", "100", "Requests on one connection to the authentication service."),
+            ("auth-keepalive-timeout", "60", "30", "Seconds that a connection to the authentication service may be idle."),
+        ),
+    ),
+    (
+        Fidelity.CLOSES,
+        _CLOSES,
+        (
+            ("allowlist-source-range", "", "10.0.0.0/8", "The only client addresses that may come."),
+            ("whitelist-source-range", "", "10.0.0.0/8", "The older name of allowlist-source-range."),
+            ("denylist-source-range", "", "192.0.2.0/24", "Client addresses that may not come."),
+            ("auth-type", "", "basic", "Whether clients need a password."),
+            ("auth-url", "", "https://auth.example.com/check", "The service that is asked about each request."),
+            ("auth-tls-secret", "", "default/authority", "The Secret with the authority of client certificates."),
+        ),
+    ),
+    (
+        _LATER,
+        _ACCESS,
+        (
+            ("auth-secret", "", "passwords", "The Secret with the passwords."),
+            ("auth-secret-type", "auth-file", "auth-map", "The form of the Secret with the passwords."),
+            ("auth-realm", "", "Members only", "What browsers show when they ask for the password."),
+            ("satisfy", "all", "any", "Whether one of several access rules is enough."),
+            ("auth-method", "", "GET", "The method with which auth-url is asked."),
+            ("auth-signin", "", "https://auth.example.com/start", "Where clients go whom auth-url does not let in."),
+            ("auth-signin-redirect-param", "rd", "return", "The parameter that tells auth-signin the way back."),
+            ("auth-response-headers", "", "X-User", "Headers of auth-url's answer that the backend gets."),
+            ("auth-request-redirect", "", "https://example.com/", "The header X-Auth-Request-Redirect for auth-url."),
+            ("auth-proxy-set-headers", "", "default/headers", "The ConfigMap with headers for auth-url."),
+            ("auth-cache-key", "", "$remote_user$http_authorization", "What auth-url's answers are remembered by."),
+            ("auth-cache-duration", "", "200 202 401 5m", "How long auth-url's answers are remembered."),
+            ("auth-always-set-cookie", "false", "true", "Whether auth-url's cookies reach the client with errors too."),
+            ("auth-tls-verify-client", "on", "optional", "Whether clients need a certificate."),
+            ("auth-tls-verify-depth", "1", "2", "The longest chain of a client certificate."),
+            ("auth-tls-error-page", "", "https://example.com/no", "Where clients without a good certificate go."),
+            ("auth-tls-pass-certificate-to-upstream", "false", "true", "Whether the backend gets the client certificate."),
+            ("auth-tls-match-cn", "", "CN=client", "The regular expression for the name in a client certificate."),
+        ),
+    ),
+    (
+        _LATER,
+        "requests are not counted by client",
+        (
+            ("limit-rps", "0", "10", "Requests a second that one client may send."),
+            ("limit-rpm", "0", "300", "Requests a minute that one client may send."),
+            ("limit-burst-multiplier", "5", "3", "How much of the limit may come at once."),
+            ("limit-connections", "0", "20", "Requests that one client may have open."),
+            ("limit-allowlist", "", "10.0.0.0/8", "Client addresses without a limit."),
+            ("limit-whitelist", "", "10.0.0.0/8", "The older name of limit-allowlist."),
+        ),
+    ),
+    (
+        _LATER,
+        "responses carry the CORS headers of the backend",
+        (
+            ("enable-cors", "false", "true", "Whether pages of other origins may read the responses."),
+            ("cors-allow-origin", "*", "https://example.com", "The origins whose pages may read the responses."),
+            (
+                "cors-allow-methods",
+                "GET, PUT, POST, DELETE, PATCH, OPTIONS",
+                "GET, POST",
+                "The methods that pages of other origins may use.",
+            ),
+            (
+                "cors-allow-headers",
+                "DNT,Keep-Alive,User-Agent,X-Requested-With,If-Modified-Since,Cache-Control,Content-Type,Range,Authorization",
+                "Content-Type",
+                "The request headers that pages of other origins may send.",
+            ),
+            ("cors-allow-credentials", "true", "false", "Whether requests of other origins come with cookies."),
+            ("cors-expose-headers", "", "X-Total", "The response headers that pages of other origins may read."),
+            ("cors-max-age", "1728000", "600", "Seconds for which a browser remembers what other origins may do."),
+        ),
+    ),
+    (
+        _LATER,
+        "TLS is the same for all hosts",
+        (
+            ("ssl-passthrough", "false", "true", "Whether TLS goes to the backend as it is."),
+            ("ssl-ciphers", "", "ECDHE-RSA-AES128-GCM-SHA256", "The ciphers of the host."),
+            ("ssl-prefer-server-ciphers", "", "true", "Whether the order of the server's ciphers counts."),
+        ),
+    ),
+    (
+        _LATER,
+        "requests are neither copied nor traced, and all are logged",
+        (
+            ("mirror-target", "", "https://test.example.com$request_uri", "Where a copy of each request goes."),
+            ("mirror-request-body", "on", "off", "Whether the copy has the body."),
+            ("mirror-host", "", "test.example.com", "The Host header of the copy."),
+            ("enable-access-log", "true", "false", "Whether requests are logged."),
+            ("enable-opentelemetry", "false", "true", "Whether requests are traced."),
+            ("opentelemetry-operation-name", "", "checkout", "The name of a trace's span."),
+            ("opentelemetry-trust-incoming-span", "true", "false", "Whether the client's trace goes on."),
+        ),
+    ),
+    (
+        _REFUSED,
+        _WAF,
+        (
+            ("enable-modsecurity", "false", "true", "Whether ModSecurity inspects requests."),
+            ("enable-owasp-core-rules", "false", "true", "Whether ModSecurity inspects requests by the OWASP rules."),
+            ("modsecurity-transaction-id", "", "$request_id", "The name of a request in ModSecurity's log."),
+            ("modsecurity-snippet", "", "SecRuleEngine On", "Rules for ModSecurity."),
+        ),
+    ),
+    (
+        _REFUSED,
+        _NO_FASTCGI,
+        (
+            ("fastcgi-index", "", "index.php", "The script for a path that ends in a slash."),
+            ("fastcgi-params-configmap", "", "fastcgi", "The ConfigMap with FastCGI parameters."),
+        ),
+    ),
+    (
+        _REFUSED,
+        _SNIPPETS,
+        (
+            ("configuration-snippet", "", "more_set_headers 'X-A: b';", "nginx configuration for each path."),
+            ("server-snippet", "", "gzip on;", "nginx configuration for the host."),
+            ("stream-snippet", "", "server { listen 1; }", "nginx configuration for TCP and UDP."),
+            ("auth-snippet", "", "proxy_set_header X-A b;", "nginx configuration for the authentication request."),
+        ),
+    ),
+)
+
+_ALSO_KEYS = """
+custom-http-errors disable-proxy-intercept-errors preserve-trailing-slash use-port-in-redirects relative-redirects
+upstream-hash-by-subset upstream-hash-by-subset-size proxy-next-upstream-timeout proxy-request-buffering proxy-buffering
+proxy-buffers-number proxy-busy-buffers-size proxy-max-temp-file-size proxy-http-version proxy-cookie-domain
+proxy-cookie-path proxy-redirect-from proxy-redirect-to client-body-buffer-size limit-rate limit-rate-after
+ssl-ciphers enable-opentelemetry opentelemetry-operation-name opentelemetry-trust-incoming-span
+enable-modsecurity modsecurity-snippet server-snippet stream-snippet
+"""
+"""Annotations whose default for the whole cluster is a key of the same name."""
+
+_GONE_TRACERS = """
+zipkin-collector-host zipkin-collector-port zipkin-service-name zipkin-sample-rate jaeger-collector-host jaeger-collector-port
+jaeger-endpoint jaeger-service-name jaeger-propagation-format jaeger-sampler-type jaeger-sampler-param jaeger-sampler-host
+jaeger-sampler-port jaeger-trace-context-header-name jaeger-debug-header jaeger-baggage-header jaeger-trace-baggage-header-prefix
+datadog-collector-host datadog-collector-port datadog-service-name datadog-environment datadog-operation-name-override
+datadog-priority-sampling datadog-sample-rate
+"""
+
+_KeyRow = tuple[str, str, str]
+_KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
+    (
+        _IGNORED,
+        "each annotation has a verdict of its own here, snippets too",
+        (
+            ("annotations-risk-level", "High", "The class of annotations above which an Ingress is refused."),
+            ("allow-snippet-annotations", "false", "Whether annotations may hold nginx configuration."),
+        ),
+    ),
+    (
+        _LATER,
+        "each annotation has a fixed verdict here; see `xds check`",
+        (
+            ("annotation-value-word-blocklist", "", "Words for which an Ingress is refused."),
+            ("allow-cross-namespace-resources", "false", "Whether annotations may name objects of other namespaces."),
+            ("global-allowed-response-headers", "", "The headers that custom-headers may set."),
+            ("strict-validate-path-type", "true", "Whether odd characters in a path are refused at admission."),
+        ),
+    ),
+    (
+        _REFUSED,
+        _SNIPPETS,
+        (
+            ("main-snippet", "", "nginx configuration for all of it."),
+            ("http-snippet", "", "nginx configuration for all hosts."),
+            ("location-snippet", "", "nginx configuration for all paths."),
+            ("global-auth-snippet", "", "nginx configuration for all authentication requests."),
+            ("plugins", "", "Lua programs that nginx runs."),
+        ),
+    ),
+    (
+        _LATER,
+        "headers are those that ingress-nginx sets by default",
+        (
+            ("add-headers", "", "The ConfigMap with headers for all responses."),
+            ("proxy-set-headers", "", "The ConfigMap with headers for all backends."),
+            ("hide-headers", "", "Headers of backends that clients do not get."),
+            ("allow-backend-server-header", "false", "Whether clients get the backend's Server header."),
+            ("server-tokens", "false", "Whether the Server header shows a version."),
+            ("proxy-add-original-uri-header", "false", "Whether backends get X-Original-Uri."),
+            ("generate-request-id", "true", "Whether a request without X-Request-ID gets one."),
+            ("enable-underscores-in-headers", "false", "Whether header names may have underscores."),
+            ("ignore-invalid-headers", "true", "Whether headers with odd names are left out."),
+            ("default-type", "text/html", "The content type of Envoy's own responses."),
+        ),
+    ),
+    (
+        _LATER,
+        "the client is who opened the connection, and what it says of itself is not believed",
+        (
+            ("use-forwarded-headers", "false", "Whether X-Forwarded-* of clients are believed."),
+            ("enable-real-ip", "false", "Whether X-Forwarded-For of clients is believed."),
+            ("forwarded-for-header", "X-Forwarded-For", "The header with the client's address."),
+            (
+                "forwarded-for-proxy-protocol-header",
+                "X-Forwarded-For-Proxy-Protocol",
+                "The header with the client's address, behind the PROXY protocol.",
+            ),
+            ("forwarded-host-header", "X-Forwarded-Host", "The header with the client's host."),
+            ("compute-full-forwarded-for", "false", "Whether X-Forwarded-For grows instead of being replaced."),
+            ("proxy-real-ip-cidr", "0.0.0.0/0", "The addresses whose X-Forwarded-* are believed."),
+            ("use-proxy-protocol", "false", "Whether http and https begin with a PROXY header."),
+            ("proxy-protocol-header-timeout", "5s", "How long the PROXY header may take."),
+        ),
+    ),
+    (
+        _LATER,
+        _ACCESS,
+        (
+            ("no-auth-locations", "/.well-known/acme-challenge", "Beginnings of paths without authentication."),
+            ("global-auth-method", "", "The method with which global-auth-url is asked."),
+            ("global-auth-signin", "", "Where clients go whom global-auth-url does not let in."),
+            ("global-auth-signin-redirect-param", "rd", "The parameter that tells global-auth-signin the way back."),
+            ("global-auth-response-headers", "", "Headers of global-auth-url's answer that backends get."),
+            ("global-auth-request-redirect", "", "The header X-Auth-Request-Redirect for global-auth-url."),
+            ("global-auth-cache-key", "", "What global-auth-url's answers are remembered by."),
+            ("global-auth-cache-duration", "200 202 401 5m", "How long global-auth-url's answers are remembered."),
+            ("global-auth-always-set-cookie", "false", "Whether global-auth-url's cookies reach the client with errors too."),
+            ("block-user-agents", "", "User-Agent headers that may not come."),
+            ("block-referers", "", "Referer headers that may not come."),
+        ),
+    ),
+    (
+        _LATER,
+        "requests are not counted by client",
+        (
+            ("limit-req-status-code", "503", "The status for a client over its rate."),
+            ("limit-conn-status-code", "503", "The status for a client with too many requests open."),
+            ("limit-conn-zone-variable", "$binary_remote_addr", "What clients are told apart by."),
+        ),
+    ),
+    (
+        _REFUSED,
+        "ingress-nginx itself no longer has a limit over all replicas; use limit-rps once it is supported",
+        (
+            ("global-rate-limit-memcached-host", "", "The store of the limit over all replicas."),
+            ("global-rate-limit-memcached-port", "11211", "The port of the store of the limit over all replicas."),
+            ("global-rate-limit-memcached-connect-timeout", "50", "Milliseconds to connect to that store."),
+            ("global-rate-limit-memcached-max-idle-timeout", "10000", "Milliseconds that connections to the store may be idle."),
+            ("global-rate-limit-memcached-pool-size", "50", "The number of connections to the store."),
+            ("global-rate-limit-status-code", "429", "The status over the limit of all replicas."),
+        ),
+    ),
+    (
+        _LATER,
+        "TLS has Envoy's versions, ciphers and session tickets for all hosts",
+        (
+            ("ssl-protocols", "TLSv1.2 TLSv1.3", "The TLS versions that clients may use."),
+            ("ssl-ecdh-curve", "auto", "The curves of the key exchange."),
+            ("ssl-session-tickets", "false", "Whether clients resume sessions by tickets."),
+            ("ssl-session-ticket-key", "", "The key of session tickets."),
+            ("ssl-session-timeout", "10m", "How long a TLS session can be resumed."),
+            ("ssl-reject-handshake", "false", "Whether TLS for unknown hosts is refused."),
+            ("enable-ocsp", "false", "Whether certificates come with their state of revocation."),
+            ("proxy-ssl-location-only", "false", "Whether proxy-ssl-* hold for a path instead of the host."),
+        ),
+    ),
+    (
+        _REFUSED,
+        "Envoy takes early data over QUIC only",
+        (("ssl-early-data", "false", "Whether clients may send data before the handshake is over."),),
+    ),
+    (
+        _LATER,
+        "connections have the limits of ingress-nginx's defaults, or none",
+        (
+            ("use-http2", "true", "Whether clients may use HTTP/2."),
+            ("http2-max-concurrent-streams", "128", "Requests at a time on one HTTP/2 connection."),
+            ("keep-alive", "75", "Seconds that a client's connection may be idle."),
+            ("keep-alive-requests", "1000", "Requests on one connection of a client."),
+            ("client-header-timeout", "60", "Seconds that the header of a request may take."),
+            ("client-body-timeout", "60", "Seconds between two pieces of a request's body."),
+            ("client-header-buffer-size", "1k", "The memory for a request's header."),
+            ("upstream-keepalive-connections", "320", "Idle connections to backends."),
+            ("upstream-keepalive-time", "1h", "How long a connection to a backend is used."),
+            ("upstream-keepalive-timeout", "60", "Seconds that a connection to a backend may be idle."),
+            ("upstream-keepalive-requests", "10000", "Requests on one connection to a backend."),
+            ("proxy-stream-next-upstream", "true", "Whether a TCP connection that failed is tried at the next endpoint."),
+            ("proxy-stream-next-upstream-timeout", "600s", "How long a TCP connection is tried."),
+            ("proxy-stream-next-upstream-tries", "3", "How often a TCP connection is tried."),
+        ),
+    ),
+    (
+        _REFUSED,
+        "Envoy's UDP sessions end when they are idle",
+        (("proxy-stream-responses", "1", "The number of datagrams that answer one."),),
+    ),
+    (
+        _LATER,
+        "responses are as large as the backend made them",
+        (
+            ("use-gzip", "false", "Whether responses are compressed with gzip."),
+            ("gzip-level", "1", "How hard gzip tries, from 1 to 9."),
+            ("gzip-min-length", "256", "The least bytes of a response that is compressed with gzip."),
+            ("gzip-types", "text/css text/plain", "The content types of responses that are compressed with gzip."),
+            ("gzip-disable", "", "User agents that get responses without gzip."),
+            ("enable-brotli", "false", "Whether responses are compressed with Brotli."),
+            ("brotli-level", "4", "How hard Brotli tries, from 1 to 11."),
+            ("brotli-min-length", "20", "The least bytes of a response that is compressed with Brotli."),
+            ("brotli-types", "text/css text/plain", "The content types of responses that are compressed with Brotli."),
+        ),
+    ),
+    (
+        _REFUSED,
+        "its values are for nginx configuration, which there is none of here",
+        (
+            ("use-geoip", "false", "Whether nginx knows the countries of clients, by an old database."),
+            ("use-geoip2", "false", "Whether nginx knows the countries of clients."),
+            ("geoip2-autoreload-in-minutes", "0", "How often the database of countries is read again."),
+        ),
+    ),
+    (
+        _LATER,
+        "listeners are made from the flags --listen-address, --http-port and --https-port",
+        (
+            ("bind-address", "", "The addresses that listeners bind."),
+            ("bind-address-ipv4", "", "The IPv4 addresses that listeners bind."),
+            ("bind-address-ipv6", "", "The IPv6 addresses that listeners bind."),
+            ("disable-ipv6", "false", "Whether listeners leave out IPv6."),
+            ("disable-ipv6-dns", "false", "Whether names of backends are resolved to IPv4 only."),
+        ),
+    ),
+    (
+        _LATER,
+        "requests are not traced",
+        (
+            ("opentelemetry-config", "/etc/nginx/opentelemetry.toml", "The file with settings for traces."),
+            ("otlp-collector-host", "", "Where traces go."),
+            ("otlp-collector-port", "4317", "The port where traces go."),
+            ("otel-service-name", "nginx", "The name of the service in traces."),
+            ("otel-sampler", "AlwaysOn", "Which requests are traced."),
+            ("otel-sampler-ratio", "0.01", "The share of requests that is traced."),
+            ("otel-sampler-parent-based", "true", "Whether the client's choice to trace counts."),
+            ("otel-max-queuesize", "2048", "The traces that wait to be sent."),
+            ("otel-schedule-delay-millis", "5000", "Milliseconds between two sendings."),
+            ("otel-max-export-batch-size", "512", "The traces in one sending."),
+        ),
+    ),
+    (
+        _REFUSED,
+        "ingress-nginx itself no longer has these tracers; use OpenTelemetry once it is supported",
+        (
+            ("enable-opentracing", "false", "Whether requests are traced by OpenTracing."),
+            ("opentracing-operation-name", "", "The name of a span."),
+            ("opentracing-location-operation-name", "", "The name of a path's span."),
+            ("opentracing-trust-incoming-span", "true", "Whether the client's trace goes on."),
+            *((name, "", "A setting of a tracer that is gone.") for name in _GONE_TRACERS.split()),
+        ),
+    ),
+    (
+        _LATER,
+        "each request is a line of ingress-nginx's default format on Envoy's standard output",
+        (
+            ("log-format-upstream", "$remote_addr - $remote_user [$time_local]", "The line for a request."),
+            ("log-format-stream", "[$remote_addr] [$time_local]", "The line for a TCP connection or UDP session."),
+            ("log-format-escape-json", "false", "Whether values in the log are escaped for JSON."),
+            ("log-format-escape-none", "false", "Whether values in the log are not escaped at all."),
+            ("access-log-path", "/var/log/nginx/access.log", "The file of both logs."),
+            ("http-access-log-path", "", "The file of the log of requests."),
+            ("stream-access-log-path", "", "The file of the log of TCP and UDP."),
+            ("disable-access-log", "false", "Whether nothing is logged."),
+            ("disable-http-access-log", "false", "Whether requests are not logged."),
+            ("disable-stream-access-log", "false", "Whether TCP and UDP are not logged."),
+            ("skip-access-log-urls", "", "Beginnings of paths that are not logged."),
+            ("enable-access-log-for-default-backend", "false", "Whether requests without a host are logged."),
+            ("enable-auth-access-log", "false", "Whether authentication requests are logged."),
+            ("enable-syslog", "false", "Whether the log goes to a syslog server."),
+            ("syslog-host", "", "The syslog server."),
+            ("syslog-port", "514", "The port of the syslog server."),
+        ),
+    ),
+    (_REFUSED, _WAF, (("enable-owasp-modsecurity-crs", "false", "Whether ModSecurity inspects requests by the OWASP rules."),)),
+    (
+        _IGNORED,
+        "ingress-nginx never reads it: only the annotation has an effect",
+        (("app-root", "", "The path to which a request for / is redirected."),),
+    ),
+    (
+        _IGNORED,
+        "Envoy drains connections for as long as --drain-time-s says",
+        (("worker-shutdown-timeout", "240s", "How long old connections may go on after a change."),),
+    ),
+    (
+        _IGNORED,
+        "it tunes the inside of nginx",
+        (
+            ("access-log-params", "", "How nginx writes its log."),
+            ("debug-connections", "", "Clients for which nginx logs more."),
+            ("enable-aio-write", "true", "How nginx writes files."),
+            ("enable-multi-accept", "true", "How nginx takes connections."),
+            ("enable-serial-reloads", "false", "How nginx reloads."),
+            ("error-log-level", "notice", "What nginx logs of itself."),
+            ("error-log-path", "/var/log/nginx/error.log", "Where nginx logs what it says of itself."),
+            ("grpc-buffer-size-kb", "0", "nginx's buffer for gRPC."),
+            ("http2-max-field-size", "", "nginx's buffer for an HTTP/2 header."),
+            ("http2-max-header-size", "", "nginx's buffer for all HTTP/2 headers."),
+            ("http2-max-requests", "0", "Requests on one HTTP/2 connection."),
+            ("lua-shared-dicts", "", "The memory of nginx's Lua programs."),
+            ("map-hash-bucket-size", "64", "nginx's hash tables."),
+            ("max-worker-connections", "16384", "Connections of an nginx process."),
+            ("max-worker-open-files", "0", "Files of an nginx process."),
+            ("nginx-status-ipv4-whitelist", "127.0.0.1", "Who may see nginx's status page."),
+            ("nginx-status-ipv6-whitelist", "::1", "Who may see nginx's status page."),
+            ("proxy-headers-hash-bucket-size", "64", "nginx's hash tables."),
+            ("proxy-headers-hash-max-size", "512", "nginx's hash tables."),
+            ("reuse-port", "true", "How nginx's processes share a port."),
+            ("server-name-hash-bucket-size", "", "nginx's hash tables."),
+            ("server-name-hash-max-size", "1024", "nginx's hash tables."),
+            ("ssl-buffer-size", "4k", "nginx's buffer for TLS."),
+            ("ssl-dh-param", "", "The Secret for Diffie-Hellman without curves, which Envoy does not use."),
+            ("ssl-session-cache", "true", "Whether nginx's processes share TLS sessions."),
+            ("ssl-session-cache-size", "10m", "The memory for shared TLS sessions."),
+            ("variables-hash-bucket-size", "256", "nginx's hash tables."),
+            ("variables-hash-max-size", "2048", "nginx's hash tables."),
+            ("worker-cpu-affinity", "", "Where nginx's processes run."),
+            ("worker-processes", "", "The number of nginx's processes."),
+        ),
+    ),
+)
+
+_CRITICAL = "auth-snippet configuration-snippet server-snippet stream-snippet modsecurity-snippet"
+_HIGH = (
+    "server-alias auth-tls-error-page auth-tls-match-cn auth-signin auth-url mirror-host mirror-target modsecurity-transaction-id "
+    "proxy-ssl-name"
+)
+_MEDIUM = (
+    "allowlist-source-range whitelist-source-range denylist-source-range auth-realm auth-secret auth-cache-key auth-cache-duration "
+    "auth-response-headers auth-proxy-set-headers auth-request-redirect auth-signin-redirect-param auth-tls-secret auth-tls-verify-client "
+    "canary-by-header canary-by-header-value canary-by-header-pattern canary-by-cookie cors-allow-origin cors-allow-methods "
+    "cors-allow-headers cors-expose-headers custom-headers fastcgi-index fastcgi-params-configmap opentelemetry-operation-name "
+    "proxy-cookie-domain proxy-cookie-path proxy-redirect-from proxy-redirect-to proxy-ssl-ciphers proxy-ssl-secret "
+    "preserve-trailing-slash affinity-mode session-cookie-domain session-cookie-expires session-cookie-max-age session-cookie-name "
+    "session-cookie-path x-forwarded-prefix"
+)
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "allowlist-source-range": admitted,
+    "whitelist-source-range": admitted,
+    "ssl-protocols": lambda text: " ".join(sorted(text.split())),
+}
+_DIFFERS: dict[str, Callable[[str, Collection[str]], bool]] = {
+    "proxy-request-buffering": lambda value, _paths: value != "off",
+}
+_FLAGS = {"ssl-passthrough": "enable_ssl_passthrough"}
+_TUNING = """
+client-body-timeout client-header-timeout client-header-buffer-size large-client-header-buffers http2-max-concurrent-streams
+keep-alive keep-alive-requests upstream-keepalive-connections upstream-keepalive-requests upstream-keepalive-time upstream-keepalive-timeout
+proxy-stream-next-upstream proxy-stream-next-upstream-timeout proxy-stream-next-upstream-tries
+use-gzip gzip-disable gzip-level gzip-min-length gzip-types enable-brotli brotli-level brotli-min-length brotli-types
+ssl-session-tickets ssl-session-timeout ssl-ecdh-curve enable-ocsp use-http2 disable-ipv6 disable-ipv6-dns server-tokens
+otel-max-export-batch-size otel-max-queuesize otel-schedule-delay-millis
+"""
+"""Names without which requests are answered all the same, only sooner, later, or in other bytes on the wire."""
+_OF_HOST = "server-alias server-snippet ssl-ciphers ssl-prefer-server-ciphers ssl-passthrough from-to-www-redirect"
+_OF_UPSTREAM = "upstream-hash-by-subset upstream-hash-by-subset-size affinity affinity-mode"
+
+
+def _risk(name: str) -> Risk:
+    classes = {Risk.CRITICAL: _CRITICAL, Risk.HIGH: _HIGH, Risk.MEDIUM: _MEDIUM}
+    return next((risk for risk, names in classes.items() if name in names.split()), Risk.LOW)
+
+
+def _scope(name: str) -> Scope:
+    if name in _OF_HOST.split() or name.startswith(("auth-tls-", "proxy-ssl-")):
+        return Scope.HOST
+    return Scope.UPSTREAM if name in _OF_UPSTREAM.split() or name.startswith("canary") else Scope.LOCATION
+
+
+def _annotations() -> Iterator[Annotation[Any]]:
+    for fidelity, reason, rows in _ANNOTATIONS:
+        for name, default, example, doc in rows:
+            parse, differs, flag = _PARSERS.get(name, str), _DIFFERS.get(name, always), _FLAGS.get(name, "")
+            yield Annotation(name, parse, doc, example, default, fidelity, reason, differs, scope=_scope(name), risk=_risk(name), flag=flag)
+
+
+def _keys() -> Iterator[Key[Any]]:
+    also, tuning = _ALSO_KEYS.split(), _TUNING.split()
+    yield from (same_key(a) for a in ANNOTATIONS if a.name in also)
+    for fidelity, reason, rows in _KEYS:
+        for name, default, doc in rows:
+            parse = _PARSERS.get(name, str)
+            yield Key(name, parse, doc, default, parse(default), fidelity, reason, tuning=name in tuning)
+
+
+ANNOTATIONS: tuple[Annotation[Any], ...] = tuple(_annotations())
+KEYS: tuple[Key[Any], ...] = tuple(_keys())

@@ -1,0 +1,99 @@
+"""What features draw with: pieces of Envoy messages that several of them need, and one message that envoy-data-plane 2.2 does not have.
+
+What belongs here: functions from plain values to messages. What does not: what an annotation means.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import betterproto2
+from envoy_data_plane.envoy.config.core.v3 import (
+    HeaderValue,
+    HeaderValueOption,
+    HeaderValueOptionHeaderAppendAction,
+    Http1ProtocolOptionsHeaderKeyFormat,
+    Http2ProtocolOptions,
+    TypedExtensionConfig,
+)
+from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
+from envoy_data_plane.envoy.config.route.v3 import RouteAction
+from envoy_data_plane.envoy.extensions.http.header_formatters.preserve_case.v3 import (
+    PreserveCaseFormatterConfig,
+    PreserveCaseFormatterConfigFormatterTypeOnEnvoyHeaders,
+)
+from envoy_data_plane.envoy.type.matcher.v3 import RegexMatchAndSubstitute, RegexMatcher
+from envoy_data_plane.google.protobuf import UInt64Value
+from envoy_data_plane.message_pool import default_message_pool
+from pydantic.dataclasses import dataclass
+
+from xds.wire.encode import pack
+
+HEADERS_COUNT = 1_000
+"""Headers that a message may have, from either side. nginx counts only their bytes; Envoy's default is 100."""
+HEADERS_KB = 256
+"""KiB that the headers of a message may have together, from either side, unless the ConfigMap or an annotation asks for more.
+
+nginx takes 32 of a client by default, and 4 of a backend; Envoy's defaults are 60 and 80.
+"""
+LARGEST_HEADERS_KB = 8192
+"""The most that Envoy can be asked to take."""
+CACHED = 1024
+"""How many messages, each made from one value that users wrote, a function remembers."""
+
+
+HSTS_FILTER = "envoy.filters.http.header_mutation"
+"""The name of the filter that adds Strict-Transport-Security on the https listener; a route may do without it."""
+
+
+@dataclass(eq=False, repr=False, config={"extra": "forbid"})
+class BodySizeLimit(betterproto2.Message):
+    """How many bytes the body of a request may have; more are answered with 413.
+
+    Source: envoy.extensions.filters.http.body_size_limit.v3.BodySizeLimit. It goes when envoy-data-plane has the message: the message
+    pool then refuses the second of that name.
+    """
+
+    max_request_bytes: int | None = betterproto2.field(1, betterproto2.TYPE_MESSAGE, unwrap=lambda: UInt64Value, optional=True)
+    """The most bytes a body may have; None sets no limit."""
+
+
+default_message_pool.register_message("envoy.extensions.filters.http.body_size_limit.v3", "BodySizeLimit", BodySizeLimit)
+
+
+def action_of(envoy: EnvoyRoute) -> RouteAction:
+    """The action of a route that forwards."""
+    assert envoy.route is not None
+    return envoy.route
+
+
+def overwriting(name: str, value: str) -> HeaderValueOption:
+    """A header that replaces what is there; the value is literal, for Envoy's formatter finds no `%` in it."""
+    header = HeaderValue(key=name, value=value.replace("%", "%%"))
+    return HeaderValueOption(header=header, append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD)
+
+
+def substitution(pattern: str, replacement: str) -> RegexMatchAndSubstitute:
+    """Replace what an RE2 pattern finds; `replacement` refers to groups as `\\1`."""
+    return RegexMatchAndSubstitute(pattern=RegexMatcher(regex=pattern), substitution=replacement)
+
+
+@cache
+def http2() -> Http2ProtocolOptions:
+    """HTTP/2 with either side: a message that HTTP/2 forbids ends its own stream, not the connection with all others.
+
+    A single header may be as large as Envoy lets it be, which is `HEADERS_KB`; without a word of it, 64 KiB.
+    """
+    return Http2ProtocolOptions(override_stream_error_on_invalid_http_message=True, max_header_field_size_kb=HEADERS_KB)
+
+
+@cache
+def preserve_case() -> Http1ProtocolOptionsHeaderKeyFormat:
+    """Header names and the reason phrase go on as they were written; names that Envoy adds are spelt the usual way.
+
+    Both ends need it: the names of a request are noted where it is read from the client, those of a response where the endpoint sends it.
+    """
+    spelling = PreserveCaseFormatterConfigFormatterTypeOnEnvoyHeaders.PROPER_CASE
+    config = pack(PreserveCaseFormatterConfig(forward_reason_phrase=True, formatter_type_on_envoy_headers=spelling))
+    formatter = TypedExtensionConfig(name="envoy.http.stateful_header_formatters.preserve_case", typed_config=config)
+    return Http1ProtocolOptionsHeaderKeyFormat(stateful_formatter=formatter)

@@ -1,0 +1,98 @@
+"""All features, found by being in `xds.nginx.features` when somebody first asks; and reading with them."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import xds.nginx.features
+from xds.model import Location, Route, Settings
+from xds.nginx.feature import Annotation, Complaint, Feature, Fidelity, Key, Notes, Phase
+from xds.nginx.known import ANNOTATIONS, KEYS
+from xds.nginx.values import readable
+
+
+@cache
+def features() -> Mapping[str, Feature[Any]]:
+    """Every feature by the name of its module, in the order of phase and name."""
+    names = [module.name for module in pkgutil.iter_modules(xds.nginx.features.__path__)]
+    found = {name: import_module(f"xds.nginx.features.{name}").FEATURE for name in names}
+    return dict(sorted(found.items(), key=lambda item: (item[1].phase, item[0])))
+
+
+@cache
+def with_hook(hook: str) -> tuple[tuple[str, Feature[Any]], ...]:
+    """The features that have a hook, in the order of phase and name."""
+    return tuple((name, feature) for name, feature in features().items() if feature.acts(hook))
+
+
+@cache
+def cluster_features() -> frozenset[str]:
+    """The names of the features whose settings make clusters differ."""
+    return frozenset(name for name, feature in features().items() if feature.cluster)
+
+
+def cluster_key(name: str, setting: Any) -> str | None:
+    """What stands for a feature's setting in the names of clusters; None where the feature has nothing to say."""
+    return None if setting is None else features()[name].cluster_key(setting)
+
+
+def drawn(location: Location, route: Route) -> tuple[Route, ...]:
+    """What the features make of a location's route: those that act late in a request are asked first, so that the early ones see it all."""
+    routes: tuple[Route, ...] = (route,)
+    for name, feature in reversed(with_hook("routes")):
+        if name in location.settings:
+            routes = feature.routes(location.settings[name], location, routes)
+    return routes
+
+
+def guarded(settings: Settings) -> bool:
+    """Whether an access rule protects the paths that have these settings."""
+    return any(name in settings for name, feature in features().items() if feature.phase is Phase.ACCESS)
+
+
+@cache
+def known_annotations() -> Mapping[str, Annotation[Any]]:
+    """Every annotation that is known, by name (aliases too): those of the features, and those that only have a verdict."""
+    declared = {a.name: a for feature in features().values() for a in feature.annotations}
+    aliases = {a.alias: a for a in declared.values() if a.alias}
+    return {**{a.name: a for a in ANNOTATIONS}, **aliases, **declared}
+
+
+@cache
+def known_keys() -> Mapping[str, Key[Any]]:
+    """Every ConfigMap key that is known, by name."""
+    declared = {k.name: k for feature in features().values() for k in feature.keys}
+    declared |= {a.key.name: a.key for feature in features().values() for a in feature.annotations if a.key}
+    return {**{k.name: k for k in KEYS}, **declared}
+
+
+def read_keys(data: Mapping[str, str]) -> tuple[dict[str, Any], list[Complaint]]:
+    """The values of the keys that features have; what could not be read keeps its default."""
+    values: dict[str, Any] = {}
+    complaints: list[Complaint] = []
+    for name, key in known_keys().items():
+        if name in data and name in _feature_keys():
+            try:
+                if text := readable(data[name]):
+                    values[name] = key.parse(text)
+            except ValueError as error:
+                complaints.append(Complaint(name, str(error)))
+                if key.fidelity is Fidelity.CLOSES:
+                    values[name] = data[name]  # a rule that cannot be read is a rule
+    return values, complaints
+
+
+def read_settings(annotations_: Mapping[str, str], key_values: Mapping[str, Any]) -> tuple[Settings, list[Complaint]]:
+    """What all features read from the annotations of an Ingress (without prefix) over the ConfigMap's values."""
+    notes = Notes(annotations_, key_values)
+    found = Settings({name: setting for name, feature in features().items() if (setting := feature.read(notes)) is not None})
+    return found, notes.complaints
+
+
+@cache
+def _feature_keys() -> frozenset[str]:
+    return frozenset(known_keys()) - {k.name for k in KEYS}

@@ -1,0 +1,88 @@
+"""Whose fault it is when Envoy refuses a Part: from Parts to the objects that they were made from, and to Problems about these.
+
+What does not belong here: finding out which Part it is (`xds.quarantine.quarantine`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from xds.kube.objects import ref
+from xds.kube.world import SETTINGS, ingresses_of
+from xds.problem import Place, Problem, Ref
+from xds.render import names
+from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Part
+from xds.translate.certificates import DEFAULT
+from xds.translate.selection import served
+from xds.units.memo import Recorder
+from xds.units.parts import Held
+from xds.units.tables import Tables
+
+_MOST = 20
+"""Objects that are told of one Part."""
+_KINDS: Mapping[str, str] = {CLUSTER: "cluster", ENDPOINT: "endpoints of cluster", LISTENER: "listener", SECRET: "secret"}
+
+
+def problems(tables: Tables, culprits: Mapping[Part, Held]) -> list[Problem]:
+    """A Problem on each object that is to blame for one of these Parts, with Envoy's own words."""
+    return [problem for part, held in culprits.items() for problem in _of(tables, part, held)]
+
+
+def objects(tables: Tables, part: Part) -> list[Ref]:
+    """The objects that a Part was made from and that somebody can mend, at most 20. Costs what there is."""
+    if part.type_url == ROUTE and part.piece is not None:
+        return _ingresses(tables, part.piece)[:_MOST]
+    if part.type_url in (CLUSTER, ENDPOINT):
+        service = Ref("Service", *part.resource.split("/")[:2])
+        return [service, *_users(tables, part.resource)][:_MOST]
+    certificate = part.resource if part.type_url == SECRET else part.piece
+    if certificate is not None:
+        named = tables.world.get(SETTINGS).default_ssl_certificate if certificate == DEFAULT else certificate
+        return [Ref("Secret", *named.split("/", 1))] if named else []
+    return _config_map(tables, part)
+
+
+def _of(tables: Tables, part: Part, held: Held) -> Iterator[Problem]:
+    found = objects(tables, part)
+    state = "What it accepted before stays in place" if held.instead is not None else "It is left out"
+    refused = f"{in_words(part)}, which is made from this"
+    if held.along:
+        refused = f"{in_words(min(held.along))}, to which the {refused}, leads now"
+    sentence = f"Envoy refuses the {refused}. {state} until the object is changed. Envoy says: {held.words}"
+    code = f"envoy-refused:{part.type_url.rsplit('.', 1)[1]}:{part.resource}{'' if part.piece is None else ':' + part.piece}"
+    for which in [one for one in found if one in held.causes] or found:
+        yield Problem(which, "", code, sentence, place=_place(tables, which))
+
+
+def in_words(part: Part) -> str:
+    """Such as `virtual host "a.example.com"`: as people see it in Envoy."""
+    if part.type_url == ROUTE:
+        return "route table" if part.piece is None else f'virtual host "{part.piece or "*"}"'
+    if part.piece is not None:
+        return f'filter chain of certificate "{part.piece}"'
+    return f'{_KINDS[part.type_url]} "{part.resource}"'
+
+
+def _place(tables: Tables, which: Ref) -> Place | None:
+    item = tables.world.get(tuple(which))
+    return None if item is None else item.meta.place
+
+
+def _ingresses(tables: Tables, host: str) -> list[Ref]:
+    read = Recorder(tables.build)
+    return [ref(i) for i in ingresses_of(read, host) if served(read, i.meta.namespace, i.meta.name)]
+
+
+def _users(tables: Tables, cluster: str) -> list[Ref]:
+    """The Ingresses of the hosts that want a cluster; of them, those that may name its Service."""
+    namespace = cluster.split("/", 1)[0]
+    using = (name for name, host in tables.hosts.values.items() if any(names.cluster(wanted) == cluster for wanted in host.clusters))
+    found = {which for host in using for which in _ingresses(tables, host) if which.namespace == namespace}
+    return sorted(found)
+
+
+def _config_map(tables: Tables, part: Part) -> list[Ref]:
+    """What is not made from an Ingress: streams, and what holds for all hosts."""
+    flags = tables.world.get(SETTINGS)
+    named = {"tcp": flags.tcp_services_configmap, "udp": flags.udp_services_configmap}.get(part.resource.split("/")[0], flags.configmap)
+    return [Ref("ConfigMap", *named.split("/", 1))] if named else []

@@ -1,0 +1,166 @@
+"""A candidate for the Lease: does what an Elector says, and runs what a leader does for as long as it leads.
+
+The decisions are in `xds.replicas.lease`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import logging
+import random
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from xds.kube.apiserver.api import Api
+from xds.kube.apiserver.denials import Denials
+from xds.kube.apiserver.faults import PASSING, Tell, forbidden, in_words
+from xds.kube.apiserver.writes import Json, Refused, create, read, replace
+from xds.problem import Problem, Ref
+from xds.replicas.lease import Elector, Look, Record, Take, Wait
+
+_log = logging.getLogger("xds")
+_LAST_WORD = 2.0
+"""Seconds that may go by at the end, to give the Lease back."""
+
+
+class Election:
+    """One candidate for the Lease `namespace/name`, under a name that no other process has; `ttl` as for the Elector."""
+
+    def __init__(self, api: Api, namespace: str, name: str, identity: str, ttl: float, tell: Tell) -> None:
+        self._api = api
+        self._lease = Ref("Lease", namespace, name)
+        self._collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        self._elector = Elector(identity, ttl, random.random)
+        self._denials = Denials(self._elector.pause)
+        self._tell = tell
+        self._leading: asyncio.Task[None] | None = None
+
+    async def run(self, lead: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Until cancelled: `lead` runs while this is the leader, and is cancelled when it may not be any more. Then give the Lease back."""
+        try:
+            while True:
+                match self._elector.next(time.monotonic()):
+                    case Wait(seconds):
+                        await asyncio.sleep(seconds)
+                    case step:
+                        await self._do(step)
+                await self._follow(lead)
+        finally:
+            await self._stop_leading()
+            await self._release()
+
+    async def _follow(self, lead: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Begin or stop leading, as the Elector knows now."""
+        if self._leading is not None and self._leading.done():
+            _log.error("internal error while leading; please report it", exc_info=self._leading.exception())
+            self._leading = None
+        if not self._elector.is_leader(time.monotonic()):
+            await self._stop_leading()
+        elif self._leading is None:
+            _log.info("leader: %s writes status and Events (%s)", self._elector.identity, self._lease)
+            self._leading = asyncio.create_task(lead(), name="lead")
+
+    async def _stop_leading(self) -> None:
+        if self._leading is not None:
+            _log.info("no longer the leader: %s", self._elector.identity)
+            self._leading.cancel()
+            await asyncio.gather(self._leading, return_exceptions=True)
+            self._leading = None
+
+    async def _do(self, step: Look | Take) -> None:
+        """One request; who waits longer for its answer than for the next one has missed the point."""
+        try:
+            async with asyncio.timeout(self._elector.pause):
+                if isinstance(step, Look):
+                    found = await read(self._api, f"{self._collection}/{self._lease.name}")
+                    self._elector.found(_record(found), _version(found), time.monotonic())
+                else:
+                    written = await self._write(step)
+                    record = _record(written)
+                    assert record is not None
+                    self._elector.taken(record, _version(written), time.monotonic())
+            self._denials.allowed(_verb(step))
+            self._tell(str(self._lease), ())
+        except Refused as refused:
+            if refused.status in (404, 409) and isinstance(step, Take):
+                self._elector.conflict(time.monotonic())
+            else:
+                self._elector.failed(time.monotonic())
+            if refused.status in (403, 404):
+                self._complain(refused, step)
+        except PASSING as wrong:
+            self._elector.failed(time.monotonic())
+            _log.debug("%s: %s", self._lease, in_words(self._api, wrong))
+        except Exception:  # noqa: BLE001 - a candidate that stops is the worst outcome
+            self._elector.failed(time.monotonic())
+            _log.exception("internal error while %s was written; please report it", self._lease)
+
+    def _complain(self, refused: Refused, step: Look | Take) -> None:
+        verb = _verb(step)
+        if refused.status == 404 and verb != "create":
+            return  # it was deleted under our hands, and is made anew
+        if not self._denials.denied(verb, time.monotonic()):
+            return
+        without = "no status and no Events are written"
+        if refused.status == 403:
+            problem = forbidden(verb, "leases", self._lease, without)
+        else:
+            sentence = f"There is no namespace {self._lease.namespace} for this Lease (--pod-namespace): {without}."
+            problem = Problem(self._lease, "", "namespace-missing", sentence)
+        self._tell(str(self._lease), (problem,))
+
+    async def _write(self, step: Take) -> Json:
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        body: dict[str, Any] = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"namespace": self._lease.namespace, "name": self._lease.name},
+            "spec": {
+                "holderIdentity": step.holder,
+                "leaseDurationSeconds": step.seconds,
+                "acquireTime": step.acquired or now,
+                "renewTime": now,
+                "leaseTransitions": step.transitions,
+            },
+        }
+        if not step.version:
+            return await create(self._api, self._collection, body)
+        body["metadata"]["resourceVersion"] = step.version
+        return await replace(self._api, f"{self._collection}/{self._lease.name}", body)
+
+    async def _release(self) -> None:
+        step = self._elector.release(time.monotonic())
+        if step is None:
+            return
+        try:
+            async with asyncio.timeout(_LAST_WORD):
+                await self._write(step)
+        except (Refused, *PASSING) as wrong:
+            _log.debug("%s was not given back: %s", self._lease, wrong)
+
+
+def _verb(step: Look | Take) -> str:
+    """What a role must allow for it."""
+    if isinstance(step, Look):
+        return "get"
+    return "update" if step.version else "create"
+
+
+def _version(lease: Json | None) -> str:
+    return str(lease["metadata"].get("resourceVersion") or "") if lease else ""
+
+
+def _record(lease: Json | None) -> Record | None:
+    """What a Lease says; of a field that is missing, what stands for nothing."""
+    if lease is None:
+        return None
+    spec: Json = lease.get("spec") or {}
+    return Record(
+        str(spec.get("holderIdentity") or ""),
+        int(spec.get("leaseDurationSeconds") or 0),
+        str(spec.get("acquireTime") or ""),
+        str(spec.get("renewTime") or ""),
+        int(spec.get("leaseTransitions") or 0),
+    )

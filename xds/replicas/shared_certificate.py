@@ -1,0 +1,141 @@
+"""The generated default certificate, shared by all replicas through a Secret (decision 1), so that all of them serve the same bytes.
+
+Whoever comes first makes it, the others read it; whoever sees that it ends within a month makes a new one. What belongs here: agreeing
+on it. What does not: making one (`xds.certificates.default_certificate`), and certificates of Ingresses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import time
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential
+
+from xds.certificates import default_certificate
+from xds.kube.apiserver.api import Api
+from xds.kube.apiserver.denials import Denials
+from xds.kube.apiserver.faults import PASSING, Doubted, Tell, Told, forbidden, in_words, passes
+from xds.kube.apiserver.writes import Json, Refused, create, read, replace
+from xds.problem import Problem, Ref
+
+_log = logging.getLogger("xds")
+
+Pair = tuple[bytes, bytes]
+"""PEM chain and PEM key."""
+
+WITHIN = 15.0
+"""Seconds in which there is a certificate, shared or not."""
+LOOK_EVERY, TRY_EVERY = 3600.0, 60.0
+"""Seconds between two looks at the Secret, and while there is none that can be shared."""
+FIRM_AFTER = 5.0
+"""Seconds for which the API server must go on saying 403 before it is believed."""
+_OURS = {"app.kubernetes.io/managed-by": "xds"}
+_WITHOUT = "each replica serves a default certificate of its own"
+
+
+def secret_name(election_id: str) -> str:
+    """Those who elect a leader together share a certificate."""
+    return f"{election_id}-default-certificate"
+
+
+class SharedCertificate:
+    """The certificate in a Secret. `api` must be open; `tell` takes the Problem where it cannot be shared."""
+
+    def __init__(self, api: Api, namespace: str, name: str, tell: Tell, *, within: float = WITHIN) -> None:
+        self._api = api
+        self._secret = Ref("Secret", namespace, name)
+        self._collection = f"/api/v1/namespaces/{namespace}/secrets"
+        self._tell = Told(tell)
+        self._within = within
+        self._denials = Denials(FIRM_AFTER)
+        self._held: Pair | None = None
+
+    async def pairs(self) -> AsyncGenerator[Pair]:
+        """First the certificate, soon whatever happens; then each one that takes its place, as long as somebody asks."""
+        told: Pair | None = None
+        while True:
+            is_shared = await self._agree()
+            assert self._held is not None
+            if self._held != told:
+                told = self._held
+                yield told
+            await asyncio.sleep(LOOK_EVERY if is_shared else TRY_EVERY)
+
+    async def _agree(self) -> bool:
+        """Hold what the Secret has; where that cannot be, hold what is there. Returns whether it is shared."""
+        problem: Problem | None = None
+        try:
+            async with asyncio.timeout(self._within):
+                pauses = wait_random_exponential(multiplier=0.1, max=2.0)
+                problem = await AsyncRetrying(wait=pauses, retry=retry_if_exception(passes), reraise=True)(self._try)
+        except Refused as refused:
+            problem = self._refused(refused)
+        except PASSING as wrong:
+            problem = Problem(self._secret, "", "not-shared", f"It could not be read or made in time, so {_WITHOUT}.")
+            _log.debug("%s: %s", self._secret, in_words(self._api, wrong))
+        if self._held is None:
+            self._held = await asyncio.to_thread(default_certificate.make)
+        self._tell(str(self._secret), (problem,) if problem else ())
+        return problem is None
+
+    async def _try(self) -> Problem | None:
+        """As `_once`; raises Doubted for a 403 that is not to be believed yet."""
+        try:
+            problem = await self._once()
+        except Refused as refused:
+            if refused.status == 403 and not self._denials.denied("", time.monotonic()):
+                raise Doubted from refused
+            raise
+        self._denials.allowed("")
+        return problem
+
+    async def _once(self) -> Problem | None:
+        """Read the Secret, or make it. Raises Refused, with 409 where somebody was faster."""
+        found = await read(self._api, f"{self._collection}/{self._secret.name}")
+        pair = _pair(found)
+        if pair is not None and await asyncio.to_thread(default_certificate.usable, *pair):
+            self._held = pair
+            return None
+        labels = found["metadata"].get("labels") or {} if found else _OURS
+        if not _OURS.items() <= labels.items():
+            sentence = f"It holds no certificate that lasts another month, and was not made by us, so it is left alone; {_WITHOUT}."
+            return Problem(self._secret, "", "not-ours", sentence)
+        mine = self._held
+        if mine is None or not await asyncio.to_thread(default_certificate.usable, *mine):
+            mine = await asyncio.to_thread(default_certificate.make)
+        await self._write(found, mine)
+        self._held = mine
+        _log.info("%s has a new default certificate", self._secret)
+        return None
+
+    async def _write(self, found: Json | None, pair: Pair) -> None:
+        body: dict[str, Any] = found or {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": "kubernetes.io/tls",
+            "metadata": {"namespace": self._secret.namespace, "name": self._secret.name, "labels": _OURS},
+        }
+        pems = {"tls.crt": base64.b64encode(pair[0]).decode(), "tls.key": base64.b64encode(pair[1]).decode()}
+        body["data"] = {**(body.get("data") or {}), **pems}  # `xds.replicas.shared_record` keeps something there as well
+        if found is None:
+            await create(self._api, self._collection, body)
+        else:  # with the version that was read, so that of two who renew it one is first
+            await replace(self._api, f"{self._collection}/{self._secret.name}", body)
+
+    def _refused(self, refused: Refused) -> Problem:
+        if refused.status == 403:
+            return forbidden("get, create or update", "secrets", self._secret, _WITHOUT)
+        return Problem(self._secret, "", "not-shared", f"{refused} So {_WITHOUT}.")
+
+
+def _pair(found: Json | None) -> Pair | None:
+    """What a Secret holds, if it holds anything."""
+    data = (found or {}).get("data") or {}
+    try:
+        return base64.b64decode(data["tls.crt"]), base64.b64decode(data["tls.key"])
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -1,0 +1,68 @@
+"""The nodes that run ready Envoys, followed while somebody needs to know: where no flag says what to publish, and by the leader alone.
+
+What belongs here: which pods and nodes are watched, and what is known of them. What does not: how a kind is followed
+(`xds.kube.apiserver.follow`), and which address of a node counts (`xds.report.addresses`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from xds.config import Flags
+from xds.kube.apiserver.api import Api
+from xds.kube.apiserver.faults import Tell
+from xds.kube.apiserver.follow import follow
+from xds.kube.apiserver.reflector import Pace, Reflector, Resource
+from xds.kube.objects import Node, Pod, ref
+from xds.kube.source import Change
+from xds.problem import Ref
+from xds.report.addresses import Addresses, of_nodes, read_node, read_pod
+
+_WITHOUT = "no status is written, unless --publish-service or --publish-status-address says what"
+PODS = Resource("Pod", "v1", "pods", _WITHOUT)
+NODES = Resource("Node", "v1", "nodes", _WITHOUT, namespaced=False)
+
+
+class EnvoyNodes:
+    """Known as long as `run` is awaited. `changed` is called when `addresses` are other ones; `tell` takes what the role does not allow."""
+
+    def __init__(self, api: Api, settings: Flags, changed: Callable[[], None], tell: Tell, pace: Pace | None = None) -> None:
+        self.addresses: Addresses | None = None
+        """None until pods and nodes are known; () where no ready Envoy runs on a node with an address."""
+        self._api = api
+        self._internal = settings.report_node_internal_ip_address
+        self._changed = changed
+        self._tell = tell
+        ours = replace(PODS, namespace=settings.pod_namespace, labels=settings.envoy_pods)
+        self._reflectors = [
+            Reflector(which, time.monotonic(), random.random, pace, read) for which, read in ((ours, read_pod), (NODES, read_node))
+        ]
+        self._pods: dict[Ref, Pod] = {}
+        self._nodes: dict[Ref, Node] = {}
+
+    async def run(self) -> None:
+        """Follow them, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for each in self._reflectors:
+                group.create_task(follow(self._api, each, self._take), name=f"watch {each.resource}")
+
+    def _take(self, change: Change) -> None:
+        for place, problems in change.problems.items():
+            self._tell(place, problems)
+        for gone in change.drop:
+            self._pods.pop(gone, None)
+            self._nodes.pop(gone, None)
+        for item in change.put:
+            if isinstance(item, Pod):
+                self._pods[ref(item)] = item
+            elif isinstance(item, Node):
+                self._nodes[ref(item)] = item
+        if all(each.has_listed for each in self._reflectors):
+            found = of_nodes(self._pods.values(), self._nodes.values(), internal=self._internal)
+            if found != self.addresses:
+                self.addresses = found
+                self._changed()

@@ -1,0 +1,255 @@
+"""Tells the API server how its Ingresses fare: their addresses and Events, while this replica leads.
+
+What belongs here: what happens when, and in which order. What does not: the decisions (`addresses`, `events`, `lease`) and the requests
+(`election`, `lookup`, `status_writer`, `event_writer`).
+
+Only the leader writes (`--disable-leader-election`: everybody does). Nothing is ever cleared because it is unknown for a moment, nor on
+shutdown; with `--update-status-on-shutdown=true` the last replica clears what it can in a few seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from xds.config import Flags
+from xds.kube.apiserver.api import Api
+from xds.kube.apiserver.faults import PASSING, Pace, Tell, Told, forbidden, in_words
+from xds.kube.apiserver.writes import Refused
+from xds.kube.objects import Ingress, Service, ref
+from xds.kube.source import Change
+from xds.kube.world import Key, World
+from xds.problem import Problem, Ref
+from xds.replicas.election import Election
+from xds.report.addresses import Addresses
+from xds.report.event_writer import EventWriter, wait
+from xds.report.lookup import Unknown, are_of_nodes, is_last, published
+from xds.report.nodes import EnvoyNodes
+from xds.report.status_writer import StatusWriter
+from xds.translate.selection import claimed, served
+
+_log = logging.getLogger("xds")
+T = TypeVar("T")
+_LAST_WORDS = 8.0
+"""Seconds that clearing may take at the end."""
+_SELECTING = frozenset({"IngressClass", "Namespace"})
+"""Kinds that decide which Ingresses are ours."""
+_TURN = 200
+"""Ingresses that are looked at before others have a turn."""
+
+
+class Reporter:
+    """Reports from `start` to `stop`. `identity` is this process' name in the Lease, which no other process may have.
+
+    `tell` takes Problems of reporting itself, such as what the role does not allow. `api` must be open; whoever made it closes it, after
+    `stop`.
+    """
+
+    def __init__(self, settings: Flags, world: World, api: Api, identity: str, tell: Tell, pace: Pace | None = None) -> None:
+        self._settings = settings
+        self._world = world
+        self._api = api
+        self._identity = identity
+        self._tell = tell
+        self._pace = pace or Pace()
+        self._running: asyncio.Task[None] | None = None
+        self._problems: Iterable[Problem] = ()
+        self._term: _Term | None = None
+
+    @property
+    def is_leading(self) -> bool:
+        """Whether this replica writes now."""
+        return self._term is not None
+
+    def start(self) -> None:
+        """Once the World has everything: stand for election, and report whenever that is won."""
+        self._running = asyncio.create_task(self._run(), name="report")
+
+    def changed(self, change: Change) -> None:
+        """After the World took a Change over."""
+        if self._term is not None:
+            self._term.changed(change)
+
+    def judged(self, problems: Iterable[Problem]) -> None:
+        """After a publication: all Problems that there are now. They are read later, so what is given must not change any more."""
+        self._problems = problems
+        if self._term is not None:
+            self._term.events.judged(problems)
+
+    async def stop(self) -> None:
+        """Clear what is to be cleared, give the Lease back, and end."""
+        if self._running is None:
+            return
+        if self._term is not None and self._settings.update_status and self._settings.update_status_on_shutdown:
+            await self._term.clear()
+        self._running.cancel()
+        await asyncio.gather(self._running, return_exceptions=True)
+        self._running = None
+
+    async def _run(self) -> None:
+        s = self._settings
+        if s.disable_leader_election:
+            await self._lead()
+        else:
+            await Election(self._api, s.pod_namespace, s.election_id, self._identity, s.election_ttl, Told(self._tell)).run(self._lead)
+
+    async def _lead(self) -> None:
+        """A term as the leader, until cancelled."""
+        told = Told(self._tell)
+        while True:
+            self._term = _Term(self._settings, self._world, self._api, told, self._pace)
+            self._term.events.judged(self._problems)
+            try:
+                await self._term.run()
+            except* Exception as faults:  # noqa: BLE001 - whatever it is, reporting goes on
+                _log.error("internal error while status and Events were written; please report it", exc_info=faults)
+            finally:
+                self._term = None
+                told.withdraw()
+            await asyncio.sleep(self._pace.anew)
+
+
+class _Term:
+    """What a leader knows and does while it leads."""
+
+    def __init__(self, settings: Flags, world: World, api: Api, tell: Tell, pace: Pace) -> None:
+        self.events = EventWriter(api, self._claimed, settings.pod_name, tell, pace)
+        self._settings = settings
+        self._world = world
+        self._reading = _Plain(world)
+        self._api = api
+        self._tell = tell
+        self._pace = pace
+        self._statuses = StatusWriter(api, self._served, tell, pace)
+        self._ours: dict[Ref, str] = {}  # the Ingresses that we serve, and their uids
+        self._published = Ref("Service", *settings.publish_service.split("/", 1)) if settings.publish_service else None
+        self._is_due = asyncio.Event()
+        self._nodes = EnvoyNodes(api, settings, self._is_due.set, tell) if settings.update_status and are_of_nodes(settings) else None
+        self._ends = False
+
+    async def run(self) -> None:
+        for number, which in enumerate(self._all()):
+            found = self._served(which)
+            if found is not None:
+                self._take_over(found, is_new=not found.addresses)
+            if number % _TURN == 0:
+                await asyncio.sleep(0)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.events.run())
+            if self._settings.update_status:
+                group.create_task(self._statuses.run())
+                group.create_task(self._publish())
+            if self._nodes is not None:
+                group.create_task(self._nodes.run())
+
+    def changed(self, change: Change) -> None:
+        """Look at what may be another one, or somebody else's, now."""
+        others = {ref(item) for item in change.put}.union(change.drop)
+        if self._published in others:
+            self._is_due.set()
+        for gone in change.drop:
+            if gone.kind == "Ingress":
+                self._ours.pop(gone, None)
+                self.events.gone(gone)
+        which = (
+            self._all()
+            if any(each.kind in _SELECTING for each in others)
+            else [ref(item) for item in change.put if isinstance(item, Ingress)]
+        )
+        if which:
+            self._reconsider(which)
+
+    async def clear(self) -> None:
+        """Empty every status, unless another replica goes on."""
+        self._ends = True
+        try:
+            async with asyncio.timeout(_LAST_WORDS):
+                if await is_last(self._api, self._settings):
+                    self._write(())
+                    await self._statuses.settled()
+        except Refused as refused:
+            _log.warning("%s", _not_cleared(refused, self._settings.pod_namespace))
+        except PASSING as wrong:
+            _log.warning("not every status was cleared: %s", in_words(self._api, wrong))
+
+    def _all(self) -> list[Ref]:
+        return [ref(item) for item in self._world.objects(Ingress)]
+
+    def _served(self, which: Ref) -> Ingress | None:
+        """An Ingress whose status is ours to write."""
+        found: Ingress | None = self._world.get(tuple(which))
+        return found if found is not None and served(self._reading, which.namespace, which.name) else None
+
+    def _claimed(self, which: Ref) -> Ingress | None:
+        """An Ingress whose Events are ours to write."""
+        found: Ingress | None = self._world.get(tuple(which))
+        return found if found is not None and claimed(self._reading, which.namespace, which.name) else None
+
+    def _reconsider(self, which: Sequence[Ref]) -> None:
+        if self._settings.update_status:
+            self._statuses.look(which)
+        for each in which:
+            found = self._served(each)
+            if found is None:
+                self._ours.pop(each, None)
+            elif self._ours.get(each) != found.uid:
+                self._take_over(found, is_new=True)
+        self.events.changed(which)
+
+    def _take_over(self, found: Ingress, *, is_new: bool) -> None:
+        """An Ingress is ours now. One that has addresses when we begin was taken over long ago, and that was told."""
+        self._ours[ref(found)] = found.uid
+        if is_new and found.uid and not self._settings.disable_sync_events:
+            self.events.taken_over(ref(found), found.uid)
+
+    async def _publish(self) -> None:
+        """Look the addresses up when what they are made of changes, and now and then; bring every Ingress to them."""
+        while True:
+            self._is_due.clear()
+            try:
+                wanted = published(self._settings, self._service, self._nodes)
+            except Unknown as unknown:
+                self._tell("status addresses", (unknown.problem,))
+            else:
+                self._tell("status addresses", ())
+                if wanted is not None and not self._ends:
+                    self._write(wanted)
+            await wait(self._is_due, self._settings.status_update_interval)
+            await asyncio.sleep(self._pace.gather)
+
+    def _write(self, wanted: Addresses) -> None:
+        if wanted == self._statuses.wanted:
+            self._statuses.look_again()
+        else:
+            self._statuses.wanted = wanted
+            self._statuses.look(self._all())
+
+    def _service(self, which: Ref) -> Service | None:
+        found: Service | None = self._world.get(tuple(which))
+        return found
+
+
+class _Plain:
+    """Reads the World as a Unit does, without remembering what was read."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def __call__(self, key: Key) -> Any:
+        return self._world.get(key)
+
+    def unit(self, function: Callable[..., T], *arguments: Any) -> T:
+        """The value of another Unit."""
+        return function(self, *arguments)
+
+    def report(self, problem: Problem) -> None:
+        """Nothing: the Unit itself reports it to everybody."""
+
+
+def _not_cleared(refused: Refused, namespace: str) -> str:
+    if refused.status != 403:
+        return f"Not every status was cleared: {refused}"
+    without = "whether this is the last replica is not known, so no status is cleared"
+    return str(forbidden("list", "pods", Ref("Namespace", "", namespace), without))

@@ -1,0 +1,167 @@
+"""What Envoy may refuse by itself (a Part), the values that stand for it, and what is held in its place.
+
+A *held* Part is one whose present content Envoy has refused: what Envoy accepted before stands in the Snapshot instead, or nothing. The
+content of a Part is compared by its digest, so that a hold ends as soon as the objects behind it say something else (decisions 1 and 3).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from envoy_data_plane.envoy.config.listener.v3 import Listener
+
+from xds import model
+from xds.problem import Ref
+from xds.render import names
+from xds.snapshot import CLUSTER, Part
+from xds.wire.encode import encode
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A virtual host as it stands in the route table, and what else must exist for it.
+
+    `body` is the field of the RouteConfiguration, `digest` a 128-bit hash of it; `certificate` is "" for the default one.
+    """
+
+    body: bytes
+    digest: int
+    clusters: frozenset[model.Cluster]
+    certificate: str
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A RouteConfiguration without its virtual hosts: what stands before them, and what after."""
+
+    before: bytes
+    after: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The listener of a stream ConfigMap's entry, the cluster that its bytes name, and others that are to be there besides."""
+
+    body: bytes
+    cluster: model.Cluster
+    others: frozenset[model.Cluster] = frozenset()
+
+    @property
+    def clusters(self) -> frozenset[model.Cluster]:
+        """All that are to be there."""
+        return self.others | {self.cluster}
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A certificate's filter chain in the https listener: the hosts (SNI) that lead to it, sorted.
+
+    They stand in the listener's matcher, not in the chain, so that the chain does not change with them.
+    """
+
+    hosts: tuple[str, ...]
+
+
+Value = Host | Frame | Entry | Chain | Listener | bytes
+"""The content of a Part. The https listener without its chains is a message, because chains are drawn from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Why a Part is not as its objects say: `refused` is the digest of that content, `instead` what stands in its place (None: nothing).
+
+    `proven` is false while the culprit is still being searched for among several Parts; `words` are Envoy's own. A Part that Envoy does not
+    refuse itself is held *along* with those clusters that it names and that are left out: for as long as that is so, whatever else changes.
+    """
+
+    refused: str
+    instead: Value | None = field(repr=False)  # it may be a private key
+    words: str
+    proven: bool = True
+    causes: tuple[Ref, ...] = ()
+    along: frozenset[Part] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A Part is another one now than the Snapshot had; None where it is not there."""
+
+    old: Value | None = field(repr=False)
+    new: Value | None = field(repr=False)
+
+
+class Raw(NamedTuple):
+    """For tests of refusals: wherever the bytes of a Part contain `marker`, Envoy is sent `body`."""
+
+    type_url: str
+    marker: bytes
+    body: bytes
+
+
+def digest(value: Value | None) -> str:
+    """The same for equal content, in any process; "" for nothing. What a Host needs besides its bytes is no content."""
+    if value is None:
+        return ""
+    if isinstance(value, Host):
+        return f"{value.digest:032x}"
+    return hashlib.blake2b(content(value), digest_size=16).hexdigest()
+
+
+def content(value: Value) -> bytes:
+    """The bytes by which Envoy may know it."""
+    match value:
+        case Host() | Entry():
+            return value.body
+        case Frame():
+            return value.before + value.after
+        case Chain():
+            return "\n".join(value.hosts).encode()
+        case Listener():
+            return encode(value)
+    return value
+
+
+def same(one: Value | None, other: Value | None) -> bool:
+    """Whether Envoy would be sent the same."""
+    if isinstance(one, Host) and isinstance(other, Host):
+        return one.digest == other.digest
+    return one == other
+
+
+def stand_in(held: Held, value: Value | None) -> Value | None:
+    """What is held, with what is no content of it as it is now. What is held along goes on wanting the clusters that it is held with: so
+    that they are tried again when they change.
+    """
+    match held.instead, value:
+        case Host() as instead, Host():
+            clusters = instead.clusters | value.clusters if held.along else instead.clusters
+            return Host(instead.body, instead.digest, clusters, value.certificate)
+        case Entry() as instead, Entry() if held.along:
+            return Entry(instead.body, instead.cluster, value.clusters)
+    return held.instead
+
+
+def names_cluster(value: Value | None) -> frozenset[Part]:
+    """The clusters, as Parts, that a virtual host or the entry of a stream ConfigMap needs."""
+    return frozenset(Part(CLUSTER, names.cluster(c)) for c in value.clusters) if isinstance(value, Host | Entry) else frozenset()
+
+
+def replaced(part: Part, value: Value | None, raws: Iterable[Raw]) -> Value | None:
+    """The value, or what a test wants Envoy to be sent in its place: of what is bytes."""
+    for raw in raws:
+        if isinstance(value, Host | Entry | bytes) and raw.type_url == part.type_url and raw.marker in content(value):
+            match value:
+                case Host():
+                    return Host(raw.body, host_digest(raw.body), value.clusters, value.certificate)
+                case Entry():
+                    return Entry(raw.body, value.cluster)
+            return raw.body
+    return value
+
+
+def host_digest(body: bytes) -> int:
+    """128 bits that stand for the bytes of a virtual host."""
+    return int.from_bytes(hashlib.blake2b(body, digest_size=16).digest(), "little")

@@ -1,0 +1,188 @@
+"""What must be remembered beyond the World (decision 1), as bytes: what is held because Envoy refused it, and kept certificates.
+
+What does not belong here: where it is remembered. It holds private keys, so that must be a place for those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+from envoy_data_plane.envoy.config.listener.v3 import Listener
+
+from xds import model
+from xds.nginx.feature import Notes
+from xds.nginx.registry import features
+from xds.problem import Ref
+from xds.render import names
+from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Part
+from xds.units.parts import Chain, Entry, Frame, Held, Host, Value, content, host_digest
+
+_TYPES: Mapping[str, str] = {"cluster": CLUSTER, "endpoints": ENDPOINT, "listener": LISTENER, "route": ROUTE, "secret": SECRET}
+_WORDS: Mapping[str, str] = {type_url: word for word, type_url in _TYPES.items()}
+_VERSION = 1
+_LONGEST_WORDS = 2_000
+_OTHER = "it was written by another version"
+
+
+class Certificate(msgspec.Struct, frozen=True):
+    """PEM chain and PEM key of a Secret that can no longer be used."""
+
+    chain: bytes
+    key: bytes
+
+    def __repr__(self) -> str:
+        return "Certificate(…)"
+
+
+class Remembered(NamedTuple):
+    """What is held; what is not, though one Envoy has refused it, for another one has accepted it (digests); and certificates by
+    namespace/name of their Secret.
+    """
+
+    held: Mapping[Part, Held]
+    good: Mapping[Part, str]
+    certificates: Mapping[str, Certificate]
+
+
+class Cluster(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A `model.Cluster` whose policy is plain JSON."""
+
+    namespace: str
+    service: str
+    port: int
+    policy: tuple[tuple[str, Any], ...] = ()
+    protocol: str = "TCP"
+    send_proxy: bool = False
+    external: bool = False
+    asked_by: Ref | None = None
+
+
+class Line(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One Part. `good`: it is not held, for another Envoy has accepted what one has refused.
+
+    With `there`, `body` is what is held instead, `after` the second half of a frame; `clusters` are those that it needs. `along` are the
+    names of the clusters that it is held along with.
+    """
+
+    type: str
+    resource: str
+    refused: str
+    piece: str | None = None
+    words: str = ""
+    causes: tuple[Ref, ...] = ()
+    good: bool = False
+    there: bool = False
+    body: bytes = b""
+    after: bytes = b""
+    clusters: tuple[Cluster, ...] = ()
+    hosts: tuple[str, ...] = ()
+    along: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Line({self.type} {self.resource} {self.piece})"
+
+    @property
+    def part(self) -> Part:
+        """What it is about."""
+        return Part(_TYPES[self.type], self.resource, self.piece)
+
+
+class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Everything."""
+
+    version: int
+    lines: tuple[Line, ...] = ()
+    certificates: dict[str, Certificate] = {}
+
+
+def encode(held: Mapping[Part, Held], good: Mapping[Part, str], certificates: Mapping[str, tuple[bytes, bytes]]) -> bytes:
+    """JSON; the same for equal content."""
+    lines = [_line(part, one) for part, one in held.items()]
+    lines += [Line(_WORDS[part.type_url], part.resource, refused, part.piece, good=True) for part, refused in good.items()]
+    lines.sort(key=lambda line: (line.type, line.resource, line.piece is not None, line.piece or "", line.good))
+    kept = {name: Certificate(*pair) for name, pair in sorted(certificates.items())}
+    return msgspec.json.encode(Record(_VERSION, tuple(lines), kept))
+
+
+def decode(body: bytes) -> Remembered:
+    """Raises ValueError where that is no record of ours, or one of a later version. The text quotes nothing of it."""
+    try:
+        found = msgspec.json.decode(body, type=Record)
+    except (msgspec.MsgspecError, UnicodeError):
+        raise ValueError("it is no record of this program") from None
+    if found.version != _VERSION or any(line.type not in _TYPES for line in found.lines):
+        raise ValueError(_OTHER)
+    held = {line.part: _held(line) for line in found.lines if not line.good}
+    return Remembered(held, {line.part: line.refused for line in found.lines if line.good}, found.certificates)
+
+
+def _held(line: Line) -> Held:
+    along = frozenset(Part(CLUSTER, name) for name in line.along)
+    return Held(line.refused, _value(line), line.words, causes=line.causes, along=along)
+
+
+def _line(part: Part, held: Held) -> Line:
+    fields: dict[str, Any] = {}
+    match held.instead:
+        case None:
+            pass
+        case Host() as host:
+            ordered = sorted(host.clusters, key=lambda c: (names.cluster(c), repr(c)))
+            fields = {"body": host.body, "clusters": tuple(map(_plain, ordered))}
+        case Entry() as entry:
+            fields = {"body": entry.body, "clusters": (_plain(entry.cluster),)}
+        case Frame() as frame:
+            fields = {"body": frame.before, "after": frame.after}
+        case Chain() as chain:
+            fields = {"hosts": chain.hosts}
+        case value:
+            fields = {"body": content(value)}
+    if held.along:
+        fields["along"] = tuple(sorted(part.resource for part in held.along))
+    words = held.words[:_LONGEST_WORDS]
+    there = held.instead is not None
+    return Line(_WORDS[part.type_url], part.resource, held.refused, part.piece, words, held.causes, there=there, **fields)
+
+
+def _value(line: Line) -> Value | None:
+    """What is held instead: of the kind that a Part of this type and name has."""
+    if not line.there:
+        return None
+    try:
+        match line.type, line.resource, line.piece:
+            case "route", _, None:
+                return Frame(line.body, line.after)
+            case "route", _, _:
+                return Host(line.body, host_digest(line.body), frozenset(map(_cluster, line.clusters)), "")
+            case "listener", names.HTTPS, None:
+                bare = Listener.parse(line.body)
+                assert bare.filter_chains[0].filters, "the other chains are made after the first one"
+                return bare
+            case "listener", names.HTTPS, _:
+                return Chain(line.hosts)
+            case "listener", resource, _ if resource != names.HTTP:
+                return Entry(line.body, _cluster(line.clusters[0]))
+    except Exception:  # noqa: BLE001 - whatever the decoders stumble over, it is nothing of ours
+        raise ValueError(_OTHER) from None
+    return line.body
+
+
+def _plain(cluster: model.Cluster) -> Cluster:
+    policy = tuple((name, msgspec.to_builtins(value)) for name, value in cluster.policy)
+    rest = cluster.protocol, cluster.send_proxy, cluster.external, cluster.asked_by
+    return Cluster(cluster.namespace, cluster.service, cluster.port, policy, *rest)
+
+
+def _cluster(plain: Cluster) -> model.Cluster:
+    policy = tuple((name, _setting(name, value)) for name, value in plain.policy)
+    rest = plain.protocol, plain.send_proxy, plain.external, plain.asked_by
+    return model.Cluster(plain.namespace, plain.service, plain.port, policy, *rest)
+
+
+def _setting(name: str, value: Any) -> Any:
+    """A setting has the type of the one that the examples of its feature's annotations give."""
+    feature = features()[name]
+    example = feature.read(Notes({annotation.name: annotation.example for annotation in feature.annotations}, {}))
+    return None if value is None else msgspec.convert(value, type(example))

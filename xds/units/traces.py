@@ -1,0 +1,106 @@
+"""Which parts of Envoy's configuration an object went into: the opposite direction of blame.
+
+What belongs here: Ingresses, and entries of the tcp- and udp-services ConfigMaps, for these are what users ask after. What does not: which
+Envoys have the parts (`xds.server.progress`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from xds import model
+from xds.kube.objects import Ingress, ref
+from xds.kube.world import SETTINGS, Reader, hosts_of
+from xds.problem import Ref
+from xds.render import names
+from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Part
+from xds.translate import hosts
+from xds.translate.certificates import DEFAULT
+from xds.translate.selection import served
+from xds.units.memo import Recorder
+from xds.units.tables import Tables
+from xds.units.units import stream_entries
+
+
+class Asked(NamedTuple):
+    """What users may ask after: an Ingress, or one entry (a port) of a ConfigMap of streams."""
+
+    about: Ref
+    entry: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.about}, entry {self.entry}" if self.entry else str(self.about)
+
+
+def all_served(tables: Tables) -> list[Asked]:
+    """All that is ours to serve, by kind, namespace, name and entry."""
+    read = Recorder(tables.build)
+    entries = {(about, stream.port) for about, stream in _streams(tables, read)}
+    ours = [ref(item) for item in tables.world.objects(Ingress) if served(read, item.meta.namespace, item.meta.name)]
+    return [*(Asked(about, str(port)) for about, port in sorted(entries)), *map(Asked, ours)]
+
+
+def is_served(tables: Tables, asked: Asked) -> bool:
+    """Whether there is such a thing, and it is ours: by class, namespace and flags. It may still be too wrong to have an effect."""
+    found = tables.world.get(tuple(asked.about))
+    if isinstance(found, Ingress):
+        return served(Recorder(tables.build), found.meta.namespace, found.meta.name)
+    ours = any(about == asked.about for about, _ in _config_maps(tables))
+    return ours and found is not None and asked.entry in found.data
+
+
+def parts_of(tables: Tables, asked: Asked) -> tuple[Part, ...]:
+    """What it went into, each part once; nothing where it is not ours, or nothing of it works.
+
+    Of an Ingress: the listeners, the virtual hosts of its hosts with their certificates, and the clusters and endpoints of its backends.
+    """
+    read = Recorder(tables.build)
+    found = tables.world.get(tuple(asked.about))
+    if not isinstance(found, Ingress):
+        return tuple(dict.fromkeys(_of_entry(tables, read, asked)))
+    if not served(read, found.meta.namespace, found.meta.name):
+        return ()
+    return tuple(dict.fromkeys(part for host in hosts_of(found) for part in _of_host(tables, read, host, asked.about)))
+
+
+def _of_host(tables: Tables, read: Reader, name: str, about: Ref) -> Iterator[Part]:
+    """The parts of a host, as far as they are those of this Ingress: others may have paths on it."""
+    found = hosts.virtual_host(read, name) if name else read.unit(hosts.catch_all)
+    if found is None:
+        return
+    yield Part(ROUTE, names.ROUTES, name)
+    yield Part(LISTENER, names.HTTP)
+    yield Part(LISTENER, names.HTTPS, found.certificate or None)
+    yield Part(SECRET, found.certificate or DEFAULT)
+    for route in found.routes:
+        if route.origin == about and isinstance(route.action, model.Forward):
+            yield from _of_cluster(tables, route.action.cluster)
+
+
+def _of_entry(tables: Tables, read: Reader, asked: Asked) -> Iterator[Part]:
+    for about, stream in _streams(tables, read):
+        if about == asked.about and str(stream.port) == asked.entry:
+            yield Part(LISTENER, names.stream(stream.protocol, stream.port))
+            yield from _of_cluster(tables, stream.cluster)
+
+
+def _of_cluster(tables: Tables, wanted: model.Cluster) -> Iterator[Part]:
+    """A cluster and its endpoints; those of an ExternalName the DNS knows."""
+    name = names.cluster(wanted)
+    yield Part(CLUSTER, name)
+    if wanted in tables.endpoints.values:
+        yield Part(ENDPOINT, name)
+
+
+def _streams(tables: Tables, read: Reader) -> Iterator[tuple[Ref, model.Stream]]:
+    for about, protocol in _config_maps(tables):
+        for stream in read.unit(stream_entries, protocol):
+            yield about, stream
+
+
+def _config_maps(tables: Tables) -> list[tuple[Ref, str]]:
+    """The ConfigMaps of streams, with their protocol. One may be both."""
+    flags = tables.world.get(SETTINGS)
+    found = (("TCP", flags.tcp_services_configmap), ("UDP", flags.udp_services_configmap))
+    return [(Ref("ConfigMap", *name.split("/", 1)), protocol) for protocol, name in found if name]

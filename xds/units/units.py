@@ -1,0 +1,94 @@
+"""The Units: one resource each, or a part of one, from the objects that it reads to its bytes.
+
+Here `xds.translate` meets `xds.render`. A value is what the Snapshot needs of a resource and no more, so that equal values stop a change.
+"""
+
+from __future__ import annotations
+
+from envoy_data_plane.envoy.config.listener.v3 import Listener
+
+from xds import model
+from xds.certificates.pairs import Pair
+from xds.kube.world import Reader, service, settings
+from xds.render import clusters, endpoints, listeners, names, passages, routes, secrets
+from xds.translate import endpoint_addresses, hosts
+from xds.translate.backends import addresses, by_client_address, external_address
+from xds.translate.certificates import DEFAULT, certificate, default_pair
+from xds.translate.configuration import configuration
+from xds.translate.passages import marker
+from xds.translate.streams import streams
+from xds.units.parts import Entry, Frame, Host, host_digest
+from xds.wire.encode import encode, field
+
+_VIRTUAL_HOSTS = 2
+"""The field number of RouteConfiguration.virtual_hosts."""
+
+
+def host(read: Reader, name: str) -> Host | None:
+    """A virtual host; None where the name is not ours to serve."""
+    found = read.unit(hosts.catch_all) if not name else hosts.virtual_host(read, name)
+    if found is None:
+        return None
+    rest = hosts.beyond_wildcard(read, name) if name.startswith("*.") else None
+    defaults = read.unit(configuration).defaults
+    body = field(_VIRTUAL_HOSTS, routes.virtual_host_bytes(found, rest, defaults))
+    all_routes = (*found.routes, *(rest.routes if rest else ()))
+    wanted = frozenset(r.action.cluster for r in all_routes if isinstance(r.action, model.Forward))
+    return Host(body, host_digest(body), wanted, found.certificate)
+
+
+def route_table(read: Reader) -> Frame:
+    """What holds for all virtual hosts."""
+    whole = encode(routes.table(read.unit(configuration).defaults, passages.of_table(marker(read))))
+    before = field(1, names.ROUTES.encode())
+    assert whole.startswith(before)
+    return Frame(before, whole[len(before) :])
+
+
+def cluster(read: Reader, wanted: model.Cluster) -> bytes:
+    """An Envoy cluster."""
+    found = service(read, wanted.namespace, wanted.service)
+    base = hosts.cluster_settings(read, wanted.asked_by)
+    external = external_address(found, wanted)
+    by_client = read.unit(by_client_address, wanted.namespace, wanted.service)
+    denied = endpoint_addresses.denied(read, external.port) if external else endpoint_addresses.NOTHING_DENIED
+    return clusters.cluster_bytes(wanted, base, by_client=by_client, external=external, denied=denied)
+
+
+def load_assignment(read: Reader, wanted: model.Cluster) -> bytes | None:
+    """The endpoints of a cluster; None where the DNS knows them."""
+    found = service(read, wanted.namespace, wanted.service)
+    if found is not None and found.type == "ExternalName":
+        return None
+    return endpoints.load_assignment_bytes(names.cluster(wanted), addresses(read, wanted))
+
+
+def http_listener(read: Reader) -> bytes:
+    """The plain listener."""
+    flags = settings(read)
+    return encode(listeners.http(flags.listen_address, flags.http_port, read.unit(configuration).defaults))
+
+
+def https_listener(read: Reader) -> Listener:
+    """The TLS listener without the filter chains of certificates."""
+    flags = settings(read)
+    return listeners.https(flags.listen_address, flags.https_port, read.unit(configuration).defaults)
+
+
+def stream_entries(read: Reader, protocol: str) -> tuple[model.Stream, ...]:
+    """The entries of the tcp- or udp-services ConfigMap."""
+    return streams(read, protocol)
+
+
+def stream_listener(read: Reader, entry: model.Stream) -> Entry:
+    """The listener of such an entry."""
+    make = listeners.tcp if entry.protocol == "TCP" else listeners.udp
+    return Entry(encode(make(entry, settings(read).listen_address, names.cluster(entry.cluster))), entry.cluster)
+
+
+def secret(read: Reader, name: str) -> bytes | None:
+    """A certificate with its key; None where there is none any more."""
+    if name == DEFAULT:
+        return encode(secrets.secret(name, *default_pair(read)))
+    found = read.unit(certificate, *name.split("/", 1))
+    return encode(secrets.secret(name, found.chain, found.key)) if isinstance(found, Pair) else None
