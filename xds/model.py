@@ -187,7 +187,7 @@ class VirtualHost:
 class Stream:
     """An entry of the tcp- or udp-services ConfigMap: what comes in on `port` goes to a Service.
 
-    `take_proxy`: the client speaks the PROXY protocol first. `idle` is the idle time-out in seconds.
+    `take_proxy`: the client speaks the PROXY protocol first. `idle` is the idle time-out in seconds, 0 for none.
     """
 
     port: int
@@ -195,4 +195,4 @@ class Stream:
     cluster: Cluster
     by_client: bool
     take_proxy: bool
-    idle: int
+    idle: int = 0

@@ -14,7 +14,6 @@ from xds.kube.objects import ConfigMap, Endpoint, EndpointPort, EndpointSlice, M
 from xds.kube.world import World
 from xds.model import Cluster
 from xds.translate.backends import (
-    SERVICE_UPSTREAM,
     Address,
     Destination,
     Reach,
@@ -158,7 +157,7 @@ def test_an_external_name_whose_target_is_out_of_range_has_no_port() -> None:
 def test_with_service_upstream_the_services_own_port_is_asked() -> None:
     read = world(web(cluster_ips=("10.9.9.9",)), behind(*SLICE))
     assert read.unit(destination, "n", "web", "http", *BY_ADDRESS) == Destination(Reach.LIVE, 80)
-    assert addresses(read, Cluster("n", "web", 80, ((SERVICE_UPSTREAM, True),))) == (Address("10.9.9.9", 80),)
+    assert addresses(read, Cluster("n", "web", 80, (("service_upstream", True),))) == (Address("10.9.9.9", 80),)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
 
-from xds.model import Location, Route, Via
+from xds.model import Location, Route, Stream, Via
 from xds.nginx.values import readable
 
 T = TypeVar("T")
@@ -242,6 +242,9 @@ class Feature(Generic[S]):
     on_cluster    (setting, Envoy's Cluster) → None; only with `cluster`
     on_upstream   (setting, the cluster's HttpProtocolOptions) → None; only with `cluster`
     on_connection (setting, HttpConnectionManager, Via) → None; the setting is that of the ConfigMap alone
+    on_stream     (setting, an entry of the tcp- or udp-services ConfigMap) → the entry instead; the setting is that of the ConfigMap alone
+    by_address    setting → whether requests go to a Service's own address instead of its endpoints
+    by_affinity   setting → whether a Service's `sessionAffinity` has an effect; the setting is that of the ConfigMap alone
     by_path       whether `on_route` or `filters` look at the path, name or cluster of the route: else it is drawn once for many routes
     """
 
@@ -260,8 +263,11 @@ class Feature(Generic[S]):
     on_cluster: Callable[[S, EnvoyCluster], None] = _nothing
     on_upstream: Callable[[S, HttpProtocolOptions], None] = _nothing
     on_connection: Callable[[S, HttpConnectionManager, Via], None] = _nothing
+    on_stream: Callable[[S, Stream], Stream] | None = None
+    by_address: Callable[[S], bool] | None = None
+    by_affinity: Callable[[S], bool] | None = None
     by_path: bool = False
 
     def acts(self, hook: str) -> bool:
         """Whether it has this hook, so that others need not be asked."""
-        return getattr(self, hook) not in (_never, _no_routes, _no_host_routes, _nothing, _no_filters, _no_patterns)
+        return getattr(self, hook) not in (None, _never, _no_routes, _no_host_routes, _nothing, _no_filters, _no_patterns)

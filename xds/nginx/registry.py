@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 import xds.nginx.features
-from xds.model import Location, Route, Settings
+from xds.model import Location, Route, Settings, Stream
 from xds.nginx.feature import Annotation, Complaint, Feature, Fidelity, Key, Notes, Phase
 from xds.nginx.known import ANNOTATIONS, KEYS
 from xds.nginx.values import readable
@@ -47,6 +47,19 @@ def drawn(location: Location, route: Route) -> tuple[Route, ...]:
         if name in location.settings:
             routes = feature.routes(location.settings[name], location, routes)
     return routes
+
+
+def stream(defaults: Settings, entry: Stream) -> Stream:
+    """What the features make of an entry of the tcp- or udp-services ConfigMap."""
+    for name, feature in with_hook("on_stream"):
+        if feature.on_stream and name in defaults:
+            entry = feature.on_stream(defaults[name], entry)
+    return entry
+
+
+def asks(hook: str, settings: Mapping[str, Any]) -> bool:
+    """Whether one of these settings is a yes to a hook that only answers a question, such as `by_address`."""
+    return any(name in settings and getattr(feature, hook)(settings[name]) for name, feature in with_hook(hook))
 
 
 def guarded(settings: Settings) -> bool:

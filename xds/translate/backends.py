@@ -12,12 +12,11 @@ from typing import NamedTuple
 from xds.kube.objects import EndpointPort, EndpointSlice, Service, ServicePort, ref
 from xds.kube.world import Reader, service, settings, slices_of
 from xds.model import Cluster
-from xds.nginx.features.service_session_affinity import SERVICE_SESSION_AFFINITY
+from xds.nginx.registry import asks
 from xds.problem import Problem
 from xds.translate.configuration import configuration
 from xds.translate.endpoint_addresses import name_refusal, refusal, rules
 
-SERVICE_UPSTREAM = "service_upstream"
 _IPV4 = re.compile(r"((25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(\.(?!$)|$)){4}", re.ASCII)
 _MOST_REPORTED = 20
 """Problems about addresses of one EndpointSlice."""
@@ -146,7 +145,7 @@ def by_client_address(read: Reader, namespace: str, name: str) -> bool:
     ingress-nginx never reads `sessionAffinity`. Behind a load balancer that hides addresses it would send all clients to one pod.
     """
     found = service(read, namespace, name)
-    return found is not None and found.affinity == "ClientIP" and bool(read.unit(configuration).keys.get(SERVICE_SESSION_AFFINITY.name))
+    return found is not None and found.affinity == "ClientIP" and asks("by_affinity", read.unit(configuration).defaults)
 
 
 def first_port(read: Reader, namespace: str, name: str) -> int:
@@ -157,7 +156,7 @@ def first_port(read: Reader, namespace: str, name: str) -> int:
 
 def addresses(read: Reader, cluster: Cluster) -> tuple[Address, ...]:
     """The endpoints of a cluster, sorted: those of the pods, or with service-upstream the Service's own addresses."""
-    if dict(cluster.policy).get(SERVICE_UPSTREAM):
+    if asks("by_address", dict(cluster.policy)):
         found = service(read, cluster.namespace, cluster.service)
         if found and (own := _own_addresses(read, found, cluster.port)):
             return tuple(Address(ip, cluster.port) for ip in own)

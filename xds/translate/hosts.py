@@ -10,11 +10,11 @@ from xds.kube.objects import Backend, Ingress, ref
 from xds.kube.world import Reader, ingress, ingresses_of, settings
 from xds.model import Action, Cluster, Forward, Location, PathKind, PathMatch, Redirect, RedirectTo, Respond, Route, Settings, VirtualHost
 from xds.nginx.feature import Phase
-from xds.nginx.registry import cluster_features, drawn, guarded, with_hook
+from xds.nginx.registry import asks, cluster_features, drawn, guarded, with_hook
 from xds.patterns import regex
 from xds.problem import Problem, Ref, Severity
 from xds.translate import guards, paths
-from xds.translate.backends import NO_ENDPOINTS, SERVICE_UPSTREAM, Reach, destination, first_port
+from xds.translate.backends import NO_ENDPOINTS, Reach, destination, first_port
 from xds.translate.certificates import host_certificate, redirects_to_https
 from xds.translate.claims import Claim, claimants, claims_in_order, claims_of, has_regex, report_foreign, rules_of, serving, settings_of
 from xds.translate.configuration import configuration, ingress_settings
@@ -216,7 +216,7 @@ def _with_clusters(read: Reader, routes: tuple[Route, ...]) -> tuple[Route, ...]
     def with_policy(r: Route, found: Cluster) -> Cluster:
         if found.external:
             return replace(found, asked_by=r.origin, policy=_changed(r.settings, cluster_settings(read, r.origin)))
-        if r.settings is not defaults or defaults.get(SERVICE_UPSTREAM):
+        if r.settings is not defaults or asks("by_address", defaults):
             return replace(found, policy=policy(r.settings, defaults))
         return found
 
@@ -240,10 +240,11 @@ def _changed(own: Settings, base: Settings) -> tuple[tuple[str, object], ...]:
 def policy(own: Settings, defaults: Settings) -> tuple[tuple[str, object], ...]:
     """The settings that make a cluster differ from the one that everybody gets.
 
-    service-upstream does so even where everybody asks for it: it is about http only, and TCP services share the plain cluster.
+    Going to the Service's own address does so even where everybody asks for it: it is about http only, and TCP services share the
+    plain cluster.
     """
     named = ((name, own.get(name)) for name in sorted(cluster_features()))
-    return tuple((name, value) for name, value in named if value != defaults.get(name) or (name == SERVICE_UPSTREAM and value))
+    return tuple((name, value) for name, value in named if value != defaults.get(name) or asks("by_address", {name: value}))
 
 
 def _backend_action(read: Reader, claim: Claim) -> Action:
@@ -253,7 +254,7 @@ def _backend_action(read: Reader, claim: Claim) -> Action:
         what = f"a {backend.resource}" if backend.resource else "nothing"
         _report(read, claim, "backend", "backend", f"The backend is {what}, not a Service; the default backend answers.")
         return _global_default(read)
-    by_address = bool(settings_of(read, claim.item).get(SERVICE_UPSTREAM))
+    by_address = asks("by_address", settings_of(read, claim.item))
     found = read.unit(destination, namespace, backend.service, backend.port, by_address)
     if found.reach is Reach.EXTERNAL and (backend.service, found.port) not in read.unit(external_names, namespace, claim.item.meta.name):
         sentence = f"An Ingress leads to {MOST_EXTERNAL_NAMES} ports of Services of type ExternalName at most; paths to others answer 503."

@@ -8,7 +8,7 @@ from xds.config import ip_or_none, reserved_ports
 from xds.kube.objects import ConfigMap
 from xds.kube.world import Reader, config_map, service, settings
 from xds.model import Cluster, Stream
-from xds.nginx.features.proxy_stream_timeout import PROXY_STREAM_TIMEOUT
+from xds.nginx import registry
 from xds.problem import Problem, Ref
 from xds.translate.backends import NO_ENDPOINTS, Destination, Reach, external_address, pod_addresses, stream_destination
 from xds.translate.configuration import configuration, flagged
@@ -37,7 +37,7 @@ def streams(read: Reader, protocol: str) -> tuple[Stream, ...]:
     found = flagged(read, f"--{protocol.lower()}-services-configmap", name, f"no {protocol} port is open")
     if found is None:
         return ()
-    idle = read.unit(configuration).keys.get(PROXY_STREAM_TIMEOUT.name, PROXY_STREAM_TIMEOUT.default)
+    defaults = read.unit(configuration).defaults
     taken: dict[int, Stream] = {}
     faults: list[tuple[str, _Unreadable]] = []
     keys = sorted(found.data, key=lambda k: (len(k), k))
@@ -46,7 +46,7 @@ def streams(read: Reader, protocol: str) -> tuple[Stream, ...]:
             port = _port(read, key, protocol)
             if port in taken:
                 raise _Unreadable(f"The port {port} is there twice; only the first entry counts.")
-            taken[port] = _stream(read, port, protocol, found.data[key], idle)
+            taken[port] = registry.stream(defaults, _stream(read, port, protocol, found.data[key]))
         except _Unreadable as fault:
             faults.append((key, fault))
     for key, wrong in faults[:_MOST_TOLD]:
@@ -69,7 +69,7 @@ def _port(read: Reader, key: str, protocol: str) -> int:
     return port
 
 
-def _stream(read: Reader, port: int, protocol: str, value: str, idle: int) -> Stream:
+def _stream(read: Reader, port: int, protocol: str, value: str) -> Stream:
     target, *flags = _fields(value)
     namespace, _, rest = target.partition("/")
     name, _, service_port = rest.partition(":")
@@ -83,7 +83,7 @@ def _stream(read: Reader, port: int, protocol: str, value: str, idle: int) -> St
         code = NO_ENDPOINTS if found.reach is Reach.NO_ENDPOINTS else "stream"
         raise _Unreadable(f"Service {namespace}/{name} {why}; the port {port} stays closed.", code)
     cluster = Cluster(namespace, name, found.port, protocol=protocol, send_proxy=send, external=found.reach is Reach.EXTERNAL)
-    return Stream(port, protocol, cluster, found.by_client, take, idle)
+    return Stream(port, protocol, cluster, found.by_client, take)
 
 
 def _fault(read: Reader, namespace: str, name: str, service_port: str, found: Destination, protocol: str) -> str:

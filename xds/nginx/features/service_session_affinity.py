@@ -1,4 +1,4 @@
-"""service-session-affinity: whether a Service's own sessionAffinity counts. `xds.translate` acts on it."""
+"""service-session-affinity: whether a Service's own sessionAffinity counts."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ SERVICE_SESSION_AFFINITY = Key(
     "true",
     default=False,
 )
-FEATURE = Feature(read=lambda notes: notes.key(SERVICE_SESSION_AFFINITY), keys=(SERVICE_SESSION_AFFINITY,))
+FEATURE = Feature(read=lambda notes: notes.key(SERVICE_SESSION_AFFINITY), keys=(SERVICE_SESSION_AFFINITY,), by_affinity=bool)

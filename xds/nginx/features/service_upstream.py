@@ -1,4 +1,4 @@
-"""service-upstream: requests go to the Service's own address instead of its endpoints. `xds.translate` acts on it."""
+"""service-upstream: requests go to the Service's own address instead of its endpoints."""
 
 from __future__ import annotations
 
@@ -15,4 +15,4 @@ SERVICE_UPSTREAM = with_key(
         scope=Scope.UPSTREAM,
     )
 )
-FEATURE = Feature(read=lambda notes: notes.get(SERVICE_UPSTREAM), annotations=(SERVICE_UPSTREAM,), cluster=True)
+FEATURE = Feature(read=lambda notes: notes.get(SERVICE_UPSTREAM), annotations=(SERVICE_UPSTREAM,), cluster=True, by_address=bool)
