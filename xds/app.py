@@ -13,9 +13,10 @@ import os
 import resource
 import socket
 import time
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,16 +24,15 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from xds import __version__
-from xds.certificates import default_certificate
+from xds.alone import Alone
 from xds.config import Failure, Flags
+from xds.coordination import ChainAndKey, Coordination, Report
 from xds.kube.manifests import Manifests
 from xds.kube.objects import Ingress
 from xds.kube.source import Change, Source
 from xds.kube.unending import unending
 from xds.kube.world import DEFAULT_CERTIFICATE, NOW, OWN_ADDRESSES, World
 from xds.machine import network as machine
-from xds.machine import state_dir
-from xds.problem import Problem
 from xds.protocol.session import Answer
 from xds.publish.notices import Notices
 from xds.publish.publisher import Published, Publisher
@@ -51,7 +51,6 @@ from xds.web.metrics import Metrics
 from xds.web.server import WebServer, application
 
 if TYPE_CHECKING:
-    from xds.clustered import Clustered
     from xds.debug.server import DebugServer
 
 _log = logging.getLogger("xds")
@@ -73,25 +72,25 @@ class ControlPlane:
         self.registry = CollectorRegistry()
         """All metrics of the process."""
         self._snapshot = Snapshot()
-        self._source = source or _source(settings)
+        self._source, coordination = _surroundings(settings, source)
         self._world = World(settings, {NOW: _now(), OWN_ADDRESSES: machine.addresses()})
         self._tables = Tables(self._world, raws=_raws())
         self._metrics = Metrics(self.registry, self._world, self._snapshot, types=SHORT, staleness=self._source.staleness)
         self._progress = Progress(self._snapshot, self.registry)
         self._notices = Notices(self._metrics.problems)
         self._changes = unending(self._source, self._notices.hear)
+        self._coordination = coordination(self._world, self._notices.hear)
         self._publisher = Publisher(
             self._world,
             self._tables,
             self._snapshot,
             self._notices,
             published=self._published,
-            judged=self._judged,
-            remember=self._remember,
+            judged=self._coordination.problems,
+            remember=self._coordination.save,
         )
         self.registry.register(HeldParts(lambda: self._publisher.culprits, SHORT))
-        self._replica = _replica(settings, self._world, self._notices) if source is None else None
-        self._certificates: AsyncGenerator[tuple[bytes, bytes]] | None = None
+        self._certificates: AsyncGenerator[ChainAndKey] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         identifier = f"xds/{__version__} {socket.gethostname()}"
         self._fleet = Fleet(self._snapshot, self.registry, identifier=identifier, heard=self._heard, left=self._left)
@@ -107,7 +106,9 @@ class ControlPlane:
         begun = time.monotonic()
         _raise_file_limit()
         await self._listen()
-        self._world.tell(DEFAULT_CERTIFICATE, await self._certificate())
+        await self._coordination.open()
+        self._certificates = self._coordination.certificates()
+        self._world.tell(DEFAULT_CERTIFICATE, await anext(self._certificates))
         first = await anext(self._changes)
         gc.disable()  # a first build makes much and drops nothing (decision 5)
         try:
@@ -117,11 +118,10 @@ class ControlPlane:
             gc.collect()
             gc.freeze()
             gc.set_threshold(*_GC)
-        await self._recall()
+        await self.learn(await self._coordination.load())
         self._snapshot.ready = True
         self._fleet.publish()
-        if self._replica is not None:
-            self._replica.report()
+        self._coordination.start()
         _log.info(
             "serving %d Ingress%s from %d object%s (%.2f s); xDS on %s, health on port %d",
             ingresses := len(self._world.objects(Ingress)),
@@ -135,7 +135,8 @@ class ControlPlane:
 
     async def run(self) -> None:
         """Take over what changes, until cancelled."""
-        beside = (self._tick(), self._renew_certificate(), self._publisher.judge(), self._follow_replicas(), self._count())
+        sharing = self._coordination.share_progress(self._snapshot, self._fleet.connected)
+        beside = (self._tick(), self._renew_certificate(), self._publisher.judge(), self._learn_from_others(), sharing)
         self._tasks = [asyncio.create_task(_told(task)) for task in beside]
         try:
             async for change in self._changes:
@@ -154,8 +155,7 @@ class ControlPlane:
         await self._source.close()
         if self._certificates is not None:
             await self._certificates.aclose()
-        if self._replica is not None:
-            await self._replica.close()
+        await self._coordination.close()
         if self._debug is not None:
             await self._debug.drain()
         if self._server is not None:
@@ -180,11 +180,10 @@ class ControlPlane:
 
     async def _serve_debug(self, address: str) -> DebugServer | None:
         """For those who debug."""
-        from xds.debug.live import Live, origin, serve  # what it needs takes 0.2 s to import
-        from xds.debug.programmed import Effects, alone
+        from xds.debug.live import Live, serve  # what it needs takes 0.2 s to import
+        from xds.debug.programmed import Effects
 
-        others = self._replica.others if self._replica is not None else alone
-        where = origin(self._settings, self._replica)
+        coordination = self._coordination
         live = Live(
             name=self._settings.pod_name or socket.gethostname(),
             settings=self._settings,
@@ -194,20 +193,13 @@ class ControlPlane:
             publisher=self._publisher,
             fleet=self._fleet,
             progress=self._progress,
-            effects=Effects(self._tables, self._progress, self._fleet.connected, where, self._publisher.lock, others),
+            effects=Effects(
+                self._tables, self._progress, self._fleet.connected, coordination.current, self._publisher.lock, coordination.others
+            ),
             waiting=self._waiting,
             staleness=lambda: self._source.staleness(time.monotonic()),
         )
         return await serve(live, address)
-
-    async def _certificate(self) -> tuple[bytes, bytes]:
-        """The generated default certificate: shared by the replicas of a cluster, or kept in the state folder, or made anew."""
-        if self._replica is not None:
-            await self._replica.open()
-            self._certificates = self._replica.certificates()
-            return await anext(self._certificates)
-        state = self._settings.state_dir
-        return await asyncio.to_thread(default_certificate.keep, state) if state else await asyncio.to_thread(default_certificate.make)
 
     async def _renew_certificate(self) -> None:
         if self._certificates is None:
@@ -223,8 +215,7 @@ class ControlPlane:
 
     async def _take(self, change: Change) -> None:
         await self._publisher.take(change)
-        if self._replica is not None:
-            self._replica.changed(change)
+        self._coordination.published(change)
 
     def _published(self, published: Published) -> None:
         self._metrics.built.observe(published.took)
@@ -240,46 +231,18 @@ class ControlPlane:
             moved=[(part, digest(move.new)) for part, move in published.moved.items() if part.piece is not None],
         )
 
-    def _judged(self, problems: list[Problem]) -> None:
-        if self._replica is not None:
-            self._replica.judged(problems)
-
-    def _remember(self, body: bytes) -> None:
-        """What is held must outlive a restart, and be known to the other replicas (decision 1)."""
-        if self._replica is not None:
-            self._replica.remember(body)
-        elif self._settings.state_dir:
-            try:
-                state_dir.remember(self._settings.state_dir, body)
-            except OSError as error:
-                _log.error("--state-dir: what Envoy refuses cannot be kept in %s: %s", self._settings.state_dir, error.strerror)
-
-    async def _recall(self) -> None:
-        """What was held before a restart."""
-        if self._replica is not None:
-            await self._learn(await self._replica.recall())
-        elif self._settings.state_dir:
-            try:
-                await self._learn(state_dir.recall(self._settings.state_dir))
-            except OSError as error:
-                _log.error("--state-dir: what Envoy refused cannot be read in %s: %s", self._settings.state_dir, error.strerror)
-
-    async def _learn(self, body: bytes) -> None:
+    async def learn(self, record: bytes) -> None:
+        """Hold what a record (`xds.units.record`) says that Envoy refuses; nothing is in it where nothing was saved."""
         try:
-            if body:
-                await self._publisher.recall(body)
+            if record:
+                await self._publisher.recall(record)
         except ValueError as error:
             _log.warning("what was remembered of what Envoy refuses cannot be read, so it will be found out anew: %s", error)
 
-    async def _follow_replicas(self) -> None:
-        if self._replica is not None:
-            async with aclosing(self._replica.records()) as records:
-                async for body in records:
-                    await self._learn(body)
-
-    async def _count(self) -> None:
-        if self._replica is not None:
-            await self._replica.count(self._snapshot, self._fleet.connected)
+    async def _learn_from_others(self) -> None:
+        async with aclosing(self._coordination.records()) as records:
+            async for record in records:
+                await self.learn(record)
 
     def _heard(self, stream: Stream, answer: Answer) -> None:
         self._progress.heard(stream, answer, time.monotonic())
@@ -320,21 +283,17 @@ def _raws() -> tuple[Raw, ...]:
     return found
 
 
-def _replica(settings: Flags, world: World, notices: Notices) -> Clustered | None:
-    if settings.manifests:
-        return None
+def _surroundings(flags: Flags, source: Source | None) -> tuple[Source, Callable[[World, Report], Coordination]]:
+    """Where objects come from, and with whom state is shared: folders, and nobody; or an API server, and other replicas.
+
+    The only place that asks which of the two it is. What the latter needs takes a quarter of a second to import.
+    """
+    if source is not None or flags.manifests:
+        return source or Manifests(flags.manifests), lambda _, __: Alone(flags.state_dir, flags.manifests)
     from xds.clustered import Clustered
-
-    return Clustered(settings, world, notices.hear)
-
-
-def _source(settings: Flags) -> Source:
-    """Folders where there are any, else the API server; what the latter needs takes a quarter of a second to import."""
-    if settings.manifests:
-        return Manifests(settings.manifests)
     from xds.kube.apiserver.apiserver import ApiServer
 
-    return ApiServer(settings)
+    return ApiServer(flags), partial(Clustered, flags)
 
 
 def _with_usable_address(settings: Flags) -> Flags:

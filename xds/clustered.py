@@ -1,24 +1,24 @@
-"""This process as one of several in a cluster: what it shares with the others, and what one of them writes back.
+"""A control plane as one replica of several beside an API server: what they share, and what one of them writes back.
 
-Imported only where there is an API server; a folder of manifests has neither others nor anybody to write to.
+Imported only where there is an API server: it needs the kubernetes client, which takes a quarter of a second to import.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 
 from xds.config import Flags
+from xds.coordination import ChainAndKey, Report
 from xds.kube.apiserver.api import Api
-from xds.kube.apiserver.faults import Tell
 from xds.kube.current import of_api
 from xds.kube.source import Change
 from xds.kube.world import World
 from xds.problem import Problem, Ref
 from xds.replicas.census import Census
 from xds.replicas.peers import Peer, Peers, fleet_name
-from xds.replicas.shared_certificate import Pair, SharedCertificate, secret_name
+from xds.replicas.shared_certificate import SharedCertificate, secret_name
 from xds.replicas.shared_record import SharedRecord
 from xds.report.reporter import Reporter
 from xds.server.progress import Listening
@@ -26,71 +26,71 @@ from xds.snapshot import Snapshot
 
 
 class Clustered:
-    """From `open` to `close`: the shared default certificate, how far whose Envoys are, and status and Events while this replica leads.
+    """Is a `xds.coordination.Coordination`. One Secret has the default certificate and the record, two Leases elect and count.
 
-    `tell` takes Problems of sharing and reporting itself. No two replicas have the same identity, however their pods are called.
+    `report` takes the Problems of sharing and writing back: a place, and all Problems there now.
     """
 
-    def __init__(self, settings: Flags, world: World, tell: Tell) -> None:
-        self._api = Api(settings)
-        secret = secret_name(settings.election_id)
-        self._certificate = SharedCertificate(self._api, settings.pod_namespace, secret, tell)
-        self._record = SharedRecord(self._api, settings.pod_namespace, secret, tell)
-        identity = f"{settings.pod_name}_{uuid.uuid4()}"
-        self._reporter = Reporter(settings, world, self._api, identity, tell)
+    def __init__(self, flags: Flags, world: World, report: Report) -> None:
+        self._api = Api(flags)
+        secret = secret_name(flags.election_id)
+        self._certificate = SharedCertificate(self._api, flags.pod_namespace, secret, report)
+        self._record = SharedRecord(self._api, flags.pod_namespace, secret, report)
+        identity = f"{flags.pod_name}_{uuid.uuid4()}"  # two pods may have one name, in two clusters or one after the other
+        self._reporter = Reporter(flags, world, self._api, identity, report)
         self._census = Census()
-        self._peers = Peers(self._api, settings.pod_namespace, fleet_name(settings.election_id), identity, settings.pod_name, tell)
+        self._peers = Peers(self._api, flags.pod_namespace, fleet_name(flags.election_id), identity, flags.pod_name, report)
 
     async def open(self) -> None:
-        """Raises Failure where there is no API server to be asked."""
+        """Raises Failure where no API server can be asked."""
         await self._api.open()
 
-    async def certificates(self) -> AsyncGenerator[Pair]:
-        """The default certificate that all replicas serve, soon whatever happens, and then each that takes its place."""
+    async def certificates(self) -> AsyncGenerator[ChainAndKey]:
+        """The one that all replicas serve."""
         async with aclosing(self._certificate.pairs()) as pairs:
             async for pair in pairs:
                 yield pair
 
-    async def recall(self) -> bytes:
-        """What is remembered of what Envoy refuses; nothing where there is nothing, or no answer within seconds."""
+    async def load(self) -> bytes:
+        """From the Secret; nothing if the API server does not answer within seconds."""
         return await self._record.now()
 
+    def save(self, record: bytes) -> None:
+        """Into the Secret, soon. It has what was learnt from others."""
+        self._record.write(record)
+
     async def records(self) -> AsyncGenerator[bytes]:
-        """What other replicas have found out of what Envoy refuses, or this one before a restart."""
+        """From the Secret, whenever another replica has written it."""
         async with aclosing(self._record.bodies()) as bodies:
             async for body in bodies:
                 yield body
 
-    def remember(self, body: bytes) -> None:
-        """What this replica has found out, with what it has learnt from others."""
-        self._record.write(body)
-
-    def report(self) -> None:
-        """Stand for election and report, now that the World has everything."""
+    def start(self) -> None:
+        """Stand for election; the leader writes."""
         self._reporter.start()
 
-    def changed(self, change: Change) -> None:
-        """A Change was taken over."""
+    def published(self, change: Change) -> None:
+        """Statuses may have to be written, and versions have been published."""
         self._reporter.changed(change)
         self._census.read(change)
 
-    def judged(self, problems: Iterable[Problem]) -> None:
-        """All Problems that there are now."""
+    def problems(self, problems: Sequence[Problem]) -> None:
+        """The leader makes Events of them."""
         self._reporter.judged(problems)
 
-    async def current(self, about: Ref) -> str | None:
-        """The version of an object that the API server has; None where there is none, "" where it does not say."""
-        return await of_api(self._api, about)
-
-    async def count(self, snapshot: Snapshot, streams: Callable[[], Iterable[Listening]]) -> None:
-        """Tell the other replicas how far the Envoys of these streams are, until cancelled."""
+    async def share_progress(self, snapshot: Snapshot, streams: Callable[[], Iterable[Listening]]) -> None:
+        """In an annotation of a Lease, every second if it differs."""
         await self._peers.run(lambda: self._census.take(snapshot, streams()))
 
-    async def others(self) -> list[Peer]:
-        """The other replicas, and how far their Envoys are."""
+    async def others(self) -> Sequence[Peer]:
+        """As that Lease has them."""
         return await self._peers.others()
 
+    async def current(self, about: Ref) -> str | None:
+        """As the API server has it."""
+        return await of_api(self._api, about)
+
     async def close(self) -> None:
-        """Give the Lease back and let go."""
+        """Give the Lease back, and disconnect."""
         await self._reporter.stop()
         await self._api.close()

@@ -15,6 +15,7 @@ import pytest
 from tests.envoy.harness import make_certificate
 from tests.server.client import eventually
 from tests.web.site import SETTINGS, Site, ingress, secret
+from xds.alone import Alone
 from xds.kube.objects import Backend, Ingress, Meta, Rule, Secret, Service, ServicePort, ref
 from xds.kube.objects import Path as IngressPath
 from xds.machine import state_dir
@@ -74,7 +75,7 @@ async def test_what_is_held_is_remembered_and_recalled(tmp_path: Path) -> None:
     [host] = parts(first) - {HOST._replace(piece="")}
     await hold(first, host)
     assert parts(second) != parts(first)
-    await second.control_plane._recall()
+    await second.control_plane.learn(await Alone(tmp_path / "state").load())
     assert parts(second) == parts(first)
     assert second.control_plane._publisher.culprits == first.control_plane._publisher.culprits
     await first.put(drop=[ref(ingress("web"))])
@@ -140,7 +141,7 @@ async def test_a_record_that_cannot_be_read_is_told_and_nothing_else(tmp_path: P
     site = Site(replace(SETTINGS, state_dir=tmp_path))
     state_dir.remember(tmp_path, body)
     await site.put(ingress("web"))
-    await site.control_plane._recall()
+    await site.control_plane.learn(await Alone(tmp_path).load())
     assert "cannot be read, so it will be found out anew" in caplog.text
 
 
@@ -148,7 +149,7 @@ async def test_a_folder_that_cannot_be_read_or_written_is_told_and_nothing_else(
     site = Site(replace(SETTINGS, state_dir=tmp_path))
     (tmp_path / "held.json").mkdir()
     await site.put(ingress("web"))
-    await site.control_plane._recall()
+    await site.control_plane.learn(await Alone(tmp_path).load())
     assert "--state-dir: what Envoy refused cannot be read" in caplog.text
     [host] = parts(site) - {HOST._replace(piece="")}
     await hold(site, host)

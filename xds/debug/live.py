@@ -10,8 +10,6 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
-from typing import TYPE_CHECKING
 
 from xds import __version__
 from xds.config import Flags
@@ -21,8 +19,7 @@ from xds.debug.server import DebugServer
 from xds.debug.subject import Effect, Envoy, Explained, Senseless
 from xds.explain.document import explain
 from xds.explain.route_of import BadUrl, parse_url
-from xds.kube.current import Current, of_folders
-from xds.problem import Problem, Ref
+from xds.problem import Problem
 from xds.publish.notices import Notices
 from xds.publish.publisher import Publisher
 from xds.render import names
@@ -31,9 +28,6 @@ from xds.server.progress import Change, Progress
 from xds.snapshot import CLUSTER, ENDPOINT, ROUTE, Part, Snapshot
 from xds.units.tables import Tables
 from xds.units.traces import Asked
-
-if TYPE_CHECKING:
-    from xds.clustered import Clustered
 
 _log = logging.getLogger("xds.debug")
 
@@ -122,14 +116,3 @@ async def serve(live: Live, address: str) -> DebugServer | None:
         _log.warning("%s; everything else goes on without it", error)
         return None
     return server
-
-
-def origin(settings: Flags, replica: Clustered | None) -> Current:
-    """Which version of an object there is where objects come from: an API server, folders, or elsewhere."""
-    if replica is not None:
-        return replica.current
-    return partial(of_folders, settings.manifests) if settings.manifests else _nobody_knows
-
-
-async def _nobody_knows(_: Ref) -> str:
-    return ""

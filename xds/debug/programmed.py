@@ -26,11 +26,6 @@ _LATE_AT_ONCE = 10_000
 """Objects times such Envoys."""
 
 
-async def alone() -> Sequence[Peer]:
-    """There are no other replicas."""
-    return ()
-
-
 class Effects:
     """Answers from one control plane.
 
@@ -45,7 +40,7 @@ class Effects:
         streams: Callable[[], Iterable[Listening]],
         origin: Current,
         lock: asyncio.Lock,
-        others: Callable[[], Awaitable[Sequence[Peer]]] = alone,
+        others: Callable[[], Awaitable[Sequence[Peer]]],
     ) -> None:
         self._tables = tables
         self._progress = progress

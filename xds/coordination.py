@@ -1,0 +1,66 @@
+"""What one control plane shares beyond its own process: state that outlives a restart, other replicas, and what is written back to users.
+
+One Protocol with two implementations. `xds.alone.Alone` serves folders: there is nobody else, and a state folder keeps what must be kept.
+`xds.clustered.Clustered` is one of several replicas beside an API server. `xds.app` chooses once; nobody else asks which of the two it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from xds.kube.source import Change
+from xds.problem import Problem, Ref
+from xds.server.progress import Listening
+from xds.snapshot import Snapshot
+
+if TYPE_CHECKING:  # it imports the kubernetes client, which takes a quarter of a second
+    from xds.replicas.peers import Peer
+
+ChainAndKey = tuple[bytes, bytes]
+"""PEM chain and PEM key."""
+Report = Callable[[str, tuple[Problem, ...]], None]
+"""Takes a place and all Problems there now; () where there are none any more."""
+
+
+class Coordination(Protocol):
+    """From `open` to `close`. All methods belong to one event loop, and none of those that are not awaited may block it for long."""
+
+    async def open(self) -> None:
+        """Connect, before anything else is asked for. Raises `xds.config.Failure` where that can never work."""
+
+    def certificates(self) -> AsyncGenerator[ChainAndKey]:
+        """The generated default certificate: the first one within seconds, whatever happens, then each that replaces it.
+
+        Raises `xds.config.Failure` where it is to be kept and cannot be.
+        """
+
+    async def load(self) -> bytes:
+        """The record of what Envoy refuses (`xds.units.record`) that was saved last; nothing if there is none, or it cannot be read."""
+
+    def save(self, record: bytes) -> None:
+        """Replace that record. What cannot be saved is reported, never raised: what is held stays held in this process."""
+
+    def records(self) -> AsyncGenerator[bytes]:
+        """The records that other replicas save, until closed. Ends where there are no others."""
+
+    def start(self) -> None:
+        """The first Snapshot is published: from now on write statuses and Events, if and while that is this replica's turn."""
+
+    def published(self, change: Change) -> None:
+        """A Change is in the Snapshot. Not earlier: other replicas are told up to which versions our Envoys have everything."""
+
+    def problems(self, problems: Sequence[Problem]) -> None:
+        """All Problems of objects that there are now."""
+
+    async def share_progress(self, snapshot: Snapshot, streams: Callable[[], Iterable[Listening]]) -> None:
+        """Tell other replicas how far the Envoys of these streams are, until cancelled. Returns at once where there are none."""
+
+    async def others(self) -> Sequence[Peer]:
+        """The other replicas that are alive, and how far their Envoys are."""
+
+    async def current(self, about: Ref) -> str | None:
+        """The version that an object has at its origin now, whatever was read of it; None if it is gone, "" where nobody can say."""
+
+    async def close(self) -> None:
+        """Give back what others wait for (the Lease), and disconnect."""
