@@ -47,7 +47,7 @@ from xds.units.memo import Recorder
 from xds.units.parts import Raw, digest
 from xds.units.tables import Tables
 from xds.web.held import HeldParts
-from xds.web.metrics import Metrics
+from xds.web.metrics import ProcessMetrics
 from xds.web.server import WebServer, application
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class ControlPlane:
         self._source, coordination = _surroundings(settings, source)
         self._world = World(settings, {NOW: _now(), OWN_ADDRESSES: machine.addresses()})
         self._tables = Tables(self._world, raws=_raws())
-        self._metrics = Metrics(self.registry, self._world, self._snapshot, types=SHORT, staleness=self._source.staleness)
+        self._metrics = ProcessMetrics(self.registry, self._world, self._snapshot, types=SHORT, staleness=self._source.staleness)
         self._progress = Progress(self._snapshot, self.registry)
         self._notices = Notices(self._metrics.problems)
         self._changes = unending(self._source, self._notices.hear)
@@ -108,7 +108,7 @@ class ControlPlane:
         await self._listen()
         await self._coordination.open()
         self._certificates = self._coordination.certificates()
-        self._world.tell(DEFAULT_CERTIFICATE, await anext(self._certificates))
+        self._world.set_constant(DEFAULT_CERTIFICATE, await anext(self._certificates))
         first = await anext(self._changes)
         gc.disable()  # a first build makes much and drops nothing (decision 5)
         try:

@@ -55,7 +55,7 @@ LONGEST_SOCKET_PATH = 107
 """Bytes that the path of a Unix socket may have: Linux' sun_path holds 108 with the zero that ends it."""
 
 
-class Address(NamedTuple):
+class SocketAddress(NamedTuple):
     """Where a server listens, or is found: `host` and `port`, or the `path` of a Unix socket."""
 
     host: str
@@ -122,7 +122,7 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
-def parse_address(text: str) -> Address:
+def parse_address(text: str) -> SocketAddress:
     """`host:port`, `[IPv6]:port`, `:port` (every interface) or `unix:/path`. Port 0 means any free port. Raises ValueError.
 
     A path is absolute: the programs at both ends of a socket start in folders of their own.
@@ -131,15 +131,15 @@ def parse_address(text: str) -> Address:
         path = re.sub(r"^//(?=/)", "", text.removeprefix("unix:"))
         if not path.startswith("/") or "\0" in path:
             raise ValueError(text)
-        return Address("", 0, path)
+        return SocketAddress("", 0, path)
     host, colon, port = text.rpartition(":")
     if not colon or not _INTEGER.fullmatch(port) or not 0 <= int(port) <= 65535:
         raise ValueError(text)
     if host.startswith("[") and host.endswith("]"):
-        return Address(str(ipaddress.IPv6Address(host[1:-1])), int(port))
+        return SocketAddress(str(ipaddress.IPv6Address(host[1:-1])), int(port))
     if host and not _HOST.fullmatch(host):
         raise ValueError(text)
-    return Address(host or "::", int(port))
+    return SocketAddress(host or "::", int(port))
 
 
 def tcp_port(text: str) -> int:

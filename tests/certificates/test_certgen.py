@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.exploring import examples
-from xds.certificates.certgen import AUTHORITY_LIFE, AUTHORITY_RENEW, LEAF_LIFE, LEAF_RENEW, SETTLE, Data, Due, Held, due
+from xds.certificates.certgen import AUTHORITY_LIFE, AUTHORITY_RENEW, LEAF_LIFE, LEAF_RENEW, SETTLE, Data, Due, StoredSecrets, due
 
 START = datetime.datetime(2026, 11, 1, 12, 0, tzinfo=datetime.UTC)
 DAY = datetime.timedelta(days=1)
@@ -24,21 +24,21 @@ SECOND = datetime.timedelta(seconds=1)
 SERVER, CLIENT = ["xds", "xds.ingress-xds.svc"], ["xds-envoy"]
 
 
-def wanted(held: Held, now: datetime.datetime, server: list[str] = SERVER) -> dict[str, Due]:
+def wanted(held: StoredSecrets, now: datetime.datetime, server: list[str] = SERVER) -> dict[str, Due]:
     return due(held, server, CLIENT, now)
 
 
-def written(held: Held, found: dict[str, Due]) -> Held:
+def written(held: StoredSecrets, found: dict[str, Due]) -> StoredSecrets:
     return replace(held, **{name: each.data for name, each in found.items()})
 
 
-def run(held: Held, now: datetime.datetime) -> Held:
+def run(held: StoredSecrets, now: datetime.datetime) -> StoredSecrets:
     return written(held, wanted(held, now))
 
 
 @pytest.fixture(scope="module")
-def new() -> Held:
-    return run(Held(), START)
+def new() -> StoredSecrets:
+    return run(StoredSecrets(), START)
 
 
 def certificate(data: Data) -> x509.Certificate:
@@ -63,7 +63,7 @@ def accepts(trusting: Data, shown: Data, name: str, now: datetime.datetime) -> b
 
 
 def test_at_first_all_three_are_made_the_authority_before_what_it_signs() -> None:
-    assert {name: each.why for name, each in wanted(Held(), START).items()} == {
+    assert {name: each.why for name, each in wanted(StoredSecrets(), START).items()} == {
         "authority": "is new",
         "server": "is new, or held nothing that can be used",
         "client": "is new, or held nothing that can be used",
@@ -71,11 +71,11 @@ def test_at_first_all_three_are_made_the_authority_before_what_it_signs() -> Non
 
 
 @pytest.mark.parametrize(("trusting", "shown", "name"), [("client", "server", SERVER[1]), ("server", "client", CLIENT[0])])
-def test_each_side_takes_the_certificate_of_the_other(new: Held, trusting: str, shown: str, name: str) -> None:
+def test_each_side_takes_the_certificate_of_the_other(new: StoredSecrets, trusting: str, shown: str, name: str) -> None:
     assert accepts(getattr(new, trusting), getattr(new, shown), name, START)
 
 
-def test_an_envoy_cannot_pass_for_a_server(new: Held) -> None:
+def test_an_envoy_cannot_pass_for_a_server(new: StoredSecrets) -> None:
     assert list(certificate(new.client).extensions.get_extension_for_class(x509.ExtendedKeyUsage).value) == [
         ExtendedKeyUsageOID.CLIENT_AUTH
     ]
@@ -83,7 +83,7 @@ def test_an_envoy_cannot_pass_for_a_server(new: Held) -> None:
 
 
 @pytest.mark.parametrize("part", ["authority", "server", "client"])
-def test_each_key_belongs_to_its_certificate_and_to_no_other(new: Held, part: str) -> None:
+def test_each_key_belongs_to_its_certificate_and_to_no_other(new: StoredSecrets, part: str) -> None:
     data = getattr(new, part)
     key = load_pem_private_key(data["tls.key"], None)
     assert key.public_key() == certificate(data).public_key()
@@ -91,12 +91,12 @@ def test_each_key_belongs_to_its_certificate_and_to_no_other(new: Held, part: st
     assert all(other["tls.key"] != data["tls.key"] for other in others)
 
 
-def test_nothing_is_due_while_all_is_well(new: Held) -> None:
+def test_nothing_is_due_while_all_is_well(new: StoredSecrets) -> None:
     assert wanted(new, START) == {}
     assert wanted(new, START + LEAF_LIFE - LEAF_RENEW - SECOND) == {}
 
 
-def test_certificates_that_end_soon_are_renewed_by_the_same_authority(new: Held) -> None:
+def test_certificates_that_end_soon_are_renewed_by_the_same_authority(new: StoredSecrets) -> None:
     now = START + LEAF_LIFE - LEAF_RENEW + SECOND
     found = wanted(new, now)
     assert {name: each.why for name, each in found.items()} == dict.fromkeys(
@@ -107,7 +107,7 @@ def test_certificates_that_end_soon_are_renewed_by_the_same_authority(new: Held)
     assert accepts(new.server, found["client"].data, CLIENT[0], now)
 
 
-def test_a_new_authority_is_trusted_first_and_signs_nothing_yet(new: Held) -> None:
+def test_a_new_authority_is_trusted_first_and_signs_nothing_yet(new: StoredSecrets) -> None:
     now = START + AUTHORITY_LIFE - AUTHORITY_RENEW + SECOND
     fresh = run(new, now - DAY)
     found = wanted(fresh, now)
@@ -120,7 +120,7 @@ def test_a_new_authority_is_trusted_first_and_signs_nothing_yet(new: Held) -> No
         assert authorities(found[part].data) == [certificate(found["authority"].data), certificate(fresh.authority)]
 
 
-def test_a_new_authority_signs_when_everybody_trusts_it(new: Held) -> None:
+def test_a_new_authority_signs_when_everybody_trusts_it(new: StoredSecrets) -> None:
     now = START + AUTHORITY_LIFE - AUTHORITY_RENEW + SECOND
     both = run(run(new, now - DAY), now)
     assert wanted(both, now + SETTLE - SECOND) == {}
@@ -129,7 +129,7 @@ def test_a_new_authority_signs_when_everybody_trusts_it(new: Held) -> None:
     assert certificate(found["server"].data).issuer == certificate(both.authority).subject
 
 
-def test_a_new_authority_waits_for_a_secret_that_does_not_trust_it_yet(new: Held) -> None:
+def test_a_new_authority_waits_for_a_secret_that_does_not_trust_it_yet(new: StoredSecrets) -> None:
     """The run before was cut off after it had written the first of three Secrets."""
     now = START + AUTHORITY_LIFE - AUTHORITY_RENEW + SECOND
     fresh = run(new, now - DAY)
@@ -140,14 +140,14 @@ def test_a_new_authority_waits_for_a_secret_that_does_not_trust_it_yet(new: Held
 
 def test_no_certificate_outlasts_the_authority_that_signs_it() -> None:
     """An authority signs until shortly before it is renewed, and from then on its successor does."""
-    held = run(Held(), START)
+    held = run(StoredSecrets(), START)
     last = START + AUTHORITY_LIFE - AUTHORITY_RENEW
     renewed = run(held, last)
     assert certificate(renewed.authority) == certificate(held.authority)
     assert certificate(renewed.server).not_valid_after_utc == last + LEAF_LIFE < certificate(held.authority).not_valid_after_utc
 
 
-def test_an_authority_that_has_ended_is_not_trusted_any_more(new: Held) -> None:
+def test_an_authority_that_has_ended_is_not_trusted_any_more(new: StoredSecrets) -> None:
     now = START + AUTHORITY_LIFE - AUTHORITY_RENEW + SECOND
     later = START + AUTHORITY_LIFE + SECOND
     both = run(run(run(new, now - DAY), now), now + SETTLE)
@@ -155,13 +155,13 @@ def test_an_authority_that_has_ended_is_not_trusted_any_more(new: Held) -> None:
     assert [len(authorities(getattr(found, part))) for part in ("authority", "server", "client")] == [1, 1, 1]
 
 
-def test_other_names_are_another_certificate_at_once(new: Held) -> None:
+def test_other_names_are_another_certificate_at_once(new: StoredSecrets) -> None:
     found = wanted(new, START, ["elsewhere"])
     assert {name: each.why for name, each in found.items()} == {"server": "is renewed: it is for elsewhere now"}
     assert accepts(new.client, found["server"].data, "elsewhere", START)
 
 
-def test_a_name_that_is_too_long_for_a_subject_is_a_name_of_the_certificate(new: Held) -> None:
+def test_a_name_that_is_too_long_for_a_subject_is_a_name_of_the_certificate(new: StoredSecrets) -> None:
     """A common name has 64 characters at most, a DNS name 253."""
     long = f"{'a' * 63}.ingress-xds.svc"
     found = wanted(new, START, [long])
@@ -178,17 +178,17 @@ def rsa_key() -> bytes:
     [("tls.crt", b"rubbish"), ("tls.key", b"rubbish"), ("tls.key", b""), ("tls.crt", b""), ("tls.key", rsa_key())],
     ids=["no certificate", "no key", "an empty key", "an empty certificate", "a key of another kind"],
 )
-def test_a_certificate_that_cannot_be_used_is_made_anew_and_nothing_else(new: Held, key: str, value: bytes) -> None:
+def test_a_certificate_that_cannot_be_used_is_made_anew_and_nothing_else(new: StoredSecrets, key: str, value: bytes) -> None:
     found = wanted(replace(new, client={**new.client, key: value}), START)
     assert {name: each.why for name, each in found.items()} == {"client": "is new, or held nothing that can be used"}
 
 
-def test_a_key_of_somebody_else_is_no_key(new: Held) -> None:
+def test_a_key_of_somebody_else_is_no_key(new: StoredSecrets) -> None:
     assert set(wanted(replace(new, client={**new.client, "tls.key": new.server["tls.key"]}), START)) == {"client"}
 
 
 def test_without_the_authority_there_is_a_new_one_and_all_that_it_signs() -> None:
-    held = replace(run(Held(), START), authority={})
+    held = replace(run(StoredSecrets(), START), authority={})
     assert {name: each.why for name, each in wanted(held, START).items()} == {
         "authority": "is new",
         "server": "is renewed: its authority is not trusted any more",
@@ -196,7 +196,7 @@ def test_without_the_authority_there_is_a_new_one_and_all_that_it_signs() -> Non
     }
 
 
-def test_what_is_no_authority_does_not_sign(new: Held) -> None:
+def test_what_is_no_authority_does_not_sign(new: StoredSecrets) -> None:
     found = wanted(replace(new, authority=new.server), START)
     assert found["authority"].why == "has a new authority: there was none that can be used"
     trusted = authorities(found["authority"].data)
@@ -204,8 +204,8 @@ def test_what_is_no_authority_does_not_sign(new: Held) -> None:
     assert all(each.extensions.get_extension_for_class(x509.BasicConstraints).value.ca for each in trusted)
 
 
-def test_keys_never_show(new: Held) -> None:
-    found = wanted(Held(), START)
+def test_keys_never_show(new: StoredSecrets) -> None:
+    found = wanted(StoredSecrets(), START)
     assert "PRIVATE" not in repr(new) + repr(found) + repr(found["server"])
 
 
@@ -218,7 +218,7 @@ def test_whenever_it_runs_in_time_old_and_new_files_always_fit(days: list[int]) 
 
     So it is if a run comes within LEAF_RENEW of the one before. The examples go past the end of an authority.
     """
-    now, held = START, run(Held(), START)
+    now, held = START, run(StoredSecrets(), START)
     for gap in days:
         now += gap * DAY
         fresh = run(held, now)

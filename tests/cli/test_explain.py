@@ -13,7 +13,7 @@ from tests.envoy.harness.tls import make_certificate
 from xds.cli.arguments import parse
 from xds.config import Flags
 from xds.explain.document import explain
-from xds.explain.route_of import Request, location, matches, normalised, parse_url
+from xds.explain.route_of import HttpRequest, location, matches, normalised, parse_url
 from xds.model import PathKind, PathMatch, Redirect, RedirectTo, Via
 from xds.offline import load
 
@@ -339,7 +339,7 @@ async def test_explain_says_what_envoy_does(say: Say, tmp_path: Path) -> None:
     ],
 )
 def test_locations_are_those_that_the_routes_make(to: RedirectTo, wanted: str) -> None:
-    assert location(Redirect(301, to, "https://example.org/new"), Request(Via.HTTP, "a.example", 8080, "/x/", "?q")) == wanted
+    assert location(Redirect(301, to, "https://example.org/new"), HttpRequest(Via.HTTP, "a.example", 8080, "/x/", "?q")) == wanted
 
 
 def test_an_object_that_is_there_twice_may_have_more_rules_than_the_one_that_counts(say: Say, tmp_path: Path) -> None:

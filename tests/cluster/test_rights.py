@@ -21,7 +21,7 @@ from tests.envoy.harness.process import ROOT
 from xds.config import Flags
 from xds.kube.apiserver.api import Api
 from xds.kube.apiserver.apiserver import ApiServer as Source
-from xds.kube.apiserver.reflector import Pace
+from xds.kube.apiserver.reflector import Backoff
 from xds.kube.objects import ref
 from xds.problem import Ref
 from xds.report.nodes import EnvoyNodes
@@ -29,7 +29,7 @@ from xds.report.nodes import EnvoyNodes
 pytestmark = [pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="package")]
 
 PODS = False
-QUICK = Pace(first=0.05, longest=0.2, denied=0.2)
+QUICK = Backoff(first=0.05, longest=0.2, denied=0.2)
 Json = dict[str, Any]
 Right = tuple[str, str]
 """A verb and a resource."""
@@ -187,7 +187,7 @@ async def reading(cluster: Cluster, folder: Path, without: Right | None, **flags
     """A Source with the deployed roles, less one right, by an account of its own."""
     kubeconfig = await reduced(cluster, f"reader-{next(_NUMBERS)}", without)
     settings = Flags(**({"kubeconfig": kubeconfig, "configmap": f"{SPACE}/xds-config", "watch_namespace_selector": "!nothing"} | flags))
-    source = Source(settings, pace=QUICK)
+    source = Source(settings, backoff=QUICK)
     told = Told(source)
     following = asyncio.create_task(told.follow())
     try:

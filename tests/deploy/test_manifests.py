@@ -31,7 +31,7 @@ from tests.deploy.composed import (
 from xds.cli.arguments import COMMANDS, parse
 from xds.config import Flags
 from xds.kube.apiserver.apiserver import resources
-from xds.kube.apiserver.reflector import Resource
+from xds.kube.apiserver.reflector import Watched
 from xds.replicas.peers import fleet_name
 from xds.replicas.shared_certificate import secret_name
 from xds.report.lookup import are_of_nodes
@@ -337,7 +337,7 @@ def rights(objects: list[Json], account: str) -> set[tuple[str, str, str, str]]:
     return found
 
 
-def _needed(which: Resource) -> set[tuple[str, str, str, str]]:
+def _needed(which: Watched) -> set[tuple[str, str, str, str]]:
     group = which.api_version.rpartition("/")[0]
     named = which.selector.partition("metadata.name=")[2]
     return {(verb, group, which.plural, named) for verb in ("list", "watch")}

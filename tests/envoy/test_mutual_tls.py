@@ -20,7 +20,7 @@ from tests.envoy.harness.envoy import envoy_binary
 from tests.envoy.harness.http1 import Http1, fetch
 from tests.envoy.harness.process import Process, run
 from tests.envoy.harness.waiting import wait_until
-from xds.certificates.certgen import AUTHORITY_LIFE, AUTHORITY_RENEW, SETTLE, Data, Held, due
+from xds.certificates.certgen import AUTHORITY_LIFE, AUTHORITY_RENEW, SETTLE, Data, StoredSecrets, due
 
 pytestmark = pytest.mark.envoy
 
@@ -28,8 +28,8 @@ NAMES = (["xds"], ["xds-envoy"])
 NOW = datetime.datetime.now(datetime.UTC)
 
 
-def made(held: Held | None = None, now: datetime.datetime = NOW, names: tuple[list[str], list[str]] = NAMES) -> Held:
-    held = held or Held()
+def made(held: StoredSecrets | None = None, now: datetime.datetime = NOW, names: tuple[list[str], list[str]] = NAMES) -> StoredSecrets:
+    held = held or StoredSecrets()
     return replace(held, **{part: each.data for part, each in due(held, *names, now).items()})
 
 
@@ -69,7 +69,7 @@ async def stat(envoy: Envoy, name: str) -> int:
     return (await envoy.stats(f"^{name}$")).get(name, 0)
 
 
-def renewed() -> tuple[Held, Held]:
+def renewed() -> tuple[StoredSecrets, StoredSecrets]:
     """Files that an old authority signed, with a new one trusted beside it; and files that the new one signed, and it alone is trusted."""
     day = datetime.timedelta(days=1)
     old = made(made(now=NOW + AUTHORITY_RENEW - AUTHORITY_LIFE - day), NOW - 30 * day)
@@ -243,7 +243,7 @@ async def test_connections_of_probes_are_bounded(site: Site, folder: Path) -> No
 
 @asynccontextmanager
 async def probed(
-    site: Site, ours: Held, probe: Address, socket: Path, changed: Mapping[str, str] = MappingProxyType({})
+    site: Site, ours: StoredSecrets, probe: Address, socket: Path, changed: Mapping[str, str] = MappingProxyType({})
 ) -> AsyncIterator[Process]:
     """An Envoy as it is deployed, with the bootstrap as it was written, but for what is `changed` in its text."""
     await bootstrap(site, ours.client, f"--probe-address={probe[0]}:{probe[1]}", f"--admin-address=unix:{socket}")

@@ -10,7 +10,7 @@ from examples.apps import HttpApp
 from tests.envoy.harness import Response, Site, backend
 from tests.spellings import Host, a_host, a_request, nginx_choice, nginx_path
 from xds.config import Flags
-from xds.explain.route_of import Request, answer, normalised
+from xds.explain.route_of import HttpRequest, answer, normalised
 from xds.model import Forward, Redirect, Respond, Route, Via
 from xds.offline import load
 from xds.units.memo import Recorder
@@ -48,7 +48,7 @@ async def test_a_real_envoy_decides_as_explained_and_lets_nobody_around_a_rule(s
         path = normalised(target)
         if "%0a" in path.lower():
             continue  # the application has no route for a path with a line break
-        route = answer(read, loaded.tables.hosts.values, Request(Via.HTTP, host.name, 80, path, "")).route
+        route = answer(read, loaded.tables.hosts.values, HttpRequest(Via.HTTP, host.name, 80, path, "")).route
         found = seen(await site.get(target, host=host.name))
         assert found == expected(route, path), f"{host}: {target}"
         if is_closed(host, path) and found not in (301, 400, 404, 503):

@@ -23,7 +23,7 @@ from xds.kube import parse
 from xds.kube.apiserver import api
 from xds.kube.apiserver.api import DEAD_AFTER, Patience
 from xds.kube.apiserver.apiserver import ApiServer
-from xds.kube.apiserver.reflector import Pace, Reflector
+from xds.kube.apiserver.reflector import Backoff, Reflector
 from xds.kube.objects import Object, ref
 from xds.kube.source import Change
 from xds.kube.unending import unending
@@ -33,7 +33,7 @@ from xds.problem import Problem, Ref
 from .scripted import Fault, Json, Scripted, Selection, bookmark, line, refusal, secret, serving, status, until
 
 DEADLINE = 30
-QUICK = Pace(first=0.01, longest=0.05, denied=0.05, retry_after=0.05, lasted=5.0)
+QUICK = Backoff(first=0.01, longest=0.05, denied=0.05, longest_retry_after=0.05, reset_after=5.0)
 SHORT = replace(QUICK, watch=0.1)
 PATIENT = Patience()
 KINDS = ("ingresses", "ingressclasses", "services", "endpointslices")
@@ -88,11 +88,11 @@ class Followed:
 
 @asynccontextmanager
 async def following(
-    server: Scripted, folder: Path, patience: Patience = PATIENT, pace: Pace = QUICK, user: dict[str, Any] | None = None, **flags: Any
+    server: Scripted, folder: Path, patience: Patience = PATIENT, backoff: Backoff = QUICK, user: dict[str, Any] | None = None, **flags: Any
 ) -> AsyncIterator[Followed]:
     path = server.kubeconfig(folder / "kubeconfig", **(user or {}))
     settings = Flags(kubeconfig=path, **flags)
-    followed = Followed(ApiServer(settings, patience=patience, pace=pace), settings)
+    followed = Followed(ApiServer(settings, patience=patience, backoff=backoff), settings)
     try:
         yield followed
     finally:
@@ -584,7 +584,7 @@ async def test_in_a_pod_the_service_account_says_who_and_where(server: Scripted,
         host, port = secure.url.removeprefix("https://").split(":")
         monkeypatch.setitem(os.environ, "KUBERNETES_SERVICE_HOST", host)
         monkeypatch.setitem(os.environ, "KUBERNETES_SERVICE_PORT", port)
-        cluster = ApiServer(Flags(), pace=QUICK)
+        cluster = ApiServer(Flags(), backoff=QUICK)
         changes = cluster.changes()
         async with asyncio.timeout(DEADLINE):
             await anext(changes)
@@ -614,7 +614,7 @@ async def test_without_a_pod_and_without_flags_the_way_out_is_said(monkeypatch: 
 
 async def test_apiserver_host_alone_is_enough(server: Scripted) -> None:
     server.put("services", "a", spec={})
-    cluster = ApiServer(Flags(apiserver_host=server.url + "/"), pace=QUICK)
+    cluster = ApiServer(Flags(apiserver_host=server.url + "/"), backoff=QUICK)
     changes = cluster.changes()
     async with asyncio.timeout(DEADLINE):
         assert [item.meta.name for item in (await anext(changes)).put] == ["a"]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xds.kube.apiserver.api import Patience
-from xds.kube.apiserver.reflector import Pace
+from xds.kube.apiserver.reflector import Backoff
 from xds.kube.apiserver.secrets import referred_by
 from xds.kube.objects import Ingress, Object
 from xds.problem import Ref
@@ -18,7 +18,7 @@ from xds.problem import Ref
 from .scripted import Fault, Scripted, Selection, line, refusal, secret, serving, status, until
 from .test_cluster import DEADLINE, KINDS, TLS, following
 
-HASTY = Pace(first=0.001, longest=0.004, denied=0.004, retry_after=0.001, watch=1.0)
+HASTY = Backoff(first=0.001, longest=0.004, denied=0.004, longest_retry_after=0.001, watch=1.0)
 FAULTS = {
     "cut": Fault(),
     "ends": Fault(ends=True),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xds.kube.apiserver.denials import Denials
-from xds.kube.apiserver.reflector import FIRM
+from xds.kube.apiserver.reflector import CONFIRMATIONS
 
 LEAST = 5.0
 
@@ -15,7 +15,7 @@ def denied(denials: Denials, *times: float, place: str = "a") -> list[bool]:
 def test_it_is_believed_at_the_third_time_and_not_sooner_than_after_a_while() -> None:
     assert denied(Denials(LEAST), 0, 10) == [False, False]
     assert denied(Denials(LEAST), 0, 0, 0, 4.9, 5) == [False, False, False, False, True]
-    assert FIRM == 3
+    assert CONFIRMATIONS == 3
 
 
 def test_an_answer_in_between_begins_anew() -> None:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from xds.kube import documents
-from xds.kube.documents import Malformed
+from xds.kube.documents import UnreadableText
 
 
 def values(text: str) -> list[object]:
@@ -135,7 +135,7 @@ def test_a_key_that_a_merge_brings_again_is_no_repeat() -> None:
     ],
 )
 def test_what_cannot_be_read_has_a_line_and_a_sentence(text: str, line: int, part: str) -> None:
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(UnreadableText) as caught:
         documents.read(text.encode())
     assert caught.value.line == line
     assert part in caught.value.sentence
@@ -148,33 +148,33 @@ def test_without_libyaml_the_same_is_read_and_refused(monkeypatch: pytest.Monkey
     monkeypatch.setattr(documents, "_LOADER", yaml.SafeLoader)
     assert documents.read(text.encode()) == with_libyaml
     for wrong, line in (('a: 1\nb: "\\ud83d"\n', 2), ("a: 1\nb: [\n", 3), ("a: 1\nb: \x01\n", 2)):
-        with pytest.raises(Malformed) as caught:
+        with pytest.raises(UnreadableText) as caught:
             documents.read(wrong.encode())
         assert caught.value.line == line
 
 
 def test_text_that_is_not_utf_8_has_the_line_of_the_first_wrong_byte() -> None:
-    with pytest.raises(Malformed, match="UTF-8") as caught:
+    with pytest.raises(UnreadableText, match="UTF-8") as caught:
         documents.read(b"a: 1\nb: \xff\n")
     assert caught.value.line == 2
 
 
 def test_an_alias_bomb_is_refused() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10))]
-    with pytest.raises(Malformed, match="write them out"):
+    with pytest.raises(UnreadableText, match="write them out"):
         documents.read("\n".join(lines).encode())
 
 
 def test_an_alias_bomb_of_many_documents_is_refused() -> None:
     text = f"a: &a [{', '.join('x' * 1000)}]\nb: [{', '.join(['*a'] * 50)}]\n"
     documents.read(text.encode())
-    with pytest.raises(Malformed, match="write them out"):
+    with pytest.raises(UnreadableText, match="write them out"):
         documents.read("---\n".join([text] * 3).encode())
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "{a: " * 100_000, "- " * 100_000, '{"a": ' + "[" * 100_000])
 def test_depth_without_end_is_refused(text: str) -> None:
-    with pytest.raises(Malformed, match=r"deep|not JSON"):
+    with pytest.raises(UnreadableText, match=r"deep|not JSON"):
         documents.read(text.encode(), only_json=text.startswith('{"'))
 
 
@@ -208,7 +208,7 @@ def test_repeated_keys_in_json_are_reported() -> None:
     "text", ['{"a": 1', '{"a": 1,}', "{a: 1}", '{"a" 1}', '{"items": [1,]}', '{"a": NaN}', '{"a": "\\ud83d"}', '{"items": [1}', "{,}"]
 )
 def test_what_is_not_json_is_refused_in_a_json_file(text: str) -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(UnreadableText):
         documents.read(text.encode(), only_json=True)
 
 
@@ -219,7 +219,7 @@ def test_a_number_with_thousands_of_digits_does_no_harm() -> None:
 
 def test_a_refusal_never_quotes_the_text() -> None:
     for text in ("stringData: {key: SECRET\n", '{"key": "SECRET', "key: SECRET\n\tx: SECRET\n", "a: 'SECRET\n"):
-        with pytest.raises(Malformed) as caught:
+        with pytest.raises(UnreadableText) as caught:
             documents.read(text.encode(), only_json=text.startswith("{"))
         assert "SECRET" not in str(caught.value)
 
@@ -227,7 +227,7 @@ def test_a_refusal_never_quotes_the_text() -> None:
 def test_an_object_of_more_values_than_an_api_server_stores_is_refused_and_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(documents, "MAX_VALUES", 100)
     many = "kind: ConfigMap\ndata:\n" + "".join(f"  k{n}: v\n" for n in range(1_000))
-    with pytest.raises(Malformed, match="more than 100 values") as refused:
+    with pytest.raises(UnreadableText, match="more than 100 values") as refused:
         values(many)
     assert refused.value.line == 100
 

@@ -12,7 +12,7 @@ import pytest
 
 from xds.config import Flags
 from xds.kube.apiserver.api import Api, Patience
-from xds.kube.apiserver.reflector import Pace
+from xds.kube.apiserver.reflector import Backoff
 
 from .frozen import Proxy, proxied
 from .scripted import Fault, Scripted, until
@@ -100,7 +100,7 @@ async def test_an_answer_that_trickles_has_an_end(server: Scripted) -> None:
 
 
 def test_whatever_lies_between_is_noticed_within_30_seconds() -> None:
-    pace, patience = Pace(), Patience()
-    assert pace.watch + patience.late <= 30
+    backoff, patience = Backoff(), Patience()
+    assert backoff.watch + patience.late <= 30
     assert patience.idle + patience.answer <= 30
     assert patience.connect <= 30

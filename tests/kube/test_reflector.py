@@ -8,30 +8,30 @@ from dataclasses import replace
 
 import pytest
 
-from xds.kube.apiserver.reflector import LONGEST_EVENT, PAGE, List, Pace, Reflector, Resource, Wait, Watch
+from xds.kube.apiserver.reflector import LONGEST_EVENT, PAGE, Backoff, Delay, List, Reflector, Watch, Watched
 from xds.kube.objects import Object, Service, ref
 from xds.kube.source import Change
 from xds.problem import Ref
 
 from .scripted import Json, Selection, Store, bookmark, head, line, status
 
-SERVICES = Resource("Service", "v1", "services", "no backend is known")
+SERVICES = Watched("Service", "v1", "services", "no backend is known")
 ALL = Selection("services")
-PACE = Pace(first=1.0, longest=30.0, denied=60.0, retry_after=60.0, lasted=10.0, watch=300)
+BACKOFF = Backoff(first=1.0, longest=30.0, denied=60.0, longest_retry_after=60.0, reset_after=10.0, watch=300)
 LONGEST = 300 * (0.75 + 0.999999 / 4)
 
 
 class Led:
     """A Reflector with a clock that only moves when told, and whose chance is always the most that there is."""
 
-    def __init__(self, resource: Resource = SERVICES) -> None:
+    def __init__(self, resource: Watched = SERVICES) -> None:
         self.now = 1000.0
-        self.reflector = Reflector(resource, self.now, lambda: 0.999999, PACE)
+        self.reflector = Reflector(resource, self.now, lambda: 0.999999, BACKOFF)
         self.objects: dict[Ref, Object] = {}
         self.problems: dict[str, list[str]] = {}
         self.told: list[Change] = []
 
-    def next(self) -> List | Watch | Wait:
+    def next(self) -> List | Watch | Delay:
         return self.reflector.next(self.now)
 
     def take(self, change: Change) -> None:
@@ -46,7 +46,7 @@ class Led:
     def pause(self) -> float:
         """Wait as long as it asks for; returns the seconds."""
         before = self.now
-        while isinstance(wait := self.next(), Wait):
+        while isinstance(wait := self.next(), Delay):
             self.now += wait.seconds
         return round(self.now - before, 3)
 
@@ -71,7 +71,7 @@ class Led:
 
     def refuse(self, code: int, reason: str = "", retry_after: str = "") -> None:
         body = json.dumps(status(code, reason, "scripted")).encode()
-        self.take(self.reflector.refused(code, body, retry_after, self.now))
+        self.take(self.reflector.rejected(code, body, retry_after, self.now))
 
     def names(self) -> set[str]:
         return {which.name for which in self.objects}
@@ -239,9 +239,9 @@ def test_pauses_double_up_to_half_a_minute_while_nobody_answers_and_the_version_
 
 
 def test_chance_makes_a_pause_shorter_by_up_to_a_half() -> None:
-    reflector = Reflector(SERVICES, 0.0, lambda: 0.0, PACE)
+    reflector = Reflector(SERVICES, 0.0, lambda: 0.0, BACKOFF)
     reflector.failed("refused", 0.0)
-    assert reflector.next(0.0) == Wait(0.5)
+    assert reflector.next(0.0) == Delay(0.5)
 
 
 def test_watches_that_end_at_once_are_asked_for_ever_more_seldom() -> None:
@@ -264,7 +264,7 @@ def test_a_watch_that_told_something_new_makes_the_pause_short_again_and_one_tha
     led.reflector.ended(led.now)
     assert led.pause() == 1
     led.watch()
-    led.now += PACE.lasted
+    led.now += BACKOFF.reset_after
     led.reflector.ended(led.now)
     assert led.pause() == 0
 
@@ -333,9 +333,9 @@ def test_unauthorized_reads_the_credentials_again_once_and_then_goes_on_where_it
     assert isinstance(led.next(), Watch)
     led.refuse(401, "Unauthorized")
     wait = led.next()
-    assert isinstance(wait, Wait)
+    assert isinstance(wait, Delay)
     assert wait.renew
-    assert led.next() == Wait(wait.seconds), "once is enough"
+    assert led.next() == Delay(wait.seconds), "once is enough"
     assert led.pause() == 1
     assert led.next() == Watch("101", LONGEST)
 
@@ -367,7 +367,7 @@ def test_what_is_forbidden_or_not_served_is_a_problem_once_counts_as_known_and_i
 
 
 def test_a_problem_of_rbac_names_verb_resource_and_namespace() -> None:
-    led = Led(Resource("Ingress", "networking.k8s.io/v1", "ingresses", "no Ingress is served", namespace="shop"))
+    led = Led(Watched("Ingress", "networking.k8s.io/v1", "ingresses", "no Ingress is served", namespace="shop"))
     for _ in range(3):
         led.pause()
         led.refuse(403)
@@ -487,7 +487,7 @@ def test_the_last_word_is_when_the_api_server_last_said_something() -> None:
     spoken = led.now
     led.now += 5
     led.reflector.failed("cut", led.now)
-    assert led.reflector.word == spoken
+    assert led.reflector.last_response == spoken
     assert led.reflector.fault == "cut"
 
 
@@ -495,5 +495,5 @@ def test_a_refusal_says_what_the_api_server_said_and_nothing_of_a_page_of_html()
     led = Led()
     led.refuse(503)
     assert led.reflector.fault == "The API server answered 503 (scripted)."
-    led.take(led.reflector.refused(502, b"<html>Bad Gateway", "", led.now))
+    led.take(led.reflector.rejected(502, b"<html>Bad Gateway", "", led.now))
     assert led.reflector.fault == "The API server answered 502."

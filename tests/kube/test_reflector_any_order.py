@@ -8,7 +8,7 @@ from collections.abc import Callable
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from xds.kube.apiserver.reflector import List, Wait, Watch
+from xds.kube.apiserver.reflector import Delay, List, Watch
 
 from .scripted import line, status
 from .test_reflector import ALL, Led, Store, service
@@ -52,7 +52,7 @@ class Conversation:
             self.tell(how)
             return
         ask = led.next()
-        if isinstance(ask, Wait):
+        if isinstance(ask, Delay):
             led.now += ask.seconds
             return
         self.requests += 1

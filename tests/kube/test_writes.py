@@ -13,7 +13,7 @@ from aiohttp import web
 
 from xds.config import Flags
 from xds.kube.apiserver.api import Api
-from xds.kube.apiserver.writes import MERGE, Refused, create, patch, read, replace
+from xds.kube.apiserver.writes import MERGE, ApiError, create, patch, read, replace
 
 PATH = "/api/v1/namespaces/a/configmaps"
 
@@ -94,14 +94,14 @@ async def test_the_object_as_it_is_now_comes_back(server: Server, api: Api) -> N
 async def test_what_is_not_there_reads_as_none_and_cannot_be_written(server: Server, api: Api) -> None:
     server.answers = [refusal(404, "NotFound")]
     assert await read(api, f"{PATH}/b") is None
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(ApiError) as caught:
         await replace(api, f"{PATH}/b", {})
     assert caught.value.status == 404
 
 
 async def test_a_refusal_has_its_reason_and_nothing_of_what_was_written(server: Server, api: Api) -> None:
     server.answers = [refusal(409, "Conflict", "the object has been modified.")]
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(ApiError) as caught:
         await replace(api, f"{PATH}/b", {"data": {"key": "hush"}})
     assert (caught.value.status, caught.value.reason) == (409, "Conflict")
     assert str(caught.value) == f"The API server answers PUT {PATH}/b with 409 Conflict: the object has been modified."
@@ -110,7 +110,7 @@ async def test_a_refusal_has_its_reason_and_nothing_of_what_was_written(server: 
 @pytest.mark.parametrize("body", ["", "<html>", "[]", "null"])
 async def test_an_answer_that_is_no_object_is_a_refusal(server: Server, api: Api, body: str) -> None:
     server.answers = [(502, body)]
-    with pytest.raises(Refused, match="502: what it says is no JSON object"):
+    with pytest.raises(ApiError, match="502: what it says is no JSON object"):
         await create(api, PATH, {})
 
 
@@ -124,6 +124,6 @@ async def test_credentials_that_are_refused_are_read_again_once(server: Server, 
 
 async def test_reading_takes_new_credentials_too_and_no_third_ones(server: Server, api: Api) -> None:
     server.answers = [refusal(401, "Unauthorized")]
-    with pytest.raises(Refused, match="401 Unauthorized"):
+    with pytest.raises(ApiError, match="401 Unauthorized"):
         await read(api, PATH)
     assert len(server.asked) == 2

@@ -169,4 +169,4 @@ def test_a_rewrite_to_an_address_has_the_groups_and_the_query(target: str, path:
     [route] = features()["rewrite_target"].routes(found["rewrite_target"], where, ())
     assert isinstance(route.action, Redirect)
     asked, _, query = requested.partition("?")
-    assert explain.location(route.action, explain.Request(Via.HTTP, "a.test", 80, asked, f"?{query}" if query else "")) == location
+    assert explain.location(route.action, explain.HttpRequest(Via.HTTP, "a.test", 80, asked, f"?{query}" if query else "")) == location

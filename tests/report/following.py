@@ -12,13 +12,13 @@ from tests.kube.writable import Writable
 from xds.config import Flags
 from xds.kube.apiserver.api import Api
 from xds.kube.apiserver.apiserver import ApiServer
-from xds.kube.apiserver.faults import Pace
-from xds.kube.apiserver.reflector import Pace as WatchPace
+from xds.kube.apiserver.faults import WritePauses
+from xds.kube.apiserver.reflector import Backoff
 from xds.kube.world import World
 from xds.problem import Problem
 from xds.report.reporter import Reporter
 
-HASTY = Pace(first=0.001, longest=0.01, busy=0.01, anew=0.01, gather=0.001, firm=0.02)
+HASTY = WritePauses(first=0.001, longest=0.01, throttled=0.01, restart=0.01, debounce=0.001, confirm_denial=0.02)
 FLAGS: dict[str, Any] = {
     "watch_ingress_without_class": True,
     "publish_status_address": ("192.0.2.1",),
@@ -38,7 +38,7 @@ class Replica:
         self.told: dict[str, list[str]] = {}
         self.heard: list[str] = []
         self.api = Api(self.settings)
-        self.cluster = ApiServer(self.settings, pace=WatchPace(first=0.01, longest=0.05))
+        self.cluster = ApiServer(self.settings, backoff=Backoff(first=0.01, longest=0.05))
         self.reporter = Reporter(self.settings, self.world, self.api, identity, self._tell, HASTY)
         self._taking: asyncio.Task[None] | None = None
 

@@ -18,7 +18,7 @@ from xds.report.events import (
     EventRecorder,
     Patch,
     Rate,
-    Wait,
+    Throttled,
     scheduled,
     warning,
 )
@@ -168,7 +168,7 @@ def test_there_are_no_more_in_all_than_the_rate_allows() -> None:
         recorder.happened(event(about=Ref("Ingress", "shop", f"i{number}")))
     assert len(drain(recorder, 0.0)) == TOTAL.burst
     pause = recorder.next(0.0)
-    assert isinstance(pause, Wait)
+    assert isinstance(pause, Throttled)
     assert 0 < pause.seconds <= 1 / TOTAL.second
     assert len(drain(recorder, 1.0)) == TOTAL.second
 
@@ -209,7 +209,7 @@ def test_an_api_server_that_does_not_answer_is_asked_less_and_less_and_nothing_i
         assert action == Create(event())
         recorder.failed(event(), now, answered=False)
         pause = recorder.next(now)
-        assert isinstance(pause, Wait)
+        assert isinstance(pause, Throttled)
         pauses.append(pause.seconds)
         now += pause.seconds
     assert pauses[0] == 0.5
@@ -286,7 +286,7 @@ class Ideal:
 
     def act(self, outcome: str) -> bool:
         action = self.recorder.next(self.now)
-        if isinstance(action, Wait):
+        if isinstance(action, Throttled):
             self.now += action.seconds
         elif action is not None and outcome == "ok":
             self.write(action)

@@ -12,18 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xds.config import Flags
-from xds.replicas.lease import Elector, Look, Record, Take, Wait
+from xds.replicas.lease import Elector, Idle, LeaseRecord, Look, Take
 
 TTL = 30.0
-OTHER = Record("other", 20, "then", "before", 3)
+OTHER = LeaseRecord("other", 20, "then", "before", 3)
 
 
 def elector(name: str = "me") -> Elector:
     return Elector(name, TTL, lambda: 0.999)
 
 
-def record(step: Take, renewed: str) -> Record:
-    return Record(step.holder, step.seconds, step.acquired or renewed, renewed, step.transitions)
+def record(step: Take, renewed: str) -> LeaseRecord:
+    return LeaseRecord(step.holder, step.seconds, step.acquired or renewed, renewed, step.transitions)
 
 
 def leading(at: float = 0.0) -> Elector:
@@ -42,7 +42,7 @@ def test_a_lease_that_is_not_there_is_created_and_makes_a_leader() -> None:
     made.found(None, "", 0.1)
     assert made.next(0.1) == Take("me", 20, "", 0, "")
     assert not made.is_leader(0.1)
-    made.taken(Record("me", 20, "t", "t", 0), "1", 0.2)
+    made.taken(LeaseRecord("me", 20, "t", "t", 0), "1", 0.2)
     assert made.is_leader(0.2)
 
 
@@ -75,7 +75,7 @@ def test_a_leader_that_waits_is_woken_when_its_trust_ends() -> None:
     made = leading()
     made.next(13.0)
     made.failed(13.0)
-    assert made.next(13.0) == Wait(2.0)
+    assert made.next(13.0) == Idle(2.0)
 
 
 def test_another_holder_is_waited_for_as_long_as_its_lease_lasts_since_it_was_seen() -> None:
@@ -85,7 +85,7 @@ def test_another_holder_is_waited_for_as_long_as_its_lease_lasts_since_it_was_se
     made.found(OTHER, "7", 100.0)
     assert isinstance(made.next(119.9), Look)
     made.found(OTHER, "7", 119.9)
-    assert isinstance(made.next(119.95), Wait)
+    assert isinstance(made.next(119.95), Idle)
     assert isinstance(made.next(120.0), Look)
     made.found(OTHER, "7", 120.0)
     assert made.next(120.0) == Take("me", 20, "", 4, "7")
@@ -101,7 +101,7 @@ def test_a_renewal_is_a_sign_of_life_and_another_version_alone_is_none() -> None
     made.found(replace(OTHER, renewed="now"), "9", 119.0)
     made.next(121.0)
     made.found(replace(OTHER, renewed="now"), "9", 121.0)
-    assert isinstance(made.next(121.0), Wait)
+    assert isinstance(made.next(121.0), Idle)
 
 
 def test_a_lease_that_was_given_back_is_taken_at_once() -> None:
@@ -115,14 +115,14 @@ def test_a_lease_without_a_duration_lasts_as_long_as_ours() -> None:
     made = elector()
     made.next(0.0)
     made.found(replace(OTHER, seconds=0), "7", 0.0)
-    assert isinstance(made.next(0.0), Wait)
+    assert isinstance(made.next(0.0), Idle)
 
 
 def test_after_a_conflict_the_lease_is_looked_at_before_it_is_taken() -> None:
     made = leading()
     made.next(5.0)
     made.conflict(5.0)
-    assert isinstance(made.next(5.0), Wait)
+    assert isinstance(made.next(5.0), Idle)
     assert made.next(10.0) == Look()
     made.found(replace(OTHER, renewed="new"), "8", 10.0)
     assert not made.is_leader(10.0)
@@ -133,20 +133,20 @@ def test_a_renewal_whose_answer_was_lost_is_found_and_made_again() -> None:
     made.next(5.0)
     made.failed(10.0)
     assert made.next(15.0) == Look()
-    made.found(Record("me", 20, "t0", "t5", 0), "2", 15.0)
+    made.found(LeaseRecord("me", 20, "t0", "t5", 0), "2", 15.0)
     assert made.next(15.0) == Take("me", 20, "t0", 0, "2")
 
 
 def test_who_waited_for_an_answer_in_vain_asks_again_at_once_and_who_was_refused_pauses() -> None:
     made = leading()
     wait = made.next(0.0)
-    assert isinstance(wait, Wait)
+    assert isinstance(wait, Idle)
     now = wait.seconds
     assert isinstance(made.next(now), Take)
     made.failed(now + made.pause)
     assert made.next(now + made.pause) == Look()
     made.failed(now + made.pause)
-    assert isinstance(made.next(now + made.pause), Wait)
+    assert isinstance(made.next(now + made.pause), Idle)
 
 
 def test_a_leader_gives_the_lease_back_and_leads_no_more() -> None:
@@ -178,7 +178,7 @@ class Play:
 
     def __init__(self, names: str, fates: Mapping[str, Iterator[Fate]], ttl: float = TTL) -> None:
         self.now = 0.0
-        self.record: Record | None = None
+        self.record: LeaseRecord | None = None
         self.version = 0
         self.dead: set[str] = set()
         self.candidates = {name: Elector(name, ttl, lambda: 0.999) for name in names}
@@ -210,7 +210,7 @@ class Play:
             return
         one = self.candidates[name]
         match one.next(self.now):
-            case Wait(seconds):
+            case Idle(seconds):
                 self._at(self.now + max(seconds, 0.001), lambda: self._step(name))
             case step:
                 self._ask(name, one, step)
@@ -241,7 +241,7 @@ class Play:
         if (step.version or "0") != str(self.version):
             return lambda: one.conflict(self.now)
         self.version += 1
-        written = self.record = Record(step.holder, step.seconds, step.acquired or f"t{self.now}", f"t{self.now}", step.transitions)
+        written = self.record = LeaseRecord(step.holder, step.seconds, step.acquired or f"t{self.now}", f"t{self.now}", step.transitions)
         version = str(self.version)
         return lambda: one.taken(written, version, self.now)
 

@@ -191,7 +191,7 @@ async def test_the_lease_is_made_anew_where_somebody_deleted_it(server: Writable
 async def test_a_role_that_forbids_it_is_a_problem(
     server: Writable, make: Callable[[str], Replica], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peers_module, "_FIRM", 0.0)
+    monkeypatch.setattr(peers_module, "_CONFIRM_DENIAL", 0.0)
     server.forbidden.add(("create", "leases"))
     one = make("one")
     async with one.running():

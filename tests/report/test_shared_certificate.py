@@ -51,7 +51,7 @@ async def asking(api: Api, within: float = 30.0) -> AsyncIterator[Asking]:
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_certificate, "LOOK_EVERY", 0.01)
     monkeypatch.setattr(shared_certificate, "TRY_EVERY", 0.01)
-    monkeypatch.setattr(shared_certificate, "FIRM_AFTER", 0.05)
+    monkeypatch.setattr(shared_certificate, "CONFIRM_DENIAL", 0.05)
 
 
 def held(server: Writable) -> tuple[bytes, bytes]:

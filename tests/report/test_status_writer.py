@@ -15,12 +15,12 @@ from tests.kube.scripted import until
 from tests.kube.writable import Mishap, Writable
 from xds.kube import parse
 from xds.kube.apiserver.api import Api
-from xds.kube.apiserver.faults import Pace
+from xds.kube.apiserver.faults import WritePauses
 from xds.kube.objects import Ingress
 from xds.problem import Problem, Ref
 from xds.report.status_writer import AT_ONCE, ATTEMPTS, StatusWriter
 
-HASTY = Pace(first=0.001, longest=0.01, busy=0.01, firm=0.1)
+HASTY = WritePauses(first=0.001, longest=0.01, throttled=0.01, confirm_denial=0.1)
 WANTED = ("192.0.2.1", "a.example.com")
 A = Ref("Ingress", "default", "a")
 
@@ -49,8 +49,10 @@ class Known:
 
 
 @asynccontextmanager
-async def writing(api: Api, known: Known, wanted: tuple[str, ...] | None = WANTED, pace: Pace = HASTY) -> AsyncIterator[StatusWriter]:
-    writer = StatusWriter(api, known.current, known.tell, pace)
+async def writing(
+    api: Api, known: Known, wanted: tuple[str, ...] | None = WANTED, pauses: WritePauses = HASTY
+) -> AsyncIterator[StatusWriter]:
+    writer = StatusWriter(api, known.current, known.tell, pauses)
     writer.wanted = wanted
     task = asyncio.create_task(writer.run())
     try:
@@ -238,7 +240,7 @@ async def test_an_api_server_that_just_started_and_says_403_is_asked_until_it_ha
     put(server, "a")
     server.mishaps["ingresses"].extend([Mishap(403, "Forbidden")] * (ATTEMPTS + 1))
     known = Known(server)
-    async with writing(api, known, pace=replace(HASTY, firm=3600.0)) as writer:
+    async with writing(api, known, pauses=replace(HASTY, confirm_denial=3600.0)) as writer:
         writer.look(known.look_up())
         await writer.settled()
     assert server.addresses("a") == [*WANTED]

@@ -42,7 +42,7 @@ class Life:
         found = kept.changes(self.tables, put, drop)
         keys = self.world.apply(put, drop)
         for key, pair in found.items():
-            keys |= self.world.tell(key, pair)
+            keys |= self.world.set_constant(key, pair)
         self.tables.apply(keys).publish(self.snapshot)
 
     def shown(self, name: str = "one/first") -> bytes | None:
@@ -124,7 +124,7 @@ def test_after_a_restart_what_was_kept_is_served_where_the_secret_is_still_broke
     record = {"one/first": Certificate(GOOD["tls.crt"], GOOD["tls.key"])}
     broken = Life(secret(RUBBISH))
     [(key, pair)] = kept.restored(broken.tables, record).items()
-    broken.tables.apply(broken.world.tell(key, pair)).publish(broken.snapshot)
+    broken.tables.apply(broken.world.set_constant(key, pair)).publish(broken.snapshot)
     assert broken.shown() == Life(secret(GOOD)).shown()
     for mended in (Life(secret(RENEWED)), Life()):
         assert kept.restored(mended.tables, record) == {}

@@ -13,7 +13,7 @@ from tests.envoy.harness.manifests import endpoint_slice, service
 from tests.exploring import examples
 from tests.spellings import Claim, Host, a_host, a_request, nginx_choice, nginx_path
 from xds.config import Flags
-from xds.explain.route_of import Request, answer, normalised
+from xds.explain.route_of import HttpRequest, answer, normalised
 from xds.kube.parse import from_document
 from xds.kube.world import DEFAULT_CERTIFICATE, NOW, World
 from xds.model import Forward, PathKind, PathMatch, Respond, Route, Via
@@ -43,7 +43,7 @@ class Site:
 
     def route(self, path: str) -> Route:
         """What answers a path as Envoy normalised it."""
-        request = Request(Via.HTTP, self.host.name, 80, path, "")
+        request = HttpRequest(Via.HTTP, self.host.name, 80, path, "")
         return answer(Recorder(self.tables.build), self.tables.hosts.values, request).route
 
     def routes(self) -> tuple[Route, ...]:

@@ -139,7 +139,7 @@ async def test_a_certificate_that_is_served_is_shown_with_its_secret_its_host_an
 async def test_the_default_certificate_is_the_generated_one_until_that_of_the_flag_is_usable() -> None:
     site = Site(replace(SETTINGS, default_ssl_certificate="default/own"))
     made, own = make_certificate(["ingress.local"]), make_certificate(["*.example.com"])
-    site.control_plane._world.tell(DEFAULT_CERTIFICATE, (made.cert_pem, made.key_pem))
+    site.control_plane._world.set_constant(DEFAULT_CERTIFICATE, (made.cert_pem, made.key_pem))
     await site.put()
     await site.put(ingress("web"))
     assert [*site.values("xds_certificate_expiry_days")] == [("ingress.local", "default")]

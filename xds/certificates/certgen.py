@@ -42,7 +42,7 @@ Data = Mapping[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class StoredSecrets:
     """What the three Secrets hold; {} for one that is not there. Keys never show."""
 
     authority: Data = field(default_factory=dict, repr=False)
@@ -75,7 +75,7 @@ class _Leaf(NamedTuple):
     usage: x509.ObjectIdentifier
 
 
-def due(held: Held, server_names: Sequence[str], client_names: Sequence[str], now: datetime.datetime) -> dict[str, Due]:
+def due(held: StoredSecrets, server_names: Sequence[str], client_names: Sequence[str], now: datetime.datetime) -> dict[str, Due]:
     """What must be written, by Secret ("authority", "server", "client"), in the order in which it must be; {} where all is well.
 
     The names are DNS names, at least one each. What cannot be used counts as not there.
@@ -113,7 +113,7 @@ def _authority(data: Data, now: datetime.datetime) -> tuple[_Pair, str]:
     return pair, ""
 
 
-def _trusted(first: x509.Certificate, held: Held, now: datetime.datetime) -> list[x509.Certificate]:
+def _trusted(first: x509.Certificate, held: StoredSecrets, now: datetime.datetime) -> list[x509.Certificate]:
     """The authority that signs, then those before it that have not ended."""
     found = {_pem(first): first}
     for each in [*_certificates(held.authority.get(CERTIFICATE, b"")), *_certificates(held.authority.get(AUTHORITIES, b""))]:
@@ -122,7 +122,7 @@ def _trusted(first: x509.Certificate, held: Held, now: datetime.datetime) -> lis
     return list(found.values())
 
 
-def _settled(authority: x509.Certificate, held: Held, now: datetime.datetime) -> bool:
+def _settled(authority: x509.Certificate, held: StoredSecrets, now: datetime.datetime) -> bool:
     """Whether everybody trusts an authority by now."""
     everywhere = all(authority in _certificates(data.get(AUTHORITIES, b"")) for data in (held.server, held.client))
     return everywhere and now - (authority.not_valid_before_utc + _SKEW) >= SETTLE

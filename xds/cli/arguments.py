@@ -28,10 +28,10 @@ from xds.config import (
     PORT,
     PRIVATE,
     RUNNING,
-    Address,
     Flag,
     Flags,
     Kind,
+    SocketAddress,
     UsageError,
     flags,
     parse_address,
@@ -331,9 +331,9 @@ def _check_sockets(settings: Flags, given: Mapping[str, _Given]) -> None:
 
 def _check_ports(command: str, settings: Flags) -> None:
     """No two listeners on one port of one machine. `serve` runs beside no Envoy, so its ports and Envoy's do not meet."""
-    traffic = [("--http-port", Address(settings.listen_address, settings.http_port))]
-    traffic += [("--https-port", Address(settings.listen_address, settings.https_port))]
-    own = [("--healthz-port", Address(settings.healthz_host or "::", settings.healthz_port))]
+    traffic = [("--http-port", SocketAddress(settings.listen_address, settings.http_port))]
+    traffic += [("--https-port", SocketAddress(settings.listen_address, settings.https_port))]
+    own = [("--healthz-port", SocketAddress(settings.healthz_host or "::", settings.healthz_port))]
     own += _named("--xds-address", settings.xds_address) + _named("--debug-address", settings.debug_address)
     admin = _named("--admin-address", settings.admin_address)
     probe = _named("--probe-address", settings.probe_address)
@@ -344,12 +344,12 @@ def _check_ports(command: str, settings: Flags) -> None:
                 raise UsageError(f"{one} and {other} are both {here.path or here.port}; each needs its own.")
 
 
-def _named(flag: str, address: str) -> list[tuple[str, Address]]:
+def _named(flag: str, address: str) -> list[tuple[str, SocketAddress]]:
     """The address of a flag; none where it is off, or a socket of its own kind."""
     return [(flag, parse_address(address))] if address not in ("", PRIVATE, RUNNING) else []
 
 
-def _collide(one: Address, other: Address) -> bool:
+def _collide(one: SocketAddress, other: SocketAddress) -> bool:
     if one.path or other.path:
         return one.path == other.path
     every = ("::", "0.0.0.0")  # noqa: S104 - compared, not bound

@@ -18,11 +18,11 @@ import aiohttp
 from kubernetes.aio.config import ConfigException
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from xds.certificates.certgen import Data, Due, Held, due
+from xds.certificates.certgen import Data, Due, StoredSecrets, due
 from xds.cli.arguments import Parsed
 from xds.config import Failure, Flags
 from xds.kube.apiserver.api import Api
-from xds.kube.apiserver.writes import Json, Refused, create, read, replace
+from xds.kube.apiserver.writes import ApiError, Json, create, read, replace
 
 _OURS = {"app.kubernetes.io/managed-by": "xds-certgen"}
 _PATIENCE = 60.0
@@ -31,14 +31,14 @@ _FIRST, _LONGEST = 0.2, 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _StoredSecret:
     """A Secret as it is, and its parts by which it is replaced."""
 
     body: Json
     data: Data
 
     def __repr__(self) -> str:
-        return f"_Found({self.body['metadata']['name']!r})"
+        return f"_StoredSecret({self.body['metadata']['name']!r})"
 
 
 def run(parsed: Parsed) -> int:
@@ -60,9 +60,9 @@ async def _keep(settings: Flags) -> None:
         async for attempt in attempts:
             with attempt:
                 await _once(api, settings)
-    except (Refused, aiohttp.ClientError, OSError, TimeoutError, ValueError, ConfigException) as wrong:
+    except (ApiError, aiohttp.ClientError, OSError, TimeoutError, ValueError, ConfigException) as wrong:
         raise Failure(
-            str(wrong) if isinstance(wrong, Refused) else f"{api.host} does not answer ({wrong or type(wrong).__name__})."
+            str(wrong) if isinstance(wrong, ApiError) else f"{api.host} does not answer ({wrong or type(wrong).__name__})."
         ) from None
     finally:
         await api.close()
@@ -70,7 +70,7 @@ async def _keep(settings: Flags) -> None:
 
 def _passes(wrong: BaseException) -> bool:
     """Whether it may go better next time: somebody else was faster, or the API server is busy or away."""
-    if isinstance(wrong, Refused):
+    if isinstance(wrong, ApiError):
         return wrong.status in (409, 429) or wrong.status >= 500
     return isinstance(wrong, aiohttp.ClientError | OSError | TimeoutError)
 
@@ -79,7 +79,7 @@ async def _once(api: Api, settings: Flags) -> None:
     """Look, and write what is due."""
     names = {"authority": settings.authority_secret, "server": settings.server_secret, "client": settings.client_secret}
     found = {part: await _find(api, settings.secrets_namespace, name) for part, name in names.items()}
-    held = Held(**{part: secret.data for part, secret in found.items() if secret is not None})
+    held = StoredSecrets(**{part: secret.data for part, secret in found.items() if secret is not None})
     now = datetime.datetime.now(datetime.UTC)
     wanted = due(held, settings.xds_server_names, settings.xds_client_names, now)
     for part, name in names.items():
@@ -91,7 +91,7 @@ async def _once(api: Api, settings: Flags) -> None:
             print(f"{what} is as it should be.")
 
 
-async def _find(api: Api, namespace: str, name: str) -> _Found | None:
+async def _find(api: Api, namespace: str, name: str) -> _StoredSecret | None:
     body = await read(api, f"/api/v1/namespaces/{namespace}/secrets/{name}")
     if body is None:
         return None
@@ -101,10 +101,10 @@ async def _find(api: Api, namespace: str, name: str) -> _Found | None:
             f"Secret {namespace}/{name} was not made by xds certgen, which would overwrite it: it has no label "
             f"{'='.join(*_OURS.items())}. Choose another name with the flags --authority-secret, --server-secret and --client-secret."
         )
-    return _Found(body, _decoded(body.get("data") or {}))
+    return _StoredSecret(body, _decoded(body.get("data") or {}))
 
 
-async def _write(api: Api, namespace: str, name: str, found: _Found | None, wanted: Due) -> None:
+async def _write(api: Api, namespace: str, name: str, found: _StoredSecret | None, wanted: Due) -> None:
     """With the version that was found, so that nobody's work is undone."""
     path = f"/api/v1/namespaces/{namespace}/secrets"
     data = {key: base64.b64encode(value).decode() for key, value in wanted.data.items()}

@@ -19,7 +19,7 @@ from xds.cli.arguments import Parsed
 from xds.cli.bootstrap import bootstrap_text
 from xds.cli.live import DEBUG_SOCKET
 from xds.cli.signals import until_signal, work
-from xds.config import PRIVATE, Address, Failure, Flags, parse_address
+from xds.config import PRIVATE, Failure, Flags, SocketAddress, parse_address
 from xds.logs import is_json
 from xds.machine.private_folder import private_folder
 
@@ -95,8 +95,8 @@ async def _both(control_plane: ControlPlane, envoy: asyncio.subprocess.Process, 
     host = "127.0.0.1" if settings.listen_address in _EVERY else settings.listen_address
     _log.info(
         "Envoy is starting: http://%s and https://%s, admin page %s; Ctrl-C stops it all",
-        Address(host, settings.http_port),
-        Address(host, settings.https_port),
+        SocketAddress(host, settings.http_port),
+        SocketAddress(host, settings.https_port),
         _admin_page(parse_address(settings.admin_address)),
     )
     serving = asyncio.ensure_future(control_plane.run())
@@ -107,7 +107,7 @@ async def _both(control_plane: ControlPlane, envoy: asyncio.subprocess.Process, 
     raise Failure(f"Envoy has ended by itself with exit code {envoy.returncode}; what it said stands above.")
 
 
-def _admin_page(address: Address) -> str:
+def _admin_page(address: SocketAddress) -> str:
     """How people get there."""
     return f"curl --unix-socket {shlex.quote(address.path)} http://admin/" if address.path else f"http://{address}"
 
@@ -167,5 +167,5 @@ def _check_free(flag: str, host: str, port: int) -> None:
             probe.bind(("" if every else host, port))
         except OSError as error:
             why = "another program listens there" if error.errno == errno.EADDRINUSE else error.strerror
-            where = f"port {port}" if every else f"{Address(host, port)}"
+            where = f"port {port}" if every else f"{SocketAddress(host, port)}"
             raise Failure(f"{flag}: Envoy cannot listen on {where}: {why}.") from None

@@ -15,7 +15,7 @@ import re2
 
 from xds.certificates.pairs import Pair
 from xds.config import Flags
-from xds.explain.route_of import Answer, Request, answer, backend_of, location, names_under, rule_of
+from xds.explain.route_of import HttpRequest, MatchedRoute, answer, backend_of, location, names_under, rule_of
 from xds.json_forms import Json, object_json, place_json, problem_json
 from xds.kube.objects import Endpoint, Ingress, ref
 from xds.kube.world import Reader, World, service, slices_of
@@ -44,8 +44,8 @@ class _Case:
     settings: Flags
     problems: Collection[Problem]
     read: Reader
-    request: Request
-    answer: Answer
+    request: HttpRequest
+    answer: MatchedRoute
 
     @property
     def ingress(self) -> Ingress | None:
@@ -55,7 +55,7 @@ class _Case:
         return found
 
 
-def explain(world: World, tables: Tables, settings: Flags, problems: Collection[Problem], request: Request) -> Json:
+def explain(world: World, tables: Tables, settings: Flags, problems: Collection[Problem], request: HttpRequest) -> Json:
     """The whole explanation. `problems` are all that there are; those that have a part in this are picked out."""
     read = Recorder(tables.build)
     case = _Case(world, tables, settings, problems, read, request, answer(read, tables.hosts.values, request))

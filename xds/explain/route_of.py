@@ -37,7 +37,7 @@ class BadUrl(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class HttpRequest:
     """A request as Envoy sees it. `host` is in lower case and ASCII; `path` is normalised, `query` has its "?" or is ""."""
 
     via: Via
@@ -68,7 +68,7 @@ class Chosen(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class MatchedRoute:
     """What answers a request.
 
     `host` is the virtual host ("" for the catch-all), `position` how many of its routes were tried, from 1. `conditional` are routes
@@ -83,7 +83,7 @@ class Answer:
     shadowed: tuple[Route, ...]
 
 
-def parse_url(text: str, method: str = "GET") -> Request:
+def parse_url(text: str, method: str = "GET") -> HttpRequest:
     """Read a URL as people type it; without a scheme it is http. Raises BadUrl, also for a method that is no token."""
     if any(c.isspace() or not c.isprintable() for c in text):
         raise BadUrl("holds a space or a control character")
@@ -100,7 +100,7 @@ def parse_url(text: str, method: str = "GET") -> Request:
     query = f"?{quote(parts.query, safe=_SENT + _ESCAPED)}" if parts.query else ""
     path = normalised(quote(parts.path, safe=_SENT) or "/")
     host, remarks = _ascii_host(parts.hostname or ""), tuple(_remarks(parts.path, parts.query, method))
-    return Request(via, host, _port_of(via) if port is None else port, path, query, method, remarks)
+    return HttpRequest(via, host, _port_of(via) if port is None else port, path, query, method, remarks)
 
 
 _SENT = "%/:@!$&'()*+,;=-._~?\\[]"
@@ -140,7 +140,7 @@ def normalised(path: str) -> str:
     return re.sub(r"/{2,}", "/", path) if path.strip("/") else "/" * min(len(path), 2)
 
 
-def answer(read: Reader, served: Container[str], request: Request) -> Answer:
+def answer(read: Reader, served: Container[str], request: HttpRequest) -> MatchedRoute:
     """What answers a request; `served` are the hosts that have a virtual host."""
     chosen, host = _choose(served, request.host)
     found = virtual_host(read, host)
@@ -150,10 +150,10 @@ def answer(read: Reader, served: Container[str], request: Request) -> Answer:
     conditional = tuple(r for n, r in matching if n < position)
     behind = (r for n, r in matching if n > position and _RULE.match(r.rule) and _has_headers(r, request))
     shadowed = tuple(r for r in behind if (r.origin, r.rule) != (route.origin, route.rule))
-    return Answer(chosen, host, route, position, conditional, shadowed)
+    return MatchedRoute(chosen, host, route, position, conditional, shadowed)
 
 
-def location(redirect: Redirect, request: Request) -> str:
+def location(redirect: Redirect, request: HttpRequest) -> str:
     """The Location header of a redirect, as `xds.render.routes` makes it."""
     match redirect.to:
         case RedirectTo.URL:
@@ -221,11 +221,11 @@ def _choose(served: Container[str], host: str) -> tuple[Chosen, str]:
     return Chosen.CATCH_ALL, ""
 
 
-def _takes_path(route: Route, request: Request) -> bool:
+def _takes_path(route: Route, request: HttpRequest) -> bool:
     return route.via in (Via.ANY, request.via) and matches(route.match, request.path)
 
 
-def _has_headers(route: Route, request: Request) -> bool:
+def _has_headers(route: Route, request: HttpRequest) -> bool:
     path = request.path + request.query
     sent = {":authority": request.authority, ":method": request.method, ":path": path, "x-forwarded-proto": request.via.value}
     return all(_has(header, sent.get(header.name.lower())) for header in route.headers)

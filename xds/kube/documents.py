@@ -49,7 +49,7 @@ _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
-class Malformed(Exception):
+class UnreadableText(Exception):
     """The text is not YAML or JSON. `line` counts from 1; the sentence never quotes the text, which may hold a key."""
 
     def __init__(self, line: int, sentence: str) -> None:
@@ -76,7 +76,7 @@ class Document:
 
 
 def read(raw: bytes, *, only_json: bool = False) -> list[Document]:
-    """All documents of a file that are not empty; Malformed if one cannot be read.
+    """All documents of a file that are not empty; UnreadableText if one cannot be read.
 
     Text that starts with `{` is read as JSON first (as kubectl does: YAML has no surrogate pairs), then as YAML unless `only_json`.
     A byte order mark and CRLF are fine. JSON documents follow each other with or without space in between.
@@ -85,12 +85,12 @@ def read(raw: bytes, *, only_json: bool = False) -> list[Document]:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as wrong:
         line = raw.count(b"\n", 0, wrong.start) + 1
-        raise Malformed(line, "This is not UTF-8 text; save the file as UTF-8.") from None
+        raise UnreadableText(line, "This is not UTF-8 text; save the file as UTF-8.") from None
     if not only_json and not text.lstrip().startswith("{"):
         return list(_yaml_documents(text))
     try:
         return list(_json_documents(text))
-    except Malformed:
+    except UnreadableText:
         if only_json:
             raise
     return list(_yaml_documents(text))
@@ -106,16 +106,16 @@ def _yaml_documents(text: str) -> Iterator[Document]:
         raise _malformed_yaml(text, wrong) from None
     except yaml.reader.ReaderError as wrong:
         line = text.encode(errors="replace").count(b"\n", 0, wrong.position) + 1
-        raise Malformed(line, "This is not YAML: there is a control character in it.") from None
+        raise UnreadableText(line, "This is not YAML: there is a control character in it.") from None
 
 
-def _malformed_yaml(text: str, wrong: yaml.MarkedYAMLError) -> Malformed:
+def _malformed_yaml(text: str, wrong: yaml.MarkedYAMLError) -> UnreadableText:
     mark = wrong.problem_mark or wrong.context_mark
     line = mark.line + 1 if mark else 1
     reason = ", ".join(part for part in (wrong.context, wrong.problem) if part)
     lines = text.splitlines()
     advice = "; indent with spaces, not with tabs" if 0 < line <= len(lines) and lines[line - 1].lstrip(" ").startswith("\t") else ""
-    return Malformed(line, f"This is not YAML: {reason}{advice}.")
+    return UnreadableText(line, f"This is not YAML: {reason}{advice}.")
 
 
 class _Anchor(NamedTuple):
@@ -161,14 +161,14 @@ class _Builder:
         self._size += 1
         if self._size - self._begun > MAX_VALUES:
             sentence = f"An object has more than {MAX_VALUES:,} values here, which is more than an API server would store."
-            raise Malformed(event.start_mark.line + 1, sentence)
+            raise UnreadableText(event.start_mark.line + 1, sentence)
         if isinstance(event, yaml.ScalarEvent):
             value = _scalar(event)
             if event.anchor:
                 self._anchors[event.anchor] = _Anchor(value, None if value is None else event.value, 1)
             return value
         if len(self._path) > MAX_DEPTH:
-            raise Malformed(event.start_mark.line + 1, f"Lists and mappings are more than {MAX_DEPTH} deep within each other.")
+            raise UnreadableText(event.start_mark.line + 1, f"Lists and mappings are more than {MAX_DEPTH} deep within each other.")
         before = self._size
         if event.anchor:
             self._anchors[event.anchor] = None
@@ -180,14 +180,14 @@ class _Builder:
     def _alias(self, event: Any) -> _Anchor:
         line = event.start_mark.line + 1
         if event.anchor not in self._anchors:
-            raise Malformed(line, f"The alias *{event.anchor} has no anchor &{event.anchor} before it.")
+            raise UnreadableText(line, f"The alias *{event.anchor} has no anchor &{event.anchor} before it.")
         anchor = self._anchors[event.anchor]
         if anchor is None:
-            raise Malformed(line, f"The alias *{event.anchor} stands within its own anchor.")
+            raise UnreadableText(line, f"The alias *{event.anchor} stands within its own anchor.")
         self._size += anchor.size
         self._copies += anchor.size
         if self._copies > MAX_COPIES:
-            raise Malformed(line, f"The aliases of this file stand for more than {MAX_COPIES:,} values; write them out.")
+            raise UnreadableText(line, f"The aliases of this file stand for more than {MAX_COPIES:,} values; write them out.")
         return anchor
 
     def _sequence(self) -> list[Any]:
@@ -244,7 +244,7 @@ class _Builder:
         elif text is not None and event.anchor:
             self._anchors[event.anchor] = _Anchor(_scalar(event), text, 1)
         if text is None:
-            raise Malformed(event.start_mark.line + 1, "A list or a mapping cannot be a key; write text before the colon.")
+            raise UnreadableText(event.start_mark.line + 1, "A list or a mapping cannot be a key; write text before the colon.")
         return str(text)
 
     def _merge(self, event: Any) -> list[dict[str, Any]]:
@@ -253,7 +253,7 @@ class _Builder:
         self._path.pop()
         sources = source if isinstance(source, list) else [source]
         if not all(isinstance(each, dict) for each in sources):
-            raise Malformed(event.start_mark.line + 1, "What << merges must be a mapping, or a list of mappings.")
+            raise UnreadableText(event.start_mark.line + 1, "What << merges must be a mapping, or a list of mappings.")
         return sources
 
 
@@ -263,7 +263,7 @@ def _is_merge(event: Any) -> bool:
 
 def _scalar(event: Any) -> Any:
     if event.style == '"' and _SURROGATE.search(event.value):
-        raise Malformed(event.start_mark.line + 1, "There is half a surrogate pair (such as \\ud83d) in this text.")
+        raise UnreadableText(event.start_mark.line + 1, "There is half a surrogate pair (such as \\ud83d) in this text.")
     if event.tag in _RESOLVED_TAGS or (event.tag is None and event.implicit[0]):
         return plain(event.value)
     return event.value
@@ -299,11 +299,11 @@ def _json_documents(text: str) -> Iterator[Document]:
             if document.value is not None:
                 yield document
     except json.JSONDecodeError as wrong:
-        raise Malformed(wrong.lineno, f"This is not JSON: {wrong.msg.lower()}.") from None
+        raise UnreadableText(wrong.lineno, f"This is not JSON: {wrong.msg.lower()}.") from None
     except RecursionError:
-        raise Malformed(reader.line, "Lists and mappings are too deep within each other.") from None
+        raise UnreadableText(reader.line, "Lists and mappings are too deep within each other.") from None
     except ValueError as wrong:
-        raise Malformed(reader.line, str(wrong)) from None
+        raise UnreadableText(reader.line, str(wrong)) from None
 
 
 class _JsonReader:

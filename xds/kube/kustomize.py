@@ -47,7 +47,7 @@ def _named(path: str) -> Iterator[str]:
     try:
         with open(path, "rb") as file:
             found = documents.read(file.read(_MAX_BYTES))
-    except (OSError, documents.Malformed):
+    except (OSError, documents.UnreadableText):
         return
     for document in found:
         if isinstance(document.value, Mapping):

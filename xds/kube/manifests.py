@@ -373,7 +373,7 @@ def _read_file(path: str, name: str, stamp: walk.Stamp, known: _File | None) -> 
     try:
         raw = _bytes(path)
         objects, problems = _parse(name, raw)
-    except documents.Malformed as wrong:
+    except documents.UnreadableText as wrong:
         problem = _broken(name, wrong) if kept else _malformed(name, raw, wrong)
     except OSError as wrong:
         problem = _unreadable(name, walk.reason(wrong))
@@ -391,7 +391,7 @@ def of_text(name: str, raw: bytes) -> tuple[tuple[Object, ...], tuple[Problem, .
     """The objects and Problems of one file; `name` is what people are shown, and its ending tells JSON from YAML."""
     try:
         return _parse(name, raw)
-    except documents.Malformed as wrong:
+    except documents.UnreadableText as wrong:
         return (), (_malformed(name, raw, wrong),)
 
 
@@ -399,7 +399,7 @@ def _unreadable(name: str, why: str) -> Problem:
     return Problem(Ref("File", "", name), "", "unreadable", f"The file cannot be read: {why}.", place=Place(name, 0, 1))
 
 
-def _malformed(name: str, raw: bytes, wrong: documents.Malformed) -> Problem:
+def _malformed(name: str, raw: bytes, wrong: documents.UnreadableText) -> Problem:
     """What cannot be read need be no manifest. A template has braces where YAML has none; whoever renders it first can have it judged."""
     if _TEMPLATE.search(raw):
         return parse.template(Place(name, 0, wrong.line))
@@ -409,7 +409,7 @@ def _malformed(name: str, raw: bytes, wrong: documents.Malformed) -> Problem:
     return _broken(name, wrong)
 
 
-def _broken(name: str, wrong: documents.Malformed) -> Problem:
+def _broken(name: str, wrong: documents.UnreadableText) -> Problem:
     return Problem(Ref("File", "", name), "", "syntax", wrong.sentence, place=Place(name, 0, wrong.line))
 
 
@@ -422,10 +422,10 @@ def _bytes(path: str) -> bytes:
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
-            raise documents.Malformed(1, "This is no file.")
+            raise documents.UnreadableText(1, "This is no file.")
         if found.st_size <= walk.MAX_BYTES and len(raw := file.read(walk.MAX_BYTES + 1)) <= walk.MAX_BYTES:
             return raw
-    raise documents.Malformed(1, f"The file is bigger than {walk.MAX_BYTES:,} bytes.")
+    raise documents.UnreadableText(1, f"The file is bigger than {walk.MAX_BYTES:,} bytes.")
 
 
 def _parse(name: str, raw: bytes) -> tuple[tuple[Object, ...], tuple[Problem, ...]]:

@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from xds.kube import admission, shapes
 from xds.kube.objects import EndpointSlice, Ingress, Object, ref
-from xds.kube.shapes import SERVICE_NAME, Refused
+from xds.kube.shapes import SERVICE_NAME, InvalidObject
 from xds.problem import Place, Problem, Ref, Severity
 
 
@@ -99,7 +99,7 @@ def from_json(raw: bytes | msgspec.Raw, *, kind: str = "", api_version: str = ""
         reading = _READINGS.get((kind, api_version))
         if reading is not None:
             return None if kind == "Endpoints" else reading.build(reading.decoder.decode(raw), None)[0]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, Refused, TypeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, InvalidObject, TypeError):
         pass  # said in words by what follows
     try:
         document = msgspec.json.decode(raw)
@@ -171,7 +171,7 @@ def _from_one(document: Any, place: Place | None) -> list[Object | Problem]:
     try:
         made = reading.build(msgspec.convert(document, reading.decoder.type), place)
         return [*made, *_unowned(made, place), *(_refusals(made) if place and version == _NEWEST["Ingress"] else ())]
-    except Refused as refused:
+    except InvalidObject as refused:
         return [Problem(about, refused.field, refused.code, refused.sentence, place=place)]
     except (msgspec.ValidationError, RecursionError) as wrong:
         field, sentence = _in_words(str(wrong), document)

@@ -38,7 +38,7 @@ _SHOWN = 60
 _intern = sys.intern
 
 
-class Refused(Exception):
+class InvalidObject(Exception):
     """An object that is of the right shape and still cannot be: the field, a code (decision 17) and a sentence."""
 
     def __init__(self, where: str, code: str, sentence: str) -> None:
@@ -279,7 +279,7 @@ def ingress_v1(shape: IngressShape, place: Place | None) -> list[objects.Object]
     """An Ingress of networking.k8s.io/v1."""
     spec = shape.spec or IngressSpecShape()
     if spec.backend is not UNSET:
-        raise Refused("spec.backend", "wrong-version", "This belongs to v1beta1; in networking.k8s.io/v1 write spec.defaultBackend.")
+        raise InvalidObject("spec.backend", "wrong-version", "This belongs to v1beta1; in networking.k8s.io/v1 write spec.defaultBackend.")
     return [_ingress(shape, spec, spec.default_backend, "spec.defaultBackend", place, old=False)]
 
 
@@ -287,7 +287,7 @@ def ingress_v1beta1(shape: IngressShape, place: Place | None) -> list[objects.Ob
     """An Ingress of networking.k8s.io/v1beta1 or extensions/v1beta1."""
     spec = shape.spec or IngressSpecShape()
     if spec.default_backend is not UNSET:
-        raise Refused("spec.defaultBackend", "wrong-version", "This belongs to networking.k8s.io/v1; in v1beta1 write spec.backend.")
+        raise InvalidObject("spec.defaultBackend", "wrong-version", "This belongs to networking.k8s.io/v1; in v1beta1 write spec.backend.")
     return [_ingress(shape, spec, spec.backend, "spec.backend", place, old=True)]
 
 
@@ -325,10 +325,10 @@ def _backend(shape: BackendShape, old: bool, where: str) -> objects.Backend:
     service, name, port = shape.service, shape.service_name, shape.service_port
     if old:
         if service is not UNSET:
-            raise Refused(f"{where}.service", "wrong-version", "This belongs to networking.k8s.io/v1; in v1beta1 write serviceName.")
+            raise InvalidObject(f"{where}.service", "wrong-version", "This belongs to networking.k8s.io/v1; in v1beta1 write serviceName.")
         target = objects.Backend(_intern(name or ""), _number_or_name(port))
     elif name is not UNSET or port is not None:
-        raise Refused(f"{where}.serviceName", "wrong-version", "This belongs to v1beta1; in networking.k8s.io/v1 write service.name.")
+        raise InvalidObject(f"{where}.serviceName", "wrong-version", "This belongs to v1beta1; in networking.k8s.io/v1 write service.name.")
     elif service:
         given = service.port
         target = objects.Backend(_intern(service.name or ""), ((given.number or _intern(given.name or "")) or 0) if given else 0)
@@ -418,7 +418,7 @@ def _check_address(address: str, kind: str, where: str) -> None:
     try:
         _ADDRESSES[kind](address)
     except ValueError:
-        raise Refused(where, "bad-value", f"{_shown(address)} is not an {kind} address.") from None
+        raise InvalidObject(where, "bad-value", f"{_shown(address)} is not an {kind} address.") from None
 
 
 def _endpoint_port(shape: EndpointPortShape, where: str) -> objects.EndpointPort:
@@ -484,7 +484,9 @@ def _decoded(key: str, value: str) -> bytes:
             raise ValueError
         return binascii.a2b_base64(written, strict_mode=True)
     except (binascii.Error, ValueError):
-        raise Refused(f"data[{key}]", "bad-base64", "The value is not base64; write text as it is under stringData instead.") from None
+        raise InvalidObject(
+            f"data[{key}]", "bad-base64", "The value is not base64; write text as it is under stringData instead."
+        ) from None
 
 
 def config_map(shape: ConfigMapShape, place: Place | None) -> list[objects.Object]:
@@ -509,14 +511,14 @@ def _meta(
 ) -> objects.Meta:
     """What is kept of `metadata`: annotations with a slash in their name for an Ingress, labels for a Namespace, of others neither."""
     if shape is None or not shape.name:
-        raise Refused("metadata.name", "missing", "The object has no name; write metadata.name.")
+        raise InvalidObject("metadata.name", "missing", "The object has no name; write metadata.name.")
     space = (shape.namespace or "default") if namespaced else ""
     if len(shape.name) > 253 or not _SUBDOMAIN.fullmatch(shape.name):
         rule = "lower-case letters, digits, '-' and '.', starting and ending with a letter or a digit, at most 253 characters"
-        raise Refused("metadata.name", "bad-name", f"{_shown(shape.name)} is not a name; a name has {rule}.")
+        raise InvalidObject("metadata.name", "bad-name", f"{_shown(shape.name)} is not a name; a name has {rule}.")
     if space and (len(space) > 63 or not _LABEL.fullmatch(space)):
         rule = "lower-case letters, digits and '-', starting and ending with a letter or a digit, at most 63 characters"
-        raise Refused("metadata.namespace", "bad-name", f"{_shown(space)} is not a namespace; its name has {rule}.")
+        raise InvalidObject("metadata.namespace", "bad-name", f"{_shown(space)} is not a namespace; its name has {rule}.")
     return objects.Meta(
         namespace=_intern(space),
         name=_intern(shape.name),
@@ -543,7 +545,7 @@ def _created(text: str | None) -> str:
         return moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (ValueError, OverflowError):
         sentence = f"{_shown(text)} is not a time such as 2026-03-01T12:00:00Z; leave the line out if you do not need it."
-        raise Refused("metadata.creationTimestamp", "bad-value", sentence) from None
+        raise InvalidObject("metadata.creationTimestamp", "bad-value", sentence) from None
 
 
 def _number_or_name(port: int | str | None) -> int | str:
@@ -562,8 +564,8 @@ def _one_of(where: str, value: str | None, allowed: tuple[str, ...]) -> str:
     return _intern(value)
 
 
-def _unknown(where: str, value: str, allowed: tuple[str, ...]) -> Refused:
-    return Refused(where, "bad-value", f"{_shown(value)} is not one of {', '.join(allowed)}.")
+def _unknown(where: str, value: str, allowed: tuple[str, ...]) -> InvalidObject:
+    return InvalidObject(where, "bad-value", f"{_shown(value)} is not one of {', '.join(allowed)}.")
 
 
 def _shown(value: str) -> str:

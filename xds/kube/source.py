@@ -45,7 +45,7 @@ class Batch:
         """An object is gone."""
         self._objects[which] = None
 
-    def tell(self, where: str, *problems: Problem) -> None:
+    def report(self, where: str, *problems: Problem) -> None:
         """All Problems in this place now."""
         self._problems[where] = problems
 

@@ -77,7 +77,7 @@ class World:
             self._replace(ref(item), item, touched)
         return touched
 
-    def tell(self, key: Key, value: Any) -> set[Key]:
+    def set_constant(self, key: Key, value: Any) -> set[Key]:
         """Change a constant, such as the time."""
         if self._constants.get(key) == value:
             return set()

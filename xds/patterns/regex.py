@@ -48,7 +48,7 @@ _STRUCTURE = re.compile(r"\\.|\[\^?\]?(?:\\.|\[:\w*:\]|[^\]\\])*\]|[()|]", re.DO
 _LITERAL_START = re.compile(r"[-A-Za-z0-9_/~]*")
 
 
-class Verdict(NamedTuple):
+class Compilation(NamedTuple):
     """What RE2 makes of an expression: why it is unacceptable (the end of a sentence, or ""), its groups, and its program's size."""
 
     fault: str
@@ -57,7 +57,7 @@ class Verdict(NamedTuple):
 
 
 @lru_cache(maxsize=_CACHED)
-def verdict(pattern: str) -> Verdict:
+def verdict(pattern: str) -> Compilation:
     """The one compilation of a pattern. RE2 has no lookaround and no backreferences, and a limit to its size."""
     try:
         compiled = re2.compile(pattern.encode(errors="surrogatepass"), _OPTIONS)
@@ -65,11 +65,11 @@ def verdict(pattern: str) -> Verdict:
         reason = error.args[0] if error.args else ""
         text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
         if "too large" in text:
-            return Verdict("is too large a regular expression: write it without counted repetitions, or shorter")
-        return Verdict(f"is no regular expression that Envoy (RE2) accepts: {text[:120]}")
+            return Compilation("is too large a regular expression: write it without counted repetitions, or shorter")
+        return Compilation(f"is no regular expression that Envoy (RE2) accepts: {text[:120]}")
     if compiled.programsize > PROGRAM_LIMIT:
-        return Verdict(f"is too large a regular expression: {compiled.programsize} instructions, {PROGRAM_LIMIT} at most")
-    return Verdict("", compiled.groups, compiled.programsize)
+        return Compilation(f"is too large a regular expression: {compiled.programsize} instructions, {PROGRAM_LIMIT} at most")
+    return Compilation("", compiled.groups, compiled.programsize)
 
 
 class _Source(NamedTuple):

@@ -118,7 +118,7 @@ class Publisher:
     async def tell(self, key: Key, value: Any) -> None:
         """What Units read besides objects: the time, the default certificate."""
         async with self.lock:
-            await self._build(self._world.tell(key, value), (), 0, time.monotonic())
+            await self._build(self._world.set_constant(key, value), (), 0, time.monotonic())
 
     async def recall(self, body: bytes) -> None:
         """What was remembered before a restart, or by another replica. Raises ValueError where it cannot be read."""
@@ -205,7 +205,7 @@ class Publisher:
             self._kept.pop(key, None)
         else:
             self._kept[key] = pair
-        return self._world.tell(key, pair)
+        return self._world.set_constant(key, pair)
 
     def _publish(
         self, update: Update, begun: float, causes: Sequence[Cause] = (), total: int = 0, ordered: Collection[Part] = ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xds.config import Address, Flags, ip_or_none, parse_address
+from xds.config import Flags, SocketAddress, ip_or_none, parse_address
 
 XDS_CLUSTER = "xds_cluster"
 """The static cluster of the management server. No Service can have the name of its cluster: those have slashes."""
@@ -220,7 +220,7 @@ def _folder(path: Any) -> dict[str, str]:
     return {"path": str(path.parent)}
 
 
-def _address(address: Address) -> dict[str, Any]:
+def _address(address: SocketAddress) -> dict[str, Any]:
     if address.path:
         return {"pipe": {"path": address.path}}
     return {"socket_address": {"address": address.host, "port_value": address.port}}

@@ -15,10 +15,10 @@ from typing import Any
 
 from xds.kube.apiserver.api import Api
 from xds.kube.apiserver.denials import Denials
-from xds.kube.apiserver.faults import PASSING, Tell, forbidden, in_words
-from xds.kube.apiserver.writes import Json, Refused, create, read, replace
+from xds.kube.apiserver.faults import TRANSIENT, ProblemSink, forbidden, sentence_of
+from xds.kube.apiserver.writes import ApiError, Json, create, read, replace
 from xds.problem import Problem, Ref
-from xds.replicas.lease import Elector, Look, Record, Take, Wait
+from xds.replicas.lease import Elector, Idle, LeaseRecord, Look, Take
 
 _log = logging.getLogger("xds")
 _LAST_WORD = 2.0
@@ -28,7 +28,7 @@ _LAST_WORD = 2.0
 class Election:
     """One candidate for the Lease `namespace/name`, under a name that no other process has; `ttl` as for the Elector."""
 
-    def __init__(self, api: Api, namespace: str, name: str, identity: str, ttl: float, tell: Tell) -> None:
+    def __init__(self, api: Api, namespace: str, name: str, identity: str, ttl: float, tell: ProblemSink) -> None:
         self._api = api
         self._lease = Ref("Lease", namespace, name)
         self._collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
@@ -42,7 +42,7 @@ class Election:
         try:
             while True:
                 match self._elector.next(time.monotonic()):
-                    case Wait(seconds):
+                    case Idle(seconds):
                         await asyncio.sleep(seconds)
                     case step:
                         await self._do(step)
@@ -83,21 +83,21 @@ class Election:
                     self._elector.taken(record, _version(written), time.monotonic())
             self._denials.allowed(_verb(step))
             self._tell(str(self._lease), ())
-        except Refused as refused:
+        except ApiError as refused:
             if refused.status in (404, 409) and isinstance(step, Take):
                 self._elector.conflict(time.monotonic())
             else:
                 self._elector.failed(time.monotonic())
             if refused.status in (403, 404):
                 self._complain(refused, step)
-        except PASSING as wrong:
+        except TRANSIENT as wrong:
             self._elector.failed(time.monotonic())
-            _log.debug("%s: %s", self._lease, in_words(self._api, wrong))
+            _log.debug("%s: %s", self._lease, sentence_of(self._api, wrong))
         except Exception:  # noqa: BLE001 - a candidate that stops is the worst outcome
             self._elector.failed(time.monotonic())
             _log.exception("internal error while %s was written; please report it", self._lease)
 
-    def _complain(self, refused: Refused, step: Look | Take) -> None:
+    def _complain(self, refused: ApiError, step: Look | Take) -> None:
         verb = _verb(step)
         if refused.status == 404 and verb != "create":
             return  # it was deleted under our hands, and is made anew
@@ -137,7 +137,7 @@ class Election:
         try:
             async with asyncio.timeout(_LAST_WORD):
                 await self._write(step)
-        except (Refused, *PASSING) as wrong:
+        except (ApiError, *TRANSIENT) as wrong:
             _log.debug("%s was not given back: %s", self._lease, wrong)
 
 
@@ -152,12 +152,12 @@ def _version(lease: Json | None) -> str:
     return str(lease["metadata"].get("resourceVersion") or "") if lease else ""
 
 
-def _record(lease: Json | None) -> Record | None:
+def _record(lease: Json | None) -> LeaseRecord | None:
     """What a Lease says; of a field that is missing, what stands for nothing."""
     if lease is None:
         return None
     spec: Json = lease.get("spec") or {}
-    return Record(
+    return LeaseRecord(
         str(spec.get("holderIdentity") or ""),
         int(spec.get("leaseDurationSeconds") or 0),
         str(spec.get("acquireTime") or ""),

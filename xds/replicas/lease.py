@@ -27,7 +27,7 @@ SHORTEST = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class LeaseRecord:
     """What a Lease says: its holder ("" for nobody), how long it lasts, when it was taken and renewed, how often it changed hands."""
 
     holder: str
@@ -57,7 +57,7 @@ class Take:
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class Idle:
     """Do nothing for so many seconds."""
 
     seconds: float
@@ -72,7 +72,7 @@ class Elector:
         self.pause = self.seconds / 4
         """Between two renewals, and between two looks; also how long an answer is waited for."""
         self._chance = chance
-        self._record: Record | None = None
+        self._record: LeaseRecord | None = None
         self._version = ""
         self._seen = -math.inf
         self._is_up_to_date = False
@@ -86,10 +86,10 @@ class Elector:
         """Whether nobody else may lead now (E1)."""
         return now < self.trusted_until
 
-    def next(self, now: float) -> Look | Take | Wait:
+    def next(self, now: float) -> Look | Take | Idle:
         """What is to be done now."""
         if now < self._not_before:
-            return Wait(min(self._not_before, self.trusted_until if self.is_leader(now) else math.inf) - now)
+            return Idle(min(self._not_before, self.trusted_until if self.is_leader(now) else math.inf) - now)
         self._asked = now
         if not self._is_up_to_date:
             return Look()
@@ -99,7 +99,7 @@ class Elector:
             return Take(self.identity, self.seconds, held.acquired, held.transitions, self._version)
         return Take(self.identity, self.seconds, "", self._record.transitions + 1 if self._record else 0, self._version)
 
-    def found(self, record: Record | None, version: str, now: float) -> None:
+    def found(self, record: LeaseRecord | None, version: str, now: float) -> None:
         """The answer to Look: what the Lease says, in which version; None and "" where there is none."""
         if record != self._record:
             self._seen = now
@@ -111,7 +111,7 @@ class Elector:
         self.trusted_until = -math.inf
         self._not_before = min(now + self._jittered(), self._free_at(record))
 
-    def taken(self, record: Record, version: str, now: float) -> None:
+    def taken(self, record: LeaseRecord, version: str, now: float) -> None:
         """The answer to Take: the Lease as it is now."""
         self._record, self._version, self._seen = record, version, now
         self.trusted_until = self._sent + self.seconds * TRUST
@@ -137,7 +137,7 @@ class Elector:
         self.trusted_until = -math.inf
         return Take("", 1, "", self._record.transitions, self._version)
 
-    def _free_at(self, record: Record) -> float:
+    def _free_at(self, record: LeaseRecord) -> float:
         """When somebody else may take it (E2)."""
         return self._seen + (record.seconds if record.seconds > 0 else self.seconds)
 

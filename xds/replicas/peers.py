@@ -22,8 +22,8 @@ import msgspec
 
 from xds.kube.apiserver.api import Api
 from xds.kube.apiserver.denials import Denials
-from xds.kube.apiserver.faults import PASSING, Tell, Told, forbidden, in_words
-from xds.kube.apiserver.writes import Json, Refused, create, read, replace
+from xds.kube.apiserver.faults import TRANSIENT, ChangedProblems, ProblemSink, forbidden, sentence_of
+from xds.kube.apiserver.writes import ApiError, Json, create, read, replace
 from xds.problem import Ref
 
 EVERY = 1.0
@@ -35,7 +35,7 @@ ALIVE = 40.0
 _FORGOTTEN = 600.0
 _LAST_WORD = 2.0
 _LAST_ATTEMPTS = 5
-_FIRM = 5.0
+_CONFIRM_DENIAL = 5.0
 _PREFIX = "fleet.xds-ingress/"
 _WITHOUT = "Envoys of other replicas are not counted where an object is programmed"
 _log = logging.getLogger("xds")
@@ -70,7 +70,7 @@ class Peer:
         return sum(count for reached, count in self.counts.items() if reached[which] < version)
 
 
-class _Said(msgspec.Struct):
+class _Annotation(msgspec.Struct):
     """The annotation: `have` lists (Ingresses, ConfigMaps, Envoys)."""
 
     replica: str
@@ -97,7 +97,7 @@ class Peers:
         name: str,
         identity: str,
         pod: str,
-        tell: Tell,
+        tell: ProblemSink,
         *,
         every: float = EVERY,
         clock: Callable[[], float] = time.time,
@@ -107,8 +107,8 @@ class Peers:
         self._collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._pod = pod
         self._key = _PREFIX + _short(identity)
-        self._tell = Told(tell)
-        self._denials = Denials(_FIRM)
+        self._tell = ChangedProblems(tell)
+        self._denials = Denials(_CONFIRM_DENIAL)
         self._every = every
         self._clock = clock
         self._known: Json | None = None  # the Lease as it was last read or written
@@ -175,21 +175,21 @@ class Peers:
             self._denials.allowed("")
             self._tell(str(self._lease), ())
             return True
-        except Refused as refused:
+        except ApiError as refused:
             self._is_old = True
             if refused.status == 403 and self._denials.denied("", time.monotonic()):
                 verb = refused.asked.partition(" ")[0]
                 self._tell(str(self._lease), (forbidden(_VERBS.get(verb, verb), "leases", self._lease, _WITHOUT),))
             _log.debug("%s: %s", self._lease, refused)
-        except PASSING as wrong:
+        except TRANSIENT as wrong:
             self._is_old = True
-            _log.debug("%s: %s", self._lease, in_words(self._api, wrong))
+            _log.debug("%s: %s", self._lease, sentence_of(self._api, wrong))
         return False
 
     def _in_json(self, counts: Counts) -> str:
         have = [(*reached, count) for reached, count in sorted(counts.items())]
         at = datetime.fromtimestamp(self._clock(), UTC)
-        return msgspec.json.encode(_Said(self._pod, at, have)).decode()
+        return msgspec.json.encode(_Annotation(self._pod, at, have)).decode()
 
     def _is_forgotten(self, key: str, value: str) -> bool:
         if not key.startswith(_PREFIX):
@@ -205,10 +205,10 @@ def _annotations(lease: Json | None) -> dict[str, str]:
     return dict(((lease or {}).get("metadata") or {}).get("annotations") or {})
 
 
-def _read(value: str) -> _Said | None:
+def _read(value: str) -> _Annotation | None:
     """What a replica said; None for what is nothing of the kind."""
     try:
-        found = msgspec.json.decode(value, type=_Said)
+        found = msgspec.json.decode(value, type=_Annotation)
     except (msgspec.MsgspecError, UnicodeError):
         return None
     return found if found.at.tzinfo else None

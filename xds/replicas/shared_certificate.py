@@ -18,8 +18,8 @@ from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential
 from xds.certificates import default_certificate
 from xds.kube.apiserver.api import Api
 from xds.kube.apiserver.denials import Denials
-from xds.kube.apiserver.faults import PASSING, Doubted, Tell, Told, forbidden, in_words, passes
-from xds.kube.apiserver.writes import Json, Refused, create, read, replace
+from xds.kube.apiserver.faults import TRANSIENT, ChangedProblems, ProblemSink, UnconfirmedDenial, forbidden, is_transient, sentence_of
+from xds.kube.apiserver.writes import ApiError, Json, create, read, replace
 from xds.problem import Problem, Ref
 
 _log = logging.getLogger("xds")
@@ -31,7 +31,7 @@ WITHIN = 15.0
 """Seconds in which there is a certificate, shared or not."""
 LOOK_EVERY, TRY_EVERY = 3600.0, 60.0
 """Seconds between two looks at the Secret, and while there is none that can be shared."""
-FIRM_AFTER = 5.0
+CONFIRM_DENIAL = 5.0
 """Seconds for which the API server must go on saying 403 before it is believed."""
 _OURS = {"app.kubernetes.io/managed-by": "xds"}
 _WITHOUT = "each replica serves a default certificate of its own"
@@ -45,13 +45,13 @@ def secret_name(election_id: str) -> str:
 class SharedCertificate:
     """The certificate in a Secret. `api` must be open; `tell` takes the Problem where it cannot be shared."""
 
-    def __init__(self, api: Api, namespace: str, name: str, tell: Tell, *, within: float = WITHIN) -> None:
+    def __init__(self, api: Api, namespace: str, name: str, tell: ProblemSink, *, within: float = WITHIN) -> None:
         self._api = api
         self._secret = Ref("Secret", namespace, name)
         self._collection = f"/api/v1/namespaces/{namespace}/secrets"
-        self._tell = Told(tell)
+        self._tell = ChangedProblems(tell)
         self._within = within
-        self._denials = Denials(FIRM_AFTER)
+        self._denials = Denials(CONFIRM_DENIAL)
         self._held: Pair | None = None
 
     async def pairs(self) -> AsyncGenerator[Pair]:
@@ -71,12 +71,12 @@ class SharedCertificate:
         try:
             async with asyncio.timeout(self._within):
                 pauses = wait_random_exponential(multiplier=0.1, max=2.0)
-                problem = await AsyncRetrying(wait=pauses, retry=retry_if_exception(passes), reraise=True)(self._try)
-        except Refused as refused:
+                problem = await AsyncRetrying(wait=pauses, retry=retry_if_exception(is_transient), reraise=True)(self._try)
+        except ApiError as refused:
             problem = self._refused(refused)
-        except PASSING as wrong:
+        except TRANSIENT as wrong:
             problem = Problem(self._secret, "", "not-shared", f"It could not be read or made in time, so {_WITHOUT}.")
-            _log.debug("%s: %s", self._secret, in_words(self._api, wrong))
+            _log.debug("%s: %s", self._secret, sentence_of(self._api, wrong))
         if self._held is None:
             self._held = await asyncio.to_thread(default_certificate.make)
         self._tell(str(self._secret), (problem,) if problem else ())
@@ -86,15 +86,15 @@ class SharedCertificate:
         """As `_once`; raises Doubted for a 403 that is not to be believed yet."""
         try:
             problem = await self._once()
-        except Refused as refused:
+        except ApiError as refused:
             if refused.status == 403 and not self._denials.denied("", time.monotonic()):
-                raise Doubted from refused
+                raise UnconfirmedDenial from refused
             raise
         self._denials.allowed("")
         return problem
 
     async def _once(self) -> Problem | None:
-        """Read the Secret, or make it. Raises Refused, with 409 where somebody was faster."""
+        """Read the Secret, or make it. Raises ApiError, with 409 where somebody was faster."""
         found = await read(self._api, f"{self._collection}/{self._secret.name}")
         pair = _pair(found)
         if pair is not None and await asyncio.to_thread(default_certificate.usable, *pair):
@@ -126,7 +126,7 @@ class SharedCertificate:
         else:  # with the version that was read, so that of two who renew it one is first
             await replace(self._api, f"{self._collection}/{self._secret.name}", body)
 
-    def _refused(self, refused: Refused) -> Problem:
+    def _refused(self, refused: ApiError) -> Problem:
         if refused.status == 403:
             return forbidden("get, create or update", "secrets", self._secret, _WITHOUT)
         return Problem(self._secret, "", "not-shared", f"{refused} So {_WITHOUT}.")

@@ -12,8 +12,8 @@ import logging
 from collections.abc import AsyncGenerator
 
 from xds.kube.apiserver.api import Api
-from xds.kube.apiserver.faults import PASSING, Tell, Told, in_words
-from xds.kube.apiserver.writes import Json, Refused, read, replace
+from xds.kube.apiserver.faults import TRANSIENT, ChangedProblems, ProblemSink, sentence_of
+from xds.kube.apiserver.writes import ApiError, Json, read, replace
 from xds.problem import Problem, Ref
 
 _log = logging.getLogger("xds")
@@ -30,11 +30,11 @@ class SharedRecord:
     `tell` takes the Problem where what is to be shared cannot be written.
     """
 
-    def __init__(self, api: Api, namespace: str, name: str, tell: Tell, *, every: float = EVERY) -> None:
+    def __init__(self, api: Api, namespace: str, name: str, tell: ProblemSink, *, every: float = EVERY) -> None:
         self._api = api
         self._secret = Ref("Secret", namespace, name)
         self._path = f"/api/v1/namespaces/{namespace}/secrets/{name}"
-        self._tell = Told(tell)
+        self._tell = ChangedProblems(tell)
         self._every = every
         self._mine: bytes | None = None
         self._told = b""
@@ -50,8 +50,8 @@ class SharedRecord:
         try:
             async with asyncio.timeout(self._every):
                 return _body(await read(self._api, self._path))
-        except (Refused, *PASSING) as wrong:
-            _log.debug("%s: %s", self._secret, in_words(self._api, wrong))
+        except (ApiError, *TRANSIENT) as wrong:
+            _log.debug("%s: %s", self._secret, sentence_of(self._api, wrong))
             return b""
 
     async def bodies(self) -> AsyncGenerator[bytes]:
@@ -64,11 +64,11 @@ class SharedRecord:
                     self._told = body
                     yield body  # who asks may say something else of its own now, with what it has learnt
                 self._complain(await self._agree(found, body))
-            except Refused as refused:
+            except ApiError as refused:
                 if refused.status != 409:  # somebody was faster, and is to be read first
                     self._complain(str(refused))
-            except PASSING as wrong:
-                _log.debug("%s: %s", self._secret, in_words(self._api, wrong))
+            except TRANSIENT as wrong:
+                _log.debug("%s: %s", self._secret, sentence_of(self._api, wrong))
             await self._wait()
 
     async def _agree(self, found: Json | None, body: bytes) -> str:

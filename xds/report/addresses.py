@@ -81,7 +81,7 @@ def _ip(text: str) -> IPv4Address | IPv6Address | None:
         return None
 
 
-class _ListMeta(Struct, frozen=True, gc=False):
+class _Continuation(Struct, frozen=True, gc=False):
     continue_: str | None = msgspec.field(default=None, name="continue")
 
 
@@ -113,7 +113,7 @@ class _PodShape(Struct, frozen=True, gc=False):
 
 
 class _PodList(Struct, frozen=True):
-    metadata: _ListMeta
+    metadata: _Continuation
     items: list[_PodShape] | None = None
 
 

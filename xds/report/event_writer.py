@@ -13,11 +13,11 @@ from typing import Any
 
 from xds.kube.apiserver.api import Api
 from xds.kube.apiserver.denials import Denials
-from xds.kube.apiserver.faults import PASSING, Pace, Tell, forbidden
-from xds.kube.apiserver.writes import Refused, create, patch
+from xds.kube.apiserver.faults import TRANSIENT, ProblemSink, WritePauses, forbidden
+from xds.kube.apiserver.writes import ApiError, create, patch
 from xds.kube.objects import Ingress
 from xds.problem import Problem, Ref, Severity
-from xds.report.events import Create, Event, EventRecorder, Patch, Wait, scheduled, warning
+from xds.report.events import Create, Event, EventRecorder, Patch, Throttled, scheduled, warning
 
 _LOOK_EVERY = 60.0
 """Seconds between two looks at what lasts."""
@@ -28,13 +28,13 @@ _TURN = 500
 class EventWriter:
     """`claimed` gives an Ingress as it is known now, and None for one that is none of our class; `pod` is who says it."""
 
-    def __init__(self, api: Api, claimed: Callable[[Ref], Ingress | None], pod: str, tell: Tell, pace: Pace) -> None:
+    def __init__(self, api: Api, claimed: Callable[[Ref], Ingress | None], pod: str, tell: ProblemSink, pauses: WritePauses) -> None:
         self._api = api
         self._claimed = claimed
         self._pod = pod
         self._tell = tell
-        self._pace = pace
-        self._denials = Denials(pace.firm)
+        self._pauses = pauses
+        self._denials = Denials(pauses.confirm_denial)
         self._recorder = EventRecorder(time.monotonic())
         self._problems: Iterable[Problem] = ()
         self._warned: dict[Problem, Event] = {}
@@ -75,8 +75,8 @@ class EventWriter:
             match self._recorder.next(time.monotonic()):
                 case None:
                     await wait(self._news, _LOOK_EVERY)
-                    await asyncio.sleep(self._pace.gather)
-                case Wait(seconds):
+                    await asyncio.sleep(self._pauses.debounce)
+                case Throttled(seconds):
                     await asyncio.sleep(seconds)
                 case action:
                     await self._write(action)
@@ -115,12 +115,12 @@ class EventWriter:
             self._recorder.written(event, int(found.get("count") or 1), time.monotonic())
             self._denials.allowed(event.about.namespace)
             self._tell(f"events {event.about.namespace}", ())
-        except Refused as refused:
+        except ApiError as refused:
             self._refused(action, refused)
-        except PASSING:
+        except TRANSIENT:
             self._recorder.failed(event, time.monotonic(), answered=False)
 
-    def _refused(self, action: Create | Patch, refused: Refused) -> None:
+    def _refused(self, action: Create | Patch, refused: ApiError) -> None:
         event, now = action.event, time.monotonic()
         if refused.status == 409 and isinstance(action, Create):
             self._recorder.exists(event)

@@ -89,7 +89,7 @@ class Patch:
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class Throttled:
     """Write nothing for so many seconds."""
 
     seconds: float
@@ -175,12 +175,12 @@ class EventRecorder:
             if entry.event.name not in self._due[entry.event.type]:
                 self.happened(entry.event)
 
-    def next(self, now: float) -> Create | Patch | Wait | None:
+    def next(self, now: float) -> Create | Patch | Throttled | None:
         """What is to be written now; None where there is nothing."""
         while due := self._due[WARNING] or self._due[NORMAL]:
             seconds = max(self._not_before - now, self._total.missing(now))
             if seconds > 0:
-                return Wait(seconds)
+                return Throttled(seconds)
             name = next(iter(due))
             entry = self._entries[name]
             about = entry.event.about

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from xds.config import Flags
 from xds.kube.apiserver.api import Api
-from xds.kube.apiserver.writes import Refused
+from xds.kube.apiserver.writes import ApiError
 from xds.kube.objects import Pod, Service
 from xds.problem import Problem, Ref
 from xds.report.addresses import Addresses, normal, of_service, pods, siblings, usable
@@ -20,7 +20,7 @@ _PAGE = 100
 """Pods have some kilobytes each; a page must not keep the event loop busy."""
 
 
-class Unknown(Exception):
+class NoAddresses(Exception):
     """Where Ingresses can be reached is not known now; `problem` says why. What was published stays."""
 
     def __init__(self, problem: Problem) -> None:
@@ -31,12 +31,12 @@ class Unknown(Exception):
 def published(settings: Flags, known: Callable[[Ref], Service | None], nodes: EnvoyNodes | None) -> Addresses | None:
     """The addresses for every status (nginx 4.14); None where nodes decide and are not known yet, which they say themselves.
 
-    `known` gives a Service that is watched. Raises Unknown where there are none.
+    `known` gives a Service that is watched. Raises NoAddresses where there are none.
     """
     if nodes is not None:
         found = nodes.addresses
         if found == ():
-            raise Unknown(_no_node(settings))
+            raise NoAddresses(_no_node(settings))
         return found
     if settings.publish_status_address:
         return _of_flag(settings.publish_status_address)
@@ -53,18 +53,18 @@ def _of_flag(given: tuple[str, ...]) -> Addresses:
     for text in given:
         if not usable(text):
             sentence = f"{text!r} is neither an IP nor a host name; no status is written."
-            raise Unknown(Problem(Ref("Flag", "", "--publish-status-address"), "", "bad-address", sentence))
+            raise NoAddresses(Problem(Ref("Flag", "", "--publish-status-address"), "", "bad-address", sentence))
     return normal(given)
 
 
 def _of_service(which: Ref, found: Service | None) -> Addresses:
     if found is None:
         sentence = "--publish-service names this Service, but it does not exist, or may not be read; no status is written."
-        raise Unknown(Problem(which, "", "service-missing", sentence))
+        raise NoAddresses(Problem(which, "", "service-missing", sentence))
     addresses = of_service(found)
     if not addresses:
         sentence = f"--publish-service names this Service, but it has no address yet ({found.type}); no status is written."
-        raise Unknown(Problem(which, "", "no-address", sentence))
+        raise NoAddresses(Problem(which, "", "no-address", sentence))
     return addresses
 
 
@@ -76,7 +76,7 @@ def _no_node(settings: Flags) -> Problem:
 async def is_last(api: Api, settings: Flags) -> bool:
     """Whether no other replica of this pod runs; where this pod is not found, one may.
 
-    Raises Refused, ValueError, and what `Api.get` raises.
+    Raises ApiError, ValueError, and what `Api.get` raises.
     """
     found = await _pods(api, settings.pod_namespace)
     is_found = any(pod.meta.name == settings.pod_name and pod.meta.labels for pod in found)
@@ -91,7 +91,7 @@ async def _pods(api: Api, namespace: str) -> list[Pod]:
         async with api.get(path, query) as answer:
             status, body = answer.status, await answer.read()
         if status != 200:
-            raise Refused(f"GET {path}", status, "", "")
+            raise ApiError(f"GET {path}", status, "", "")
         page, token = pods(body)
         found += page
         if not token:

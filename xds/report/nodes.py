@@ -14,23 +14,23 @@ from dataclasses import replace
 
 from xds.config import Flags
 from xds.kube.apiserver.api import Api
-from xds.kube.apiserver.faults import Tell
+from xds.kube.apiserver.faults import ProblemSink
 from xds.kube.apiserver.follow import follow
-from xds.kube.apiserver.reflector import Pace, Reflector, Resource
+from xds.kube.apiserver.reflector import Backoff, Reflector, Watched
 from xds.kube.objects import Node, Pod, ref
 from xds.kube.source import Change
 from xds.problem import Ref
 from xds.report.addresses import Addresses, of_nodes, read_node, read_pod
 
 _WITHOUT = "no status is written, unless --publish-service or --publish-status-address says what"
-PODS = Resource("Pod", "v1", "pods", _WITHOUT)
-NODES = Resource("Node", "v1", "nodes", _WITHOUT, namespaced=False)
+PODS = Watched("Pod", "v1", "pods", _WITHOUT)
+NODES = Watched("Node", "v1", "nodes", _WITHOUT, namespaced=False)
 
 
 class EnvoyNodes:
     """Known as long as `run` is awaited. `changed` is called when `addresses` are other ones; `tell` takes what the role does not allow."""
 
-    def __init__(self, api: Api, settings: Flags, changed: Callable[[], None], tell: Tell, pace: Pace | None = None) -> None:
+    def __init__(self, api: Api, settings: Flags, changed: Callable[[], None], tell: ProblemSink, backoff: Backoff | None = None) -> None:
         self.addresses: Addresses | None = None
         """None until pods and nodes are known; () where no ready Envoy runs on a node with an address."""
         self._api = api
@@ -39,7 +39,7 @@ class EnvoyNodes:
         self._tell = tell
         ours = replace(PODS, namespace=settings.pod_namespace, labels=settings.envoy_pods)
         self._reflectors = [
-            Reflector(which, time.monotonic(), random.random, pace, read) for which, read in ((ours, read_pod), (NODES, read_node))
+            Reflector(which, time.monotonic(), random.random, backoff, read) for which, read in ((ours, read_pod), (NODES, read_node))
         ]
         self._pods: dict[Ref, Pod] = {}
         self._nodes: dict[Ref, Node] = {}

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 
 from xds.config import Flags
 from xds.kube.apiserver.api import Api
-from xds.kube.apiserver.faults import PASSING, Pace, Tell, Told, forbidden, in_words
-from xds.kube.apiserver.writes import Refused
+from xds.kube.apiserver.faults import TRANSIENT, ChangedProblems, ProblemSink, WritePauses, forbidden, sentence_of
+from xds.kube.apiserver.writes import ApiError
 from xds.kube.objects import Ingress, Service, ref
 from xds.kube.source import Change
 from xds.kube.world import Key, World
@@ -25,7 +25,7 @@ from xds.problem import Problem, Ref
 from xds.replicas.election import Election
 from xds.report.addresses import Addresses
 from xds.report.event_writer import EventWriter, wait
-from xds.report.lookup import Unknown, are_of_nodes, is_last, published
+from xds.report.lookup import NoAddresses, are_of_nodes, is_last, published
 from xds.report.nodes import EnvoyNodes
 from xds.report.status_writer import StatusWriter
 from xds.translate.selection import claimed, served
@@ -47,13 +47,15 @@ class Reporter:
     `stop`.
     """
 
-    def __init__(self, settings: Flags, world: World, api: Api, identity: str, tell: Tell, pace: Pace | None = None) -> None:
+    def __init__(
+        self, settings: Flags, world: World, api: Api, identity: str, tell: ProblemSink, pauses: WritePauses | None = None
+    ) -> None:
         self._settings = settings
         self._world = world
         self._api = api
         self._identity = identity
         self._tell = tell
-        self._pace = pace or Pace()
+        self._pauses = pauses or WritePauses()
         self._running: asyncio.Task[None] | None = None
         self._problems: Iterable[Problem] = ()
         self._term: _Term | None = None
@@ -93,13 +95,15 @@ class Reporter:
         if s.disable_leader_election:
             await self._lead()
         else:
-            await Election(self._api, s.pod_namespace, s.election_id, self._identity, s.election_ttl, Told(self._tell)).run(self._lead)
+            await Election(self._api, s.pod_namespace, s.election_id, self._identity, s.election_ttl, ChangedProblems(self._tell)).run(
+                self._lead
+            )
 
     async def _lead(self) -> None:
         """A term as the leader, until cancelled."""
-        told = Told(self._tell)
+        told = ChangedProblems(self._tell)
         while True:
-            self._term = _Term(self._settings, self._world, self._api, told, self._pace)
+            self._term = _Term(self._settings, self._world, self._api, told, self._pauses)
             self._term.events.judged(self._problems)
             try:
                 await self._term.run()
@@ -108,21 +112,21 @@ class Reporter:
             finally:
                 self._term = None
                 told.withdraw()
-            await asyncio.sleep(self._pace.anew)
+            await asyncio.sleep(self._pauses.restart)
 
 
 class _Term:
     """What a leader knows and does while it leads."""
 
-    def __init__(self, settings: Flags, world: World, api: Api, tell: Tell, pace: Pace) -> None:
-        self.events = EventWriter(api, self._claimed, settings.pod_name, tell, pace)
+    def __init__(self, settings: Flags, world: World, api: Api, tell: ProblemSink, pauses: WritePauses) -> None:
+        self.events = EventWriter(api, self._claimed, settings.pod_name, tell, pauses)
         self._settings = settings
         self._world = world
         self._reading = _Plain(world)
         self._api = api
         self._tell = tell
-        self._pace = pace
-        self._statuses = StatusWriter(api, self._served, tell, pace)
+        self._pauses = pauses
+        self._statuses = StatusWriter(api, self._served, tell, pauses)
         self._ours: dict[Ref, str] = {}  # the Ingresses that we serve, and their uids
         self._published = Ref("Service", *settings.publish_service.split("/", 1)) if settings.publish_service else None
         self._is_due = asyncio.Event()
@@ -169,10 +173,10 @@ class _Term:
                 if await is_last(self._api, self._settings):
                     self._write(())
                     await self._statuses.settled()
-        except Refused as refused:
+        except ApiError as refused:
             _log.warning("%s", _not_cleared(refused, self._settings.pod_namespace))
-        except PASSING as wrong:
-            _log.warning("not every status was cleared: %s", in_words(self._api, wrong))
+        except TRANSIENT as wrong:
+            _log.warning("not every status was cleared: %s", sentence_of(self._api, wrong))
 
     def _all(self) -> list[Ref]:
         return [ref(item) for item in self._world.objects(Ingress)]
@@ -210,14 +214,14 @@ class _Term:
             self._is_due.clear()
             try:
                 wanted = published(self._settings, self._service, self._nodes)
-            except Unknown as unknown:
+            except NoAddresses as unknown:
                 self._tell("status addresses", (unknown.problem,))
             else:
                 self._tell("status addresses", ())
                 if wanted is not None and not self._ends:
                     self._write(wanted)
             await wait(self._is_due, self._settings.status_update_interval)
-            await asyncio.sleep(self._pace.gather)
+            await asyncio.sleep(self._pauses.debounce)
 
     def _write(self, wanted: Addresses) -> None:
         if wanted == self._statuses.wanted:
@@ -248,7 +252,7 @@ class _Plain:
         """Nothing: the Unit itself reports it to everybody."""
 
 
-def _not_cleared(refused: Refused, namespace: str) -> str:
+def _not_cleared(refused: ApiError, namespace: str) -> str:
     if refused.status != 403:
         return f"Not every status was cleared: {refused}"
     without = "whether this is the last replica is not known, so no status is cleared"

@@ -17,8 +17,8 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_ran
 
 from xds.kube.apiserver.api import Api
 from xds.kube.apiserver.denials import Denials
-from xds.kube.apiserver.faults import PASSING, Doubted, Pace, Tell, forbidden, in_words, passes
-from xds.kube.apiserver.writes import Refused, patch
+from xds.kube.apiserver.faults import TRANSIENT, ProblemSink, UnconfirmedDenial, WritePauses, forbidden, is_transient, sentence_of
+from xds.kube.apiserver.writes import ApiError, patch
 from xds.kube.objects import Ingress
 from xds.problem import Ref
 from xds.report.addresses import Addresses, differ, entries
@@ -48,18 +48,18 @@ class StatusWriter:
     else's meanwhile is left alone. `wanted` is None until it is known what to write.
     """
 
-    def __init__(self, api: Api, current: Callable[[Ref], Ingress | None], tell: Tell, pace: Pace | None = None) -> None:
+    def __init__(self, api: Api, current: Callable[[Ref], Ingress | None], tell: ProblemSink, pauses: WritePauses | None = None) -> None:
         self.wanted: Addresses | None = None
         self._api = api
         self._current = current
         self._tell = tell
-        self._pace = pace or Pace()
+        self._pauses = pauses or WritePauses()
         self._queue: asyncio.Queue[Ref] = asyncio.Queue()
         self._queued: set[Ref] = set()
         self._busy: set[Ref] = set()
         self._written: dict[Ref, _Written] = {}
         self._failed: set[Ref] = set()
-        self._denials = Denials(self._pace.firm)
+        self._denials = Denials(self._pauses.confirm_denial)
         self._denied: set[str] = set()
         self._told: set[str] = set()
         self._complained = -math.inf
@@ -102,11 +102,11 @@ class StatusWriter:
 
     async def _bring(self, which: Ref) -> None:
         """One Ingress to what it should say."""
-        attempts = AsyncRetrying(stop=_gives_up, wait=self._pause, retry=retry_if_exception(passes), reraise=True)
+        attempts = AsyncRetrying(stop=_gives_up, wait=self._pause, retry=retry_if_exception(is_transient), reraise=True)
         try:
             await attempts(self._write, which)
-        except (Refused, *PASSING) as wrong:
-            status = wrong.status if isinstance(wrong, Refused) else 0
+        except (ApiError, *TRANSIENT) as wrong:
+            status = wrong.status if isinstance(wrong, ApiError) else 0
             if status == 404:
                 return  # gone; the watch will say so
             self._failed.add(which)
@@ -114,7 +114,7 @@ class StatusWriter:
                 self._denied.add(which.namespace)
                 self._tell_denied(self._told | {which.namespace})
             else:
-                self._complain(which, in_words(self._api, wrong))
+                self._complain(which, sentence_of(self._api, wrong))
         except Exception:  # noqa: BLE001 - one Ingress must not stop the others
             _log.exception("internal error while the status of %s was written; please report it", which)
 
@@ -134,9 +134,9 @@ class StatusWriter:
         body = {"metadata": {"resourceVersion": version}, "status": {"loadBalancer": {"ingress": entries(wanted)}}}
         try:
             answer = await patch(self._api, path, body)
-        except Refused as refused:
+        except ApiError as refused:
             if refused.status == 403 and not self._denials.denied(which.namespace, time.monotonic()):
-                raise Doubted from refused
+                raise UnconfirmedDenial from refused
             raise
         self._denials.allowed(which.namespace)
         self._written[which] = _Written(found.meta.version, str(answer["metadata"]["resourceVersion"]), wanted)
@@ -152,8 +152,8 @@ class StatusWriter:
 
     def _pause(self, state: RetryCallState) -> float:
         wrong = state.outcome.exception() if state.outcome else None
-        least = self._pace.busy if isinstance(wrong, Refused) and wrong.status == 429 else 0.0
-        return max(least, wait_random_exponential(multiplier=self._pace.first, max=self._pace.longest)(state))
+        least = self._pauses.throttled if isinstance(wrong, ApiError) and wrong.status == 429 else 0.0
+        return max(least, wait_random_exponential(multiplier=self._pauses.first, max=self._pauses.longest)(state))
 
     def _tell_denied(self, namespaces: set[str]) -> None:
         """One Problem a namespace, and only when that changes."""
@@ -174,4 +174,4 @@ class StatusWriter:
 
 def _gives_up(state: RetryCallState) -> bool:
     wrong = state.outcome.exception() if state.outcome else None
-    return state.attempt_number >= ATTEMPTS and not isinstance(wrong, Doubted)
+    return state.attempt_number >= ATTEMPTS and not isinstance(wrong, UnconfirmedDenial)

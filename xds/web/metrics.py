@@ -28,7 +28,7 @@ class Version(Collector):
         return [gauge]
 
 
-class Metrics:
+class ProcessMetrics:
     """Everything but the server's counters, registered in `registry`.
 
     `types`: type urls and what operators call them; `staleness` as in Staleness. Most is counted when it is asked for; told as it happens

@@ -9,8 +9,8 @@ that bytes are acknowledged by a proxy or a translation of addresses in between,
 waited for without end, and whatever lies between, it is noticed within 30 s:
 
 - An answer must begin within 20 s, and go on after 20 s at most; no answer takes longer than 5 minutes.
-- A watch is asked to end by itself after 18 to 24 s (`Pace.watch`); where it has not ended 5 s later, nobody is there. The next one begins
-  where it was, on the same connection if all is well: that costs one request a kind and watch, and no list.
+- A watch is requested for 18 to 24 s (`Backoff.watch`). If it has not ended 5 s later, the peer is gone. The next watch resumes at the same
+  version, on the same connection if that is healthy. This costs one request a kind and watch, and no list.
 - A connection that nobody uses is kept for 5 s, so that one which died meanwhile is hardly ever used.
 """
 

@@ -23,7 +23,7 @@ from xds.kube import parse
 from xds.kube.apiserver.api import Api, Patience
 from xds.kube.apiserver.denials import Denials
 from xds.kube.apiserver.follow import follow, renew, why_not
-from xds.kube.apiserver.reflector import FIRM, Pace, Reflector, Resource
+from xds.kube.apiserver.reflector import CONFIRMATIONS, Backoff, Reflector, Watched
 from xds.kube.apiserver.secrets import ReferredSecrets
 from xds.kube.objects import Secret
 from xds.kube.shapes import SERVICE_NAME
@@ -32,20 +32,20 @@ from xds.problem import Problem, Ref
 
 _log = logging.getLogger("xds")
 
-INGRESSES = Resource("Ingress", "networking.k8s.io/v1", "ingresses", "no Ingress is served")
-SERVICES = Resource("Service", "v1", "services", "no backend is known")
-SLICES = Resource("EndpointSlice", "discovery.k8s.io/v1", "endpointslices", "no endpoint is known")
-CLASSES = Resource(
+INGRESSES = Watched("Ingress", "networking.k8s.io/v1", "ingresses", "no Ingress is served")
+SERVICES = Watched("Service", "v1", "services", "no backend is known")
+SLICES = Watched("EndpointSlice", "discovery.k8s.io/v1", "endpointslices", "no endpoint is known")
+CLASSES = Watched(
     "IngressClass",
     "networking.k8s.io/v1",
     "ingressclasses",
     "Ingresses are selected by the annotation kubernetes.io/ingress.class alone, and ingressClassName has no effect",
     namespaced=False,
 )
-NAMESPACES = Resource("Namespace", "v1", "namespaces", "--watch-namespace-selector selects nothing", namespaced=False)
+NAMESPACES = Watched("Namespace", "v1", "namespaces", "--watch-namespace-selector selects nothing", namespaced=False)
 _NO_SECRETS = "hosts have no certificate but the default one, and what else refers to a Secret does not work"
-TLS_SECRETS = Resource("Secret", "v1", "secrets", _NO_SECRETS, selector="type=kubernetes.io/tls")
-OTHER_SECRETS = Resource(
+TLS_SECRETS = Watched("Secret", "v1", "secrets", _NO_SECRETS, selector="type=kubernetes.io/tls")
+OTHER_SECRETS = Watched(
     "Secret",
     "v1",
     "secrets",
@@ -64,7 +64,7 @@ FETCHES = 8
 _COMPLAIN_EVERY = 30.0
 
 
-def resources(settings: Flags) -> list[Resource]:
+def resources(settings: Flags) -> list[Watched]:
     """What is watched: the kinds, in `--watch-namespace` alone where that is set; ConfigMaps and a Secret by name, wherever they are."""
     found = [_scoped(kind, settings) for kind in (INGRESSES, SERVICES, SLICES, TLS_SECRETS, OTHER_SECRETS)]
     found.append(CLASSES)
@@ -74,15 +74,15 @@ def resources(settings: Flags) -> list[Resource]:
     maps["--udp-services-configmap"] = settings.udp_services_configmap
     for name in dict.fromkeys(name for name in maps.values() if name):
         flags = " and ".join(flag for flag, value in maps.items() if value == name)
-        found.append(_by_name(Resource("ConfigMap", "v1", "configmaps", f"{flags} cannot have an effect"), name))
+        found.append(_by_name(Watched("ConfigMap", "v1", "configmaps", f"{flags} cannot have an effect"), name))
     certificate = settings.default_ssl_certificate
     if certificate and not _is_watched(certificate, settings):
         without = "--default-ssl-certificate cannot have an effect"
-        found.append(_by_name(Resource("Secret", "v1", "secrets", without), certificate))
+        found.append(_by_name(Watched("Secret", "v1", "secrets", without), certificate))
     return found + _elsewhere(settings)
 
 
-def _elsewhere(settings: Flags) -> list[Resource]:
+def _elsewhere(settings: Flags) -> list[Watched]:
     """The Services that flags name outside of `--watch-namespace`, and the endpoints of the one that answers requests."""
     backend, published = settings.default_backend_service, settings.publish_service if settings.update_status else ""
     names = {"--default-backend-service": backend, "--publish-service": published}
@@ -98,11 +98,11 @@ def _elsewhere(settings: Flags) -> list[Resource]:
     return found
 
 
-def _scoped(resource: Resource, settings: Flags) -> Resource:
+def _scoped(resource: Watched, settings: Flags) -> Watched:
     return replace(resource, namespace=settings.watch_namespace)
 
 
-def _by_name(resource: Resource, which: str) -> Resource:
+def _by_name(resource: Watched, which: str) -> Watched:
     namespace, _, name = which.partition("/")
     return replace(resource, namespace=namespace, selector=f"metadata.name={name}")
 
@@ -119,20 +119,20 @@ class ApiServer:
     """All objects of an API server that matter here.
 
     The first Change has everything, once each kind was listed (or is known to be forbidden); then each event is a Change at once, and what
-    comes while nobody asks is taken together. `patience` and `pace` are for tests, which have less of it.
+    comes while nobody asks is taken together. `patience` and `backoff` are for tests, which have less of it.
     """
 
-    def __init__(self, settings: Flags, *, patience: Patience | None = None, pace: Pace | None = None) -> None:
+    def __init__(self, settings: Flags, *, patience: Patience | None = None, backoff: Backoff | None = None) -> None:
         self._api = Api(settings, patience)
-        self._pace = pace or Pace()
-        self._reflectors = {each: Reflector(each, time.monotonic(), random.random, self._pace) for each in resources(settings)}
+        self._backoff = backoff or Backoff()
+        self._reflectors = {each: Reflector(each, time.monotonic(), random.random, self._backoff) for each in resources(settings)}
         flagged = settings.default_ssl_certificate if _is_watched(settings.default_ssl_certificate, settings) else ""
         self._secrets = ReferredSecrets(
             self._reflectors[_scoped(TLS_SECRETS, settings)],
             settings.annotations_prefix,
             frozenset({Ref("Secret", *flagged.split("/", 1))} if flagged else ()),
         )
-        self._through: Mapping[Resource, Callable[[Change], Change]] = {
+        self._through: Mapping[Watched, Callable[[Change], Change]] = {
             _scoped(INGRESSES, settings): self._secrets.ingresses,
             _scoped(TLS_SECRETS, settings): self._secrets.tls,
             _scoped(OTHER_SECRETS, settings): self._secrets.metadata,
@@ -140,11 +140,11 @@ class ApiServer:
         self._following: list[asyncio.Task[None]] = []
         self._fetching: dict[Ref, asyncio.Task[None]] = {}
         self._fetches = asyncio.Semaphore(FETCHES)
-        self._denials = Denials(FIRM * self._pace.first)
+        self._denials = Denials(CONFIRMATIONS * self._backoff.first)
         self._may_not_fetch = False
         self._batch = Batch()
         self._news = asyncio.Event()
-        self._settled: set[Resource] = set()
+        self._settled: set[Watched] = set()
         self._is_complete = False
         self._complained = -math.inf
         self._away_since: float | None = None
@@ -194,12 +194,12 @@ class ApiServer:
     def staleness(self, now: float) -> Mapping[str, float]:
         """Kind → seconds since the API server last said a word about it; `now` as time.monotonic tells it.
 
-        Of a quiet kind that is up to Pace.watch: only then is its watch asked for again.
+        Of a quiet kind that is up to Backoff.watch: only then is its watch asked for again.
         """
         found: dict[str, float] = {}
         for each in self._reflectors.values():
             kind = each.resource.kind
-            found[kind] = max(found.get(kind, 0.0), now - each.word)
+            found[kind] = max(found.get(kind, 0.0), now - each.last_response)
         return found
 
     async def close(self) -> None:
@@ -227,7 +227,7 @@ class ApiServer:
 
     async def _fetch(self, which: Ref) -> None:
         """Get a Secret by name, until there is an answer or nobody needs it any more."""
-        pauses = wait_random_exponential(multiplier=self._pace.first, max=self._pace.longest)
+        pauses = wait_random_exponential(multiplier=self._backoff.first, max=self._backoff.longest)
         try:
             async for attempt in AsyncRetrying(wait=pauses, retry=retry_if_exception_type(Exception)):
                 with attempt:
@@ -280,10 +280,10 @@ class ApiServer:
         """Say in the log that the API server is away, now and then."""
         now = time.monotonic()
         if self._is_away(reflector) and reflector.faults > 1 and now - self._complained >= _COMPLAIN_EVERY:
-            self._away_since = self._away_since or reflector.word
+            self._away_since = self._away_since or reflector.last_response
             self._complained = now
             kept = "; what is served stays served" if self._is_complete else ""
-            _log.warning("%s: %s Nothing was heard for %.0f s%s.", reflector.resource, reflector.fault, now - reflector.word, kept)
+            _log.warning("%s: %s Nothing was heard for %.0f s%s.", reflector.resource, reflector.fault, now - reflector.last_response, kept)
 
     def _recover(self) -> None:
         if self._away_since is not None and not any(map(self._is_away, self._reflectors.values())):

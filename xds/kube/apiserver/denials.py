@@ -7,7 +7,7 @@ rule: R7.)
 
 from __future__ import annotations
 
-from xds.kube.apiserver.reflector import FIRM
+from xds.kube.apiserver.reflector import CONFIRMATIONS
 
 
 class Denials:
@@ -26,9 +26,9 @@ class Denials:
         """There was a 403; returns whether to believe it. `now` is any steady clock."""
         since, times = self._rows.get(place, (now, 0))
         self._rows[place] = since, times + 1
-        is_firm = times + 1 >= FIRM and now - since >= self._least
-        self._nothing_is_allowed |= is_firm
-        return is_firm or self._nothing_is_allowed
+        is_confirmed = times + 1 >= CONFIRMATIONS and now - since >= self._least
+        self._nothing_is_allowed |= is_confirmed
+        return is_confirmed or self._nothing_is_allowed
 
     def allowed(self, place: str) -> None:
         """There was another answer."""

@@ -1,4 +1,4 @@
-"""What can go wrong when something is written: which of it passes, how long to wait for that, and how it is said."""
+"""What can go wrong when an object is written: which faults are transient, how long to wait, and the sentences about them."""
 
 from __future__ import annotations
 
@@ -10,72 +10,75 @@ from kubernetes.aio.config import ConfigException
 
 from xds.config import Failure
 from xds.kube.apiserver.api import Api
-from xds.kube.apiserver.writes import Refused
+from xds.kube.apiserver.writes import ApiError
 from xds.problem import Problem, Ref
 
-Tell = Callable[[str, tuple[Problem, ...]], None]
-"""Takes a place and all Problems there now, as `Change.problems` has them; () where there are none any more."""
+ProblemSink = Callable[[str, tuple[Problem, ...]], None]
+"""Takes a place and all of its Problems, as `Change.problems` has them. An empty tuple withdraws them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """Pauses in seconds: before another attempt about the first and the longest one, and the least after 429; before a term begins anew
-    that a fault of ours has ended; in which Problems gather before Events are made of them, and changes of nodes before addresses are;
-    and how long an API server must go on saying 403 before it is believed.
-    """
+class WritePauses:
+    """How long what writes to an API server waits, in seconds."""
 
     first: float = 0.2
+    """About the wait after the first fault. It doubles from there."""
     longest: float = 5.0
-    busy: float = 1.0
-    anew: float = 5.0
-    gather: float = 0.5
-    firm: float = 5.0
+    """The limit of the doubling."""
+    throttled: float = 1.0
+    """The least after 429 Too Many Requests."""
+    restart: float = 5.0
+    """Before a term of leadership starts again, after an internal error ended it."""
+    debounce: float = 0.5
+    """In which Problems are collected before Events are made of them, and changes of nodes before addresses are."""
+    confirm_denial: float = 5.0
+    """For which an API server must respond with 403 before that is believed."""
 
 
-class Doubted(Exception):
+class UnconfirmedDenial(Exception):
     """A 403 that is not believed yet (`xds.kube.apiserver.denials`)."""
 
 
-PASSING = (aiohttp.ClientError, OSError, TimeoutError, ValueError, ConfigException, Failure)
-"""No answer, or no credentials just now."""
+TRANSIENT = (aiohttp.ClientError, OSError, TimeoutError, ValueError, ConfigException, Failure)
+"""Exceptions where there is no response, or no usable credentials at the moment."""
 
 
-class Told:
-    """Passes on Problems where they differ from what was told of a place."""
+class ChangedProblems:
+    """Passes Problems of a place to a ProblemSink, if they differ from the last ones of that place."""
 
-    def __init__(self, tell: Tell) -> None:
-        self._tell = tell
+    def __init__(self, sink: ProblemSink) -> None:
+        self._sink = sink
         self._places: dict[str, list[str]] = {}
 
     def __call__(self, place: str, problems: tuple[Problem, ...]) -> None:
-        """All Problems in a place now."""
+        """All Problems of a place."""
         sentences = [str(problem) for problem in problems]
         if self._places.get(place, []) != sentences:
             self._places[place] = sentences
-            self._tell(place, problems)
+            self._sink(place, problems)
 
     def withdraw(self) -> None:
-        """None of it matters any more."""
+        """Withdraw all of them."""
         for place in list(self._places):
             self(place, ())
 
 
-def passes(wrong: BaseException) -> bool:
-    """Whether the same may go better next time: somebody else was faster, or the API server is busy, away, or has just started."""
-    if isinstance(wrong, Refused):
-        return wrong.status in (401, 409, 429) or wrong.status >= 500
-    return isinstance(wrong, (Doubted, *PASSING))
+def is_transient(fault: BaseException) -> bool:
+    """Whether a retry may succeed: another writer was first, or the API server is busy, away, or starting."""
+    if isinstance(fault, ApiError):
+        return fault.status in (401, 409, 429) or fault.status >= 500
+    return isinstance(fault, (UnconfirmedDenial, *TRANSIENT))
 
 
-def in_words(api: Api, wrong: BaseException) -> str:
-    """A sentence."""
-    if isinstance(wrong, (Refused, Failure)):
-        return str(wrong)
-    return f"{api.host} does not answer ({str(wrong) or type(wrong).__name__})."
+def sentence_of(api: Api, fault: BaseException) -> str:
+    """The fault as a sentence, for the log."""
+    if isinstance(fault, (ApiError, Failure)):
+        return str(fault)
+    return f"{api.host} does not answer ({str(fault) or type(fault).__name__})."
 
 
 def forbidden(verb: str, resource: str, about: Ref, without: str) -> Problem:
-    """The role lacks a verb on a resource, in the namespace of `about`; `without` says what does not work, without a dot at the end."""
+    """The role lacks a verb on a resource, in the namespace of `about`. `without` ends the sentence: what does not work, without a dot."""
     where = about.name if about.kind == "Namespace" else about.namespace
     where = f" in namespace {where}" if where else ""
     return Problem(about, "", "forbidden", f'The role does not allow "{verb}" on {resource}{where}: {without}.')

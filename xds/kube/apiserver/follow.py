@@ -17,7 +17,7 @@ from kubernetes.aio.config import ConfigException
 
 from xds.config import Failure
 from xds.kube.apiserver.api import Api
-from xds.kube.apiserver.reflector import List, Reflector, Wait, Watch
+from xds.kube.apiserver.reflector import Delay, List, Reflector, Watch
 from xds.kube.source import Change
 
 _log = logging.getLogger("xds")
@@ -37,7 +37,7 @@ async def follow(api: Api, reflector: Reflector, take: Callable[[Change], None],
     renewals = api.renewals
     while True:
         match reflector.next(time.monotonic()):
-            case Wait(seconds, needs_credentials):
+            case Delay(seconds, needs_credentials):
                 if needs_credentials:
                     await renew(api, renewals)
                 await asyncio.sleep(seconds)
@@ -79,7 +79,7 @@ async def _ask(api: Api, reflector: Reflector, ask: List | Watch, take: Callable
             if answer.status != 200:
                 body = await answer.content.read(_LONGEST_STATUS)
                 retry_after = answer.headers.get("Retry-After", "")
-                take(reflector.refused(answer.status, body, retry_after, time.monotonic()))
+                take(reflector.rejected(answer.status, body, retry_after, time.monotonic()))
             elif is_watch:
                 await _listen(reflector, answer, take)
             else:

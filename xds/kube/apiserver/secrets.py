@@ -108,7 +108,7 @@ class ReferredSecrets:
             self._there.pop(gone, None)
             self._forget(gone, batch)
         for where, problems in change.problems.items():
-            batch.tell(where, *problems)
+            batch.report(where, *problems)
         return batch.take()
 
     def _is_needed(self, which: Ref) -> bool:

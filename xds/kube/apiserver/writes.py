@@ -20,7 +20,7 @@ APPLY = "application/apply-patch+yaml"
 """Server-side apply; the path needs the query parameter fieldManager."""
 
 
-class Refused(Exception):
+class ApiError(Exception):
     """The API server did not do it. `reason` is its word for why, such as AlreadyExists, Conflict, Forbidden or NotFound.
 
     The text is a sentence with what was asked for; of what was written it has nothing.
@@ -36,7 +36,7 @@ class Refused(Exception):
 
 
 async def read(api: Api, path: str) -> Json | None:
-    """The object; None where there is none. Raises Refused, and what Api.get raises."""
+    """The object; None where there is none. Raises ApiError, and what Api.get raises."""
     renewals = api.renewals
     async with api.get(path, {}) as answer:
         status, body = answer.status, await answer.read()
@@ -50,7 +50,7 @@ async def read(api: Api, path: str) -> Json | None:
 async def create(api: Api, path: str, body: Mapping[str, Any]) -> Json:
     """Make an object in a collection, such as /api/v1/namespaces/a/secrets; returns it as it is now.
 
-    Raises Refused (with reason AlreadyExists where it is there), and what Api.get raises.
+    Raises ApiError (with reason AlreadyExists where it is there), and what Api.get raises.
     """
     return await _write(api, "POST", path, body)
 
@@ -58,13 +58,13 @@ async def create(api: Api, path: str, body: Mapping[str, Any]) -> Json:
 async def replace(api: Api, path: str, body: Mapping[str, Any]) -> Json:
     """Replace an object; with its metadata.resourceVersion in the body only if nobody changed it meanwhile.
 
-    Raises Refused (with reason Conflict where somebody did), and what Api.get raises.
+    Raises ApiError (with reason Conflict where somebody did), and what Api.get raises.
     """
     return await _write(api, "PUT", path, body)
 
 
 async def patch(api: Api, path: str, body: Mapping[str, Any], content_type: str = MERGE) -> Json:
-    """Change what the body says of an object, and nothing else. Raises Refused, and what Api.get raises."""
+    """Change what the body says of an object, and nothing else. Raises ApiError, and what Api.get raises."""
     return await _write(api, "PATCH", path, body, content_type)
 
 
@@ -79,13 +79,13 @@ async def _write(api: Api, method: str, path: str, body: Mapping[str, Any], cont
 
 
 def _understood(asked: str, status: int, body: bytes) -> Json:
-    """The object in an answer. Raises Refused where there is none."""
+    """The object in an answer. Raises ApiError where there is none."""
     try:
         found = json.loads(body)
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise Refused(asked, status, "", "what it says is no JSON object")
+        raise ApiError(asked, status, "", "what it says is no JSON object")
     if not 200 <= status < 300:
-        raise Refused(asked, status, str(found.get("reason") or ""), str(found.get("message") or "").rstrip("."))
+        raise ApiError(asked, status, str(found.get("reason") or ""), str(found.get("message") or "").rstrip("."))
     return cast(Json, found)
