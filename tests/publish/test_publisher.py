@@ -131,7 +131,7 @@ async def test_what_one_envoy_refuses_and_another_accepts_a_moment_later_is_not_
     for _ in range(10):
         await asyncio.sleep(0)  # whatever is to be done at once is done
     publisher.heard(good, accepts)
-    await eventually(lambda: bool(publisher.quarantine._odd))
+    await eventually(lambda: publisher.quarantine.knows(odd))
     assert state.generation == generation
     judging.cancel()
 

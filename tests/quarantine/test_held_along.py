@@ -20,7 +20,9 @@ from xds.kube.objects import Backend, ConfigMap, Ingress, Meta, Object, Path, Ru
 from xds.kube.world import World
 from xds.problem import Ref
 from xds.protocol.session import Answer, Request, Response, Session, Wire
-from xds.quarantine.quarantine import MOST_DIVIDED, MOST_NEW, Orders, Quarantine
+from xds.quarantine.dependents import MOST_DIVIDED, MOST_NEW
+from xds.quarantine.ledger import Orders
+from xds.quarantine.quarantine import Quarantine
 from xds.render import names
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, TYPES, Part, Snapshot
 from xds.units.memo import Unit
@@ -282,7 +284,7 @@ def test_what_is_held_along_for_the_time_of_a_search_goes_back_each_time(wire: W
     site.put(*(ingress(n, BAD if n in bad else GOOD + n, n % 3) for n in range(6)))
     site.settle()
     assert clusters(envoy) == {f"h{n}.test": {name(n % 3, 0 if n in bad else GOOD + n)} for n in range(6)}
-    assert not site.quarantine.searching
+    assert site.quarantine.culprits == site.tables.holds
 
 
 def test_what_is_held_along_follows_its_endpoints_and_stays_while_its_own_content_changes() -> None:
@@ -525,7 +527,7 @@ def test_whatever_is_refused_what_worked_goes_on(steps: list[Any], fleet: list[t
         else:
             step(site)
     site.settle()
-    assert not site.quarantine.searching
+    assert site.quarantine.culprits == site.tables.holds
     assert all(held.along or part.type_url == CLUSTER for part, held in site.tables.holds.items())
     wanted = {names.cluster(c): site.tables.build.value(Unit(cluster_unit, (c,))) for c in site.tables.clusters.called(site.parts())}
     refused = [{name for name, body in wanted.items() if any(refusal(s) in body for s in refuses)} for _, refuses in fleet]

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from xds.problem import Ref
 from xds.protocol.session import Answer, Request, Response, Session, Wire
-from xds.quarantine.quarantine import MOST_REMEMBERED, Orders, Quarantine
+from xds.quarantine.ledger import MOST_CONTENTS, Orders
+from xds.quarantine.quarantine import Quarantine
+from xds.quarantine.replays import Replays
 from xds.snapshot import CLUSTER, ROUTE, SECRET, Part, Resource, Snapshot
 from xds.units.parts import Held, Host, Move, Value, content, host_digest
 from xds.units.tables import Holds
@@ -187,6 +189,11 @@ class Site:
                 self.now = max(self.now, min(deadlines))
         raise AssertionError("it goes on for ever")
 
+    @property
+    def searching(self) -> bool:
+        """Whether something is held for the time of a search."""
+        return any(not held.proven for held in self.holds.values())
+
     def table(self) -> bytes:
         return self.snapshot[ROUTE]["ingress"].body
 
@@ -201,7 +208,7 @@ def test_one_bad_host_is_held_at_what_was_accepted_and_the_others_are_out(wire: 
     assert site.quarantine.culprits == {
         host("b"): Held(site.holds[host("b")].refused, site.shown[host("b")], "no", proven=True, causes=(WEB,))
     }
-    assert not site.quarantine.searching
+    assert not site.searching
 
 
 def test_a_bad_host_that_was_never_accepted_is_absent() -> None:
@@ -262,7 +269,7 @@ def test_what_was_held_and_is_accepted_by_a_slow_envoy_is_published_for_good() -
     good = site.connect(refuses=())
     site.envoys = [old, good]  # the one that refuses is the first to answer
     site.put(a=b"new", b=b"b2")
-    assert (site.table(), site.quarantine.culprits, site.quarantine.searching) == (b"new|b2", {}, False)
+    assert (site.table(), site.quarantine.culprits, site.searching) == (b"new|b2", {}, False)
     site.put(b=b"b3")
     assert site.table() == b"new|b3"
 
@@ -272,9 +279,9 @@ def test_an_envoy_that_refuses_what_is_good_is_still_asked_about_other_types() -
     site.put(a=b"a1", b=b"b1")
     state = site.snapshot[ROUTE]
     site.obey(site.quarantine.rejected(Answer(ROUTE, frozenset({"ingress"}), state.generation, state.version, "no"), "envoy"))
-    assert site.quarantine.searching
+    assert site.searching
     assert site.quarantine.rejected(Answer(CLUSTER, frozenset({"good"}), 0, "other", "no"), "envoy") == {}
-    assert site.quarantine.searching
+    assert site.searching
 
 
 def test_a_search_ends_with_the_only_envoy_that_can_be_asked() -> None:
@@ -284,16 +291,15 @@ def test_a_search_ends_with_the_only_envoy_that_can_be_asked() -> None:
     site.obey(site.quarantine.rejected(Answer(ROUTE, frozenset({"ingress"}), state.generation, state.version, "no"), "envoy"))
     assert site.quarantine.knows("envoy")
     site.obey(site.quarantine.left("envoy"))
-    assert (site.table(), site.quarantine.searching) == (b"a1|b1", False)
+    assert (site.table(), site.searching) == (b"a1|b1", False)
     assert not site.quarantine.knows("envoy")
 
 
 def test_of_ever_new_bad_contents_only_the_last_are_remembered() -> None:
-    site = Site()
-    site.connect()
-    for n in range(MOST_REMEMBERED + 10):
-        site.put(a=b"bad %d" % n)
-    assert len(site.quarantine._convicted[host("a")]) == MOST_REMEMBERED
+    replays = Replays()
+    for n in range(MOST_CONTENTS + 10):
+        replays.convict(host("a"), str(n), "no")
+    assert [*replays.verdicts(host("a"))] == [str(n) for n in range(10, MOST_CONTENTS + 10)]
 
 
 def test_what_another_replica_has_found_is_held_unless_an_envoy_has_accepted_it() -> None:
@@ -379,7 +385,7 @@ def test_whatever_changes_meanwhile_only_what_all_envoys_refuse_is_held(
     good = {p for p, body in site.wanted.items() if BAD not in body or any(takes_all for _, takes_all in fleet)}
     assert good <= {p for p, v in site.shown.items() if content(v) == site.wanted[p]}
     assert set(site.holds) == set(site.wanted) - good
-    assert not site.quarantine.searching
+    assert not site.searching
 
 
 class Slow:
@@ -467,6 +473,6 @@ def test_in_whichever_order_answers_come_nobody_innocent_is_held(taken: list[Any
     bad = {p for p, body in site.wanted.items() if BAD in body}
     assert set(site.holds) <= bad
     assert {p for p, v in site.shown.items() if content(v) == site.wanted[p]} >= site.wanted.keys() - bad
-    assert not site.quarantine.searching
+    assert not site.searching
     if not any(takes_all for _, takes_all in fleet):
         assert set(site.holds) == bad

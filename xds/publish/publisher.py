@@ -23,7 +23,8 @@ from xds.protocol.session import Answer
 from xds.publish.notices import Notices
 from xds.quarantine.blame import in_words, objects
 from xds.quarantine.blame import problems as blame
-from xds.quarantine.quarantine import Orders, Quarantine
+from xds.quarantine.ledger import Orders
+from xds.quarantine.quarantine import Quarantine
 from xds.server.fleet import Fleet
 from xds.server.metrics import SHORT
 from xds.server.progress import SHOWN, Cause, Verb
