@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench import change, cold_start, event_loop, fleet, machine, memory, objects, regexes, through_envoy
+from bench import change, cold_start, event_loop, fleet, machine, memory, objects, proxies, regexes, request_price, through_envoy
 from bench.table import NO_MARK, Mark, Table, marked
 
 N = 12
@@ -131,3 +131,24 @@ def test_regexes_has_a_row_for_each_expression() -> None:
     assert column(table, "expression") == list(regexes.EXPRESSIONS)[:2]
     assert numbers(column(table, "routes")) == [2, 2]
     assert all(value >= 0 for value in numbers(column(table, "all")))
+
+
+@pytest.mark.envoy
+def test_a_request_is_priced_beside_bare_envoy_and_nginx() -> None:
+    try:
+        table = request_price.measure([2], seconds=1, rounds=1)
+    except request_price.Missing as error:
+        pytest.skip(str(error))
+    bare = [request_price.BARE, request_price.LIKE_OURS, request_price.OURS]
+    assert [name for name in column(table, "proxy") if name not in (request_price.NGINX, request_price.LUA)] == bare * 2
+    assert column(table, "proxy").count(request_price.NGINX) == 2
+    assert all(price > 0 for price in numbers(column(table, "µs")))
+
+
+@pytest.mark.envoy
+def test_every_part_of_our_configuration_that_has_a_price_can_be_taken_out() -> None:
+    config = proxies.ours(8080, 8443, 9000, proxies.hosts(1))
+    for name, take_out in request_price.PARTS:
+        changed = proxies.without(config, take_out)
+        assert changed != config, f"{name} is not in our configuration any more"
+        config = changed

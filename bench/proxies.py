@@ -1,0 +1,175 @@
+"""Proxies to compare with: configurations of a bare Envoy and of nginx that do nothing but forward, and ours as one file.
+
+What does not belong here: running and measuring them (`bench.request_price`).
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.envoy.harness.manifests import Folder, endpoint_slice, ingress, service
+from xds import offline
+from xds.cli.translate import static_bootstrap
+from xds.config import Flags
+
+Json = dict[str, Any]
+CONFIG = "type.googleapis.com/envoy."
+_HCM = CONFIG + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+_ROUTER = {"name": "router", "typed_config": {"@type": CONFIG + "extensions.filters.http.router.v3.Router"}}
+_LOG = {"name": "log", "typed_config": {"@type": CONFIG + "extensions.access_loggers.stream.v3.StdoutAccessLog"}}
+_KEEP_CASE = {
+    "header_key_format": {
+        "stateful_formatter": {
+            "name": "preserve_case",
+            "typed_config": {"@type": CONFIG + "extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig"},
+        }
+    }
+}
+_AS_OURS = {"normalize_path": True, "merge_slashes": True, "use_remote_address": True, "http_protocol_options": _KEEP_CASE}
+_UPSTREAM_INFO = (
+    '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent" '
+    "$request_length $request_time [name] [] $upstream_addr $upstream_response_length $upstream_response_time $upstream_status $request_id"
+)
+"""The default of ingress-nginx' `log-format-upstream`."""
+
+
+def hosts(n: int) -> tuple[str, ...]:
+    """The names of `n` hosts."""
+    return tuple(f"web-{i}.example.com" for i in range(n))
+
+
+def bare_envoy(port: int, backend: int, names: Sequence[str], *, as_ours: bool, log: bool) -> Json:
+    """An Envoy with one route a host and the router; `as_ours` with the path, the request id and the case of headers treated as we do."""
+    route = {"match": {"prefix": "/"}, "route": {"cluster": "backend"}}
+    manager: Json = {
+        "@type": _HCM,
+        "stat_prefix": "http",
+        "generate_request_id": as_ours,
+        "access_log": [_LOG] if log else [],
+        "http_filters": [_ROUTER],
+        "route_config": {"virtual_hosts": [{"name": name, "domains": [name], "routes": [route]} for name in names]},
+        **(_AS_OURS if as_ours else {}),
+    }
+    endpoint = {"endpoint": {"address": _address(backend)}}
+    return {
+        "static_resources": {
+            "listeners": [
+                {"name": "http", "address": _address(port), "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}]}
+            ],
+            "clusters": [
+                {
+                    "name": "backend",
+                    "type": "STATIC",
+                    "load_assignment": {"cluster_name": "backend", "endpoints": [{"lb_endpoints": [endpoint]}]},
+                }
+            ],
+        }
+    }
+
+
+def ours(port: int, https_port: int, backend: int, names: Sequence[str]) -> Json:
+    """What `xds translate --static` prints for an Ingress a host, all of which lead to one backend on loopback."""
+    with tempfile.TemporaryDirectory(prefix="xds-bench-") as folder:
+        manifests = Folder(Path(folder))
+        manifests.write("backend.yaml", service("web"), endpoint_slice("web", [("127.0.0.1", backend)]))
+        manifests.write("ingresses.yaml", *(ingress(f"web-{i}", name, {"/": ("web", 80)}) for i, name in enumerate(names)))
+        flags = Flags(manifests=(Path(folder),), http_port=port, https_port=https_port, listen_address="127.0.0.1")
+        made = static_bootstrap(flags, offline.load(flags).snapshot)
+    return made | {"static_resources": made["static_resources"] | {"listeners": [_http_listener(made)]}}
+
+
+def without(config: Json, change: Callable[[Json], None]) -> Json:
+    """The configuration after a change of its HTTP connection manager."""
+    changed = copy.deepcopy(config)
+    change(changed["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"])
+    return changed
+
+
+def without_filters(*named: str) -> Callable[[Json], None]:
+    """A change: no HTTP filter, nor early header mutation, of these names."""
+
+    def change(manager: Json) -> None:
+        for field in ("http_filters", "early_header_mutation_extensions"):
+            manager[field] = [each for each in manager.get(field, ()) if each["name"] not in named]
+
+    return change
+
+
+def without_fields(*paths: str) -> Callable[[Json], None]:
+    """A change: fields of the connection manager, each a path with dots, are as if they had never been written."""
+
+    def change(manager: Json) -> None:
+        for path in paths:
+            *parents, last = path.split(".")
+            inner = manager
+            for parent in parents:
+                inner = inner.get(parent, {})
+            inner.pop(last, None)
+
+    return change
+
+
+def with_plain_log(manager: Json) -> None:
+    """A change: Envoy's own log line in the place of ours."""
+    manager["access_log"] = [_LOG]
+
+
+def nginx(port: int, backend: int, names: Sequence[str], folder: Path, *, lua: bool, log: bool) -> str:
+    """An nginx with a server a host and connections kept alive; `lua`: a balancer in Lua and the log line, as ingress-nginx has them."""
+    modules = "load_module modules/ndk_http_module.so;\nload_module modules/ngx_http_lua_module.so;\n" if lua else ""
+    balancer = f'balancer_by_lua_block {{ require("ngx.balancer").set_current_peer("127.0.0.1", {backend}) }}'
+    server = f"server 0.0.0.1; {balancer}" if lua else f"server 127.0.0.1:{backend};"
+    path = f"{folder}/access.log {'upstreaminfo' if lua else 'combined'}" if log else "off"
+    return "\n".join(
+        [
+            _modules(modules),
+            f"worker_processes 1; daemon off; pid {folder}/pid; error_log {folder}/error.log;",
+            "events { worker_connections 1024; }",
+            "http {",
+            f"  log_format upstreaminfo '{_UPSTREAM_INFO}'; access_log {path};",
+            *(f"  {kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")),
+            "  keepalive_requests 1000000000; server_names_hash_max_size 16384; server_names_hash_bucket_size 128;",
+            f"  upstream backend {{ {server} keepalive 320; keepalive_requests 1000000000; }}",
+            *_servers(port, names),
+            "}",
+        ]
+    )
+
+
+def answering_nginx(port: int, folder: Path) -> str:
+    """An nginx that answers 200 with two bytes."""
+    return "\n".join(
+        [
+            f"worker_processes 1; daemon off; pid {folder}/pid; error_log {folder}/error.log;",
+            "events { worker_connections 1024; }",
+            "http {",
+            *(f"  {kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")),
+            f"  access_log off; keepalive_requests 1000000000; server {{ listen 127.0.0.1:{port}; return 200 ok; }}",
+            "}",
+        ]
+    )
+
+
+def _modules(loads: str) -> str:
+    return loads.replace("modules/", "/usr/lib/nginx/modules/")
+
+
+def _servers(port: int, names: Sequence[str]) -> Iterator[str]:
+    headers = (
+        "proxy_http_version 1.1; proxy_set_header Connection ''; proxy_set_header Host $host; proxy_set_header X-Request-ID $request_id;"
+    )
+    for name in names:
+        yield f"  server {{ listen 127.0.0.1:{port}; server_name {name}; location / {{ {headers} proxy_pass http://backend; }} }}"
+
+
+def _http_listener(config: Json) -> Json:
+    found: Json = next(each for each in config["static_resources"]["listeners"] if each["name"] == "http")
+    return found
+
+
+def _address(port: int) -> Json:
+    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
