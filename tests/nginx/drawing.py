@@ -48,25 +48,25 @@ def routes(found: model.Settings, path: str = "/", *, tls: bool = False) -> tupl
     """What the features make of a location that forwards; those that act late in a request are asked first."""
     where = location(found, path, tls=tls)
     made: tuple[model.Route, ...] = (model.Route(where.match, model.Forward(CLUSTER), ORIGIN, RULE, settings=found),)
-    for name, feature in reversed(with_hook("routes")):
+    for name, draw in reversed(with_hook("routes")):
         if name in found:
-            made = feature.routes(found[name], where, made)
+            made = draw(found[name], where, made)
     return made
 
 
 def host_routes(found: model.Settings) -> tuple[model.Route, ...]:
     """The routes before all others of the host."""
     hooks = with_hook("host_routes")
-    return tuple(route for name, feature in hooks if name in found for route in feature.host_routes(found[name], location(found)))
+    return tuple(route for name, draw in hooks if name in found for route in draw(found[name], location(found)))
 
 
 def envoy_route(found: model.Settings, match: model.PathMatch | None = None) -> EnvoyRoute:
     """A route that forwards, with all that is painted on it."""
     wanted = model.Route(match or model.PathMatch(model.PathKind.PREFIX, "/"), model.Forward(CLUSTER), settings=found)
     made = EnvoyRoute(route=RouteAction(cluster="c"))
-    for name, feature in with_hook("on_route"):
+    for name, on_route in with_hook("on_route"):
         if name in found:
-            feature.on_route(found[name], wanted, made)
+            on_route(found[name], wanted, made)
     return made
 
 
@@ -87,31 +87,31 @@ def rewritten(rewrite: RegexMatchAndSubstitute, path: str) -> str:
 def filters(found: model.Settings) -> list[TypedExtensionConfig]:
     """The HTTP filters that the route brings."""
     wanted = model.Route(model.PathMatch(model.PathKind.PREFIX, "/"), model.Forward(CLUSTER), settings=found)
-    return [f for name, feature in with_hook("filters") if name in found for f in feature.filters(found[name], wanted)]
+    return [each for name, draw in with_hook("filters") if name in found for each in draw(found[name], wanted)]
 
 
 def cluster(found: model.Settings) -> EnvoyCluster:
     """A cluster with all that is painted on it."""
     made = EnvoyCluster(name="c")
-    for name, feature in with_hook("on_cluster"):
+    for name, on_cluster in with_hook("on_cluster"):
         if name in found:
-            feature.on_cluster(found[name], made)
+            on_cluster(found[name], made)
     return made
 
 
 def upstream(annotations: Texts | None = None, keys: Texts | None = None) -> HttpProtocolOptions:
     """How HTTP is spoken with the endpoints of a cluster."""
     found, made = settings(annotations, keys), HttpProtocolOptions()
-    for name, feature in with_hook("on_upstream"):
+    for name, on_upstream in with_hook("on_upstream"):
         if name in found:
-            feature.on_upstream(found[name], made)
+            on_upstream(found[name], made)
     return made
 
 
 def connection(found: model.Settings, via: model.Via) -> HttpConnectionManager:
     """What a listener speaks, with all that is painted on it; the router is the last filter."""
     made = HttpConnectionManager(stat_prefix="test", http_filters=[HttpFilter(name="first"), HttpFilter(name="router")])
-    for name, feature in with_hook("on_connection"):
+    for name, on_connection in with_hook("on_connection"):
         if name in found:
-            feature.on_connection(found[name], made, via)
+            on_connection(found[name], made, via)
     return made

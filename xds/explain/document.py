@@ -148,8 +148,8 @@ def _regex_because(case: _Case) -> Json | None:
         return None
     for item in case.read(("ingresses-of", case.answer.host)):
         own = case.read.unit(ingress_settings, item.meta.namespace, item.meta.name)
-        for name, feature in with_hook("regex"):
-            if name in own and any(feature.regex(own[name], p.path or "/", p.type == EXACT) for r in item.rules for p in r.paths):
+        for name, regex in with_hook("regex"):
+            if name in own and any(regex(own[name], p.path or "/", p.type == EXACT) for r in item.rules for p in r.paths):
                 return {"ingress": _placed(case, ref(item)), "feature": name.replace("_", "-")}
     return None
 

@@ -184,30 +184,6 @@ class Notes:
         return value
 
 
-def _no_routes(_setting: Any, _location: Location, routes: tuple[Route, ...]) -> tuple[Route, ...]:
-    return routes
-
-
-def _no_host_routes(_setting: Any, _location: Location) -> tuple[Route, ...]:
-    return ()
-
-
-def _never(_setting: Any, _path: str, _exact: bool) -> bool:
-    return False
-
-
-def _no_patterns(_setting: Any, _route: Route) -> Iterable[str]:
-    return ()
-
-
-def _nothing(_setting: Any, *_messages: Any) -> None:
-    return None
-
-
-def _no_filters(_setting: Any, _route: Route) -> Iterable[TypedExtensionConfig]:
-    return ()
-
-
 def as_written(setting: Any) -> str:
     """The key of a plain setting: text as it is, `true` or `false`, a number in decimal digits, a tuple as a JSON list of such keys.
 
@@ -252,22 +228,18 @@ class Feature(Generic[S]):
     annotations: tuple[Annotation[Any], ...] = ()
     keys: tuple[Key[Any], ...] = ()
     phase: Phase = Phase.PROXY
-    regex: Callable[[S, str, bool], bool] = _never
-    routes: Callable[[S, Location, tuple[Route, ...]], tuple[Route, ...]] = _no_routes
-    host_routes: Callable[[S, Location], tuple[Route, ...]] = _no_host_routes
-    on_route: Callable[[S, Route, EnvoyRoute], None] = _nothing
-    filters: Callable[[S, Route], Iterable[TypedExtensionConfig]] = _no_filters
-    patterns: Callable[[S, Route], Iterable[str]] = _no_patterns
+    regex: Callable[[S, str, bool], bool] | None = None
+    routes: Callable[[S, Location, tuple[Route, ...]], tuple[Route, ...]] | None = None
+    host_routes: Callable[[S, Location], tuple[Route, ...]] | None = None
+    on_route: Callable[[S, Route, EnvoyRoute], None] | None = None
+    filters: Callable[[S, Route], Iterable[TypedExtensionConfig]] | None = None
+    patterns: Callable[[S, Route], Iterable[str]] | None = None
     cluster: bool = False
     cluster_key: Callable[[S], str] = as_written
-    on_cluster: Callable[[S, EnvoyCluster], None] = _nothing
-    on_upstream: Callable[[S, HttpProtocolOptions], None] = _nothing
-    on_connection: Callable[[S, HttpConnectionManager, Via], None] = _nothing
+    on_cluster: Callable[[S, EnvoyCluster], None] | None = None
+    on_upstream: Callable[[S, HttpProtocolOptions], None] | None = None
+    on_connection: Callable[[S, HttpConnectionManager, Via], None] | None = None
     on_stream: Callable[[S, Stream], Stream] | None = None
     by_address: Callable[[S], bool] | None = None
     by_affinity: Callable[[S], bool] | None = None
     by_path: bool = False
-
-    def acts(self, hook: str) -> bool:
-        """Whether it has this hook, so that others need not be asked."""
-        return getattr(self, hook) not in (None, _never, _no_routes, _no_host_routes, _nothing, _no_filters, _no_patterns)

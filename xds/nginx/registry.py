@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -24,9 +24,10 @@ def features() -> Mapping[str, Feature[Any]]:
 
 
 @cache
-def with_hook(hook: str) -> tuple[tuple[str, Feature[Any]], ...]:
-    """The features that have a hook, in the order of phase and name."""
-    return tuple((name, feature) for name, feature in features().items() if feature.acts(hook))
+def with_hook(hook: str) -> tuple[tuple[str, Callable[..., Any]], ...]:
+    """The name of each feature that has a hook, and the hook, in the order of phase and name."""
+    found = ((name, getattr(feature, hook)) for name, feature in features().items())
+    return tuple((name, call) for name, call in found if call is not None)
 
 
 @cache
@@ -43,23 +44,23 @@ def cluster_key(name: str, setting: Any) -> str | None:
 def drawn(location: Location, route: Route) -> tuple[Route, ...]:
     """What the features make of a location's route: those that act late in a request are asked first, so that the early ones see it all."""
     routes: tuple[Route, ...] = (route,)
-    for name, feature in reversed(with_hook("routes")):
+    for name, draw in reversed(with_hook("routes")):
         if name in location.settings:
-            routes = feature.routes(location.settings[name], location, routes)
+            routes = draw(location.settings[name], location, routes)
     return routes
 
 
 def stream(defaults: Settings, entry: Stream) -> Stream:
     """What the features make of an entry of the tcp- or udp-services ConfigMap."""
-    for name, feature in with_hook("on_stream"):
-        if feature.on_stream and name in defaults:
-            entry = feature.on_stream(defaults[name], entry)
+    for name, on_stream in with_hook("on_stream"):
+        if name in defaults:
+            entry = on_stream(defaults[name], entry)
     return entry
 
 
 def asks(hook: str, settings: Mapping[str, Any]) -> bool:
     """Whether one of these settings is a yes to a hook that only answers a question, such as `by_address`."""
-    return any(name in settings and getattr(feature, hook)(settings[name]) for name, feature in with_hook(hook))
+    return any(name in settings and answer(settings[name]) for name, answer in with_hook(hook))
 
 
 def guarded(settings: Settings) -> bool:

@@ -61,9 +61,9 @@ def cluster(
     made = _external(wanted, external) if external else _by_eds(wanted)
     if by_client:
         made.lb_policy = ClusterLbPolicy.RING_HASH
-    for name, feature in with_hook("on_cluster"):
+    for name, on_cluster in with_hook("on_cluster"):
         if (setting := settings.get(name)) is not None:
-            feature.on_cluster(setting, made)
+            on_cluster(setting, made)
     options = _upstream(settings)
     options.http_filters = upstream_filters(denied)
     made.typed_extension_protocol_options[_OPTIONS] = pack(options)
@@ -75,9 +75,9 @@ def cluster(
 def _upstream(settings: Mapping[str, Any]) -> HttpProtocolOptions:
     """How HTTP is spoken with the endpoints; TCP and UDP do not ask for it."""
     options = HttpProtocolOptions()
-    for name, feature in with_hook("on_upstream"):
+    for name, on_upstream in with_hook("on_upstream"):
         if (setting := settings.get(name)) is not None:
-            feature.on_upstream(setting, options)
+            on_upstream(setting, options)
     return options
 
 

@@ -126,9 +126,9 @@ def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager
         local_reply_config=local_replies(),
         early_header_mutation_extensions=[untrusted.removed(), passages.note_arrival()],
     )
-    for name, feature in with_hook("on_connection"):
+    for name, on_connection in with_hook("on_connection"):
         if name in defaults:
-            feature.on_connection(defaults[name], made, via)
+            on_connection(defaults[name], made, via)
     without_body = [f for f in made.http_filters if f.name != names.BODY_FILTERS]
     made.upgrade_configs = [HttpConnectionManagerUpgradeConfig(upgrade_type=kind, filters=without_body) for kind in _UPGRADES]
     return made

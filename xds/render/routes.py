@@ -29,7 +29,7 @@ from envoy_data_plane.google.protobuf import Any as AnyMessage
 from xds import model
 from xds.nginx.feature import Phase
 from xds.nginx.messages import HSTS_FILTER, substitution
-from xds.nginx.registry import with_hook
+from xds.nginx.registry import features, with_hook
 from xds.patterns import regex, spelling
 from xds.render import names
 from xds.wire.encode import encode, field, pack
@@ -137,7 +137,7 @@ def _refused_hosts() -> Route:
 
 def route_bytes(wanted: model.Route, defaults: model.Settings, host: str = "") -> bytes:
     """`encode(route(…))`; routes that differ in path, name, and cluster or Location only share a template."""
-    if any(feature.by_path and name in wanted.settings for name, feature in with_hook("on_route")):
+    if any(features()[name].by_path and name in wanted.settings for name, _ in with_hook("on_route")):
         return encode(route(wanted, defaults, host))
     if isinstance(wanted.action, model.Redirect) and wanted.action.to in (model.RedirectTo.PATH, model.RedirectTo.REWRITTEN):
         return encode(route(wanted, defaults, host))
@@ -282,9 +282,9 @@ def _one_label(host: str) -> HeaderMatcher:
 def _forward(made: Route, wanted: model.Route, action: model.Forward, defaults: model.Settings) -> None:
     """To a cluster, for as long as it takes: what limits a request are idle time-outs (Envoy's own limit would be 15 s)."""
     made.route = RouteAction(cluster=names.cluster(action.cluster), timeout=_NO_LIMIT)
-    for name, feature in with_hook("on_route"):
+    for name, on_route in with_hook("on_route"):
         if (setting := wanted.settings.get(name)) is not None:
-            feature.on_route(setting, wanted, made)
+            on_route(setting, wanted, made)
     if action.by_client and not made.route.hash_policy:
         by_address = RouteActionHashPolicyConnectionProperties(source_ip=True)
         made.route.hash_policy = [RouteActionHashPolicy(connection_properties=by_address)]
@@ -301,7 +301,9 @@ def _limit_body(made: Route, wanted: model.Route, defaults: model.Settings) -> N
 @lru_cache(maxsize=4096)
 def _of_body(settings: model.Settings) -> model.Settings:
     """The settings of features that limit bodies."""
-    return model.Settings({name: settings[name] for name, f in with_hook("filters") if f.phase is Phase.BODY and name in settings})
+    return model.Settings(
+        {name: settings[name] for name, _ in with_hook("filters") if features()[name].phase is Phase.BODY and name in settings}
+    )
 
 
 def _put_filters(made: Route, own: Mapping[str, AnyMessage], base: Mapping[str, AnyMessage]) -> None:
@@ -313,9 +315,10 @@ def _put_filters(made: Route, own: Mapping[str, AnyMessage], base: Mapping[str, 
 def _own_filters(wanted: model.Route, settings: model.Settings) -> dict[str, AnyMessage]:
     """The HTTP filters that these settings ask for, in the places that the listener keeps for them."""
     places: dict[str, list[TypedExtensionConfig]] = {}
-    for name, feature in with_hook("filters"):
-        if name in settings and (filters := feature.filters(settings[name], wanted)):
-            places.setdefault(names.BODY_FILTERS if feature.phase is Phase.BODY else names.ROUTE_FILTERS, []).extend(filters)
+    for name, filters in with_hook("filters"):
+        if name in settings and (asked_for := filters(settings[name], wanted)):
+            in_body = features()[name].phase is Phase.BODY
+            places.setdefault(names.BODY_FILTERS if in_body else names.ROUTE_FILTERS, []).extend(asked_for)
     return {place: _packed(tuple(filters)) for place, filters in places.items()}
 
 

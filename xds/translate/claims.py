@@ -106,9 +106,8 @@ def has_regex(read: Reader, claims: Iterable[Claim]) -> bool:
     hooks = with_hook("regex")
     for claim in claims:
         own = settings_of(read, claim.item)
-        for name, feature in hooks:
-            if name in own and feature.regex(own[name], claim.path, claim.type == EXACT):
-                return True
+        if any(name in own and regex(own[name], claim.path, claim.type == EXACT) for name, regex in hooks):
+            return True
     return False
 
 

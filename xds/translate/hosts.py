@@ -10,7 +10,7 @@ from xds.kube.objects import Backend, Ingress, ref
 from xds.kube.world import Reader, ingress, ingresses_of, settings
 from xds.model import Action, Cluster, Forward, Location, PathKind, PathMatch, Redirect, RedirectTo, Respond, Route, Settings, VirtualHost
 from xds.nginx.feature import Phase
-from xds.nginx.registry import asks, cluster_features, drawn, guarded, with_hook
+from xds.nginx.registry import asks, cluster_features, drawn, features, guarded, with_hook
 from xds.patterns import regex
 from xds.problem import Problem, Ref, Severity
 from xds.translate import guards, paths
@@ -192,7 +192,7 @@ def _default(read: Reader, host: str, ours: list[Ingress], *, tls: bool, as_rege
 
 def _without(own: Settings, *phases: Phase) -> Settings:
     """The settings but for those of features that change routes in one of these phases."""
-    changing = {name for name, feature in with_hook("routes") if feature.phase in phases}
+    changing = {name for name, _ in with_hook("routes") if features()[name].phase in phases}
     return Settings({name: setting for name, setting in own.items() if name not in changing}) if changing & own.keys() else own
 
 
@@ -203,10 +203,9 @@ def _routes(read: Reader, location: Location, action: Action) -> tuple[Route, ..
 
 
 def _host_routes(location: Location) -> tuple[Route, ...]:
-    for name, feature in with_hook("host_routes"):
-        if name in location.settings and (routes := feature.host_routes(location.settings[name], location)):
-            return routes
-    return ()
+    """The routes before all others of the host, from the first feature that has any."""
+    asked = (draw(location.settings[name], location) for name, draw in with_hook("host_routes") if name in location.settings)
+    return next((routes for routes in asked if routes), ())
 
 
 def _with_clusters(read: Reader, routes: tuple[Route, ...]) -> tuple[Route, ...]:

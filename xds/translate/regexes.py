@@ -105,8 +105,8 @@ def cost_of(route: Route) -> int:
         own += regex.cost(route.action.pattern)
     if not isinstance(route.action, Forward):
         return own + headers
-    hooks = ((route.settings[name], feature) for name, feature in with_hook("patterns") if name in route.settings)
-    return own + headers + sum(regex.cost(pattern) for setting, feature in hooks for pattern in feature.patterns(setting, route))
+    hooks = ((route.settings[name], patterns) for name, patterns in with_hook("patterns") if name in route.settings)
+    return own + headers + sum(regex.cost(pattern) for setting, patterns in hooks for pattern in patterns(setting, route))
 
 
 @dataclass(slots=True)
