@@ -29,6 +29,7 @@ demo: $(VENV)/demo
 	@$(BIN)/python examples/demo.py $(DEMO_ARGS)
 
 test: lint
+	$(BIN)/python -m compileall -q xds  # hundreds of processes start; where Python writes no bytecode, each would compile it anew
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
 
 oracle: $(VENV)/test
