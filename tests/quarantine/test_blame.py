@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -9,10 +10,17 @@ import pytest
 from tests.units.test_any_order import site
 from tests.units.test_holds import HTTPS, Holding, host, leading_to, tls_site
 from xds.kube.objects import Backend, ConfigMap, Ingress, Meta, Path, Rule
-from xds.problem import Place, Ref
-from xds.quarantine.blame import in_words, objects, problems
+from xds.problem import Place, Problem, Ref
+from xds.quarantine.blame import in_words, objects
+from xds.quarantine.blame import problems as problems_of
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Part
 from xds.units.parts import Held
+from xds.units.tables import Tables
+
+
+def problems(tables: Tables, culprits: Mapping[Part, Held]) -> list[Problem]:
+    return [problem for found in problems_of(tables, culprits).values() for problem in found]
+
 
 TCP = ConfigMap(meta=Meta(namespace="one", name="tcp"), data={"5000": "one/s0:80"})
 WEB = Ref("Ingress", "one", "i1")

@@ -109,7 +109,7 @@ class Site:
         self.world = World(FLAGS, CONSTANTS)
         self.tables = Tables(self.world)
         self.snapshot = Snapshot()
-        self.quarantine = Quarantine(self.tables.holds, self.tables.values, self.tables.naming, self.serves)
+        self.quarantine = Quarantine(self.tables, self.snapshot, self.serves)
         self.envoys: list[Envoy] = []
         self.rejections: deque[tuple[Envoy, Answer]] = deque()
         self.now = 0.0
@@ -149,8 +149,7 @@ class Site:
                 real: Host | Entry = self.tables.build.value(Unit(unit, (key,)))
                 what = key if isinstance(key, str) else names.stream(key.protocol, key.port)
                 self._meaning[real.body] = what, {names.cluster(c) for c in real.clusters}
-        states = {t: (self.snapshot[t].generation, self.snapshot[t].version) for t in TYPES}
-        self.obey(self.quarantine.published(update.moved, states, causes, ordered))
+        self.obey(self.quarantine.published(update.moved, causes, ordered))
 
     def means(self, before: Site) -> None:
         """Envoys still have what that control plane has published."""

@@ -103,7 +103,7 @@ class Site:
         self.snapshot = Snapshot()
         self.snapshot.ready = True
         self.holds = Holds()
-        self.quarantine = Quarantine(self.holds, self.values, lambda _: {}, lambda _: True)
+        self.quarantine = Quarantine(self, self.snapshot, lambda _: True)
         self.envoys: list[Envoy] = []
         self.orders = 0
         self.now = 0.0
@@ -119,6 +119,9 @@ class Site:
 
     def values(self, parts: Collection[Part]) -> Mapping[Part, Value]:
         return {part: self.shown[part] for part in parts if part in self.shown}
+
+    def naming(self, clusters: Collection[Part]) -> Mapping[Part, Value]:
+        return {}
 
     def put(self, **hosts: bytes | None) -> None:
         self.change({host(name): body for name, body in hosts.items()})
@@ -153,8 +156,7 @@ class Site:
             self.snapshot[type_url].update(there, set(self.snapshot[type_url]) - {r.name for r in there})
         table = b"|".join(content(v) for p, v in sorted(self.shown.items(), key=lambda item: item[0]) if p.type_url == ROUTE)
         self.snapshot[ROUTE].update([Resource.of("ingress", table)])
-        states = {t: (self.snapshot[t].generation, self.snapshot[t].version) for t in TYPES}
-        self.obey(self.quarantine.published(moved, states, () if ordered else [WEB], parts if ordered else ()))
+        self.obey(self.quarantine.published(moved, () if ordered else [WEB], parts if ordered else ()))
 
     def obey(self, orders: Orders) -> None:
         if not orders:

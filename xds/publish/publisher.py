@@ -21,7 +21,7 @@ from xds.kube.world import Key, World
 from xds.problem import Problem, printable
 from xds.protocol.session import Answer
 from xds.publish.notices import Notices
-from xds.quarantine.blame import in_words, objects
+from xds.quarantine.blame import in_words
 from xds.quarantine.blame import problems as blame
 from xds.quarantine.ledger import Orders
 from xds.quarantine.quarantine import Quarantine
@@ -29,7 +29,7 @@ from xds.server.fleet import Fleet
 from xds.server.metrics import SHORT
 from xds.server.progress import SHOWN, Cause, Verb
 from xds.server.stream import Stream
-from xds.snapshot import ROUTE, TYPES, Part, Snapshot
+from xds.snapshot import ROUTE, Part, Snapshot
 from xds.units.kept import changes as kept_certificates
 from xds.units.kept import restored
 from xds.units.memo import Failure
@@ -80,7 +80,7 @@ class Publisher:
     ) -> None:
         self.lock = asyncio.Lock()
         """While it is held, nothing of all this changes."""
-        self.quarantine = Quarantine(tables.holds, tables.values, tables.naming, _serves)
+        self.quarantine = Quarantine(tables, snapshot, _serves)
         self._world = world
         self._tables = tables
         self._snapshot = snapshot
@@ -212,7 +212,6 @@ class Publisher:
         self, update: Update, begun: float, causes: Sequence[Cause] = (), total: int = 0, ordered: Collection[Part] = ()
     ) -> Orders:
         changed = update.publish(self._snapshot)
-        states = {type_url: (self._snapshot[type_url].generation, self._snapshot[type_url].version) for type_url in TYPES}
         if changed:
             if self._fleet is not None:
                 self._fleet.publish()
@@ -220,7 +219,7 @@ class Publisher:
             self._published(Published(changed, update.moved, causes, total, took))
             _log.info("%s (%.1f ms)", _counted(changed), took * 1000, extra=logs.of_resources(changed, SHORT, took))
         named = [cause.about for cause in causes] if total <= SHOWN else ()
-        return self.quarantine.published(update.moved, states, named, ordered)
+        return self.quarantine.published(update.moved, named, ordered)
 
     @property
     def culprits(self) -> Mapping[Part, Held]:
@@ -236,13 +235,14 @@ class Publisher:
         """Says who is held, if that has changed; `told`: other Problems have."""
         culprits = self.quarantine.culprits
         if culprits != self._culprits:
+            found = blame(self._tables, culprits)
             for part in culprits.keys() - self._culprits.keys():
-                if not objects(self._tables, part):
+                if not found[part]:
                     _log.error(
                         "Envoy refuses the %s, which no object is to blame for: %s", in_words(part), printable(culprits[part].words, 500)
                     )
             self._culprits = culprits
-            self._notices.hear(_PLACE, tuple(blame(self._tables, culprits)))
+            self._notices.hear(_PLACE, tuple(problem for problems in found.values() for problem in problems))
             told = True
         if told:
             self._judged(self.problems())

@@ -19,17 +19,17 @@ from xds.units.parts import Held
 from xds.units.tables import Tables
 
 _MOST = 20
-"""Objects that are told of one Part."""
+"""Objects to blame for one Part that are reported."""
 _KINDS: Mapping[str, str] = {CLUSTER: "cluster", ENDPOINT: "endpoints of cluster", LISTENER: "listener", SECRET: "secret"}
 
 
-def problems(tables: Tables, culprits: Mapping[Part, Held]) -> list[Problem]:
-    """A Problem on each object that is to blame for one of these Parts, with Envoy's own words."""
-    return [problem for part, held in culprits.items() for problem in _of(tables, part, held)]
+def problems(tables: Tables, culprits: Mapping[Part, Held]) -> dict[Part, tuple[Problem, ...]]:
+    """A Problem on each object that is to blame for one of these Parts, with Envoy's own words; none where no object is."""
+    return {part: tuple(_of(tables, part, held)) for part, held in culprits.items()}
 
 
 def objects(tables: Tables, part: Part) -> list[Ref]:
-    """The objects that a Part was made from and that somebody can mend, at most 20. Costs what there is."""
+    """The objects that a Part was made from and that a user can fix, at most 20. Costs what there is."""
     if part.type_url == ROUTE and part.piece is not None:
         return _ingresses(tables, part.piece)[:_MOST]
     if part.type_url in (CLUSTER, ENDPOINT):

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from xds.protocol.session import Answer
-from xds.quarantine.ledger import NAMING, Ledger, Orders, Values
+from xds.quarantine.ledger import NAMING, Ledger, Orders, Published
 from xds.quarantine.refusal import accused
 from xds.snapshot import CLUSTER, Part
 from xds.units.parts import Held, Move, Value, content, digest, names_cluster
@@ -25,12 +25,12 @@ MOST_NEW = 256
 
 
 class Dependents:
-    """Orders for what names a cluster that is left out. `naming` gives the Parts that name one of these clusters, with their contents."""
+    """Orders for what names a cluster that is left out."""
 
-    def __init__(self, holds: Mapping[Part, Held], ledger: Ledger, naming: Values) -> None:
-        self._holds = holds
+    def __init__(self, published: Published, ledger: Ledger) -> None:
+        self._holds = published.holds
+        self._naming = published.naming
         self._ledger = ledger
-        self._naming = naming
 
     def along(self, orders: Orders, moved: Mapping[Part, Move] = MappingProxyType({})) -> Orders:
         """The orders, and those for what names a cluster that they leave out; `moved` may name one that was left out before."""
@@ -79,10 +79,10 @@ class Divided:
     `serves` says of an Envoy whether it has accepted routes.
     """
 
-    def __init__(self, ledger: Ledger, values: Values, naming: Values, serves: Callable[[Any], bool]) -> None:
+    def __init__(self, published: Published, ledger: Ledger, serves: Callable[[Any], bool]) -> None:
+        self._values = published.values
+        self._naming = published.naming
         self._ledger = ledger
-        self._values = values
-        self._naming = naming
         self._serves = serves
         self._refusals: dict[Hashable, deque[Answer]] = {}  # the last NACKs of clusters of each Envoy
         self._refusers: dict[Part, set[Hashable]] = {}  # the clusters that are held for the sake of these Envoys
@@ -130,7 +130,7 @@ class Divided:
         for envoy, answers in self._refusals.items() if clusters else ():
             for answer in [answer for answer in answers if not answer.names.isdisjoint(clusters)]:
                 names = answer.names.intersection(clusters)
-                orders |= self.leave_out(replace(answer, names=names, generation=self._ledger.generations[CLUSTER]), envoy)
+                orders |= self.leave_out(replace(answer, names=names, generation=self._ledger.generation(CLUSTER)), envoy)
         return orders
 
     def published(self, holds: Collection[Part]) -> None:

@@ -6,21 +6,19 @@ here: any conclusion from an answer (`xds.quarantine.quarantine`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from xds.problem import Ref
 from xds.protocol.session import Answer
-from xds.snapshot import CLUSTER, LISTENER, ROUTE, TYPES, Part
+from xds.snapshot import CLUSTER, LISTENER, ROUTE, TYPES, Part, Snapshot
 from xds.units.parts import Entry, Held, Host, Move, Value, digest, names_cluster, same
 
 K = TypeVar("K")
 V = TypeVar("V")
 Orders = dict[Part, Held | None]
 """What is to be held from now on, or (None) no longer."""
-Values = Callable[[Collection[Part]], Mapping[Part, Value]]
-"""Gives the contents of Parts, as far as they are published."""
 NAMING = (LISTENER, ROUTE)
 """Types of which some Parts name clusters."""
 MOST_CAUSES = 16
@@ -59,15 +57,28 @@ class Content:
         return any(since <= generation < until for since, until in self.spans)
 
 
-class Ledger:
-    """What was published when. `holds` is what is held now; `good` are contents that an Envoy refuses and another one accepts (digests)."""
+class Published(Protocol):
+    """What is published: `xds.units.tables.Tables`, as far as it matters here."""
 
-    def __init__(self, holds: Mapping[Part, Held], values: Values) -> None:
-        self.generations: dict[str, int] = dict.fromkeys(TYPES, 0)
-        self.versions: dict[str, str] = dict.fromkeys(TYPES, "")
+    @property
+    def holds(self) -> Mapping[Part, Held]:
+        """What is held now."""
+
+    def values(self, parts: Collection[Part], /) -> Mapping[Part, Value]:
+        """The contents of Parts, as far as they are there."""
+
+    def naming(self, clusters: Collection[Part], /) -> Mapping[Part, Value]:
+        """The Parts that name one of these clusters, with their contents."""
+
+
+class Ledger:
+    """What was published when. `good` are contents (digests) that one Envoy rejects and another one accepts."""
+
+    def __init__(self, published: Published, snapshot: Snapshot) -> None:
         self.good: dict[Part, str] = {}
-        self._holds = holds
-        self._values = values
+        self._holds = published.holds
+        self._values = published.values
+        self._snapshot = snapshot
         self._unproven: dict[str, dict[Part, Unproven]] = {type_url: {} for type_url in TYPES}
         self._past: dict[Part, Content] = {}  # of what is held, or was published before with the content that it has now
         self._replaced: dict[Part, dict[str, Content]] = {}  # other contents that were never accepted, by digest
@@ -76,6 +87,10 @@ class Ledger:
         self._since: dict[Part, int] = {}  # the generation since which a cluster is as it is
 
     # What is known
+
+    def generation(self, type_url: str) -> int:
+        """The generation of a type that is published now."""
+        return self._snapshot[type_url].generation
 
     def awaits(self, type_url: str) -> bool:
         """Whether an ACK may change what is known."""
@@ -112,12 +127,8 @@ class Ledger:
 
     # What happens
 
-    def published(
-        self, moved: Mapping[Part, Move], states: Mapping[str, tuple[int, str]], causes: Iterable[Ref], ordered: Collection[Part]
-    ) -> None:
-        """These Parts moved; each type has this generation and version now. `ordered` moved because they are held, or no longer."""
-        for type_url, (generation, version) in states.items():
-            self.generations[type_url], self.versions[type_url] = generation, version
+    def published(self, moved: Mapping[Part, Move], causes: Iterable[Ref], ordered: Collection[Part]) -> None:
+        """The Snapshot has changed, because these Parts moved. `ordered` moved because they are held, or no longer."""
         for part, move in moved.items():
             if part not in ordered:
                 self._replace(part, move)
@@ -150,7 +161,7 @@ class Ledger:
     def withdraw(self, part: Part, refused: str) -> None:
         """The content of an unproven Part is held from the next generation on."""
         if (known := self.unproven(part)) is not None:
-            self._past.setdefault(part, Content(refused)).spans.append((known.since, self.generations[part.type_url] + 1))
+            self._past.setdefault(part, Content(refused)).spans.append((known.since, self.generation(part.type_url) + 1))
 
     def go_back(self, part: Part, before: Value) -> None:
         """A Part is held along with clusters that are left out, at what it was before it named them."""
@@ -182,11 +193,11 @@ class Ledger:
         if part in self._replaced and (past := self._replaced[part].pop(digest(move.new), None)) is not None:
             self._past[part] = past
         changed = tuple(dict.fromkeys((*(known.causes if known else ()), *causes)))[:MOST_CAUSES]
-        unproven[part] = Unproven(self.generations[part.type_url], before, changed)
+        unproven[part] = Unproven(self.generation(part.type_url), before, changed)
 
     def _note_cluster(self, part: Part, move: Move, before: Value | None) -> Value | None:
         """What was accepted of a cluster before: also of one that was gone, and is back as it was, or because something goes back to it."""
-        self._since[part] = self.generations[CLUSTER]
+        self._since[part] = self.generation(CLUSTER)
         left = self._left.pop(part, None)
         if move.new is None:
             del self._since[part]
@@ -204,7 +215,7 @@ class Ledger:
             return
         past = past or Content(digest(move.old))
         if known is not None:
-            past.spans.append((known.since, self.generations[part.type_url]))
+            past.spans.append((known.since, self.generation(part.type_url)))
         contents = self._replaced.pop(part, {})
         for earlier in contents.values():
             earlier.value = None

@@ -29,11 +29,11 @@ from typing import Any
 from xds.problem import Ref
 from xds.protocol.session import Answer
 from xds.quarantine.dependents import Dependents, Divided
-from xds.quarantine.ledger import Ledger, Orders, Values
+from xds.quarantine.ledger import Ledger, Orders, Published
 from xds.quarantine.refusal import accused
 from xds.quarantine.replays import Replays
 from xds.quarantine.search import Search, Step
-from xds.snapshot import CLUSTER, ENDPOINT, SECRET, TYPES, Part
+from xds.snapshot import CLUSTER, ENDPOINT, SECRET, TYPES, Part, Snapshot
 from xds.units.parts import Held, Move, content, digest
 
 _SENT_APART = (ENDPOINT, SECRET)
@@ -45,18 +45,17 @@ _WHOLE = (CLUSTER, ENDPOINT, SECRET)
 class Quarantine:
     """What is held, and the searches that are going on.
 
-    `holds` is what is held now, kept by `xds.units.tables`. `values` gives the contents of Parts that are published, `naming` the Parts
-    (with their contents) that name one of these clusters. `serves` tells whether an Envoy has accepted routes. An Envoy is the stream on
-    which it answers.
+    An Envoy is the stream on which it answers; `serves` tells whether one has accepted routes.
     """
 
-    def __init__(self, holds: Mapping[Part, Held], values: Values, naming: Values, serves: Callable[[Any], bool]) -> None:
-        self._holds = holds
-        self._values = values
-        self._ledger = Ledger(holds, values)
+    def __init__(self, published: Published, snapshot: Snapshot, serves: Callable[[Any], bool]) -> None:
+        self._holds = published.holds
+        self._values = published.values
+        self._snapshot = snapshot
+        self._ledger = Ledger(published, snapshot)
         self._replays = Replays()
-        self._dependents = Dependents(holds, self._ledger, naming)
-        self._divided = Divided(self._ledger, values, naming, serves)
+        self._dependents = Dependents(published, self._ledger)
+        self._divided = Divided(published, self._ledger, serves)
         self._searches: dict[str, Search[Part]] = {type_url: Search() for type_url in TYPES}
         self._odd: set[tuple[Hashable, str]] = set()  # Envoy and type
         self._latest: dict[tuple[Hashable, str], int] = {}  # Envoy and type → the generation of its last ACK
@@ -89,24 +88,22 @@ class Quarantine:
 
     # What happens
 
-    def published(
-        self, moved: Mapping[Part, Move], states: Mapping[str, tuple[int, str]], causes: Iterable[Ref] = (), ordered: Collection[Part] = ()
-    ) -> Orders:
-        """These Parts moved, and each type has this generation and version now.
+    def published(self, moved: Mapping[Part, Move], causes: Iterable[Ref] = (), ordered: Collection[Part] = ()) -> Orders:
+        """The Snapshot has changed, because these Parts moved.
 
         `causes` are the objects that changed; `ordered` are the Parts of Orders that were carried out. Returns further Orders.
         """
-        self._ledger.published(moved, states, causes, ordered)
+        self._ledger.published(moved, causes, ordered)
         changed = moved.keys() - set(ordered)
         orders: Orders = {}
         for type_url, search in self._searches.items():
-            step = search.published(self._ledger.generations[type_url], self._holds, changed)
-            orders |= self._carry_out(step)
+            if search:
+                orders |= self._carry_out(search.published(self._ledger.generation(type_url), self._holds, changed))
         bad = self._come_back(changed)
         self._divided.published(self._holds)
         self._note_culprits(ordered)
         for type_url in sorted({part.type_url for part in moved} - {part.type_url for part in bad}):
-            if (replayed := self._replays.published(type_url, *states[type_url])) is not None:
+            if (replayed := self._replays.published(type_url, self._snapshot[type_url])) is not None:
                 orders |= self._reject(*replayed)
         again = {p.resource for p in ordered if p.type_url == CLUSTER and p in self._ledger.good and p not in self._holds}
         return self._dependents.along(orders | self._divided.leave_out_again(again) | bad, moved)
@@ -164,8 +161,9 @@ class Quarantine:
         type_url = answer.type_url
         if type_url == CLUSTER:
             self._divided.note(answer, envoy)
-        if answer.version == self._ledger.versions[type_url]:  # it was replaced and has come back: streams do not resend it (A5)
-            answer = replace(answer, generation=self._ledger.generations[type_url])
+        state = self._snapshot[type_url]
+        if answer.version == state.version:  # it was replaced and has come back: streams do not resend it (A5)
+            answer = replace(answer, generation=state.generation)
         suspects, held, replaced = self._ledger.suspects(answer), self._ledger.held_in(answer), [*self._ledger.replaced_in(answer)]
         self._replays.rejected_too(answer, envoy)
         if replaced and len(answer.names) == 1 and type_url in _WHOLE:

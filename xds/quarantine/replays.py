@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from xds.protocol.session import Answer
 from xds.quarantine.ledger import MOST_CONTENTS, MOST_PARTS, remember
-from xds.snapshot import Part
+from xds.snapshot import Part, State
 
 MOST_VERSIONS = 64
 """Rejected versions that are remembered."""
@@ -61,12 +61,12 @@ class Replays:
         """An Envoy has accepted this version."""
         self._rejected.pop((answer.type_url, answer.version), None)
 
-    def published(self, type_url: str, generation: int, version: str) -> tuple[Answer, Hashable] | None:
-        """The NACK to replay for this version, as one of the generation that it has come back in, and an Envoy that sent it."""
-        if (known := self._rejected.get((type_url, version))) is None:
+    def published(self, type_url: str, state: State) -> tuple[Answer, Hashable] | None:
+        """The NACK to replay if a rejected version is published again: as one of this generation, and of an Envoy that sent it."""
+        if (known := self._rejected.get((type_url, state.version))) is None:
             return None
         answer, envoys = known
-        return replace(answer, generation=generation), next(iter(envoys))
+        return replace(answer, generation=state.generation), next(iter(envoys))
 
     def left(self, envoy: Hashable) -> None:
         """An Envoy has gone; what it alone has rejected is forgotten."""

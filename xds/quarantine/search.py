@@ -95,8 +95,6 @@ class Search(Generic[S]):
 
         `changed` are others than before, though no Step asked for it: objects change in the middle of a search.
         """
-        if not self:
-            return Step()
         self._testing = {s: generation if since is None else since for s, since in self._testing.items()}
         tainted = [suspect for suspect in self._tainted if suspect in held]
         concluded = len(tainted) == len(self._tainted) and self._testing.keys().isdisjoint(changed)
