@@ -10,7 +10,7 @@ import pytest
 from xds.config import Flags
 from xds.kube import parse
 from xds.kube.objects import Ingress, Meta, Object, Rule, Service, ServicePort
-from xds.kube.world import World
+from xds.kube.world import World, ingresses_key
 from xds.problem import Problem, Ref
 from xds.units.tables import Tables
 
@@ -68,7 +68,7 @@ def test_a_report_touches_no_unit_and_is_known_everywhere(item: Ingress | Servic
     assert world.apply([new]) == set()
     assert world.get((type(item).__name__, "a", item.meta.name)) is new
     if isinstance(item, Ingress):
-        assert world.get(("ingresses-of", "a.test")) == (new,)
+        assert world.get(ingresses_key("a.test")) == (new,)
     assert world.apply(drop=[Ref(type(item).__name__, "a", item.meta.name)])
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.units.test_any_order import CONSTANTS, FLAGS, OPENED, pems, site
 from xds.kube.objects import Backend, Ingress, Meta, Object, Path, Rule, Secret, Tls, ref
-from xds.kube.world import KEPT, World
+from xds.kube.world import World, last_valid_key
 from xds.problem import Ref
 from xds.snapshot import SECRET, Snapshot
 from xds.units import kept
@@ -77,7 +77,7 @@ def test_a_mended_secret_is_served_and_the_problem_is_gone() -> None:
     life.take([secret(RENEWED)])
     assert life.shown() == Life(secret(RENEWED)).shown()
     assert life.codes() == Life(secret(RENEWED)).codes()
-    assert life.world.get((KEPT, "one", "first")) is None
+    assert life.world.get(last_valid_key("one", "first")) is None
 
 
 def test_a_deleted_secret_is_served_no_longer_also_if_it_was_broken_and_comes_back_so() -> None:

@@ -18,7 +18,7 @@ from xds.config import Flags
 from xds.explain.route_of import HttpRequest, MatchedRoute, answer, backend_of, location, names_under, rule_of
 from xds.json_forms import Json, object_json, place_json, problem_json
 from xds.kube.objects import Endpoint, Ingress, ref
-from xds.kube.world import Reader, World, service, slices_of
+from xds.kube.world import Reader, World, ingresses_key, service, slices_key, slices_of
 from xds.model import Cluster, Forward, PathKind, Redirect, Respond, Route, Via
 from xds.nginx.feature import Declared, Fidelity
 from xds.nginx.registry import known_annotations, known_keys, with_hook
@@ -146,7 +146,7 @@ def _regex_because(case: _Case) -> Json | None:
     """The Ingress that turns the paths of the host into regular expressions, and the feature of it that does."""
     if case.answer.route.match.kind is not PathKind.REGEX:
         return None
-    for item in case.read(("ingresses-of", case.answer.host)):
+    for item in case.read(ingresses_key(case.answer.host)):
         own = case.read.unit(ingress_settings, item.meta.namespace, item.meta.name)
         for name, regex in with_hook("regex"):
             if name in own and any(regex(own[name], p.path or "/", p.type == EXACT) for r in item.rules for p in r.paths):
@@ -253,7 +253,7 @@ def _involved(case: _Case) -> Iterator[Ref]:
         yield case.answer.route.origin
     if meant:
         yield meant[0]
-        yield from world.refs(("slices-of", meant[0].namespace, meant[0].name))
+        yield from world.refs(slices_key(meant[0].namespace, meant[0].name))
     if case.settings.configmap:
         yield Ref("ConfigMap", *case.settings.configmap.split("/", 1))
     if case.request.via is Via.HTTPS and (secret := _certificate(case)["secret"]):

@@ -1,10 +1,19 @@
 """Every Kubernetes object known at this moment, with its indexes, and the keys by which Units read it.
 
-A *key* is a tuple whose first item says what kind of thing it names: an object ("Service", namespace, name), a list that an index keeps
-("ingresses-of", host), or a constant of this process ("settings",). What is absent has a key as well. `World.apply` returns the keys
-that a change touched; the functions at the end of this module are how Units read.
+A *key* names one value of the World:
 
-What does not belong here: what an object means (`xds.translate`), and where it comes from (`xds.kube.manifests`).
+    ("Service", "default", "web")        an object: kind, namespace, name. `tuple(ref)`
+    ("ingresses-of", "shop.example")     the Ingresses that name a host. `ingresses_key`
+    ("slices-of", "default", "web")      the EndpointSlices of a Service. `slices_key`
+    ("last-valid", "default", "tls")     the last valid certificate of a Secret that is invalid now. `last_valid_key`
+    ("settings",), ("now",), …           a constant of this process, which the publisher sets
+
+A key of an absent object is valid as well: its value is None or (), and a Unit that read it runs again when the object comes. Keys are
+plain tuples, because each read of a Unit hashes one: an Enum in it would be hashed by Python code. `World.apply` returns the keys that a
+change touched. Units read by the functions at the end of this module.
+
+What does not belong here: what an object means (`xds.translate`), and where it comes from (`xds.kube.manifests`,
+`xds.kube.apiserver.apiserver`).
 """
 
 from __future__ import annotations
@@ -26,12 +35,32 @@ NOW: Key = ("now",)
 OWN_ADDRESSES: Key = ("own-addresses",)
 OWN_SLICES: Key = ("own-slices",)
 """The EndpointSlices of `--pod-namespace`, where the pods of this program and its Envoys are; none with a folder of manifests."""
+_INGRESSES_OF, _SLICES_OF, _LAST_VALID = "ingresses-of", "slices-of", "last-valid"
+_CONSTANTS = frozenset({SETTINGS[0], DEFAULT_CERTIFICATE[0], NOW[0], OWN_ADDRESSES[0], _LAST_VALID})
 MOST_RULES = 5_000
-"""Rules of one Ingress that have an effect: each may be a host of its own, which every Envoy reads again at every change of the table."""
+"""Rules of one Ingress that have an effect. Each may be a host of its own, which every Envoy parses again at every change of the table."""
 MOST_WILDCARDS = 500
-"""Rules of one Ingress for wildcard hosts that have an effect: in Envoy, each of their routes compares the host with an expression."""
-KEPT = "kept-certificate"
-"""The kind of a key with namespace and name of a Secret: the last certificate in it that could be used, while it holds none."""
+"""Rules of one Ingress for wildcard hosts that have an effect. Each of their routes makes Envoy match the host with a regular expression."""
+
+
+def ingresses_key(host: str) -> Key:
+    """The key of all Ingresses that name a host (in lower case, "" for the catch-all)."""
+    return (_INGRESSES_OF, host)
+
+
+def host_of_key(key: Key) -> str | None:
+    """The host of an `ingresses_key`; None for every other key."""
+    return key[1] if key[0] == _INGRESSES_OF else None
+
+
+def slices_key(namespace: str, service_name: str) -> Key:
+    """The key of the EndpointSlices of a Service."""
+    return (_SLICES_OF, namespace, service_name)
+
+
+def last_valid_key(namespace: str, name: str) -> Key:
+    """The key of the last valid certificate of a Secret that is invalid now. Its value is None while the Secret is valid."""
+    return (_LAST_VALID, namespace, name)
 
 
 class Reader(Protocol):
@@ -44,14 +73,14 @@ class Reader(Protocol):
         """The value of `function(reader, *arguments)`."""
 
     def report(self, problem: Any) -> None:
-        """Say what is wrong; the Problem lasts as long as the Unit's value."""
+        """Report a Problem. It lasts as long as the Unit's value."""
 
 
 class World:
-    """All objects. Costs of a change depend on what it touches, not on how much there is.
+    """All objects. The cost of a change depends on what it touches, not on the number of objects.
 
-    `constants` are values that Units may read besides objects: the settings, the default certificate (PEM chain, PEM key), the time, and
-    the addresses of this machine.
+    `constants` are values that Units may read besides objects, by key: the default certificate (PEM chain, PEM key), the time, and the
+    addresses of this machine.
     """
 
     def __init__(self, settings: Flags, constants: Mapping[Key, Any] | None = None) -> None:
@@ -65,10 +94,10 @@ class World:
         self._constants: dict[Key, Any] = {SETTINGS: settings, **(constants or {})}
 
     def apply(self, put: Iterable[Object] = (), drop: Iterable[Ref] = ()) -> set[Key]:
-        """Take over what is there now and what is gone; returns the keys whose values may differ for a Unit.
+        """Store new and changed objects, and remove deleted ones. Returns the keys whose values may differ for a Unit.
 
-        An Ingress or a Service that differs in what controllers report alone (`without_report`) is the same to a Unit: to write the
-        addresses of 10,000 Ingresses into their status must not cost 10,000 virtual hosts.
+        A change of fields that controllers write (`without_report`) touches no key. Otherwise, writing the addresses of 10,000 Ingresses
+        into their status would rebuild 10,000 virtual hosts.
         """
         touched: set[Key] = set()
         for gone in drop:
@@ -85,17 +114,15 @@ class World:
         return {key}
 
     def get(self, key: Key) -> Any:
-        """The value of a key: what Units read."""
-        match key[0]:
-            case "ingresses-of":
-                return self._by_host.get(key[1], ())
-            case "slices-of":
-                return live_ones(self._by_service.get((key[1], key[2]), ()))
-            case "own-slices":
-                return tuple(self._own_slices[which] for which in sorted(self._own_slices))
-            case "settings" | "default-certificate" | "now" | "own-addresses" | "kept-certificate":
-                return self._constants.get(key)
-        return self._objects.get(key)
+        """The value of a key; None or () where there is none."""
+        kind = key[0]
+        if kind == _INGRESSES_OF:
+            return self._by_host.get(key[1], ())
+        if kind == _SLICES_OF:
+            return live_ones(self._by_service.get((key[1], key[2]), ()))
+        if key == OWN_SLICES:
+            return tuple(self._own_slices[which] for which in sorted(self._own_slices))
+        return self._constants.get(key) if kind in _CONSTANTS else self._objects.get(key)
 
     @property
     def hosts(self) -> Iterable[str]:
@@ -111,7 +138,7 @@ class World:
         return [item for _, item in sorted(self._objects.items()) if isinstance(item, kind)]
 
     def entries(self, key: Key) -> int:
-        """How many paths, annotations, ports, endpoints or the like the object of a key has: about the work that it makes."""
+        """How many paths, annotations, ports or endpoints the object of a key has: an estimate of the work that it causes."""
         match self._objects.get(key):
             case Ingress() as item:
                 return sum(len(rule.paths) for rule in item.rules) + len(item.rules) + len(item.tls) + len(item.meta.annotations)
@@ -124,17 +151,15 @@ class World:
         return 0
 
     def refs(self, key: Key) -> tuple[Ref, ...]:
-        """The objects that stand behind a key: who is to blame for what was made from it."""
-        match key[0]:
-            case "ingresses-of":
-                return tuple(ref(i) for i in self._by_host.get(key[1], ()))
-            case "slices-of":
-                return tuple(ref(s) for s in self._by_service.get((key[1], key[2]), ()))
-            case "own-slices":
-                return tuple(sorted(self._own_slices))
-            case "settings" | "default-certificate" | "now" | "own-addresses" | "kept-certificate":
-                return ()
-        return (Ref(*key),)
+        """The objects that the value of a key consists of. They are to blame for what was made from it."""
+        kind = key[0]
+        if kind == _INGRESSES_OF:
+            return tuple(ref(i) for i in self._by_host.get(key[1], ()))
+        if kind == _SLICES_OF:
+            return tuple(ref(s) for s in self._by_service.get((key[1], key[2]), ()))
+        if key == OWN_SLICES:
+            return tuple(sorted(self._own_slices))
+        return () if kind in _CONSTANTS else (Ref(*key),)
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -163,7 +188,7 @@ class World:
                 self._by_host[host] = oldest_first(others) if len(others) > 1 else tuple(others)
             else:
                 self._by_host.pop(host, None)
-            touched.add(("ingresses-of", host))
+            touched.add(ingresses_key(host))
 
     def _index_slice(self, which: Ref, old: EndpointSlice | None, new: EndpointSlice | None, touched: set[Key]) -> None:
         for item in (old, new):
@@ -177,7 +202,7 @@ class World:
                 self._by_service[service] = tuple(sorted(others, key=ref))
             else:
                 self._by_service.pop(service, None)
-            touched.add(("slices-of", *service))
+            touched.add(slices_key(*service))
         if self._own_namespace and which.namespace == self._own_namespace:
             self._own_slices.pop(which, None)
             if new is not None:
@@ -198,13 +223,16 @@ def _as(kind: type[T], item: Object | None) -> T | None:
 
 
 def live_ones(slices: tuple[EndpointSlice, ...]) -> tuple[EndpointSlice, ...]:
-    """The slices that count: core/v1 Endpoints only where a Service has no EndpointSlices."""
+    """The slices that count. Those made of core/v1 Endpoints count only where a Service has no EndpointSlices.
+
+    Kubernetes mirrors Endpoints as EndpointSlices, so both may be there, and the mirror is the newer API.
+    """
     modern = tuple(s for s in slices if not s.legacy)
     return modern or slices
 
 
 def hosts_of(ingress: Ingress) -> tuple[str, ...]:
-    """The hosts under which an Ingress is found, in lower case; "" (the catch-all) also for one that has no rules at all."""
+    """The hosts of an Ingress, in lower case. One without any rules has the catch-all, ""."""
     return tuple(dict.fromkeys(rule.host.lower() for _, rule in rules_with_effect(ingress))) or ("",)
 
 
@@ -219,7 +247,7 @@ def rules_with_effect(ingress: Ingress) -> Iterator[tuple[int, Rule]]:
 
 
 def oldest_first(ingresses: Iterable[Ingress]) -> tuple[Ingress, ...]:
-    """Who wins comes first (decision 15): by creationTimestamp, then in folder order, then the larger namespace/name."""
+    """Sorted, the winner of a conflict first (decision 15): by creationTimestamp, then in folder order, then the larger namespace/name."""
     by_name = sorted(ingresses, key=lambda i: (i.meta.namespace, i.meta.name), reverse=True)
     return tuple(sorted(by_name, key=_age))
 
@@ -240,7 +268,7 @@ def settings(read: Reader) -> Flags:
 
 def ingresses_of(read: Reader, host: str) -> tuple[Ingress, ...]:
     """The Ingresses that name a host (in lower case), oldest first, whatever their class."""
-    found: tuple[Ingress, ...] = read(("ingresses-of", host))
+    found: tuple[Ingress, ...] = read(ingresses_key(host))
     return found
 
 
@@ -264,7 +292,7 @@ def service(read: Reader, namespace: str, name: str) -> Service | None:
 
 def slices_of(read: Reader, namespace: str, service_name: str) -> tuple[EndpointSlice, ...]:
     """The EndpointSlices of a Service, sorted by name; its core/v1 Endpoints where it has none."""
-    found: tuple[EndpointSlice, ...] = read(("slices-of", namespace, service_name))
+    found: tuple[EndpointSlice, ...] = read(slices_key(namespace, service_name))
     return found
 
 
@@ -275,7 +303,7 @@ def own_slices(read: Reader) -> tuple[EndpointSlice, ...]:
 
 
 def own_addresses(read: Reader) -> frozenset[str]:
-    """The addresses of this machine, as far as they were told: IPs in their shortest form."""
+    """The addresses of this machine, as the publisher last set them: IPs in their shortest form."""
     found: frozenset[str] = read(OWN_ADDRESSES) or frozenset()
     return found
 
@@ -305,6 +333,6 @@ def default_certificate(read: Reader) -> tuple[bytes, bytes]:
 
 
 def now(read: Reader) -> int:
-    """The time in seconds since 1970, as told from outside (coarsely: it changes about once an hour); 0 where nobody told."""
+    """The time in seconds since 1970, as the publisher last set it, about once an hour. It is 0 before that."""
     found: int = read(NOW) or 0
     return found

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from xds.certificates.pairs import Pair, Unusable, parse
 from xds.kube.objects import Ingress, Tls, ref
-from xds.kube.world import KEPT, Reader, default_certificate, ingress, now, secret, settings
+from xds.kube.world import Reader, default_certificate, ingress, last_valid_key, now, secret, settings
 from xds.problem import Problem, Ref, Severity
 from xds.translate.claims import serving
 
@@ -26,7 +26,7 @@ def certificate(read: Reader, namespace: str, name: str) -> Pair | Unusable:
     judged = parse(found)
     if isinstance(judged, Pair):
         return judged
-    kept: Pair | None = read((KEPT, namespace, name))
+    kept: Pair | None = read(last_valid_key(namespace, name))
     if kept is None:
         return judged
     sentence = f"It {judged.sentence}; the certificate that it held before stays in place until that is mended."

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from xds.certificates.pairs import Pair, Unusable, parse
 from xds.kube.objects import Meta, Object, Secret
-from xds.kube.world import KEPT, SETTINGS, Key
+from xds.kube.world import SETTINGS, Key, last_valid_key
 from xds.problem import Ref
 from xds.translate.certificates import DEFAULT, certificate
 from xds.units.memo import Recorder
@@ -19,10 +19,10 @@ from xds.units.tables import Tables
 
 def changes(tables: Tables, put: Iterable[Object], drop: Iterable[Ref]) -> dict[Key, Pair | None]:
     """What is to be kept from now on, or (None) no longer, once the World has taken over these objects. To be asked before it does."""
-    found: dict[Key, Pair | None] = {(KEPT, gone.namespace, gone.name): None for gone in drop if gone.kind == "Secret"}
+    found: dict[Key, Pair | None] = {last_valid_key(gone.namespace, gone.name): None for gone in drop if gone.kind == "Secret"}
     for item in put:
         if isinstance(item, Secret):
-            key = (KEPT, item.meta.namespace, item.meta.name)
+            key = last_valid_key(item.meta.namespace, item.meta.name)
             if _is_served(tables, item):
                 before = Recorder(tables.build).unit(certificate, item.meta.namespace, item.meta.name)
                 found[key] = before if isinstance(before, Pair) and isinstance(parse(item), Unusable) else None
@@ -39,7 +39,7 @@ def restored(tables: Tables, certificates: Mapping[str, Certificate]) -> dict[Ke
         judged = parse(Secret(meta=Meta(namespace=namespace, name=own), data={"tls.crt": kept.chain, "tls.key": kept.key}))
         there = tables.world.get(("Secret", namespace, own))
         if isinstance(judged, Pair) and there is not None and isinstance(parse(there), Unusable):
-            found[KEPT, namespace, own] = judged
+            found[last_valid_key(namespace, own)] = judged
     return found
 
 

@@ -6,7 +6,7 @@ import bisect
 import hashlib
 from collections.abc import Collection, Iterable
 
-from xds.kube.world import Key, World
+from xds.kube.world import Key, World, host_of_key
 from xds.model import Cluster
 from xds.render import names
 from xds.snapshot import ROUTE, Part, Resource
@@ -37,10 +37,10 @@ class RouteTable:
     def follow(self, keys: Iterable[Key]) -> None:
         """Want the hosts that some Ingress names by now, and no others."""
         for key in keys:
-            if key[0] == "ingresses-of" and key[1]:
-                wanted, there = self.hosts.wants(key[1]), self._world.has_host(key[1])
+            if host := host_of_key(key):
+                wanted, there = self.hosts.wants(host), self._world.has_host(host)
                 if there != wanted:
-                    self.hosts.want([key[1]] if there else (), () if there else [key[1]])
+                    self.hosts.want([host] if there else (), () if there else [host])
 
     def weight(self, touched: Touched) -> int:
         """The bytes of the hosts that may be made again."""
