@@ -58,7 +58,7 @@ NASTY = (
     "",
     " ",
     "\x00",
-    "\x01hole 0\x01",
+    "\x01placeholder 0\x01",
     "\n",
     "a\r\nX-Injected: yes",
     "\x1b[31mred",

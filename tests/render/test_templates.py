@@ -16,7 +16,7 @@ from xds.render import clusters, endpoints, routes
 from xds.translate.backends import Address
 from xds.translate.hosts import policy
 from xds.wire.encode import encode
-from xds.wire.template import Template, hole
+from xds.wire.template import Template, placeholder
 
 DEFAULTS, _ = read_settings({}, {})
 OTHER_DEFAULTS, _ = read_settings({}, {"proxy-read-timeout": 7, "proxy-body-size": 0})
@@ -92,14 +92,14 @@ def test_endpoints_written_directly_have_the_bytes_of_the_whole_assignment(name:
 
 
 @given(st.text(min_size=1), st.text(min_size=1))
-def test_every_hole_takes_its_own_value(key: str, value: str) -> None:
-    template = Template(HeaderValueOption(header=HeaderValue(key=hole(0), value=hole(1))), 2)
+def test_every_placeholder_takes_its_own_value(key: str, value: str) -> None:
+    template = Template(HeaderValueOption(header=HeaderValue(key=placeholder(0), value=placeholder(1))), 2)
     assert template.fill(key, value) == encode(HeaderValueOption(header=HeaderValue(key=key, value=value)))
 
 
-def test_a_hole_in_the_middle_of_a_string_is_refused() -> None:
+def test_a_placeholder_in_the_middle_of_a_string_is_refused() -> None:
     with pytest.raises(ValueError, match="whole of a string"):
-        Template(HeaderValue(key=f"x-{hole(0)}"), 1)
+        Template(HeaderValue(key=f"x-{placeholder(0)}"), 1)
 
 
 def test_routes_that_differ_in_their_settings_do_not_share_a_template() -> None:

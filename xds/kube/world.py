@@ -40,7 +40,7 @@ _CONSTANTS = frozenset({SETTINGS[0], DEFAULT_CERTIFICATE[0], NOW[0], OWN_ADDRESS
 MOST_RULES = 5_000
 """Rules of one Ingress that have an effect. Each may be a host of its own, which every Envoy parses again at every change of the table."""
 MOST_WILDCARDS = 500
-"""Rules of one Ingress for wildcard hosts that have an effect. Each of their routes makes Envoy match the host with a regular expression."""
+"""Rules of one Ingress for wildcard hosts that have an effect. For each of their routes, Envoy matches a regular expression."""
 
 
 def ingresses_key(host: str) -> Key:

@@ -41,7 +41,7 @@ from xds.render.sources import ads
 from xds.translate.backends import Address
 from xds.translate.endpoint_addresses import NOTHING_DENIED, Denied
 from xds.wire.encode import encode, pack
-from xds.wire.template import Template, hole
+from xds.wire.template import Template, placeholder
 
 _ALL = 2**32 - 1
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -94,9 +94,9 @@ def cluster_bytes(
 @lru_cache(maxsize=1024)
 def _template(policy: tuple[tuple[str, Any], ...], send_proxy: bool, by_client: bool, defaults: model.Settings) -> Template:
     made = cluster(model.Cluster("", "", 0, policy, send_proxy=send_proxy), defaults, by_client=by_client)
-    made.name = hole(0)
+    made.name = placeholder(0)
     assert made.metadata is not None
-    made.metadata.filter_metadata[METADATA].fields["upstream"].string_value = hole(1)
+    made.metadata.filter_metadata[METADATA].fields["upstream"].string_value = placeholder(1)
     return Template(made, 2)
 
 

@@ -33,7 +33,7 @@ from xds.nginx.registry import features, with_hook
 from xds.patterns import regex, spelling
 from xds.render import names
 from xds.wire.encode import encode, field, pack
-from xds.wire.template import Template, hole
+from xds.wire.template import Template, placeholder
 
 _OVERWRITE = HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
 _HOST = "%CEL(re.extract(request.host, '^([[].*[]]|[^:]*)', '\\\\1'))%"
@@ -171,16 +171,16 @@ def _template(
     defaults: model.Settings,
     wildcard: str,
 ) -> Template:
-    """All that such routes have in common; the holes are path, name, and cluster or Location."""
+    """All that such routes have in common; the placeholders are path, name, and cluster or Location."""
     some = model.Route(model.PathMatch(kind, "/"), action, None, "", via, headers, settings)
     made = route(some, defaults, wildcard)
     assert made.match is not None
-    _put_path(made.match, kind, hole(0))
-    made.name = "" if nameless else hole(1)
+    _put_path(made.match, kind, placeholder(0))
+    made.name = "" if nameless else placeholder(1)
     if made.route is not None:
-        made.route.cluster = hole(2)
+        made.route.cluster = placeholder(2)
     if isinstance(action, model.Redirect):
-        made.response_headers_to_add = [header("Location", hole(2))]
+        made.response_headers_to_add = [header("Location", placeholder(2))]
     return Template(made, 3)
 
 

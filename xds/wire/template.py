@@ -1,7 +1,7 @@
-"""Bytes of a message with holes: what thousands of messages have in common is encoded once, and only the rest is filled in.
+"""Templates of encoded messages: what thousands of messages share is encoded once, and each message only fills in its strings.
 
-A message is rendered with a `hole` in the place of each string that differs; its encoding is cut apart along the fields that hold one.
-Filling joins the pieces and writes the lengths anew. Proven equal to encoding the whole message by a property test (decision 21).
+A message is rendered with a `placeholder` in place of each string that varies. Its encoding is cut into pieces at the fields that contain
+one. Filling joins the pieces and writes the lengths again. A property test proves it equal to encoding the whole message (decision 21).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _FIXED = {1: 8, 5: 4}
 
 
 class Nested:
-    """A length-delimited field that has a hole somewhere inside: its tag, and its body in pieces (bytes, a hole's number, or Nested)."""
+    """A length-delimited field with a placeholder inside. `pieces` of its body are bytes, the number of a placeholder, or Nested."""
 
     __slots__ = ("pieces", "tag")
 
@@ -32,25 +32,25 @@ class Nested:
 
 
 class Template:
-    """A message whose holes are filled with `fill(first, second, …)`: the value of hole 0, of hole 1, and so on.
+    """A message whose placeholders are filled by `fill(first, second, …)`: the value of placeholder 0, of placeholder 1, and so on.
 
-    Raises ValueError where a hole is not the whole of a string field.
+    Raises ValueError where a placeholder is not the whole of a string field.
     """
 
     __slots__ = ("_pieces",)
 
-    def __init__(self, message: betterproto2.Message, holes: int) -> None:
-        self._pieces = _cut(encode(message), {hole(n).encode(): n for n in range(holes)})
+    def __init__(self, message: betterproto2.Message, placeholders: int) -> None:
+        self._pieces = _cut(encode(message), {placeholder(n).encode(): n for n in range(placeholders)})
 
     def fill(self, *values: str) -> bytes:
-        """The encoded message. No value may be "": an empty string is not written, and a template would."""
+        """The encoded message. No value may be "": protobuf omits an empty string, and a template would write it."""
         assert all(values)
         return _join(self._pieces, [value.encode() for value in values])
 
 
-def hole(number: int) -> str:
-    """The text that keeps a place; no user's text contains it, for it begins with a control character that no object may hold."""
-    return f"\x01hole {number}\x01"
+def placeholder(number: int) -> str:
+    """The text of a placeholder. It begins with a control character, which no Kubernetes object can contain in these fields."""
+    return f"\x01placeholder {number}\x01"
 
 
 def _join(pieces: Sequence[bytes | int | Nested], values: Sequence[bytes]) -> bytes:
@@ -59,10 +59,10 @@ def _join(pieces: Sequence[bytes | int | Nested], values: Sequence[bytes]) -> by
     )
 
 
-def _cut(body: bytes, holes: dict[bytes, int]) -> list[bytes | int | Nested]:
-    """The pieces of an encoded message: what has no hole stays together."""
-    if body in holes:
-        return [holes[body]]
+def _cut(body: bytes, numbers: dict[bytes, int]) -> list[bytes | int | Nested]:
+    """The pieces of an encoded message. Consecutive bytes without a placeholder are one piece."""
+    if body in numbers:
+        return [numbers[body]]
     pieces: list[bytes | int | Nested] = []
     done = position = 0
     while position < len(body):
@@ -74,11 +74,11 @@ def _cut(body: bytes, holes: dict[bytes, int]) -> list[bytes | int | Nested]:
         tag_end = position
         length, position = _read_varint(body, position)
         inner, position = body[position : position + length], position + length
-        if any(text in inner for text in holes):
-            pieces += [body[done:begin], Nested(body[begin:tag_end], _cut(inner, holes))]
+        if any(text in inner for text in numbers):
+            pieces += [body[done:begin], Nested(body[begin:tag_end], _cut(inner, numbers))]
             done = position
     if not pieces and body:
-        raise ValueError("a hole must be the whole of a string")
+        raise ValueError("a placeholder must be the whole of a string")
     return [piece for piece in [*pieces, body[done:]] if piece != b""]
 
 
@@ -86,7 +86,7 @@ def _read_varint(body: bytes, position: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         if position >= len(body):
-            raise ValueError("a hole must be the whole of a string")
+            raise ValueError("a placeholder must be the whole of a string")
         byte = body[position]
         value |= (byte & 127) << shift
         position, shift = position + 1, shift + 7
