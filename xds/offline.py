@@ -78,6 +78,6 @@ def _without_sockets(settings: Flags) -> Flags:
 def faults(tables: Tables) -> tuple[str, ...]:
     """What we failed to cope with, each as a sentence; the rest is served without it."""
     return tuple(
-        f"internal error in {unit.function.__name__}{unit.arguments!r}: {failure.traceback.strip().splitlines()[-1]}; please report it."
-        for unit, failure in sorted(tables.build.failures.items(), key=lambda item: (item[0].function.__name__, repr(item[0].arguments)))
+        f"internal error in {unit.function.__name__}{unit.arguments!r}: {fault.traceback.strip().splitlines()[-1]}; please report it."
+        for unit, fault in sorted(tables.build.faults.items(), key=lambda item: (item[0].function.__name__, repr(item[0].arguments)))
     )

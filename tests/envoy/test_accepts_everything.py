@@ -131,7 +131,7 @@ class Accepting:
 
     def _apply(self, put: Sequence[Object], drop: Collection[Ref] = ()) -> None:
         self._tables.apply(self._world.apply(put, drop)).publish(self._snapshot)
-        assert not self._tables.build.failures
+        assert not self._tables.build.faults
         self._fleet.publish()
 
     async def _ask_the_innocent(self) -> None:

@@ -143,7 +143,7 @@ class Site:
 
     def _publish(self, update: Update, causes: Sequence[Ref] = (), ordered: Collection[Part] = ()) -> None:
         update.publish(self.snapshot)
-        assert not self.tables.build.failures
+        assert not self.tables.build.faults
         for unit, function in ((host_unit, self.tables.hosts), (stream_listener, self.tables.streams)):
             for key in function.values:
                 real: Host | Entry = self.tables.build.value(Unit(unit, (key,)))

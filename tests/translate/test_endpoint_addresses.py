@@ -64,7 +64,7 @@ def built(
     unit = Unit(function, arguments)  # type: ignore[arg-type]
     build.keep(unit)
     value = build.value(unit)
-    assert not build.failures
+    assert not build.faults
     found: list[Problem] = [p for problems in build.problems.values() for p in problems]
     return value, {(str(p.about), p.field): p.sentence for p in found}
 
@@ -205,7 +205,7 @@ def test_endpoints_come_back_when_our_pod_has_another_address() -> None:
     unit = Unit(addresses, (Cluster("default", "web", 80),))
     build.keep(unit)
     assert build.value(unit) == ()
-    assert unit in build.touch(world.apply([piece(["10.9.9.10"], 18000, namespace="ingress-xds")]))
+    assert unit in build.stale_kept(world.apply([piece(["10.9.9.10"], 18000, namespace="ingress-xds")]))
     assert [address.ip for address in build.value(unit)] == ["10.9.9.9"]
 
 

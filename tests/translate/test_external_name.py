@@ -38,7 +38,7 @@ def asked(settings: Flags, name: str, port: int | str = 80, ports: tuple[Service
     world.apply(put)
     build.keep(Unit(virtual_host, ("a.test",)))
     found = build.value(Unit(virtual_host, ("a.test",)))
-    assert isinstance(found, VirtualHost), build.failures
+    assert isinstance(found, VirtualHost), build.faults
     (route,) = found.routes
     return route.action, [str(problem) for problems in build.problems.values() for problem in problems]
 

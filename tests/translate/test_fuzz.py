@@ -54,7 +54,7 @@ def build(items: list[Object]) -> Built:
 def taken(items: list[Object]) -> Built:
     """The same, once it is certain that no Unit raised and that all that came out can be used."""
     built = build([*innocent(), *items])
-    assert not built.tables.build.failures
+    assert not built.tables.build.faults
     for type_url in TYPES:
         for name, resource in built.snapshot[type_url].items():
             assert named(type_url, resource.body) == name

@@ -34,7 +34,7 @@ def resources(*objects: Ingress | ConfigMap) -> Snapshot:
     world, snapshot = World(FLAGS), Snapshot()
     tables = Tables(world)
     tables.apply(world.apply([AWAY, *objects], ())).publish(snapshot)
-    assert not tables.build.failures
+    assert not tables.build.faults
     return snapshot
 
 

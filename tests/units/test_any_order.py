@@ -38,9 +38,7 @@ from xds.kube.world import DEFAULT_CERTIFICATE, NOW, World
 from xds.nginx.registry import known_annotations
 from xds.problem import Problem, Ref
 from xds.snapshot import ENDPOINT, ROUTE, TYPES, Snapshot
-from xds.units.memo import Unit
 from xds.units.tables import Tables
-from xds.units.units import load_assignment
 
 FLAGS = Flags(
     watch_ingress_without_class=True,
@@ -206,7 +204,7 @@ class Life:
 
     def take(self, put: Sequence[Object] = (), drop: Sequence[Ref] = ()) -> None:
         self.tables.apply(self.world.apply(put, drop)).publish(self.snapshot)
-        assert not self.tables.build.failures
+        assert not self.tables.build.faults
 
     def state(self) -> State:
         return {t: {name: (r.version, r.body) for name, r in self.snapshot[t].items()} for t in TYPES}
@@ -315,13 +313,6 @@ def test_what_a_changed_ingress_costs_does_not_depend_on_how_many_others_there_a
     rule = Rule("h1.example.com", (Path("/other", "Prefix", Backend("s1", 80)),))
     life.take([Ingress(meta=Meta(namespace="one", name="i1"), rules=(rule,))])
     assert life.tables.build.runs - before <= 8
-
-
-def test_blame_leads_from_a_load_assignment_to_the_slice() -> None:
-    life = Life(site(2))
-    (unit,) = (Unit(load_assignment, (c,)) for c in life.tables.endpoints.values if c.service == "s1")
-    found = {about for key in life.tables.build.reads(unit) for about in life.world.refs(key)}
-    assert found == {Ref("Service", "one", "s1"), Ref("EndpointSlice", "one", "s1-1")}
 
 
 def examples() -> list[Object]:

@@ -39,7 +39,7 @@ class Holding(Life):
 
     def publish(self, update: Update) -> Update:
         update.publish(self.snapshot)
-        assert not self.tables.build.failures
+        assert not self.tables.build.faults
         for part, move in update.moved.items():
             if move.new is not None:
                 self.seen.setdefault(part, []).append(move.new)

@@ -32,7 +32,7 @@ from xds.server.stream import Stream
 from xds.snapshot import ROUTE, Part, Snapshot
 from xds.units.kept import changes as kept_certificates
 from xds.units.kept import restored
-from xds.units.memo import Failure
+from xds.units.memo import Fault
 from xds.units.parts import Held, Move
 from xds.units.record import decode, encode
 from xds.units.tables import Tables, Update
@@ -92,7 +92,7 @@ class Publisher:
         self._kept: dict[Key, Pair] = {}
         self._culprits: dict[Part, Held] = {}
         self._fleet: Fleet | None = None
-        self._failures: set[Failure] = set()
+        self._faults: set[Fault] = set()
         self._answers: deque[tuple[Answer | None, Stream]] = deque()
         self._answered = asyncio.Event()
 
@@ -177,7 +177,7 @@ class Publisher:
         orders = self._publish(update, begun, causes, total)
         moved = self._tables.build.problem_changes()
         self._notices.tell(moved)
-        self._tell_failures()
+        self._log_faults()
         await self._obey(orders)
         self._tell_culprits(told=bool(moved))
 
@@ -259,12 +259,12 @@ class Publisher:
             self._remembered = body
             self._remember(body)
 
-    def _tell_failures(self) -> None:
-        failures = set(self._tables.build.failures.values())
-        for failure in failures - self._failures:
-            name, arguments = failure.unit.function.__name__, failure.unit.arguments
-            _log.error("internal error in %s%r; please report it", name, arguments, extra={"traceback": failure.traceback})
-        self._failures = failures
+    def _log_faults(self) -> None:
+        faults = set(self._tables.build.faults.values())
+        for fault in faults - self._faults:
+            name, arguments = fault.unit.function.__name__, fault.unit.arguments
+            _log.error("internal error in %s%r; please report it", name, arguments, extra={"traceback": fault.traceback})
+        self._faults = faults
 
 
 def _causes(world: World, change: Change) -> list[Cause]:

@@ -1,8 +1,15 @@
-"""Units: pure functions that remember what they read, so that a change costs what it touches.
+"""Red-green incremental evaluation with early cut-off: memoised pure functions, so that a change costs what it touches.
 
-A *Unit* is a function with its arguments. While it runs, each key of the World that it asks for is noted, and each other Unit whose
-value it takes. `Build.touch` marks what may be out of date; `Build.value` runs again only what truly is, and where a new value equals
-the old one, nothing above it runs. The same record tells whom to blame for a value (`Build.reads`).
+The algorithm is that of Salsa (https://salsa-rs.github.io/salsa/reference/algorithm.html) and of rustc's queries. A *Unit* is a function
+with its arguments, a query in Salsa's words. While it runs, its reader records each key of the World and each other Unit that it reads.
+A memo has one of three states:
+
+    FRESH      green: the value is right
+    STALE      red: a key that the Unit read has changed, so it must run again
+    DOUBTFUL   a Unit that it read, directly or not, is STALE: the value may be right all the same
+
+`Build.stale_kept` marks memos when keys change. `Build.value` brings one up to date: it runs a STALE Unit, and checks what a DOUBTFUL one
+read before it runs that. Where a Unit runs and its value equals the old one, its readers become FRESH without running: the early cut-off.
 
 What does not belong here: any knowledge of Kubernetes or Envoy.
 """
@@ -27,8 +34,8 @@ class Unit(NamedTuple):
     arguments: tuple[Hashable, ...]
 
 
-class Failure(NamedTuple):
-    """A Unit raised: a fault of ours. Its value counts as None until something that it read changes."""
+class Fault(NamedTuple):
+    """A Unit has raised, which is a bug of ours. Its value is None until something that it read changes."""
 
     unit: Unit
     traceback: str
@@ -38,18 +45,20 @@ FRESH, DOUBTFUL, STALE = range(3)
 
 
 class _Memo:
-    __slots__ = ("changed", "ran", "reads", "state", "value")
+    """The value of a Unit. Revisions count the calls of `Build.stale_kept`."""
+
+    __slots__ = ("changed", "reads", "state", "value", "verified")
 
     def __init__(self) -> None:
         self.value: Any = None
         self.reads: tuple[Hashable, ...] = ()  # keys and Units, in the order of first reading, each once
         self.state = STALE
-        self.ran = -1  # the revision in which it was last known to be right
+        self.verified = -1  # the revision in which it was last known to be right
         self.changed = -1  # the revision in which its value last changed
 
 
 class Recorder:
-    """The reader that a running Unit is given (`xds.kube.world.Reader`)."""
+    """The reader that is passed to a running Unit (`xds.kube.world.Reader`): it returns values, and records what was read."""
 
     __slots__ = ("_build", "problems", "seen")
 
@@ -71,32 +80,35 @@ class Recorder:
         return value
 
     def report(self, problem: Problem) -> None:
-        """A Problem that lasts as long as the value."""
+        """Report a Problem; it stands until the Unit runs again."""
         if self.problems is None:
             self.problems = []
         self.problems.append(problem)
 
 
 class Build:
-    """All Units that are needed, their values, and who reads what."""
+    """The memos of all Units that are needed, and the graph of who reads what.
+
+    `lookup` gives the value of a key. `runs` counts the Units that ran.
+    """
 
     def __init__(self, lookup: Callable[[Key], Any]) -> None:
         self.lookup = lookup
         self.runs = 0
         self.problems: dict[Unit, tuple[Problem, ...]] = {}
-        self.failures: dict[Unit, Failure] = {}
-        self._standing: Counter[Problem] = Counter()  # how many Units say so
-        self._moved: set[Problem] = set()  # what has come or gone since somebody asked
+        self.faults: dict[Unit, Fault] = {}
+        self._standing: Counter[Problem] = Counter()  # how many Units report it
+        self._moved: set[Problem] = set()  # what may have appeared or disappeared since `problem_changes` was called
         self._revision = 0
         self._memos: dict[Unit, _Memo] = {}
         self._readers: dict[Hashable, dict[Unit, None]] = {}
-        self._kept: Counter[Unit] = Counter()
+        self._kept: Counter[Unit] = Counter()  # how many times each was kept and not released
 
     def __len__(self) -> int:
         return len(self._memos)
 
     def keep(self, unit: Unit) -> None:
-        """This Unit's value is wanted from outside; without a reader and unkept it is forgotten."""
+        """Keep the memo of this Unit until it is released as often. A memo is evicted when its Unit is neither kept nor read."""
         self._kept[unit] += 1
 
     def release(self, unit: Unit) -> None:
@@ -106,8 +118,8 @@ class Build:
             del self._kept[unit]
             self._forget_if_unread(unit)
 
-    def touch(self, keys: Iterable[Key]) -> set[Unit]:
-        """These keys have changed: the kept Units whose values may have, too."""
+    def stale_kept(self, keys: Iterable[Key]) -> set[Unit]:
+        """Mark all that depends on these keys, which have changed. Returns the kept Units among it: their values may have changed."""
         self._revision += 1
         found: set[Unit] = set()
         work: list[Unit] = []
@@ -117,7 +129,7 @@ class Build:
                 if memo.state == FRESH:
                     work.append(unit)
                 memo.state = STALE
-        while work:
+        while work:  # a memo that is not FRESH was marked before, and so were all its readers
             unit = work.pop()
             if unit in self._kept:
                 found.add(unit)
@@ -134,32 +146,18 @@ class Build:
         if memo is None:
             memo = self._memos[unit] = _Memo()
         if memo.state == DOUBTFUL and not self._a_read_changed(memo):
-            memo.state, memo.ran = FRESH, self._revision
+            memo.state, memo.verified = FRESH, self._revision
         if memo.state != FRESH:
             self._run(unit, memo)
         return memo.value
 
-    def reads(self, unit: Unit) -> frozenset[Key]:
-        """All keys that this value was made from, directly or through other Units: blame and explain."""
-        found: set[Key] = set()
-        work: list[Unit] = [unit]
-        seen: set[Unit] = set()
-        while work:
-            memo = self._memos.get(work.pop())
-            for read in memo.reads if memo else ():
-                if not isinstance(read, Unit):
-                    found.add(read)  # type: ignore[arg-type]
-                elif read not in seen:
-                    seen.add(read)
-                    work.append(read)
-        return frozenset(found)
-
     def problem_changes(self) -> dict[Problem, bool]:
-        """The Problems that have come (true) or gone since this was last asked; some may be as they were."""
+        """The Problems that may have appeared (True) or disappeared (False) since the last call."""
         moved, self._moved = self._moved, set()
         return {problem: problem in self._standing for problem in moved}
 
-    def _tell(self, unit: Unit, problems: Iterable[Problem]) -> None:
+    def _report(self, unit: Unit, problems: Iterable[Problem]) -> None:
+        """All Problems of a Unit now; several Units may report the same one."""
         before, after = self.problems.pop(unit, ()), tuple(problems)
         if before == after == ():
             return
@@ -173,10 +171,14 @@ class Build:
             self._moved.add(problem)
 
     def _a_read_changed(self, memo: _Memo) -> bool:
+        """Whether a value that a DOUBTFUL Unit read has changed. It read no changed key, else it would be STALE.
+
+        In the order of reading: what was read later may have been read because of a value that is another one now, and must not run.
+        """
         for read in memo.reads:
             if isinstance(read, Unit):
                 self.value(read)
-                if self._memos[read].changed > memo.ran:
+                if self._memos[read].changed > memo.verified:
                     return True
         return False
 
@@ -190,18 +192,18 @@ class Build:
         for read in before:
             if read not in recorder.seen:
                 self._drop_reader(read, unit)
-        self._tell(unit, recorder.problems or ())
+        self._report(unit, recorder.problems or ())
         if memo.changed < 0 or value != memo.value:
             memo.value, memo.changed = value, self._revision
-        memo.state, memo.ran = FRESH, self._revision
+        memo.state, memo.verified = FRESH, self._revision
 
     def _call(self, unit: Unit, recorder: Recorder) -> Any:
         try:
             value = unit.function(recorder, *unit.arguments)
         except Exception:  # noqa: BLE001 - one object that we cannot cope with must not stop the others
-            self.failures[unit] = Failure(unit, traceback.format_exc())
+            self.faults[unit] = Fault(unit, traceback.format_exc())
             return None
-        self.failures.pop(unit, None)
+        self.faults.pop(unit, None)
         return value
 
     def _drop_reader(self, read: Hashable, unit: Unit) -> None:
@@ -215,7 +217,7 @@ class Build:
     def _forget_if_unread(self, unit: Unit) -> None:
         if unit not in self._kept and unit not in self._readers and unit in self._memos:
             memo = self._memos.pop(unit)
-            self._tell(unit, ())
-            self.failures.pop(unit, None)
+            self._report(unit, ())
+            self.faults.pop(unit, None)
             for read in memo.reads:
                 self._drop_reader(read, unit)

@@ -154,7 +154,7 @@ class Single(Generic[V]):
     def refresh(self, update: Update) -> V | None:
         """Bring it up to date.
 
-        None: the resource is gone, because Envoy has refused all there ever was of it; or our own code has failed (`Build.failures`), and
+        None: the resource is gone, because Envoy has refused all there ever was of it; or our own code has failed (`Build.faults`), and
         then what is out there stays.
         """
         self._again = False

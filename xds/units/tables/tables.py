@@ -63,7 +63,7 @@ class Tables:
     def touch(self, keys: Iterable[Key]) -> Touched:
         """Note that these keys of the World have changed. `refresh` must follow, once, before anything else is asked of the tables."""
         keys = set(keys)
-        touched = Touched(self.build.touch(keys))
+        touched = Touched(self.build.stale_kept(keys))
         touched.weight = sum(self.world.entries(key) for key in keys) * _ENTRY + self._routes.weight(touched)
         self._routes.follow(keys)
         return touched
