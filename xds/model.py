@@ -50,11 +50,16 @@ class Via(Enum):
 
 @dataclass(frozen=True, slots=True)
 class HeaderMatch:
-    """A header that a request must have: exactly `value`, or, with `regex`, wholly matched by it (RE2)."""
+    """A header that a request must have: exactly `value`, or, with `regex`, wholly matched by it (RE2).
+
+    With `any_case` upper and lower case are the same, which a `regex` has to say by itself. With `inverted` the request must not have it.
+    """
 
     name: str
     value: str
     regex: bool = False
+    any_case: bool = False
+    inverted: bool = False
 
 
 class Settings(dict[str, Any]):
@@ -99,6 +104,10 @@ class Cluster:
     asked_by: Ref | None = None
 
 
+LARGEST_BODY = 4_096
+"""Bytes of a body of our own: Envoy rejects a route table with a longer one (RouteConfiguration.max_direct_response_body_size_bytes)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Forward:
     """Send the request to a Service; with `by_client` one client address stays with one endpoint."""
@@ -109,9 +118,19 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class Respond:
-    """Answer by ourselves; the body is made by the listener, as nginx words it for the status."""
+    """Answer by ourselves, with these `headers` (names and literal values).
+
+    Without a `body` of its own the response has nginx's page for its status. A body is text, and text/plain unless a header says otherwise.
+    Raises ValueError for a body that is too large.
+    """
 
     status: int
+    headers: tuple[tuple[str, str], ...] = ()
+    body: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.body.encode()) > LARGEST_BODY:
+            raise ValueError(f"a body has {LARGEST_BODY} bytes at most")
 
 
 class RedirectTo(Enum):

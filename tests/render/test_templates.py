@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -45,7 +46,7 @@ clusters_ = st.builds(
 )
 actions = st.one_of(
     st.builds(model.Forward, clusters_, st.booleans()),
-    st.builds(model.Respond, st.sampled_from((404, 503))),
+    st.builds(model.Respond, st.sampled_from((404, 503)), st.sampled_from(((), (("X-A", "5%"),))), st.sampled_from(("", "closed\n"))),
     st.builds(model.Redirect, st.sampled_from((301, 308)), st.sampled_from(model.RedirectTo), words.map("/{}%".format)),
 )
 matches = st.one_of(
@@ -60,7 +61,7 @@ routes_ = st.builds(
     st.one_of(st.none(), st.builds(Ref, st.just("Ingress"), words, words)),
     words,
     st.sampled_from(model.Via),
-    st.sampled_from(((), (model.HeaderMatch("x-a", "b"),), (model.HeaderMatch("x-a", "b+", regex=True),))),
+    st.sampled_from(((), *((model.HeaderMatch("x-a", "b+", *how),) for how in itertools.product((False, True), repeat=3)))),
     settings,
 )
 

@@ -233,8 +233,11 @@ def _has_headers(route: Route, request: HttpRequest) -> bool:
 
 def _has(header: HeaderMatch, value: str | None) -> bool:
     if value is None:
-        return False
-    return re2.fullmatch(header.value, value) is not None if header.regex else value == header.value
+        return header.inverted
+    if header.regex:
+        return (re2.fullmatch(header.value, value) is not None) is not header.inverted
+    alike = value.lower() == header.value.lower() if header.any_case else value == header.value
+    return alike is not header.inverted
 
 
 def _unescaped(found: re.Match[str]) -> str:

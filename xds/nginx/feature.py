@@ -70,6 +70,18 @@ class Phase(IntEnum):
     PROXY = 70
 
 
+class FilterPlace(Enum):
+    """Where in a listener's order of HTTP filters those of a route stand. The places are in that order; the value names the place.
+
+    The filters of several features in one place follow each other in the order of phase and name.
+    """
+
+    BODY = "body"
+    """What limits bodies. Websockets and their like pass it by, for what they carry is no body."""
+    ROUTE = "route"
+    """Everything else, right before the request is routed."""
+
+
 def always(_value: object, _paths: Collection[str]) -> bool:
     """Every value can meet the difference."""
     return True
@@ -207,10 +219,13 @@ class Feature(Generic[S]):
                   expressions
     routes        (setting, location, routes so far) → the routes instead; features of a late Phase are asked first
     host_routes   (setting, a location of its Ingress) → routes before all others of the host; the first Ingress that gives any wins
-    on_route      (setting, route, Envoy's Route) → None; asked for routes that forward only
-    filters       (setting, route) → HTTP filters of the route; asked for routes that forward only
-    patterns      (setting, route) → the regular expressions in what `on_route` and `filters` draw: Envoy compiles them for each route, and
-                  the Ingress pays for them (`xds.translate.regexes`)
+    on_route      (setting, route, Envoy's Route) → None; asked for every route: whether it forwards, redirects or responds. It may
+                  configure filters of the listener by name (`typed_per_filter_config`), but not those of a `FilterPlace`
+    on_forward    the same, asked for routes that forward only
+    filters       (setting, route) → HTTP filters of the route, in the feature's `place`; asked for every route
+    place         where these filters stand
+    patterns      (setting, route) → the regular expressions that the feature gives a route: in its headers and in what `on_route`,
+                  `on_forward` and `filters` draw. Envoy compiles them for each route, and the Ingress pays (`xds.translate.regexes`)
     cluster       whether the setting is part of what makes a cluster, so that differing values mean differing clusters
     cluster_key   setting → the text that stands for it in the names of clusters; only with `cluster`. Equal where settings are equal, and
                   nowhere else; made of what a user could have written, never of names in the code. A key that changes renames clusters of
@@ -221,7 +236,8 @@ class Feature(Generic[S]):
     on_stream     (setting, an entry of the tcp- or udp-services ConfigMap) → the entry instead; the setting is that of the ConfigMap alone
     by_address    setting → whether requests go to a Service's own address instead of its endpoints
     by_affinity   setting → whether a Service's `sessionAffinity` has an effect; the setting is that of the ConfigMap alone
-    by_path       whether `on_route` or `filters` look at the path, name or cluster of the route: else it is drawn once for many routes
+    by_path       whether `on_route`, `on_forward` or `filters` look at the path, name or cluster of the route: else it is drawn once for
+                  many routes
     """
 
     read: Callable[[Notes], S | None]
@@ -232,7 +248,9 @@ class Feature(Generic[S]):
     routes: Callable[[S, Location, tuple[Route, ...]], tuple[Route, ...]] | None = None
     host_routes: Callable[[S, Location], tuple[Route, ...]] | None = None
     on_route: Callable[[S, Route, EnvoyRoute], None] | None = None
+    on_forward: Callable[[S, Route, EnvoyRoute], None] | None = None
     filters: Callable[[S, Route], Iterable[TypedExtensionConfig]] | None = None
+    place: FilterPlace = FilterPlace.ROUTE
     patterns: Callable[[S, Route], Iterable[str]] | None = None
     cluster: bool = False
     cluster_key: Callable[[S], str] = as_written

@@ -64,7 +64,16 @@ def local_replies() -> LocalReplyConfig:
     denied = _mapper(_all(_status(403), _cel(f"response.code_details.contains('[{POLICY}]')")), 503)
     no_method = _mapper(_all(_status(METHOD_REFUSED), _other_method_than("TRACE")), 400)
     pages = [_mapper(_status(status), status) for status in _TITLES]
-    return LocalReplyConfig(mappers=[timed_out, broken, denied, no_method, *pages], body_format=_page("%RESPONSE_CODE%", ""))
+    return LocalReplyConfig(
+        mappers=[_without_page(), timed_out, broken, denied, no_method, *pages], body_format=_page("%RESPONSE_CODE%", "")
+    )
+
+
+def _without_page() -> ResponseMapper:
+    """What a route says by itself: a body whose type it names, or 204, which has no body (RFC 9110, 15.3.5)."""
+    own = _cel("response.code_details == 'direct_response' && (response.code == 204 || 'content-type' in response.headers)")
+    as_it_is = SubstitutionFormatString(text_format_source=DataSource(inline_string="%LOCAL_REPLY_BODY%"))
+    return ResponseMapper(filter=own, body_format_override=as_it_is)
 
 
 def _mapper(when: AccessLogFilter, status: int) -> ResponseMapper:

@@ -35,6 +35,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.envoy.type.v3 import FractionalPercent
 
 from xds.model import Settings, Via
+from xds.nginx.feature import FilterPlace
 from xds.nginx.messages import HEADERS_COUNT, HEADERS_KB, http2, preserve_case
 from xds.nginx.registry import with_hook
 from xds.render import names, passages, untrusted
@@ -94,8 +95,7 @@ def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager
             passages.guard(),
             _refused_methods(),
             _forwarded_port(via, port),
-            _place(names.BODY_FILTERS),
-            _place(names.ROUTE_FILTERS),
+            *map(_place, FilterPlace),
             _router(),
         ],
         common_http_protocol_options=HttpProtocolOptions(
@@ -129,7 +129,7 @@ def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager
     for name, on_connection in with_hook("on_connection"):
         if name in defaults:
             on_connection(defaults[name], made, via)
-    without_body = [f for f in made.http_filters if f.name != names.BODY_FILTERS]
+    without_body = [f for f in made.http_filters if f.name != FilterPlace.BODY.value]
     made.upgrade_configs = [HttpConnectionManagerUpgradeConfig(upgrade_type=kind, filters=without_body) for kind in _UPGRADES]
     return made
 
@@ -174,9 +174,9 @@ def _refused_methods() -> HttpFilter:
     return HttpFilter(name="methods", typed_config=pack(HttpFault(abort=abort, headers=[refused])))
 
 
-def _place(name: str) -> HttpFilter:
+def _place(place: FilterPlace) -> HttpFilter:
     """A place where a route's own filters stand."""
-    return HttpFilter(name=name, typed_config=pack(FilterChainConfig()))
+    return HttpFilter(name=place.value, typed_config=pack(FilterChainConfig()))
 
 
 def _router() -> HttpFilter:

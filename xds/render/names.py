@@ -13,11 +13,6 @@ from xds.nginx.registry import cluster_key
 ROUTES = "ingress"
 HTTP = "http"
 HTTPS = "https"
-ROUTE_FILTERS = "route"
-"""The HTTP filter whose place a route's own filters take."""
-BODY_FILTERS = "body"
-"""The same for filters of bodies, which websockets and their like pass by: what they carry is no body."""
-
 COUNT_FILTER = "forwarded-port"
 """The HTTP filter that writes what is known of a passage: the port by which it came, and that it is one more."""
 LOOP_FILTER = "loop"

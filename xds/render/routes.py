@@ -7,7 +7,13 @@ from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 from urllib.parse import urlsplit
 
-from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption, HeaderValueOptionHeaderAppendAction, TypedExtensionConfig
+from envoy_data_plane.envoy.config.core.v3 import (
+    DataSource,
+    HeaderValue,
+    HeaderValueOption,
+    HeaderValueOptionHeaderAppendAction,
+    TypedExtensionConfig,
+)
 from envoy_data_plane.envoy.config.route.v3 import (
     DirectResponseAction,
     FilterConfig,
@@ -27,8 +33,8 @@ from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.google.protobuf import Any as AnyMessage
 
 from xds import model
-from xds.nginx.feature import Phase
-from xds.nginx.messages import HSTS_FILTER, substitution
+from xds.nginx.feature import FilterPlace
+from xds.nginx.messages import HSTS_FILTER, overwriting, substitution
 from xds.nginx.registry import features, with_hook
 from xds.patterns import regex, spelling
 from xds.render import names
@@ -91,20 +97,30 @@ def route(wanted: model.Route, defaults: model.Settings, host: str = "") -> Rout
         made.name = _name(wanted)
     match wanted.action:
         case model.Forward():
-            _forward(made, wanted, wanted.action, defaults)
-        case model.Respond(status):
-            made.direct_response = DirectResponseAction(status=status)
-            _limit_body(made, wanted, defaults)
+            _forward(made, wanted, wanted.action)
+        case model.Respond():
+            _respond(made, wanted.action)
         case model.Redirect(to=model.RedirectTo.REWRITTEN):
             made.redirect = _rewritten(wanted.action)
-            _limit_body(made, wanted, defaults)
         case model.Redirect(status):
             made.direct_response = DirectResponseAction(status=status)
             made.response_headers_to_add = [header("Location", _location(wanted.action, host))]
-            _limit_body(made, wanted, defaults)
-            if wanted.action.to is model.RedirectTo.PATH and "hsts" in defaults:
-                made.typed_per_filter_config[HSTS_FILTER] = _none()
+    _ask("on_route", made, wanted)
+    _put_filters(made, wanted, defaults)
+    if isinstance(wanted.action, model.Redirect) and wanted.action.to is model.RedirectTo.PATH and "hsts" in defaults:
+        made.typed_per_filter_config[HSTS_FILTER] = _none()
     return made
+
+
+def _respond(made: Route, action: model.Respond) -> None:
+    """Answered here. By a Content-Type among the headers `xds.render.answers` sees that the body is to stay as it is."""
+    headers = list(action.headers)
+    made.direct_response = DirectResponseAction(status=action.status)
+    if action.body:
+        made.direct_response.body = DataSource(inline_string=action.body)
+        if "content-type" not in (name.lower() for name, _ in headers):
+            headers.append(("Content-Type", "text/plain; charset=utf-8"))
+    made.response_headers_to_add = [overwriting(name, value) for name, value in headers]
 
 
 def _rewritten(action: model.Redirect) -> RedirectAction:
@@ -137,7 +153,8 @@ def _refused_hosts() -> Route:
 
 def route_bytes(wanted: model.Route, defaults: model.Settings, host: str = "") -> bytes:
     """`encode(route(…))`; routes that differ in path, name, and cluster or Location only share a template."""
-    if any(features()[name].by_path and name in wanted.settings for name, _ in with_hook("on_route")):
+    forwards = isinstance(wanted.action, model.Forward)
+    if any(name in wanted.settings for name in _by_path(forwards=forwards)):
         return encode(route(wanted, defaults, host))
     if isinstance(wanted.action, model.Redirect) and wanted.action.to in (model.RedirectTo.PATH, model.RedirectTo.REWRITTEN):
         return encode(route(wanted, defaults, host))
@@ -147,7 +164,7 @@ def route_bytes(wanted: model.Route, defaults: model.Settings, host: str = "") -
         action, target = model.Forward(model.Cluster("", "", 0), action.by_client), names.cluster(action.cluster)
     elif isinstance(action, model.Redirect):
         action, target = model.Redirect(action.status, model.RedirectTo.URL), _location(action, host)
-    settings = (wanted.settings, defaults) if isinstance(action, model.Forward) else (_of_body(wanted.settings), _of_body(defaults))
+    settings = (wanted.settings, defaults) if forwards else (_on_every_action(wanted.settings), _on_every_action(defaults))
     shape = (
         kind,
         action,
@@ -180,8 +197,15 @@ def _template(
     if made.route is not None:
         made.route.cluster = placeholder(2)
     if isinstance(action, model.Redirect):
-        made.response_headers_to_add = [header("Location", placeholder(2))]
+        made.response_headers_to_add[0] = header("Location", placeholder(2))
     return Template(made, 3)
+
+
+@cache
+def _by_path(*, forwards: bool) -> tuple[str, ...]:
+    """The features for whose sake a route is drawn by itself: what they draw depends on more than the template's placeholders."""
+    hooks = ("on_route", "filters", "on_forward") if forwards else ("on_route", "filters")
+    return tuple(name for hook in hooks for name, _ in with_hook(hook) if features()[name].by_path)
 
 
 def _needed(host: model.VirtualHost) -> tuple[model.Route, ...]:
@@ -190,15 +214,24 @@ def _needed(host: model.VirtualHost) -> tuple[model.Route, ...]:
     if _is_wildcard(host.host) or not host.host:
         return routes  # others would follow the last one, or are its own
     last = routes[-1] if routes else None
-    if last and last.action == model.Respond(404) and last.match in _EVERYTHING:
+    if last and last.action == model.Respond(404) and last.match in _EVERYTHING and not _shows(last):
         return routes[:-1]  # what matches no route is answered with 404 anyway, whichever requests the last one was for
     return routes
+
+
+def _shows(wanted: model.Route) -> bool:
+    """Whether its features draw anything that Envoy's own 404 would not have; a limit of bodies refuses what is refused anyway."""
+    own = wanted.settings
+    filters = (
+        draw(own[name], wanted) for name, draw in with_hook("filters") if name in own and features()[name].place is not FilterPlace.BODY
+    )
+    return any(name in own for name, _ in with_hook("on_route")) or any(filters)
 
 
 def _joined_redirects(routes: tuple[model.Route, ...]) -> tuple[model.Route, ...]:
     """One redirect to https for the whole host, where every path has the same one in front of it."""
     redirects = [r for r in routes if _to_https(r)]
-    if not redirects or redirects[-1].match not in _EVERYTHING or len({(r.action, _of_body(r.settings)) for r in redirects}) > 1:
+    if not redirects or redirects[-1].match not in _EVERYTHING or len({(r.action, _on_every_action(r.settings)) for r in redirects}) > 1:
         return routes
     covered: set[model.PathMatch] = set()
     others = []
@@ -267,9 +300,11 @@ def _by_scheme(via: model.Via) -> HeaderMatcher:
 
 
 def _header_matcher(wanted: model.HeaderMatch) -> HeaderMatcher:
-    if wanted.regex:
-        return HeaderMatcher(name=wanted.name, string_match=StringMatcher(safe_regex=RegexMatcher(regex=wanted.value)))
-    return HeaderMatcher(name=wanted.name, string_match=StringMatcher(exact=wanted.value))
+    """A request without the header is one that has it not, which Envoy would say of no matcher by itself."""
+    value = StringMatcher(safe_regex=RegexMatcher(regex=wanted.value)) if wanted.regex else StringMatcher(exact=wanted.value)
+    value.ignore_case = wanted.any_case
+    inverted = wanted.inverted
+    return HeaderMatcher(name=wanted.name, string_match=value, invert_match=inverted, treat_missing_header_as_empty=inverted)
 
 
 @lru_cache(maxsize=1024)
@@ -279,47 +314,49 @@ def _one_label(host: str) -> HeaderMatcher:
     return HeaderMatcher(name=":authority", string_match=StringMatcher(safe_regex=RegexMatcher(regex=pattern)))
 
 
-def _forward(made: Route, wanted: model.Route, action: model.Forward, defaults: model.Settings) -> None:
+def _forward(made: Route, wanted: model.Route, action: model.Forward) -> None:
     """To a cluster, for as long as it takes: what limits a request are idle time-outs (Envoy's own limit would be 15 s)."""
     made.route = RouteAction(cluster=names.cluster(action.cluster), timeout=_NO_LIMIT)
-    for name, on_route in with_hook("on_route"):
-        if (setting := wanted.settings.get(name)) is not None:
-            on_route(setting, wanted, made)
+    _ask("on_forward", made, wanted)
     if action.by_client and not made.route.hash_policy:
         by_address = RouteActionHashPolicyConnectionProperties(source_ip=True)
         made.route.hash_policy = [RouteActionHashPolicy(connection_properties=by_address)]
-    if wanted.settings is not defaults:
-        _put_filters(made, _own_filters(wanted, wanted.settings), _own_filters(wanted, defaults))
 
 
-def _limit_body(made: Route, wanted: model.Route, defaults: model.Settings) -> None:
-    """nginx compares the length of a body before it answers anything by itself, with what the location says."""
-    if own := _of_body(wanted.settings):
-        _put_filters(made, _own_filters(wanted, own), _own_filters(wanted, _of_body(defaults)))
+def _ask(hook: str, made: Route, wanted: model.Route) -> None:
+    """Let every feature draw on a route that has this hook and a setting."""
+    for name, draw in with_hook(hook):
+        if (setting := wanted.settings.get(name)) is not None:
+            draw(setting, wanted, made)
 
 
 @lru_cache(maxsize=4096)
-def _of_body(settings: model.Settings) -> model.Settings:
-    """The settings of features that limit bodies."""
-    return model.Settings(
-        {name: settings[name] for name, _ in with_hook("filters") if features()[name].phase is Phase.BODY and name in settings}
-    )
+def _on_every_action(settings: model.Settings) -> model.Settings:
+    """The settings of features that draw on a route whether it forwards or not; in others, routes that do not are alike."""
+    names_of = {name for hook in ("on_route", "filters") for name, _ in with_hook(hook)}
+    return model.Settings({name: setting for name, setting in settings.items() if name in names_of})
 
 
-def _put_filters(made: Route, own: Mapping[str, AnyMessage], base: Mapping[str, AnyMessage]) -> None:
-    """A route's own filters, in the places where they differ from everybody's."""
-    places = {**own, **base}
-    made.typed_per_filter_config = {place: own.get(place) or _none() for place in places if own.get(place) != base.get(place)}
+def _put_filters(made: Route, wanted: model.Route, defaults: model.Settings) -> None:
+    """A route's own filters, in the places where they differ from everybody's, beside what its features have configured.
+
+    A route that no Ingress asked for has no settings, and everybody's filters.
+    """
+    own = _on_every_action(wanted.settings)
+    if wanted.settings is defaults or not own:
+        return
+    mine, theirs = _own_filters(wanted, own), _own_filters(wanted, defaults)
+    places = {**mine, **theirs}
+    made.typed_per_filter_config |= {place: mine.get(place) or _none() for place in places if mine.get(place) != theirs.get(place)}
 
 
 def _own_filters(wanted: model.Route, settings: model.Settings) -> dict[str, AnyMessage]:
     """The HTTP filters that these settings ask for, in the places that the listener keeps for them."""
-    places: dict[str, list[TypedExtensionConfig]] = {}
+    places: dict[FilterPlace, list[TypedExtensionConfig]] = {}
     for name, filters in with_hook("filters"):
         if name in settings and (asked_for := filters(settings[name], wanted)):
-            in_body = features()[name].phase is Phase.BODY
-            places.setdefault(names.BODY_FILTERS if in_body else names.ROUTE_FILTERS, []).extend(asked_for)
-    return {place: _packed(tuple(filters)) for place, filters in places.items()}
+            places.setdefault(features()[name].place, []).extend(asked_for)
+    return {place.value: _packed(tuple(filters)) for place, filters in places.items()}
 
 
 @cache

@@ -100,13 +100,12 @@ def cost_of(route: Route) -> int:
     """What the expressions of a route cost."""
     pattern = spelling.pattern(route.match)
     own = regex.cost(pattern) if pattern else 0
-    headers = sum(regex.cost(header.value) for header in route.headers if header.regex)
     if isinstance(route.action, Redirect) and route.action.pattern:
         own += regex.cost(route.action.pattern)
-    if not isinstance(route.action, Forward):
-        return own + headers
     hooks = ((route.settings[name], patterns) for name, patterns in with_hook("patterns") if name in route.settings)
-    return own + headers + sum(regex.cost(pattern) for setting, patterns in hooks for pattern in patterns(setting, route))
+    drawn_on_it = [pattern for setting, patterns in hooks for pattern in patterns(setting, route)]
+    headers = [header.value for header in route.headers if header.regex and header.value not in drawn_on_it]
+    return own + sum(map(regex.cost, (*drawn_on_it, *headers)))
 
 
 @dataclass(slots=True)

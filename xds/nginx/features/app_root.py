@@ -35,7 +35,7 @@ APP_ROOT = Annotation(
 
 def _host_routes(path: str, location: Location) -> tuple[Route, ...]:
     redirect = Redirect(302, RedirectTo.PATH, path)
-    return (Route(PathMatch(PathKind.EXACT, "/", escaped=True), redirect, location.origin, location.rule, settings=location.settings),)
+    return (Route(PathMatch(PathKind.EXACT, "/", escaped=True), redirect, location.origin, location.rule),)
 
 
 FEATURE = Feature(read=lambda notes: notes.get(APP_ROOT) or None, annotations=(APP_ROOT,), phase=Phase.HOST, host_routes=_host_routes)

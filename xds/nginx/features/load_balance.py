@@ -39,12 +39,12 @@ def _on_cluster(name: str, cluster: EnvoyCluster) -> None:
         cluster.lb_policy = _POLICIES[name]
 
 
-def _on_route(name: str, _route: Route, envoy: EnvoyRoute) -> None:
+def _on_forward(name: str, _route: Route, envoy: EnvoyRoute) -> None:
     if name == "ip_hash":
         by_client = RouteActionHashPolicyConnectionProperties(source_ip=True)
         action_of(envoy).hash_policy = [RouteActionHashPolicy(connection_properties=by_client)]
 
 
 FEATURE = Feature(
-    read=lambda notes: notes.get(LOAD_BALANCE), annotations=(LOAD_BALANCE,), on_route=_on_route, cluster=True, on_cluster=_on_cluster
+    read=lambda notes: notes.get(LOAD_BALANCE), annotations=(LOAD_BALANCE,), on_forward=_on_forward, cluster=True, on_cluster=_on_cluster
 )

@@ -92,7 +92,7 @@ def read(notes: Notes) -> Tries:
     return Tries((), 1) if "off" in conditions or tries == 1 else Tries(conditions, tries)
 
 
-def _on_route(setting: Tries, _route: Route, envoy: EnvoyRoute) -> None:
+def _on_forward(setting: Tries, _route: Route, envoy: EnvoyRoute) -> None:
     words = _after_sent(setting) if "non_idempotent" not in setting.conditions else ()
     if not words:
         envoy.request_headers_to_remove.append(_HEADER)
@@ -156,7 +156,7 @@ FEATURE = Feature(
     read=read,
     annotations=(NEXT_UPSTREAM, NEXT_UPSTREAM_TRIES),
     keys=(RETRY_NON_IDEMPOTENT,),
-    on_route=_on_route,
+    on_forward=_on_forward,
     cluster=True,
     cluster_key=_cluster_key,
     on_upstream=_on_upstream,

@@ -7,7 +7,7 @@ from functools import lru_cache
 from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
 
 from xds.model import Route
-from xds.nginx.feature import Annotation, Feature, Phase, Risk, with_key
+from xds.nginx.feature import Annotation, Feature, FilterPlace, Phase, Risk, with_key
 from xds.nginx.messages import CACHED, BodySizeLimit
 from xds.nginx.values import size
 from xds.wire.encode import pack
@@ -33,4 +33,10 @@ def _filters(size: int, _route: Route) -> tuple[TypedExtensionConfig, ...]:
     return _limit(size) if size else ()
 
 
-FEATURE = Feature(read=lambda notes: notes.get(PROXY_BODY_SIZE), annotations=(PROXY_BODY_SIZE,), phase=Phase.BODY, filters=_filters)
+FEATURE = Feature(
+    read=lambda notes: notes.get(PROXY_BODY_SIZE),
+    annotations=(PROXY_BODY_SIZE,),
+    phase=Phase.BODY,
+    filters=_filters,
+    place=FilterPlace.BODY,
+)

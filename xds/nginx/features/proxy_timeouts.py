@@ -61,7 +61,7 @@ def _read(notes: Notes) -> Timeouts:
     return Timeouts(silent, min(next_upstream.read(notes).tries * of_one, LONGEST_SECONDS) if silent and unsent else 0)
 
 
-def _on_route(setting: Timeouts, _route: Route, envoy: EnvoyRoute) -> None:
+def _on_forward(setting: Timeouts, _route: Route, envoy: EnvoyRoute) -> None:
     """Envoy reads the time-out of one try from the route, and from nowhere else, wherever the rest of the policy stands."""
     action = action_of(envoy)
     action.idle_timeout = timedelta(seconds=setting.idle)
@@ -69,4 +69,4 @@ def _on_route(setting: Timeouts, _route: Route, envoy: EnvoyRoute) -> None:
         action.retry_policy = RetryPolicy(per_try_idle_timeout=timedelta(seconds=setting.silent))
 
 
-FEATURE = Feature(read=_read, annotations=(PROXY_READ_TIMEOUT, PROXY_SEND_TIMEOUT), on_route=_on_route)
+FEATURE = Feature(read=_read, annotations=(PROXY_READ_TIMEOUT, PROXY_SEND_TIMEOUT), on_forward=_on_forward)

@@ -8,7 +8,7 @@ from functools import lru_cache
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatchAndSubstitute
 
-from xds.model import Location, PathKind, PathMatch, Redirect, RedirectTo, Route
+from xds.model import Forward, Location, PathKind, PathMatch, Redirect, RedirectTo, Route
 from xds.nginx.feature import Annotation, Feature, Fidelity, Phase, Risk
 from xds.nginx.messages import CACHED, action_of, substitution
 from xds.nginx.values import matching, shown
@@ -59,13 +59,14 @@ def _routes(target: str, location: Location, routes: tuple[Route, ...]) -> tuple
     return (Route(location.match, redirect, location.origin, location.rule, settings=location.settings),)
 
 
-def _on_route(target: str, route: Route, envoy: EnvoyRoute) -> None:
+def _on_forward(target: str, route: Route, envoy: EnvoyRoute) -> None:
     if _rewrites(target, route):
         action_of(envoy).regex_rewrite = _rewrite(target, _expression(route.match))
 
 
 def _patterns(target: str, route: Route) -> tuple[str, ...]:
-    return (regex.nginx_rewrite(_expression(route.match)),) if _rewrites(target, route) else ()
+    rewritten = isinstance(route.action, Forward) and _rewrites(target, route)
+    return (regex.nginx_rewrite(_expression(route.match)),) if rewritten else ()
 
 
 def _rewrites(target: str, route: Route) -> bool:
@@ -95,7 +96,7 @@ FEATURE = Feature(
     phase=Phase.RETURN,
     regex=_makes_regex,
     routes=_routes,
-    on_route=_on_route,
+    on_forward=_on_forward,
     patterns=_patterns,
     by_path=True,
 )

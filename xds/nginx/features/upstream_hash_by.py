@@ -19,7 +19,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
     RouteActionHashPolicyQueryParameter,
 )
 
-from xds.model import Route
+from xds.model import Forward, Route
 from xds.nginx.feature import Annotation, Feature, Fidelity, Risk, Scope, with_key
 from xds.nginx.messages import CACHED, action_of, substitution
 from xds.nginx.values import matching, shown
@@ -94,12 +94,12 @@ def _hash_policy(name: str) -> RouteActionHashPolicy:
     return RouteActionHashPolicy(header=RouteActionHashPolicyHeader(header_name=rest.lower().replace("_", "-")))
 
 
-def _on_route(names: tuple[str, ...], _route: Route, envoy: EnvoyRoute) -> None:
+def _on_forward(names: tuple[str, ...], _route: Route, envoy: EnvoyRoute) -> None:
     action_of(envoy).hash_policy = [_hash_policy(name) for name in names]
 
 
-def _patterns(names: tuple[str, ...], _route: Route) -> tuple[str, ...]:
-    return tuple(_OF_PATH[name][0] for name in names if name in _OF_PATH)
+def _patterns(names: tuple[str, ...], route: Route) -> tuple[str, ...]:
+    return tuple(_OF_PATH[name][0] for name in names if name in _OF_PATH) if isinstance(route.action, Forward) else ()
 
 
 def _on_cluster(_names: tuple[str, ...], cluster: EnvoyCluster) -> None:
@@ -113,7 +113,7 @@ def _cluster_key(names: tuple[str, ...]) -> str:
 FEATURE = Feature(
     read=lambda notes: notes.get(UPSTREAM_HASH_BY) or None,
     annotations=(UPSTREAM_HASH_BY,),
-    on_route=_on_route,
+    on_forward=_on_forward,
     patterns=_patterns,
     cluster=True,
     cluster_key=_cluster_key,
