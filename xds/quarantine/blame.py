@@ -1,6 +1,6 @@
-"""Whose fault it is when Envoy refuses a Part: from Parts to the objects that they were made from, and to Problems about these.
+"""Which objects are to blame when Envoy rejects a Part: from Parts to the objects that they were made from, and to Problems about these.
 
-What does not belong here: finding out which Part it is (`xds.quarantine.quarantine`).
+What does not belong here: finding out which Part Envoy rejects (`xds.quarantine.quarantine`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def problems(tables: Tables, culprits: Mapping[Part, Held]) -> dict[Part, tuple[
 
 
 def objects(tables: Tables, part: Part) -> list[Ref]:
-    """The objects that a Part was made from and that a user can fix, at most 20. Costs what there is."""
+    """The objects that a Part was made from and that a user can fix, at most 20. Linear in all hosts."""
     if part.type_url == ROUTE and part.piece is not None:
         return _ingresses(tables, part.piece)[:_MOST]
     if part.type_url in (CLUSTER, ENDPOINT):
@@ -55,7 +55,7 @@ def _of(tables: Tables, part: Part, held: Held) -> Iterator[Problem]:
 
 
 def in_words(part: Part) -> str:
-    """Such as `virtual host "a.example.com"`: as people see it in Envoy."""
+    """A Part as operators see it in Envoy, such as `virtual host "a.example.com"`."""
     if part.type_url == ROUTE:
         return "route table" if part.piece is None else f'virtual host "{part.piece or "*"}"'
     if part.piece is not None:
@@ -74,7 +74,7 @@ def _ingresses(tables: Tables, host: str) -> list[Ref]:
 
 
 def _users(tables: Tables, cluster: str) -> list[Ref]:
-    """The Ingresses of the hosts that want a cluster; of them, those that may name its Service."""
+    """The Ingresses of the hosts that want a cluster, as far as they are in the namespace of its Service: no others may name it."""
     namespace = cluster.split("/", 1)[0]
     using = (name for name, host in tables.hosts.values.items() if any(names.cluster(wanted) == cluster for wanted in host.clusters))
     found = {which for host in using for which in _ingresses(tables, host) if which.namespace == namespace}
@@ -82,7 +82,7 @@ def _users(tables: Tables, cluster: str) -> list[Ref]:
 
 
 def _config_map(tables: Tables, part: Part) -> list[Ref]:
-    """What is not made from an Ingress: streams, and what holds for all hosts."""
+    """The ConfigMap behind what no Ingress makes: a stream's listener, or what all hosts share."""
     flags = tables.world.get(SETTINGS)
     named = {"tcp": flags.tcp_services_configmap, "udp": flags.udp_services_configmap}.get(part.resource.split("/")[0], flags.configmap)
     return [Ref("ConfigMap", *named.split("/", 1))] if named else []

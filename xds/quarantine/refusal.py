@@ -1,17 +1,17 @@
-"""What Envoy names when it refuses a response: from the text of a NACK to the parts of the response that it accuses.
+"""What Envoy names when it rejects a response: from the text of a NACK to the Parts of the response that it accuses.
 
-Here belongs what is read out of the text; what is done about an accused part is decided elsewhere. Envoy speaks in four ways, and stops
-after 4,096 characters:
+What belongs here: reading the text. What does not: what is done about an accused Part (`xds.quarantine.quarantine`). Envoy writes texts of
+four kinds, and cuts each after 4,096 characters:
 
-1. *A list*, of clusters and of listeners, each with what is wrong with it: `Error adding/updating cluster(s) a: …, b: …`. What is not in
-   it was taken, unless the list is cut.
-2. *A dump* of one whole resource as text, and behind it the path of the field that breaks a rule of the proto. Of a large route table the
-   dump is all that arrives; the hosts in it are just the first.
+1. *A list* of clusters or listeners, each with its error: `Error adding/updating cluster(s) a: …, b: …`. Envoy has applied what is not in
+   the list, unless the list is cut.
+2. *A dump* of one whole resource as text, followed by the path of the field that breaks a rule of the proto. Of a large route table
+   nothing but the beginning of the dump arrives: the hosts in it are just the first ones.
 3. *Bytes* that it cannot parse, escaped.
-4. *A sentence* that quotes a value, sometimes: a domain, the part of a regular expression, the type of an extension. Nothing says of which
-   resource; it is looked for in the suspects' bytes.
+4. *A sentence*, which may quote a value: a domain, a part of a regular expression, the type of an extension. It does not name the resource,
+   so the value is searched for in the bytes of the suspects.
 
-Of secrets, and of endpoints with a bad address, it says what is wrong and not where.
+Of secrets, and of endpoints with a bad address, the text has the error and not the name.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from xds.snapshot import Part
 from xds.wire.encode import varint
 
 _LONGEST = 4096
-"""Characters of a message that are read: as many as Envoy writes."""
+"""Characters of a text that are read: as many as Envoy writes."""
 _MOST_QUOTES = 8
-"""Values that are looked for in the suspects."""
+"""Quoted values of one text that are searched for in the suspects."""
 _MOST_LOOKS = 64
-"""Places of a suspect that are looked at for one."""
+"""Occurrences of one value that are examined in each suspect."""
 
 
 class Accused(NamedTuple):
-    """Whom a message accuses: each of `certain` is refused; among `likely` is one that is."""
+    """The Parts that a text accuses: Envoy rejects each of `certain`, and at least one of `likely`."""
 
     certain: frozenset[Part] = frozenset()
     likely: frozenset[Part] = frozenset()
 
 
 Suspects = Mapping[Part, bytes]
-"""The parts that may be meant → their serialised bytes, with or without the tag of the field that they stand in."""
+"""The Parts that may be meant → their serialised bytes, with or without the tag of their field."""
 
 
 def accused(error: str, suspects: Suspects) -> Accused:
-    """The suspects that the text of a NACK accuses; nobody where it names nothing that they have.
+    """The suspects that the text of a NACK accuses; none where it names or quotes nothing that they have.
 
-    `suspects` are the parts of the rejected response that are not known to be good. Never raises, whatever stands in the text: names and
-    values in it are of users' choosing, so it may accuse the wrong one, but never one that is no suspect.
+    `suspects` are the unproven Parts of the rejected response. Never raises, whatever the text is. Users choose the names and values in it,
+    so it may accuse the wrong suspect, but never a Part that is no suspect.
     """
     text = error[:_LONGEST].encode(errors="replace").decode()
     head = _LIST.match(text)
@@ -60,12 +60,12 @@ def accused(error: str, suspects: Suspects) -> Accused:
 
 
 def _verdict(meant: frozenset[Part]) -> Accused:
-    """One of these is refused."""
+    """Envoy rejects one of these."""
     return Accused(certain=meant) if len(meant) == 1 else Accused(likely=meant)
 
 
 def _name(part: Part) -> str:
-    """What Envoy calls it."""
+    """The name that Envoy knows it by."""
     return part.resource if part.piece is None else part.piece or "*"
 
 
@@ -76,7 +76,7 @@ _BETWEEN = re.compile(r", |\n")
 
 
 def _entries(text: str, start: int, names: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    """The names among these that a list begins an entry with, and what it says of each."""
+    """The entries of a list: the name of each, which is one of these, and the text about it."""
     longest = max(map(len, names), default=0)
     found = [
         (at, name) for at in (start, *(m.end() for m in _BETWEEN.finditer(text, start))) if (name := _name_at(text, at, names, longest))
@@ -87,7 +87,7 @@ def _entries(text: str, start: int, names: Mapping[str, object]) -> Iterator[tup
 
 
 def _name_at(text: str, start: int, names: Mapping[str, object], longest: int) -> str:
-    """The longest of the names that stands there with a colon behind it; "" for none."""
+    """The longest of the names that is found there, followed by a colon; "" for none."""
     end = start + longest
     while (end := text.rfind(": ", start, end + 2)) > start:
         if text[start:end] in names:
@@ -97,7 +97,7 @@ def _name_at(text: str, start: int, names: Mapping[str, object], longest: int) -
 
 
 def _judge_entry(sentence: str, parts: Suspects) -> Accused:
-    """What a list says of one resource, of which these parts are suspect."""
+    """The verdict of a list's entry about one resource, of which these Parts are suspects."""
     if len(parts) == 1:
         return Accused(certain=frozenset(parts))
     found = _judge(sentence, parts)
@@ -113,7 +113,7 @@ _PACKED = re.compile(
 
 
 def _judge(text: str, suspects: Suspects) -> Accused:
-    """What a message that is no list says of these."""
+    """The verdict of a text that is no list."""
     if _DUMP.match(text):
         return _verdict(_dumped(text, suspects))
     if packed := _PACKED.match(text):
@@ -131,7 +131,7 @@ _PIECE_NAME = re.compile(r'^  name: "((?:[^"\\\n]|\\.)*)"$', re.MULTILINE)
 
 
 def _dumped(text: str, suspects: Suspects) -> frozenset[Part]:
-    """The part that breaks a rule of the proto. What is indented belongs to a field; line breaks within values are escaped."""
+    """The Part that breaks a rule of the proto. Only lines without indentation belong to the resource itself."""
     name = _NAME.search(text)
     if name is None:
         return frozenset()
@@ -155,7 +155,7 @@ _HALF_AN_ESCAPE = re.compile(r"\\[0-7]{0,2}\Z")
 
 
 def _packed(message: str, text: str, suspects: Suspects, *, whole: bool) -> frozenset[Part]:
-    """The parts that are, or have in an Any, the bytes that are no such message; `whole` says whether these are all of them."""
+    """The Parts that are these bytes, or contain them in an Any. `whole`: the text is not cut within them."""
     value = _unescaped(text if whole else _HALF_AN_ESCAPE.sub("", text))
 
     def has(part: Part, body: bytes) -> bool:
@@ -172,7 +172,7 @@ _LETTERS = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
 
 def _unescaped(text: str) -> bytes:
-    """The bytes that protobuf's text format writes so."""
+    """The bytes that protobuf's text format escapes like this."""
 
     def byte(escape: re.Match[bytes]) -> bytes:
         return bytes((int(escape[1], 8) & 255,)) if escape[1] else _LETTERS.get(escape[2], escape[2])
@@ -183,7 +183,7 @@ def _unescaped(text: str) -> bytes:
 # Quoted values
 
 _HIDDEN = "[hidden]"
-"""What stands where the server has cut out what could be a key."""
+"""What the server writes in place of what could be a private key."""
 _FRAGMENT = (
     re.compile(
         r"(?:invalid (?:escape sequence|character class(?: range)?|repetition size|perl operator|named capture group)"
@@ -206,8 +206,8 @@ _FIELD = (
 class _Quote(NamedTuple):
     """A value that a sentence quotes.
 
-    `fields` are the ways in which a message may write it as a whole field, from the length on; without any it may be a piece of one.
-    `folded`: it is quoted in small letters, whatever it was.
+    `fields` are the encodings that it has as a whole field, from the length on; without any it may be a part of one. `folded`: Envoy quotes
+    it in lower case, whatever it was.
     """
 
     value: bytes
@@ -216,13 +216,13 @@ class _Quote(NamedTuple):
 
     @classmethod
     def whole(cls, text: str, *, folded: bool = False) -> _Quote:
-        """The text is the whole of a field, but for the prefix of a type's URL."""
+        """The text is a whole field, perhaps without the prefix of a type URL."""
         value = text.encode()
         url = b"type.googleapis.com/" + value
         return cls(value, (varint(len(value)) + value, varint(len(url)) + url), folded)
 
     def is_in(self, part: Part, body: bytes) -> bool:
-        """Whether a part has it, or is called so. With capitals it counts wherever it stands: those are rare."""
+        """Whether a Part contains it, or has it as its name. Values with capitals are rare, so they count anywhere in the bytes."""
         if not self.fields:
             return self.value in body
         if self.folded and body.lower().count(self.value) > body.count(self.value):
@@ -247,7 +247,7 @@ def _quotes(text: str) -> list[_Quote]:
 
 
 def _has_field(body: bytes, field: bytes) -> bool:
-    """Whether a message has this field, length and content, at any depth. What only looks like one is inside of something else."""
+    """Whether a message has this field (length and content) at any depth, and not just the same bytes within another value."""
     start = -1
     for _ in range(_MOST_LOOKS):
         start = body.find(field, start + 1)
@@ -259,7 +259,7 @@ def _has_field(body: bytes, field: bytes) -> bool:
 
 
 def _is_length(body: bytes, start: int) -> bool:
-    """Whether the length of a field stands there: goes down into the fields around it. No varint before it ends behind it."""
+    """Whether the length of a field begins at `start`: walks the fields before it, and into those around it."""
     at = 0
     try:
         while at < start:
@@ -284,7 +284,7 @@ def _is_length(body: bytes, start: int) -> bool:
 
 
 def _read_varint(body: bytes, at: int) -> tuple[int, int]:
-    """A varint, and where it ends. Raises ValueError where it does not within ten bytes."""
+    """A varint, and where it ends. Raises ValueError if it is longer than ten bytes."""
     value = 0
     for shift in range(0, 70, 7):
         value |= (body[at] & 127) << shift

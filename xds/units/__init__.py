@@ -1,1 +1,1 @@
-"""Units: pure functions that remember what they read; the tables of those whose values make up the Snapshot."""
+"""Units: memoised pure functions of the objects that they read; and the tables of those whose values make up the Snapshot."""

@@ -1,6 +1,6 @@
-"""Certificates that are kept: what a Secret held while it could be used, after somebody has overwritten it with what cannot.
+"""Kept certificates: the last valid certificate of a Secret that has been overwritten with an invalid one.
 
-What does not belong here: judging a Secret (`xds.certificates.pairs`), and serving what is kept (`xds.translate.certificates`).
+What does not belong here: validating a Secret (`xds.certificates.pairs`), and serving what is kept (`xds.translate.certificates`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from xds.units.tables import Tables
 
 
 def changes(tables: Tables, put: Iterable[Object], drop: Iterable[Ref]) -> dict[Key, Pair | None]:
-    """What is to be kept from now on, or (None) no longer, once the World has taken over these objects. To be asked before it does."""
+    """The certificates to keep from now on, or (None) no longer, when these objects are applied to the World.
+
+    To be called before they are: it compares them with what the World holds.
+    """
     found: dict[Key, Pair | None] = {last_valid_key(gone.namespace, gone.name): None for gone in drop if gone.kind == "Secret"}
     for item in put:
         if isinstance(item, Secret):
@@ -32,7 +35,7 @@ def changes(tables: Tables, put: Iterable[Object], drop: Iterable[Ref]) -> dict[
 
 
 def restored(tables: Tables, certificates: Mapping[str, Certificate]) -> dict[Key, Pair]:
-    """What was kept before a restart, by namespace/name, as far as its Secret is there and still holds nothing of use."""
+    """The certificates that were kept before a restart (by namespace/name), of those Secrets that exist and are still invalid."""
     found: dict[Key, Pair] = {}
     for name, kept in certificates.items():
         namespace, _, own = name.partition("/")
@@ -44,6 +47,7 @@ def restored(tables: Tables, certificates: Mapping[str, Certificate]) -> dict[Ke
 
 
 def _is_served(tables: Tables, item: Secret) -> bool:
+    """Whether a host is served under the certificate of this Secret."""
     name = f"{item.meta.namespace}/{item.meta.name}"
     if name == tables.world.get(SETTINGS).default_ssl_certificate:
         return DEFAULT in tables.secrets.values

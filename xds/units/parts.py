@@ -1,7 +1,7 @@
-"""What Envoy may refuse by itself (a Part), the values that stand for it, and what is held in its place.
+"""The values of what Envoy can reject by itself (a Part), and what is held in its place.
 
-A *held* Part is one whose present content Envoy has refused: what Envoy accepted before stands in the Snapshot instead, or nothing. The
-content of a Part is compared by its digest, so that a hold ends as soon as the objects behind it say something else (decisions 1 and 3).
+A *held* Part is one whose present content Envoy has rejected. The Snapshot has what Envoy accepted before in its place, or nothing.
+Contents are compared by digests, so that a hold ends as soon as a changed object changes the content (decisions 1 and 3).
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from xds.wire.encode import encode
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A virtual host as it stands in the route table, and what else must exist for it.
+    """A virtual host of the route table, and the resources that it needs.
 
-    `body` is the field of the RouteConfiguration, `digest` a 128-bit hash of it; `certificate` is "" for the default one.
+    `body` is the field of the RouteConfiguration with its tag, `digest` a 128-bit hash of it; `certificate` is "" for the default one.
     """
 
     body: bytes
@@ -35,7 +35,7 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A RouteConfiguration without its virtual hosts: what stands before them, and what after."""
+    """A RouteConfiguration without its virtual hosts: the bytes before them, and those after."""
 
     before: bytes
     after: bytes
@@ -43,7 +43,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The listener of a stream ConfigMap's entry, the cluster that its bytes name, and others that are to be there besides."""
+    """The listener of a stream ConfigMap's entry, the cluster that its bytes name, and other clusters that are to exist for it."""
 
     body: bytes
     cluster: model.Cluster
@@ -51,30 +51,30 @@ class Entry:
 
     @property
     def clusters(self) -> frozenset[model.Cluster]:
-        """All that are to be there."""
+        """All that are to exist."""
         return self.others | {self.cluster}
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A certificate's filter chain in the https listener: the hosts (SNI) that lead to it, sorted.
+    """A certificate's filter chain in the https listener: the hosts (SNI) that are matched to it, sorted.
 
-    They stand in the listener's matcher, not in the chain, so that the chain does not change with them.
+    They are part of the listener's matcher, not of the chain, so that the chain does not change with them.
     """
 
     hosts: tuple[str, ...]
 
 
 Value = Host | Frame | Entry | Chain | Listener | bytes
-"""The content of a Part. The https listener without its chains is a message, because chains are drawn from it."""
+"""The content of a Part. The https listener without its chains is a message, because chains are rendered from it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Why a Part is not as its objects say: `refused` is the digest of that content, `instead` what stands in its place (None: nothing).
+    """Why a Part is not what its objects ask for: `refused` is the digest of that content, `instead` what is published (None: nothing).
 
-    `proven` is false while the culprit is still being searched for among several Parts; `words` are Envoy's own. A Part that Envoy does not
-    refuse itself is held *along* with those clusters that it names and that are left out: for as long as that is so, whatever else changes.
+    `proven` is false while the culprit is being searched for among several Parts; `words` are Envoy's own. A Part that Envoy does not
+    reject itself is held *along* with clusters that it names and that are left out: as long as they are, whatever else changes.
     """
 
     refused: str
@@ -87,14 +87,14 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A Part is another one now than the Snapshot had; None where it is not there."""
+    """The content of a Part in the Snapshot has changed; None stands for no such Part."""
 
     old: Value | None = field(repr=False)
     new: Value | None = field(repr=False)
 
 
 class Raw(NamedTuple):
-    """For tests of refusals: wherever the bytes of a Part contain `marker`, Envoy is sent `body`."""
+    """For tests of what Envoy rejects: where the bytes of a Part contain `marker`, Envoy is sent `body`."""
 
     type_url: str
     marker: bytes
@@ -102,7 +102,7 @@ class Raw(NamedTuple):
 
 
 def digest(value: Value | None) -> str:
-    """The same for equal content, in any process; "" for nothing. What a Host needs besides its bytes is no content."""
+    """A hash of the content, the same in any process; "" for nothing. What a Host needs besides its bytes is not part of it."""
     if value is None:
         return ""
     if isinstance(value, Host):
@@ -111,7 +111,7 @@ def digest(value: Value | None) -> str:
 
 
 def content(value: Value) -> bytes:
-    """The bytes by which Envoy may know it."""
+    """The bytes that Envoy receives, or may quote."""
     match value:
         case Host() | Entry():
             return value.body
@@ -132,9 +132,8 @@ def same(one: Value | None, other: Value | None) -> bool:
 
 
 def stand_in(held: Held, value: Value | None) -> Value | None:
-    """What is held, with what is no content of it as it is now. What is held along goes on wanting the clusters that it is held with: so
-    that they are tried again when they change.
-    """
+    """What is published in place of a held Part: the content is the one before, the certificate that of now."""
+    # What is held along goes on wanting the clusters that are left out, so that they are tried again when they change.
     match held.instead, value:
         case Host() as instead, Host():
             clusters = instead.clusters | value.clusters if held.along else instead.clusters
@@ -145,12 +144,12 @@ def stand_in(held: Held, value: Value | None) -> Value | None:
 
 
 def names_cluster(value: Value | None) -> frozenset[Part]:
-    """The clusters, as Parts, that a virtual host or the entry of a stream ConfigMap needs."""
+    """The clusters, as Parts, that a virtual host or the entry of a stream ConfigMap needs; none for other values."""
     return frozenset(Part(CLUSTER, names.cluster(c)) for c in value.clusters) if isinstance(value, Host | Entry) else frozenset()
 
 
 def replaced(part: Part, value: Value | None, raws: Iterable[Raw]) -> Value | None:
-    """The value, or what a test wants Envoy to be sent in its place: of what is bytes."""
+    """The value, or what a test wants Envoy to be sent in its place; only values with bytes can be replaced."""
     for raw in raws:
         if isinstance(value, Host | Entry | bytes) and raw.type_url == part.type_url and raw.marker in content(value):
             match value:

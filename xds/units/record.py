@@ -1,6 +1,6 @@
-"""What must be remembered beyond the World (decision 1), as bytes: what is held because Envoy refused it, and kept certificates.
+"""What must outlive a restart besides the objects (decision 1), as bytes: what is held because Envoy rejected it, and kept certificates.
 
-What does not belong here: where it is remembered. It holds private keys, so that must be a place for those.
+What does not belong here: where the bytes are stored. They contain private keys, so it must be a place for those.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _OTHER = "it was written by another version"
 
 
 class Certificate(msgspec.Struct, frozen=True):
-    """PEM chain and PEM key of a Secret that can no longer be used."""
+    """The last valid certificate of a Secret that is invalid now: PEM chain and PEM key."""
 
     chain: bytes
     key: bytes
@@ -37,8 +37,9 @@ class Certificate(msgspec.Struct, frozen=True):
 
 
 class Remembered(NamedTuple):
-    """What is held; what is not, though one Envoy has refused it, for another one has accepted it (digests); and certificates by
-    namespace/name of their Secret.
+    """What is held; contents (digests) that are not, because one Envoy has accepted what another one rejected; kept certificates.
+
+    Certificates are by namespace/name of their Secret.
     """
 
     held: Mapping[Part, Held]
@@ -47,7 +48,7 @@ class Remembered(NamedTuple):
 
 
 class Cluster(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A `model.Cluster` whose policy is plain JSON."""
+    """A `model.Cluster` with its policy as plain JSON."""
 
     namespace: str
     service: str
@@ -60,10 +61,10 @@ class Cluster(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Line(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One Part. `good`: it is not held, for another Envoy has accepted what one has refused.
+    """One Part. `good`: it is not held, because one Envoy has accepted what another one rejected.
 
-    With `there`, `body` is what is held instead, `after` the second half of a frame; `clusters` are those that it needs. `along` are the
-    names of the clusters that it is held along with.
+    With `there`, `body` is what is published instead, `after` the second half of a Frame, and `clusters` those that it needs. `along` has
+    the names of the clusters with which it is held along.
     """
 
     type: str
@@ -85,12 +86,12 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def part(self) -> Part:
-        """What it is about."""
+        """The Part that the line is about."""
         return Part(_TYPES[self.type], self.resource, self.piece)
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Everything."""
+    """The whole record."""
 
     version: int
     lines: tuple[Line, ...] = ()
@@ -98,7 +99,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def encode(held: Mapping[Part, Held], good: Mapping[Part, str], certificates: Mapping[str, tuple[bytes, bytes]]) -> bytes:
-    """JSON; the same for equal content."""
+    """The record as JSON; equal arguments give equal bytes."""
     lines = [_line(part, one) for part, one in held.items()]
     lines += [Line(_WORDS[part.type_url], part.resource, refused, part.piece, good=True) for part, refused in good.items()]
     lines.sort(key=lambda line: (line.type, line.resource, line.piece is not None, line.piece or "", line.good))
@@ -107,7 +108,7 @@ def encode(held: Mapping[Part, Held], good: Mapping[Part, str], certificates: Ma
 
 
 def decode(body: bytes) -> Remembered:
-    """Raises ValueError where that is no record of ours, or one of a later version. The text quotes nothing of it."""
+    """The content of a record. Raises ValueError where it is none of ours, or of a later version; the text quotes nothing of it."""
     try:
         found = msgspec.json.decode(body, type=Record)
     except (msgspec.MsgspecError, UnicodeError):
@@ -147,7 +148,7 @@ def _line(part: Part, held: Held) -> Line:
 
 
 def _value(line: Line) -> Value | None:
-    """What is held instead: of the kind that a Part of this type and name has."""
+    """What is published instead: a value of the kind that Parts of this type and name have."""
     if not line.there:
         return None
     try:
@@ -164,7 +165,7 @@ def _value(line: Line) -> Value | None:
                 return Chain(line.hosts)
             case "listener", resource, _ if resource != names.HTTP:
                 return Entry(line.body, _cluster(line.clusters[0]))
-    except Exception:  # noqa: BLE001 - whatever the decoders stumble over, it is nothing of ours
+    except Exception:  # noqa: BLE001 - whatever the decoders raise, the record is none of ours
         raise ValueError(_OTHER) from None
     return line.body
 
@@ -182,7 +183,7 @@ def _cluster(plain: Cluster) -> model.Cluster:
 
 
 def _setting(name: str, value: Any) -> Any:
-    """A setting has the type of the one that the examples of its feature's annotations give."""
+    """A setting of a feature from plain JSON: its type is that of the setting that the feature reads from its annotations' examples."""
     feature = features()[name]
     example = feature.read(Notes({annotation.name: annotation.example for annotation in feature.annotations}, {}))
     return None if value is None else msgspec.convert(value, type(example))

@@ -1,7 +1,7 @@
-"""Which parts of Envoy's configuration an object went into: the opposite direction of blame.
+"""Which Parts of Envoy's configuration an object went into: the opposite direction of `xds.quarantine.blame`.
 
-What belongs here: Ingresses, and entries of the tcp- and udp-services ConfigMaps, for these are what users ask after. What does not: which
-Envoys have the parts (`xds.server.progress`).
+What belongs here: Ingresses, and entries of the tcp- and udp-services ConfigMaps, since these are what users ask about. What does not:
+which Envoys have the Parts (`xds.server.progress`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from xds.units.units import stream_entries
 
 
 class Asked(NamedTuple):
-    """What users may ask after: an Ingress, or one entry (a port) of a ConfigMap of streams."""
+    """What users may ask about: an Ingress, or one entry (a port) of a ConfigMap of streams."""
 
     about: Ref
     entry: str = ""
@@ -34,7 +34,7 @@ class Asked(NamedTuple):
 
 
 def all_served(tables: Tables) -> list[Asked]:
-    """All that is ours to serve, by kind, namespace, name and entry."""
+    """All that this control plane serves, by kind, namespace, name and entry."""
     read = Recorder(tables.build)
     entries = {(about, stream.port) for about, stream in _streams(tables, read)}
     ours = [ref(item) for item in tables.world.objects(Ingress) if served(read, item.meta.namespace, item.meta.name)]
@@ -42,7 +42,7 @@ def all_served(tables: Tables) -> list[Asked]:
 
 
 def is_served(tables: Tables, asked: Asked) -> bool:
-    """Whether there is such a thing, and it is ours: by class, namespace and flags. It may still be too wrong to have an effect."""
+    """Whether it exists, and class, namespace and flags make it ours to serve. It may still be too faulty to have an effect."""
     found = tables.world.get(tuple(asked.about))
     if isinstance(found, Ingress):
         return served(Recorder(tables.build), found.meta.namespace, found.meta.name)
@@ -51,7 +51,7 @@ def is_served(tables: Tables, asked: Asked) -> bool:
 
 
 def parts_of(tables: Tables, asked: Asked) -> tuple[Part, ...]:
-    """What it went into, each part once; nothing where it is not ours, or nothing of it works.
+    """The Parts that it went into, each once; none where it is not ours to serve, or nothing of it works.
 
     Of an Ingress: the listeners, the virtual hosts of its hosts with their certificates, and the clusters and endpoints of its backends.
     """
@@ -65,7 +65,7 @@ def parts_of(tables: Tables, asked: Asked) -> tuple[Part, ...]:
 
 
 def _of_host(tables: Tables, read: Reader, name: str, about: Ref) -> Iterator[Part]:
-    """The parts of a host, as far as they are those of this Ingress: others may have paths on it."""
+    """The Parts of a host that this Ingress went into: others may have paths on it."""
     found = hosts.virtual_host(read, name) if name else read.unit(hosts.catch_all)
     if found is None:
         return
@@ -86,7 +86,7 @@ def _of_entry(tables: Tables, read: Reader, asked: Asked) -> Iterator[Part]:
 
 
 def _of_cluster(tables: Tables, wanted: model.Cluster) -> Iterator[Part]:
-    """A cluster and its endpoints; those of an ExternalName the DNS knows."""
+    """A cluster and its endpoints; an ExternalName has no endpoints, since Envoy resolves it."""
     name = names.cluster(wanted)
     yield Part(CLUSTER, name)
     if wanted in tables.endpoints.values:

@@ -1,6 +1,7 @@
-"""The Units: one resource each, or a part of one, from the objects that it reads to its bytes.
+"""The Units: each makes one resource, or a part of one, from the objects that it reads to the bytes that Envoy receives.
 
-Here `xds.translate` meets `xds.render`. A value is what the Snapshot needs of a resource and no more, so that equal values stop a change.
+Here `xds.translate` meets `xds.render`. A value has what the Snapshot needs of a resource and no more: so an irrelevant change gives an
+equal value, and stops there.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _VIRTUAL_HOSTS = 2
 
 
 def host(read: Reader, name: str) -> Host | None:
-    """A virtual host; None where the name is not ours to serve."""
+    """A virtual host; None where no Ingress of ours has one of this name."""
     found = read.unit(hosts.catch_all) if not name else hosts.virtual_host(read, name)
     if found is None:
         return None
@@ -38,7 +39,7 @@ def host(read: Reader, name: str) -> Host | None:
 
 
 def route_table(read: Reader) -> Frame:
-    """What holds for all virtual hosts."""
+    """The route table without its virtual hosts."""
     whole = encode(routes.table(read.unit(configuration).defaults, passages.of_table(marker(read))))
     before = field(1, names.ROUTES.encode())
     assert whole.startswith(before)
@@ -56,7 +57,7 @@ def cluster(read: Reader, wanted: model.Cluster) -> bytes:
 
 
 def load_assignment(read: Reader, wanted: model.Cluster) -> bytes | None:
-    """The endpoints of a cluster; None where the DNS knows them."""
+    """The endpoints of a cluster; None for an ExternalName, which Envoy resolves."""
     found = service(read, wanted.namespace, wanted.service)
     if found is not None and found.type == "ExternalName":
         return None
@@ -87,7 +88,7 @@ def stream_listener(read: Reader, entry: model.Stream) -> Entry:
 
 
 def secret(read: Reader, name: str) -> bytes | None:
-    """A certificate with its key; None where there is none any more."""
+    """A certificate with its key as an SDS secret; None where the Secret has no valid certificate."""
     if name == DEFAULT:
         return encode(secrets.secret(name, *default_pair(read)))
     found = read.unit(certificate, *name.split("/", 1))
