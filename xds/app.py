@@ -47,7 +47,7 @@ from xds.units.memo import Recorder
 from xds.units.parts import Raw, digest
 from xds.units.tables import Tables
 from xds.web.held import HeldParts
-from xds.web.metrics import ProcessMetrics
+from xds.web.process_metrics import ProcessMetrics
 from xds.web.server import WebServer, application
 
 if TYPE_CHECKING:

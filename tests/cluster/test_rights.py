@@ -24,7 +24,7 @@ from xds.kube.apiserver.apiserver import ApiServer as Source
 from xds.kube.apiserver.reflector import Backoff
 from xds.kube.objects import ref
 from xds.problem import Ref
-from xds.report.nodes import EnvoyNodes
+from xds.report.envoy_nodes import EnvoyNodes
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="package")]
 

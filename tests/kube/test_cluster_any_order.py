@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xds.kube.apiserver.api import Patience
+from xds.kube.apiserver.referred_secrets import referred_by
 from xds.kube.apiserver.reflector import Backoff
-from xds.kube.apiserver.secrets import referred_by
 from xds.kube.objects import Ingress, Object
 from xds.problem import Ref
 

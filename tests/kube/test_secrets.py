@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xds.kube.apiserver.secrets import ReferredSecrets, referred_by
+from xds.kube.apiserver.referred_secrets import ReferredSecrets, referred_by
 from xds.kube.objects import Ingress, Meta, Object, Secret, Tls, ref
 from xds.kube.source import Change
 from xds.problem import Ref

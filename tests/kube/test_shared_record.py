@@ -129,7 +129,10 @@ async def test_what_is_too_large_is_a_problem_until_it_is_not(server: Writable, 
     replica.find("abcd")
     async with following(replica):
         await until(lambda: bool(replica.told))
-        assert "What Envoy refuses takes 4 bytes, more than a Secret holds. So each replica finds out for itself" in replica.told[0]
+        assert (
+            "The record of what Envoy rejects has 4 bytes, more than a Secret can hold. So each replica searches by itself"
+            in replica.told[0]
+        )
         server.reading.requests.clear()
         await until(lambda: len(server.reading.requests) > 3)
         assert replica.told

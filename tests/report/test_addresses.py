@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from xds.kube.objects import Meta, Node, Pod, Service
 from xds.problem import Problem
-from xds.report.addresses import differ, entries, normal, of_nodes, of_service, pods, read_node, read_pod, siblings
+from xds.report.status_addresses import differ, entries, normal, of_nodes, of_service, pods, read_node, read_pod, siblings
 
 META = Meta(namespace="ingress", name="controller")
 

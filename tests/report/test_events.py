@@ -236,7 +236,7 @@ def test_an_event_that_is_refused_is_not_tried_again_at_once() -> None:
     recorder = EventRecorder(0.0)
     recorder.happened(event())
     recorder.next(0.0)
-    recorder.refused(event(), 0.0)
+    recorder.rejected(event(), 0.0)
     assert recorder.next(0.0) is None
     recorder.remind(REMIND)
     assert isinstance(recorder.next(REMIND), Create)

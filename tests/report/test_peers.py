@@ -132,7 +132,7 @@ async def test_a_replica_that_says_nothing_any_more_does_not_count_and_is_swept_
     assert [peer.replica for peer in await read(one.peers, clock)] == ["dead"]
     clock.now += ALIVE
     assert await read(one.peers, clock) == []
-    clock.now += peers_module._FORGOTTEN
+    clock.now += peers_module._REMOVED_AFTER
     async with one.running():
         await until(lambda: list(said_keys(server)) == ["other", "fleet.xds-ingress/one_uuid"])
 

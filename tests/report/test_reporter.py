@@ -161,7 +161,7 @@ async def test_a_role_without_events_is_one_problem_and_the_status_is_written(se
         assert running.told["events default"] == [
             (
                 'Namespace default: The role does not allow "create" on events in namespace default: '
-                "what is wrong with an Ingress there is not told as an Event."
+                "Problems of Ingresses there are not written as Events."
             )
         ]
 

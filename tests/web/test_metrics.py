@@ -20,7 +20,7 @@ from xds.kube.objects import ConfigMap, Meta
 from xds.kube.world import DEFAULT_CERTIFICATE
 from xds.nginx.registry import known_annotations
 from xds.problem import Problem, Ref, Severity
-from xds.web.certificates import Certificates, Leaf
+from xds.web.certificate_expiry import Certificates, Leaf
 from xds.web.lag import TICK, Lag
 from xds.web.problems import Problems, feature_of
 

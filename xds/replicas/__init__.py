@@ -1,5 +1,5 @@
-"""What the replicas of one control plane share: who leads (`lease`, `election`), how far whose Envoys are (`census`, `peers`), one
-default certificate and one record of what Envoy refuses (`shared_certificate`, `shared_record`).
+"""What the replicas of one control plane share.
 
-What does not belong here: what the leader writes (`xds.report`), and every decision about traffic.
+They elect a leader (`lease`, `election`), count each other's Envoys (`census`, `peers`), and share one default certificate and one record
+of the resources that Envoy rejects (`shared_certificate`, `shared_record`).
 """

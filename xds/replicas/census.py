@@ -1,8 +1,9 @@
-"""How far each connected Envoy is, in the terms of the API server: up to which resourceVersions it has everything.
+"""Maps generations of the Snapshot to resourceVersions: up to which object version each connected Envoy is programmed.
 
-Once in a while a *sample* is taken: which versions have been read by now, and in which generation each type of resource is with them (-1
-where there is none of it, so that nobody has to ask for it). An Envoy has reached the newest sample of which it has every type. What does
-not belong here: one object (`xds.server.progress`), and telling anybody (`xds.replicas.peers`).
+A *sample*, taken every second, holds the newest resourceVersions that were read, and the generation of each type at that time. The
+generation is -1 for a type without resources, because no Envoy has to subscribe to it. An Envoy has reached the newest sample of which it
+has accepted every type. What does not belong here: the state of one object (`xds.server.progress`), and sharing the counts
+(`xds.replicas.peers`).
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ class _Sample(NamedTuple):
 
 
 class Census:
-    """`read` is to be told of each Change once it has been taken over and published; `take` tells how far the Envoys are."""
+    """The caller passes each Change to `read` once it is published. `take` takes a sample and counts the Envoys."""
 
     def __init__(self) -> None:
         self._read = Reached()
         self._samples: deque[_Sample] = deque(maxlen=_SAMPLES)
-        self._streams: dict[Listening, Reached] = {}  # how far their Envoys were when it was last looked
+        self._streams: dict[Listening, Reached] = {}  # what their Envoys had reached at the last sample
 
     def read(self, change: Change) -> None:
-        """These versions have come. Of one kind they come in their order."""
+        """These versions were read. The versions of one kind come in ascending order."""
         for item in change.put:
             if isinstance(item, (Ingress, ConfigMap)) and item.meta.version.isdecimal():
                 version, (ingresses, config_maps) = int(item.meta.version), self._read
@@ -44,7 +45,7 @@ class Census:
                     self._read = Reached(ingresses, max(config_maps, version))
 
     def take(self, snapshot: Snapshot, streams: Iterable[Listening]) -> Counts:
-        """How many Envoys of these streams are how far. To be called again and again: each call is a sample."""
+        """The number of Envoys by what they have reached. To be called every second: each call takes a sample."""
         now = _Sample(self._read, tuple(snapshot[type_url].generation if snapshot[type_url] else -1 for type_url in TYPES))
         if not self._samples or self._samples[-1] != now:
             self._samples.append(now)
@@ -57,7 +58,10 @@ class Census:
         return Counter(found.values())
 
     def _reached(self, streams: Sequence[Listening]) -> Reached:
-        """Where the samples do not reach back far enough it is what it was. Only an Envoy that comes anew may have less than before."""
+        """What these streams of one Envoy have reached.
+
+        If that is older than all samples, the last result holds: a stream loses nothing.
+        """
         before = max((self._streams[stream] for stream in streams if stream in self._streams), default=Reached())
         sessions = [stream.session for stream in streams]
         accepted = [max(session.accepted_all(type_url) for session in sessions) for type_url in TYPES]

@@ -1,4 +1,4 @@
-"""A candidate for the Lease: does what an Elector says, and runs what a leader does for as long as it leads.
+"""A candidate for the Lease: sends the requests of an Elector, and runs the work of a leader while it leads.
 
 The decisions are in `xds.replicas.lease`.
 """
@@ -21,24 +21,24 @@ from xds.problem import Problem, Ref
 from xds.replicas.lease import Elector, Idle, LeaseRecord, Look, Take
 
 _log = logging.getLogger("xds")
-_LAST_WORD = 2.0
-"""Seconds that may go by at the end, to give the Lease back."""
+_RELEASE_TIMEOUT = 2.0
+"""Seconds to release the Lease at the end."""
 
 
 class Election:
-    """One candidate for the Lease `namespace/name`, under a name that no other process has; `ttl` as for the Elector."""
+    """One candidate for the Lease `namespace/name`. `identity` must be unique among processes; `ttl` is that of the Elector."""
 
-    def __init__(self, api: Api, namespace: str, name: str, identity: str, ttl: float, tell: ProblemSink) -> None:
+    def __init__(self, api: Api, namespace: str, name: str, identity: str, ttl: float, report: ProblemSink) -> None:
         self._api = api
         self._lease = Ref("Lease", namespace, name)
         self._collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._elector = Elector(identity, ttl, random.random)
         self._denials = Denials(self._elector.pause)
-        self._tell = tell
+        self._report = report
         self._leading: asyncio.Task[None] | None = None
 
     async def run(self, lead: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Until cancelled: `lead` runs while this is the leader, and is cancelled when it may not be any more. Then give the Lease back."""
+        """Run until cancelled, then release the Lease. `lead` runs while this is the leader, and is cancelled when the trust in it ends."""
         try:
             while True:
                 match self._elector.next(time.monotonic()):
@@ -52,7 +52,7 @@ class Election:
             await self._release()
 
     async def _follow(self, lead: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Begin or stop leading, as the Elector knows now."""
+        """Start or stop leading, as the Elector has decided."""
         if self._leading is not None and self._leading.done():
             _log.error("internal error while leading; please report it", exc_info=self._leading.exception())
             self._leading = None
@@ -70,7 +70,10 @@ class Election:
             self._leading = None
 
     async def _do(self, step: Look | Take) -> None:
-        """One request; who waits longer for its answer than for the next one has missed the point."""
+        """One request.
+
+        It times out when the next one would be due: an answer after that could only renew a Lease that is no longer trusted.
+        """
         try:
             async with asyncio.timeout(self._elector.pause):
                 if isinstance(step, Look):
@@ -82,14 +85,14 @@ class Election:
                     assert record is not None
                     self._elector.taken(record, _version(written), time.monotonic())
             self._denials.allowed(_verb(step))
-            self._tell(str(self._lease), ())
-        except ApiError as refused:
-            if refused.status in (404, 409) and isinstance(step, Take):
+            self._report(str(self._lease), ())
+        except ApiError as error:
+            if error.status in (404, 409) and isinstance(step, Take):
                 self._elector.conflict(time.monotonic())
             else:
                 self._elector.failed(time.monotonic())
-            if refused.status in (403, 404):
-                self._complain(refused, step)
+            if error.status in (403, 404):
+                self._complain(error, step)
         except TRANSIENT as wrong:
             self._elector.failed(time.monotonic())
             _log.debug("%s: %s", self._lease, sentence_of(self._api, wrong))
@@ -97,19 +100,19 @@ class Election:
             self._elector.failed(time.monotonic())
             _log.exception("internal error while %s was written; please report it", self._lease)
 
-    def _complain(self, refused: ApiError, step: Look | Take) -> None:
+    def _complain(self, error: ApiError, step: Look | Take) -> None:
         verb = _verb(step)
-        if refused.status == 404 and verb != "create":
-            return  # it was deleted under our hands, and is made anew
+        if error.status == 404 and verb != "create":
+            return  # it was deleted meanwhile: the next request creates it
         if not self._denials.denied(verb, time.monotonic()):
             return
         without = "no status and no Events are written"
-        if refused.status == 403:
+        if error.status == 403:
             problem = forbidden(verb, "leases", self._lease, without)
         else:
             sentence = f"There is no namespace {self._lease.namespace} for this Lease (--pod-namespace): {without}."
             problem = Problem(self._lease, "", "namespace-missing", sentence)
-        self._tell(str(self._lease), (problem,))
+        self._report(str(self._lease), (problem,))
 
     async def _write(self, step: Take) -> Json:
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -135,14 +138,14 @@ class Election:
         if step is None:
             return
         try:
-            async with asyncio.timeout(_LAST_WORD):
+            async with asyncio.timeout(_RELEASE_TIMEOUT):
                 await self._write(step)
         except (ApiError, *TRANSIENT) as wrong:
             _log.debug("%s was not given back: %s", self._lease, wrong)
 
 
 def _verb(step: Look | Take) -> str:
-    """What a role must allow for it."""
+    """The verb that a role must allow."""
     if isinstance(step, Look):
         return "get"
     return "update" if step.version else "create"
@@ -153,7 +156,7 @@ def _version(lease: Json | None) -> str:
 
 
 def _record(lease: Json | None) -> LeaseRecord | None:
-    """What a Lease says; of a field that is missing, what stands for nothing."""
+    """The content of a Lease. A missing field is "" or 0."""
     if lease is None:
         return None
     spec: Json = lease.get("spec") or {}

@@ -1,17 +1,17 @@
-"""Which replica writes: a candidate for a Lease (coordination.k8s.io/v1), without the API server and without a clock.
+"""Leader election: one candidate for a Lease (coordination.k8s.io/v1), without IO.
 
-An Elector is a machine, as client-go's: `next(now)` says what to do (look at the Lease, take it, wait), and who does it tells what came
-of it: `found`, `taken`, `conflict` or `failed`. `now` is any steady clock; the times in a Lease are for people, and for seeing that it
-changed.
+An Elector is a state machine, as client-go's: `next(now)` returns what to do (read the Lease, take it, wait). The caller does it, and
+reports the result by `found`, `taken`, `conflict` or `failed`. `now` is any steady clock. The times in a Lease are for people, and to
+detect that it has changed.
 
-Two replicas never both believe that they lead, however long requests take and whichever answers are lost, because:
+Two replicas never both believe that they lead, however long requests take, and whichever responses are lost:
 
-E1  Who takes or renews the Lease believes in it for `TRUST` of its duration, counted from before the request was sent.
-E2  Who finds another holder waits the whole duration, counted from after the change was seen. Clocks are never compared.
-E3  The Lease is replaced only in the version that was looked at (or created only where there is none): of two who try, one gets it.
+E1  A leader trusts the Lease for `TRUST` of its duration, counted from before the request that took or renewed it.
+E2  Another candidate waits for the whole duration, counted from after it saw the last change. Clocks of two replicas are never compared.
+E3  The Lease is replaced only in the version that was read, or created only where there is none. So of two candidates, one succeeds.
 
-And a leader that falls silent is replaced within `ttl`: whoever waits looks often enough to see its last sign of life in the first sixth,
-and the Lease lasts two thirds.
+A leader that crashes is replaced within `ttl`. The Lease lasts two thirds of it. The candidates read the Lease often enough to see its last
+renewal within one sixth, and the rest is for the requests.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 TRUST = 0.75
-"""The part of the duration that a leader trusts in; what is on its way when it ends has the rest of the time to arrive."""
+"""The part of the duration for which a leader trusts the Lease. Its last writes have the rest of the time to arrive."""
 SHORTEST = 3
-"""Seconds that a Lease lasts at least, so that there is time to renew it."""
+"""The shortest duration of a Lease in seconds, so that there is time to renew it."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseRecord:
-    """What a Lease says: its holder ("" for nobody), how long it lasts, when it was taken and renewed, how often it changed hands."""
+    """The content of a Lease: its holder ("" for none), its duration, when it was taken and renewed, and how often the holder changed."""
 
     holder: str
     seconds: int
@@ -44,10 +44,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """Write the Lease: replace the one of this `version`, or create it ("").
-
-    `renewed` is the time of writing, and so is `acquired` where it is "" here.
-    """
+    """Write the Lease: replace the one of this `version`, or create it (""). Where `acquired` is "", the time of writing is used."""
 
     holder: str
     seconds: int
@@ -64,13 +61,13 @@ class Idle:
 
 
 class Elector:
-    """One candidate. `ttl` is how long a leader that falls silent stays one, at most, in seconds; `chance` gives numbers from 0 to 1."""
+    """One candidate. `ttl` is the longest time in seconds until a crashed leader is replaced. `chance` returns numbers from 0 to 1."""
 
     def __init__(self, identity: str, ttl: float, chance: Callable[[], float]) -> None:
         self.identity = identity
         self.seconds = max(SHORTEST, int(ttl * 2 / 3))
         self.pause = self.seconds / 4
-        """Between two renewals, and between two looks; also how long an answer is waited for."""
+        """Seconds between two renewals, and between two reads. Also the timeout of a request."""
         self._chance = chance
         self._record: LeaseRecord | None = None
         self._version = ""
@@ -80,14 +77,14 @@ class Elector:
         self._sent = -math.inf
         self._not_before = -math.inf
         self.trusted_until = -math.inf
-        """Until then we lead, as far as we know now."""
+        """The end of our leadership, as known now."""
 
     def is_leader(self, now: float) -> bool:
-        """Whether nobody else may lead now (E1)."""
+        """Whether this candidate leads, so that no other may (E1)."""
         return now < self.trusted_until
 
     def next(self, now: float) -> Look | Take | Idle:
-        """What is to be done now."""
+        """What to do now."""
         if now < self._not_before:
             return Idle(min(self._not_before, self.trusted_until if self.is_leader(now) else math.inf) - now)
         self._asked = now
@@ -100,7 +97,7 @@ class Elector:
         return Take(self.identity, self.seconds, "", self._record.transitions + 1 if self._record else 0, self._version)
 
     def found(self, record: LeaseRecord | None, version: str, now: float) -> None:
-        """The answer to Look: what the Lease says, in which version; None and "" where there is none."""
+        """The response to Look: the content of the Lease, and its resourceVersion. None and "" where there is no Lease."""
         if record != self._record:
             self._seen = now
         self._record, self._version = record, version
@@ -112,33 +109,33 @@ class Elector:
         self._not_before = min(now + self._jittered(), self._free_at(record))
 
     def taken(self, record: LeaseRecord, version: str, now: float) -> None:
-        """The answer to Take: the Lease as it is now."""
+        """The response to Take: the Lease as written."""
         self._record, self._version, self._seen = record, version, now
         self.trusted_until = self._sent + self.seconds * TRUST
         self._not_before = now + self._jittered()
 
     def conflict(self, now: float) -> None:
-        """Take came too late: the Lease is another one by now."""
+        """Take failed: the Lease has changed since it was read."""
         self._is_up_to_date = False
         self._not_before = now + self._jittered() / 4
 
     def failed(self, now: float) -> None:
-        """There was no answer, or none that can be used; whether the Lease was written is unknown.
+        """There was no usable response. Whether the Lease was written is unknown.
 
-        The pause counts from the request: who has waited for its answer in vain asks again at once, on another connection.
+        The wait counts from the request: after a timeout, the next request is sent at once, on another connection.
         """
         self._is_up_to_date = False
         self._not_before = max(now, self._asked + self._jittered())
 
     def release(self, now: float) -> Take | None:
-        """At the end: what lets somebody else take over at once; None where we do not lead."""
+        """At the end: the write that lets another candidate lead at once. None where this one does not lead."""
         if not self.is_leader(now) or self._record is None:
             return None
         self.trusted_until = -math.inf
         return Take("", 1, "", self._record.transitions, self._version)
 
     def _free_at(self, record: LeaseRecord) -> float:
-        """When somebody else may take it (E2)."""
+        """When another candidate may take the Lease (E2)."""
         return self._seen + (record.seconds if record.seconds > 0 else self.seconds)
 
     def _jittered(self) -> float:

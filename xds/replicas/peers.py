@@ -1,8 +1,8 @@
-"""What the Envoys of the other replicas have: each replica tells how far its own are in an annotation of one Lease, and reads the others'.
+"""What the Envoys of the other replicas have. Each replica writes how far its own Envoys are into an annotation of one Lease.
 
-One Lease for all, and not a question to each other replica: nobody needs an address, a port, a certificate or a network policy for it, two
-verbs on one more name are enough, and what a replica said last is there when it does not answer. What belongs here: that Lease. What does
-not: finding out how far the own Envoys are (`xds.replicas.census`).
+Replicas share a Lease instead of sending each other requests. So they need no addresses, ports, certificates or network policies for each
+other, and only two verbs on one more name. The last state of a replica is there even if it does not respond. What belongs here: that
+Lease. What does not: counting the own Envoys (`xds.replicas.census`).
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ from xds.kube.apiserver.writes import ApiError, Json, create, read, replace
 from xds.problem import Ref
 
 EVERY = 1.0
-"""Seconds between two looks at the own Envoys, and the age of what was read of the others that is new enough for an answer."""
+"""Seconds between two counts of the own Envoys. What was read of the others is reused for as long."""
 BEAT = 10.0
-"""Seconds after which the same is said again."""
+"""Seconds after which an unchanged count is written again."""
 ALIVE = 40.0
-"""Seconds after which a replica that has said nothing is taken for gone. The clocks of nodes may differ by some of them."""
-_FORGOTTEN = 600.0
-_LAST_WORD = 2.0
+"""Seconds after which a replica that has written nothing counts as gone. They allow for clocks of nodes that differ."""
+_REMOVED_AFTER = 600.0
+"""Seconds after which others remove the annotation of a replica that was killed."""
+_RELEASE_TIMEOUT = 2.0
 _LAST_ATTEMPTS = 5
 _CONFIRM_DENIAL = 5.0
 _PREFIX = "fleet.xds-ingress/"
@@ -49,7 +50,7 @@ class Reached(NamedTuple):
 
 
 Counts = Mapping[Reached, int]
-"""How many Envoys have come how far."""
+"""The number of Envoys by what they have reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +62,11 @@ class Peer:
 
     @property
     def envoys(self) -> int:
-        """How many are connected to it."""
+        """The number of connected Envoys."""
         return sum(self.counts.values())
 
     def lacking(self, kind: str, version: int) -> int:
-        """How many of them do not have an object of this kind as of this resourceVersion."""
+        """The number of Envoys that do not have an object of this kind as of this resourceVersion."""
         which = 0 if kind == "Ingress" else 1
         return sum(count for reached, count in self.counts.items() if reached[which] < version)
 
@@ -97,7 +98,7 @@ class Peers:
         name: str,
         identity: str,
         pod: str,
-        tell: ProblemSink,
+        report: ProblemSink,
         *,
         every: float = EVERY,
         clock: Callable[[], float] = time.time,
@@ -107,43 +108,43 @@ class Peers:
         self._collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._pod = pod
         self._key = _PREFIX + _short(identity)
-        self._tell = ChangedProblems(tell)
+        self._report = ChangedProblems(report)
         self._denials = Denials(_CONFIRM_DENIAL)
         self._every = every
         self._clock = clock
-        self._known: Json | None = None  # the Lease as it was last read or written
+        self._known: Json | None = None  # the Lease, as last read or written
         self._known_at = -math.inf
-        self._is_old = True  # to be read before it is written
-        self._said: Counts | None = None
-        self._said_at = -math.inf
+        self._is_old = True  # read it before the next write
+        self._written: Counts | None = None
+        self._written_at = -math.inf
 
     async def run(self, count: Callable[[], Counts]) -> None:
-        """Tell how far the own Envoys are, until cancelled; then take it back."""
+        """Write the counts of the own Envoys, until cancelled. Then remove the annotation."""
         try:
             while True:
-                await self._try(self._say(count()))
+                await self._try(self._publish(count()))
                 await asyncio.sleep(self._every)
         finally:
-            if self._said is not None:
+            if self._written is not None:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_LAST_WORD):
+                    async with asyncio.timeout(_RELEASE_TIMEOUT):
                         for _ in range(_LAST_ATTEMPTS):
                             if await self._try(self._write(None)):
                                 break
 
     async def others(self) -> list[Peer]:
-        """The other replicas that are alive, as they were a second ago at most; those of the last answer where there is none now."""
+        """The other replicas that are alive, as of a second ago at most. Without a response, the last known ones."""
         if self._clock() - self._known_at > self._every:
             await self._try(self._look())
         found = [_read(value) for key, value in _annotations(self._known).items() if key.startswith(_PREFIX) and key != self._key]
-        alive = [said for said in found if said is not None and self._clock() - said.at.timestamp() <= ALIVE]
+        alive = [each for each in found if each is not None and self._clock() - each.at.timestamp() <= ALIVE]
         return [Peer(s.replica, {Reached(one, other): n for one, other, n in s.have}) for s in sorted(alive, key=lambda s: s.replica)]
 
-    async def _say(self, counts: Counts) -> None:
-        if counts == self._said and self._clock() - self._said_at < BEAT:
-            return
+    async def _publish(self, counts: Counts) -> None:
+        if counts == self._written and self._clock() - self._written_at < BEAT:
+            return  # no request a second from each replica while nothing changes
         await self._write(counts)
-        self._said, self._said_at = counts, self._clock()
+        self._written, self._written_at = counts, self._clock()
 
     async def _look(self) -> None:
         self._take(await read(self._api, f"{self._collection}/{self._lease.name}"))
@@ -152,7 +153,10 @@ class Peers:
         self._known, self._known_at, self._is_old = lease, self._clock(), False
 
     async def _write(self, counts: Counts | None) -> None:
-        """Replace the own annotation in the version that is known, or make the Lease; None takes it away."""
+        """Replace the own annotation in the known version of the Lease, or create the Lease. None removes the annotation.
+
+        The version makes a write fail that would undo the write of another replica. The Lease is read again before the next attempt.
+        """
         if self._is_old:
             await self._look()
         annotations = {key: value for key, value in _annotations(self._known).items() if not self._is_forgotten(key, value)}
@@ -168,19 +172,19 @@ class Peers:
             self._take(await replace(self._api, f"{self._collection}/{self._lease.name}", body))
 
     async def _try(self, step: Coroutine[Any, Any, None]) -> bool:
-        """Whether it went well. If not, it is to be tried again: somebody was faster, or there is no answer."""
+        """Whether a step succeeded. If not, the caller retries: another replica was first, or there was no response."""
         try:
             async with asyncio.timeout(ALIVE / 4):
                 await step
             self._denials.allowed("")
-            self._tell(str(self._lease), ())
+            self._report(str(self._lease), ())
             return True
-        except ApiError as refused:
+        except ApiError as error:
             self._is_old = True
-            if refused.status == 403 and self._denials.denied("", time.monotonic()):
-                verb = refused.asked.partition(" ")[0]
-                self._tell(str(self._lease), (forbidden(_VERBS.get(verb, verb), "leases", self._lease, _WITHOUT),))
-            _log.debug("%s: %s", self._lease, refused)
+            if error.status == 403 and self._denials.denied("", time.monotonic()):
+                verb = error.asked.partition(" ")[0]
+                self._report(str(self._lease), (forbidden(_VERBS.get(verb, verb), "leases", self._lease, _WITHOUT),))
+            _log.debug("%s: %s", self._lease, error)
         except TRANSIENT as wrong:
             self._is_old = True
             _log.debug("%s: %s", self._lease, sentence_of(self._api, wrong))
@@ -194,8 +198,8 @@ class Peers:
     def _is_forgotten(self, key: str, value: str) -> bool:
         if not key.startswith(_PREFIX):
             return False
-        said = _read(value)
-        return said is None or self._clock() - said.at.timestamp() > _FORGOTTEN
+        found = _read(value)
+        return found is None or self._clock() - found.at.timestamp() > _REMOVED_AFTER
 
 
 _VERBS = {"GET": "get", "POST": "create", "PUT": "update"}
@@ -206,7 +210,7 @@ def _annotations(lease: Json | None) -> dict[str, str]:
 
 
 def _read(value: str) -> _Annotation | None:
-    """What a replica said; None for what is nothing of the kind."""
+    """The content of an annotation. None where it has another form."""
     try:
         found = msgspec.json.decode(value, type=_Annotation)
     except (msgspec.MsgspecError, UnicodeError):
@@ -215,5 +219,5 @@ def _read(value: str) -> _Annotation | None:
 
 
 def _short(identity: str) -> str:
-    """The name of an annotation has 63 characters at most."""
+    """The identity, shortened to the 63 characters that the name of an annotation may have."""
     return identity if len(identity) <= 63 else f"{identity[:54]}-{hashlib.blake2b(identity.encode(), digest_size=4).hexdigest()}"

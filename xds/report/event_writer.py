@@ -1,6 +1,6 @@
-"""Writes Events about Ingresses, one after the other, as many as may be.
+"""Writes Events about Ingresses, one after the other, within their rate limits.
 
-Which ones, and when, is decided in `xds.report.events`.
+`xds.report.events` decides which ones, and when.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from xds.problem import Problem, Ref, Severity
 from xds.report.events import Create, Event, EventRecorder, Patch, Throttled, scheduled, warning
 
 _LOOK_EVERY = 60.0
-"""Seconds between two looks at what lasts."""
+"""Seconds between two checks for lasting Problems."""
 _TURN = 500
-"""Problems that are compared before others have a turn."""
+"""Problems that are compared before the event loop may run something else."""
 
 
 class EventWriter:
-    """`claimed` gives an Ingress as it is known now, and None for one that is none of our class; `pod` is who says it."""
+    """`claimed` returns the known Ingress, and None if it is not of our class. `pod` is the reporting instance."""
 
-    def __init__(self, api: Api, claimed: Callable[[Ref], Ingress | None], pod: str, tell: ProblemSink, pauses: WritePauses) -> None:
+    def __init__(self, api: Api, claimed: Callable[[Ref], Ingress | None], pod: str, report: ProblemSink, pauses: WritePauses) -> None:
         self._api = api
         self._claimed = claimed
         self._pod = pod
-        self._tell = tell
+        self._report = report
         self._pauses = pauses
         self._denials = Denials(pauses.confirm_denial)
         self._recorder = EventRecorder(time.monotonic())
@@ -44,12 +44,12 @@ class EventWriter:
         self._news = asyncio.Event()
 
     def judged(self, problems: Iterable[Problem]) -> None:
-        """All Problems that there are now."""
+        """All present Problems."""
         self._problems, self._is_judged = problems, True
         self._news.set()
 
     def changed(self, which: Iterable[Ref]) -> None:
-        """These Ingresses are other ones than before, or somebody else's."""
+        """These Ingresses have changed, or belong to another controller now."""
         self._others.update(which)
         self.judged(self._problems)
 
@@ -59,7 +59,7 @@ class EventWriter:
         self._news.set()
 
     def gone(self, which: Ref) -> None:
-        """An Ingress does not exist any more."""
+        """An Ingress was deleted."""
         self._recorder.forget(which)
 
     async def run(self) -> None:
@@ -82,7 +82,7 @@ class EventWriter:
                     await self._write(action)
 
     async def _compare(self) -> None:
-        """The Problems that there are, with those that were told. What is only worth knowing is for `xds check`."""
+        """Compare the present Problems with those that have Events. Notes have none: they are for `xds check`."""
         others, self._others = self._others, set()
         now: dict[Problem, Event] = {}
         for number, problem in enumerate(self._problems):
@@ -90,16 +90,16 @@ class EventWriter:
                 await asyncio.sleep(0)
             if problem.about.kind != "Ingress" or problem.severity is Severity.NOTE:
                 continue
-            told = self._warned.get(problem)
-            if told is None or problem.about in others or not told.message.endswith(problem.sentence):
+            current = self._warned.get(problem)
+            if current is None or problem.about in others or not current.message.endswith(problem.sentence):
                 found = self._claimed(problem.about)
                 if found is None or not found.uid:
                     continue
                 event = warning(problem, found.uid)
-                if event != told:
+                if event != current:
                     self._recorder.happened(event)
-                told = event
-            now[problem] = told
+                current = event
+            now[problem] = current
         for problem in self._warned.keys() - now.keys():
             self._recorder.over(self._warned[problem].name)
         self._warned = now
@@ -114,34 +114,34 @@ class EventWriter:
                 found = await patch(self._api, f"{collection}/{event.name}", _patched(action))
             self._recorder.written(event, int(found.get("count") or 1), time.monotonic())
             self._denials.allowed(event.about.namespace)
-            self._tell(f"events {event.about.namespace}", ())
-        except ApiError as refused:
-            self._refused(action, refused)
+            self._report(f"events {event.about.namespace}", ())
+        except ApiError as error:
+            self._rejected(action, error)
         except TRANSIENT:
             self._recorder.failed(event, time.monotonic(), answered=False)
 
-    def _refused(self, action: Create | Patch, refused: ApiError) -> None:
+    def _rejected(self, action: Create | Patch, error: ApiError) -> None:
         event, now = action.event, time.monotonic()
-        if refused.status == 409 and isinstance(action, Create):
+        if error.status == 409 and isinstance(action, Create):
             self._recorder.exists(event)
-        elif refused.status == 404 and isinstance(action, Patch):
+        elif error.status == 404 and isinstance(action, Patch):
             self._recorder.missing(event)
-        elif refused.status in (401, 409, 429) or refused.status >= 500:
-            self._recorder.failed(event, now, answered=refused.status >= 500)
-        elif refused.status != 403 or "being terminated" in str(refused):  # nothing can be made in a namespace that goes
-            self._recorder.refused(event, now)
+        elif error.status in (401, 409, 429) or error.status >= 500:
+            self._recorder.failed(event, now, answered=error.status >= 500)
+        elif error.status != 403 or "being terminated" in str(error):  # nothing can be created in a namespace that is being deleted
+            self._recorder.rejected(event, now)
         elif not self._denials.denied(event.about.namespace, now):
             self._recorder.failed(event, now, answered=False)
         else:
-            self._recorder.refused(event, now)
+            self._recorder.rejected(event, now)
             verb = "create" if isinstance(action, Create) else "patch"
             about = Ref("Namespace", "", event.about.namespace)
-            problem = forbidden(verb, "events", about, "what is wrong with an Ingress there is not told as an Event")
-            self._tell(f"events {event.about.namespace}", (problem,))
+            problem = forbidden(verb, "events", about, "Problems of Ingresses there are not written as Events")
+            self._report(f"events {event.about.namespace}", (problem,))
 
 
 async def wait(news: asyncio.Event, seconds: float) -> None:
-    """Wait for news, but not for longer."""
+    """Wait for an event, at most for so many seconds."""
     try:
         async with asyncio.timeout(seconds):
             await news.wait()
@@ -176,7 +176,7 @@ def _created(event: Event, pod: str) -> dict[str, Any]:
 
 
 def _patched(action: Patch) -> dict[str, Any]:
-    """What changes nothing is no write to an API server: without a count, an Event that says the same already stays as it is."""
+    """The body of a PATCH. Without a count, it leaves an equal Event as it is: for an API server, a patch without a change is no write."""
     body: dict[str, Any] = {"message": action.event.message, "reason": action.event.reason, "type": action.event.type}
     return body | {"count": action.count, "lastTimestamp": _now()} if action.count else body
 

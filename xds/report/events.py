@@ -1,13 +1,14 @@
-"""Which Events are written about Ingresses, and when, without writing them.
+"""Which Events are written about Ingresses, and when. Without IO.
 
-What belongs here: what makes two Events the same one, counting, and how many there may be. What does not: writing
-(`xds.report.reporter`), and what is wrong with an Ingress (a Problem says that).
+What belongs here: the identity of an Event, its count, and the rate limits. What does not: writing (`xds.report.event_writer`), and what is
+wrong with an Ingress (a Problem).
 
-N1  The same Problem of the same Ingress is the same Event, whoever writes it: its name is a hash of the Ingress' uid, the field and the
-    code (decision 17). So whoever comes after a restart finds it there, and leaves its count alone.
-N2  What happens again, or lasts so long that its Event would expire, counts up the same Event.
-N3  No more than `TOTAL` in all, and `EACH` about an Ingress; of an Ingress what is more is dropped, as client-go's spam filter does.
-N4  What went away before it could be written is not written. Warnings come before what is normal.
+N1  The same Problem of the same Ingress is the same Event, from every replica. Its name is a hash of the Ingress' uid, the field and the
+    code (decision 17). So a replica that has restarted finds the Event, and leaves its count alone.
+N2  A repetition increases the count of the same Event. So does a Problem that lasts until its Event would expire.
+N3  The rate limits are `TOTAL` for all Events, and `EACH` for one Ingress. More Events of one Ingress are dropped, as by client-go's spam
+    filter.
+N4  A Problem that ends before its Event is written gets none. Warnings come before normal Events.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from xds.problem import Problem, Ref, printable
 
 WARNING, NORMAL = "Warning", "Normal"
 REMIND = 45 * 60.0
-"""Seconds after which a Problem that lasts is told again: an API server keeps Events for an hour."""
+"""Seconds after which the Event of a lasting Problem is written again: an API server keeps Events for an hour."""
 ATTEMPTS = 5
-"""So often in a row one Event may meet an API server that cannot take it."""
+"""Writes of one Event that may fail in a row with a server error, before it is given up."""
 _LONGEST_NAME, _LONGEST_MESSAGE = 253, 1024
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _WORD = re.compile(r"[^A-Za-z0-9]+")
@@ -31,7 +32,7 @@ _WORD = re.compile(r"[^A-Za-z0-9]+")
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """So many at once, and so many a second afterwards."""
+    """A token bucket: its size, and the tokens a second."""
 
     burst: int
     second: float
@@ -43,7 +44,7 @@ EACH = Rate(25, 1 / 300)
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something to be said about an Ingress, whose `uid` is that of the object; `lasts`: it stays true until somebody says otherwise."""
+    """An Event about an Ingress with this `uid`. `lasts`: it is about a state, which holds until `over`."""
 
     name: str
     about: Ref
@@ -60,7 +61,7 @@ def scheduled(about: Ref, uid: str) -> Event:
 
 
 def warning(problem: Problem, uid: str) -> Event:
-    """A Problem of an Ingress: `class-missing` gives the reason ClassMissing, field and sentence the message."""
+    """The Event of a Problem. The code `class-missing` becomes the reason ClassMissing, field and sentence the message."""
     reason = "".join(word[:1].upper() + word[1:] for word in _WORD.split(problem.code)) or "Problem"
     text = f"{problem.field}: {problem.sentence}" if problem.field else problem.sentence
     name = _name(problem.about, uid, problem.field, problem.code)
@@ -68,21 +69,21 @@ def warning(problem: Problem, uid: str) -> Event:
 
 
 def _name(about: Ref, uid: str, field: str, code: str) -> str:
-    """A DNS name that begins with the Ingress'."""
+    """A DNS name that begins with that of the Ingress."""
     tail = hashlib.blake2b("\0".join((uid, field, code)).encode(errors="surrogatepass"), digest_size=8).hexdigest()
     return f"{about.name[: _LONGEST_NAME - len(tail) - 1].rstrip('-.')}.{tail}"
 
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """Write an Event that is not there."""
+    """Create an Event."""
 
     event: Event
 
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """Write into an Event that is there: its message, and, where it happened again, this `count` and the time; 0 leaves both alone."""
+    """Change an existing Event: its message, and, if it happened again, its count and time. A `count` of 0 leaves both alone."""
 
     event: Event
     count: int
@@ -96,7 +97,7 @@ class Throttled:
 
 
 class _Bucket:
-    """Tokens: each write takes one."""
+    """A token bucket: each write takes a token."""
 
     __slots__ = ("_rate", "_since", "_tokens")
 
@@ -121,12 +122,12 @@ class _Entry:
     is_there: bool = False
     is_again: bool = False
     count: int = 0
-    told: float = -math.inf
+    written_at: float = -math.inf
     failures: int = 0
 
 
 class EventRecorder:
-    """What happened, and what of it is still to be written. One write at a time: each action of `next` is answered before the next one."""
+    """The Events so far, and a queue of those to write. One write at a time: the caller reports the result of an action before `next`."""
 
     def __init__(self, now: float, total: Rate = TOTAL, each: Rate = EACH) -> None:
         self._total = _Bucket(total, now)
@@ -140,7 +141,7 @@ class EventRecorder:
         self._faults = 0
 
     def happened(self, event: Event) -> None:
-        """This is so now, or is so again."""
+        """This has happened, or has happened again."""
         if self._uids.setdefault(event.about, event.uid) != event.uid:
             self.forget(event.about)  # another Ingress had this name
             self._uids[event.about] = event.uid
@@ -148,20 +149,20 @@ class EventRecorder:
         if entry is None:
             entry = self._entries[event.name] = _Entry(event)
             self._of.setdefault(event.about, set()).add(event.name)
-        elif entry.told > -math.inf:
+        elif entry.written_at > -math.inf:
             entry.is_again = True
         entry.event = event
         self._due[event.type][event.name] = None
 
     def over(self, name: str) -> None:
-        """A Problem is gone."""
+        """A Problem has ended."""
         entry = self._entries.get(name)
         if entry is not None:
             self._due[entry.event.type].pop(name, None)
             self._entries[name].event = _ended(entry.event)
 
     def forget(self, about: Ref) -> None:
-        """An Ingress is gone, and its Events go by themselves."""
+        """An Ingress was deleted. Kubernetes deletes its Events."""
         self._objects.pop(about, None)
         self._uids.pop(about, None)
         for name in self._of.pop(about, ()):
@@ -169,14 +170,14 @@ class EventRecorder:
             self._due[entry.event.type].pop(name, None)
 
     def remind(self, now: float) -> None:
-        """Time has passed: what lasts is told again before its Event expires (N2); first what was dropped until now."""
-        old = [entry for entry in self._entries.values() if entry.event.lasts and now - entry.told >= REMIND]
+        """Repeat the Events of lasting Problems before they expire (N2). Those that were dropped until now come first."""
+        old = [entry for entry in self._entries.values() if entry.event.lasts and now - entry.written_at >= REMIND]
         for entry in sorted(old, key=lambda entry: entry.is_there):
             if entry.event.name not in self._due[entry.event.type]:
                 self.happened(entry.event)
 
     def next(self, now: float) -> Create | Patch | Throttled | None:
-        """What is to be written now; None where there is nothing."""
+        """What to write now. None where the queue is empty."""
         while due := self._due[WARNING] or self._due[NORMAL]:
             seconds = max(self._not_before - now, self._total.missing(now))
             if seconds > 0:
@@ -187,13 +188,13 @@ class EventRecorder:
             bucket = self._objects.get(about) or self._objects.setdefault(about, _Bucket(self._each, now))
             if bucket.missing(now) > 0:
                 del due[name]
-                entry.told = now  # as good as told: to try at once again would be what the filter is against
+                entry.written_at = now  # counts as written: to retry at once would defeat the filter
                 continue
             return Patch(entry.event, entry.count + 1 if entry.is_again else 0) if entry.is_there else Create(entry.event)
         return None
 
     def written(self, event: Event, count: int, now: float) -> None:
-        """An Event is written, or was there as it should be; `count` is what it says now."""
+        """An Event was written, or did not differ. `count` is its count now."""
         self._faults = 0
         self._total.take()
         entry = self._entries.get(event.name)
@@ -202,36 +203,36 @@ class EventRecorder:
         if bucket := self._objects.get(event.about):
             bucket.take()
         entry.is_there, entry.is_again, entry.failures = True, False, 0
-        entry.count, entry.told = count, now
+        entry.count, entry.written_at = count, now
         if entry.event.message == event.message:
             self._due[event.type].pop(event.name, None)
 
     def exists(self, event: Event) -> None:
-        """Create found the Event there (N1)."""
+        """Create found an Event of that name (N1)."""
         if entry := self._entries.get(event.name):
             entry.is_there = True
 
     def missing(self, event: Event) -> None:
-        """Patch did not find the Event: it has expired."""
+        """Patch found no Event: it has expired."""
         if entry := self._entries.get(event.name):
             entry.is_there = False
 
-    def refused(self, event: Event, now: float) -> None:
-        """The API server does not want this Event; while it lasts, it is tried again as if it had been written."""
+    def rejected(self, event: Event, now: float) -> None:
+        """The API server rejected this Event. If it lasts, it is retried after the time of a repetition."""
         self._total.take()
         if entry := self._entries.get(event.name):
-            entry.told, entry.failures = now, 0
+            entry.written_at, entry.failures = now, 0
             self._due[event.type].pop(event.name, None)
 
     def failed(self, event: Event, now: float, *, answered: bool) -> None:
-        """The API server is busy, or is not there at all: all Events wait, longer each time. One that it cannot take is given up."""
+        """The API server is busy or away: all Events back off. `answered`: it failed on this one, which is given up after `ATTEMPTS`."""
         self._not_before = now + min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(self._faults, 10))
         self._faults += 1
         entry = self._entries.get(event.name)
         if entry is not None and answered:
             entry.failures += 1
             if entry.failures >= ATTEMPTS:
-                self.refused(event, now)
+                self.rejected(event, now)
 
 
 def _ended(event: Event) -> Event:

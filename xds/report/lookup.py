@@ -1,7 +1,7 @@
-"""Where the addresses for every status come from: flags, a Service, or the nodes of the Envoys; and whether this replica is the last one.
+"""Where the addresses for every status come from: flags, a Service, or the nodes of the Envoys. Also, whether this is the last replica.
 
-What belongs here: which of them it is, and what to say where it has none. What does not: how addresses are made of a Service, pods and
-nodes (`xds.report.addresses`), and following these (`xds.kube.apiserver.apiserver`, `xds.report.nodes`).
+What belongs here: the choice among them, and the Problem where it has no address. What does not: the addresses of a Service, pods and nodes
+ (`xds.report.status_addresses`), and following these (`xds.kube.apiserver.apiserver`, `xds.report.envoy_nodes`).
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from xds.kube.apiserver.api import Api
 from xds.kube.apiserver.writes import ApiError
 from xds.kube.objects import Pod, Service
 from xds.problem import Problem, Ref
-from xds.report.addresses import Addresses, normal, of_service, pods, siblings, usable
-from xds.report.nodes import EnvoyNodes
+from xds.report.envoy_nodes import EnvoyNodes
+from xds.report.status_addresses import Addresses, normal, of_service, pods, siblings, usable
 
 _PAGE = 100
-"""Pods have some kilobytes each; a page must not keep the event loop busy."""
+"""A pod has some kilobytes. Parsing a page must not block the event loop."""
 
 
 class NoAddresses(Exception):
-    """Where Ingresses can be reached is not known now; `problem` says why. What was published stays."""
+    """The addresses of Ingresses are unknown, for the reason in `problem`. The published ones stay."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(str(problem))
@@ -29,9 +29,9 @@ class NoAddresses(Exception):
 
 
 def published(settings: Flags, known: Callable[[Ref], Service | None], nodes: EnvoyNodes | None) -> Addresses | None:
-    """The addresses for every status (nginx 4.14); None where nodes decide and are not known yet, which they say themselves.
+    """The addresses for every status (nginx 4.14). None while the nodes that decide are unknown; their watch has the Problem then.
 
-    `known` gives a Service that is watched. Raises NoAddresses where there are none.
+    `known` returns a watched Service. Raises NoAddresses where there are none.
     """
     if nodes is not None:
         found = nodes.addresses
@@ -45,7 +45,7 @@ def published(settings: Flags, known: Callable[[Ref], Service | None], nodes: En
 
 
 def are_of_nodes(settings: Flags) -> bool:
-    """Whether no flag says which addresses to publish, so that those of the Envoys' nodes are."""
+    """Whether the addresses of the Envoys' nodes are published, because no flag names others."""
     return not settings.publish_status_address and not settings.publish_service
 
 
@@ -74,7 +74,7 @@ def _no_node(settings: Flags) -> Problem:
 
 
 async def is_last(api: Api, settings: Flags) -> bool:
-    """Whether no other replica of this pod runs; where this pod is not found, one may.
+    """Whether no other replica of this pod runs. False where this pod is not found.
 
     Raises ApiError, ValueError, and what `Api.get` raises.
     """
@@ -84,7 +84,7 @@ async def is_last(api: Api, settings: Flags) -> bool:
 
 
 async def _pods(api: Api, namespace: str) -> list[Pod]:
-    """All pods of a namespace: of one that runs nothing else but us and our Envoys these are few."""
+    """All pods of a namespace. There are few: it runs nothing but the control plane and Envoys."""
     found: list[Pod] = []
     path, query = f"/api/v1/namespaces/{namespace}/pods", {"limit": str(_PAGE)}
     while True:

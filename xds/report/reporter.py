@@ -1,10 +1,10 @@
-"""Tells the API server how its Ingresses fare: their addresses and Events, while this replica leads.
+"""Writes the addresses of Ingresses and Events about them, while this replica leads.
 
-What belongs here: what happens when, and in which order. What does not: the decisions (`addresses`, `events`, `lease`) and the requests
-(`election`, `lookup`, `status_writer`, `event_writer`).
+What belongs here: what happens when, and in which order. What does not: the decisions (`addresses`, `events`) and the requests (`lookup`,
+`status_writer`, `event_writer`), and the election (`xds.replicas`).
 
-Only the leader writes (`--disable-leader-election`: everybody does). Nothing is ever cleared because it is unknown for a moment, nor on
-shutdown; with `--update-status-on-shutdown=true` the last replica clears what it can in a few seconds.
+Only the leader writes; with `--disable-leader-election`, every replica does. No status is cleared because its addresses are unknown, nor on
+shutdown. With `--update-status-on-shutdown=true`, the last replica clears as many as it can in a few seconds.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from xds.kube.source import Change
 from xds.kube.world import Key, World
 from xds.problem import Problem, Ref
 from xds.replicas.election import Election
-from xds.report.addresses import Addresses
+from xds.report.envoy_nodes import EnvoyNodes
 from xds.report.event_writer import EventWriter, wait
 from xds.report.lookup import NoAddresses, are_of_nodes, is_last, published
-from xds.report.nodes import EnvoyNodes
+from xds.report.status_addresses import Addresses
 from xds.report.status_writer import StatusWriter
 from xds.translate.selection import claimed, served
 
@@ -35,26 +35,26 @@ T = TypeVar("T")
 _LAST_WORDS = 8.0
 """Seconds that clearing may take at the end."""
 _SELECTING = frozenset({"IngressClass", "Namespace"})
-"""Kinds that decide which Ingresses are ours."""
+"""Kinds that decide which Ingresses are of our class."""
 _TURN = 200
-"""Ingresses that are looked at before others have a turn."""
+"""Ingresses that are checked before the event loop may run something else."""
 
 
 class Reporter:
-    """Reports from `start` to `stop`. `identity` is this process' name in the Lease, which no other process may have.
+    """Writes from `start` to `stop`. `identity` is the name of this process in the Lease; no other process may have it.
 
-    `tell` takes Problems of reporting itself, such as what the role does not allow. `api` must be open; whoever made it closes it, after
+    `report` takes the Problems of writing itself, such as a verb that the role lacks. `api` must be open from before `start` until after
     `stop`.
     """
 
     def __init__(
-        self, settings: Flags, world: World, api: Api, identity: str, tell: ProblemSink, pauses: WritePauses | None = None
+        self, settings: Flags, world: World, api: Api, identity: str, report: ProblemSink, pauses: WritePauses | None = None
     ) -> None:
         self._settings = settings
         self._world = world
         self._api = api
         self._identity = identity
-        self._tell = tell
+        self._report = report
         self._pauses = pauses or WritePauses()
         self._running: asyncio.Task[None] | None = None
         self._problems: Iterable[Problem] = ()
@@ -66,22 +66,22 @@ class Reporter:
         return self._term is not None
 
     def start(self) -> None:
-        """Once the World has everything: stand for election, and report whenever that is won."""
+        """Once the World is complete: stand for election, and write while elected."""
         self._running = asyncio.create_task(self._run(), name="report")
 
     def changed(self, change: Change) -> None:
-        """After the World took a Change over."""
+        """The World has applied a Change."""
         if self._term is not None:
             self._term.changed(change)
 
     def judged(self, problems: Iterable[Problem]) -> None:
-        """After a publication: all Problems that there are now. They are read later, so what is given must not change any more."""
+        """After a publication: all present Problems. They are read later, so the iterable must not change."""
         self._problems = problems
         if self._term is not None:
             self._term.events.judged(problems)
 
     async def stop(self) -> None:
-        """Clear what is to be cleared, give the Lease back, and end."""
+        """Clear statuses if the flag asks for it, release the Lease, and end."""
         if self._running is None:
             return
         if self._term is not None and self._settings.update_status and self._settings.update_status_on_shutdown:
@@ -95,15 +95,15 @@ class Reporter:
         if s.disable_leader_election:
             await self._lead()
         else:
-            await Election(self._api, s.pod_namespace, s.election_id, self._identity, s.election_ttl, ChangedProblems(self._tell)).run(
+            await Election(self._api, s.pod_namespace, s.election_id, self._identity, s.election_ttl, ChangedProblems(self._report)).run(
                 self._lead
             )
 
     async def _lead(self) -> None:
         """A term as the leader, until cancelled."""
-        told = ChangedProblems(self._tell)
+        report = ChangedProblems(self._report)
         while True:
-            self._term = _Term(self._settings, self._world, self._api, told, self._pauses)
+            self._term = _Term(self._settings, self._world, self._api, report, self._pauses)
             self._term.events.judged(self._problems)
             try:
                 await self._term.run()
@@ -111,26 +111,26 @@ class Reporter:
                 _log.error("internal error while status and Events were written; please report it", exc_info=faults)
             finally:
                 self._term = None
-                told.withdraw()
+                report.withdraw()
             await asyncio.sleep(self._pauses.restart)
 
 
 class _Term:
-    """What a leader knows and does while it leads."""
+    """The state of a leader while it leads."""
 
-    def __init__(self, settings: Flags, world: World, api: Api, tell: ProblemSink, pauses: WritePauses) -> None:
-        self.events = EventWriter(api, self._claimed, settings.pod_name, tell, pauses)
+    def __init__(self, settings: Flags, world: World, api: Api, report: ProblemSink, pauses: WritePauses) -> None:
+        self.events = EventWriter(api, self._claimed, settings.pod_name, report, pauses)
         self._settings = settings
         self._world = world
         self._reading = _Plain(world)
         self._api = api
-        self._tell = tell
+        self._report = report
         self._pauses = pauses
-        self._statuses = StatusWriter(api, self._served, tell, pauses)
-        self._ours: dict[Ref, str] = {}  # the Ingresses that we serve, and their uids
+        self._statuses = StatusWriter(api, self._served, report, pauses)
+        self._ours: dict[Ref, str] = {}  # the Ingresses of our class, and their uids
         self._published = Ref("Service", *settings.publish_service.split("/", 1)) if settings.publish_service else None
         self._is_due = asyncio.Event()
-        self._nodes = EnvoyNodes(api, settings, self._is_due.set, tell) if settings.update_status and are_of_nodes(settings) else None
+        self._nodes = EnvoyNodes(api, settings, self._is_due.set, report) if settings.update_status and are_of_nodes(settings) else None
         self._ends = False
 
     async def run(self) -> None:
@@ -149,7 +149,7 @@ class _Term:
                 group.create_task(self._nodes.run())
 
     def changed(self, change: Change) -> None:
-        """Look at what may be another one, or somebody else's, now."""
+        """Queue what may have changed, or may have changed its class."""
         others = {ref(item) for item in change.put}.union(change.drop)
         if self._published in others:
             self._is_due.set()
@@ -166,15 +166,15 @@ class _Term:
             self._reconsider(which)
 
     async def clear(self) -> None:
-        """Empty every status, unless another replica goes on."""
+        """Empty every status, unless another replica runs."""
         self._ends = True
         try:
             async with asyncio.timeout(_LAST_WORDS):
                 if await is_last(self._api, self._settings):
                     self._write(())
                     await self._statuses.settled()
-        except ApiError as refused:
-            _log.warning("%s", _not_cleared(refused, self._settings.pod_namespace))
+        except ApiError as error:
+            _log.warning("%s", _not_cleared(error, self._settings.pod_namespace))
         except TRANSIENT as wrong:
             _log.warning("not every status was cleared: %s", sentence_of(self._api, wrong))
 
@@ -182,12 +182,12 @@ class _Term:
         return [ref(item) for item in self._world.objects(Ingress)]
 
     def _served(self, which: Ref) -> Ingress | None:
-        """An Ingress whose status is ours to write."""
+        """An Ingress whose status this control plane writes."""
         found: Ingress | None = self._world.get(tuple(which))
         return found if found is not None and served(self._reading, which.namespace, which.name) else None
 
     def _claimed(self, which: Ref) -> Ingress | None:
-        """An Ingress whose Events are ours to write."""
+        """An Ingress whose Events this control plane writes."""
         found: Ingress | None = self._world.get(tuple(which))
         return found if found is not None and claimed(self._reading, which.namespace, which.name) else None
 
@@ -203,21 +203,21 @@ class _Term:
         self.events.changed(which)
 
     def _take_over(self, found: Ingress, *, is_new: bool) -> None:
-        """An Ingress is ours now. One that has addresses when we begin was taken over long ago, and that was told."""
+        """An Ingress is of our class now. One that has addresses at the start of a term has had its Event already."""
         self._ours[ref(found)] = found.uid
         if is_new and found.uid and not self._settings.disable_sync_events:
             self.events.taken_over(ref(found), found.uid)
 
     async def _publish(self) -> None:
-        """Look the addresses up when what they are made of changes, and now and then; bring every Ingress to them."""
+        """Look the addresses up when their sources change, and periodically. Write them to every Ingress."""
         while True:
             self._is_due.clear()
             try:
                 wanted = published(self._settings, self._service, self._nodes)
             except NoAddresses as unknown:
-                self._tell("status addresses", (unknown.problem,))
+                self._report("status addresses", (unknown.problem,))
             else:
-                self._tell("status addresses", ())
+                self._report("status addresses", ())
                 if wanted is not None and not self._ends:
                     self._write(wanted)
             await wait(self._is_due, self._settings.status_update_interval)
@@ -236,7 +236,7 @@ class _Term:
 
 
 class _Plain:
-    """Reads the World as a Unit does, without remembering what was read."""
+    """Reads the World as a Unit does, without recording what was read."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -249,11 +249,11 @@ class _Plain:
         return function(self, *arguments)
 
     def report(self, problem: Problem) -> None:
-        """Nothing: the Unit itself reports it to everybody."""
+        """Drop it: the Unit itself has reported it."""
 
 
-def _not_cleared(refused: ApiError, namespace: str) -> str:
-    if refused.status != 403:
-        return f"Not every status was cleared: {refused}"
+def _not_cleared(error: ApiError, namespace: str) -> str:
+    if error.status != 403:
+        return f"Not every status was cleared: {error}"
     without = "whether this is the last replica is not known, so no status is cleared"
     return str(forbidden("list", "pods", Ref("Namespace", "", namespace), without))

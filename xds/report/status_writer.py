@@ -1,7 +1,7 @@
-"""Writes addresses into the status of Ingresses: into each that differs, once, some at a time.
+"""Writes addresses into the status of Ingresses: each one that differs, once, some of them concurrently.
 
-What belongs here: requests, their order and repetition. What does not: which addresses (`xds.report.addresses`), and whose turn it is
-to write (`xds.replicas.election`).
+What belongs here: requests, their order and retries. What does not: which addresses (`xds.report.status_addresses`), and which replica
+writes (`xds.replicas.election`).
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from xds.kube.apiserver.faults import TRANSIENT, ProblemSink, UnconfirmedDenial,
 from xds.kube.apiserver.writes import ApiError, patch
 from xds.kube.objects import Ingress
 from xds.problem import Ref
-from xds.report.addresses import Addresses, differ, entries
+from xds.report.status_addresses import Addresses, differ, entries
 
 _log = logging.getLogger("xds")
 
 AT_ONCE = 16
-"""Requests on their way at a time."""
+"""Concurrent requests."""
 ATTEMPTS = 6
-"""In a row, but for 403, which is tried until it is believed; what fails still is tried again when somebody says so (`look_again`)."""
+"""Attempts in a row. A 403 is retried until it is believed. What still fails is retried by `look_again`."""
 _COMPLAIN_EVERY = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """What we made of a `basis`, the version that the World still has: this `version` with these addresses."""
+    """Our write to the version `basis`, which the World still has: the result is this `version` with these addresses."""
 
     basis: str
     version: str
@@ -42,17 +42,17 @@ class _Written:
 
 
 class StatusWriter:
-    """`current` gives an Ingress as it is known now, and None for one that is none of ours.
+    """`current` returns the known Ingress, and None if its status is not ours to write.
 
-    Each write names the version of the Ingress that was looked at, so that it hits that Ingress and no other: one that became somebody
-    else's meanwhile is left alone. `wanted` is None until it is known what to write.
+    Each write has the resourceVersion of the known Ingress. So it fails with a conflict if the Ingress has meanwhile been given to another
+    controller, or was replaced by another one. `wanted` is None until the addresses are known.
     """
 
-    def __init__(self, api: Api, current: Callable[[Ref], Ingress | None], tell: ProblemSink, pauses: WritePauses | None = None) -> None:
+    def __init__(self, api: Api, current: Callable[[Ref], Ingress | None], report: ProblemSink, pauses: WritePauses | None = None) -> None:
         self.wanted: Addresses | None = None
         self._api = api
         self._current = current
-        self._tell = tell
+        self._report = report
         self._pauses = pauses or WritePauses()
         self._queue: asyncio.Queue[Ref] = asyncio.Queue()
         self._queued: set[Ref] = set()
@@ -61,11 +61,11 @@ class StatusWriter:
         self._failed: set[Ref] = set()
         self._denials = Denials(self._pauses.confirm_denial)
         self._denied: set[str] = set()
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._complained = -math.inf
 
     def look(self, which: Iterable[Ref]) -> None:
-        """These may differ from what they should say."""
+        """Queue these: their status may differ from `wanted`."""
         for each in which:
             if each not in self._queued:
                 self._queued.add(each)
@@ -73,13 +73,13 @@ class StatusWriter:
                     self._queue.put_nowait(each)
 
     def look_again(self) -> None:
-        """What could not be written is tried again."""
+        """Retry what could not be written."""
         self._denied.clear()
         failed, self._failed = self._failed, set()
         self.look(failed)
 
     async def settled(self) -> None:
-        """Wait until there is nothing more to do, for now."""
+        """Wait until the queue is empty."""
         await self._queue.join()
 
     async def run(self) -> None:
@@ -93,26 +93,26 @@ class StatusWriter:
             which = await self._queue.get()
             self._queued.discard(which)
             self._busy.add(which)
-            await self._bring(which)
+            await self._update(which)
             self._busy.discard(which)
             if which in self._queued:
                 self._queue.put_nowait(which)
             self._queue.task_done()
-            await asyncio.sleep(0)  # others have a turn, even where thousands need no write
+            await asyncio.sleep(0)  # the event loop runs others, even where thousands need no write
 
-    async def _bring(self, which: Ref) -> None:
-        """One Ingress to what it should say."""
-        attempts = AsyncRetrying(stop=_gives_up, wait=self._pause, retry=retry_if_exception(is_transient), reraise=True)
+    async def _update(self, which: Ref) -> None:
+        """Write the status of one Ingress, with retries."""
+        attempts = AsyncRetrying(stop=_is_final, wait=self._pause, retry=retry_if_exception(is_transient), reraise=True)
         try:
             await attempts(self._write, which)
         except (ApiError, *TRANSIENT) as wrong:
             status = wrong.status if isinstance(wrong, ApiError) else 0
             if status == 404:
-                return  # gone; the watch will say so
+                return  # deleted; the watch will report it
             self._failed.add(which)
             if status == 403:
                 self._denied.add(which.namespace)
-                self._tell_denied(self._told | {which.namespace})
+                self._report_denied(self._reported | {which.namespace})
             else:
                 self._complain(which, sentence_of(self._api, wrong))
         except Exception:  # noqa: BLE001 - one Ingress must not stop the others
@@ -134,16 +134,16 @@ class StatusWriter:
         body = {"metadata": {"resourceVersion": version}, "status": {"loadBalancer": {"ingress": entries(wanted)}}}
         try:
             answer = await patch(self._api, path, body)
-        except ApiError as refused:
-            if refused.status == 403 and not self._denials.denied(which.namespace, time.monotonic()):
-                raise UnconfirmedDenial from refused
+        except ApiError as error:
+            if error.status == 403 and not self._denials.denied(which.namespace, time.monotonic()):
+                raise UnconfirmedDenial from error
             raise
         self._denials.allowed(which.namespace)
         self._written[which] = _Written(found.meta.version, str(answer["metadata"]["resourceVersion"]), wanted)
-        self._tell_denied(self._told - {which.namespace})
+        self._report_denied(self._reported - {which.namespace})
 
     def _known(self, which: Ref, found: Ingress) -> tuple[str, tuple[str, ...]]:
-        """Version and addresses: what we wrote ourselves counts before the watch has told us of it."""
+        """Version and addresses. Our own write counts before the watch has reported it."""
         written = self._written.get(which)
         if written is not None and written.basis == found.meta.version:
             return written.version, written.addresses
@@ -155,23 +155,23 @@ class StatusWriter:
         least = self._pauses.throttled if isinstance(wrong, ApiError) and wrong.status == 429 else 0.0
         return max(least, wait_random_exponential(multiplier=self._pauses.first, max=self._pauses.longest)(state))
 
-    def _tell_denied(self, namespaces: set[str]) -> None:
-        """One Problem a namespace, and only when that changes."""
-        if namespaces != self._told:
-            self._told = namespaces
+    def _report_denied(self, namespaces: set[str]) -> None:
+        """One Problem a namespace, reported only on a change."""
+        if namespaces != self._reported:
+            self._reported = namespaces
             without = "Ingresses there do not show where they can be reached"
-            self._tell(
+            self._report(
                 "status", tuple(forbidden("patch", "ingresses/status", Ref("Namespace", "", n), without) for n in sorted(namespaces))
             )
 
     def _complain(self, which: Ref, why: str) -> None:
-        """Now and then, for an API server that is away is away for all of them."""
+        """Log it, at most every 30 s: an API server that is away fails every write."""
         now = time.monotonic()
         if now - self._complained >= _COMPLAIN_EVERY:
             self._complained = now
             _log.warning("the status of %s was not written: %s", which, why)
 
 
-def _gives_up(state: RetryCallState) -> bool:
+def _is_final(state: RetryCallState) -> bool:
     wrong = state.outcome.exception() if state.outcome else None
     return state.attempt_number >= ATTEMPTS and not isinstance(wrong, UnconfirmedDenial)

@@ -1,8 +1,8 @@
 """The API-server Source: one Reflector a kind, each followed by a task that does what it says.
 
 What belongs here: which kinds are watched, and what all kinds together come to. What does not: the decisions of a Reflector
-(`xds.kube.apiserver.reflector`) and its requests (`xds.kube.apiserver.follow`), which Secrets are needed (`xds.kube.apiserver.secrets`),
-and connections (`xds.kube.apiserver.api`).
+(`xds.kube.apiserver.reflector`) and its requests (`xds.kube.apiserver.follow`), which Secrets are needed
+(`xds.kube.apiserver.referred_secrets`), and connections (`xds.kube.apiserver.api`).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from xds.kube import parse
 from xds.kube.apiserver.api import Api, Patience
 from xds.kube.apiserver.denials import Denials
 from xds.kube.apiserver.follow import follow, renew, why_not
+from xds.kube.apiserver.referred_secrets import ReferredSecrets
 from xds.kube.apiserver.reflector import CONFIRMATIONS, Backoff, Reflector, Watched
-from xds.kube.apiserver.secrets import ReferredSecrets
 from xds.kube.objects import Secret
 from xds.kube.shapes import SERVICE_NAME
 from xds.kube.source import Batch, Change

@@ -2,7 +2,7 @@
 
 What belongs here: the requests of one kind of objects, and what went wrong with them, in words. What does not: every decision
 (`xds.kube.apiserver.reflector`), connections (`xds.kube.apiserver.api`), and who follows which kinds (`xds.kube.apiserver.apiserver`,
-`xds.report.nodes`).
+`xds.report.envoy_nodes`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The nodes that run ready Envoys, followed while somebody needs to know: where no flag says what to publish, and by the leader alone.
+"""The nodes that run ready Envoys. Only the leader watches them, and only where no flag names the addresses to publish.
 
-What belongs here: which pods and nodes are watched, and what is known of them. What does not: how a kind is followed
-(`xds.kube.apiserver.follow`), and which address of a node counts (`xds.report.addresses`).
+What belongs here: which pods and nodes are watched, and their known state. What does not: how a kind is watched
+(`xds.kube.apiserver.follow`), and which address of a node counts (`xds.report.status_addresses`).
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from xds.kube.apiserver.reflector import Backoff, Reflector, Watched
 from xds.kube.objects import Node, Pod, ref
 from xds.kube.source import Change
 from xds.problem import Ref
-from xds.report.addresses import Addresses, of_nodes, read_node, read_pod
+from xds.report.status_addresses import Addresses, of_nodes, read_node, read_pod
 
-_WITHOUT = "no status is written, unless --publish-service or --publish-status-address says what"
+_WITHOUT = "no status is written without --publish-service or --publish-status-address"
 PODS = Watched("Pod", "v1", "pods", _WITHOUT)
 NODES = Watched("Node", "v1", "nodes", _WITHOUT, namespaced=False)
 
 
 class EnvoyNodes:
-    """Known as long as `run` is awaited. `changed` is called when `addresses` are other ones; `tell` takes what the role does not allow."""
+    """Up to date while `run` is awaited. `changed` is called when `addresses` change. `report` takes the Problems of a forbidden watch."""
 
-    def __init__(self, api: Api, settings: Flags, changed: Callable[[], None], tell: ProblemSink, backoff: Backoff | None = None) -> None:
+    def __init__(self, api: Api, settings: Flags, changed: Callable[[], None], report: ProblemSink, backoff: Backoff | None = None) -> None:
         self.addresses: Addresses | None = None
-        """None until pods and nodes are known; () where no ready Envoy runs on a node with an address."""
+        """None until pods and nodes are known. Empty where no ready Envoy runs on a node with an address."""
         self._api = api
         self._internal = settings.report_node_internal_ip_address
         self._changed = changed
-        self._tell = tell
+        self._report = report
         ours = replace(PODS, namespace=settings.pod_namespace, labels=settings.envoy_pods)
         self._reflectors = [
             Reflector(which, time.monotonic(), random.random, backoff, read) for which, read in ((ours, read_pod), (NODES, read_node))
@@ -45,14 +45,14 @@ class EnvoyNodes:
         self._nodes: dict[Ref, Node] = {}
 
     async def run(self) -> None:
-        """Follow them, until cancelled."""
+        """Watch them, until cancelled."""
         async with asyncio.TaskGroup() as group:
             for each in self._reflectors:
                 group.create_task(follow(self._api, each, self._take), name=f"watch {each.resource}")
 
     def _take(self, change: Change) -> None:
         for place, problems in change.problems.items():
-            self._tell(place, problems)
+            self._report(place, problems)
         for gone in change.drop:
             self._pods.pop(gone, None)
             self._nodes.pop(gone, None)

@@ -1,7 +1,7 @@
-"""Where Ingresses can be reached: which addresses are published in their status (as ingress-nginx chooses them, nginx 4.14).
+"""Which addresses are published in the status of Ingresses, chosen as in ingress-nginx (nginx 4.14).
 
-What belongs here: addresses of flags, Services and nodes, how pods and nodes are read, and how a status is written. What does not: asking
-for pods and nodes (`xds.report.nodes`, `xds.report.lookup`), and which Ingresses are told (`xds.translate.selection`).
+What belongs here: addresses of flags, Services and nodes, parsing pods and nodes, and the form of a status. What does not: requests for
+pods and nodes (`xds.report.envoy_nodes`, `xds.report.lookup`), and which Ingresses have a status (`xds.translate.selection`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SUBDOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 
 
 def normal(addresses: Iterable[str]) -> Addresses:
-    """Sorted, each once, as the API server takes them; without those that are neither an IP nor a host name."""
+    """Sorted, each once, as the API server accepts them. What is neither an IP nor a host name is left out."""
     return tuple(sorted({found for text in addresses if (found := usable(text))}))
 
 
@@ -65,12 +65,12 @@ def _of_node(node: Node, internal: bool) -> str:
 
 
 def entries(addresses: Addresses) -> list[dict[str, str]]:
-    """`status.loadBalancer.ingress` (IngressLoadBalancerIngress: `ip`, or `hostname` for what is none)."""
+    """`status.loadBalancer.ingress` (IngressLoadBalancerIngress: `ip`, or `hostname` for a name)."""
     return [{"ip" if _ip(address) else "hostname": address} for address in addresses]
 
 
 def differ(current: Sequence[str], wanted: Addresses) -> bool:
-    """Whether a status says anything else; in another order it says the same."""
+    """Whether a status has other addresses. Their order does not matter."""
     return tuple(sorted(current)) != wanted
 
 
@@ -143,7 +143,7 @@ def pods(page: bytes) -> tuple[list[Pod], str]:
 
 
 def read_pod(raw: Raw) -> Pod | Problem:
-    """A pod as an API server wrote it."""
+    """Parse a pod of an API server."""
     try:
         return _pod(_POD.decode(raw))
     except (ValueError, RecursionError) as wrong:
@@ -151,7 +151,7 @@ def read_pod(raw: Raw) -> Pod | Problem:
 
 
 def read_node(raw: Raw) -> Node | Problem:
-    """A node as an API server wrote it."""
+    """Parse a node of an API server."""
     try:
         shape = _NODE.decode(raw)
     except (ValueError, RecursionError) as wrong:
@@ -182,4 +182,4 @@ def _pod(shape: _PodShape) -> Pod:
 
 
 def _unreadable(kind: str, wrong: Exception) -> Problem:
-    return Problem(Ref(kind, "", ""), "", "unreadable", f"The API server told of a {kind} that cannot be read ({wrong}).")
+    return Problem(Ref(kind, "", ""), "", "unreadable", f"The API server sent a {kind} that cannot be read ({wrong}).")

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from xds import __version__
 from xds.kube.world import World
 from xds.snapshot import Snapshot
-from xds.web.certificates import Certificates
+from xds.web.certificate_expiry import Certificates
 from xds.web.contents import Contents
 from xds.web.lag import Lag
 from xds.web.problems import Problems
