@@ -1,7 +1,7 @@
 """Where the addresses for every status come from: flags, a Service, or the nodes of the Envoys. Also, whether this is the last replica.
 
 What belongs here: the choice among them, and the Problem where it has no address. What does not: the addresses of a Service, pods and nodes
- (`xds.report.status_addresses`), and following these (`xds.kube.apiserver.apiserver`, `xds.report.envoy_nodes`).
+(`xds.report.status_addresses`), and watching these (`xds.kube.apiserver.apiserver`, `xds.report.envoy_nodes`).
 """
 
 from __future__ import annotations
