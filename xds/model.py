@@ -62,8 +62,12 @@ class HeaderMatch:
     inverted: bool = False
 
 
+CLOSED = "closed"
+"""The one name in Settings that is no Feature's: why nothing of the Ingress is served, as a sentence about its annotation."""
+
+
 class Settings(dict[str, Any]):
-    """What the Features read from an Ingress: feature name → its setting. Only features that have something to say.
+    """What the Features read from an Ingress: feature name → its setting. Only features that have something to say, and `CLOSED`.
 
     Never changed once it is made; hashable, as its values are, so that what is drawn of equal settings is drawn once.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import re2
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster as EnvoyCluster
@@ -15,6 +16,9 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOpti
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatchAndSubstitute
 
 from xds import model
+from xds.kube.objects import ConfigMap, Ingress, Meta, Service
+from xds.nginx import registry
+from xds.nginx.feature import Annotation, Closed
 from xds.nginx.registry import read_keys, read_settings, with_hook
 from xds.problem import Ref
 
@@ -30,6 +34,24 @@ def settings(annotations: Texts | None = None, keys: Texts | None = None) -> mod
     found, of_annotations = read_settings(annotations or {}, values)
     assert (of_keys, of_annotations) == ([], [])
     return found
+
+
+class Nothing:
+    """No other objects."""
+
+    def config_map(self, annotation: Annotation[Any], written: str) -> ConfigMap | Closed:
+        return Closed(annotation.name, "is not there")
+
+    def service(self, namespace: str, name: str) -> Service | None:
+        return None
+
+    def refusal(self, host: str, port: int) -> str:
+        return ""
+
+
+def resolved(found: model.Settings) -> model.Settings:
+    """The settings of an Ingress beside which there is no other object."""
+    return registry.resolved(found, Ingress(meta=Meta(namespace=ORIGIN.namespace, name=ORIGIN.name)), Nothing())[0]
 
 
 def complaints(annotations: Texts | None = None, keys: Texts | None = None) -> list[tuple[str, str]]:

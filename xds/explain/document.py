@@ -19,7 +19,7 @@ from xds.explain.route_of import HttpRequest, MatchedRoute, answer, backend_of, 
 from xds.json_forms import Json, object_json, place_json, problem_json
 from xds.kube.objects import Endpoint, Ingress, ref
 from xds.kube.world import Reader, World, ingresses_key, service, slices_key, slices_of
-from xds.model import Cluster, Forward, PathKind, Redirect, Respond, Route, Via
+from xds.model import CLOSED, Cluster, Forward, PathKind, Redirect, Respond, Route, Via
 from xds.nginx.feature import Declared, Fidelity
 from xds.nginx.registry import known_annotations, known_keys, with_hook
 from xds.problem import Problem, Ref
@@ -97,6 +97,8 @@ def _reason(case: _Case, status: int) -> str:
     route = case.answer.route
     if case.ingress is None or status != 503:
         return ""
+    if closed := route.settings.get(CLOSED):
+        return str(closed)
     if rules := _closing(case):
         return f"{' and '.join(rules)} cannot be kept, so what it protects is closed"
     problem = next((p for p in case.problems if p.about == route.origin and p.field.startswith(f"{route.rule}.")), None)

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster as EnvoyCluster
 from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
@@ -20,6 +20,7 @@ from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
 
+from xds.kube.objects import ConfigMap, Ingress, Service
 from xds.model import Location, Route, Stream, Via
 from xds.nginx.values import readable
 
@@ -153,6 +154,33 @@ class Complaint:
     sentence: str
 
 
+@dataclass(frozen=True)
+class Closed:
+    """Why an Ingress cannot be served as it was meant, and so not at all: the annotation without prefix, and the rest of its sentence.
+
+    Its paths answer 503, as ingress-nginx denies locations.
+    """
+
+    name: str
+    sentence: str
+
+
+class Objects(Protocol):
+    """What `resolve` may read besides its Ingress. The Unit of the Ingress' settings depends on whatever was read, there or not.
+
+    Objects of other namespaces are there only if the ConfigMap says `allow-cross-namespace-resources`.
+    """
+
+    def config_map(self, annotation: Annotation[Any], written: str) -> ConfigMap | Closed:
+        """The ConfigMap that an annotation names as `namespace/name`."""
+
+    def service(self, namespace: str, name: str) -> Service | None:
+        """A Service by name; None where it does not exist, or may not be read."""
+
+    def refusal(self, host: str, port: int) -> str:
+        """Why nothing may be sent to a host name or IP address, as the end of a sentence ("is …"); "" where it may."""
+
+
 class Notes:
     """The annotations of one Ingress, or none, over the values of the ConfigMap: read with care, a bad value is a Complaint (once).
 
@@ -215,6 +243,8 @@ class Feature(Generic[S]):
     """One feature: how its setting is read and what it does. Every hook gets the setting first; all but `read` may be left out.
 
     read          Notes → the setting, None for "nothing to say". Must depend on nothing else.
+    resolve       (setting, its Ingress, Objects) → the setting instead, made of other objects; a Complaint if it has no effect; Closed if
+                  nothing of the Ingress may be served without it. Only for settings that come from annotations
     regex         (setting, a path of its Ingress as written, whether it is Exact) → whether it turns all paths of the host into regular
                   expressions
     routes        (setting, location, routes so far) → the routes instead; features of a late Phase are asked first
@@ -235,6 +265,7 @@ class Feature(Generic[S]):
     on_connection (setting, HttpConnectionManager, Via) → None; the setting is that of the ConfigMap alone
     on_stream     (setting, an entry of the tcp- or udp-services ConfigMap) → the entry instead; the setting is that of the ConfigMap alone
     by_address    setting → whether requests go to a Service's own address instead of its endpoints
+    by_reference  setting → whether annotations may name objects of other namespaces; the setting is that of the ConfigMap alone
     by_affinity   setting → whether a Service's `sessionAffinity` has an effect; the setting is that of the ConfigMap alone
     by_path       whether `on_route`, `on_forward` or `filters` look at the path, name or cluster of the route: else it is drawn once for
                   many routes
@@ -244,6 +275,7 @@ class Feature(Generic[S]):
     annotations: tuple[Annotation[Any], ...] = ()
     keys: tuple[Key[Any], ...] = ()
     phase: Phase = Phase.PROXY
+    resolve: Callable[[S, Ingress, Objects], Any] | None = None
     regex: Callable[[S, str, bool], bool] | None = None
     routes: Callable[[S, Location, tuple[Route, ...]], tuple[Route, ...]] | None = None
     host_routes: Callable[[S, Location], tuple[Route, ...]] | None = None
@@ -259,5 +291,6 @@ class Feature(Generic[S]):
     on_connection: Callable[[S, HttpConnectionManager, Via], None] | None = None
     on_stream: Callable[[S, Stream], Stream] | None = None
     by_address: Callable[[S], bool] | None = None
+    by_reference: Callable[[S], bool] | None = None
     by_affinity: Callable[[S], bool] | None = None
     by_path: bool = False

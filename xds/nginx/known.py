@@ -45,7 +45,6 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
             ("default-backend", "", "fallback", "The Service that answers where the one of the path has no endpoints."),
             ("custom-http-errors", "", "404,503", "The statuses whose responses the default backend replaces."),
             ("disable-proxy-intercept-errors", "false", "true", "Whether custom-http-errors leaves the backend's own responses alone."),
-            ("custom-headers", "", "default/headers", "The ConfigMap with headers for all responses."),
             ("connection-proxy-header", "", "keep-alive", "The Connection header that the backend gets."),
         ),
     ),
@@ -306,8 +305,6 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
         "each annotation has a fixed verdict here; see `xds check`",
         (
             ("annotation-value-word-blocklist", "", "Words for which an Ingress is refused."),
-            ("allow-cross-namespace-resources", "false", "Whether annotations may name objects of other namespaces."),
-            ("global-allowed-response-headers", "", "The headers that custom-headers may set."),
             ("strict-validate-path-type", "true", "Whether odd characters in a path are refused at admission."),
         ),
     ),

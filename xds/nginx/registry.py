@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from typing import Any
 
 import xds.nginx.features
-from xds.model import Location, Route, Settings, Stream
-from xds.nginx.feature import Annotation, Complaint, Feature, Fidelity, Key, Notes, Phase
+from xds.kube.objects import Ingress
+from xds.model import CLOSED, Location, Respond, Route, Settings, Stream
+from xds.nginx.feature import Annotation, Closed, Complaint, Feature, Fidelity, Key, Notes, Objects, Phase
 from xds.nginx.known import ANNOTATIONS, KEYS
 from xds.nginx.values import readable
 
@@ -42,7 +44,12 @@ def cluster_key(name: str, setting: Any) -> str | None:
 
 
 def drawn(location: Location, route: Route) -> tuple[Route, ...]:
-    """What the features make of a location's route: those that act late in a request are asked first, so that the early ones see it all."""
+    """What the features make of a location's route: those that act late in a request are asked first, so that the early ones see it all.
+
+    What is closed answers 503, before any redirect, as ingress-nginx does.
+    """
+    if CLOSED in location.settings:
+        return (replace(route, action=Respond(503)),)
     routes: tuple[Route, ...] = (route,)
     for name, draw in reversed(with_hook("routes")):
         if name in location.settings:
@@ -64,8 +71,14 @@ def asks(hook: str, settings: Mapping[str, Any]) -> bool:
 
 
 def guarded(settings: Settings) -> bool:
-    """Whether an access rule protects the paths that have these settings."""
-    return any(name in settings for name, feature in features().items() if feature.phase is Phase.ACCESS)
+    """Whether an access rule protects the paths that have these settings, or they are closed."""
+    return bool(rules(settings))
+
+
+def rules(settings: Settings) -> tuple[tuple[str, object], ...]:
+    """The access rules among the settings of a location: what the features of that phase say. To be closed is one, for whatever reason."""
+    found = tuple((name, settings[name]) for name in _access_features() if name in settings)
+    return (*found, (CLOSED, True)) if CLOSED in settings else found
 
 
 @cache
@@ -105,6 +118,29 @@ def read_settings(annotations_: Mapping[str, str], key_values: Mapping[str, Any]
     notes = Notes(annotations_, key_values)
     found = Settings({name: setting for name, feature in features().items() if (setting := feature.read(notes)) is not None})
     return found, notes.complaints
+
+
+def resolved(settings: Settings, item: Ingress, objects: Objects) -> tuple[Settings, list[Complaint | Closed]]:
+    """The settings with what features read of other objects, and what came in the way."""
+    made = Settings(settings)
+    faults: list[Complaint | Closed] = []
+    for name, resolve in with_hook("resolve"):
+        if name not in settings:
+            continue
+        found = resolve(settings[name], item, objects)
+        if isinstance(found, (Complaint, Closed)):
+            del made[name]
+            faults.append(found)
+        else:
+            made[name] = found
+    if closed := [f"{fault.name} {fault.sentence}" for fault in faults if isinstance(fault, Closed)]:
+        made[CLOSED] = "; ".join(closed)
+    return made, faults
+
+
+@cache
+def _access_features() -> tuple[str, ...]:
+    return tuple(name for name, feature in features().items() if feature.phase is Phase.ACCESS)
 
 
 @cache

@@ -11,8 +11,9 @@ from xds.kube.objects import ConfigMap, Ingress, ref
 from xds.kube.world import Reader, config_map, ingress, settings
 from xds.model import Settings
 from xds.nginx import hints, registry
-from xds.nginx.feature import Annotation, Complaint, Declared, Fidelity
+from xds.nginx.feature import Annotation, Closed, Complaint, Declared, Fidelity
 from xds.problem import Problem, Ref, Severity
+from xds.translate.references import References
 
 _VERDICT = {
     Fidelity.LATER: (Severity.ERROR, "is not yet supported and has no effect"),
@@ -68,9 +69,14 @@ def ingress_settings(read: Reader, namespace: str, name: str) -> Settings:
     if not own:
         return base.defaults
     values, complaints = registry.read_settings(own, base.keys)
-    unreadable = {complaint.name for complaint in complaints}
-    for complaint in complaints:
-        _report(read, found, prefix, complaint.name, "annotation-value", f"{complaint.name} {complaint.sentence}; it has no effect.")
+    crosses = registry.asks("by_reference", base.defaults)
+    values, faults = registry.resolved(values, found, References(read, namespace, crosses=crosses))
+    unreadable = {fault.name for fault in (*complaints, *faults)}
+    for fault in (*complaints, *faults):
+        code, then = (
+            ("annotation-closes", "its paths answer 503") if isinstance(fault, Closed) else ("annotation-value", "it has no effect")
+        )
+        _report(read, found, prefix, fault.name, code, f"{fault.name} {fault.sentence}; {then}.")
     known = registry.known_annotations()
     paths = [path.path for rule in found.rules for path in rule.paths]
     for key in sorted(own.keys() & known.keys() - unreadable):

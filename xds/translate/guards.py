@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 
 from xds.kube.world import Reader, settings
 from xds.model import HeaderMatch, Location, PathKind, PathMatch, Respond, Route, Settings
-from xds.nginx.feature import Phase
-from xds.nginx.registry import features
+from xds.nginx.registry import rules
 from xds.patterns import regex, spelling
 from xds.translate import paths
 from xds.translate.claims import claims_of, serving, settings_of
@@ -42,11 +40,6 @@ class Guard:
 
     def _meets(self, path: str) -> bool:
         return path in self.guarded or any(path[:n] in self.above for n, character in enumerate(path) if character == "/")
-
-
-def rules(own: Settings) -> Rules:
-    """The access rules among the settings of a location: what the features of that phase say."""
-    return tuple((name, own[name]) for name in _access_features() if name in own)
 
 
 def guard(read: Reader, host: str) -> Guard | None:
@@ -85,8 +78,3 @@ def first_routes(found: Sequence[tuple[Location, tuple[Route, ...]]]) -> Iterato
 def surcharge(match: PathMatch, own: Settings, price: int) -> int:
     """What `first_routes` may add to the price of a path's routes (`xds.patterns.regex.cost`)."""
     return price + regex.cost(_ESCAPED_RUN.value) if match.escaped and match.kind is PathKind.REGEX and rules(own) else 0
-
-
-@cache
-def _access_features() -> tuple[str, ...]:
-    return tuple(name for name, feature in features().items() if feature.phase is Phase.ACCESS)

@@ -1,0 +1,49 @@
+"""Objects that annotations name: the one way from an Ingress to objects of other namespaces.
+
+ingress-nginx reads some of them only if the ConfigMap says `allow-cross-namespace-resources`; here that holds for all. Else whoever may
+write an Ingress could have shown what stands in a namespace that is not theirs to read.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xds.kube.objects import ConfigMap, Service
+from xds.kube.world import Reader, config_map, service
+from xds.nginx.feature import Annotation, Closed
+from xds.nginx.values import shown
+from xds.problem import Ref
+from xds.translate.endpoint_addresses import name_refusal
+
+
+class References:
+    """What the features of an Ingress in the namespace `home` may read; with `crosses` also of other namespaces (`Objects`)."""
+
+    __slots__ = ("_crosses", "_home", "_read")
+
+    def __init__(self, read: Reader, home: str, *, crosses: bool) -> None:
+        self._read = read
+        self._home = home
+        self._crosses = crosses
+
+    def config_map(self, annotation: Annotation[Any], written: str) -> ConfigMap | Closed:
+        """The ConfigMap that an annotation names as `namespace/name`."""
+        namespace, _, name = written.partition("/")
+        if not namespace or not name or "/" in name:
+            return Closed(annotation.name, f"is {shown(written)}, which is no namespace/name of a ConfigMap")
+        about = Ref("ConfigMap", namespace, name)
+        if not self._may_read(namespace):
+            return Closed(annotation.name, f"names {about} of another namespace, which allow-cross-namespace-resources does not allow")
+        return config_map(self._read, namespace, name) or Closed(annotation.name, f"names {about}, which does not exist")
+
+    def service(self, namespace: str, name: str) -> Service | None:
+        """A Service by name; None where it does not exist, or may not be read."""
+        return service(self._read, namespace, name) if self._may_read(namespace) else None
+
+    def refusal(self, host: str, port: int) -> str:
+        """Why nothing may be sent to a host name or IP address, as the end of a sentence ("is …"); "" where it may."""
+        return name_refusal(self._read, host, port)
+
+    def _may_read(self, namespace: str) -> bool:
+        """What all of these ask before they read anything."""
+        return self._crosses or namespace == self._home
