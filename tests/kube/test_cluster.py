@@ -546,7 +546,7 @@ async def test_the_api_server_may_go_away_and_come_back_and_the_log_says_so(
     assert len(warnings) == 1
     assert "does not answer" in warnings[0]
     assert "127.0.0.1" in warnings[0]
-    assert warnings[0].endswith("what is served stays served.")
+    assert warnings[0].endswith("Envoys keep their configuration.")
 
 
 async def test_staleness_is_by_kind_and_begins_with_the_last_word(server: Scripted, tmp_path: Path) -> None:

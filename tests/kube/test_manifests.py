@@ -435,7 +435,7 @@ def test_not_every_fault_of_a_tree_is_told(tmp_path: Path, monkeypatch: pytest.M
         (tmp_path / f"{n}.yaml").symlink_to("/etc/passwd")
     change = Folder([tmp_path]).read()
     assert codes(change) == {f"{n}.yaml": ["link-outside"] for n in range(3)}
-    assert only(change.problems["2.yaml"]).sentence.endswith("More of the kind is not told.")
+    assert only(change.problems["2.yaml"]).sentence.endswith("More of this kind are not reported.")
 
 
 def test_a_file_that_leads_to_an_error_of_ours_leaves_the_others_alone(

@@ -110,7 +110,7 @@ async def test_a_refusal_has_its_reason_and_nothing_of_what_was_written(server: 
 @pytest.mark.parametrize("body", ["", "<html>", "[]", "null"])
 async def test_an_answer_that_is_no_object_is_a_refusal(server: Server, api: Api, body: str) -> None:
     server.answers = [(502, body)]
-    with pytest.raises(ApiError, match="502: what it says is no JSON object"):
+    with pytest.raises(ApiError, match="502: the body is no JSON object"):
         await create(api, PATH, {})
 
 

@@ -1,1 +1,1 @@
-"""Kubernetes: objects, where they come from, and where they are kept until somebody asks."""
+"""Kubernetes: the objects, their Sources, and the World that stores them."""

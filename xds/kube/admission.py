@@ -17,7 +17,7 @@ _DOTS = re.compile(r"//|/\./|/\.\./|%2f|/\.\.?$", re.IGNORECASE)
 
 
 class Refusal(NamedTuple):
-    """The field, and the sentence of whoever applies it."""
+    """The field, and the sentence of the API server."""
 
     field: str
     sentence: str

@@ -1,6 +1,6 @@
-"""Which version of an object its origin has at this moment, asked past everything that is remembered: what "as it is now" means.
+"""The version of an object at its origin: what "as it is now" means. No cache is used.
 
-What belongs here: asking the API server, or reading the folders once more. What does not: following changes
+What belongs here: a request to the API server, or reading the folders once more. What does not: watching changes
 (`xds.kube.apiserver.apiserver`, `xds.kube.manifests`).
 """
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from xds.kube.apiserver.api import Api
 
 Current = Callable[[Ref], Awaitable[str | None]]
-"""The version of an object; None where there is none, "" where nobody can say."""
+"""The version of an object. None where there is none, "" where it is unknown."""
 _PATHS = {"Ingress": "/apis/networking.k8s.io/v1/namespaces/{}/ingresses", "ConfigMap": "/api/v1/namespaces/{}/configmaps"}
 _log = logging.getLogger("xds")
 
 
 class _Version(msgspec.Struct):
-    """What is read of an object."""
+    """The part of an object that is parsed."""
 
     resource_version: str = msgspec.field(name="resourceVersion")
 
@@ -44,26 +44,26 @@ class _List(msgspec.Struct):
 
 
 def version_of(item: Object) -> str:
-    """The resourceVersion; of an object without one, as in a folder, a hash of what it says."""
+    """The resourceVersion. For an object without one, as in a folder, a hash of its content."""
     return item.meta.version or hashlib.blake2b(msgspec.msgpack.encode(item, order="deterministic"), digest_size=8).hexdigest()
 
 
 def has_come(version: str, wanted: str) -> bool:
-    """Whether this version is the wanted one or a later one. Versions of an API server are numbers that grow (KEP-5504), hashes are not."""
+    """Whether a version is the wanted one or a later one. Versions of an API server are ascending numbers (KEP-5504), hashes are not."""
     if version.isdecimal() and wanted.isdecimal():
         return int(version) >= int(wanted)
     return version == wanted
 
 
 async def of_api(api: Api, about: Ref) -> str | None:
-    """Asks the API server. A list of one is what the right to list is enough for."""
+    """Request it from the API server. This is a list of one object, because the role allows "list", and not "get"."""
     path = _PATHS[about.kind].format(quote(about.namespace, safe=""))
     try:
         async with api.get(path, {"fieldSelector": f"metadata.name={about.name}"}) as answer:
             status, body = answer.status, await answer.read()
         found = msgspec.json.decode(body, type=_List).items if status == 200 else None
-    except Exception as wrong:  # noqa: BLE001 - whatever it is: what is known must do
-        _log.debug("the API server did not say which version of %s it has: %s", about, wrong)
+    except Exception as wrong:  # noqa: BLE001 - without a response, the version in the World must do
+        _log.debug("the version of %s at the API server is unknown: %s", about, wrong)
         return ""
     if found is None:
         return ""
@@ -71,7 +71,7 @@ async def of_api(api: Api, about: Ref) -> str | None:
 
 
 async def of_folders(folders: Sequence[Path], about: Ref) -> str | None:
-    """Reads all files once more, in a thread."""
+    """Read all files once more, in a thread."""
     try:
         change = await asyncio.to_thread(Folder(folders).read)
     except ManifestsError:

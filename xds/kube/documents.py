@@ -59,7 +59,7 @@ class UnreadableText(Exception):
 
 
 class Repeat(NamedTuple):
-    """A key that a mapping has twice (the last one counts): the way to it from the top of its document, and its line."""
+    """A key that a mapping has twice, of which the last one counts: its path from the top of the document, and its line."""
 
     path: tuple[Step, ...]
     line: int
@@ -67,7 +67,7 @@ class Repeat(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One document of a file: its value, its first line (from 1), and the first line of each entry of a list `items` at its top."""
+    """One document of a file: its value, and its first line, from 1. `item_lines` are the first lines of the entries of a list."""
 
     value: Any
     line: int
@@ -127,9 +127,9 @@ class _Anchor(NamedTuple):
 class _Builder:
     """Makes documents from the events of a YAML parser.
 
-    Plain scalars are what Kubernetes takes them for, with one exception in favour of whoever writes them: `yes`, `no`, `on`, `off`
-    are text. Times are text as well. Directly under `data` and `stringData` of an object all scalars but null are the text as it is
-    written, because nothing else can be there and `1.10` is not `1.1`.
+    Plain scalars have the types that Kubernetes gives them, with one exception that authors expect: `yes`, `no`, `on` and `off` are text.
+    Times are text as well. Directly under `data` and `stringData`, all scalars but null are their text: nothing else is valid there, and
+    `1.10` is not `1.1`.
     """
 
     def __init__(self, events: Iterator[Any]) -> None:

@@ -1,6 +1,6 @@
 """The folder Source: objects from files of YAML and JSON, read again when a file changes.
 
-What belongs here: folders, files, what a change of a file means for its objects, and waiting for changes. What does not: text
+What belongs here: folders, files, the effect of a changed file on its objects, and waiting for changes. What does not: text
 (`xds.kube.documents`) and what a document means (`xds.kube.parse`).
 """
 
@@ -32,35 +32,38 @@ _log = logging.getLogger("xds")
 
 DEBOUNCE = 50
 STEP = 10
-"""Milliseconds: changes are taken together until none has come for STEP, at most for DEBOUNCE (decision 18)."""
+"""Milliseconds. A batch of changes ends when none has come for STEP, at most after DEBOUNCE (decision 18)."""
 
 SETTLE = 50
-"""Milliseconds that a file which lost objects is given before that counts, for many programs empty a file and then write it."""
+"""Milliseconds before lost objects of a file count as deleted, because many programs truncate a file before they write it."""
 
 LOOK = 1000
-"""Milliseconds after which we look by ourselves for what the kernel does not report, such as a folder that was put back."""
+"""Milliseconds between two checks for what the kernel does not report, such as a folder that was moved back."""
 
 LOOK_MISSING = 50
-"""Milliseconds between looks for a folder that is not there."""
+"""Milliseconds between two checks for a missing folder."""
 
 DUPLICATE = "duplicate"
-"""The code of an object that is there twice."""
+"""The code of an object that is defined twice."""
 
 _TEMPLATE = re.compile(rb"\{\{|\{%")
 _MANIFEST = re.compile(rb"apiVersion|kind|metadata")
 _LIMITS = "the kernel may have no watches left: raise fs.inotify.max_user_watches and fs.inotify.max_user_instances"
-_LONGEST_PAUSE = 30
-"""Looks that are made between two attempts to have the kernel watch, where it does not: the pauses double up to so many."""
+_MOST_CHECKS = 30
+"""Checks between two attempts to have the kernel watch, where it does not. Their number doubles up to this."""
 _Result = TypeVar("_Result")
 
 
 class ManifestsError(Exception):
-    """A folder of manifests that cannot be used; the message is one sentence."""
+    """A folder of manifests cannot be used. The message is one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file as it was last read: `objects` are its last good ones, `problems` those of its last reading."""
+    """A file as last read. `objects` are its last valid ones, `problems` those of the last reading.
+
+    `unsettled`: it lost objects in a patient reading, so it may be half written.
+    """
 
     name: str
     stamp: walk.Stamp
@@ -70,12 +73,12 @@ class _File:
 
 
 class Folder:
-    """The objects of some folders as of the last reading, without any waiting.
+    """The objects of some folders as of the last reading. It waits for nothing.
 
-    Files are read with all folders below, in the order of their names; `Place.file` is the path within the folder, after the folder as
-    it was given where there are several. Of two documents with the same Ref the first one counts, and the other is a Problem. A file
-    that cannot be read keeps its last good objects and has a Problem. Files in `left_out` (absolute paths) are not read. Of two threads,
-    one waits for the other.
+    Folders are read recursively, in the order of the names of files. `Place.file` is the path within the folder; if there are several
+    folders, it starts with the folder as given. Of two documents with the same Ref the first one counts, and the other is a Problem. A
+    file that cannot be read keeps its last valid objects, and has a Problem. Files in `left_out` (absolute paths) are not read. A lock
+    allows one reading at a time.
     """
 
     def __init__(self, directories: Sequence[Path], *, left_out: Collection[str] = ()) -> None:
@@ -91,7 +94,7 @@ class Folder:
         self._problems: dict[str, tuple[Problem, ...]] = {}
 
     def read(self) -> Change:
-        """The first reading: everything. Raises ManifestsError where a folder is not there, or cannot be read."""
+        """The first reading: everything. Raises ManifestsError where a folder is missing, or cannot be read."""
         for root, shown in self._shown.items():
             try:
                 os.scandir(root).close()
@@ -100,10 +103,10 @@ class Folder:
         return self.reread(None)
 
     def reread(self, paths: Iterable[Path] | None = None, *, patient: bool = False) -> Change:
-        """What changed since the last reading: in these files, which are read whatever their times say, or anywhere with None.
+        """The Change since the last reading: of these files, which are read even if their times are the same, or of all with None.
 
-        A path that is no file of ours (a folder, a link, the `..data` of a mounted ConfigMap) leads to a look at all files. If
-        `patient`, a file that lost objects may be half written: it stays `unsettled` and as it was, until the next reading.
+        A path that is not a manifest (a folder, a link, the `..data` of a mounted ConfigMap) leads to a check of all files. If `patient`,
+        a file that lost objects may be half written. It keeps its objects and is `unsettled` until the next reading.
         """
         with self._reading:
             named = None if paths is None else {os.path.abspath(path) for path in paths}
@@ -118,7 +121,7 @@ class Folder:
             return self._compare()
 
     def unwatched(self, why: str) -> Change:
-        """The kernel does not watch the folders, for this reason; "": it does. What is different is that Problem, if anything is."""
+        """The kernel does not watch the folders, for this reason, or does again (""). Returns the Change of that Problem."""
         if why == self._unwatched:
             return Change()
         with self._reading:
@@ -127,33 +130,33 @@ class Folder:
 
     @property
     def unsettled(self) -> tuple[Path, ...]:
-        """Files that lost objects in a patient reading; the next reading takes them as they are then."""
+        """Files that lost objects in a patient reading. The next reading takes them as they are then."""
         return tuple(Path(path) for path, file in self._files.items() if file.unsettled)
 
     def stale(self) -> tuple[Path, ...]:
-        """Linked files that point to something else by now, or to a file that changed where nobody watches."""
+        """Linked files whose target has changed. The kernel does not report that, where the target is outside of the watched folders."""
         return tuple(Path(path) for path in self._found.linked if path in self._files and walk.stamp(path) != self._files[path].stamp)
 
     def identities(self) -> dict[str, walk.Identity]:
-        """What must be watched, by absolute path: the folders and all below them, as they were found last, and those that links lead to.
+        """What must be watched, by absolute path: the folders found last, all below them, and the folders of targets of links.
 
-        Each with what tells it from another one of the same path; None where there is none.
+        The value distinguishes a folder from a later one with the same path. It is None where there is none.
         """
         found = self._found
         return {**found.folders, **found.beside, **{root: walk.identity(root) for root in self._roots}}
 
     @property
     def is_there(self) -> bool:
-        """Whether all of the folders are there."""
+        """Whether all of the folders exist."""
         return all(walk.identity(root) for root in self._roots)
 
     def _is_plain(self, path: str) -> bool:
-        """Whether what happened to this path concerns at most this one file."""
+        """Whether an event of this path is about this one file at most."""
         if path in self._found.linked or path in self._found.folders or len(self._files) >= walk.MOST_FILES:
             return False
         parent = os.path.dirname(path)
         if self._is_hidden(parent):
-            return not self._found.linked
+            return not self._found.linked  # a hidden folder matters only as a target of links, as in a mounted ConfigMap
         mode = _mode(path)
         return (mode is None or stat.S_ISREG(mode)) and (parent in self._found.folders or path in self._files)
 
@@ -176,7 +179,7 @@ class Folder:
         return self._roots[root] + relative.replace(os.sep, "/")
 
     def _walk(self) -> None:
-        """Look everywhere. What cannot be listed, or is beyond a bound, stays as it is known."""
+        """Walk all folders. What cannot be listed, or is beyond a bound, keeps its last known state."""
         self._found = found = walk.walk(self._shown, self._name)
         for path in self._left_out:
             found.files.pop(path, None)
@@ -186,7 +189,7 @@ class Folder:
                 found.files.setdefault(path, (file.name, file.stamp))
 
     def _take(self, current: Mapping[str, tuple[str, walk.Stamp]], named: set[str], patient: bool) -> None:
-        """Read again what changed. A file that is gone takes its objects along; one under another name is read under that name."""
+        """Read changed files again. A deleted file loses its objects. A renamed one is read under its new name."""
         files: dict[str, _File] = {}
         losers: list[str] = []
         for path, (name, stamp) in current.items():
@@ -198,7 +201,7 @@ class Folder:
             if patient and known and not known.unsettled and _lost(known, files[path].objects):
                 losers.append(path)
         if losers:
-            present = [item for file in files.values() for item in file.objects]  # moved to another file is not lost
+            present = [item for file in files.values() for item in file.objects]  # an object that moved to another file is not lost
             for path in losers:
                 if _lost(self._files[path], present):
                     files[path] = replace(self._files[path], stamp=files[path].stamp, unsettled=True)
@@ -221,12 +224,12 @@ class Folder:
         before, self._objects = self._objects, objects
         put = [item for about, item in objects.items() if (old := before.get(about)) is not item and old != item]
         drop = [about for about in before if about not in objects]
-        return Change(tuple(put), tuple(drop), self._tell({name: tuple(found) for name, found in problems.items() if found}))
+        return Change(tuple(put), tuple(drop), self._changed_problems({name: tuple(found) for name, found in problems.items() if found}))
 
-    def _tell(self, problems: dict[str, tuple[Problem, ...]]) -> dict[str, tuple[Problem, ...]]:
+    def _changed_problems(self, problems: dict[str, tuple[Problem, ...]]) -> dict[str, tuple[Problem, ...]]:
         before, self._problems = self._problems, problems
         names = dict.fromkeys((*before, *problems))
-        return {name: problems.get(name, ()) for name in names if _words(before.get(name, ())) != _words(problems.get(name, ()))}
+        return {name: problems.get(name, ()) for name in names if _details(before.get(name, ())) != _details(problems.get(name, ()))}
 
 
 class Manifests:
@@ -237,7 +240,7 @@ class Manifests:
         self._is_read = False
 
     async def changes(self) -> AsyncGenerator[Change]:
-        """First everything, then what changes. Raises Failure where a folder cannot be read, or not be watched."""
+        """First everything, then each change. Raises Failure where a folder cannot be read."""
         try:
             first = await _aside(self._folder.read)
             self._is_read = True
@@ -249,7 +252,7 @@ class Manifests:
             raise Failure(str(error)) from None
 
     def waiting(self) -> list[str]:
-        """Whether the folders were read."""
+        """One sentence until the folders were read."""
         return [] if self._is_read else ["waiting for the first reading of the manifests"]
 
     def staleness(self, now: float) -> Mapping[str, float]:
@@ -257,15 +260,15 @@ class Manifests:
         return {}
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to release."""
 
 
 async def watch(folder: Folder) -> AsyncGenerator[Change]:
-    """Every Change from now on, within 100 ms; what changed since the Folder was last read comes first.
+    """Every Change from now on, within 100 ms. The difference to the last reading of the Folder comes first.
 
-    Files are read in a thread, one reading at a time. A folder that is removed takes its objects along, and is read again once it is
-    back. Where the kernel does not watch (it has no watches left, or something has a name that it cannot tell), that is a Problem, and
-    we look ourselves, every LOOK milliseconds, between attempts to have it watch again.
+    Files are read in a thread, one reading at a time. A deleted folder loses its objects, and is read again once it is back. Where the
+    kernel does not watch (no watches are left, or a name is no text), that is a Problem. The folders are then polled every LOOK
+    milliseconds, between attempts to watch again.
     """
     failures = 0
     while True:
@@ -275,11 +278,11 @@ async def watch(folder: Folder) -> AsyncGenerator[Change]:
                     yield change
             failures = 0
             continue
-        except Exception as wrong:  # noqa: BLE001 - among them groups of errors, for the watcher runs in a task of its own
+        except Exception as wrong:  # noqa: BLE001 - also groups of exceptions, because the watcher runs in a task of its own
             why = _in_words(wrong)
         if change := await _aside(partial(folder.unwatched, why)):
             yield change
-        for _ in range(min(2**failures, _LONGEST_PAUSE)):
+        for _ in range(min(2**failures, _MOST_CHECKS)):
             if change := await _aside(folder.reread):
                 yield change
             await asyncio.sleep(LOOK / 1000)
@@ -287,7 +290,7 @@ async def watch(folder: Folder) -> AsyncGenerator[Change]:
 
 
 async def _while_same(folder: Folder) -> AsyncGenerator[Change]:
-    """Changes until one of the folders is another one than before, or comes, or goes: then all must be watched anew."""
+    """Changes until a folder is created, deleted or replaced. Then the set of watches is out of date."""
     watched = await _aside(folder.identities)
     there = [path for path, identity in watched.items() if identity is not None]
     if not there:
@@ -303,12 +306,12 @@ async def _while_same(folder: Folder) -> AsyncGenerator[Change]:
         step=STEP,
         rust_timeout=LOOK if folder.is_there else LOOK_MISSING,
         yield_on_timeout=True,
-        recursive=False,  # the kernel's own walk has no end, and follows links wherever they lead
+        recursive=False,  # the library's own walk is unbounded, and follows links anywhere
         ignore_permission_denied=True,
     )
     upcoming = asyncio.ensure_future(anext(events))
     try:
-        await asyncio.sleep(0)  # the kernel watches from here on: what came before is found by the first look, the rest by events
+        await asyncio.sleep(0)  # the kernel watches from here on: the first reading finds earlier changes, events report later ones
         paths: Iterable[Path] | None = None
         while True:
             if paths != []:
@@ -336,7 +339,7 @@ async def _while_same(folder: Folder) -> AsyncGenerator[Change]:
 
 
 async def _aside(work: Callable[[], _Result]) -> _Result:
-    """The result of work in a thread that does not keep the process from ending: a file system may take for ever to answer."""
+    """The result of work in a daemon thread, which does not delay the end of the process: a file system may hang."""
     loop = asyncio.get_running_loop()
     result: asyncio.Future[_Result] = loop.create_future()
 
@@ -347,11 +350,11 @@ async def _aside(work: Callable[[], _Result]) -> _Result:
     def run() -> None:
         try:
             done = work()
-        except BaseException as wrong:  # noqa: BLE001 - whoever waits gets it
+        except BaseException as wrong:  # noqa: BLE001 - it is raised where the result is awaited
             outcome = partial(result.set_exception, wrong)
         else:
             outcome = partial(result.set_result, done)
-        with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so no one awaits the result
             loop.call_soon_threadsafe(settle, outcome)
 
     threading.Thread(target=run, name="folder", daemon=True).start()
@@ -364,7 +367,7 @@ def _in_words(wrong: BaseException) -> str:
         wrong = wrong.exceptions[0]
     limits = f": {_LIMITS}" if isinstance(wrong, OSError) else ""
     what = printable(str(wrong) or type(wrong).__name__, 300)
-    return f"The folders cannot be watched ({what}), so they are looked at every second{limits}."
+    return f"The folders cannot be watched ({what}), so they are read every second{limits}."
 
 
 def _read_file(path: str, name: str, stamp: walk.Stamp, known: _File | None) -> _File:
@@ -377,7 +380,7 @@ def _read_file(path: str, name: str, stamp: walk.Stamp, known: _File | None) -> 
         problem = _broken(name, wrong) if kept else _malformed(name, raw, wrong)
     except OSError as wrong:
         problem = _unreadable(name, walk.reason(wrong))
-    except Exception:  # noqa: BLE001 - whatever is in one file, the others are read
+    except Exception:  # noqa: BLE001 - one file must not stop the others
         _log.exception("internal error while %s was read; please report it", printable(name, 300))
         problem = _unreadable(name, "it leads to an internal error; please report it")
     else:
@@ -388,7 +391,7 @@ def _read_file(path: str, name: str, stamp: walk.Stamp, known: _File | None) -> 
 
 
 def of_text(name: str, raw: bytes) -> tuple[tuple[Object, ...], tuple[Problem, ...]]:
-    """The objects and Problems of one file; `name` is what people are shown, and its ending tells JSON from YAML."""
+    """The objects and Problems of one file. `name` is shown to people, and its suffix decides between JSON and YAML."""
     try:
         return _parse(name, raw)
     except documents.UnreadableText as wrong:
@@ -400,7 +403,7 @@ def _unreadable(name: str, why: str) -> Problem:
 
 
 def _malformed(name: str, raw: bytes, wrong: documents.UnreadableText) -> Problem:
-    """What cannot be read need be no manifest. A template has braces where YAML has none; whoever renders it first can have it judged."""
+    """The Problem of text that is no YAML. It may be a template, which must be rendered first, or no manifest at all."""
     if _TEMPLATE.search(raw):
         return parse.template(Place(name, 0, wrong.line))
     if raw.strip() and not _MANIFEST.search(raw.replace(b"\0", b"")):  # UTF-16 has a zero beside each letter
@@ -418,7 +421,7 @@ def _lost(known: _File, present: Iterable[Object]) -> bool:
 
 
 def _bytes(path: str) -> bytes:
-    """What is in a file, however it grows meanwhile; something else that took its place does not keep us waiting."""
+    """The content of a file, within its bound even if the file grows. A pipe or device in its place does not block."""
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
@@ -446,7 +449,7 @@ def _parse(name: str, raw: bytes) -> tuple[tuple[Object, ...], tuple[Problem, ..
 
 
 def _entries(document: documents.Document) -> Iterator[tuple[Any, int, list[documents.Repeat]]]:
-    """The document itself, or the entries of a list, each with its first line and the keys that it has twice."""
+    """The document itself, or the entries of a list. Each comes with its first line and its repeated keys."""
     entries = parse.members(document.value)
     if entries is None:
         yield document.value, document.line, list(document.repeats)
@@ -468,19 +471,19 @@ def _repeated(about: Ref, repeat: documents.Repeat, place: Place) -> Problem:
 
 
 def duplicate(item: Object, first: Object) -> Problem:
-    """That an object is there twice; `first` is the one that counts."""
+    """The Problem of an object that is defined twice. `first` is the one that counts."""
     about = ref(item)
     sentence = f"This {about.kind} is defined at {first.meta.place} already, which counts; remove one of the two."
     return Problem(about, "", DUPLICATE, sentence, place=item.meta.place)
 
 
-def _words(problems: tuple[Problem, ...]) -> list[tuple[Problem, str, Severity, Place | None]]:
-    """All of the Problems, for their equality is that of their identity."""
+def _details(problems: tuple[Problem, ...]) -> list[tuple[Problem, str, Severity, Place | None]]:
+    """All fields of the Problems, because their equality compares only their identity (decision 17)."""
     return [(each, each.sentence, each.severity, each.place) for each in problems]
 
 
 def _mode(path: str) -> int | None:
-    """The kind of what is there, of a link itself; None where there is nothing."""
+    """The mode of a path, for a link that of the link. None where there is nothing."""
     try:
         return os.lstat(path).st_mode
     except OSError:

@@ -1,10 +1,9 @@
-"""Documents and JSON → the structs of `xds.kube.objects`, or the Problem that says why not.
+"""Documents and JSON → the structs of `xds.kube.objects`, or a Problem with the reason.
 
 What belongs here: which kinds and versions are known, whole lists, and wording what is wrong with an object. What does not: the fields of
 each kind (`xds.kube.shapes`), text and lines (`xds.kube.documents`), files (`xds.kube.manifests`).
 
-Whatever is written in an object, the outcome is an object or a Problem about it, never an exception; and a Problem never shows a value
-of a Secret.
+Any document becomes an object or a Problem about it, never an exception. A Problem never shows a value of a Secret.
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ _OWN_GROUPS = frozenset({"networking.k8s.io", "discovery.k8s.io"})
 
 
 class _Head(Struct, frozen=True, gc=False, rename="camel"):
-    """What says how to read the rest."""
+    """The fields that decide how to parse the rest."""
 
     kind: Any = None
     api_version: Any = None
@@ -100,7 +99,7 @@ def from_json(raw: bytes | msgspec.Raw, *, kind: str = "", api_version: str = ""
         if reading is not None:
             return None if kind == "Endpoints" else reading.build(reading.decoder.decode(raw), None)[0]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, InvalidObject, TypeError):
-        pass  # said in words by what follows
+        pass  # the code below makes the sentence
     try:
         document = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -154,8 +153,8 @@ def _from_one(document: Any, place: Place | None) -> list[Object | Problem]:
             return [_about_document(place, NO_MANIFEST, "This is no Kubernetes manifest: it has neither kind nor metadata.", Severity.NOTE)]
         return [_about_document(place, "no-kind", "The document has no kind; write apiVersion and kind, such as v1 and Service.")]
     if kind not in _NEWEST:
-        said = _wrong_list(document, kind, place) or _ordered(document, kind, place) or _misspelt(document, kind, place)
-        return [said] if said else []
+        problem = _wrong_list(document, kind, place) or _ordered(document, kind, place) or _misspelt(document, kind, place)
+        return [problem] if problem else []
     reading = _READINGS.get((kind, version)) if isinstance(version, str) else None
     about = _about(document, kind)
     if place is not None and _is_template(document):
@@ -203,7 +202,7 @@ def _is_template(document: Mapping[str, Any]) -> bool:
 
 
 def _refusals(made: list[Object]) -> list[Problem]:
-    """What an API server will say when somebody applies what a folder holds."""
+    """What an API server would reject of the objects of a folder."""
     return [
         Problem(ref(item), refusal.field, REFUSED, refusal.sentence, Severity.NOTE, item.meta.place)
         for item in made
@@ -213,7 +212,7 @@ def _refusals(made: list[Object]) -> list[Problem]:
 
 
 def _unowned(made: list[Object], place: Place | None) -> list[Problem]:
-    """A slice without the label belongs to no Service, which nobody would notice otherwise."""
+    """A slice without the label belongs to no Service. Nothing else would show that."""
     sentence = f"The label {SERVICE_NAME} is missing, so that the slice belongs to no Service."
     field = f"metadata.labels[{SERVICE_NAME}]"
     return [
@@ -247,7 +246,7 @@ def _ordered(document: Mapping[str, Any], kind: str, place: Place | None) -> Pro
 
 
 def _misspelt(document: Mapping[str, Any], kind: str, place: Place | None) -> Problem | None:
-    """A kind that is nearly one of ours, in a version that has that: nobody would notice that the object is not read."""
+    """A misspelt kind, in a version that has the right one. Nothing else would show that the object is not read."""
     version = document.get("apiVersion")
     near = difflib.get_close_matches(kind, [ours for ours, of in _READINGS if of == version], n=1, cutoff=0.85) if len(kind) < 40 else []
     if place is None or not near:
@@ -257,7 +256,7 @@ def _misspelt(document: Mapping[str, Any], kind: str, place: Place | None) -> Pr
 
 
 def _is_foreign(version: object) -> bool:
-    """Whether a version is of somebody else's API group, such as serving.knative.dev/v1, which has a kind Service as well."""
+    """Whether a version is of a foreign API group, such as serving.knative.dev/v1, which has a kind Service as well."""
     group = version.rpartition("/")[0] if isinstance(version, str) else ""
     return "." in group and group not in _OWN_GROUPS
 

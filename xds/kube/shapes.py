@@ -263,7 +263,7 @@ class SecretShape(Struct, frozen=True, gc=False, rename="camel"):
 
 
 class ConfigMapShape(Struct, frozen=True, gc=False):
-    """ConfigMap, v1; numbers and booleans that somebody forgot to quote are taken as text."""
+    """ConfigMap, v1. Unquoted numbers and booleans are taken as text."""
 
     metadata: MetaShape | None = None
     data: dict[str, str | int | float | bool | None] | None = None
@@ -372,7 +372,7 @@ def service(shape: ServiceShape, place: Place | None) -> list[objects.Object]:
 
 
 def _addresses(status: StatusShape | None) -> tuple[str, ...]:
-    """Where an object can be reached, as its status says: IPs, and host names where there is no IP."""
+    """The addresses in the status of an object: IPs, and host names where there is no IP."""
     entries = status.load_balancer.ingress if status and status.load_balancer else None
     return tuple([_intern(entry.ip or entry.hostname or "") for entry in entries]) if entries else ()
 

@@ -1,6 +1,6 @@
-"""What a Source of objects is, and what it tells.
+"""What a Source of objects is, and what it yields.
 
-What belongs here: the words between a Source and who takes its objects over. What does not: a Source (`xds.kube.manifests`,
+What belongs here: the types between a Source and the publisher. What does not: a Source (`xds.kube.manifests`,
 `xds.kube.apiserver.apiserver`), and keeping objects (`xds.kube.world`).
 """
 
@@ -16,10 +16,10 @@ from xds.problem import Problem, Ref
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is different from the last Change: objects that are new or other, objects that are gone, and Problems.
+    """The difference to the last Change: new and changed objects (`put`), deleted ones (`drop`), and Problems.
 
-    `problems` has where they were found (a file's name, an object, a request) → all Problems there now, for each place whose Problems are
-    other than before; () where there are none any more. A Change without anything is false.
+    `problems` maps a place (the name of a file, an object, a request) to all of its present Problems. It has the places whose Problems
+    have changed; an empty tuple means that there are none any more. An empty Change is false.
     """
 
     put: tuple[Object, ...] = ()
@@ -31,26 +31,26 @@ class Change:
 
 
 class Batch:
-    """Changes that are taken together: of each object and each place only the last word counts. What came and went is dropped, too."""
+    """Joins Changes. Of each object and each place only the last state counts. An object that came and went is dropped as well."""
 
     def __init__(self) -> None:
         self._objects: dict[Ref, Object | None] = {}
         self._problems: dict[str, tuple[Problem, ...]] = {}
 
     def put(self, item: Object) -> None:
-        """An object is new, or other than before."""
+        """An object is new, or has changed."""
         self._objects[ref(item)] = item
 
     def drop(self, which: Ref) -> None:
-        """An object is gone."""
+        """An object was deleted."""
         self._objects[which] = None
 
     def report(self, where: str, *problems: Problem) -> None:
-        """All Problems in this place now."""
+        """All present Problems of a place."""
         self._problems[where] = problems
 
     def add(self, change: Change) -> None:
-        """What came after all that is in here."""
+        """Add a later Change."""
         for which in change.drop:
             self.drop(which)
         for item in change.put:
@@ -58,7 +58,7 @@ class Batch:
         self._problems.update(change.problems)
 
     def take(self) -> Change:
-        """All of it; the batch is empty afterwards."""
+        """Return the joined Change, and start an empty one."""
         objects, self._objects = self._objects, {}
         problems, self._problems = self._problems, {}
         put = tuple([item for item in objects.values() if item is not None])
@@ -69,16 +69,16 @@ class Source(Protocol):
     """Where objects come from."""
 
     def changes(self) -> AsyncGenerator[Change]:
-        """First everything, once it is known as a whole, then what changes. Raises `xds.config.Failure` where nothing can be had.
+        """First everything, once it is complete, then each change. Raises `xds.config.Failure` where the Source can never work.
 
-        After it has raised something it may be called again: the first Change has what is different since then.
+        After an exception it may be called again. Then the first Change has the difference to the last one.
         """
 
     def waiting(self) -> list[str]:
-        """What the first Change still waits for, as sentences; none once it is there."""
+        """What the first Change still waits for, as sentences. None after it."""
 
     def staleness(self, now: float) -> Mapping[str, float]:
-        """Kind → seconds since the last word about it; `now` as `time.monotonic` tells it. Empty where a Source is never out of date."""
+        """Kind → seconds since the last response about it. `now` is a time of time.monotonic. Empty where nothing can be out of date."""
 
     async def close(self) -> None:
-        """Let go of what it holds, once nobody waits for changes any more."""
+        """Release all resources, after `changes` has ended."""

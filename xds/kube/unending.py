@@ -1,6 +1,6 @@
-"""A Source that never ends: whatever it raises is a Problem and a retry, and what it said before stays.
+"""A Source that never ends: any exception becomes a Problem and a retry, and the objects stay.
 
-What belongs here: when a Source is asked again. What does not: what it does to have nothing to raise (`xds.kube.manifests`,
+What belongs here: retries of a Source. What does not: how a Source avoids exceptions (`xds.kube.manifests`,
 `xds.kube.apiserver.apiserver`).
 """
 
@@ -18,13 +18,13 @@ from xds.problem import Problem, Ref
 _log = logging.getLogger("xds")
 PLACE = "the Source"
 FIRST, LONGEST = 1.0, 30.0
-"""Seconds between two attempts: about the first one, then longer and longer."""
+"""Seconds before the first retry, and the limit of the exponential backoff."""
 
 
-async def unending(source: Source, tell: Callable[[str, tuple[Problem, ...]], None]) -> AsyncGenerator[Change]:
-    """The Changes of a Source, which is asked again after whatever it raises, and after its end.
+async def unending(source: Source, report: Callable[[str, tuple[Problem, ...]], None]) -> AsyncGenerator[Change]:
+    """The Changes of a Source, which is called again after any exception, and after its end.
 
-    Raises Failure where the Source does so before its first Change: its configuration can never work. `tell` is given PLACE and all
+    Raises Failure if the Source does so before its first Change: its configuration can never work. `report` receives PLACE and all
     Problems there.
     """
     changes = source.changes()
@@ -39,7 +39,7 @@ async def unending(source: Source, tell: Callable[[str, tuple[Problem, ...]], No
         wrong = state.outcome.exception() if state.outcome else None
         if not isinstance(wrong, Failure | StopAsyncIteration):
             _log.error("internal error in the source of objects; please report it", exc_info=wrong)
-        tell(PLACE, (_problem(source, wrong),))
+        report(PLACE, (_problem(source, wrong),))
 
     pauses = wait_random_exponential(multiplier=FIRST, max=LONGEST)
     try:
@@ -48,7 +48,7 @@ async def unending(source: Source, tell: Callable[[str, tuple[Problem, ...]], No
                 with attempt:
                     change = await anext(changes)
             has_begun = True
-            tell(PLACE, ())
+            report(PLACE, ())
             yield change
     finally:
         await changes.aclose()
@@ -58,5 +58,5 @@ def _problem(source: Source, wrong: BaseException | None) -> Problem:
     while isinstance(wrong, BaseExceptionGroup):
         wrong = wrong.exceptions[0]
     why = "they ended" if isinstance(wrong, StopAsyncIteration) else str(wrong) or type(wrong).__name__
-    sentence = f"Changes of objects are not followed ({why.rstrip('.')}); what is served stays served, and they are asked for again."
+    sentence = f"Changes of objects are not received ({why.rstrip('.')}). Envoys keep their configuration, and the Source is retried."
     return Problem(Ref("Source", "", type(source).__name__), "", "source-failed", sentence)

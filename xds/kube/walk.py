@@ -38,7 +38,7 @@ Identity = tuple[int, int] | None
 
 
 class Stamp(NamedTuple):
-    """What tells one state of a file from another without reading it; times in nanoseconds."""
+    """What distinguishes two states of a file without reading it. Times are nanoseconds."""
 
     device: int
     inode: int
@@ -74,17 +74,17 @@ class _Exhausted(_TooMuch):
 
 
 def walk(roots: Mapping[str, str], name: Callable[[str], str]) -> Found:
-    """Everything in and below some folders: `roots` has their absolute paths, each with how it was given; `name` makes the name of a path.
+    """Everything in and below some folders. `roots` maps their absolute paths to the given ones. `name` returns the name of a path.
 
-    Folders nearer to the root come first, so that a huge tree costs only what lies deeper than itself. Links are followed where they stay
-    within the roots, as those of a mounted ConfigMap do; what leads out of them is a Problem, and so is what goes beyond a bound. Names
-    that begin with a dot are skipped.
+    The walk is breadth-first, so that beyond a bound only the deepest files are left out. Links within the roots are followed, as those of
+    a mounted ConfigMap. A link that leads out of them is a Problem, and so is what exceeds a bound. Names that begin with a dot are
+    skipped.
     """
     return _Walk(roots, name).found
 
 
 class _Walk:
-    """One walk in the making; `seen` are the folders that were listed, by identity, for links lead in circles."""
+    """One walk. `seen` are the identities of the listed folders, because links may form cycles."""
 
     def __init__(self, roots: Mapping[str, str], name: Callable[[str], str]) -> None:
         self.found = Found()
@@ -118,7 +118,7 @@ class _Walk:
         if len(self.found.problems) >= MOST_PROBLEMS:
             return
         if len(self.found.problems) == MOST_PROBLEMS - 1:
-            sentence += " More of the kind is not told."
+            sentence += " More of this kind are not reported."
         self.found.problems[path] = Problem(Ref("File", "", self._roots.get(path) or self._name(path)), "", code, sentence, severity)
 
     def _list(self, folder: str, depth: int, folders: deque[tuple[str, int]], links: deque[tuple[str, int]]) -> None:

@@ -1,5 +1,6 @@
-"""The API server as a Source of objects, and writing to it.
+"""An API server as a Source of objects, and writes to it.
 
-What belongs here: deciding what to ask (`reflector`, `secrets`, `denials`: pure), asking it (`follow`, `api`), the Source made of both
-(`apiserver`), and how an object is written (`writes`, `faults`). What does not: what an object means, and what is reported (`xds.report`).
+Decisions are pure: what to request (`reflector`, `referred_secrets`), and which 403 to believe (`denials`). `follow` and `api` send
+requests, `apiserver` is the Source made of both, and `writes` and `faults` write. What does not belong here: the meaning of an object, and
+what is written (`xds.report`, `xds.replicas`).
 """

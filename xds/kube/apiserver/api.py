@@ -1,17 +1,17 @@
-"""The API server: where it is, who we are, and a request at a time.
+"""Connections to an API server, credentials, and single requests.
 
-What belongs here: configuration (a kubeconfig, a pod's service account), credentials and their renewal, and connections that notice when
-the other end is gone. What does not: what is asked (`xds.kube.apiserver.apiserver`).
+What belongs here: configuration (a kubeconfig, a pod's service account), credentials and their renewal, and the detection of dead
+connections. What does not: which requests are sent (`xds.kube.apiserver.apiserver`).
 
-A connection can die without a word: a cable, a firewall that forgot it, a node that lost power. TCP notices: keep-alive asks after 5 s of
-silence, every 5 s, and gives up 20 s after the last sign of life; where something is to be sent, TCP_USER_TIMEOUT does. TCP does not notice
-that bytes are acknowledged by a proxy or a translation of addresses in between, while nobody behind it is there any more. So nothing is
-waited for without end, and whatever lies between, it is noticed within 30 s:
+A connection can die silently: a cable, a firewall that dropped its state, a node that lost power. TCP detects this. Its keep-alive probes
+an idle connection after 5 s and every 5 s, and gives up after 20 s. For unacknowledged data, TCP_USER_TIMEOUT does the same. TCP does not
+detect that a proxy or NAT in between acknowledges data for a peer that is gone. So every wait has a timeout, and any dead connection is
+detected within 30 s:
 
-- An answer must begin within 20 s, and go on after 20 s at most; no answer takes longer than 5 minutes.
+- A response must begin within 20 s, and each further part of it must come within 20 s. No response takes longer than 5 minutes.
 - A watch is requested for 18 to 24 s (`Backoff.watch`). If it has not ended 5 s later, the peer is gone. The next watch resumes at the same
   version, on the same connection if that is healthy. This costs one request a kind and watch, and no list.
-- A connection that nobody uses is kept for 5 s, so that one which died meanwhile is hardly ever used.
+- An idle connection is kept for 5 s, so that a request seldom uses one that has died meanwhile.
 """
 
 from __future__ import annotations
@@ -37,15 +37,18 @@ from xds.config import Failure, Flags
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long we wait, in seconds: for a connection, for an answer and each next part of it, for all of an answer, and for the end of a
-    watch after it is due. A connection that nobody uses is kept for `idle`.
-    """
+    """Timeouts in seconds."""
 
     connect: float = 10.0
+    """For a connection, TLS included."""
     answer: float = 20.0
+    """For the beginning of a response, and for each further part."""
     whole: float = 300.0
+    """For a complete response."""
     late: float = 5.0
+    """For the end of a watch after it is due."""
     idle: float = 5.0
+    """After which an idle connection is closed."""
 
 
 ALIVE_AFTER, ALIVE_EVERY, DEAD_AFTER = 5, 5, 20
@@ -53,7 +56,10 @@ ALIVE_AFTER, ALIVE_EVERY, DEAD_AFTER = 5, 5, 20
 
 
 class _Session:
-    """Connections of one configuration; another one takes its place where credentials were renewed, and it ends with its last answer."""
+    """Connections of one configuration.
+
+    After a renewal of credentials another one takes its place, and it closes with its last response.
+    """
 
     def __init__(self, configuration: Configuration, idle: float) -> None:
         self.client = ApiClient(configuration)
@@ -64,7 +70,7 @@ class _Session:
         self.is_replaced = False
 
     async def close(self) -> None:
-        """Cut what is left."""
+        """Close all connections."""
         await self.client.close()
         await self.connector.close()
 
@@ -89,15 +95,15 @@ class Api:
 
     @property
     def renewals(self) -> int:
-        """How often credentials were read: remember it before a request, and say it to `renew`."""
+        """How many times credentials were read again. A caller takes it before a request, and passes it to `renew`."""
         return self._renewals
 
     async def open(self) -> None:
-        """To be called first: read the configuration. Raises Failure where there is none that can be used."""
+        """Read the configuration, before any request. Raises Failure where there is no usable one."""
         self._session = await _session(self._settings, self._patience)
 
     async def renew(self, before: int) -> None:
-        """Read the credentials again, unless somebody did since `renewals` was `before`. Raises Failure where they cannot be read."""
+        """Read the credentials again, unless another request did so since `renewals` was `before`. Raises Failure where that fails."""
         async with self._renewing:
             if self._renewals != before:
                 return
@@ -112,8 +118,8 @@ class Api:
     async def get(
         self, path: str, query: Mapping[str, str], *, accept: str = "application/json", lasting: float | None = None
     ) -> AsyncGenerator[aiohttp.ClientResponse]:
-        """The answer, as soon as it begins, whatever its status. `lasting`: the API server ends it after so many seconds, as it does a
-        watch, and may be silent until then.
+        """The response of any status, as soon as it begins. `lasting`: it is a watch, which the API server ends after so many seconds, and
+        which may be silent until then.
 
         Raises what aiohttp raises, OSError, TimeoutError, and ValueError or ConfigException where the credentials are no good.
         """
@@ -124,7 +130,7 @@ class Api:
             yield response
 
     async def send(self, method: str, path: str, body: object, *, content_type: str = "application/json") -> tuple[int, bytes]:
-        """A request that writes: status and body of the answer, whatever they are. What is written is for `xds.kube.apiserver.writes` to
+        """Send a request that writes. Returns status and body of any response. What is written is for `xds.kube.apiserver.writes` to
         know.
 
         Raises what `get` raises.
@@ -137,7 +143,7 @@ class Api:
     async def _ask(
         self, method: str, path: str, headers: dict[str, str], patience: aiohttp.ClientTimeout, body: object = None
     ) -> AsyncGenerator[aiohttp.ClientResponse]:
-        """One request on the connections of now, which are kept until its answer has ended, renewed meanwhile or not."""
+        """One request. Its connections stay open until its response has ended, even if the credentials are renewed meanwhile."""
         session = self._session
         assert session is not None, "open() comes first"
         session.answers += 1
@@ -157,7 +163,7 @@ class Api:
                 await session.close()
 
     async def close(self) -> None:
-        """Cut all connections."""
+        """Close all connections."""
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -166,7 +172,7 @@ class Api:
 async def _identification(configuration: Configuration) -> dict[str, str]:
     headers = {"Accept-Encoding": "identity", "User-Agent": f"xds/{__version__}"}
     if token := await configuration.get_api_key_with_prefix("BearerToken"):
-        headers["Authorization"] = token.strip()  # files of tokens often end with a line
+        headers["Authorization"] = token.strip()  # a token file often ends with a newline
     return headers
 
 
@@ -179,12 +185,12 @@ async def _session(settings: Flags, patience: Patience) -> _Session:
         what = f"The kubeconfig {settings.kubeconfig}" if settings.kubeconfig else "What is needed to talk to the API server"
         raise Failure(f"{what} cannot be used: {wrong}.") from None
     finally:
-        # What a kubeconfig holds in itself, keys too, the client writes to files and removes when the process ends; killed, it would not.
+        # The client writes the keys in a kubeconfig to files, and removes them at the end of the process. A killed process would not.
         kube_config._cleanup_temp_files()
 
 
 async def _configuration(settings: Flags) -> Configuration:
-    """As kubectl: a kubeconfig, of which --apiserver-host and --certificate-authority replace parts; without one, the pod's own account."""
+    """As kubectl: a kubeconfig, with --apiserver-host and --certificate-authority in place of its own; without one, the pod's account."""
     configuration = Configuration()
     if settings.kubeconfig is not None:
         _must_exist(settings.kubeconfig)
@@ -195,7 +201,7 @@ async def _configuration(settings: Flags) -> Configuration:
         configuration.host = settings.apiserver_host.rstrip("/")
     if settings.certificate_authority is not None:
         configuration.ssl_ca_cert = str(settings.certificate_authority)
-    # as Go and Python up to 3.12: the authorities of many clusters lack extensions that RFC 5280 asks for
+    # as Go, and Python up to 3.12: the authorities of many clusters lack extensions that RFC 5280 requires
     configuration.disable_strict_ssl_verification = True
     return configuration
 
@@ -216,6 +222,6 @@ def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
         "TCP_USER_TIMEOUT": DEAD_AFTER * 1000,
     }
     for name, value in options.items():
-        if (option := getattr(socket, name, None)) is not None:  # not every system has all of them
+        if (option := getattr(socket, name, None)) is not None:  # macOS lacks some of them
             made.setsockopt(socket.IPPROTO_TCP, option, value)
     return made

@@ -1,6 +1,6 @@
-"""The API-server Source: one Reflector a kind, each followed by a task that does what it says.
+"""The API-server Source: one Reflector for each kind, and a task for each that performs its actions.
 
-What belongs here: which kinds are watched, and what all kinds together come to. What does not: the decisions of a Reflector
+What belongs here: which kinds are watched, and how their Changes are joined. What does not: the decisions of a Reflector
 (`xds.kube.apiserver.reflector`) and its requests (`xds.kube.apiserver.follow`), which Secrets are needed
 (`xds.kube.apiserver.referred_secrets`), and connections (`xds.kube.apiserver.api`).
 """
@@ -53,19 +53,19 @@ OTHER_SECRETS = Watched(
     selector="type!=kubernetes.io/tls,type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token",
     only_metadata=True,
 )
-"""The two types that are left out are many and big, and nothing refers to them."""
+"""The two excluded types are many and big, and nothing refers to them."""
 
 ESSENTIAL = frozenset({"Ingress", "Service", "EndpointSlice", "Namespace"})
-"""Kinds without which nothing would be served. Where one is forbidden from the start, we wait: an Envoy that is told nothing keeps what
-it has. Where another one is, or those objects alone that a flag names, that is a Problem, and the rest works."""
+"""Kinds without which nothing would be served. While one is forbidden from the start, there is no first Change: an Envoy that receives
+nothing keeps its configuration. If another kind is forbidden, or only objects that a flag names, that is a Problem, and the rest works."""
 
 FETCHES = 8
-"""Secrets that are fetched at a time."""
+"""Secrets that are fetched concurrently."""
 _COMPLAIN_EVERY = 30.0
 
 
 def resources(settings: Flags) -> list[Watched]:
-    """What is watched: the kinds, in `--watch-namespace` alone where that is set; ConfigMaps and a Secret by name, wherever they are."""
+    """What is watched: the kinds, within `--watch-namespace` if that is set, and ConfigMaps and a Secret by name, in any namespace."""
     found = [_scoped(kind, settings) for kind in (INGRESSES, SERVICES, SLICES, TLS_SECRETS, OTHER_SECRETS)]
     found.append(CLASSES)
     if settings.watch_namespace_selector:
@@ -83,7 +83,7 @@ def resources(settings: Flags) -> list[Watched]:
 
 
 def _elsewhere(settings: Flags) -> list[Watched]:
-    """The Services that flags name outside of `--watch-namespace`, and the endpoints of the one that answers requests."""
+    """The Services that flags name outside of `--watch-namespace`, and the endpoints of the default backend."""
     backend, published = settings.default_backend_service, settings.publish_service if settings.update_status else ""
     names = {"--default-backend-service": backend, "--publish-service": published}
     names = {flag: name for flag, name in names.items() if name and not _is_watched(name, settings)}
@@ -118,8 +118,8 @@ class _Unanswered(Exception):
 class ApiServer:
     """All objects of an API server that matter here.
 
-    The first Change has everything, once each kind was listed (or is known to be forbidden); then each event is a Change at once, and what
-    comes while nobody asks is taken together. `patience` and `backoff` are for tests, which have less of it.
+    The first Change has everything, once each kind was listed or is known to be forbidden. After that each event is a Change at once.
+    Events that arrive while the caller is busy become one Change. Tests pass a shorter `patience` and `backoff`.
     """
 
     def __init__(self, settings: Flags, *, patience: Patience | None = None, backoff: Backoff | None = None) -> None:
@@ -143,28 +143,28 @@ class ApiServer:
         self._denials = Denials(CONFIRMATIONS * self._backoff.first)
         self._may_not_fetch = False
         self._batch = Batch()
-        self._news = asyncio.Event()
+        self._wakeup = asyncio.Event()
         self._settled: set[Watched] = set()
         self._is_complete = False
         self._complained = -math.inf
         self._away_since: float | None = None
 
     async def changes(self) -> AsyncGenerator[Change]:
-        """First everything, then what changes. Raises Failure where there is no configuration that can be used."""
+        """First everything, then each change. Raises Failure where there is no usable configuration."""
         await self._api.open()
         self._following = [
             asyncio.create_task(follow(self._api, each, partial(self._take, each), partial(self._complain, each)), name=f"watch {which}")
             for which, each in self._reflectors.items()
         ]
         for task in self._following:
-            task.add_done_callback(lambda _: self._news.set())
+            task.add_done_callback(lambda _: self._wakeup.set())
         is_first = True
-        self._tell(Change())  # what a call before this one left undone
-        self._news.set()
+        self._emit(Change())  # start the fetches that an earlier call of this method left behind
+        self._wakeup.set()
         try:
             while True:
-                await self._news.wait()
-                self._news.clear()
+                await self._wakeup.wait()
+                self._wakeup.clear()
                 if over := next((task for task in self._following if task.done()), None):
                     if not over.cancelled():
                         over.result()
@@ -179,7 +179,7 @@ class ApiServer:
             await self.close()
 
     def waiting(self) -> list[str]:
-        """Which kinds were not listed yet, and why; none once the first Change is there."""
+        """The kinds that were not listed yet, with reasons. None after the first Change."""
         if self._is_complete:
             return []
         reasons = []
@@ -192,9 +192,9 @@ class ApiServer:
         return sorted(reasons)
 
     def staleness(self, now: float) -> Mapping[str, float]:
-        """Kind → seconds since the API server last said a word about it; `now` as time.monotonic tells it.
+        """Kind → seconds since the last response about it. `now` is a time of time.monotonic.
 
-        Of a quiet kind that is up to Backoff.watch: only then is its watch asked for again.
+        For a quiet kind this rises up to Backoff.watch, when its watch is renewed.
         """
         found: dict[str, float] = {}
         for each in self._reflectors.values():
@@ -216,17 +216,17 @@ class ApiServer:
         if reflector.has_listed if which.kind in ESSENTIAL and not which.is_selected else reflector.is_settled:
             self._settled.add(which)
         through = self._through.get(which)
-        self._tell(through(change) if through else change)
+        self._emit(through(change) if through else change)
 
-    def _tell(self, change: Change) -> None:
+    def _emit(self, change: Change) -> None:
         self._batch.add(change)
         if change or not self._is_complete:
-            self._news.set()
+            self._wakeup.set()
         for which in self._secrets.due - self._fetching.keys():
             self._fetching[which] = asyncio.create_task(self._fetch(which), name=f"fetch {which}")
 
     async def _fetch(self, which: Ref) -> None:
-        """Get a Secret by name, until there is an answer or nobody needs it any more."""
+        """Get a Secret by name, with retries until there is a response, or no object refers to it any more."""
         pauses = wait_random_exponential(multiplier=self._backoff.first, max=self._backoff.longest)
         try:
             async for attempt in AsyncRetrying(wait=pauses, retry=retry_if_exception_type(Exception)):
@@ -235,7 +235,7 @@ class ApiServer:
                         await self._fetch_if_due(which)
         finally:
             del self._fetching[which]
-        self._tell(Change())
+        self._emit(Change())
 
     async def _fetch_if_due(self, which: Ref) -> None:
         if not self._secrets.begin(which):
@@ -251,19 +251,19 @@ class ApiServer:
         try:
             async with self._api.get(f"/api/v1/namespaces/{which.namespace}/secrets/{which.name}", {}) as answer:
                 status, body = answer.status, await answer.read()
-        except Exception as wrong:  # noqa: BLE001 - as above
+        except Exception as wrong:  # noqa: BLE001 - a retry is right for any exception
             raise _Unanswered(why_not(self._api, wrong)) from None
         if status not in (200, 404):
             if status == 401:
                 await renew(self._api, renewals)
-            self._tell(self._may_fetch(status))
+            self._emit(self._may_fetch(status))
             raise _Unanswered(f"The API server answered {status}.")
         found = parse.from_json(body, kind="Secret", api_version="v1") if status == 200 else None
-        self._tell(self._may_fetch(status))
-        self._tell(self._secrets.fetched(which, found if isinstance(found, Secret) else None))
+        self._emit(self._may_fetch(status))
+        self._emit(self._secrets.fetched(which, found if isinstance(found, Secret) else None))
 
     def _may_fetch(self, status: int) -> Change:
-        """Whether the role allows to get Secrets, as a Change where that is news."""
+        """Record whether the role allows "get" on Secrets. Returns a Change where that is new."""
         denied = status == 403
         if not denied:
             self._denials.allowed("")
@@ -277,13 +277,13 @@ class ApiServer:
         return Change(problems={"get secrets": (problem,) if denied else ()})
 
     def _complain(self, reflector: Reflector) -> None:
-        """Say in the log that the API server is away, now and then."""
+        """Log that the API server is away, at most every 30 s."""
         now = time.monotonic()
         if self._is_away(reflector) and reflector.faults > 1 and now - self._complained >= _COMPLAIN_EVERY:
             self._away_since = self._away_since or reflector.last_response
             self._complained = now
-            kept = "; what is served stays served" if self._is_complete else ""
-            _log.warning("%s: %s Nothing was heard for %.0f s%s.", reflector.resource, reflector.fault, now - reflector.last_response, kept)
+            kept = "; Envoys keep their configuration" if self._is_complete else ""
+            _log.warning("%s: %s No response for %.0f s%s.", reflector.resource, reflector.fault, now - reflector.last_response, kept)
 
     def _recover(self) -> None:
         if self._away_since is not None and not any(map(self._is_away, self._reflectors.values())):
@@ -291,5 +291,5 @@ class ApiServer:
             self._away_since = None
 
     def _is_away(self, reflector: Reflector) -> bool:
-        """Whether requests about a kind fail; what is forbidden is a Problem already, once somebody can be told."""
+        """Whether requests for a kind fail. A forbidden kind does not count: after the first Change it is a Problem already."""
         return bool(reflector.fault) and not (reflector.is_denied and self._is_complete)

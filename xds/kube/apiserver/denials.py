@@ -1,8 +1,8 @@
-"""Which answers "403 Forbidden" are to be believed.
+"""Which responses "403 Forbidden" to believe.
 
-An API server that has just started says 403 to everybody, until it has read its roles. What belongs here: telling that from a role that
-lacks something. What does not: asking again, and what to do without the right. (A Reflector, which has pauses of its own, follows the same
-rule: R7.)
+An API server that has just started responds with 403 to every client, until it has read its roles. What belongs here: telling this apart
+from a role that lacks a verb. What does not: retries, and the consequences. (A Reflector has its own backoff, and follows the same rule:
+R7.)
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from xds.kube.apiserver.reflector import CONFIRMATIONS
 
 
 class Denials:
-    """Counts them by place, such as a namespace. A 403 is believed when it is the third in a row there, `least` seconds after the first.
+    """Counts 403 by place, such as a namespace. The third in a row is believed, if it comes `least` seconds after the first.
 
-    Once one is believed, all are, until something is allowed again anywhere: a role that allows nothing is not doubted namespace by
+    Once one is believed, all are, until any request is allowed again. Otherwise a role that allows nothing would take that time in each
     namespace.
     """
 
@@ -23,7 +23,7 @@ class Denials:
         self._nothing_is_allowed = False
 
     def denied(self, place: str, now: float) -> bool:
-        """There was a 403; returns whether to believe it. `now` is any steady clock."""
+        """A 403 has come. Returns whether to believe it. `now` is any steady clock."""
         since, times = self._rows.get(place, (now, 0))
         self._rows[place] = since, times + 1
         is_confirmed = times + 1 >= CONFIRMATIONS and now - since >= self._least
@@ -31,6 +31,6 @@ class Denials:
         return is_confirmed or self._nothing_is_allowed
 
     def allowed(self, place: str) -> None:
-        """There was another answer."""
+        """Another response has come."""
         self._rows.pop(place, None)
         self._nothing_is_allowed = False

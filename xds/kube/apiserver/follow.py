@@ -1,7 +1,7 @@
-"""Asks an API server what a Reflector wants to know, and tells it what came of it.
+"""Sends the requests of a Reflector to an API server, and reports the responses to it.
 
-What belongs here: the requests of one kind of objects, and what went wrong with them, in words. What does not: every decision
-(`xds.kube.apiserver.reflector`), connections (`xds.kube.apiserver.api`), and who follows which kinds (`xds.kube.apiserver.apiserver`,
+What belongs here: the requests for one kind of objects, and sentences about their faults. What does not: every decision
+(`xds.kube.apiserver.reflector`), connections (`xds.kube.apiserver.api`), and which kinds are watched (`xds.kube.apiserver.apiserver`,
 `xds.report.envoy_nodes`).
 """
 
@@ -26,13 +26,13 @@ _LONGEST_STATUS = 64 << 10
 _AS_METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1,application/json"
 _EXPECTED = (aiohttp.ClientError, OSError, TimeoutError, ValueError, ConfigException)
 _PERHAPS_OLD = (ConfigException, ValueError)
-"""What may come of credentials that were written anew since they were read; a certificate that is not believed is a ValueError."""
+"""Faults of out-of-date credentials. A certificate that cannot be verified is a ValueError."""
 
 
 async def follow(api: Api, reflector: Reflector, take: Callable[[Change], None], asked: Callable[[], None] = lambda: None) -> None:
-    """Do what the Reflector says, until cancelled.
+    """Perform the actions of a Reflector, until cancelled.
 
-    `take` is given what each answer tells, which may be nothing; `asked` is called after each request, whatever came of it.
+    `take` receives the Change of each response, which may be empty. `asked` is called after each request, whatever its result.
     """
     renewals = api.renewals
     while True:
@@ -48,7 +48,7 @@ async def follow(api: Api, reflector: Reflector, take: Callable[[Change], None],
 
 
 async def renew(api: Api, renewals: int) -> None:
-    """Read the credentials again, if nobody did since there were so many `renewals`; what is wrong with them is for the log."""
+    """Read the credentials again, unless another request did so since `renewals` was taken. A fault is logged."""
     try:
         await api.renew(renewals)
     except Failure as failure:
@@ -56,7 +56,7 @@ async def renew(api: Api, renewals: int) -> None:
 
 
 def why_not(api: Api, wrong: Exception) -> str:
-    """Why there is no answer, as a sentence; what nobody expects is logged as a fault of ours."""
+    """Why there is no response, as a sentence. An unexpected exception is logged as an internal error."""
     if not isinstance(wrong, _EXPECTED):
         _log.error("internal error while the API server was asked; please report it", exc_info=wrong)
     match wrong:
@@ -85,7 +85,7 @@ async def _ask(api: Api, reflector: Reflector, ask: List | Watch, take: Callable
             else:
                 body = await answer.read()
                 take(await asyncio.to_thread(reflector.page, body, time.monotonic()))
-    except Exception as wrong:  # noqa: BLE001 - whatever it is, to ask again is the only way on, and a watch that ends is the worst
+    except Exception as wrong:  # noqa: BLE001 - a retry is right for any exception: without one, the kind would never be updated again
         reflector.failed(why_not(api, wrong), time.monotonic(), renew=isinstance(wrong, _PERHAPS_OLD))
 
 
@@ -95,13 +95,13 @@ async def _listen(reflector: Reflector, answer: aiohttp.ClientResponse, take: Ca
         while reflector.is_watching and (chunk := await answer.content.readany()):
             take(reflector.data(chunk, time.monotonic()))
     except TimeoutError:
-        pass  # it should have ended by itself: nobody is there any more, or somebody who does not keep to it; the next request tells
+        pass  # the watch is overdue: the peer is gone, or ignores `timeoutSeconds`. The next request shows which
     if reflector.is_watching:
         reflector.ended(time.monotonic())
 
 
 def _query(reflector: Reflector, ask: List | Watch) -> dict[str, str]:
-    """The parameters of a request (Kubernetes API concepts: retrieving large result sets in chunks, efficient detection of changes)."""
+    """The query parameters (Kubernetes API concepts: retrieving large result sets in chunks, efficient detection of changes)."""
     which = reflector.resource
     query = {"fieldSelector": which.selector} if which.selector else {}
     if which.labels:

@@ -1,8 +1,8 @@
 """Which Secrets are needed besides those of type kubernetes.io/tls, which are all watched (decision 13).
 
-Of the other Secrets only metadata is watched; a body is fetched by name, when something refers to it, and again when its metadata
-changes. What belongs here: who refers to what, and what must be fetched now. What does not: fetching (`xds.kube.apiserver.apiserver`),
-and what a Secret is good for (`xds.translate`).
+Of other Secrets only the metadata is watched. A body is fetched by name when an object refers to it, and again when its metadata changes.
+What belongs here: references, and which Secrets must be fetched now. What does not: fetching (`xds.kube.apiserver.apiserver`), and the
+use of a Secret (`xds.translate`).
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def referred_by(item: Ingress, prefix: str) -> frozenset[Ref]:
 
 
 class ReferredSecrets:
-    """Follows who refers to which Secret, and which Secrets of other types there are.
+    """Keeps track of references to Secrets, and of the Secrets of other types.
 
-    Each method takes what a watch told and returns what the World is to be told. `is_tls` has the Secrets of type kubernetes.io/tls: of a
-    Secret that was deleted and made anew with another type, two watches tell, in any order, and neither may take away for good what the
-    other one brought. `flagged` are the Secrets that flags name.
+    Each method takes the Change of a watch, and returns that for the World. `flagged` are the Secrets that flags name. `is_tls` has the
+    Secrets of type kubernetes.io/tls. If a Secret is deleted and created again with another type, two watches report it, in any order.
+    Neither may drop for good what the other one has put.
     """
 
     def __init__(self, is_tls: Container[Ref], prefix: str, flagged: frozenset[Ref] = frozenset()) -> None:
@@ -56,20 +56,20 @@ class ReferredSecrets:
         return frozenset(self._due)
 
     def begin(self, which: Ref) -> bool:
-        """Before a Secret is fetched: whether that is still needed. What changes from now on makes it due again."""
+        """Before a fetch: whether the Secret is still needed. A change from now on makes it due again."""
         if which not in self._due:
             return False
         self._due.discard(which)
         return True
 
     def again(self, which: Ref) -> bool:
-        """A Secret could not be fetched: whether it is needed still; then it is due."""
+        """A fetch has failed. The Secret is due again if it is still needed; returns whether it is."""
         if self._is_needed(which):
             self._due.add(which)
         return which in self._due
 
     def fetched(self, which: Ref, found: Secret | None) -> Change:
-        """A Secret as it is now; None where there is none."""
+        """A fetch has succeeded. None: there is no such Secret."""
         batch = Batch()
         if not self._is_needed(which) or which in self._is_tls:
             return batch.take()
@@ -81,7 +81,7 @@ class ReferredSecrets:
         return batch.take()
 
     def ingresses(self, change: Change) -> Change:
-        """Ingresses that came or went; a Secret that nobody refers to any more goes, too."""
+        """A Change of Ingresses. Secrets without any reference left are dropped."""
         batch = Batch()
         batch.add(change)
         for item in change.put:
@@ -92,12 +92,12 @@ class ReferredSecrets:
         return batch.take()
 
     def tls(self, change: Change) -> Change:
-        """Secrets of type kubernetes.io/tls; where one goes, there may be one of another type by now."""
+        """A Change of Secrets of type kubernetes.io/tls. Where one is gone, there may be one of another type."""
         self._due.update(gone for gone in change.drop if self._is_needed(gone))
         return change
 
     def metadata(self, change: Change) -> Change:
-        """Secrets of other types, of which only the metadata is known."""
+        """A Change of Secrets of other types, with metadata only."""
         batch = Batch()
         for item in change.put:
             which = ref(item)
