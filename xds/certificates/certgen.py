@@ -1,14 +1,14 @@
-"""The certificates of xDS inside a cluster: one authority, a certificate for the servers and one for the Envoys, and when each is due.
+"""The certificates of xDS inside a cluster: one authority, a certificate for the servers, one for the Envoys, and when each is renewed.
 
-What belongs here: making certificates, and what three Secrets must hold from now on, given what they hold. What does not: reading and
-writing them (`xds.cli.certgen`), and what servers and clients do with them (`xds.server.tls`, `xds.render.bootstrap`).
+What belongs here: the new content of three Secrets, given their present content. What does not: building certificates
+(`xds.certificates.issue`), reading and writing Secrets (`xds.cli.certgen`), and their use (`xds.server.tls`, `xds.render.bootstrap`).
 
-Nobody ever meets a certificate that it cannot verify, for what is trusted changes before what is shown:
+No peer ever receives a certificate that it cannot verify, because the trusted authorities change before the certificates do:
 
 1. A certificate is renewed by the same authority, `LEAF_RENEW` before it ends. Nothing else changes.
-2. The authority is renewed `AUTHORITY_RENEW` before it ends, longer than any of its certificates lasts. The new one is trusted beside the
-   old one (`ca.crt` holds both) and signs nothing yet.
-3. A run of at least `SETTLE` later, when both Secrets were found with the new authority in their `ca.crt`, the new one signs.
+2. The authority is renewed `AUTHORITY_RENEW` before it ends, which is longer than any of its certificates lasts. The new one is trusted
+   beside the old one (`ca.crt` holds both), and signs nothing yet.
+3. The new one signs in a run at least `SETTLE` later, if both Secrets have it in their `ca.crt`.
 4. An authority leaves `ca.crt` when it has ended.
 """
 
@@ -22,28 +22,27 @@ from typing import NamedTuple
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from xds.certificates import issue
 
 _DAY = datetime.timedelta(days=1)
 AUTHORITY_LIFE, AUTHORITY_RENEW = 3650 * _DAY, 730 * _DAY
 LEAF_LIFE, LEAF_RENEW = 365 * _DAY, 120 * _DAY
 SETTLE = datetime.timedelta(hours=1)
-"""In this time the kubelets have brought a changed Secret to every pod (they look once a minute)."""
-_SKEW = datetime.timedelta(hours=1)
-"""Clocks differ: what is made now is valid since a while ago."""
+"""The time for the kubelets to update a changed Secret in every pod. They check once a minute."""
 
 CERTIFICATE, KEY, AUTHORITIES = "tls.crt", "tls.key", "ca.crt"
 """Keys of each of the Secrets."""
 
 Data = Mapping[str, bytes]
-"""What a Secret holds, decoded."""
+"""The content of a Secret, decoded."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredSecrets:
-    """What the three Secrets hold; {} for one that is not there. Keys never show."""
+    """The content of the three Secrets, {} for a missing one. Keys are not in its repr."""
 
     authority: Data = field(default_factory=dict, repr=False)
     server: Data = field(default_factory=dict, repr=False)
@@ -51,7 +50,7 @@ class StoredSecrets:
 
 
 class Due(NamedTuple):
-    """What a Secret must hold from now on, and what is new about it: the rest of a sentence that begins with the Secret."""
+    """The new content of a Secret, and the reason: the rest of a sentence that begins with the Secret."""
 
     data: Data
     why: str
@@ -69,21 +68,21 @@ class _Pair(NamedTuple):
 
 
 class _Leaf(NamedTuple):
-    """Who a certificate is for: the DNS names that it bears, and which side of a connection it is good for."""
+    """The DNS names of a certificate, and the side of a connection that it authenticates."""
 
     names: Sequence[str]
     usage: x509.ObjectIdentifier
 
 
 def due(held: StoredSecrets, server_names: Sequence[str], client_names: Sequence[str], now: datetime.datetime) -> dict[str, Due]:
-    """What must be written, by Secret ("authority", "server", "client"), in the order in which it must be; {} where all is well.
+    """What must be written, by Secret ("authority", "server", "client"), in this order. {} where nothing is due.
 
-    The names are DNS names, at least one each. What cannot be used counts as not there.
+    The names are DNS names, at least one each. Content that cannot be used counts as missing.
     """
     found: dict[str, Due] = {}
     authority, why = _authority(held.authority, now)
     trusted = _trusted(authority.certificate, held, now)
-    bundle = b"".join(_pem(each) for each in trusted)
+    bundle = b"".join(issue.pem(each) for each in trusted)
     if why or held.authority.get(AUTHORITIES) != bundle:
         found["authority"] = Due(_data(authority, bundle), why or "trusts other authorities")
     may_sign = not why and _settled(authority.certificate, held, now)
@@ -95,7 +94,7 @@ def due(held: StoredSecrets, server_names: Sequence[str], client_names: Sequence
         pair = _pair(data)
         why = _unusable(pair, leaf, trusted, now) or (_old(pair, authority.certificate, now) if may_sign else "")
         if why or pair is None:
-            pair = _issue(authority, leaf, now)
+            pair = _make_leaf(authority, leaf, now)
         elif data.get(AUTHORITIES) != bundle:
             why = "trusts other authorities"
         if why:
@@ -104,7 +103,7 @@ def due(held: StoredSecrets, server_names: Sequence[str], client_names: Sequence
 
 
 def _authority(data: Data, now: datetime.datetime) -> tuple[_Pair, str]:
-    """The authority that signs, and why it is a new one; "" where it is the one that is there."""
+    """The authority that signs, and why it is new. "" for the existing one."""
     pair = _pair(data)
     if pair is None or not _is_authority(pair.certificate):
         return _make_authority(now), "has a new authority: there was none that can be used" if data else "is new"
@@ -115,21 +114,21 @@ def _authority(data: Data, now: datetime.datetime) -> tuple[_Pair, str]:
 
 def _trusted(first: x509.Certificate, held: StoredSecrets, now: datetime.datetime) -> list[x509.Certificate]:
     """The authority that signs, then those before it that have not ended."""
-    found = {_pem(first): first}
+    found = {issue.pem(first): first}
     for each in [*_certificates(held.authority.get(CERTIFICATE, b"")), *_certificates(held.authority.get(AUTHORITIES, b""))]:
         if _is_authority(each) and each.not_valid_after_utc > now:
-            found.setdefault(_pem(each), each)
+            found.setdefault(issue.pem(each), each)
     return list(found.values())
 
 
 def _settled(authority: x509.Certificate, held: StoredSecrets, now: datetime.datetime) -> bool:
-    """Whether everybody trusts an authority by now."""
+    """Whether all peers trust an authority by now."""
     everywhere = all(authority in _certificates(data.get(AUTHORITIES, b"")) for data in (held.server, held.client))
-    return everywhere and now - (authority.not_valid_before_utc + _SKEW) >= SETTLE
+    return everywhere and now - (authority.not_valid_before_utc + issue.SKEW) >= SETTLE
 
 
 def _unusable(pair: _Pair | None, leaf: _Leaf, trusted: Iterable[x509.Certificate], now: datetime.datetime) -> str:
-    """Why a certificate cannot do its work now; "" where it can."""
+    """Why a certificate cannot be used now. "" where it can."""
     if pair is None:
         return "is new, or held nothing that can be used"
     made = pair.certificate
@@ -143,7 +142,7 @@ def _unusable(pair: _Pair | None, leaf: _Leaf, trusted: Iterable[x509.Certificat
 
 
 def _old(pair: _Pair | None, authority: x509.Certificate, now: datetime.datetime) -> str:
-    """Why a certificate that still works is renewed; "" where it is not."""
+    """Why a usable certificate is renewed. "" where it is not."""
     if pair is None:
         return ""
     if not _signed(pair.certificate, authority):
@@ -154,78 +153,44 @@ def _old(pair: _Pair | None, authority: x509.Certificate, now: datetime.datetime
 
 
 def _make_authority(now: datetime.datetime) -> _Pair:
-    """Its name has the time in it: two authorities of one name, and TLS libraries take one for the other."""
+    """Its name has the time in it: TLS libraries confuse two authorities of one name."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = _name(f"xds authority {now:%Y-%m-%dT%H:%M:%SZ}")
-    builder = _builder(name, name, key.public_key(), now, now + AUTHORITY_LIFE, _usage(signs=True))
-    return _Pair(builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True).sign(key, SHA256()), key)
-
-
-def _issue(authority: _Pair, leaf: _Leaf, now: datetime.datetime) -> _Pair:
-    key = ec.generate_private_key(ec.SECP256R1())
-    builder = _builder(
-        _name(leaf.names[0][:64]), authority.certificate.subject, key.public_key(), now, now + LEAF_LIFE, _usage(signs=False)
-    )
-    made = (
-        builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in leaf.names]), critical=False)
-        .add_extension(x509.ExtendedKeyUsage([leaf.usage]), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()), critical=False)
-        .sign(authority.key, SHA256())
+    made = issue.issue(
+        issue.name(f"xds authority {now:%Y-%m-%dT%H:%M:%SZ}"),
+        key,
+        AUTHORITY_LIFE,
+        now,
+        (issue.key_usage("key_cert_sign", "crl_sign"), True),
+        (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
+        (x509.BasicConstraints(ca=True, path_length=0), True),
     )
     return _Pair(made, key)
 
 
-def _builder(
-    subject: x509.Name,
-    issuer: x509.Name,
-    key: ec.EllipticCurvePublicKey,
-    now: datetime.datetime,
-    until: datetime.datetime,
-    usage: x509.KeyUsage,
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _SKEW)
-        .not_valid_after(until)
-        .add_extension(usage, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+def _make_leaf(authority: _Pair, leaf: _Leaf, now: datetime.datetime) -> _Pair:
+    key = ec.generate_private_key(ec.SECP256R1())
+    made = issue.issue(
+        issue.name(leaf.names[0][:64]),
+        key,
+        LEAF_LIFE,
+        now,
+        (issue.key_usage("digital_signature"), True),
+        (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
+        (x509.BasicConstraints(ca=False, path_length=None), True),
+        (x509.SubjectAlternativeName([x509.DNSName(name) for name in leaf.names]), False),
+        (x509.ExtendedKeyUsage([leaf.usage]), False),
+        (x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()), False),
+        issuer=issue.Issuer(authority.certificate.subject, authority.key),
     )
-
-
-def _usage(*, signs: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=signs,
-        crl_sign=signs,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _name(common: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+    return _Pair(made, key)
 
 
 def _data(pair: _Pair, bundle: bytes) -> Data:
-    private = pair.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return {CERTIFICATE: _pem(pair.certificate), KEY: private, AUTHORITIES: bundle}
-
-
-def _pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(Encoding.PEM)
+    return {CERTIFICATE: issue.pem(pair.certificate), KEY: issue.key_pem(pair.key), AUTHORITIES: bundle}
 
 
 def _pair(data: Data) -> _Pair | None:
-    """A certificate and the key that belongs to it; None where a Secret does not hold them."""
+    """A certificate and its key. None where a Secret does not hold both."""
     chain = _certificates(data.get(CERTIFICATE, b""))
     try:
         key = load_pem_private_key(data.get(KEY, b""), None)

@@ -1,7 +1,7 @@
-"""A certificate with its key: whether what a Secret holds is one that Envoy will take.
+"""A certificate with its key: whether the content of a Secret is one that Envoy accepts.
 
-Envoy rejects what its TLS library, BoringSSL, does not like, and with it whatever came in the same response; so everything that it was
-seen to reject is refused here. What does not belong here: which host is served under which certificate (`xds.translate.certificates`).
+Envoy rejects a certificate that its TLS library, BoringSSL, cannot use, and with it the other resources of the response. So this module
+rejects everything that BoringSSL was seen to reject. What does not belong here: which host is served under which certificate (`xds.translate.certificates`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TEXTS = (0x03, 0x0C, 0x12, 0x13, 0x14, 0x16, 0x1C, _BMP_STRING)
 
 
 class Pair(NamedTuple):
-    """A certificate chain and its key as PEM, cleaned of what stands around them, and what the leaf says. The key never shows."""
+    """A certificate chain and its key as PEM, without any text around them, and the fields of the leaf. The key is not in its repr."""
 
     chain: bytes
     key: bytes
