@@ -1,7 +1,8 @@
 """A certificate with its key: whether the content of a Secret is one that Envoy accepts.
 
 Envoy rejects a certificate that its TLS library, BoringSSL, cannot use, and with it the other resources of the response. So this module
-rejects everything that BoringSSL was seen to reject. What does not belong here: which host is served under which certificate (`xds.translate.certificates`).
+rejects everything that BoringSSL was seen to reject. What does not belong here: which host is served under which certificate
+(`xds.translate.certificates`).
 """
 
 from __future__ import annotations
