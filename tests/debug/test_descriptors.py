@@ -29,19 +29,7 @@ files = cache(all_files)
 @cache
 def pool() -> DescriptorPool:
     """Adding a file checks it: names, numbers, types, and that what it depends on is there."""
-    made = DescriptorPool()
-    added: set[str] = set()
-
-    def add(name: str) -> None:
-        if name not in added:
-            added.add(name)
-            for dependency in files().by_name[name].dependency:
-                add(dependency)
-            made.Add(files().by_name[name])
-
-    for name in files().by_name:
-        add(name)
-    return made
+    return files().pool()
 
 
 def message(cls: Message) -> Any:

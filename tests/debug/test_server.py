@@ -147,12 +147,12 @@ async def test_reflection_describes_every_service(reflect: Any, service: str) ->
     assert service in [f"{first.package}.{found.name}" for found in first.service]
 
 
-async def test_reflection_says_all_that_a_file_needs_and_each_file_once_a_stream(reflect: Any) -> None:
-    first = file_names(await reflect(file_containing_symbol="xds.debug.v1.Change"))
-    assert first[0] == "xds/debug/v1/Change.proto"
-    assert {"google/protobuf/timestamp.proto", "xds/debug/v1/ObjectReference.proto"} <= set(first)
-    assert file_names(await reflect(file_containing_symbol="xds.debug.v1.WatchResponse")) == ["xds/debug/v1/WatchResponse.proto"]
-    assert file_names(await reflect(file_by_filename="xds/debug/v1/Change.proto")) == ["xds/debug/v1/Change.proto"]
+async def test_reflection_sends_a_file_with_all_that_it_depends_on(reflect: Any) -> None:
+    names = file_names(await reflect(file_containing_symbol="xds.debug.v1.Change"))
+    assert names[0] == "xds/debug/v1/Change.proto"
+    assert {"google/protobuf/timestamp.proto", "xds/debug/v1/ObjectReference.proto"} <= set(names)
+    assert sorted(names) == sorted(set(names))
+    assert file_names(await reflect(file_by_filename="xds/debug/v1/Change.proto")) == names
 
 
 @pytest.mark.parametrize(
@@ -160,9 +160,8 @@ async def test_reflection_says_all_that_a_file_needs_and_each_file_once_a_stream
     [
         {"file_containing_symbol": "xds.debug.v1.Nothing"},
         {"file_by_filename": "nothing.proto"},
-        {"all_extension_numbers_of_type": "xds.debug.v1.Change"},
+        {"all_extension_numbers_of_type": "xds.debug.v1.Nothing"},
         {"file_containing_extension": reflection_pb2.ExtensionRequest(containing_type="xds.debug.v1.Change", extension_number=1)},
-        {},
     ],
 )
 async def test_reflection_does_not_find_what_is_not_there(reflect: Any, what: dict[str, Any]) -> None:
@@ -170,15 +169,23 @@ async def test_reflection_does_not_find_what_is_not_there(reflect: Any, what: di
     assert answer.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
 
 
-async def test_descriptors_are_made_once_when_they_are_first_asked_for() -> None:
+async def test_reflection_rejects_an_empty_request(reflect: Any) -> None:
+    answer = await reflect()
+    assert answer.error_response.error_code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+
+
+async def test_descriptors_are_made_once_when_they_are_first_requested() -> None:
     made = []
 
     def make() -> Any:
         made.append(1)
         raise OSError("nothing can be made")
 
+    async def requests() -> AsyncIterator[Any]:
+        yield reflection_pb2.ServerReflectionRequest(file_by_filename="x")
+
     found = Reflection((), make)
     for _ in range(2):
         with pytest.raises(OSError, match="nothing"):
-            await found._answer(reflection_pb2.ServerReflectionRequest(file_by_filename="x"), set())
+            await anext(found._serve(requests(), None))
     assert made == [1]

@@ -22,6 +22,7 @@ from betterproto2 import FieldMetadata, ProtoClassMetadata
 from envoy_data_plane.message_pool import default_message_pool
 from google.protobuf import any_pb2, duration_pb2, empty_pb2, field_mask_pb2, struct_pb2, timestamp_pb2, wrappers_pb2
 from google.protobuf.descriptor_pb2 import DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
 
 _GOOGLE = "google.protobuf"
 _WELL_KNOWN = (any_pb2, duration_pb2, empty_pb2, field_mask_pb2, struct_pb2, timestamp_pb2, wrappers_pb2)
@@ -60,15 +61,22 @@ class Files:
             symbol = symbol.rpartition(".")[0]
         return None
 
-    def needed(self, name: str) -> Iterator[str]:
-        """The file and all that it depends on, each once."""
-        seen = {name: None}
-        todo = [name]
+    def pool(self) -> DescriptorPool:
+        """All files in a pool, each after those that it depends on."""
+        made = DescriptorPool()
+        added: set[str] = set()
+        todo = list(self.by_name)
         while todo:
-            yield (found := todo.pop())
-            new = [d for d in self.by_name[found].dependency if d not in seen]
-            seen |= dict.fromkeys(new)
-            todo += new
+            name = todo[-1]
+            missing = [found for found in self.by_name[name].dependency if found not in added]
+            if missing and name not in added:
+                todo += missing  # no file depends on itself: `_made` joins messages that refer to each other
+                continue
+            if name not in added:
+                made.AddSerializedFile(self.by_name[name].SerializeToString())
+                added.add(name)
+            todo.pop()
+        return made
 
     @cached_property
     def _declared(self) -> Mapping[str, str]:

@@ -1,7 +1,7 @@
-"""gRPC server reflection, so that grpcurl and its kin list, describe and call what a server serves without any .proto file.
+"""gRPC server reflection, so that grpcurl and other tools list, describe and call what a server serves without any .proto file.
 
-Both versions of the protocol: `grpc.reflection.v1` and `v1alpha`, whose messages have the same bytes. What does not belong here: making
-descriptors (`descriptors`).
+grpcio-reflection answers, from a pool of our descriptors. Both versions of the protocol are served: `grpc.reflection.v1` and `v1alpha`,
+whose messages have the same bytes. What does not belong here: making descriptors (`descriptors`).
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from typing import Any
 import grpc
 from google.protobuf import text_format
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
-from grpc_reflection.v1alpha import reflection_pb2
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from xds.debug.descriptors import Files, of_module
+from xds.debug.descriptors import of_module
 
 _ALPHA, _STABLE = "grpc.reflection.v1alpha", "grpc.reflection.v1"
 SERVICES = (f"{_STABLE}.ServerReflection", f"{_ALPHA}.ServerReflection")
 
 
 def own_files() -> tuple[FileDescriptorProto, ...]:
-    """The files that describe reflection itself; the library has that of v1alpha, from which v1 differs in the package alone."""
+    """The files that describe reflection itself. The library has that of v1alpha, from which v1 differs in the package alone."""
     alpha = of_module(reflection_pb2)
     stable = text_format.Parse(text_format.MessageToString(alpha).replace(_ALPHA, _STABLE), FileDescriptorProto())
     stable.name = "grpc_reflection/v1/reflection.proto"
@@ -30,15 +31,15 @@ def own_files() -> tuple[FileDescriptorProto, ...]:
 
 
 class Reflection:
-    """Answers for a server that serves `services`. `make` makes their files, in a thread, when somebody first asks for one."""
+    """Answers for a server that serves `services`. `make` makes the pool of their files, in a thread, at the first request."""
 
-    def __init__(self, services: Iterable[str], make: Callable[[], Files]) -> None:
-        self._services = sorted(services)
+    def __init__(self, services: Iterable[str], make: Callable[[], DescriptorPool]) -> None:
+        self._services = tuple(services)
         self._make = make
-        self._files: asyncio.Task[Files] | None = None
+        self._servicer: asyncio.Task[Any] | None = None
 
     def rpc_handlers(self) -> tuple[Any, ...]:
-        """For `grpc.aio.Server.add_generic_rpc_handlers`."""
+        """For `grpc.aio.Server.add_generic_rpc_handlers`. The library itself would register v1alpha alone."""
         method = grpc.stream_stream_rpc_method_handler(
             self._serve,
             request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
@@ -46,35 +47,12 @@ class Reflection:
         )
         return tuple(grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": method}) for name in SERVICES)
 
-    async def _serve(self, requests: AsyncIterator[Any], _: Any) -> AsyncIterator[Any]:
-        sent: set[str] = set()
-        async for request in requests:
-            yield await self._answer(request, sent)
+    async def _serve(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+        if self._servicer is None:
+            self._servicer = asyncio.create_task(asyncio.to_thread(self._made))
+        servicer = await asyncio.shield(self._servicer)  # a stream that ends must not cancel it for the others
+        async for response in servicer.ServerReflectionInfo(requests, context):
+            yield response
 
-    async def _answer(self, request: Any, sent: set[str]) -> Any:
-        answer = reflection_pb2.ServerReflectionResponse(valid_host=request.host, original_request=request)
-        asked = request.WhichOneof("message_request")
-        if asked == "list_services":
-            for name in self._services:
-                answer.list_services_response.service.add(name=name)
-            return answer
-        files = await self._known()
-        if asked == "file_by_filename":
-            found = request.file_by_filename if request.file_by_filename in files.by_name else None
-        elif asked == "file_containing_symbol":
-            found = files.containing(request.file_containing_symbol)
-        else:
-            found = None  # proto3 has no extensions
-        if found is None:
-            answer.error_response.error_code = grpc.StatusCode.NOT_FOUND.value[0]
-            answer.error_response.error_message = "nothing is known of that here"
-            return answer
-        needed = [name for name in files.needed(found) if name == found or name not in sent]
-        sent.update(needed)
-        answer.file_descriptor_response.file_descriptor_proto.extend(files.by_name[name].SerializeToString() for name in needed)
-        return answer
-
-    async def _known(self) -> Files:
-        if self._files is None:
-            self._files = asyncio.create_task(asyncio.to_thread(self._make))
-        return await asyncio.shield(self._files)
+    def _made(self) -> Any:
+        return reflection.aio.ReflectionServicer(self._services, self._make())

@@ -74,7 +74,7 @@ class DebugServer:
     async def start(self) -> None:
         """Listens. Raises OSError with a sentence where that is not possible."""
         server = grpc.aio.server(interceptors=[self._calls], options=list(_OPTIONS.items()))
-        reflected = reflection.Reflection(ALL_SERVICES, all_files)
+        reflected = reflection.Reflection(ALL_SERVICES, lambda: all_files().pool())
         server.add_generic_rpc_handlers((*self._rpc_handlers(), *reflected.rpc_handlers()))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         channelz.add_channelz_servicer(server)
