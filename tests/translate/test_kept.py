@@ -60,7 +60,7 @@ def test_a_broken_renewal_takes_no_host_down(worse: dict[str, bytes]) -> None:
     life.take([secret(worse)])
     assert life.shown() == before is not None
     [problem] = [p for p in life.tables.problems() if p.about == FIRST and p.code.startswith("certificate-kept:")]
-    assert "the certificate that it held before stays in place until that is mended" in problem.sentence
+    assert "the certificate that it held before stays in place until that is fixed" in problem.sentence
 
 
 def test_what_is_broken_twice_keeps_what_was_good_once() -> None:

@@ -1,4 +1,4 @@
-"""Which certificate a host is served under (nginx 4.5)."""
+"""Which certificate a host is served with (nginx 4.5)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from xds.translate.claims import serving
 DEFAULT = "default"
 """The name of the default certificate."""
 MOST_TLS = 2_000
-"""Entries of a tls section that have an effect: each may be a certificate, which is a filter chain of its own in every Envoy."""
+"""Entries of a tls section that have an effect: each may be another certificate, which is one more filter chain in every Envoy."""
 _DAY = 86_400
 
 
 def certificate(read: Reader, namespace: str, name: str) -> Pair | Unusable:
-    """What a Secret of type kubernetes.io/tls holds; or held last, where a renewal has left it without anything of use (decision 2)."""
+    """The certificate in a Secret of type kubernetes.io/tls; the last valid one where the Secret is invalid now (decision 2)."""
     found = secret(read, namespace, name)
     if found is None:
         return Unusable("secret-missing", "does not exist")
@@ -29,20 +29,20 @@ def certificate(read: Reader, namespace: str, name: str) -> Pair | Unusable:
     kept: Pair | None = read(last_valid_key(namespace, name))
     if kept is None:
         return judged
-    sentence = f"It {judged.sentence}; the certificate that it held before stays in place until that is mended."
+    sentence = f"It {judged.sentence}; the certificate that it held before stays in place until that is fixed."
     read.report(Problem(Ref("Secret", namespace, name), "data", f"certificate-kept:{judged.code}", sentence, place=found.meta.place))
     return kept
 
 
 class Names(NamedTuple):
-    """The names of a certificate in lower case, and the first of them for people."""
+    """The names of a certificate in lower case, and the first of them as text for users."""
 
     every: frozenset[str]
     shown: str
 
 
 def verdict(read: Reader, namespace: str, name: str) -> Names | Unusable:
-    """The names of a usable certificate. A renewal mostly leaves them as they are, and then no host needs to be looked at again."""
+    """The names of a valid certificate. A Unit: most renewals leave them as they are, and then no host is translated again."""
     found = read.unit(certificate, namespace, name)
     if isinstance(found, Unusable):
         return found
@@ -51,20 +51,20 @@ def verdict(read: Reader, namespace: str, name: str) -> Names | Unusable:
 
 
 def host_certificate(read: Reader, host: str) -> str:
-    """The Secret ("namespace/name") whose certificate a named host is served under; "" for the default certificate."""
+    """The Secret ("namespace/name") with the certificate of a named host; "" for the default certificate."""
     item = next((i for i in serving(read, host) if i.tls), None)
     return _of_ingress(read, item, host) if item else ""
 
 
 def has_tls(read: Reader, host: str, namespace: str) -> bool:
-    """Whether some Ingress of the host has a tls section, whatever is in it; of a namespace, where one is given. A Unit."""
+    """Whether an Ingress of the host has a tls section with any content; only those of a namespace, if one is given. A Unit."""
     return any(i.tls for i in serving(read, host) if namespace in ("", i.meta.namespace))
 
 
 def redirects_to_https(read: Reader, host: str, ours: Sequence[Ingress]) -> bool:
     """Whether plain http to the host is redirected: it, or the wildcard one level above it, has a tls section.
 
-    With `--host-ownership` the wildcard counts where it belongs to the host's own namespace.
+    With `--host-ownership` the wildcard counts only if it belongs to the host's namespace.
     """
     if not host or any(item.tls for item in ours):
         return bool(host)
@@ -75,7 +75,7 @@ def redirects_to_https(read: Reader, host: str, ours: Sequence[Ingress]) -> bool
 
 
 def default_pair(read: Reader) -> tuple[bytes, bytes]:
-    """The default certificate, PEM chain and key: the Secret of --default-ssl-certificate, else the one made at the start."""
+    """The default certificate, PEM chain and key: that of --default-ssl-certificate, else the generated one."""
     name = settings(read).default_ssl_certificate
     if name:
         found = read.unit(certificate, *name.split("/", 1))
@@ -87,16 +87,17 @@ def default_pair(read: Reader) -> tuple[bytes, bytes]:
 
 
 def covers(names: Container[str], host: str) -> bool:
-    """Whether a certificate of these names (in lower case) is one for a host; a wildcard stands for one label."""
+    """Whether a certificate with these names (in lower case) is valid for a host; a wildcard stands for one label."""
     return any(name in names for name in _names_for(host))
 
 
 def _names_for(host: str) -> tuple[str, ...]:
+    """The names of which a certificate for the host has one."""
     return (host, "*." + host.split(".", 1)[1]) if "." in host else (host,)
 
 
 class _TlsIndex(NamedTuple):
-    """The entries of a tls section by what finds them, each by the first that has it: host → number, certificate's name → number."""
+    """Indexes of a tls section: host → the first entry that lists it, name → the first entry whose certificate has it."""
 
     listed: Mapping[str, int]
     covering: Mapping[str, int]

@@ -1,7 +1,7 @@
-"""What Ingresses claim of a host: whose rules count, their paths in the order in which they win, and whether those are expressions.
+"""What Ingresses claim on a host: which of them count, their paths in order of precedence, and whether those are regular expressions.
 
-What belongs here: what is asked of a host before any of its paths is translated (`xds.translate.hosts`). An Ingress is read once, however
-many hosts it has.
+What belongs here: what must be known of a host before any of its paths is translated (`xds.translate.hosts`). An Ingress is read once,
+however many hosts it has.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from xds.translate.paths import EXACT
 from xds.translate.selection import selected
 
 MOST_PATHS = 5_000
-"""Paths of one Ingress, in all of its rules, that have an effect. Envoy reads each again at every change of the table."""
+"""Paths of one Ingress, over all of its rules, that have an effect. Envoy parses each again at every change of the route table."""
 
 _FEW = 8
-"""Rules of an Ingress that are looked through for each host; where there are more, an index is kept."""
+"""Rules of an Ingress up to which they are scanned for each host; with more an index pays off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,33 +49,33 @@ def serving(read: Reader, host: str) -> list[Ingress]:
 
 
 def claimants(read: Reader, host: str) -> list[Ingress]:
-    """All Ingresses of ours that name a host, oldest first, whoever owns it."""
+    """All Ingresses of our class that name a host, oldest first, whichever namespace owns it."""
     return [i for i in ingresses_of(read, host) if read.unit(selected, i.meta.namespace, i.meta.name)]
 
 
 def claims_of(read: Reader, item: Ingress, host: str) -> Iterator[Claim]:
-    """The paths that an Ingress claims of a host, in its order."""
+    """The paths that an Ingress claims on a host, in the order of the Ingress."""
     for r, before, rule in rules_of(read, item, host):
         for p, path in enumerate(rule.paths):
             yield Claim(item, path.path or "/", path.type, path.backend, f"spec.rules[{r}].http.paths[{p}]", before + p)
 
 
 def claims_in_order(item: Ingress) -> Iterator[tuple[str, Claim]]:
-    """All paths of an Ingress that may have an effect, in its order, each with its host."""
+    """All paths of an Ingress that may have an effect, in the order of the Ingress, each with its host."""
     for r, before, rule in _numbered(item):
         for p, path in enumerate(rule.paths[: max(0, MOST_PATHS - before)]):
             yield rule.host.lower(), Claim(item, path.path or "/", path.type, path.backend, f"spec.rules[{r}].http.paths[{p}]", before + p)
 
 
 def rules_of(read: Reader, item: Ingress, host: str) -> Iterable[tuple[int, int, Rule]]:
-    """The rules of an Ingress for a host: the number of each, and how many paths there are before it."""
+    """The rules of an Ingress for a host: the index of each, the number of paths before it, and the rule."""
     if len(item.rules) <= _FEW:
         return [numbered for numbered in _numbered(item) if numbered[2].host.lower() == host]
     return read.unit(rules_by_host, item.meta.namespace, item.meta.name).get(host, ())
 
 
 def rules_by_host(read: Reader, namespace: str, name: str) -> Mapping[str, tuple[tuple[int, int, Rule], ...]]:
-    """`rules_of` for every host of an Ingress that has many."""
+    """`rules_of` for every host of an Ingress that has many. A Unit."""
     found: dict[str, list[tuple[int, int, Rule]]] = {}
     item = ingress(read, namespace, name)
     for numbered in _numbered(item) if item else ():
@@ -97,12 +97,12 @@ def _numbered(item: Ingress) -> Iterator[tuple[int, int, Rule]]:
 
 
 def settings_of(read: Reader, item: Ingress) -> Settings:
-    """What the features read from an Ingress."""
+    """The settings that the features read from an Ingress."""
     return read.unit(ingress_settings, item.meta.namespace, item.meta.name)
 
 
 def has_regex(read: Reader, claims: Iterable[Claim]) -> bool:
-    """Whether any location of a host turns all of them into regular expressions."""
+    """Whether one of a host's paths makes all of them regular expressions (nginx 4.1)."""
     hooks = with_hook("regex")
     for claim in claims:
         own = settings_of(read, claim.item)
@@ -112,7 +112,7 @@ def has_regex(read: Reader, claims: Iterable[Claim]) -> bool:
 
 
 def is_regex_host(read: Reader, host: str) -> bool:
-    """The same for a host by name. A Unit."""
+    """`has_regex` for a host by name. A Unit."""
     return has_regex(read, (claim for item in serving(read, host) for claim in claims_of(read, item, host)))
 
 

@@ -1,4 +1,4 @@
-"""The ConfigMap of the whole cluster, and the settings of one Ingress: annotations read by all features."""
+"""The settings of one Ingress (its annotations, as the features read them), and the ConfigMap that has the defaults for all."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ _VERDICT = {
     Fidelity.IGNORED: (Severity.NOTE, "is accepted and needs no effect here"),
 }
 MOST_UNKNOWN = 100
-"""Unknown names in one object that are told one by one."""
+"""Unknown names in one object that are reported one by one."""
 _MOST_NEAREST = 10
-"""Of these, how many are looked for among the known ones, which takes a millisecond each."""
+"""Unknown names for which similar known ones are searched, which takes a millisecond each."""
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """The ConfigMap's values by key, and what an Ingress without annotations gets."""
+    """The ConfigMap's values by key, and the settings of an Ingress without annotations."""
 
     keys: Mapping[str, Any]
     defaults: Settings
 
 
 def configuration(read: Reader) -> Configuration:
-    """What the ConfigMap of `--configmap` says; the defaults of ingress-nginx where there is none."""
+    """The content of the ConfigMap of `--configmap`; ingress-nginx's defaults where there is none."""
     found = flagged(read, "--configmap", settings(read).configmap, "the defaults hold")
     values: dict[str, Any] = {}
     if found:
@@ -47,7 +47,7 @@ def configuration(read: Reader) -> Configuration:
 
 
 def flagged(read: Reader, flag: str, name: str, otherwise: str) -> ConfigMap | None:
-    """The ConfigMap ("namespace/name", or "") that a flag names; a Problem where it is not there, with what holds `otherwise`."""
+    """The ConfigMap ("namespace/name", or "") that a flag names. Where it is missing a Problem states what holds `otherwise`."""
     if not name:
         return None
     about = Ref("ConfigMap", *name.split("/", 1))
@@ -58,7 +58,7 @@ def flagged(read: Reader, flag: str, name: str, otherwise: str) -> ConfigMap | N
 
 
 def ingress_settings(read: Reader, namespace: str, name: str) -> Settings:
-    """What the features read from one Ingress: its annotations over the ConfigMap's defaults."""
+    """The settings that the features read from one Ingress: its annotations, over the ConfigMap's defaults. A Unit."""
     base = read.unit(configuration)
     found = ingress(read, namespace, name)
     if found is None:
@@ -95,7 +95,7 @@ def _report_unknown(read: Reader, item: Ingress, prefix: str, names: Sequence[st
 
 
 def _report_prefixes(read: Reader, item: Ingress) -> None:
-    """Annotations under a prefix that looks like ours and is not: silent in ingress-nginx, and worse where they keep somebody out."""
+    """Report annotations under a prefix that resembles ours. ingress-nginx ignores them silently, also those that restrict access."""
     ours = settings(read).annotations_prefix
     prefixes = sorted({key.rpartition("/")[0] for key in item.meta.annotations})[:MOST_UNKNOWN]
     mistaken = {prefix: what for prefix in prefixes if (what := hints.prefix(prefix, ours))}
@@ -110,7 +110,7 @@ def _report_prefixes(read: Reader, item: Ingress) -> None:
 
 
 def _judge(read: Reader, item: Ingress, prefix: str, name: str, known: Annotation[Any], value: str, paths: list[str]) -> None:
-    """The verdict on an annotation that does not do, or not quite, what it says; none where it says what holds anyway."""
+    """Report what is not supported of an annotation, or differs; nothing where its value is what holds anyway."""
     if not known.needs_verdict(value, paths):
         return
     if known.flag and not getattr(settings(read), known.flag):
@@ -151,13 +151,13 @@ def _report_keys(read: Reader, found: ConfigMap, complaints: list[Complaint]) ->
 
 
 def _verdict(known: Declared[Any]) -> tuple[Severity, str]:
-    """How bad it is that a name has no effect, and the words for it."""
+    """The severity of a name's having no effect, and the text about it."""
     severity, words = _VERDICT[known.fidelity]
     return (Severity.NOTE if known.tuning else severity), words
 
 
 def _instead(name: str) -> str:
-    """What to write in place of an annotation that there is none of."""
+    """A hint at what to write in place of an unknown annotation; "" for none."""
     if text := hints.hint(name):
         return f": {text}"
     if name in registry.known_keys():

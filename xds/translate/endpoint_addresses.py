@@ -1,12 +1,13 @@
-"""Which addresses may be endpoints: the one table of rules, for whatever may name an address.
+"""Which addresses may be endpoints: the one table of rules, for every object that may name an address.
 
-Two rules. What listens for this program itself (xDS, debug, health, Envoy's admin page) is never an endpoint, by address and port: it shows
-the private keys of everybody, or ends Envoy. And where objects come from an API server, their authors are strangers to the machines that
-Envoy runs on: no endpoint is loopback, link-local (the metadata service of a cloud), unspecified, multicast or broadcast, unless
-`--allowed-endpoints` lists it. In a folder of manifests loopback is where everybody's applications are.
+1. Sockets of this program and of Envoy itself (xDS, debug, health, Envoy's admin page) are never endpoints, by address and port. Through
+   them a client could read everybody's private keys, or stop Envoy.
+2. Where objects come from an API server, their authors must not reach the machine that Envoy runs on. No endpoint is loopback, link-local
+   (the metadata service of a cloud), unspecified, multicast or broadcast, unless `--allowed-endpoints` lists it. In a folder of manifests
+   this rule does not hold: there applications listen on loopback.
 
-What does not belong here: reading addresses of objects (`xds.translate.backends`), and rendering the rules for Envoy, which judges names
-that only it resolves (`xds.render.clusters`).
+What does not belong here: reading addresses from objects (`xds.translate.backends`), and rendering the rules for Envoy, which applies them
+to names that only it resolves (`xds.render.addresses`).
 """
 
 from __future__ import annotations
@@ -38,31 +39,28 @@ RANGES: tuple[tuple[str, str], ...] = (
     ("fd00:ec2::254/128", "the metadata service of a cloud"),
     ("fd20:ce::254/128", "the metadata service of a cloud"),
 )
-"""What no endpoint may be where objects come from an API server: range and what it is."""
+"""Ranges in which no endpoint may be where objects come from an API server, and the name of each."""
 
 _NETWORKS: tuple[tuple[Network, str], ...] = tuple((ipaddress.ip_network(text), what) for text, what in RANGES)
 _FIRST_OCTETS = frozenset(str(octet) for octet in (0, 127, 169, 255, *range(224, 240)))
-"""An IPv4 address that begins otherwise is in none of the ranges."""
+"""An IPv4 address with another first octet is in none of the ranges."""
 _NUMBER_AT_END = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
-"""No name of the DNS ends in a number; what does is an IPv4 address to some resolvers: 127.1, 0x7f000001, 2130706433, 127.000.000.001."""
+"""No DNS name ends in a number. Some resolvers take such a text for an IPv4 address: 127.1, 0x7f000001, 2130706433, 127.000.000.001."""
 _LOOPBACK_NAMES = (
     *("localhost", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"),
     *("localhost.localdomain", "localhost4.localdomain4", "localhost6.localdomain6"),
 )
-"""What a file /etc/hosts may call it; Envoy reads that of its node."""
+"""Names of loopback in an /etc/hosts; Envoy reads that of its node."""
 
 
 _HERE = ("0.0.0.0/8", "127.0.0.0/8", "::/128", "::1/128", "::ffff:0.0.0.0/104", "::ffff:127.0.0.0/104")
-"""Where a socket of this machine answers, whatever address it was bound to."""
+"""Addresses at which a socket of this machine can be reached, whatever address it is bound to."""
 _HERE_NETWORKS = tuple(ipaddress.ip_network(text) for text in _HERE)
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """`ranges`: whether the table of ranges holds; `allowed` are the exceptions.
-
-    `own` has the ports of our own sockets, each with its flag.
-    """
+    """`ranges`: whether the table of ranges applies; `allowed` are the exceptions. `own` has our own ports, each with its flag."""
 
     ranges: bool
     allowed: tuple[Network, ...]
@@ -70,7 +68,7 @@ class Rules:
 
 
 class Denied(NamedTuple):
-    """CIDRs that a name must not resolve to: `ranges` without `allowed`, and `own`, from which nothing is excepted."""
+    """CIDRs to which a name must not resolve: `ranges` without `allowed`, and `own` without exception."""
 
     ranges: tuple[str, ...]
     allowed: tuple[str, ...]
@@ -81,14 +79,14 @@ NOTHING_DENIED = Denied((), (), ())
 
 
 def rules(read: Reader) -> Rules:
-    """The rules under these settings. A Unit: they are the same as long as the process lives."""
+    """The rules under these flags. A Unit: they are the same as long as the process runs."""
     flags = settings(read)
     allowed = tuple(ipaddress.ip_network(text) for text in flags.allowed_endpoints)
     return Rules(not flags.manifests, allowed, own_ports(flags))
 
 
 def refusal(read: Reader, known: Rules, ip: str, port: int, protocol: str = "TCP") -> str:
-    """Why nothing may be sent to an address, as the end of a sentence ("is …"); "" where it may. `ip` must be an IP address."""
+    """Why an address may not be an endpoint, as the end of a sentence ("is …"); "" where it may. `ip` must be an IP address."""
     if known.ranges and (what := _kind(ip, known.allowed)):
         return f"is {what}, which no endpoint may be (--allowed-endpoints lists exceptions)"
     whose = known.own.get(port, "") if protocol == "TCP" else ""
@@ -98,7 +96,7 @@ def refusal(read: Reader, known: Rules, ip: str, port: int, protocol: str = "TCP
 
 
 def name_refusal(read: Reader, host: str, port: int, protocol: str = "TCP") -> str:
-    """As `refusal`, for a host name or an IP address; of a name only what it says by itself is known here."""
+    """As `refusal`, for a host name or an IP address. A name is not resolved here: only the names of loopback are known."""
     known = read.unit(rules)
     try:
         ip = str(ipaddress.ip_address(host))
@@ -112,13 +110,13 @@ def name_refusal(read: Reader, host: str, port: int, protocol: str = "TCP") -> s
 
 
 def is_ours(read: Reader, ip: str) -> bool:
-    """Whether an address is one of our own machine or pods: loopback in any spelling, or one that is known to be ours."""
+    """Whether an address is one of our own machine or pods: loopback in any spelling, or known to be ours."""
     address = _unmapped(ip)
     return _is_here(address) or address in own_addresses(read) or address in read.unit(our_addresses)
 
 
 def denied(read: Reader, port: int) -> Denied:
-    """What the name of a cluster with this port may not resolve to: the same rules, for Envoy."""
+    """The addresses to which the name of a cluster with this port must not resolve: the same rules, for Envoy."""
     known = read.unit(rules)
     ranges = tuple(text for text, _ in RANGES) if known.ranges else ()
     own: tuple[str, ...] = ()
@@ -129,9 +127,9 @@ def denied(read: Reader, port: int) -> Denied:
 
 
 def our_addresses(read: Reader) -> frozenset[str]:
-    """The addresses of pods and Services of our own namespace: where the control plane and the Envoys are in a cluster.
+    """The addresses of pods and Services in our own namespace, in which the control plane and the Envoys of a cluster run.
 
-    Unknown are pods that no Service selects, as Envoys in the network of their nodes may be.
+    Pods that no Service selects are unknown; Envoys with `hostNetwork` may be such.
     """
     slices = own_slices(read)
     pods = (text for piece in slices for endpoint in piece.endpoints for text in endpoint.addresses)
@@ -140,7 +138,7 @@ def our_addresses(read: Reader) -> frozenset[str]:
 
 
 def own_ports(flags: Flags) -> dict[int, str]:
-    """The ports on which this program and the Envoys listen for it alone. An Envoy's own bootstrap may name another admin page."""
+    """The ports of this program's own sockets and of Envoy's. A bootstrap written by hand may have another admin page: that is unknown."""
     found = {flags.healthz_port: "--healthz-port"}
     for text, flag in (
         (flags.probe_address, "--probe-address"),
@@ -154,7 +152,7 @@ def own_ports(flags: Flags) -> dict[int, str]:
 
 
 def _kind(ip: str, allowed: tuple[Network, ...]) -> str:
-    """What is wrong with an address by itself; "" for what is not. Most addresses are told by their first octet."""
+    """The denied range that an address is in; "" for none. For most addresses the first octet is enough."""
     if ":" not in ip and ip.partition(".")[0] not in _FIRST_OCTETS:
         return ""
     return _in_range(ip, allowed)
@@ -176,7 +174,7 @@ def _unmapped(ip: str) -> str:
 
 
 def _in_both_spellings(ip: str) -> tuple[str, ...]:
-    """An address as CIDRs; an IPv4 address also as a record of an IPv6 address may have it."""
+    """An address as CIDRs; an IPv4 address also as an AAAA record may map it."""
     return (f"{ip}/128",) if ":" in ip else (f"{ip}/32", f"::ffff:{ip}/128")
 
 

@@ -1,8 +1,8 @@
-"""Access rules and spellings: which paths of a host have to be matched however they are spelled, so that no escape walks around a rule.
+"""Access rules and spellings: which paths of a host must match in every spelling, so that percent-encoding cannot bypass an access rule.
 
-nginx looks for a location with a decoded and normalised path, Envoy with one in which some escapes are left (`xds.patterns.spelling`).
-Where all paths of a host have the same rules, or none, that costs nothing but a 404. Where they differ, a spelling that misses the path
-with the rule would reach another one without it.
+nginx compares a decoded and normalised path with its locations. Envoy compares one in which some escapes are left
+(`xds.patterns.spelling`). Where all paths of a host have the same access rules, or none, the worst that this can cause is a 404. Where they
+differ, a spelling that misses the path with the rule would reach another path without it.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _ESCAPED_RUN = HeaderMatch(":path", spelling.ESCAPED_RUN, regex=True)
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """The paths with access rules of a host where others have none, or others: percent-encoded, and those that have paths below them."""
+    """The paths with access rules of a host on which not all rules are equal: percent-encoded; `above` has those that are prefixes."""
 
     guarded: frozenset[str]
     above: frozenset[str]
 
     def widened(self, match: PathMatch) -> PathMatch:
-        """The match as it has to be on this host: in every spelling, where it is about a rule.
+        """The match of a path on this host, in every spelling where that matters for a rule.
 
-        That is: a path with a rule; a text path below one, which would else fall to it; a regular expression, which could take what belongs
-        to another.
+        It matters for a path with a rule; for a plain path below one, whose requests would otherwise go to it; and for a regular
+        expression, which could match requests of another path.
         """
         if match.path == "/" and match.kind is not PathKind.EXACT:
             return match  # all paths begin with it, however they are spelled
@@ -43,7 +43,7 @@ class Guard:
 
 
 def guard(read: Reader, host: str) -> Guard | None:
-    """The paths of a host that need it; None where all have the same rules, or none. A Unit."""
+    """The Guard of a host; None where all of its paths have the same access rules, or none. A Unit."""
     ours = serving(read, host)
     found = {rules(settings_of(read, item)) for item in ours if item.rules}
     if settings(read).default_backend_service or any(item.default_backend for item in ours):
@@ -58,10 +58,10 @@ def guard(read: Reader, host: str) -> Guard | None:
 
 
 def first_routes(found: Sequence[tuple[Location, tuple[Route, ...]]]) -> Iterator[Route]:
-    """The routes before all others of a host with a Guard: for requests of which no expression can tell where nginx would send them.
+    """The routes before all others of a host with a Guard: for requests of which no pattern knows where nginx would route them.
 
-    Dots beside an escaped slash are answered with 400; where a path cannot be looked for in all spellings, every escape is. A path with an
-    escaped slash beside another may fit an expression of which each slash takes a part: those with a rule are tried first.
+    Dots beside an escaped slash get 400. Where a path has no pattern for all of its spellings, every escape gets 400. A path with a run of
+    slashes, some of them escaped, may match several expressions of the host: those with an access rule are tried first.
     """
     unread = any(location.match.escaped and not spelling.readable(location.match) for location, _ in found)
     yield Route(PathMatch(PathKind.PATTERN, spelling.ESCAPES if unread else spelling.DOTS), Respond(400))
@@ -75,6 +75,6 @@ def first_routes(found: Sequence[tuple[Location, tuple[Route, ...]]]) -> Iterato
         before.add(own)
 
 
-def surcharge(match: PathMatch, own: Settings, price: int) -> int:
-    """What `first_routes` may add to the price of a path's routes (`xds.patterns.regex.cost`)."""
-    return price + regex.cost(_ESCAPED_RUN.value) if match.escaped and match.kind is PathKind.REGEX and rules(own) else 0
+def surcharge(match: PathMatch, own: Settings, cost: int) -> int:
+    """What `first_routes` may add to the cost of a path's routes (`xds.patterns.regex.cost`)."""
+    return cost + regex.cost(_ESCAPED_RUN.value) if match.escaped and match.kind is PathKind.REGEX and rules(own) else 0

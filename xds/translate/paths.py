@@ -1,4 +1,4 @@
-"""What a path of an Ingress matches, and in which order the paths of a host are tried (nginx 4.1)."""
+"""What a path of an Ingress matches, and the order in which the paths of a host are tried (nginx 4.1)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SAFE = "/:@!$&'()*+,;=-._~"
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _NEVER = re.compile(r"//|/\.\.?(/|$)")
 LONGEST = 4096
-"""Characters of a path; what is longer cannot be requested anyway."""
+"""Characters of a path; no request with a longer one is accepted."""
 
 
 def fault(path: str, *, as_regex: bool) -> str:
@@ -30,13 +30,13 @@ def fault(path: str, *, as_regex: bool) -> str:
 
 
 def escape(path: str) -> str:
-    """What looks like a percent-encoded character, but is text: nginx compares decoded paths. "" where nothing does."""
+    """The first part of a path that looks percent-encoded, but is text, since nginx compares decoded paths; "" for none."""
     found = _ESCAPE.search(path)
     return found[0] if found else ""
 
 
 def match(path: str, path_type: str, *, as_regex: bool) -> PathMatch:
-    """The match of an acceptable path. A missing type and ImplementationSpecific count as Prefix; a regex host knows regexes only."""
+    """The match of a valid path. A missing type and ImplementationSpecific count as Prefix; with `as_regex` the type does not matter."""
     if as_regex:
         return PathMatch(PathKind.REGEX, path)
     text = encoded(path)
@@ -48,10 +48,10 @@ def match(path: str, path_type: str, *, as_regex: bool) -> PathMatch:
 
 
 def encoded(path: str) -> str:
-    """A plain path as requests are compared with it."""
+    """A plain path in the percent-encoding with which requests are compared."""
     return quote(path, safe=_SAFE)
 
 
 def precedence(found: PathMatch) -> tuple[bool, int]:
-    """A sort key: what is tried first comes first. Exact before prefix, then the longer one in bytes."""
+    """A sort key, smallest first: exact before prefix, then the longer one in bytes."""
     return (found.kind is not PathKind.EXACT, -len(found.path.encode()))

@@ -1,7 +1,7 @@
-"""What regular expressions one Ingress, and one host, may have Envoy compile: an Envoy compiles all of a table at each change of anything.
+"""The budget of regular expressions of one Ingress, and of one host: Envoy compiles all of a route table at each change of it.
 
-Costs are those of `xds.patterns.regex.cost`, in microseconds. An Ingress spends in the order of its rules, a host in that of its
-Ingresses, the oldest first. Of what comes after the budget is spent nothing is compiled or served.
+Costs are those of `xds.patterns.regex.cost`, in microseconds of Envoy's time. An Ingress spends its budget in the order of its rules, a
+host in that of its Ingresses, oldest first. After it is exhausted no further path with an expression is compiled or served.
 """
 
 from __future__ import annotations
@@ -20,58 +20,53 @@ from xds.translate.certificates import redirects_to_https
 from xds.translate.claims import MOST_PATHS, Claim, claims_in_order, is_regex_host, serving, settings_of
 
 OF_INGRESS = 5_000
-"""The budget of an Ingress: 5 ms of each rebuilding of a table, some 80 paths of the usual kind that are redirected and rewritten."""
+"""The budget of an Ingress: 5 ms at each change of the table, enough for some 80 usual paths that are redirected and rewritten."""
 
 OF_HOST = 20_000
 """The budget of a host, for all of its Ingresses."""
 
 MOST_CLOSURES = 3
-"""First segments of protected paths that are left out of a host, each of which is closed by itself."""
+"""First path segments for which left-out paths with access rules are closed one by one; beyond that, all together."""
 
 _LONGEST_START = 50
-"""Characters of what is closed: a closed path is an expression, too."""
+"""Characters of a closed prefix: it is an expression, too."""
 
 _REFUSED = 5
-"""The price of a path that cannot be served: somebody has looked at it all the same."""
+"""The cost of a path that cannot be served: checking it takes time all the same."""
 _SOMEWHERE = Forward(Cluster("", "", 0))
 
 
-class Purse:
-    """What is left of a budget. Once a price was too high, nothing is paid any more, so that what comes first is served."""
+class Allowance:
+    """What is left of a budget. After one cost that exceeds it nothing more can be spent: so that what comes first is what is served."""
 
     def __init__(self, budget: int) -> None:
         self._left = budget
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing more can be paid."""
-        return self._left < 0
-
-    def pay(self, price: int) -> bool:
-        """Whether this could be paid."""
-        self._left = -1 if price > self._left else self._left - price
+    def spend(self, cost: int) -> bool:
+        """Whether the cost could be spent."""
+        self._left = -1 if cost > self._left else self._left - cost
         return self._left >= 0
 
 
 def _has_expressions(read: Reader, host: str, claim: Claim, *, as_regex: bool) -> bool:
-    """Whether a path of a host makes Envoy compile anything."""
+    """Whether Envoy compiles an expression for a path of a host."""
     if as_regex or any(name in settings_of(read, claim.item) for name, _ in with_hook("patterns")):
         return True
     return bool(spelling.pattern(_match(read, host, claim, as_regex=False)))
 
 
 def _match(read: Reader, host: str, claim: Claim, *, as_regex: bool) -> PathMatch:
-    """The match of an acceptable path, in all spellings where an access rule wants that."""
+    """The match of a valid path, in all spellings where access rules require that."""
     guard = read.unit(guards.guard, host)
     match = paths.match(claim.path, claim.type, as_regex=as_regex)
     return guard.widened(match) if guard else match
 
 
-def prices(read: Reader, namespace: str, name: str) -> Mapping[str, int]:
-    """What those paths of an Ingress cost that it can afford: field → price. A Unit; a path that has to be paid and is not here is not."""
+def costs(read: Reader, namespace: str, name: str) -> Mapping[str, int]:
+    """The costs of the paths with expressions that are within the budget of an Ingress: field → cost. A Unit."""
     found: dict[str, int] = {}
     item = ingress(read, namespace, name)
-    purse = Purse(OF_INGRESS)
+    allowance = Allowance(OF_INGRESS)
     hosts: dict[str, tuple[bool, bool]] = {}
     for host, claim in claims_in_order(item) if item else ():
         if host not in hosts:
@@ -79,25 +74,25 @@ def prices(read: Reader, namespace: str, name: str) -> Mapping[str, int]:
         as_regex, tls = hosts[host]
         if not _has_expressions(read, host, claim, as_regex=as_regex):
             continue
-        price = _price(read, host, claim, as_regex=as_regex, tls=tls)
-        if not purse.pay(price):
+        cost = _cost(read, host, claim, as_regex=as_regex, tls=tls)
+        if not allowance.spend(cost):
             break
-        found[claim.field] = price
+        found[claim.field] = cost
     return found
 
 
-def _price(read: Reader, host: str, claim: Claim, *, as_regex: bool, tls: bool) -> int:
+def _cost(read: Reader, host: str, claim: Claim, *, as_regex: bool, tls: bool) -> int:
     if paths.fault(claim.path, as_regex=as_regex):
         return _REFUSED
     match = _match(read, host, claim, as_regex=as_regex)
     own = settings_of(read, claim.item)
     location = Location(host, claim.path, match, tls, ref(claim.item), claim.field, own)
-    price = sum(map(cost_of, drawn(location, Route(match, _SOMEWHERE, location.origin, location.rule, settings=own))))
-    return price + guards.surcharge(match, own, price)
+    cost = sum(map(cost_of, drawn(location, Route(match, _SOMEWHERE, location.origin, location.rule, settings=own))))
+    return cost + guards.surcharge(match, own, cost)
 
 
 def cost_of(route: Route) -> int:
-    """What the expressions of a route cost."""
+    """The cost of a route's expressions."""
     pattern = spelling.pattern(route.match)
     own = regex.cost(pattern) if pattern else 0
     if isinstance(route.action, Redirect) and route.action.pattern:
@@ -110,7 +105,7 @@ def cost_of(route: Route) -> int:
 
 @dataclass(slots=True)
 class LeftOut:
-    """Paths of one Ingress that a host is served without: the first of them, the longest, and a text that all begin with."""
+    """Paths of one Ingress that a host is served without: the first of them, the longest, and their common prefix."""
 
     first: Claim
     longest: str
@@ -124,14 +119,14 @@ class LeftOut:
 
 
 def admit(read: Reader, host: str, claims: Iterable[Claim], *, as_regex: bool) -> tuple[list[Claim], list[LeftOut]]:
-    """The claims that a host is served with, and what is left out of each Ingress: too many, too dear, or no paths at all."""
+    """The claims that a host is served with, and the paths that are left out of each Ingress: excess, over budget, or invalid."""
     admitted: list[Claim] = []
     out: dict[Ref, dict[str, LeftOut]] = {}
     excess: dict[tuple[Ref, str], list[Claim]] = {}
-    purse = Purse(OF_HOST)
+    allowance = Allowance(OF_HOST)
     for claim in claims:
         about = ref(claim.item)
-        if why := _excess(read, host, claim, purse, as_regex=as_regex):
+        if why := _excess(read, host, claim, allowance, as_regex=as_regex):
             excess.setdefault((about, why), []).append(claim)
         elif fault := paths.fault(claim.path, as_regex=as_regex):
             sentence = f"The path {claim.path[:80]!r} {fault}; it has no effect."
@@ -140,7 +135,7 @@ def admit(read: Reader, host: str, claims: Iterable[Claim], *, as_regex: bool) -
             admitted.append(claim)
             continue
         if not claim.path.startswith("/"):
-            continue  # no request has such a path
+            continue  # no request has such a path, so there is nothing to close
         _leave_out(out.setdefault(about, {}), claim, _start(claim.path, as_regex=as_regex))
     _report_excess(read, host, excess)
     for groups in out.values():
@@ -149,23 +144,23 @@ def admit(read: Reader, host: str, claims: Iterable[Claim], *, as_regex: bool) -
 
 
 def _leave_out(groups: dict[str, LeftOut], claim: Claim, start: str) -> None:
-    """Paths are left out by their first segments; of many, the later ones together, so that few routes take the place of thousands."""
+    """Group left-out paths by their first segments; those beyond MOST_CLOSURES in one group, so that few routes replace thousands."""
     segment = start[: start.find("/", 1) + 1] or start
     if segment not in groups and len(groups) >= MOST_CLOSURES:
         segment = ""
     groups.setdefault(segment, LeftOut(claim, claim.path, start)).add(claim.path, start)
 
 
-def _excess(read: Reader, host: str, claim: Claim, purse: Purse, *, as_regex: bool) -> str:
-    """Which limit a path exceeds: a key of `_LIMITS`, or ""."""
+def _excess(read: Reader, host: str, claim: Claim, allowance: Allowance, *, as_regex: bool) -> str:
+    """The limit that a path exceeds: a key of `_LIMITS`, or ""."""
     if claim.number >= MOST_PATHS:
         return "too-many-paths"
     if not _has_expressions(read, host, claim, as_regex=as_regex):
         return ""
-    price = read.unit(prices, claim.item.meta.namespace, claim.item.meta.name).get(claim.field)
-    if price is None:
+    cost = read.unit(costs, claim.item.meta.namespace, claim.item.meta.name).get(claim.field)
+    if cost is None:
         return "regex-budget"
-    return "" if purse.pay(price) else "regex-budget-of-host"
+    return "" if allowance.spend(cost) else "regex-budget-of-host"
 
 
 _LIMITS = {
@@ -196,5 +191,5 @@ def _report_closed(read: Reader, host: str, out: Sequence[LeftOut]) -> None:
 
 
 def _start(path: str, *, as_regex: bool) -> str:
-    """What all requests begin with that a path would have taken (regular expressions take them in any case), and no less than "/"."""
+    """The common prefix of all requests that a path would have matched, at least "/"; expressions match without regard to case."""
     return regex.literal_start(path.lower() if as_regex else path)[:_LONGEST_START] or "/"
