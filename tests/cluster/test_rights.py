@@ -70,13 +70,16 @@ def to_know_nodes() -> list[Right]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="package", autouse=True)
 async def referred(cluster: Cluster) -> AsyncIterator[None]:
-    """An Ingress that refers to a Secret of another type than TLS, which is fetched by its name."""
+    """An Ingress that refers to a Secret of another type than TLS, and to a ConfigMap, which are fetched by name."""
     await cluster.kubectl("create secret generic users --from-literal=auth=me:x")
-    annotation = "--annotation=nginx.ingress.kubernetes.io/auth-secret=users"
-    await cluster.kubectl(f"create ingress referring --class=nginx --rule=referring.test/*=nobody:80 {annotation}")
+    await cluster.kubectl("create configmap headers --from-literal=X-One=1")
+    named = {"auth-secret": "users", "custom-headers": "default/headers"}
+    annotations = " ".join(f"--annotation=nginx.ingress.kubernetes.io/{name}={value}" for name, value in named.items())
+    await cluster.kubectl(f"create ingress referring --class=nginx --rule=referring.test/*=nobody:80 {annotations}")
     yield
     await cluster.kubectl("delete ingress referring")
     await cluster.kubectl("delete secret users")
+    await cluster.kubectl("delete configmap headers")
 
 
 async def test_what_deploy_gives_is_enough_to_read(cluster: Cluster, tmp_path: Path) -> None:

@@ -351,7 +351,7 @@ def needed_by(said: Flags) -> set[tuple[str, str, str, str]]:
     """The rights that the control plane uses with these flags."""
     needed = {right for which in resources(said) for right in _needed(which)}
     needed |= {(verb, "", "namespaces", "") for verb in ("list", "watch")}  # with --watch-namespace-selector
-    needed |= {("get", "", "secrets", ""), ("patch", "networking.k8s.io", "ingresses/status", "")}
+    needed |= {("get", "", "secrets", ""), ("get", "", "configmaps", ""), ("patch", "networking.k8s.io", "ingresses/status", "")}
     needed |= {("create", "", "events", ""), ("patch", "", "events", "")}
     needed |= {("create", "coordination.k8s.io", "leases", "")}
     leases = (said.election_id, fleet_name(said.election_id))

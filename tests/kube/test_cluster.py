@@ -397,6 +397,34 @@ async def test_secrets_of_other_types_are_fetched_when_something_refers_to_them_
         await followed.until(lambda: followed.has("Ingress/a"))
 
 
+async def test_config_maps_are_fetched_when_an_annotation_names_them_and_no_others(server: Scripted, tmp_path: Path) -> None:
+    named = "nginx.ingress.kubernetes.io/custom-headers"
+    for name in ("named", "flagged", "unknown"):
+        server.put("configmaps", name, data={"X-One": "1"})
+    server.put("ingresses", "a", metadata={"annotations": {named: "default/named"}})
+    server.put("ingresses", "b", metadata={"annotations": {named: "default/flagged"}})
+    async with following(server, tmp_path, configmap="default/flagged") as followed:
+        await followed.take()
+        assert followed.has("Ingress/a", "Ingress/b", "ConfigMap/named", "ConfigMap/flagged")
+        server.put("configmaps", "named", data={"X-One": "2"})
+        await followed.until(lambda: followed.world.get(("ConfigMap", "default", "named")).data == {"X-One": "2"})
+        server.put("ingresses", "a", metadata={"annotations": {named: "default/unknown"}})
+        await followed.until(lambda: followed.has("Ingress/a", "Ingress/b", "ConfigMap/unknown", "ConfigMap/flagged"))
+        server.delete("configmaps", "unknown")
+        await followed.until(lambda: followed.has("Ingress/a", "Ingress/b", "ConfigMap/flagged"))
+        server.delete("ingresses", "b")
+        await followed.until(lambda: followed.has("Ingress/a", "ConfigMap/flagged"))
+
+
+async def test_a_role_that_may_not_read_config_maps_is_a_problem_and_everything_else_works(server: Scripted, tmp_path: Path) -> None:
+    server.put("secrets", "cert", **secret())
+    server.forbidden |= {(verb, "configmaps") for verb in ("list", "watch")}
+    async with following(server, tmp_path) as followed:
+        await followed.take()
+        assert followed.has("Secret/cert")
+        assert ["forbidden"] in followed.problems.values()
+
+
 @pytest.mark.parametrize("fault", [Fault("get"), refusal(500, "", "get"), refusal(401, "", "get"), Fault("get", hangs=True)])
 async def test_a_secret_that_cannot_be_fetched_is_waited_for(server: Scripted, tmp_path: Path, fault: Fault) -> None:
     server.put("secrets", "flagged", **secret("Opaque"))
@@ -420,7 +448,7 @@ async def test_a_secret_that_changes_while_it_is_fetched_is_fetched_again(server
         await until(lambda: len(server.asked("get", "secrets")) == 2)
         server.put("secrets", "flagged", **secret("Opaque", text="new"))
         cluster: Any = followed.cluster
-        await until(lambda: bool(cluster._secrets.due))
+        await until(lambda: bool(cluster._referred["Secret"].due))
         gate.set()
         await followed.until(lambda: followed.world.get(("Secret", "default", "flagged")).data == {"text": b"new"})
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xds.kube.apiserver.api import Patience
-from xds.kube.apiserver.referred_secrets import referred_by
+from xds.kube.apiserver.referred import config_maps_of, secrets_of
 from xds.kube.apiserver.reflector import Backoff
 from xds.kube.objects import Ingress, Object
 from xds.problem import Ref
@@ -33,7 +33,8 @@ FAULTS = {
     "broken": refusal(500, "InternalError"),
     "get": Fault("get"),
 }
-names, kinds = st.sampled_from("abc"), st.sampled_from([*KINDS, "secrets"])
+PREFIX = "nginx.ingress.kubernetes.io"
+names, kinds = st.sampled_from("abc"), st.sampled_from([*KINDS, "secrets", "configmaps"])
 steps = st.one_of(
     st.tuples(st.just("put"), kinds, names),
     st.tuples(st.just("put"), kinds, names),
@@ -48,7 +49,8 @@ def put(server: Scripted, plural: str, name: str, *, kind: str = "kubernetes.io/
     number = server.store.version
     match plural:
         case "ingresses":
-            server.put(plural, name, spec={"tls": [{"secretName": "abc"[number % 3]}]})
+            named = {f"{PREFIX}/custom-headers": f"default/{'abc'[number // 3 % 3]}"}
+            server.put(plural, name, metadata={"annotations": named}, spec={"tls": [{"secretName": "abc"[number % 3]}]})
         case "services":
             server.put(plural, name, spec={"ports": [{"port": number}]})
         case "endpointslices":
@@ -57,6 +59,8 @@ def put(server: Scripted, plural: str, name: str, *, kind: str = "kubernetes.io/
             server.put(plural, name, spec={"controller": f"example.org/{number}"})
         case "secrets":
             server.put(plural, name, **secret(kind, text=str(number)))
+        case "configmaps":
+            server.put(plural, name, data={"number": str(number)})
 
 
 def act(server: Scripted, what: str, plural: str, which: str) -> None:
@@ -81,10 +85,11 @@ def act(server: Scripted, what: str, plural: str, which: str) -> None:
 
 
 def wanted(server: Scripted) -> dict[Ref, Object]:
-    """All objects, and of Secrets of other types those that an Ingress refers to."""
+    """All objects, and of ConfigMaps and of Secrets of other types those that an Ingress refers to."""
     found = server.store.world(*map(Selection, KINDS), TLS)
-    referred = {which for item in found.values() if isinstance(item, Ingress) for which in referred_by(item, "nginx.ingress.kubernetes.io")}
-    others = server.store.world(Selection("secrets", selector="type!=kubernetes.io/tls"))
+    ours = [item for item in found.values() if isinstance(item, Ingress)]
+    referred = {which for item in ours for which in secrets_of(item, PREFIX) | config_maps_of(item, PREFIX)}
+    others = server.store.world(Selection("secrets", selector="type!=kubernetes.io/tls"), Selection("configmaps"))
     return found | {which: item for which, item in others.items() if which in referred}
 
 

@@ -1,8 +1,8 @@
 """The API-server Source: one Reflector for each kind, and a task for each that performs its actions.
 
 What belongs here: which kinds are watched, and how their Changes are joined. What does not: the decisions of a Reflector
-(`xds.kube.apiserver.reflector`) and its requests (`xds.kube.apiserver.follow`), which Secrets are needed
-(`xds.kube.apiserver.referred_secrets`), and connections (`xds.kube.apiserver.api`).
+(`xds.kube.apiserver.reflector`) and its requests (`xds.kube.apiserver.follow`), which objects Ingresses refer to
+(`xds.kube.apiserver.referred`), and connections (`xds.kube.apiserver.api`).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from xds.kube import parse
 from xds.kube.apiserver.api import Api, Patience
 from xds.kube.apiserver.denials import Denials
 from xds.kube.apiserver.follow import follow, renew, why_not
-from xds.kube.apiserver.referred_secrets import ReferredSecrets
+from xds.kube.apiserver.referred import Referred, config_maps_of, secrets_of
 from xds.kube.apiserver.reflector import CONFIRMATIONS, Backoff, Reflector, Watched
-from xds.kube.objects import Secret
+from xds.kube.objects import ConfigMap, Secret
 from xds.kube.shapes import SERVICE_NAME
 from xds.kube.source import Batch, Change
 from xds.problem import Problem, Ref
@@ -54,19 +54,23 @@ OTHER_SECRETS = Watched(
     only_metadata=True,
 )
 """The two excluded types are many and big, and nothing refers to them."""
+_NO_CONFIG_MAPS = "paths whose annotations name a ConfigMap, such as custom-headers, answer 503"
+CONFIG_MAPS = Watched("ConfigMap", "v1", "configmaps", _NO_CONFIG_MAPS, selector="metadata.name!=kube-root-ca.crt", only_metadata=True)
+"""Each namespace has one of that name, and nothing refers to it."""
+_WITHOUT = {"Secret": _NO_SECRETS, "ConfigMap": _NO_CONFIG_MAPS}
 
 ESSENTIAL = frozenset({"Ingress", "Service", "EndpointSlice", "Namespace"})
 """Kinds without which nothing would be served. While one is forbidden from the start, there is no first Change: an Envoy that receives
 nothing keeps its configuration. If another kind is forbidden, or only objects that a flag names, that is a Problem, and the rest works."""
 
 FETCHES = 8
-"""Secrets that are fetched concurrently."""
+"""Objects that are fetched concurrently."""
 _COMPLAIN_EVERY = 30.0
 
 
 def resources(settings: Flags) -> list[Watched]:
-    """What is watched: the kinds, within `--watch-namespace` if that is set, and ConfigMaps and a Secret by name, in any namespace."""
-    found = [_scoped(kind, settings) for kind in (INGRESSES, SERVICES, SLICES, TLS_SECRETS, OTHER_SECRETS)]
+    """What is watched: the kinds, within `--watch-namespace` if that is set, and what flags name by name, in any namespace."""
+    found = [_scoped(kind, settings) for kind in (INGRESSES, SERVICES, SLICES, TLS_SECRETS, OTHER_SECRETS, CONFIG_MAPS)]
     found.append(CLASSES)
     if settings.watch_namespace_selector:
         found.append(NAMESPACES)
@@ -112,7 +116,7 @@ def _is_watched(which: str, settings: Flags) -> bool:
 
 
 class _Unanswered(Exception):
-    """A Secret could not be fetched now."""
+    """An object could not be fetched now."""
 
 
 class ApiServer:
@@ -127,21 +131,27 @@ class ApiServer:
         self._backoff = backoff or Backoff()
         self._reflectors = {each: Reflector(each, time.monotonic(), random.random, self._backoff) for each in resources(settings)}
         flagged = settings.default_ssl_certificate if _is_watched(settings.default_ssl_certificate, settings) else ""
-        self._secrets = ReferredSecrets(
+        secrets = Referred(
+            partial(secrets_of, prefix=settings.annotations_prefix),
             self._reflectors[_scoped(TLS_SECRETS, settings)],
-            settings.annotations_prefix,
             frozenset({Ref("Secret", *flagged.split("/", 1))} if flagged else ()),
         )
+        maps = (settings.configmap, settings.tcp_services_configmap, settings.udp_services_configmap)
+        config_maps = Referred(
+            partial(config_maps_of, prefix=settings.annotations_prefix), {Ref("ConfigMap", *name.split("/", 1)) for name in maps if name}
+        )
+        self._referred: Mapping[str, Referred] = {"Secret": secrets, "ConfigMap": config_maps}
         self._through: Mapping[Watched, Callable[[Change], Change]] = {
-            _scoped(INGRESSES, settings): self._secrets.ingresses,
-            _scoped(TLS_SECRETS, settings): self._secrets.tls,
-            _scoped(OTHER_SECRETS, settings): self._secrets.metadata,
+            _scoped(INGRESSES, settings): lambda change: config_maps.ingresses(secrets.ingresses(change)),
+            _scoped(TLS_SECRETS, settings): secrets.whole,
+            _scoped(OTHER_SECRETS, settings): secrets.metadata,
+            _scoped(CONFIG_MAPS, settings): config_maps.metadata,
         }
         self._following: list[asyncio.Task[None]] = []
         self._fetching: dict[Ref, asyncio.Task[None]] = {}
         self._fetches = asyncio.Semaphore(FETCHES)
-        self._denials = Denials(CONFIRMATIONS * self._backoff.first)
-        self._may_not_fetch = False
+        self._denials = {kind: Denials(CONFIRMATIONS * self._backoff.first) for kind in self._referred}
+        self._may_not_fetch: set[str] = set()
         self._batch = Batch()
         self._wakeup = asyncio.Event()
         self._settled: set[Watched] = set()
@@ -187,8 +197,7 @@ class ApiServer:
             where = f" in namespace {which.namespace}" if which.namespace else ""
             fault = self._reflectors[which].fault
             reasons.append(f"waiting for the first list of {which}{where}" + (f": {fault}" if fault else ""))
-        if not self._may_not_fetch:
-            reasons += [f"waiting for {secret}" for secret in self._secrets.due | self._fetching.keys()]
+        reasons += [f"waiting for {which}" for which in self._due() | self._fetching.keys() if which.kind not in self._may_not_fetch]
         return sorted(reasons)
 
     def staleness(self, now: float) -> Mapping[str, float]:
@@ -222,11 +231,14 @@ class ApiServer:
         self._batch.add(change)
         if change or not self._is_complete:
             self._wakeup.set()
-        for which in self._secrets.due - self._fetching.keys():
+        for which in self._due() - self._fetching.keys():
             self._fetching[which] = asyncio.create_task(self._fetch(which), name=f"fetch {which}")
 
+    def _due(self) -> frozenset[Ref]:
+        return frozenset().union(*(each.due for each in self._referred.values()))
+
     async def _fetch(self, which: Ref) -> None:
-        """Get a Secret by name, with retries until there is a response, or no object refers to it any more."""
+        """Get an object by name, with retries until there is a response, or no object refers to it any more."""
         pauses = wait_random_exponential(multiplier=self._backoff.first, max=self._backoff.longest)
         try:
             async for attempt in AsyncRetrying(wait=pauses, retry=retry_if_exception_type(Exception)):
@@ -238,43 +250,43 @@ class ApiServer:
         self._emit(Change())
 
     async def _fetch_if_due(self, which: Ref) -> None:
-        if not self._secrets.begin(which):
+        if not self._referred[which.kind].begin(which):
             return
         try:
             await self._fetch_once(which)
         except BaseException:
-            self._secrets.again(which)
+            self._referred[which.kind].again(which)
             raise
 
     async def _fetch_once(self, which: Ref) -> None:
         renewals = self._api.renewals
         try:
-            async with self._api.get(f"/api/v1/namespaces/{which.namespace}/secrets/{which.name}", {}) as answer:
+            async with self._api.get(f"/api/v1/namespaces/{which.namespace}/{which.kind.lower()}s/{which.name}", {}) as answer:
                 status, body = answer.status, await answer.read()
         except Exception as wrong:  # noqa: BLE001 - a retry is right for any exception
             raise _Unanswered(why_not(self._api, wrong)) from None
         if status not in (200, 404):
             if status == 401:
                 await renew(self._api, renewals)
-            self._emit(self._may_fetch(status))
+            self._emit(self._may_fetch(which.kind, status))
             raise _Unanswered(f"The API server answered {status}.")
-        found = parse.from_json(body, kind="Secret", api_version="v1") if status == 200 else None
-        self._emit(self._may_fetch(status))
-        self._emit(self._secrets.fetched(which, found if isinstance(found, Secret) else None))
+        found = parse.from_json(body, kind=which.kind, api_version="v1") if status == 200 else None
+        self._emit(self._may_fetch(which.kind, status))
+        self._emit(self._referred[which.kind].fetched(which, found if isinstance(found, Secret | ConfigMap) else None))
 
-    def _may_fetch(self, status: int) -> Change:
-        """Record whether the role allows "get" on Secrets. Returns a Change where that is new."""
-        denied = status == 403
+    def _may_fetch(self, kind: str, status: int) -> Change:
+        """Record whether the role allows "get" on a kind. Returns a Change where that is new."""
+        denied, what = status == 403, f"{kind.lower()}s"
         if not denied:
-            self._denials.allowed("")
-        elif not self._denials.denied("", time.monotonic()):
+            self._denials[kind].allowed("")
+        elif not self._denials[kind].denied("", time.monotonic()):
             return Change()
-        if denied is self._may_not_fetch:
+        if denied is (kind in self._may_not_fetch):
             return Change()
-        self._may_not_fetch = denied
-        sentence = f'The role does not allow "get" on secrets: {_NO_SECRETS}.'
-        problem = Problem(Ref("Secret", "", ""), "", "forbidden", sentence)
-        return Change(problems={"get secrets": (problem,) if denied else ()})
+        self._may_not_fetch ^= {kind}
+        sentence = f'The role does not allow "get" on {what}: {_WITHOUT[kind]}.'
+        problem = Problem(Ref(kind, "", ""), "", "forbidden", sentence)
+        return Change(problems={f"get {what}": (problem,) if denied else ()})
 
     def _complain(self, reflector: Reflector) -> None:
         """Log that the API server is away, at most every 30 s."""

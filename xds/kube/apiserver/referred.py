@@ -1,23 +1,33 @@
-"""Which Secrets are needed besides those of type kubernetes.io/tls, which are all watched (decision 13).
+"""Which Secrets and ConfigMaps are needed because an Ingress names them.
 
-Of other Secrets only the metadata is watched. A body is fetched by name when an object refers to it, and again when its metadata changes.
-What belongs here: references, and which Secrets must be fetched now. What does not: fetching (`xds.kube.apiserver.apiserver`), and the
-use of a Secret (`xds.translate`).
+Secrets of type kubernetes.io/tls are all watched (decision 13), and so are the ConfigMaps that flags name. Of others only the metadata is
+watched. A body is fetched by name when an Ingress refers to it, and again when its metadata changes. What belongs here: references, and
+which objects must be fetched now. What does not: fetching (`xds.kube.apiserver.apiserver`), and the use of an object (`xds.translate`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Callable, Container
 
-from xds.kube.objects import Ingress, Secret, ref
+from xds.kube.objects import ConfigMap, Ingress, Secret, ref
 from xds.kube.source import Batch, Change
 from xds.problem import Ref
 
 _BY_FLAG = Ref("Settings", "", "")
 
 
-def referred_by(item: Ingress, prefix: str) -> frozenset[Ref]:
+NAMING_CONFIG_MAPS = ("custom-headers",)
+"""The annotations that name a ConfigMap, as `namespace/name`."""
+
+
+def config_maps_of(item: Ingress, prefix: str) -> frozenset[Ref]:
+    """The ConfigMaps that an Ingress names in annotations such as `<prefix>/custom-headers`."""
+    written = (item.meta.annotations.get(f"{prefix}/{name}", "").strip().split("/") for name in NAMING_CONFIG_MAPS)
+    return frozenset(Ref("ConfigMap", *parts) for parts in written if len(parts) == 2 and all(parts))
+
+
+def secrets_of(item: Ingress, prefix: str) -> frozenset[Ref]:
     """The Secrets that an Ingress names: in `spec.tls`, and in annotations such as `<prefix>/auth-secret` ("name" or "namespace/name").
 
     All annotations of ingress-nginx that name a Secret end in "-secret", and no others do.
@@ -32,17 +42,19 @@ def referred_by(item: Ingress, prefix: str) -> frozenset[Ref]:
     return frozenset(found)
 
 
-class ReferredSecrets:
-    """Keeps track of references to Secrets, and of the Secrets of other types.
+class Referred:
+    """Keeps track of references to objects of one kind, and of those objects of which only the metadata is watched.
 
-    Each method takes the Change of a watch, and returns that for the World. `flagged` are the Secrets that flags name. `is_tls` has the
-    Secrets of type kubernetes.io/tls. If a Secret is deleted and created again with another type, two watches report it, in any order.
-    Neither may drop for good what the other one has put.
+    Each method takes the Change of a watch, and returns that for the World. `names` are the objects that an Ingress refers to, `flagged`
+    those that flags name. `watched` has the objects that another watch reports whole. If a Secret is deleted and created again with
+    another type, two watches report it, in any order. Neither may drop for good what the other one has put.
     """
 
-    def __init__(self, is_tls: Container[Ref], prefix: str, flagged: frozenset[Ref] = frozenset()) -> None:
-        self._is_tls = is_tls
-        self._prefix = prefix
+    def __init__(
+        self, names: Callable[[Ingress], frozenset[Ref]], watched: Container[Ref] = (), flagged: frozenset[Ref] = frozenset()
+    ) -> None:
+        self._names_of = names
+        self._watched = watched
         self._names: dict[Ref, frozenset[Ref]] = {}
         self._referrers: Counter[Ref] = Counter()
         self._there: dict[Ref, str] = {}
@@ -56,22 +68,22 @@ class ReferredSecrets:
         return frozenset(self._due)
 
     def begin(self, which: Ref) -> bool:
-        """Before a fetch: whether the Secret is still needed. A change from now on makes it due again."""
+        """Before a fetch: whether the object is still needed. A change from now on makes it due again."""
         if which not in self._due:
             return False
         self._due.discard(which)
         return True
 
     def again(self, which: Ref) -> bool:
-        """A fetch has failed. The Secret is due again if it is still needed; returns whether it is."""
+        """A fetch has failed. The object is due again if it is still needed; returns whether it is."""
         if self._is_needed(which):
             self._due.add(which)
         return which in self._due
 
-    def fetched(self, which: Ref, found: Secret | None) -> Change:
-        """A fetch has succeeded. None: there is no such Secret."""
+    def fetched(self, which: Ref, found: Secret | ConfigMap | None) -> Change:
+        """A fetch has succeeded. None: there is no such object."""
         batch = Batch()
-        if not self._is_needed(which) or which in self._is_tls:
+        if not self._is_needed(which) or which in self._watched:
             return batch.take()
         if found is not None:
             self._held[which] = found.meta.version
@@ -81,23 +93,23 @@ class ReferredSecrets:
         return batch.take()
 
     def ingresses(self, change: Change) -> Change:
-        """A Change of Ingresses. Secrets without any reference left are dropped."""
+        """A Change of Ingresses. Objects without any reference left are dropped."""
         batch = Batch()
         batch.add(change)
         for item in change.put:
             if isinstance(item, Ingress):
-                self._refer(ref(item), referred_by(item, self._prefix), batch)
+                self._refer(ref(item), self._names_of(item), batch)
         for gone in change.drop:
             self._refer(gone, frozenset(), batch)
         return batch.take()
 
-    def tls(self, change: Change) -> Change:
-        """A Change of Secrets of type kubernetes.io/tls. Where one is gone, there may be one of another type."""
+    def whole(self, change: Change) -> Change:
+        """A Change of objects that another watch reports whole. Where one is gone, there may be one that is not."""
         self._due.update(gone for gone in change.drop if self._is_needed(gone))
         return change
 
     def metadata(self, change: Change) -> Change:
-        """A Change of Secrets of other types, with metadata only."""
+        """A Change of objects with metadata only."""
         batch = Batch()
         for item in change.put:
             which = ref(item)
@@ -130,5 +142,5 @@ class ReferredSecrets:
 
     def _forget(self, which: Ref, batch: Batch) -> None:
         self._due.discard(which)
-        if self._held.pop(which, None) is not None and which not in self._is_tls:
+        if self._held.pop(which, None) is not None and which not in self._watched:
             batch.drop(which)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xds.kube.apiserver.referred_secrets import ReferredSecrets, referred_by
-from xds.kube.objects import Ingress, Meta, Object, Secret, Tls, ref
+from tests.nginx.drawing import Nothing
+from xds.kube.apiserver.referred import NAMING_CONFIG_MAPS, Referred, config_maps_of, secrets_of
+from xds.kube.objects import ConfigMap, Ingress, Meta, Object, Secret, Tls, ref
 from xds.kube.source import Change
+from xds.nginx.feature import Annotation, Closed
+from xds.nginx.registry import features, read_settings, resolved
 from xds.problem import Ref
 
 PREFIX = "nginx.ingress.kubernetes.io"
+NAMES = partial(secrets_of, prefix=PREFIX)
 SECRET = Ref("Secret", "default", "passwords")
 
 
@@ -49,16 +55,46 @@ def drop(*which: Ref) -> Change:
     ],
 )
 def test_an_ingress_refers_to_secrets_by_tls_and_by_annotations(item: Ingress, names: set[str]) -> None:
-    assert {f"{which.namespace}/{which.name}" for which in referred_by(item, PREFIX)} == names
+    assert {f"{which.namespace}/{which.name}" for which in secrets_of(item, PREFIX)} == names
+
+
+@pytest.mark.parametrize(
+    ("written", "names"),
+    [
+        ("team/headers", {"team/headers"}),
+        (" team/headers\n", {"team/headers"}),
+        ("headers", set()),
+        ("a/b/c", set()),
+        ("/a", set()),
+        ("a/", set()),
+    ],
+)
+def test_an_ingress_refers_to_config_maps_by_annotations(written: str, names: set[str]) -> None:
+    found = config_maps_of(ingress("a", custom_headers=written), PREFIX)
+    assert {f"{which.namespace}/{which.name}" for which in found} == names
+
+
+def test_every_annotation_whose_feature_reads_a_config_map_is_followed() -> None:
+    asked: set[str] = set()
+
+    class Asking(Nothing):
+        def config_map(self, annotation: Annotation[Any], written: str) -> ConfigMap | Closed:
+            asked.add(annotation.name)
+            return super().config_map(annotation, written)
+
+    for annotation in (a for feature in features().values() if feature.resolve for a in feature.annotations):
+        found, _ = read_settings({annotation.name: annotation.example}, {})
+        resolved(found, ingress("a"), Asking())
+    assert asked == set(NAMING_CONFIG_MAPS)
 
 
 def test_annotations_of_another_prefix_refer_to_nothing() -> None:
-    assert not referred_by(ingress("a", auth_secret="passwords"), "nginx.org")
+    assert not secrets_of(ingress("a", auth_secret="passwords"), "nginx.org")
 
 
 @pytest.mark.parametrize("reference_first", [True, False])
 def test_a_secret_is_due_once_it_is_there_and_somebody_refers_to_it(reference_first: bool) -> None:
-    secrets = ReferredSecrets((), PREFIX)
+    secrets = Referred(NAMES)
     happen = [lambda: secrets.ingresses(put(ingress("a", "passwords"))), lambda: secrets.metadata(put(secret(1)))]
     happen[not reference_first]()
     assert not secrets.due
@@ -70,7 +106,7 @@ def test_a_secret_is_due_once_it_is_there_and_somebody_refers_to_it(reference_fi
 
 
 def test_metadata_of_the_version_that_is_held_is_no_reason_to_fetch_it_again() -> None:
-    secrets = ReferredSecrets((), PREFIX, frozenset({SECRET}))
+    secrets = Referred(NAMES, (), frozenset({SECRET}))
     secrets.metadata(put(secret(1)))
     secrets.begin(SECRET)
     secrets.fetched(SECRET, secret(2))
@@ -81,7 +117,7 @@ def test_metadata_of_the_version_that_is_held_is_no_reason_to_fetch_it_again() -
 
 
 def test_a_secret_goes_with_the_last_one_who_refers_to_it() -> None:
-    secrets = ReferredSecrets((), PREFIX)
+    secrets = Referred(NAMES)
     secrets.metadata(put(secret(1)))
     secrets.ingresses(put(ingress("a", "passwords"), ingress("b", auth_secret="passwords")))
     secrets.begin(SECRET)
@@ -92,7 +128,7 @@ def test_a_secret_goes_with_the_last_one_who_refers_to_it() -> None:
 
 
 def test_an_answer_that_nobody_needs_any_more_is_not_told() -> None:
-    secrets = ReferredSecrets((), PREFIX)
+    secrets = Referred(NAMES)
     secrets.metadata(put(secret(1)))
     secrets.ingresses(put(ingress("a", "passwords")))
     secrets.begin(SECRET)
@@ -102,7 +138,7 @@ def test_an_answer_that_nobody_needs_any_more_is_not_told() -> None:
 
 
 def test_what_changed_while_it_was_fetched_is_due_again() -> None:
-    secrets = ReferredSecrets((), PREFIX, frozenset({SECRET}))
+    secrets = Referred(NAMES, (), frozenset({SECRET}))
     secrets.metadata(put(secret(1)))
     secrets.begin(SECRET)
     secrets.metadata(put(secret(2)))
@@ -110,10 +146,10 @@ def test_what_changed_while_it_was_fetched_is_due_again() -> None:
     assert secrets.due == {SECRET}
 
 
-def held() -> tuple[ReferredSecrets, set[Ref]]:
+def held() -> tuple[Referred, set[Ref]]:
     """A Secret of another type that is referred to and was fetched; and the names of TLS Secrets, to be changed."""
     tls: set[Ref] = set()
-    secrets = ReferredSecrets(tls, PREFIX, frozenset({SECRET}))
+    secrets = Referred(NAMES, tls, frozenset({SECRET}))
     secrets.metadata(put(secret(1)))
     secrets.begin(SECRET)
     assert secrets.fetched(SECRET, secret(1)).put
@@ -123,7 +159,7 @@ def held() -> tuple[ReferredSecrets, set[Ref]]:
 def test_a_secret_that_was_made_anew_as_a_tls_one_is_not_dropped_when_the_old_one_is_said_to_be_gone() -> None:
     secrets, tls = held()
     tls.add(SECRET)
-    assert secrets.tls(put(secret(3, kind="kubernetes.io/tls"))).put
+    assert secrets.whole(put(secret(3, kind="kubernetes.io/tls"))).put
     assert not secrets.metadata(drop(SECRET)).drop
 
 
@@ -137,12 +173,12 @@ def test_a_late_answer_does_not_replace_the_tls_one() -> None:
 
 def test_where_a_tls_one_goes_the_one_of_another_type_that_was_made_anew_is_fetched() -> None:
     tls = {SECRET}
-    secrets = ReferredSecrets(tls, PREFIX, frozenset({SECRET}))
+    secrets = Referred(NAMES, tls, frozenset({SECRET}))
     secrets.metadata(put(secret(2)))
     secrets.begin(SECRET)
     assert not secrets.fetched(SECRET, secret(2))
     tls.clear()
-    assert secrets.tls(drop(SECRET)).drop == (SECRET,)
+    assert secrets.whole(drop(SECRET)).drop == (SECRET,)
     assert secrets.due == {SECRET}
 
 
@@ -160,7 +196,7 @@ class Server:
         self.version = 0
         self.now: Secret | None = None
         self.tls: set[Ref] = set()
-        self.secrets = ReferredSecrets(self.tls, PREFIX)
+        self.secrets = Referred(NAMES, self.tls)
         self.world: dict[Ref, Object] = {}
         self.queues: dict[str, deque[Change]] = {"tls": deque(), "metadata": deque()}
         self.fetching = False
@@ -185,7 +221,7 @@ class Server:
         if what == "tls":
             self.tls.update(map(ref, change.put))
             self.tls.difference_update(change.drop)
-        self.take(self.secrets.tls(change) if what == "tls" else self.secrets.metadata(change))
+        self.take(self.secrets.whole(change) if what == "tls" else self.secrets.metadata(change))
 
     def refer(self, how: str) -> None:
         self.take(self.secrets.ingresses(put(ingress("a", *([how] if how else [])))))
