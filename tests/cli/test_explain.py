@@ -188,6 +188,19 @@ def test_the_ingress_that_makes_paths_regular_expressions_is_named(say: Say, tmp
     assert rewritten["action"] == {"kind": "forward", "path": "/x?y=1"}
 
 
+def test_a_preflight_is_answered_where_a_request_without_an_origin_is_forwarded(tmp_path: Path) -> None:
+    listed = {"enable-cors": "true", "cors-allow-origin": "https://example.org, https://*.example.org"}
+    put = folder(
+        tmp_path,
+        ingress("list", "a.example.com", {"/": WEB}, listed),
+        ingress("all", "b.example.com", {"/": WEB}, {"enable-cors": "true"}),
+    )
+    loaded = load(parse("explain", ["http://x", str(put)], {}).settings)
+    for host, method, kind in (("a", "GET", "forward"), ("b", "GET", "forward"), ("a", "OPTIONS", "forward"), ("b", "OPTIONS", "respond")):
+        request = parse_url(f"http://{host}.example.com/", method)
+        assert explain(loaded.world, loaded.tables, Flags(), loaded.problems, request)["action"]["kind"] == kind
+
+
 def test_annotations_and_keys_that_have_a_say_are_listed(say: Say, tmp_path: Path) -> None:
     put = folder(
         tmp_path,
@@ -290,8 +303,18 @@ MARKERS = (
     marker("wild", "*.w.example.com", ("/",)),
     marker("inner", "*.b.w.example.com", ("/inner",)),
     marker("other", "", ("/any",)),
+    marker("origins", "c.example.com", ("/foo",), enable_cors="true", cors_allow_origin="https://example.org, https://*.example.org"),
 )
-HOSTS = ("a.example.com", "a.example.com.", "r.example.com", "x.w.example.com", "y.x.w.example.com", "x.b.w.example.com", "none.example")
+HOSTS = (
+    "a.example.com",
+    "a.example.com.",
+    "c.example.com",
+    "r.example.com",
+    "x.w.example.com",
+    "y.x.w.example.com",
+    "x.b.w.example.com",
+    "none.example",
+)
 PATHS = (
     *("/", "/foo", "/foo/", "/foo/bar", "/foobar", "/FOO", "/foo1", "/foo123/x", "/exact/", "/slash", "/slash/", "/slash/x", "/a%20b/c"),
     *(

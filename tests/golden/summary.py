@@ -95,9 +95,20 @@ def _nameless_cluster(cluster: Json) -> Json:
 
 def _nameless_route(route: Json) -> Json:
     made = {key: value for key, value in route.items() if key not in ("name", "match")}
+    for config in made.get("typed_per_filter_config", {}).values():
+        for each in config.get("filter_chain", {}).get("filters", ()):
+            _shorten(each)
     if "route" in made:
         made["route"] = {key: value for key, value in made["route"].items() if key != "cluster"}
     return made
+
+
+def _shorten(http_filter: Json) -> None:
+    """Headers that a filter overwrites, as `name: value`."""
+    mutations = http_filter["typed_config"].get("mutations", {})
+    for side, changes in mutations.items():
+        if all(change.get("append", {}).get("append_action") == "OVERWRITE_IF_EXISTS_OR_ADD" for change in changes):
+            mutations[side] = [f"{change['append']['header']['key']}: {change['append']['header']['value']}" for change in changes]
 
 
 def _route(route: Json) -> str | dict[str, list[str]]:
@@ -119,11 +130,17 @@ def _route(route: Json) -> str | dict[str, list[str]]:
 
 
 def _match(match: Json) -> str:
-    headers = "".join(f" [{h['name']} {_flat_text(h['string_match'])}]" for h in match.get("headers", ()))
+    headers = "".join(f" [{_not(h)}{h['name']} {_flat_text(h['string_match'])}]" for h in match.get("headers", ()))
     if "safe_regex" in match:
         return f"regex {match['safe_regex']['regex']}{headers}"
     kind = next(kind for kind in _PATHS if kind in match)
     return f"{_PATHS[kind]} {match[kind]}{headers}"
+
+
+def _not(header: Json) -> str:
+    """What stands before a header that a request must not have; one that is not there at all is to be seen so as well."""
+    assert header.get("invert_match", False) is header.get("treat_missing_header_as_empty", False)
+    return "not " if header.get("invert_match") else ""
 
 
 def _flat_text(value: Json) -> str:
@@ -180,7 +197,7 @@ def _problem(problem: Problem) -> str:
 
 def _differences(found: Any, usual: Any) -> list[str]:
     """`path = value` for what is new or other, `no path` for what is not there."""
-    now, before = dict(_flat(found)), dict(_flat(usual))
+    now, before = ({path: inner for path, inner in _flat(value) if path} for value in (found, usual))
     gone = [f"no {path}" for path in before if path not in now]
     return [f"{path} = {value}" for path, value in now.items() if before.get(path, now) != value] + gone
 

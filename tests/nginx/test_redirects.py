@@ -27,7 +27,7 @@ def actions(annotations: dict[str, str], keys: dict[str, str] | None = None, pat
 def test_app_root_redirects_the_bare_host(text: str, path: str) -> None:
     found = settings({"app-root": text})
     root = PathMatch(PathKind.EXACT, "/", escaped=True)
-    assert host_routes(found) == (model.Route(root, Redirect(302, RedirectTo.PATH, path), ORIGIN, RULE, settings=found),)
+    assert host_routes(found) == (model.Route(root, Redirect(302, RedirectTo.PATH, path), ORIGIN, RULE),)
 
 
 def test_app_root_has_no_default_for_the_cluster() -> None:

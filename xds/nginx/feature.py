@@ -63,8 +63,8 @@ class Phase(IntEnum):
     """Where in the order of one request (nginx 4.2) a feature acts; what acts earlier shadows what acts later."""
 
     HOST = 10
+    CORS = 15
     RETURN = 20
-    CORS = 30
     SSL_REDIRECT = 40
     BODY = 50
     ACCESS = 60
@@ -205,6 +205,12 @@ class Notes:
             if complaint not in self.complaints:
                 self.complaints.append(complaint)
             return None
+
+    def complain(self, annotation: Annotation[Any], sentence: str) -> None:
+        """What is wrong with a part of a value of which the rest counts; `sentence` goes on after the name."""
+        complaint = Complaint(annotation.name, sentence)
+        if complaint not in self.complaints:
+            self.complaints.append(complaint)
 
     def says(self, annotation: Annotation[Any]) -> bool:
         """Whether the Ingress has it, readable or not, and asks for more than what holds anyway."""

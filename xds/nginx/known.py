@@ -199,29 +199,6 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
     ),
     (
         _LATER,
-        "responses carry the CORS headers of the backend",
-        (
-            ("enable-cors", "false", "true", "Whether pages of other origins may read the responses."),
-            ("cors-allow-origin", "*", "https://example.com", "The origins whose pages may read the responses."),
-            (
-                "cors-allow-methods",
-                "GET, PUT, POST, DELETE, PATCH, OPTIONS",
-                "GET, POST",
-                "The methods that pages of other origins may use.",
-            ),
-            (
-                "cors-allow-headers",
-                "DNT,Keep-Alive,User-Agent,X-Requested-With,If-Modified-Since,Cache-Control,Content-Type,Range,Authorization",
-                "Content-Type",
-                "The request headers that pages of other origins may send.",
-            ),
-            ("cors-allow-credentials", "true", "false", "Whether requests of other origins come with cookies."),
-            ("cors-expose-headers", "", "X-Total", "The response headers that pages of other origins may read."),
-            ("cors-max-age", "1728000", "600", "Seconds for which a browser remembers what other origins may do."),
-        ),
-    ),
-    (
-        _LATER,
         "TLS is the same for all hosts",
         (
             ("ssl-passthrough", "false", "true", "Whether TLS goes to the backend as it is."),
@@ -577,8 +554,8 @@ _HIGH = (
 _MEDIUM = (
     "allowlist-source-range whitelist-source-range denylist-source-range auth-realm auth-secret auth-cache-key auth-cache-duration "
     "auth-response-headers auth-proxy-set-headers auth-request-redirect auth-signin-redirect-param auth-tls-secret auth-tls-verify-client "
-    "canary-by-header canary-by-header-value canary-by-header-pattern canary-by-cookie cors-allow-origin cors-allow-methods "
-    "cors-allow-headers cors-expose-headers custom-headers fastcgi-index fastcgi-params-configmap opentelemetry-operation-name "
+    "canary-by-header canary-by-header-value canary-by-header-pattern canary-by-cookie custom-headers fastcgi-index "
+    "fastcgi-params-configmap opentelemetry-operation-name "
     "proxy-cookie-domain proxy-cookie-path proxy-redirect-from proxy-redirect-to proxy-ssl-ciphers proxy-ssl-secret "
     "preserve-trailing-slash affinity-mode session-cookie-domain session-cookie-expires session-cookie-max-age session-cookie-name "
     "session-cookie-path x-forwarded-prefix"

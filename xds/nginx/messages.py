@@ -73,6 +73,12 @@ def overwriting(name: str, value: str) -> HeaderValueOption:
     return HeaderValueOption(header=header, append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD)
 
 
+def formatted(name: str, value: str) -> HeaderValueOption:
+    """A header that replaces what is there; the value is a format of Envoy's, so nothing that a user wrote may stand in it as it is."""
+    header = HeaderValue(key=name, value=value)
+    return HeaderValueOption(header=header, append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD)
+
+
 def substitution(pattern: str, replacement: str) -> RegexMatchAndSubstitute:
     """Replace what an RE2 pattern finds; `replacement` refers to groups as `\\1`."""
     return RegexMatchAndSubstitute(pattern=RegexMatcher(regex=pattern), substitution=replacement)
