@@ -471,8 +471,7 @@ class Flags:
         TRAFFIC,
         BOOL,
         False,
-        "Report each ssl-passthrough annotation as not supported yet: TLS ends at Envoy all the same. Without the flag it has no effect in "
-        "ingress-nginx either.",
+        "Let the annotation ssl-passthrough send TLS of a host to its backend as it is. Without the flag the annotation has no effect.",
     )
 
     healthz_port: int = setting(SERVER, PORT, 10254, "Port of the probes and of /metrics.", reserves=True)

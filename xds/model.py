@@ -96,6 +96,8 @@ class Cluster:
 
     `external`: the DNS knows the endpoints (a Service of type ExternalName). Then `asked_by` is the Ingress whose settings are the policy,
     and `policy` only what its route changes of them: such a cluster keeps its name while the settings change.
+
+    `by_address`: the Service's own addresses stand for its endpoints, whatever the policy is.
     """
 
     namespace: str
@@ -106,6 +108,7 @@ class Cluster:
     send_proxy: bool = False
     external: bool = False
     asked_by: Ref | None = None
+    by_address: bool = False
 
 
 LARGEST_BODY = 4_096
@@ -198,12 +201,30 @@ class Location:
 
 
 @dataclass(frozen=True, slots=True)
+class Terminate:
+    """TLS of a host ends at Envoy, under the certificate of a Secret ("namespace/name"); "" is the default certificate."""
+
+    certificate: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Passthrough:
+    """TLS of a host goes to a cluster as it is. Without a cluster its connections are closed."""
+
+    cluster: Cluster | None
+
+
+HostTls = Terminate | Passthrough
+"""Where TLS of a host ends."""
+
+
+@dataclass(frozen=True, slots=True)
 class VirtualHost:
-    """One host and its routes, in the order in which they are tried. `certificate` is "" where the default one is served."""
+    """One host and its routes, in the order in which they are tried."""
 
     host: str
     routes: tuple[Route, ...]
-    certificate: str = ""
+    tls: HostTls = Terminate()
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,16 +148,24 @@ def _flat_text(value: Json) -> str:
 
 
 def _listeners(snapshot: Snapshot) -> Iterator[tuple[str, Any]]:
-    """What is not as usual; of https, the hosts under each certificate."""
+    """What is not as usual; of https, the hosts of each filter chain, and how those differ in which TLS does not end."""
     usual = _of(_usual(), LISTENER)
     for name, listener in _of(snapshot, LISTENER).items():
         default, *chains = listener.get("filter_chains", [{}])
-        assert all(_bare(chain) == _bare(default) for chain in chains), "a chain differs from the default one in more than its name"
+        ending = [chain for chain in chains if "transport_socket" in chain]
+        assert all(_bare(chain) == _bare(default) for chain in ending), "a chain differs from the default one in more than its name"
         matcher = listener.pop("filter_chain_matcher", {})
         same = {"filter_chains": [default]} if chains else {}
-        found = _differences({**listener, **same}, _unmatched(usual.get(name) or usual[f"{name.partition('/')[0]}/1"]))
+        found: list[Any] = _differences({**listener, **same}, _unmatched(usual.get(name) or usual[f"{name.partition('/')[0]}/1"]))
         found = [line for line in found if not line.endswith(f"= {name}")]
-        found += [f"{chain['name']} for {', '.join(_server_names(matcher, chain['name']))}" for chain in chains]
+        before: Json = {}
+        for chain in chains:
+            line, called = f"{chain['name']} for {', '.join(_server_names(matcher, chain['name']))}", {"name": chain["name"]}
+            found.append(line if chain in ending else {line: _differences(chain, {**before, **called})})
+            before = before if chain in ending else chain
+        led_to = {on["action"]["typed_config"]["value"] for on in _by_name(matcher).values()}
+        for closed in sorted(led_to - {chain["name"] for chain in chains}):
+            found.append(f"no chain {closed} for {', '.join(_server_names(matcher, closed))}")
         if found:
             yield name, found
 
@@ -168,14 +176,21 @@ def _unmatched(listener: Json) -> Json:
 
 def _server_names(matcher: Json, chain: str) -> list[str]:
     """The names that lead to a chain, as an Ingress writes them. Each is there with and without the dot of the root."""
+    names = {name for name, on in _by_name(matcher).items() if on["action"]["typed_config"]["value"] == chain}
+    assert {f"{name}." for name in names if not name.endswith(".")} == {name for name in names if name.endswith(".")}
+    return sorted(name for name in names if not name.endswith("."))
+
+
+def _by_name(matcher: Json) -> Json:
+    """What the matcher does with each name, and each wildcard, that it knows."""
+    if not matcher:
+        return {}
     found = dict(matcher.get("matcher_tree", {}).get("exact_match_map", {}).get("map", {}).items())
     last = matcher["on_no_match"].get("matcher", matcher)
     assert last["on_no_match"]["action"]["typed_config"]["value"] == "default"
     for wildcard in last.get("matcher_list", {}).get("matchers", ()):
         found["*" + wildcard["predicate"]["single_predicate"]["value_match"]["suffix"]] = wildcard["on_match"]
-    names = {name for name, on in found.items() if on["action"]["typed_config"]["value"] == chain}
-    assert {f"{name}." for name in names if not name.endswith(".")} == {name for name in names if name.endswith(".")}
-    return sorted(name for name in names if not name.endswith("."))
+    return found
 
 
 def _bare(chain: Json) -> Any:

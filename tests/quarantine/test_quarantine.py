@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from xds.model import Terminate
 from xds.problem import Ref
 from xds.protocol.session import Answer, Request, Response, Session, Wire
 from xds.quarantine.ledger import MOST_CONTENTS, Orders
@@ -141,7 +142,7 @@ class Site:
             body = self.wanted.get(part)
             value: Value | None = body
             if body is not None and part.type_url == ROUTE:
-                value = Host(body, host_digest(body), frozenset(), "")
+                value = Host(body, host_digest(body), frozenset(), Terminate())
             new = self.holds.effective(part, value)
             if new is not None:
                 self.shown[part] = new

@@ -8,8 +8,10 @@ from envoy_data_plane.xds.type.matcher.v3 import Matcher, MatcherOnMatch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xds.model import Cluster, HostTls, Passthrough, Terminate
 from xds.nginx.registry import read_settings
 from xds.render import listeners
+from xds.render.names import chain as called
 from xds.render.server_names import matcher_bytes
 from xds.wire.encode import encode
 
@@ -67,10 +69,13 @@ def test_the_order_of_hosts_does_not_show(by_host: dict[str, str]) -> None:
     assert matcher_bytes(by_host, "default") == matcher_bytes(dict(reversed(by_host.items())), "default")
 
 
-@given(st.dictionaries(hosts, certificates, max_size=8))
-def test_the_joined_listener_is_the_whole_message(by_host: dict[str, str]) -> None:
-    bare = listeners.https("::", 8443, DEFAULTS)
-    chains = {name: listeners.chain_bytes(name, bare) for name in set(by_host.values())}
+ends = st.builds(Terminate, certificates) | st.builds(Passthrough, st.builds(Cluster, st.just("one"), st.sampled_from("ab"), st.just(443)))
+
+
+@given(st.dictionaries(hosts, ends, max_size=8))
+def test_the_joined_listener_is_the_whole_message(tls: dict[str, HostTls]) -> None:
+    bare, by_host = listeners.https("::", 8443, DEFAULTS), {host: called(end) for host, end in tls.items()}
+    chains = {called(end): listeners.chain_bytes(end, bare) for end in tls.values()}
     found = Listener.parse(listeners.https_bytes(bare, chains, by_host))
     assert found.filter_chain_matcher is not None
     assert encode(found.filter_chain_matcher) == encode(Matcher.parse(matcher_bytes(by_host, "default")))

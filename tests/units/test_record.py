@@ -30,8 +30,11 @@ clusters = st.builds(
     st.sampled_from([(), (("load_balance", "ewma"),), (("upstream_hash_by", ("$uri", "x")), ("service_upstream", True))]),
     st.sampled_from(["TCP", "UDP"]),
     st.booleans(),
+    by_address=st.booleans(),
 )
-hosts = st.builds(lambda body, found: Host(body, host_digest(body), found, ""), st.binary(), st.frozensets(clusters, max_size=3))
+hosts = st.builds(
+    lambda body, found: Host(body, host_digest(body), found, model.Terminate()), st.binary(), st.frozensets(clusters, max_size=3)
+)
 lines: st.SearchStrategy[tuple[Part, Value]] = st.one_of(
     st.tuples(st.builds(Part, st.just(ROUTE), st.just("ingress"), texts), hosts),
     st.tuples(st.just(Part(ROUTE, "ingress")), st.builds(Frame, st.binary(), st.binary())),

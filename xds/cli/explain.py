@@ -101,11 +101,14 @@ def _headline(found: Json) -> Iterator[str | tuple[str, str]]:
             yield f"a redirect ({action['status']}) to {action['location']}"
         case "respond":
             yield f"{action['status']}" + (f", because {action['reason']}" if action["reason"] else "")
+        case "close":
+            yield f"a closed connection, because {action['reason']}"
         case _:
             service = found["service"]
             ready = sum(e["health"] != "not ready" for e in found["endpoints"])
             yield f"Service {service['namespace']}/{service['name']} port {service['port']}"
-            yield f" ({plural(ready, 'endpoint')}), which gets the path {action['path']}"
+            gets = "to which TLS goes as it is" if action["kind"] == "passthrough" else f"which gets the path {action['path']}"
+            yield f" ({plural(ready, 'endpoint')}), {gets}"
 
 
 def _other_routes(title: str, others: Iterable[Json]) -> Iterator[Text]:

@@ -7,7 +7,7 @@ the objects around the answer. What does not belong here: words for people (`xds
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +19,7 @@ from xds.explain.route_of import HttpRequest, MatchedRoute, answer, backend_of, 
 from xds.json_forms import Json, object_json, place_json, problem_json
 from xds.kube.objects import Endpoint, Ingress, ref
 from xds.kube.world import Reader, World, ingresses_key, service, slices_key, slices_of
-from xds.model import CLOSED, Cluster, Forward, PathKind, Redirect, Respond, Route, Via
+from xds.model import CLOSED, Cluster, Forward, HostTls, Passthrough, PathKind, Redirect, Respond, Route, Terminate, Via
 from xds.nginx.feature import Declared, Fidelity
 from xds.nginx.registry import known_annotations, known_keys, with_hook
 from xds.problem import Problem, Ref
@@ -37,7 +37,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class _Case:
-    """A request, what answers it, and what it is looked up in."""
+    """A request, what answers it, and what it is looked up in. Where TLS of the host is `passed` through, the answer is that of "/"."""
 
     world: World
     tables: Tables
@@ -46,6 +46,7 @@ class _Case:
     read: Reader
     request: HttpRequest
     answer: MatchedRoute
+    passed: Passthrough | None
 
     @property
     def ingress(self) -> Ingress | None:
@@ -58,31 +59,49 @@ class _Case:
 def explain(world: World, tables: Tables, settings: Flags, problems: Collection[Problem], request: HttpRequest) -> Json:
     """The whole explanation. `problems` are all that there are; those that have a part in this are picked out."""
     read = Recorder(tables.build)
-    case = _Case(world, tables, settings, problems, read, request, answer(read, tables.hosts.values, request))
-    route = case.answer.route
-    wanted = route.action.cluster if isinstance(route.action, Forward) else None
+    tls = _tls(tables, request)
+    passed = tls if isinstance(tls, Passthrough) and request.via is Via.HTTPS else None
+    of_root = replace(request, path="/", query="") if passed else request
+    case = _Case(world, tables, settings, problems, read, of_root, answer(read, tables.hosts.values, of_root), passed)
+    route, wanted, action = case.answer.route, _wanted(case), _action(case)
     return {
         "version": VERSION,
         "url": str(request),
-        "answered": not (isinstance(route.action, Respond) and route.action.status in (404, 503)),
-        "action": _action(case),
+        "answered": action["kind"] != "close" and not (action["kind"] == "respond" and action["status"] in (404, 503)),
+        "action": action,
         "virtual_host": {"name": case.answer.host or "*", "match": case.answer.chosen.value},
         "route": _route(case, route) | {"position": case.answer.position, "regex_because": _regex_because(case)},
-        "certificate": _certificate(case) if request.via is Via.HTTPS else None,
+        "certificate": _certificate(case),
         "service": _service(case),
         "cluster": names.cluster(wanted) if wanted else None,
         "endpoints": _endpoints(case, wanted),
         "annotations": _annotations(case),
         "config": _config(case),
-        "conditional": [_route(case, r) for r in case.answer.conditional],
-        "shadowed": [_route(case, r) for r in case.answer.shadowed],
+        "conditional": [] if passed else [_route(case, r) for r in case.answer.conditional],
+        "shadowed": [] if passed else [_route(case, r) for r in case.answer.shadowed],
         "problems": [problem_json(p) for p in _problems(case)],
-        "remarks": list(request.remarks),
+        "remarks": [] if passed else list(request.remarks),
     }
+
+
+def _tls(tables: Tables, request: HttpRequest) -> HostTls:
+    """Where TLS of the name that a client asks for (SNI) ends: as that of the host, else as that of a wildcard above it."""
+    hosts = tables.hosts.values
+    return next((hosts[n].tls for n in names_under(request.host) if n in hosts and hosts[n].tls != Terminate()), Terminate())
+
+
+def _wanted(case: _Case) -> Cluster | None:
+    """The cluster that answers, if one does."""
+    if case.passed:
+        return case.passed.cluster
+    action = case.answer.route.action
+    return action.cluster if isinstance(action, Forward) else None
 
 
 def _action(case: _Case) -> Json:
     route = case.answer.route
+    if case.passed:
+        return {"kind": "close", "reason": why} if (why := _why_closed(case, case.passed)) else {"kind": "passthrough"}
     match route.action:
         case Forward():
             return {"kind": "forward", "path": _backend_path(case, route)}
@@ -90,6 +109,15 @@ def _action(case: _Case) -> Json:
             return {"kind": "redirect", "status": route.action.status, "location": location(route.action, case.request)}
         case Respond(status):
             return {"kind": "respond", "status": status, "reason": _reason(case, status)}
+
+
+def _why_closed(case: _Case, passed: Passthrough) -> str:
+    """Why nothing answers a connection whose TLS passes through; "" where something does."""
+    if passed.cluster is None:
+        code = f"tls-passthrough:{case.answer.host}"
+        return next((p.sentence.rstrip(".") for p in case.problems if p.code == code), "its TLS passes through to nothing")
+    about = f"Service {passed.cluster.namespace}/{passed.cluster.service}"
+    return "" if addresses(case.read, passed.cluster) else f"{about} has no ready endpoint"
 
 
 def _reason(case: _Case, status: int) -> str:
@@ -156,10 +184,12 @@ def _regex_because(case: _Case) -> Json | None:
     return None
 
 
-def _certificate(case: _Case) -> Json:
-    """The certificate that Envoy finds by SNI: of the host, else of a wildcard above it, else the default one."""
-    hosts = case.tables.hosts.values
-    found = next((hosts[n].certificate for n in names_under(case.request.host) if n in hosts and hosts[n].certificate), "")
+def _certificate(case: _Case) -> Json | None:
+    """The certificate that Envoy shows: of the host, else of a wildcard above it, else the default one; None where it shows none."""
+    tls = _tls(case.tables, case.request)
+    if case.request.via is not Via.HTTPS or not isinstance(tls, Terminate):
+        return None
+    found = tls.certificate
     secret = found or case.settings.default_ssl_certificate
     pair = case.read.unit(certificate, *secret.split("/", 1)) if secret else None
     if not isinstance(pair, Pair):
@@ -172,8 +202,8 @@ def _certificate(case: _Case) -> Json:
 def _service_ref(case: _Case) -> tuple[Ref, str] | None:
     """The Service that was meant, and its port as text, whether or not it can be reached."""
     action, item = case.answer.route.action, case.ingress
-    if isinstance(action, Forward):
-        return Ref("Service", action.cluster.namespace, action.cluster.service), str(action.cluster.port)
+    if wanted := _wanted(case):
+        return Ref("Service", wanted.namespace, wanted.service), str(wanted.port)
     backend = backend_of(item, case.answer.route.rule) if item and isinstance(action, Respond) else None
     return (Ref("Service", item.meta.namespace, backend.service), str(backend.port)) if item and backend and backend.service else None
 
@@ -258,8 +288,8 @@ def _involved(case: _Case) -> Iterator[Ref]:
         yield from world.refs(slices_key(meant[0].namespace, meant[0].name))
     if case.settings.configmap:
         yield Ref("ConfigMap", *case.settings.configmap.split("/", 1))
-    if case.request.via is Via.HTTPS and (secret := _certificate(case)["secret"]):
-        yield Ref(**secret)
+    if (shown := _certificate(case)) and shown["secret"]:
+        yield Ref(**shown["secret"])
 
 
 def _lost_this(case: _Case, problem: Problem) -> bool:

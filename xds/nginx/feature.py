@@ -55,6 +55,7 @@ class Scope(Enum):
 
     LOCATION = "each path of the Ingress"
     HOST = "the whole host; the oldest Ingress that sets it wins"
+    FIRST = "the whole host; its oldest Ingress decides"
     LONGEST = "the whole host; the Ingress with the longest path there wins"
     UPSTREAM = "the Service"
 
@@ -273,6 +274,7 @@ class Feature(Generic[S]):
     by_address    setting → whether requests go to a Service's own address instead of its endpoints
     by_reference  setting → whether annotations may name objects of other namespaces; the setting is that of the ConfigMap alone
     by_affinity   setting → whether a Service's `sessionAffinity` has an effect; the setting is that of the ConfigMap alone
+    passes_tls    setting → whether TLS of the host goes to the backend of its path "/" as it is; asked of the host's oldest Ingress
     by_path       whether `on_route`, `on_forward` or `filters` look at the path, name or cluster of the route: else it is drawn once for
                   many routes
     """
@@ -299,4 +301,5 @@ class Feature(Generic[S]):
     by_address: Callable[[S], bool] | None = None
     by_reference: Callable[[S], bool] | None = None
     by_affinity: Callable[[S], bool] | None = None
+    passes_tls: Callable[[S], bool] | None = None
     by_path: bool = False

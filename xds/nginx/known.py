@@ -201,7 +201,6 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
         _LATER,
         "TLS is the same for all hosts",
         (
-            ("ssl-passthrough", "false", "true", "Whether TLS goes to the backend as it is."),
             ("ssl-ciphers", "", "ECDHE-RSA-AES128-GCM-SHA256", "The ciphers of the host."),
             ("ssl-prefer-server-ciphers", "", "true", "Whether the order of the server's ciphers counts."),
         ),
@@ -568,7 +567,6 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
 _DIFFERS: dict[str, Callable[[str, Collection[str]], bool]] = {
     "proxy-request-buffering": lambda value, _paths: value != "off",
 }
-_FLAGS = {"ssl-passthrough": "enable_ssl_passthrough"}
 _TUNING = """
 client-body-timeout client-header-timeout client-header-buffer-size large-client-header-buffers http2-max-concurrent-streams
 keep-alive keep-alive-requests upstream-keepalive-connections upstream-keepalive-requests upstream-keepalive-time upstream-keepalive-timeout
@@ -578,7 +576,7 @@ ssl-session-tickets ssl-session-timeout ssl-ecdh-curve enable-ocsp use-http2 dis
 otel-max-export-batch-size otel-max-queuesize otel-schedule-delay-millis
 """
 """Names without which requests are answered all the same, only sooner, later, or in other bytes on the wire."""
-_OF_HOST = "server-alias server-snippet ssl-ciphers ssl-prefer-server-ciphers ssl-passthrough from-to-www-redirect"
+_OF_HOST = "server-alias server-snippet ssl-ciphers ssl-prefer-server-ciphers from-to-www-redirect"
 _OF_UPSTREAM = "upstream-hash-by-subset upstream-hash-by-subset-size affinity affinity-mode"
 
 
@@ -596,8 +594,8 @@ def _scope(name: str) -> Scope:
 def _annotations() -> Iterator[Annotation[Any]]:
     for fidelity, reason, rows in _ANNOTATIONS:
         for name, default, example, doc in rows:
-            parse, differs, flag = _PARSERS.get(name, str), _DIFFERS.get(name, always), _FLAGS.get(name, "")
-            yield Annotation(name, parse, doc, example, default, fidelity, reason, differs, scope=_scope(name), risk=_risk(name), flag=flag)
+            parse, differs = _PARSERS.get(name, str), _DIFFERS.get(name, always)
+            yield Annotation(name, parse, doc, example, default, fidelity, reason, differs, scope=_scope(name), risk=_risk(name))
 
 
 def _keys() -> Iterator[Key[Any]]:

@@ -32,9 +32,10 @@ def objects(tables: Tables, part: Part) -> list[Ref]:
     """The objects that a Part was made from and that a user can fix, at most 20. Linear in all hosts."""
     if part.type_url == ROUTE and part.piece is not None:
         return _ingresses(tables, part.piece)[:_MOST]
-    if part.type_url in (CLUSTER, ENDPOINT):
-        service = Ref("Service", *part.resource.split("/")[:2])
-        return [service, *_users(tables, part.resource)][:_MOST]
+    cluster = part.resource if part.type_url in (CLUSTER, ENDPOINT) else names.passed_to(part.piece or "")
+    if cluster:
+        service = Ref("Service", *cluster.split("/")[:2])
+        return [service, *_users(tables, cluster)][:_MOST]
     certificate = part.resource if part.type_url == SECRET else part.piece
     if certificate is not None:
         named = tables.world.get(SETTINGS).default_ssl_certificate if certificate == DEFAULT else certificate
@@ -59,7 +60,8 @@ def in_words(part: Part) -> str:
     if part.type_url == ROUTE:
         return "route table" if part.piece is None else f'virtual host "{part.piece or "*"}"'
     if part.piece is not None:
-        return f'filter chain of certificate "{part.piece}"'
+        passed = names.passed_to(part.piece)
+        return f'filter chain that passes TLS through to "{passed}"' if passed else f'filter chain of certificate "{part.piece}"'
     return f'{_KINDS[part.type_url]} "{part.resource}"'
 
 
@@ -76,8 +78,7 @@ def _ingresses(tables: Tables, host: str) -> list[Ref]:
 def _users(tables: Tables, cluster: str) -> list[Ref]:
     """The Ingresses of the hosts that want a cluster, as far as they are in the namespace of its Service: no others may name it."""
     namespace = cluster.split("/", 1)[0]
-    using = (name for name, host in tables.hosts.values.items() if any(names.cluster(wanted) == cluster for wanted in host.clusters))
-    found = {which for host in using for which in _ingresses(tables, host) if which.namespace == namespace}
+    found = {which for host in tables.hosts_of(cluster) for which in _ingresses(tables, host) if which.namespace == namespace}
     return sorted(found)
 
 

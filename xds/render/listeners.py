@@ -37,7 +37,7 @@ from envoy_data_plane.envoy.type.v3 import HashPolicy, HashPolicySourceIp
 from envoy_data_plane.xds.core.v3 import TypedExtensionConfig
 from envoy_data_plane.xds.type.matcher.v3 import Matcher, MatcherOnMatch
 
-from xds.model import Settings, Stream, Via
+from xds.model import Cluster, HostTls, Passthrough, Settings, Stream, Via
 from xds.render import names
 from xds.render.connections import connection, stream_log
 from xds.render.server_names import matcher_bytes
@@ -57,6 +57,7 @@ _LARGEST_DATAGRAM = 9000
 """Bytes: what jumbo frames carry. Envoy's default of 1,500 cuts the answers of many DNS servers."""
 _SOL_SOCKET, _SO_RCVBUF, _RECEIVE_BUFFER = 1, 8, 4 << 20
 """Linux: bytes that may wait for Envoy, so that a burst of datagrams is not lost."""
+_PASSTHROUGH_IDLE = datetime.timedelta(hours=24)
 _FILTER_CHAINS = 3
 """The field number of Listener.filter_chains."""
 _FILTER_CHAIN_MATCHER = 32
@@ -80,9 +81,10 @@ def https(address: str, port: int, defaults: Settings) -> Listener:
 
 
 def https_bytes(bare: Listener, chains: Mapping[str, bytes], by_host: Mapping[str, str]) -> bytes:
-    """The TLS listener with a filter chain for each further certificate, sorted by name; the chains are as `chain_bytes` made them.
+    """The TLS listener with further filter chains (name → as `chain_bytes` made them), sorted by name.
 
-    `by_host` is host → the certificate under which it is served; a host may be a wildcard such as `*.example.com`.
+    `by_host` is host → the name of its chain; a host may be a wildcard such as `*.example.com`. Where there is no chain of that name, Envoy
+    closes the connection.
     """
     before = encode(Listener(name=bare.name, address=bare.address, stat_prefix=bare.stat_prefix, filter_chains=bare.filter_chains))
     whole = encode(bare)
@@ -91,9 +93,12 @@ def https_bytes(bare: Listener, chains: Mapping[str, bytes], by_host: Mapping[st
     return b"".join([before, *(chains[name] for name in sorted(chains)), matcher, whole[len(before) :]])
 
 
-def chain_bytes(certificate: str, bare: Listener) -> bytes:
-    """The filter chain of one certificate, called as the certificate is, as it stands in a Listener."""
-    return field(_FILTER_CHAINS, encode(_tls_chain(certificate, bare.filter_chains[0].filters[0])))
+def chain_bytes(tls: HostTls, bare: Listener) -> bytes:
+    """The filter chain of hosts whose TLS ends there, as it stands in a Listener."""
+    if isinstance(tls, Passthrough):
+        assert tls.cluster is not None
+        return field(_FILTER_CHAINS, encode(_passthrough_chain(names.chain(tls), tls.cluster)))
+    return field(_FILTER_CHAINS, encode(_tls_chain(names.chain(tls), bare.filter_chains[0].filters[0])))
 
 
 def tcp(entry: Stream, address: str, cluster: str) -> Listener:
@@ -133,6 +138,21 @@ def udp(entry: Stream, address: str, cluster: str) -> Listener:
     buffer = SocketOption(level=_SOL_SOCKET, name=_SO_RCVBUF, int_value=_RECEIVE_BUFFER, state=SocketOptionSocketState.STATE_PREBIND)
     listener.socket_options = [buffer]
     return listener
+
+
+def _passthrough_chain(name: str, cluster: Cluster) -> FilterChain:
+    """TLS as it came, to a backend that has the certificate: without a transport socket Envoy sees bytes only.
+
+    ingress-nginx waits without end for either side. A day is a bound for clients that vanished.
+    """
+    proxy = TcpProxy(
+        stat_prefix="passthrough",
+        cluster=names.cluster(cluster),
+        idle_timeout=_PASSTHROUGH_IDLE,
+        max_connect_attempts=3,
+        access_log=[stream_log("TCP")],
+    )
+    return FilterChain(name=name, filters=[Filter(name="envoy.filters.network.tcp_proxy", typed_config=pack(proxy))])
 
 
 def _listener(

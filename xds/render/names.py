@@ -7,12 +7,14 @@ import json
 from functools import lru_cache
 from typing import Any
 
-from xds.model import Cluster
+from xds.model import Cluster, HostTls, Terminate
 from xds.nginx.registry import cluster_key
+from xds.translate.certificates import DEFAULT
 
 ROUTES = "ingress"
 HTTP = "http"
 HTTPS = "https"
+_PASSTHROUGH = "passthrough:"
 COUNT_FILTER = "forwarded-port"
 """The HTTP filter that writes what is known of a passage: the port by which it came, and that it is one more."""
 LOOP_FILTER = "loop"
@@ -28,25 +30,40 @@ def cluster(wanted: Cluster) -> str:
     plain = f"{wanted.namespace}/{wanted.service}/{wanted.port}"
     if wanted.asked_by:
         plain += f"@{wanted.asked_by.namespace}/{wanted.asked_by.name.replace('.', '_')}"
-    if not wanted.policy and wanted.protocol == "TCP" and not wanted.send_proxy:
+    if not wanted.policy and wanted.protocol == "TCP" and not wanted.send_proxy and not wanted.by_address:
         return plain
-    return f"{plain}~{_digits(wanted.policy, wanted.protocol, wanted.send_proxy)}"
+    return f"{plain}~{_digits(wanted.policy, wanted.protocol, 'PROXY' if wanted.send_proxy else 'address' if wanted.by_address else '')}"
 
 
 @lru_cache(maxsize=1024)
-def _digits(policy: tuple[tuple[str, Any], ...], protocol: str, send_proxy: bool) -> str:
+def _digits(policy: tuple[tuple[str, Any], ...], protocol: str, how: str) -> str:
     """Made of names of features, their keys and words of the stream ConfigMaps, so that no change of the code renames a cluster.
 
     Thousands of clusters share a policy, and each one's name is asked for many times.
     """
     keys = [(name, cluster_key(name, setting)) for name, setting in policy]
-    differing = json.dumps([keys, protocol, "PROXY" if send_proxy else ""])
+    differing = json.dumps([keys, protocol, how])
     return hashlib.blake2b(differing.encode(), digest_size=4).hexdigest()
 
 
 def upstream(wanted: Cluster) -> str:
     """What ingress-nginx calls it in its access log: `<namespace>-<service>-<port>`."""
     return f"{wanted.namespace}-{wanted.service}-{wanted.port}"
+
+
+def chain(tls: HostTls) -> str:
+    """A filter chain of the https listener, and the piece that it is: called as the Secret of its certificate, `<namespace>/<secret>`.
+
+    One that passes TLS through is `passthrough:` and the name of its cluster. No Secret is called so.
+    """
+    if isinstance(tls, Terminate):
+        return tls.certificate or DEFAULT
+    return _PASSTHROUGH + (cluster(tls.cluster) if tls.cluster else "")
+
+
+def passed_to(piece: str) -> str | None:
+    """The name of the cluster to which this filter chain passes TLS through; None where TLS ends in it."""
+    return piece.removeprefix(_PASSTHROUGH) if piece.startswith(_PASSTHROUGH) else None
 
 
 def stream(protocol: str, port: int) -> str:

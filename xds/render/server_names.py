@@ -31,7 +31,7 @@ _MATCHER_TREE, _ON_NO_MATCH = 2, 3
 def matcher_bytes(by_host: Mapping[str, str], default: str) -> bytes:
     """From the SNI, which the TLS inspector writes in small letters, to the name of a filter chain: a serialised Matcher.
 
-    `by_host` is host → certificate, which its chain is called after. Exact names are found in a map. The wildcards follow, one comparison
+    `by_host` is host → the name of its chain. Exact names are found in a map. The wildcards follow, one comparison
     each, longest first. A name that is found nowhere takes the chain `default`. A client may write the dot of the DNS root behind each.
     """
     wildcards = sorted((name for name in by_host if name.startswith("*.")), key=lambda name: (-len(name), name))
@@ -42,15 +42,15 @@ def matcher_bytes(by_host: Mapping[str, str], default: str) -> bytes:
 
 
 @lru_cache(maxsize=1 << 16)
-def _exact(name: str, certificate: str) -> bytes:
+def _exact(name: str, chain: str) -> bytes:
     """The entries of a MatchMap for one name. Written directly: there are thousands, and each change of one joins all."""
-    found = _chain_of_bytes(certificate)
+    found = _chain_of_bytes(chain)
     return b"".join(field(1, field(1, key.encode()) + field(2, found)) for key in (name, f"{name}."))
 
 
 @lru_cache(maxsize=1)
 def _wildcards(pairs: tuple[tuple[str, str], ...], default: str) -> MatcherOnMatch:
-    """(wildcard, certificate) in the order in which they are tried, then the default."""
+    """(wildcard, chain) in the order in which they are tried, then the default."""
     if not pairs:
         return _chain_of(default)
     made = [
@@ -60,22 +60,22 @@ def _wildcards(pairs: tuple[tuple[str, str], ...], default: str) -> MatcherOnMat
                     input=_server_name_input(), value_match=StringMatcher(suffix=name[1:] + dot)
                 )
             ),
-            on_match=_chain_of(certificate),
+            on_match=_chain_of(chain),
         )
-        for name, certificate in pairs
+        for name, chain in pairs
         for dot in ("", ".")
     ]
     return MatcherOnMatch(matcher=Matcher(matcher_list=MatcherMatcherList(matchers=made), on_no_match=_chain_of(default)))
 
 
 @lru_cache(maxsize=1 << 14)
-def _chain_of_bytes(certificate: str) -> bytes:
-    return encode(_chain_of(certificate))
+def _chain_of_bytes(chain: str) -> bytes:
+    return encode(_chain_of(chain))
 
 
-def _chain_of(certificate: str) -> MatcherOnMatch:
+def _chain_of(chain: str) -> MatcherOnMatch:
     """Take the chain of this name."""
-    return MatcherOnMatch(action=TypedExtensionConfig(name="chain", typed_config=pack(StringValue(value=certificate))))
+    return MatcherOnMatch(action=TypedExtensionConfig(name="chain", typed_config=pack(StringValue(value=chain))))
 
 
 @cache

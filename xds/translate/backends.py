@@ -13,9 +13,9 @@ from xds.kube.objects import EndpointPort, EndpointSlice, Service, ServicePort, 
 from xds.kube.world import Reader, service, settings, slices_of
 from xds.model import Cluster
 from xds.nginx.registry import asks
-from xds.problem import Problem
+from xds.problem import Problem, Severity
 from xds.translate.configuration import configuration
-from xds.translate.endpoint_addresses import name_refusal, refusal, rules
+from xds.translate.endpoint_addresses import is_ours, name_refusal, refusal, rules
 
 _IPV4 = re.compile(r"((25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(\.(?!$)|$)){4}", re.ASCII)
 _MOST_REPORTED = 20
@@ -156,7 +156,7 @@ def first_port(read: Reader, namespace: str, name: str) -> int:
 
 def addresses(read: Reader, cluster: Cluster) -> tuple[Address, ...]:
     """The endpoints of a cluster, sorted: those of the pods, or with service-upstream the Service's own addresses."""
-    if asks("by_address", dict(cluster.policy)):
+    if cluster.by_address or asks("by_address", dict(cluster.policy)):
         found = service(read, cluster.namespace, cluster.service)
         if found and (own := _own_addresses(read, found, cluster.port)):
             return tuple(Address(ip, cluster.port) for ip in own)
@@ -187,6 +187,28 @@ def pod_addresses(read: Reader, namespace: str, name: str, port: int, protocol: 
     return tuple(Address(ip, number, terminates and some_ready) for (ip, number), terminates in sorted(known.items()))
 
 
+def has_refused(read: Reader, namespace: str, name: str, port: int) -> bool:
+    """Whether a TCP port of a Service has an endpoint, ready or not, that nothing may be sent to. A Unit."""
+    known = read.unit(rules)
+    return any(refusal(read, known, ip, number) for ip, number in _every_endpoint(read, namespace, name, port))
+
+
+def leads_to_us(read: Reader, namespace: str, name: str, port: int, ports: frozenset[int]) -> bool:
+    """Whether a TCP port of a Service has an endpoint, ready or not, that is one of these ports of ours. A Unit."""
+    return any(number in ports and is_ours(read, ip) for ip, number in _every_endpoint(read, namespace, name, port))
+
+
+def _every_endpoint(read: Reader, namespace: str, name: str, port: int) -> Iterator[tuple[str, int]]:
+    """The addresses of a Service's TCP port, in whatever state: of those to whom kube-proxy may come to send something."""
+    found = service(read, namespace, name)
+    declared = _ports(read, found).numbered.get(("TCP", port)) if found else None
+    if declared is None:
+        return
+    for piece in slices_of(read, namespace, name):
+        for number in _targets(piece.ports, declared):
+            yield from ((ip, number) for endpoint in piece.endpoints for text in endpoint.addresses if (ip := _ip(text)))
+
+
 def external_host(found: Service) -> str:
     """The name that an ExternalName Service points to, as DNS wants it."""
     return found.external_name.strip().rstrip(".").lower()
@@ -208,8 +230,15 @@ def _external_port(found: Service, port: int, protocol: str) -> int:
 
 
 def _own_addresses(read: Reader, found: Service, port: int) -> tuple[str, ...]:
-    """The cluster IPs of a Service that something may be sent to, sorted; a headless one has none."""
-    if found.headless:
+    """The cluster IPs of a Service that something may be sent to, sorted; a headless one has none.
+
+    Nor has one with an endpoint that nothing may be sent to: behind its own addresses kube-proxy chooses among all endpoints.
+    """
+    if found.headless or not found.cluster_ips:
+        return ()
+    if read.unit(has_refused, found.meta.namespace, found.meta.name, port):
+        sentence = "Some endpoints may not be asked, so requests go to the others themselves instead of the Service's own address."
+        read.report(Problem(ref(found), "spec.clusterIPs", "address-passed-by", sentence, Severity.WARNING, found.meta.place))
         return ()
     known = read.unit(rules)
     own: list[str] = []

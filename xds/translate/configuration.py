@@ -68,7 +68,9 @@ def ingress_settings(read: Reader, namespace: str, name: str) -> Settings:
     _report_prefixes(read, found)
     if not own:
         return base.defaults
-    values, complaints = registry.read_settings(own, base.keys)
+    known = registry.known_annotations()
+    allowed = {key: value for key, value in own.items() if key not in known or _has_flag(read, known[key])}
+    values, complaints = registry.read_settings(allowed, base.keys)
     crosses = registry.asks("by_reference", base.defaults)
     values, faults = registry.resolved(values, found, References(read, namespace, crosses=crosses))
     unreadable = {fault.name for fault in (*complaints, *faults)}
@@ -77,7 +79,6 @@ def ingress_settings(read: Reader, namespace: str, name: str) -> Settings:
             ("annotation-closes", "its paths answer 503") if isinstance(fault, Closed) else ("annotation-value", "it has no effect")
         )
         _report(read, found, prefix, fault.name, code, f"{fault.name} {fault.sentence}; {then}.")
-    known = registry.known_annotations()
     paths = [path.path for rule in found.rules for path in rule.paths]
     for key in sorted(own.keys() & known.keys() - unreadable):
         _judge(read, found, prefix, key, known[key], own[key], paths)
@@ -113,7 +114,7 @@ def _judge(read: Reader, item: Ingress, prefix: str, name: str, known: Annotatio
     """Report what is not supported of an annotation, or differs; nothing where its value is what holds anyway."""
     if not known.needs_verdict(value, paths):
         return
-    if known.flag and not getattr(settings(read), known.flag):
+    if not _has_flag(read, known):
         flag = "--" + known.flag.replace("_", "-")
         sentence = f"{name} has no effect without the flag {flag}, as in ingress-nginx."
         _report(read, item, prefix, name, "annotation-verdict", sentence, Severity.NOTE)
@@ -124,6 +125,11 @@ def _judge(read: Reader, item: Ingress, prefix: str, name: str, known: Annotatio
         _report(
             read, item, prefix, name, "annotation-approximate", f"{name} works nearly as in ingress-nginx{_because(known)}.", Severity.NOTE
         )
+
+
+def _has_flag(read: Reader, known: Annotation[Any]) -> bool:
+    """Whether the flag is set without which an annotation has no effect."""
+    return not known.flag or bool(getattr(settings(read), known.flag))
 
 
 def _report(read: Reader, item: Ingress, prefix: str, name: str, code: str, sentence: str, severity: Severity = Severity.ERROR) -> None:

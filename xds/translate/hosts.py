@@ -15,10 +15,11 @@ from xds.patterns import regex
 from xds.problem import Problem, Ref, Severity
 from xds.translate import guards, paths
 from xds.translate.backends import NO_ENDPOINTS, Reach, destination, first_port
-from xds.translate.certificates import host_certificate, redirects_to_https
+from xds.translate.certificates import redirects_to_https
 from xds.translate.claims import Claim, claimants, claims_in_order, claims_of, has_regex, report_foreign, rules_of, serving, settings_of
 from xds.translate.configuration import configuration, ingress_settings
 from xds.translate.regexes import LeftOut, admit, cost_of
+from xds.translate.tls import host_tls
 
 _HOST = re.compile(r"(\*\.)?([a-z0-9_]([-a-z0-9_]*[a-z0-9_])?\.)*[a-z0-9_]([-a-z0-9_]*[a-z0-9_])?")
 _ROOT = PathMatch(PathKind.RAW_PREFIX, "/")
@@ -55,7 +56,7 @@ def virtual_host(read: Reader, host: str) -> VirtualHost | None:
     in_nginx = sorted(locations, key=lambda location: (len(location.path.encode()), location.path.encode()), reverse=True)
     first = next((r for location in in_nginx if (r := _host_routes(location))), ())
     own = (*_with_clusters(read, first), *routes)
-    return VirtualHost(host, own, host_certificate(read, host) if host else "")
+    return VirtualHost(host, own, host_tls(read, host, ours, claims))
 
 
 def beyond_wildcard(read: Reader, host: str) -> VirtualHost:

@@ -24,13 +24,13 @@ from xds.wire.encode import encode
 class Host:
     """A virtual host of the route table, and the resources that it needs.
 
-    `body` is the field of the RouteConfiguration with its tag, `digest` a 128-bit hash of it; `certificate` is "" for the default one.
+    `body` is the field of the RouteConfiguration with its tag, `digest` a 128-bit hash of it; `tls` is where TLS of the host ends.
     """
 
     body: bytes
     digest: int
     clusters: frozenset[model.Cluster]
-    certificate: str
+    tls: model.HostTls
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A certificate's filter chain in the https listener: the hosts (SNI) that are matched to it, sorted.
+    """A filter chain of the https listener, of a certificate or a passthrough: the hosts (SNI) that are matched to it, sorted.
 
     They are part of the listener's matcher, not of the chain, so that the chain does not change with them.
     """
@@ -137,7 +137,7 @@ def stand_in(held: Held, value: Value | None) -> Value | None:
     match held.instead, value:
         case Host() as instead, Host():
             clusters = instead.clusters | value.clusters if held.along else instead.clusters
-            return Host(instead.body, instead.digest, clusters, value.certificate)
+            return Host(instead.body, instead.digest, clusters, value.tls)
         case Entry() as instead, Entry() if held.along:
             return Entry(instead.body, instead.cluster, value.clusters)
     return held.instead
@@ -154,7 +154,7 @@ def replaced(part: Part, value: Value | None, raws: Iterable[Raw]) -> Value | No
         if isinstance(value, Host | Entry | bytes) and raw.type_url == part.type_url and raw.marker in content(value):
             match value:
                 case Host():
-                    return Host(raw.body, host_digest(raw.body), value.clusters, value.certificate)
+                    return Host(raw.body, host_digest(raw.body), value.clusters, value.tls)
                 case Entry():
                     return Entry(raw.body, value.cluster)
             return raw.body

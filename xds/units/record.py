@@ -58,6 +58,7 @@ class Cluster(msgspec.Struct, frozen=True, omit_defaults=True):
     send_proxy: bool = False
     external: bool = False
     asked_by: Ref | None = None
+    by_address: bool = False
 
 
 class Line(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -156,7 +157,7 @@ def _value(line: Line) -> Value | None:
             case "route", _, None:
                 return Frame(line.body, line.after)
             case "route", _, _:
-                return Host(line.body, host_digest(line.body), frozenset(map(_cluster, line.clusters)), "")
+                return Host(line.body, host_digest(line.body), frozenset(map(_cluster, line.clusters)), model.Terminate())
             case "listener", names.HTTPS, None:
                 bare = Listener.parse(line.body)
                 assert bare.filter_chains[0].filters, "the other chains are made after the first one"
@@ -172,13 +173,13 @@ def _value(line: Line) -> Value | None:
 
 def _plain(cluster: model.Cluster) -> Cluster:
     policy = tuple((name, msgspec.to_builtins(value)) for name, value in cluster.policy)
-    rest = cluster.protocol, cluster.send_proxy, cluster.external, cluster.asked_by
+    rest = cluster.protocol, cluster.send_proxy, cluster.external, cluster.asked_by, cluster.by_address
     return Cluster(cluster.namespace, cluster.service, cluster.port, policy, *rest)
 
 
 def _cluster(plain: Cluster) -> model.Cluster:
     policy = tuple((name, _setting(name, value)) for name, value in plain.policy)
-    rest = plain.protocol, plain.send_proxy, plain.external, plain.asked_by
+    rest = plain.protocol, plain.send_proxy, plain.external, plain.asked_by, plain.by_address
     return model.Cluster(plain.namespace, plain.service, plain.port, policy, *rest)
 
 

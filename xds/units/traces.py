@@ -71,11 +71,20 @@ def _of_host(tables: Tables, read: Reader, name: str, about: Ref) -> Iterator[Pa
         return
     yield Part(ROUTE, names.ROUTES, name)
     yield Part(LISTENER, names.HTTP)
-    yield Part(LISTENER, names.HTTPS, found.certificate or None)
-    yield Part(SECRET, found.certificate or DEFAULT)
+    yield from _of_tls(tables, found.tls)
     for route in found.routes:
         if route.origin == about and isinstance(route.action, model.Forward):
             yield from _of_cluster(tables, route.action.cluster)
+
+
+def _of_tls(tables: Tables, tls: model.HostTls) -> Iterator[Part]:
+    """The filter chain of a host, and what that needs. The default certificate's is part of the listener; a closed host has none."""
+    is_own = tls not in (model.Terminate(), model.Passthrough(None))
+    yield Part(LISTENER, names.HTTPS, names.chain(tls) if is_own else None)
+    if isinstance(tls, model.Terminate):
+        yield Part(SECRET, tls.certificate or DEFAULT)
+    elif tls.cluster:
+        yield from _of_cluster(tables, tls.cluster)
 
 
 def _of_entry(tables: Tables, read: Reader, asked: Asked) -> Iterator[Part]:

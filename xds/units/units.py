@@ -35,7 +35,7 @@ def host(read: Reader, name: str) -> Host | None:
     body = field(_VIRTUAL_HOSTS, routes.virtual_host_bytes(found, rest, defaults))
     all_routes = (*found.routes, *(rest.routes if rest else ()))
     wanted = frozenset(r.action.cluster for r in all_routes if isinstance(r.action, model.Forward))
-    return Host(body, host_digest(body), wanted, found.certificate)
+    return Host(body, host_digest(body), wanted, found.tls)
 
 
 def route_table(read: Reader) -> Frame:

@@ -1,4 +1,4 @@
-"""The listeners for HTTP: the plain one, and the one for TLS with a filter chain for each certificate."""
+"""The listeners for HTTP: the plain one, and the one for TLS with a filter chain for each certificate and each passthrough."""
 
 from __future__ import annotations
 
@@ -6,18 +6,22 @@ from collections.abc import Collection
 
 from envoy_data_plane.envoy.config.listener.v3 import Listener
 
+from xds.model import Cluster, HostTls, Passthrough, Terminate
 from xds.render import listeners, names
 from xds.snapshot import LISTENER, ROUTE, SECRET, Part, Reference, Resource
 from xds.translate.certificates import DEFAULT
 from xds.units import units
 from xds.units.memo import Build
 from xds.units.parts import Chain, Value
+from xds.units.tables.backends import Backends
 from xds.units.tables.holds import Holds
 from xds.units.tables.table import Single, Table, Touched, publish
 from xds.units.tables.update import Update
 
 _ROUTES = Reference(ROUTE, names.ROUTES)
 _HTTPS = Part(LISTENER, names.HTTPS)
+_DEFAULT = Terminate()
+"""Its chain is always there, and belongs to nobody."""
 
 
 class HttpListener:
@@ -43,46 +47,62 @@ class HttpListener:
 
 
 class HttpsListener:
-    """The TLS listener, the filter chains that hosts lead to, and the certificates of these.
+    """The TLS listener: the filter chains that hosts lead to, the certificates of those in which TLS ends, the clusters of the others.
 
-    A chain is there while a host wants it and its certificate exists: else clients of its hosts get the default certificate.
+    The chain of a certificate is there while a host wants it and its Secret holds one: else clients get the default certificate.
+    Where TLS passes through, and the chain is not there, connections are closed: they are not for us to read.
     """
 
-    def __init__(self, build: Build, holds: Holds) -> None:
+    def __init__(self, build: Build, holds: Holds, backends: Backends) -> None:
         self.secrets: Table[str, bytes] = Table(build, units.secret, SECRET, lambda name: Part(SECRET, name), holds)
         self._holds = holds
+        self._backends = backends
         self._bare: Single[Listener] = Single(build, units.https_listener, _HTTPS, holds)
-        self._hosts: dict[str, dict[str, None]] = {}  # certificate → hosts that are to be served under it
-        self._chains: dict[str, Chain] = {}
-        self._bodies: dict[str, bytes] = {}
-        self._due: set[str] = set()  # certificates whose chains may be out of date
+        self._hosts: dict[HostTls, dict[str, None]] = {}  # where TLS ends → the hosts of which it does; without the default chain
+        self._chains: dict[HostTls, Chain] = {}
+        self._bodies: dict[HostTls, bytes] = {}
+        self._due: set[HostTls] = set()  # those whose chains may be out of date
         self.secrets.want([DEFAULT])
 
-    def serve(self, host: str, old: str, new: str) -> None:
-        """A host is to be served under the certificate `new`, no longer under `old`; "" is the default one, whose chain is always there."""
+    def serve(self, host: str, old: HostTls | None, new: HostTls | None) -> None:
+        """TLS of a host ends at `new` from now on, and no longer at `old`; None where there is no such host."""
         if old == new:
             return
-        if old:
+        if old is not None and old != _DEFAULT:
             del self._hosts[old][host]
             if not self._hosts[old]:
                 del self._hosts[old]
-                self.secrets.want((), [old])
-        if new:
+                self._want(old, wanted=False)
+            self._due.add(old)
+        if new is not None and new != _DEFAULT:
             if new not in self._hosts:
                 self._hosts[new] = {}
-                self.secrets.want([new])
+                self._want(new, wanted=True)
             self._hosts[new][host] = None
-        self._due |= {old, new} - {""}
+            self._due.add(new)
+
+    def _want(self, tls: HostTls, *, wanted: bool) -> None:
+        """What a chain needs besides itself: a certificate, or a cluster."""
+        if isinstance(tls, Terminate):
+            self.secrets.want([tls.certificate] if wanted else (), () if wanted else [tls.certificate])
+        elif tls.cluster is not None:
+            self._backends.want([tls.cluster] if wanted else (), () if wanted else [tls.cluster])
 
     def look_again(self, parts: Collection[Part]) -> None:
         """What is held of these has changed."""
         self.secrets.look_again(parts)
         self._bare.look_again(parts)
-        self._due |= {part.piece for part in parts if part[:2] == _HTTPS[:2] and part.piece is not None}
+        pieces = {part for part in parts if part[:2] == _HTTPS[:2] and part.piece is not None}
+        known = {part: tls for tls in (*self._hosts, *self._chains) if (part := _part(tls)) in pieces} if pieces else {}
+        self._due |= {*known.values()}
+        for part in pieces - known.keys():
+            self._holds.effective(part, None)
 
     def refresh(self, touched: Touched, update: Update) -> None:
         """Bring certificates, chains and listener up to date."""
-        self._due |= {name for name, there in publish(self.secrets, touched, update) if there != (name in self._bodies)}
+        for name, there in publish(self.secrets, touched, update):
+            if there != ((tls := Terminate(name)) in self._bodies):
+                self._due.add(tls)
         bare = self._bare.value
         if self._bare.is_due(touched):
             bare = self._bare.refresh(update)
@@ -94,37 +114,53 @@ class HttpsListener:
 
     def among(self, parts: Collection[Part]) -> dict[Part, Value]:
         """The values of those of the Parts that are there."""
-        chains = {p: self._chains[p.piece] for p in parts if p[:2] == _HTTPS[:2] and p.piece is not None and p.piece in self._chains}
+        pieces = {part for part in parts if part[:2] == _HTTPS[:2] and part.piece is not None}
+        chains = {part: chain for tls, chain in self._chains.items() if (part := _part(tls)) in pieces} if pieces else {}
         return {**chains, **self._bare.among(parts), **self.secrets.among(parts)}
 
+    def passed_to(self, clusters: Collection[Cluster]) -> set[str]:
+        """The hosts of which TLS passes through to one of these clusters. Costs what there is."""
+        passing = (tls for tls in self._hosts if isinstance(tls, Passthrough) and tls.cluster in clusters)
+        return {host for tls in passing for host in self._hosts[tls]}
+
     def _publish(self, bare: Listener, update: Update) -> None:
-        for certificate in sorted(self._due):
-            self._refresh_chain(certificate, bare, update)
+        for tls in sorted(self._due, key=names.chain):
+            self._refresh_chain(tls, bare, update)
         self._due.clear()
-        body = listeners.https_bytes(bare, self._bodies, self._served_under())
-        refers = [_ROUTES, Reference(SECRET, DEFAULT), *(Reference(SECRET, name) for name in sorted(self._bodies))]
+        bodies = {names.chain(tls): body for tls, body in self._bodies.items()}
+        secrets = sorted(tls.certificate for tls in self._bodies if isinstance(tls, Terminate))
+        refers = [_ROUTES, Reference(SECRET, DEFAULT), *(Reference(SECRET, name) for name in secrets)]
+        body = listeners.https_bytes(bare, bodies, self._leads_to())
         update.add(LISTENER, names.HTTPS, Resource.of(names.HTTPS, body, refers))
 
-    def _refresh_chain(self, certificate: str, bare: Listener, update: Update) -> None:
-        part = _HTTPS._replace(piece=certificate)
-        old, hosts = self._chains.get(certificate), self._hosts.get(certificate)
-        there = certificate in self.secrets.values
+    def _refresh_chain(self, tls: HostTls, bare: Listener, update: Update) -> None:
+        part = _part(tls)
+        old, hosts = self._chains.get(tls), self._hosts.get(tls)
+        there = tls.certificate in self.secrets.values if isinstance(tls, Terminate) else tls.cluster is not None
         new = self._holds.effective(part, Chain(tuple(sorted(hosts))) if hosts and there else None)
         if new is None:
-            self._chains.pop(certificate, None)
-            self._bodies.pop(certificate, None)
+            self._chains.pop(tls, None)
+            self._bodies.pop(tls, None)
         else:
-            self._chains[certificate] = new
-            self._bodies[certificate] = listeners.chain_bytes(certificate, bare)
+            self._chains[tls] = new
+            self._bodies[tls] = listeners.chain_bytes(tls, bare)
         if old != new:
             update.move(part, old, new)
 
-    def _served_under(self) -> dict[str, str]:
-        """Host → certificate. Where a held Part still has a host that is served under another one by now, that one has it."""
+    def _leads_to(self) -> dict[str, str]:
+        """Host → filter chain. Where a held Part still has a host that leads to another one by now, it leads to that one.
+
+        A host of which TLS passes through leads to that chain also where there is none: Envoy closes its connections then.
+        """
         found: dict[str, str] = {}
-        for certificate in sorted(self._chains):
-            now = self._hosts.get(certificate, {})
-            for host in self._chains[certificate].hosts:
+        for tls in sorted(self._chains, key=names.chain):
+            now = self._hosts.get(tls, {})
+            for host in self._chains[tls].hosts:
                 if host in now or host not in found:
-                    found[host] = certificate
+                    found[host] = names.chain(tls)
+        found |= {host: names.chain(tls) for tls, hosts in self._hosts.items() if isinstance(tls, Passthrough) for host in hosts}
         return found
+
+
+def _part(tls: HostTls) -> Part:
+    return _HTTPS._replace(piece=names.chain(tls))

@@ -59,7 +59,7 @@ class RouteTable:
             changed = True
             before, after = (old.clusters if old else frozenset()), (new.clusters if new else frozenset())
             self._backends.want(after - before, before - after)
-            self._https.serve(name, old.certificate if old else "", new.certificate if new else "")
+            self._https.serve(name, old.tls if old else None, new.tls if new else None)
             self._joined.put(name, old, new)
             if not same(old, new):
                 update.move(part, old, new)

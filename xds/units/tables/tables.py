@@ -7,7 +7,7 @@ from typing import Protocol
 
 from xds.kube.world import Key, World
 from xds.problem import Problem
-from xds.snapshot import Part
+from xds.snapshot import CLUSTER, Part
 from xds.units.memo import Build
 from xds.units.parts import Held, Move, Raw, Value
 from xds.units.tables.backends import Backends
@@ -46,7 +46,8 @@ class Tables:
         self.build = build = Build(world.get)
         self.holds = holds = Holds(raws)
         holds.update(held or {})
-        backends, https = Backends(build, holds), HttpsListener(build, holds)
+        backends = Backends(build, holds)
+        self._https = https = HttpsListener(build, holds, backends)
         self._routes = RouteTable(world, build, holds, backends, https)
         self._streams = Streams(build, holds, backends)
         self._groups: tuple[Group, ...] = (self._routes, self._streams, HttpListener(build, holds), https, backends)  # users come first
@@ -102,6 +103,11 @@ class Tables:
         """The virtual hosts and the entries of stream ConfigMaps that need one of these clusters. Costs what there is."""
         wanted = self.clusters.called(clusters)
         return {**self._routes.naming(wanted), **self._streams.naming(wanted)}
+
+    def hosts_of(self, cluster: str) -> set[str]:
+        """The hosts that need the cluster of this name, for their routes or for TLS that passes through. Costs what there is."""
+        wanted = self.clusters.called([Part(CLUSTER, cluster)])
+        return {*self._https.passed_to(wanted), *(name for name, host in self.hosts.values.items() if not wanted.isdisjoint(host.clusters))}
 
     def problems(self) -> list[Problem]:
         """All Problems of what is there now, each once, in the order of object and field."""

@@ -1,0 +1,17 @@
+"""ssl-passthrough: TLS of a host goes to its backend as it is, which has the certificate."""
+
+from __future__ import annotations
+
+from xds.nginx.feature import Annotation, Feature, Scope
+from xds.nginx.values import boolean
+
+SSL_PASSTHROUGH = Annotation(
+    "ssl-passthrough",
+    boolean,
+    'Whether TLS of the host goes as it is to the Service of its path "/". No other annotation acts on what comes so.',
+    "true",
+    default=False,
+    scope=Scope.FIRST,
+    flag="enable_ssl_passthrough",
+)
+FEATURE = Feature(read=lambda notes: notes.get(SSL_PASSTHROUGH) or None, annotations=(SSL_PASSTHROUGH,), passes_tls=bool)

@@ -1,0 +1,95 @@
+"""Where TLS of a host ends: at Envoy under a certificate, or in a backend that it goes to as it is.
+
+An Envoy to which TLS passes by sees the name that a client asks for (SNI), and bytes. So one backend answers all of a host over https: the
+one of the path "/", as in ingress-nginx. Whatever else Ingresses say of the host holds for plain http only. What is to pass through and has
+nowhere to go is closed: it was not meant to be read here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from xds.kube.objects import Ingress, ref
+from xds.kube.world import Reader, settings
+from xds.model import Cluster, HostTls, Passthrough, Terminate
+from xds.nginx.registry import asks, guarded
+from xds.problem import Problem, Severity
+from xds.translate.backends import Reach, destination, leads_to_us
+from xds.translate.certificates import host_certificate
+from xds.translate.claims import Claim, settings_of
+from xds.translate.paths import EXACT
+from xds.translate.streams import asked_ports
+
+
+def host_tls(read: Reader, host: str, ours: Sequence[Ingress], claims: Sequence[Claim]) -> HostTls:
+    """Where TLS of a host ends. `ours` are its Ingresses, of which the first, the oldest, decides; `claims` are their paths in order."""
+    asking = [item for item in ours if asks("passes_tls", settings_of(read, item))]
+    if asking and _passes(read, host, ours[0], asking):
+        return Passthrough(_backend(read, host, ours[0], claims))
+    return Terminate(host_certificate(read, host) if host else "")
+
+
+def _passes(read: Reader, host: str, first: Ingress, asking: Sequence[Ingress]) -> bool:
+    """Whether it passes through, where some Ingresses ask for that."""
+    if not host or host.startswith("*."):
+        why = "only of a host with a name of its own can it pass through to a backend"
+    elif first is not asking[0]:
+        why = f"it would pass through if {ref(first)}, which is the oldest Ingress of the host, asked for that"
+    else:
+        return True
+    for item in asking:
+        where = f'TLS of host "{host}"' if host else "TLS for no host"
+        _report(read, item, "spec.rules", f"tls-passthrough:{host}", f"{where} ends here: {why}.", Severity.WARNING)
+    return False
+
+
+def _backend(read: Reader, host: str, first: Ingress, claims: Sequence[Claim]) -> Cluster | None:
+    """What TLS of a host passes through to; None where that cannot be."""
+    root = next((claim for claim in claims if claim.path == "/" and claim.type != EXACT), None)
+    found = _target(read, root) if root else 'no rule of the host has the path "/", whose backend would get it'
+    if isinstance(found, Cluster):
+        _report_void(read, host, root, claims)
+        return found
+    item, field = (root.item, f"{root.field}.backend") if root else (first, "spec.rules")
+    sentence = f'TLS of host "{host}" is to pass through to the backend of "/", but {found}; its connections are closed.'
+    _report(read, item, field, f"tls-passthrough:{host}", sentence)
+    return None
+
+
+def _target(read: Reader, root: Claim) -> Cluster | str:
+    """The cluster behind a path by its Service's own address, whether anybody answers there or not; or why there is none."""
+    namespace, name = root.item.meta.namespace, root.backend.service
+    if not name:
+        return "that is no Service"
+    by_address = True
+    found = read.unit(destination, namespace, name, root.backend.port, by_address)
+    if found.reach is Reach.EXTERNAL:
+        return f"Service {namespace}/{name} is of type ExternalName, and only one with endpoints of its own can get it"
+    if found.reach not in (Reach.LIVE, Reach.NO_ENDPOINTS):
+        return f"Service {namespace}/{name} {found.reach.value}"
+    ports = frozenset({settings(read).https_port, *read.unit(asked_ports, "TCP")})
+    if read.unit(leads_to_us, namespace, name, found.port, ports):
+        return f"Service {namespace}/{name} leads back here, where it would come in again and again"
+    return Cluster(namespace, name, found.port, by_address=True)
+
+
+def _report_void(read: Reader, host: str, root: Claim | None, claims: Sequence[Claim]) -> None:
+    """What has no effect on TLS that passes through: other paths, and access rules, which ingress-nginx does not apply to it either."""
+    others = {ref(claim.item): claim.item for claim in claims if claim is not root}
+    for item in others.values():
+        sentence = (
+            f'Over https, host "{host}" is answered by the backend of "/" alone, for its TLS passes through; other paths hold for http.'
+        )
+        _report(read, item, "spec.rules", f"tls-passthrough-paths:{host}", sentence, Severity.WARNING)
+    for item in _guarded(read, claims):
+        sentence = f'The access rules of this Ingress hold for http alone: TLS of host "{host}" passes through to its backend.'
+        _report(read, item, "metadata.annotations", f"tls-passthrough-access:{host}", sentence, Severity.WARNING)
+
+
+def _guarded(read: Reader, claims: Sequence[Claim]) -> Iterator[Ingress]:
+    items = {ref(claim.item): claim.item for claim in claims}
+    return (item for item in items.values() if guarded(settings_of(read, item)))
+
+
+def _report(read: Reader, item: Ingress, field: str, code: str, sentence: str, severity: Severity = Severity.ERROR) -> None:
+    read.report(Problem(ref(item), field, code, sentence, severity, item.meta.place))
