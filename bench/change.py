@@ -19,7 +19,7 @@ from bench.pipeline import Conversation, Pipeline
 from bench.table import Mark, Table, marked
 from xds.kube import parse
 from xds.problem import Problem
-from xds.protocol.session import Response
+from xds.protocol.discovery import DiscoveryResponse
 from xds.server.messages import Encoder
 
 SIZES = (100, 1_000, 10_000)
@@ -64,7 +64,7 @@ def run(kind: str, n: int, count: int) -> dict[str, float]:
     return {**medians, "p50": quantile(whole, 0.5), "p99": quantile(whole, 0.99), "most": max(whole)}
 
 
-def _one(pipeline: Pipeline, stream: Conversation, event: bytes) -> tuple[list[float], list[Response]]:
+def _one(pipeline: Pipeline, stream: Conversation, event: bytes) -> tuple[list[float], list[DiscoveryResponse]]:
     """One change, step by step: the times between the steps, and the responses."""
     times = [process_time()]
     item = parse.from_json(event)

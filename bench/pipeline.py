@@ -12,7 +12,8 @@ from xds.certificates import default_certificate
 from xds.config import Flags
 from xds.kube.objects import Object
 from xds.kube.world import DEFAULT_CERTIFICATE, NOW, World
-from xds.protocol.session import Request, Response, Session, Wire
+from xds.protocol.discovery import DiscoveryRequest, DiscoveryResponse, Wire
+from xds.protocol.session import Session
 from xds.server.messages import Encoder
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Snapshot
 from xds.units.tables import Tables
@@ -63,28 +64,28 @@ class Conversation:
     def open(self) -> int:
         """Ask as Envoy does at its start, and take all answers in; returns their bytes."""
         asked = (
-            Request(CLUSTER),
-            Request(ENDPOINT, subscribe=tuple(self._snapshot[ENDPOINT])),
-            Request(LISTENER),
-            Request(ROUTE, subscribe=tuple(self._snapshot[ROUTE])),
-            Request(SECRET, subscribe=tuple(self._snapshot[SECRET])),
+            DiscoveryRequest(CLUSTER),
+            DiscoveryRequest(ENDPOINT, subscribe=tuple(self._snapshot[ENDPOINT])),
+            DiscoveryRequest(LISTENER),
+            DiscoveryRequest(ROUTE, subscribe=tuple(self._snapshot[ROUTE])),
+            DiscoveryRequest(SECRET, subscribe=tuple(self._snapshot[SECRET])),
         )
         return sum(self.accept(self.session.receive(request, 0.0)) for request in asked)
 
-    def say(self) -> list[Response]:
+    def say(self) -> list[DiscoveryResponse]:
         """What the stream would write after a change of the Snapshot."""
         return self.session.publish(0.0)
 
-    def encode(self, responses: Iterable[Response]) -> int:
+    def encode(self, responses: Iterable[DiscoveryResponse]) -> int:
         """Make the bytes of the responses, and return how many they are."""
         return sum(len(self._encoder.encode(Wire.DELTA, response)) for response in responses)
 
-    def accept(self, responses: list[Response]) -> int:
+    def accept(self, responses: list[DiscoveryResponse]) -> int:
         """Accept responses, and what is said after that, until nothing is; returns the bytes."""
         written = 0
         while responses:
             written += self.encode(responses)
-            answers = [Request(response.type_url, response.nonce) for response in responses]
+            answers = [DiscoveryRequest(response.type_url, response.nonce) for response in responses]
             responses = [said for answer in answers for said in self.session.receive(answer, 0.0)]
         return written
 

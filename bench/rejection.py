@@ -31,7 +31,7 @@ from bench.table import Mark, Table, marked, number
 from tests.envoy.harness import Envoy, Ports, wait_until
 from xds.app import ControlPlane
 from xds.kube.source import Change
-from xds.protocol.session import Answer
+from xds.protocol.discovery import Acknowledgement
 from xds.render.bootstrap import bootstrap
 from xds.server.stream import Stream
 from xds.snapshot import ROUTE
@@ -55,7 +55,7 @@ class Listening(ControlPlane):
 
     answers: list[tuple[float, bool]]
 
-    def _heard(self, stream: Stream, answer: Answer) -> None:
+    def _heard(self, stream: Stream, answer: Acknowledgement) -> None:
         super()._heard(stream, answer)
         if answer.type_url == ROUTE:
             self.answers.append((perf_counter(), answer.error is None))

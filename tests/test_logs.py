@@ -30,7 +30,7 @@ from xds import logs
 from xds.config import flags
 from xds.logs import FIELDS, MOST_NAMES, JsonLines, TextLines, of_problem, of_resources, without_keys
 from xds.problem import Place, Problem, Ref, Severity
-from xds.protocol.session import Wire
+from xds.protocol.discovery import Wire
 from xds.server.fleet import Fleet
 from xds.server.server import Server
 from xds.snapshot import CLUSTER, ENDPOINT, Snapshot

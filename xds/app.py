@@ -33,7 +33,7 @@ from xds.kube.source import Change, Source
 from xds.kube.unending import unending
 from xds.kube.world import DEFAULT_CERTIFICATE, NOW, OWN_ADDRESSES, World
 from xds.machine import network as machine
-from xds.protocol.session import Answer
+from xds.protocol.discovery import Acknowledgement
 from xds.publish.notices import Notices
 from xds.publish.publisher import Published, Publisher
 from xds.server.fleet import Fleet
@@ -244,7 +244,7 @@ class ControlPlane:
             async for record in records:
                 await self.learn(record)
 
-    def _heard(self, stream: Stream, answer: Answer) -> None:
+    def _heard(self, stream: Stream, answer: Acknowledgement) -> None:
         self._progress.heard(stream, answer, time.monotonic())
         self._publisher.heard(stream, answer)
 

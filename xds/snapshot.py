@@ -1,7 +1,7 @@
 """What every Envoy should hold: named, versioned resources of each type, and in which order they last changed. One for all streams.
 
-Here belongs what is the same for every stream. What one stream was told is in `xds.protocol`; what the resources are made from in
-`xds.units`. Sets of names are Python ints, one bit a name (1.25 kB for 10,000 of them): they are what makes a stream small.
+Here belongs what is the same for every stream. What one stream was sent is in `xds.protocol`; what the resources are made from is in
+`xds.units`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from xds.bitset import NameIndex, Names
 
 _PREFIX = "type.googleapis.com/"
 CLUSTER = _PREFIX + "envoy.config.cluster.v3.Cluster"
@@ -22,11 +24,11 @@ TYPES = (CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET)
 
 
 class Part(NamedTuple):
-    """One thing that Envoy can refuse: a resource, or a piece of one.
+    """One thing that Envoy can reject: a resource, or a piece of one.
 
     A piece is a virtual host of the route table, or a filter chain of the https listener. `resource` is the Envoy resource name: "ingress",
-    "https", "default/app/80". `piece` is, of a virtual host, its host as in `xds.model` ("" is the catch-all); of a filter chain, the name
-    of its certificate ("ns/secret"); None is the whole resource, or what holds its pieces together.
+    "https", "default/app/80". `piece` is, of a virtual host, its host as in `xds.model` ("" is the catch-all). Of a filter chain it is the
+    name of its certificate ("ns/secret"). None is the whole resource, or what holds its pieces together.
     """
 
     type_url: str
@@ -35,9 +37,9 @@ class Part(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """That a resource names another one, which Envoy fetches by itself: a listener its routes and secrets, a cluster its secrets.
+    """That a resource names another one, which Envoy subscribes to by itself: a listener its routes and secrets, a cluster its secrets.
 
-    `how` stands for the bytes of the reference (the ConfigSource in an SdsSecretConfig), where these are not always the same: a reference
+    `how` stands for the bytes of the reference (the ConfigSource in an SdsSecretConfig), where these are not always the same. A reference
     whose `how` has changed counts as a new one.
     """
 
@@ -74,59 +76,41 @@ class Resource:
         return self._body
 
 
-class Numbers(dict[str, int]):
-    """A small number for each name, made when it is first looked up: the place of its bit in a set of names.
-
-    One for all types, so that their sets can be compared.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._free: list[int] = []
-
-    def __missing__(self, name: str) -> int:
-        number = self[name] = self._free.pop() if self._free else len(self)
-        return number
-
-    def free(self, name: str) -> None:
-        """Gives the number of a name away to the next one. Nobody may hold a set with its bit."""
-        self._free.append(self.pop(name))
-
-
 class State(Mapping[str, Resource]):
     """All resources of one type.
 
-    A change costs what changed, whatever the number of resources and of streams. `generation` counts the changes; what is gone stays in
-    the log, and in `gone`, until `Snapshot.compact` is told that no stream needs it.
+    A change costs what changed, whatever the number of resources and of streams. `generation` counts the changes. Deleted names stay in
+    the log, and in `gone`, until `Snapshot.compact` learns that no stream needs them.
     """
 
-    def __init__(self, numbers: Numbers | None = None) -> None:
+    def __init__(self, index: NameIndex | None = None) -> None:
+        self.index = NameIndex() if index is None else index
+        """Makes sets of the names of this State."""
         self.generation = 0
-        self.existing = 0
-        """The names that there are, as bits."""
+        self.existing = self.index.none
+        """The names of all resources."""
         self.version = version_of(())
-        """Depends on names and versions alone, in whichever order they came: all replicas call the same content the same (V1, V6)."""
+        """A hash of names and versions alone, in whichever order they came: the same at all replicas (V1, V6)."""
         self.gone: dict[str, Resource | None] = {}
-        """The last bytes of what is gone, in state of the world for clients that cannot do without it yet. Where these were rejected it is
-        what was accepted before them, None for nothing."""
+        """Deleted names → their last bytes, for state-of-the-world clients that may still use them. Where a client has rejected those
+        bytes, the ones accepted before; None where there are none."""
         self.unproven: dict[str, Resource | None] = {}
-        """Names that no client has accepted as they are now (`prove`) → what one accepted last of them, None for nothing."""
+        """Names whose present bytes no client has accepted yet (`prove`) → the bytes last accepted; None where there are none."""
         self.doubted: set[str] = set()
-        """Those of them that were in a response that a client has rejected (`doubt`)."""
-        self._numbers = Numbers() if numbers is None else numbers
+        """The unproven names that were in a response which a client has rejected (`doubt`)."""
         self._now: dict[str, Resource] = {}
         self._changed: dict[str, int] = {}  # name → generation of its last change, oldest first; with the names that are gone
-        self._since: dict[int, tuple[str, ...]] = {}  # what `since` has answered in this generation
+        self._since: dict[int, tuple[str, ...]] = {}  # the answers of `since` in this generation: most streams ask the same
         self._sorted: tuple[Resource, ...] | None = None
         self._names: frozenset[str] | None = None
         self._referred: dict[str, dict[Reference, int]] = {}  # name → what it refers to → generation in which it began to
         self._sum = 0
 
     def update(self, put: Iterable[Resource], drop: Iterable[str] = ()) -> frozenset[str]:
-        """Takes in what is new or different, and what is gone; returns the names that truly changed.
+        """Adds or replaces resources and deletes names; returns the names that truly changed.
 
-        A resource with the version that is there already is no change, nor is a name to drop that is not there. A name in both is put.
-        All types of one Snapshot are updated before the Sessions are told (`Session.publish`) or asked anything.
+        A resource with the version that is there already is no change, nor is a deleted name that is not there. A name in both is put.
+        All types of one Snapshot are updated before a Session is notified (`Session.publish`) or queried.
         """
         given = {resource.name: resource for resource in put}
         new = {name: resource for name, resource in given.items() if self._now.get(name) != resource}
@@ -137,27 +121,33 @@ class State(Mapping[str, Resource]):
         self._since.clear()
         self._sorted = self._names = None
         for name in old:
-            self._sum -= _digest(self._now[name])
-            self.gone[name] = self._now.pop(name)
-            if name in self.doubted:
-                self.gone[name] = self.unproven.pop(name)
-            self._referred.pop(name, None)
+            self._delete(name)
         for name, resource in new.items():
-            before = self._now.get(name)
-            self._sum += _digest(resource) - (_digest(before) if before else 0)
-            gone = self.gone.pop(name, None)
-            accepted = self.unproven.pop(name, before or gone)
-            if accepted != resource:
-                self.unproven[name] = accepted
-            self._now[name] = resource
-            self._refer(resource)
+            self._put(name, resource)
         for name in (*new, *old):
-            self._changed.pop(name, None)
+            self._changed.pop(name, None)  # so that the name moves to the end: the log is in the order of generations
             self._changed[name] = self.generation
-        self.existing = (self.existing | self.bits(new)) & ~self.bits(old)
+        self.existing = (self.existing | self.index.names(new)) - self.index.names(old)
         self.doubted.difference_update(new, old)
         self.version = self.version_with(())
         return frozenset((*new, *old))
+
+    def _delete(self, name: str) -> None:
+        self._sum -= _digest(self._now[name])
+        self.gone[name] = self._now.pop(name)
+        if name in self.doubted:
+            self.gone[name] = self.unproven.pop(name)
+        self._referred.pop(name, None)
+
+    def _put(self, name: str, resource: Resource) -> None:
+        before = self._now.get(name)
+        self._sum += _digest(resource) - (_digest(before) if before else 0)
+        gone = self.gone.pop(name, None)
+        accepted = self.unproven.pop(name, before or gone)
+        if accepted != resource:
+            self.unproven[name] = accepted
+        self._now[name] = resource
+        self._refer(resource)
 
     def _refer(self, resource: Resource) -> None:
         before = self._referred.pop(resource.name, {})
@@ -165,7 +155,7 @@ class State(Mapping[str, Resource]):
             self._referred[resource.name] = {r: before.get(r, self.generation) for r in resource.refers}
 
     def prove(self, resources: Iterable[Resource], names: Collection[str]) -> None:
-        """A client has accepted these resources, of which these names were new to it. Costs nothing where all are proven."""
+        """A client has accepted these resources; `names` are those that it had not accepted before. Costs nothing where all are proven."""
         if found := self.unproven.keys() & names:
             for resource in resources:
                 if resource.name in found and (self._now.get(resource.name) or self.gone[resource.name]) == resource:
@@ -173,7 +163,7 @@ class State(Mapping[str, Resource]):
                     self.doubted.discard(resource.name)
 
     def doubt(self, names: Collection[str]) -> None:
-        """A client has rejected a response in which these names were new to it."""
+        """A client has rejected a response in which these names were new or different."""
         for name in self.unproven.keys() & names:
             if name in self.gone:
                 self.gone[name] = self.unproven.pop(name)
@@ -181,11 +171,11 @@ class State(Mapping[str, Resource]):
                 self.doubted.add(name)
 
     def references(self, name: str, after: int = -1) -> list[Reference]:
-        """What a resource refers to, as far as it began to after that generation."""
+        """The references of a resource that are newer than that generation."""
         return [reference for reference, began in self._referred.get(name, {}).items() if began > after]
 
     def since(self, generation: int) -> tuple[str, ...]:
-        """The names that changed after that generation, those that are gone among them."""
+        """The names that were changed or deleted after that generation."""
         if (known := self._since.get(generation)) is None:
             found = []
             for name, changed in reversed(self._changed.items()):
@@ -196,59 +186,40 @@ class State(Mapping[str, Resource]):
         return known
 
     def changed(self, name: str) -> int:
-        """The generation in which a resource last changed, or went; 0 where nothing is known of it."""
+        """The generation in which a resource was last changed or deleted; 0 for a name that is not known."""
         return self._changed.get(name, 0)
 
     def version_with(self, others: Iterable[Resource]) -> str:
-        """The version of all resources and some more that are not among them."""
+        """The version of all resources together with some more that are not among them."""
         return f"{sum(map(_digest, others), self._sum) % 2**64:016x}"
 
     @property
     def size(self) -> int:
-        """The bytes of all resources, counted when asked: 2 ms for 10,000 of them."""
+        """The bytes of all resources, counted on each call: 2 ms for 10,000 of them."""
         return sum(len(resource.body) for resource in self._now.values())
 
     def select(self, names: Collection[str]) -> tuple[Resource, ...]:
-        """The resources of these names, sorted; they must exist."""
+        """The resources of these names, sorted by name; they must exist, and no name may occur twice."""
         if len(names) < len(self._now):
             return tuple(self._now[name] for name in sorted(names))
         if self._sorted is None:
             self._sorted = tuple(self._now[name] for name in sorted(self._now))
         return self._sorted
 
-    def names(self, present: Collection[str]) -> frozenset[str]:
-        """These names, each once, which must exist, as a set; where they are all there are, the same set for everybody who asks."""
+    def shared(self, present: Collection[str]) -> frozenset[str]:
+        """These names, which must exist, as a set. Where they are all there are, every caller gets the same object: that saves memory."""
         if len(present) < len(self._now):
             return frozenset(present)
         if self._names is None:
             self._names = frozenset(self._now)
         return self._names
 
-    def bit(self, name: str) -> int:
-        """The set of one name; the empty set if it is neither here nor lately gone."""
-        return 0 if (number := self._numbers.get(name)) is None else 1 << number
-
-    def bits(self, names: Iterable[str]) -> int:
-        """A set of names as bits."""
-        of = self._numbers
-        numbers = [of[name] for name in names]
-        made = bytearray(max(numbers, default=0) // 8 + 1)
-        for number in numbers:
-            made[number >> 3] |= 1 << (number & 7)
-        return int.from_bytes(made, "little")
-
-    def among(self, bits: int, names: Iterable[str] | None = None) -> list[str]:
-        """Those of the names (without any given: of all that there are) whose bit is set."""
-        if not bits:
-            return []
-        packed = bits.to_bytes(bits.bit_length() // 8 + 1, "little")
-        none = 8 * len(packed) - 1  # never set: there is a byte more than it takes, or a bit
-        number = self._numbers.get
-        numbered = [(name, number(name, none)) for name in (self._now if names is None else names)]
-        return [name for name, n in numbered if n < none and packed[n >> 3] >> (n & 7) & 1]
+    def names(self, present: Collection[str]) -> Names:
+        """These names, which must exist and be distinct, as a bitset; `existing` itself where they are all there are."""
+        return self.existing if len(present) == len(self._now) else self.index.names(present)
 
     def split(self, names: Iterable[str]) -> tuple[list[str], list[str]]:
-        """Those of the names that exist, and those that do not."""
+        """The names that exist, and those that do not, each in the given order."""
         now = self._now
         names = list(names)
         present = [name for name in names if name in now]
@@ -260,7 +231,7 @@ class State(Mapping[str, Resource]):
         return {name for name, version in versions.items() if (found := now.get(name)) is not None and found.version == version}
 
     def compact(self, generation: int, kept: Collection[str] = ()) -> list[str]:
-        """Forgets what was gone by that generation, but for the names kept; returns what it forgot. See `Snapshot.compact`."""
+        """Forgets the names deleted up to that generation, except `kept`; returns what it forgot. See `Snapshot.compact`."""
         forgotten = [name for name in self.gone if self._changed[name] <= generation and name not in kept]
         for name in forgotten:
             del self.gone[name], self._changed[name]
@@ -268,7 +239,7 @@ class State(Mapping[str, Resource]):
         return forgotten
 
     def remembers(self, name: str) -> bool:
-        """Whether the name is here, or gone and not forgotten."""
+        """Whether the name exists, or was deleted and not forgotten."""
         return name in self._changed
 
     def __contains__(self, name: object) -> bool:
@@ -288,28 +259,28 @@ class State(Mapping[str, Resource]):
 
 
 class Snapshot:
-    """The resources of all types. `ready` is set by the publisher once it is complete: before, Sessions say nothing (O7)."""
+    """The resources of all types. The publisher sets `ready` once they are complete; before that, Sessions send nothing (O7)."""
 
     def __init__(self) -> None:
         self.ready = False
-        self._numbers = Numbers()
-        self._states = {type_url: State(self._numbers) for type_url in TYPES}
+        self._index = NameIndex()
+        self._states = {type_url: State(self._index) for type_url in TYPES}
 
     def __getitem__(self, type_url: str) -> State:
-        """The State of a type; an empty one for a type that we have nothing of."""
+        """The State of a type; an empty one for a type that is not served."""
         state = self._states.get(type_url)
         return State() if state is None else state
 
     def compact(self, seen: Mapping[str, int], kept: Mapping[str, Collection[str]]) -> None:
-        """Forgets what is gone: log entries, last bytes, and numbers, which go to other names.
+        """Forgets deleted names: log entries, last bytes, and numbers, which become free for other names.
 
-        `seen`: by type, the lowest generation that a stream has taken note of; `kept`: by type, the names that a stream withholds the
-        removal of. Costs what is gone. `xds.protocol.session.compact` asks the Sessions for both.
+        `seen`: by type, the lowest generation that a stream has caught up with; `kept`: by type, the names whose removal a stream
+        withholds. Costs what is gone. `xds.protocol.session.compact` gets both from the Sessions.
         """
         for type_url, generation in seen.items():
             for name in self[type_url].compact(generation, kept.get(type_url, ())):
                 if not any(state.remembers(name) for state in self._states.values()):
-                    self._numbers.free(name)
+                    self._index.free(name)
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{len(state)} {type_url.rpartition('.')[2]}" for type_url, state in self._states.items())

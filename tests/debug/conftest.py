@@ -17,7 +17,7 @@ from tests.server.client import Client
 from xds.debug.server import SERVICES, DebugServer
 from xds.debug.subject import Effect, Envoy, Explained, Replica, Senseless
 from xds.problem import Problem
-from xds.protocol.session import Wire
+from xds.protocol.discovery import Wire
 from xds.server.fleet import Fleet
 from xds.server.progress import Cause, Change, Progress
 from xds.server.server import Server

@@ -27,7 +27,7 @@ from xds.debug import csds
 from xds.debug.csds import ClientStatus, TooMuch, shown
 from xds.debug.nodes import matches
 from xds.debug.subject import Senseless
-from xds.protocol.session import Wire
+from xds.protocol.discovery import Wire
 from xds.server.messages import Node
 from xds.snapshot import CLUSTER, ENDPOINT, SECRET, Resource
 

@@ -31,7 +31,7 @@ from xds.debug.csds import SERVICE
 from xds.explain.document import explain
 from xds.explain.route_of import parse_url
 from xds.offline import load
-from xds.protocol.session import Wire
+from xds.protocol.discovery import Wire
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET
 
 URL = "https://a.example.com/api/x"

@@ -16,7 +16,8 @@ from xds.debug.programmed import Effects
 from xds.kube.current import version_of
 from xds.offline import load
 from xds.problem import Ref
-from xds.protocol.session import Request, Session, Wire
+from xds.protocol.discovery import DiscoveryRequest, Wire
+from xds.protocol.session import Session
 from xds.replicas.peers import Peer, Reached
 from xds.server.messages import Node
 from xds.server.progress import Progress
@@ -34,10 +35,10 @@ class Envoy:
     def __init__(self, name: str, snapshot: Snapshot, *, accepts: bool) -> None:
         self.node = Node(name)
         self.session = Session(Wire.DELTA, snapshot)
-        said = [response for type_url in TYPES for response in self.session.receive(Request(type_url, subscribe=("*",)), 0.0)]
+        said = [response for type_url in TYPES for response in self.session.receive(DiscoveryRequest(type_url, subscribe=("*",)), 0.0)]
         while accepts and said:
             response = said.pop()
-            said += self.session.receive(Request(response.type_url, response.nonce), 0.0)
+            said += self.session.receive(DiscoveryRequest(response.type_url, response.nonce), 0.0)
 
 
 class Replica:

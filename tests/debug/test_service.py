@@ -16,7 +16,7 @@ from xds.debug import v1
 from xds.debug.service import Debug
 from xds.debug.subject import Effect, Explained
 from xds.problem import Place, Problem, Ref, Severity
-from xds.protocol.session import Wire
+from xds.protocol.discovery import Wire
 from xds.server.progress import Cause, Lacking, Placed, Programmed, Rejection, Verb
 from xds.snapshot import CLUSTER, ENDPOINT, ROUTE, Part
 from xds.units.traces import Asked

@@ -152,7 +152,7 @@ class Accepting:
         assert self._rejections() == before, f"Envoy rejected: {said}"
 
     def _holds_all(self, session: Session) -> bool:
-        if any(standing.nonces for standing in session.standings.values()):
+        if any(standing.nonces for standing in session.summaries.values()):
             return False
         return all(session.accepted(type_url, name) for type_url in TYPES for name in self._snapshot[type_url])
 

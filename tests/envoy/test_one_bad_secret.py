@@ -68,7 +68,7 @@ class Served:
 
         async def known() -> bool:
             lacking = [name for name in self.snapshot[SECRET] if not stream.session.accepted(SECRET, name)]
-            return lacking == [f"default/{BAD}"] and not stream.session.standings[SECRET].nonces
+            return lacking == [f"default/{BAD}"] and not stream.session.status(SECRET).nonces
 
         await wait_until(known, "the server to know it")
         assert list(stream.session.rejections) == [SECRET]

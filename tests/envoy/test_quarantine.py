@@ -41,7 +41,7 @@ from tests.envoy.harness import (
 )
 from tests.envoy.harness.manifests import Manifest
 from tests.server.client import Client
-from xds.protocol.session import Wire
+from xds.protocol.discovery import Wire
 from xds.snapshot import CLUSTER, LISTENER, ROUTE, SECRET
 from xds.wire.encode import encode, field
 

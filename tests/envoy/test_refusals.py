@@ -32,7 +32,7 @@ from tests.envoy.harness import Envoy, Ports
 from tests.envoy.harness.raw import Bodies, RawControlPlane
 from tests.quarantine.test_refusal import CASES, OTHER_PAIR, Case, assignment, at, chain, cluster, host, listener, secret, without_noise
 from xds.config import Flags
-from xds.protocol.session import Wire
+from xds.protocol.discovery import Wire
 from xds.quarantine.refusal import Accused, accused
 from xds.render.bootstrap import bootstrap
 from xds.render.sources import ads

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 
-from xds.protocol.session import FULL_STATE, Request, Response, Session, Wire
+from xds.protocol.discovery import DiscoveryRequest, DiscoveryResponse, Wire
+from xds.protocol.session import Session
+from xds.protocol.subscription import FULL_STATE
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, TYPES, Reference, Resource, Snapshot
 
 World = Mapping[str, Mapping[str, bytes]]
@@ -74,7 +76,7 @@ class FakeEnvoy:
         self._nonces: dict[str, str] = {}
         self._providers: set[str] = set()
 
-    def connect(self) -> list[Request]:
+    def connect(self) -> list[DiscoveryRequest]:
         """The first requests of a stream: types in the order of their first use, with what it holds of an earlier stream."""
         self._nonces.clear()
         self._warm(self.warming & self.have[ENDPOINT].keys())  # a time-out of Envoy's ends it with what it has
@@ -85,14 +87,14 @@ class FakeEnvoy:
             if type_url in CHILDREN and not names:
                 continue
             if self.wire is Wire.SOTW:
-                requests.append(Request(type_url, names=names, version=self.accepted.get(type_url, "")))
+                requests.append(DiscoveryRequest(type_url, names=names, version=self.accepted.get(type_url, "")))
             else:
-                requests.append(Request(type_url, subscribe=names, initial_versions=dict(self._versions[type_url])))
+                requests.append(DiscoveryRequest(type_url, subscribe=names, initial_versions=dict(self._versions[type_url])))
         return requests
 
     def receive(
-        self, response: Response, *, error: str | None = None, applies: Collection[str] = (), ack_first: bool = True
-    ) -> list[Request]:
+        self, response: DiscoveryResponse, *, error: str | None = None, applies: Collection[str] = (), ack_first: bool = True
+    ) -> list[DiscoveryRequest]:
         """Takes a response over, or rejects it and takes over only the names that it `applies` all the same."""
         type_url = response.type_url
         self._nonces[type_url] = response.nonce
@@ -112,7 +114,7 @@ class FakeEnvoy:
         follow = [request for child in CHILDREN for request in self._follow(child)]
         return [ack, *follow] if ack_first else [*follow, ack]
 
-    def concerned(self, response: Response) -> set[str]:
+    def concerned(self, response: DiscoveryResponse) -> set[str]:
         """The names about which a response says something, be it by absence."""
         absent = self.have[response.type_url] if self.wire is Wire.SOTW and response.type_url in FULL_STATE else response.removed
         return {*(r.name for r in response.resources), *absent}
@@ -146,7 +148,7 @@ class FakeEnvoy:
             return set(self.have[LISTENER])
         return {secret.split("@")[0] for body in self.have[LISTENER].values() for secret in parts(body)}
 
-    def _follow(self, child: str) -> list[Request]:
+    def _follow(self, child: str) -> list[DiscoveryRequest]:
         """Asks for what is referred to now, and no longer for what is not."""
         had, wanted = self.names[child], self._wanted(child)
         self.names[child] = wanted
@@ -162,7 +164,7 @@ class FakeEnvoy:
             return []
         if self.wire is Wire.SOTW:
             return [self._request(child)]
-        return [Request(child, subscribe=tuple(sorted(wanted - had)), unsubscribe=tuple(sorted(had - wanted)))]
+        return [DiscoveryRequest(child, subscribe=tuple(sorted(wanted - had)), unsubscribe=tuple(sorted(had - wanted)))]
 
     def _provide(self, wanted: set[str]) -> None:
         """A listener that asks for a secret in a new way waits until it comes again, but no request tells (envoy 47309)."""
@@ -171,12 +173,12 @@ class FakeEnvoy:
         self.starved &= wanted
         self._providers = providers
 
-    def _request(self, type_url: str, error: str | None = None) -> Request:
+    def _request(self, type_url: str, error: str | None = None) -> DiscoveryRequest:
         nonce = self._nonces.get(type_url, "")
         if self.wire is Wire.DELTA:
-            return Request(type_url, nonce, error)
+            return DiscoveryRequest(type_url, nonce, error)
         names = tuple(sorted(self.names.get(type_url, ())))
-        return Request(type_url, nonce, error, names=names, version=self.accepted.get(type_url, ""))
+        return DiscoveryRequest(type_url, nonce, error, names=names, version=self.accepted.get(type_url, ""))
 
 
 class Link:
@@ -194,8 +196,8 @@ class Link:
         """A new stream; what was under way is lost."""
         self.streams += 1
         self.session = Session(self.wire, self.snapshot, nonce_prefix=f"{self.streams}-")
-        self.to_server: deque[Request] = deque(self.envoy.connect())
-        self.to_client: deque[Response] = deque()
+        self.to_server: deque[DiscoveryRequest] = deque(self.envoy.connect())
+        self.to_client: deque[DiscoveryResponse] = deque()
 
     def publish(self, world: World) -> None:
         """The Snapshot is this now, and the Session is told."""
@@ -206,7 +208,7 @@ class Link:
         """The next request arrives."""
         self.to_client.extend(self.session.receive(self.to_server.popleft(), self.now))
 
-    def client_reads(self, *, error: str | None = None, applies: Collection[str] = (), ack_first: bool = True) -> Response:
+    def client_reads(self, *, error: str | None = None, applies: Collection[str] = (), ack_first: bool = True) -> DiscoveryResponse:
         """The next response arrives."""
         response = self.to_client.popleft()
         self.to_server.extend(self.envoy.receive(response, error=error, applies=applies, ack_first=ack_first))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from xds.protocol.session import FULL_STATE, Request, Response, Session, Wire
+from xds.protocol.discovery import DiscoveryRequest, DiscoveryResponse, Wire
+from xds.protocol.session import Session
+from xds.protocol.subscription import FULL_STATE
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Reference, Resource, Snapshot
 
 KINDS = {"cds": CLUSTER, "eds": ENDPOINT, "lds": LISTENER, "rds": ROUTE, "sds": SECRET}
@@ -23,7 +25,7 @@ def resource(text: str) -> Resource:
     return Resource.of(name, body.encode(), found)
 
 
-def shorthand(responses: Iterable[Response]) -> list[str]:
+def shorthand(responses: Iterable[DiscoveryResponse]) -> list[str]:
     return [
         " ".join([SHORT[r.type_url], *(f"{x.name}={x.body.decode()}" for x in r.resources), *(f"-{n}" for n in r.removed)])
         for r in responses
@@ -60,22 +62,22 @@ class Talk:
         """State of the world: these names, with the last nonce unless another one is given."""
         self.names[kind] = names
         nonce = self.nonces.get(kind, "") if nonce is None else nonce
-        return self.said(self.session.receive(Request(KINDS[kind], nonce, error, names=names, version=version), self.now))
+        return self.said(self.session.receive(DiscoveryRequest(KINDS[kind], nonce, error, names=names, version=version), self.now))
 
     def sub(self, kind: str, *names: str, un: Iterable[str] = (), held: Mapping[str, str] | None = None, nonce: str = "") -> list[str]:
         """Delta: these names more, those fewer."""
-        request = Request(KINDS[kind], nonce, subscribe=names, unsubscribe=tuple(un), initial_versions=held or {})
+        request = DiscoveryRequest(KINDS[kind], nonce, subscribe=names, unsubscribe=tuple(un), initial_versions=held or {})
         return self.said(self.session.receive(request, self.now))
 
     def ack(self, kind: str, error: str | None = None) -> list[str]:
         """Accepts the last response of this type, or rejects it."""
         if self.wire is Wire.SOTW:
             return self.ask(kind, *self.names.get(kind, ()), error=error)
-        return self.said(self.session.receive(Request(KINDS[kind], self.nonces[kind], error), self.now))
+        return self.said(self.session.receive(DiscoveryRequest(KINDS[kind], self.nonces[kind], error), self.now))
 
     def ack_of(self, kind: str, nonce: str, error: str | None = None) -> list[str]:
         """Delta: accepts or rejects the response with this nonce."""
-        return self.said(self.session.receive(Request(KINDS[kind], nonce, error), self.now))
+        return self.said(self.session.receive(DiscoveryRequest(KINDS[kind], nonce, error), self.now))
 
     def nack(self, kind: str, error: str = "no") -> list[str]:
         return self.ack(kind, error)
@@ -90,19 +92,19 @@ class Talk:
         while pending := [(kind, nonce) for kind in KINDS for nonce in self.in_flight(kind)]:
             for kind, nonce in pending:
                 names = self.names.get(kind, ())
-                request = Request(KINDS[kind], nonce, names=names if self.wire is Wire.SOTW else ())
+                request = DiscoveryRequest(KINDS[kind], nonce, names=names if self.wire is Wire.SOTW else ())
                 came += self.said(self.session.receive(request, self.now))
         return came
 
     def in_flight(self, kind: str) -> tuple[str, ...]:
         """The nonces of the responses of this type that await an answer."""
-        standing = self.session.standings.get(KINDS[kind])
+        standing = self.session.summaries.get(KINDS[kind])
         return standing.nonces if standing else ()
 
     def version(self, kind: str, name: str) -> str:
         return self.snapshot[KINDS[kind]][name].version
 
-    def said(self, responses: list[Response]) -> list[str]:
+    def said(self, responses: list[DiscoveryResponse]) -> list[str]:
         self.last |= {kind: shorthand(r for r in responses if SHORT[r.type_url] == kind) for kind in {SHORT[r.type_url] for r in responses}}
         for response in responses:
             self.nonces[SHORT[response.type_url]] = response.nonce

@@ -10,7 +10,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.exploring import examples
 from tests.protocol.fake_envoy import Link, cluster, listener, parts, put, route
-from xds.protocol.session import GRACE, PATIENCE, Request, Response, Session, Wire, compact
+from xds.protocol.discovery import DiscoveryRequest, DiscoveryResponse, Wire
+from xds.protocol.session import REQUEST_GRACE, Session, compact
+from xds.protocol.subscription import ACK_TIMEOUT
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, TYPES, Resource, Snapshot
 
 CLUSTERS = ["a", "b", "c"]
@@ -78,7 +80,7 @@ class Conversation(RuleBasedStateMachine):
     @rule()
     def server_reads(self) -> None:
         request = self.link.to_server[0]
-        standing = self.link.session.standings.get(request.type_url)
+        standing = self.link.session.summaries.get(request.type_url)
         if standing is not None and request.nonce in standing.nonces:  # not one that was given up meanwhile
             if request.error is None:
                 self.refused[request.type_url].clear()
@@ -131,7 +133,7 @@ class Conversation(RuleBasedStateMachine):
         """Both talk until neither has anything to say. Without rejections and time-outs they agree then, and no timer was needed."""
         self.drain()
         self.late = self.late or self.rejected
-        self.link.now += GRACE  # who has not asked for a type by now does not use it
+        self.link.now += REQUEST_GRACE  # who has not asked for a type by now does not use it
         self.link.to_client.extend(self.link.session.expire(self.link.now))
         self.look()
         self.drain()
@@ -205,7 +207,7 @@ class Conversation(RuleBasedStateMachine):
     def one_in_flight(self) -> None:
         """Of a type at most one response awaits an answer; only a delta client that asks for more is given more."""
         if self.link.wire is Wire.SOTW:
-            assert all(len(standing.nonces) <= 1 for standing in self.link.session.standings.values())
+            assert all(len(standing.nonces) <= 1 for standing in self.link.session.summaries.values())
 
     def agree(self) -> None:
         """The Envoy holds what is published, waits for nothing, and the Session knows that it does."""
@@ -222,12 +224,12 @@ class Conversation(RuleBasedStateMachine):
         assert link.session.deadline is None
 
 
-def content_of(response: Response) -> int:
+def content_of(response: DiscoveryResponse) -> int:
     """What a response says."""
     return hash((frozenset(response.resources), response.removed))
 
 
-def check(response: Response) -> None:
+def check(response: DiscoveryResponse) -> None:
     names = [r.name for r in response.resources]
     assert names == sorted(set(names)), "sorted, and none twice (S9, D10)"
     assert list(response.removed) == sorted(set(response.removed))
@@ -303,7 +305,7 @@ def test_an_envoy_that_rejects_whatever_has_something_bad_gets_all_that_is_good(
 NAMES = st.sampled_from(["a", "b", "c", "*", ""])
 SOME = st.lists(NAMES, max_size=4).map(tuple)
 REQUESTS = st.builds(
-    Request,
+    DiscoveryRequest,
     st.sampled_from([*TYPES, "", "type.googleapis.com/envoy.service.runtime.v3.Runtime"]),
     nonce=st.sampled_from(["", "foreign", *(f"p{n}" for n in range(1, 6))]),
     error=st.none() | st.sampled_from(["", "no"]),
@@ -317,18 +319,18 @@ WORLDS = st.dictionaries(st.sampled_from(TYPES), st.dictionaries(st.sampled_from
 
 
 @settings(max_examples=examples(300), deadline=None)
-@given(st.sampled_from(Wire), st.booleans(), st.lists(REQUESTS | WORLDS | st.sampled_from([0.3, PATIENCE, "compact"]), max_size=20))
+@given(st.sampled_from(Wire), st.booleans(), st.lists(REQUESTS | WORLDS | st.sampled_from([0.3, ACK_TIMEOUT, "compact"]), max_size=20))
 def test_no_request_in_any_order_breaks_a_session(
-    wire: Wire, ordered: bool, events: list[Request | dict[str, dict[str, bytes]] | float | str]
+    wire: Wire, ordered: bool, events: list[DiscoveryRequest | dict[str, dict[str, bytes]] | float | str]
 ) -> None:
     """Unknown types and names, foreign nonces, ACKs for nothing, names twice, wildcards anywhere; removals, time and compaction between."""
     snapshot, now = Snapshot(), 0.0
     session = Session(wire, snapshot, nonce_prefix="p", ordered=ordered)
     nonces: set[str] = set()
     for event in events:
-        said: list[Response] = []
+        said: list[DiscoveryResponse] = []
         match event:
-            case Request():
+            case DiscoveryRequest():
                 said = session.receive(event, now)
             case dict():
                 put(snapshot, event)

@@ -7,8 +7,10 @@ from __future__ import annotations
 import pytest
 
 from tests.protocol.talk import KINDS, SHORT, Talk, resource
-from xds.protocol.session import GRACE, PATIENCE, Request, Session, Wire, compact
-from xds.protocol.subscription import MOST_IN_FLIGHT, MOST_REFUSED
+from xds.protocol.discovery import DiscoveryRequest, Wire
+from xds.protocol.rejections import MOST_IN_FLIGHT, MOST_REJECTED
+from xds.protocol.session import REQUEST_GRACE, Session, compact
+from xds.protocol.subscription import ACK_TIMEOUT
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, SECRET, TYPES, Snapshot
 
 
@@ -36,7 +38,7 @@ def test_o7_a_client_that_came_too_early_is_not_told_what_it_has(delta: Talk) ->
     """Its first request is judged by the complete Snapshot, not by the half of one."""
     assert delta.sub("cds", held={"a": resource("a=1").version, "gone": "1"}) == []
     assert delta.publish(cds="a=1") == []
-    assert delta.passes(GRACE) == ["cds -gone"]
+    assert delta.passes(REQUEST_GRACE) == ["cds -gone"]
 
 
 @pytest.mark.parametrize("kind", ["cds", "lds"])
@@ -44,7 +46,7 @@ def test_o7_a_client_that_came_too_early_is_not_told_what_it_has(delta: Talk) ->
 def test_s12_d12_a_first_wildcard_with_nothing_to_give_is_answered_once(wire: Wire, kind: str) -> None:
     talk = Talk(wire)
     talk.put()
-    assert talk.said(talk.session.receive(Request(KINDS[kind]), 0.0)) == [kind]
+    assert talk.said(talk.session.receive(DiscoveryRequest(KINDS[kind]), 0.0)) == [kind]
     assert talk.ack(kind) == []
     assert talk.publish() == []
 
@@ -54,16 +56,16 @@ def test_s12_d12_a_first_wildcard_with_nothing_to_give_is_answered_once(wire: Wi
 def test_d16_w4_other_types_are_never_answered_with_nothing(wire: Wire, kind: str) -> None:
     talk = Talk(wire)
     talk.put(**{kind: "a=1"})
-    assert talk.said(talk.session.receive(Request(KINDS[kind]), 0.0)) == [], "no names: no wildcard, nothing"
-    assert talk.said(talk.session.receive(Request(KINDS[kind], names=("*",), subscribe=("*",)), 0.0)) == [f"{kind} a=1"]
+    assert talk.said(talk.session.receive(DiscoveryRequest(KINDS[kind]), 0.0)) == [], "no names: no wildcard, nothing"
+    assert talk.said(talk.session.receive(DiscoveryRequest(KINDS[kind], names=("*",), subscribe=("*",)), 0.0)) == [f"{kind} a=1"]
     empty = Talk(wire)
     empty.put()
-    assert empty.said(empty.session.receive(Request(KINDS[kind], names=("*",), subscribe=("*",)), 0.0)) == []
+    assert empty.said(empty.session.receive(DiscoveryRequest(KINDS[kind], names=("*",), subscribe=("*",)), 0.0)) == []
 
 
 def test_an_unknown_type_is_never_answered(delta: Talk) -> None:
     delta.put(cds="a=1")
-    assert delta.session.receive(Request("type.googleapis.com/unheard.of", subscribe=("a", "*")), 0.0) == []
+    assert delta.session.receive(DiscoveryRequest("type.googleapis.com/unheard.of", subscribe=("a", "*")), 0.0) == []
     assert delta.session.publish(0.0) == []
 
 
@@ -95,7 +97,7 @@ def test_s3_a_cluster_is_removed_by_leaving_it_out(sotw: Talk) -> None:
     sotw.put(cds="a=1 b=1")
     sotw.ask("cds")
     sotw.ack("cds")
-    sotw.passes(GRACE)
+    sotw.passes(REQUEST_GRACE)
     assert sotw.publish(cds="a=1") == ["cds a=1"]
     sotw.ack("cds")
     assert sotw.publish() == ["cds"], "the last one as well"
@@ -189,9 +191,9 @@ def test_s15_a_client_that_never_answers_is_still_served(sotw: Talk) -> None:
     assert sotw.publish(eds="a=1 b=2") == []
     assert sotw.ask("eds", "a", "b") == ["eds b=2"], "with the last nonce"
     sotw.publish(eds="a=3 b=2")
-    assert sotw.session.deadline == PATIENCE
-    assert sotw.passes(PATIENCE) == ["eds a=3 b=2"], "what was not answered, and what is new"
-    assert sotw.passes(PATIENCE) == []
+    assert sotw.session.deadline == ACK_TIMEOUT
+    assert sotw.passes(ACK_TIMEOUT) == ["eds a=3 b=2"], "what was not answered, and what is new"
+    assert sotw.passes(ACK_TIMEOUT) == []
     assert sotw.session.deadline is None
 
 
@@ -238,7 +240,7 @@ def test_w2_the_walk_in_delta(delta: Talk) -> None:
 def test_w3_an_explicit_wildcard_with_names(wire: Wire, kind: str) -> None:
     talk = Talk(wire)
     talk.put(**{kind: "a=1 b=1"})
-    assert talk.said(talk.session.receive(Request(KINDS[kind], names=("*", "z"), subscribe=("*", "z")), 0.0)) == [
+    assert talk.said(talk.session.receive(DiscoveryRequest(KINDS[kind], names=("*", "z"), subscribe=("*", "z")), 0.0)) == [
         f"{kind} a=1 b=1" + (" -z" if wire is Wire.DELTA else "")
     ]
 
@@ -247,8 +249,8 @@ def test_w3_an_explicit_wildcard_with_names(wire: Wire, kind: str) -> None:
 def test_w5_the_legacy_wildcard_can_be_switched_off(wire: Wire) -> None:
     talk = Talk(wire, legacy_wildcards=())
     talk.put(cds="a=1")
-    assert talk.said(talk.session.receive(Request(CLUSTER), 0.0)) == []
-    assert talk.said(talk.session.receive(Request(CLUSTER, names=("*",), subscribe=("*",)), 0.0)) == ["cds a=1"]
+    assert talk.said(talk.session.receive(DiscoveryRequest(CLUSTER), 0.0)) == []
+    assert talk.said(talk.session.receive(DiscoveryRequest(CLUSTER, names=("*",), subscribe=("*",)), 0.0)) == ["cds a=1"]
 
 
 def test_w6_dropping_a_name_under_a_wildcard_is_answered(delta: Talk) -> None:
@@ -294,7 +296,7 @@ def test_a1_each_nonce_is_new(wire: Wire) -> None:
     for prefix in ("x-", "y-"):
         session = Session(wire, snapshot, nonce_prefix=prefix)
         for type_url in (CLUSTER, ENDPOINT):
-            nonces += [r.nonce for r in session.receive(Request(type_url, names=("a",), subscribe=("a",)), 0.0)]
+            nonces += [r.nonce for r in session.receive(DiscoveryRequest(type_url, names=("a",), subscribe=("a",)), 0.0)]
     assert nonces == ["x-1", "x-2", "y-1", "y-2"]
 
 
@@ -325,7 +327,7 @@ def test_a3_delta_takes_names_with_any_nonce(delta: Talk) -> None:
 def test_a2_the_nonce_of_an_earlier_stream_in_a_first_request_is_not_counted(wire: Wire) -> None:
     talk = Talk(wire)
     talk.put(cds="a=1")
-    assert talk.said(talk.session.receive(Request(CLUSTER, nonce="earlier"), 0.0)) == ["cds a=1"]
+    assert talk.said(talk.session.receive(DiscoveryRequest(CLUSTER, nonce="earlier"), 0.0)) == ["cds a=1"]
     assert talk.session.stale_nonces == 0
 
 
@@ -359,7 +361,7 @@ def test_a5_what_was_rejected_alone_is_not_said_again(wire: Wire) -> None:
     talk.put(eds="a=bad b=1")
     talk.ask("eds", "a") if wire is Wire.SOTW else talk.sub("eds", "a")
     assert talk.nack("eds") == []
-    assert talk.passes(100 * PATIENCE) == []
+    assert talk.passes(100 * ACK_TIMEOUT) == []
     assert talk.publish(eds="a=bad b=2") == [], "a change of what it did not ask for is no change"
     assert talk.publish(eds="a=worse b=2") == ["eds a=worse"]
     assert talk.nack("eds") == []
@@ -378,7 +380,7 @@ def test_t4_in_delta_the_names_of_a_rejected_response_are_said_one_by_one(delta:
     assert delta.ack_of("eds", c) == []
     assert [delta.session.accepted(ENDPOINT, name) for name in "abc"] == [True, False, True]
     assert delta.session.rejections == {ENDPOINT: "no"}, "b is still what it was"
-    assert delta.passes(100 * PATIENCE) == []
+    assert delta.passes(100 * ACK_TIMEOUT) == []
     assert delta.publish(eds="a=2 b=bad c=2") == ["eds a=2 c=2"], "they are beyond suspicion"
 
 
@@ -406,11 +408,11 @@ def test_t4_many_are_said_again_in_as_many_parts_as_may_be_in_flight(delta: Talk
     """One culprit among 10,000 is alone after four rounds."""
     names = [f"{n:05}" for n in range(10_000)]
     delta.put(cds=" ".join(f"{name}=1" for name in names))
-    delta.session.receive(Request(CLUSTER), 0.0)
+    delta.session.receive(DiscoveryRequest(CLUSTER), 0.0)
     [nonce] = delta.in_flight("cds")
     responses, rounds = [], 0
     culprit = "04711"
-    found = delta.session.receive(Request(CLUSTER, nonce, "no"), 0.0)
+    found = delta.session.receive(DiscoveryRequest(CLUSTER, nonce, "no"), 0.0)
     while found:
         responses += found
         rounds += 1
@@ -419,7 +421,7 @@ def test_t4_many_are_said_again_in_as_many_parts_as_may_be_in_flight(delta: Talk
             said
             for response in found
             for said in delta.session.receive(
-                Request(CLUSTER, response.nonce, "no" if culprit in {r.name for r in response.resources} else None), 0.0
+                DiscoveryRequest(CLUSTER, response.nonce, "no" if culprit in {r.name for r in response.resources} else None), 0.0
             )
         ]
     assert rounds == 4
@@ -507,7 +509,7 @@ def test_a5_a_rejected_full_state_is_not_said_again_in_whatever_way(sotw: Talk) 
     sotw.put(cds="a=1 b=bad")
     sotw.ask("cds")
     sotw.nack("cds")
-    assert sotw.passes(100 * PATIENCE) == []
+    assert sotw.passes(100 * ACK_TIMEOUT) == []
     assert sotw.publish(cds="a=1") == ["cds a=1"]
 
 
@@ -515,7 +517,7 @@ def test_a5_the_innocent_and_the_removed_are_not_left_behind(delta: Talk) -> Non
     delta.put(cds="a=1 b=1 c=1")
     delta.sub("cds")
     delta.ack("cds")
-    delta.passes(GRACE)
+    delta.passes(REQUEST_GRACE)
     assert delta.publish(cds="a=bad b=2") == ["cds a=bad b=2 -c"]
     assert sorted(delta.nack("cds")) == ["cds -c", "cds a=bad", "cds b=2"]
     for nonce, said in zip(delta.in_flight("cds"), delta.last["cds"], strict=True):
@@ -528,7 +530,7 @@ def test_a5_the_innocent_and_the_removed_are_not_left_behind(delta: Talk) -> Non
 def test_a5_what_was_rejected_before_is_remembered_up_to_a_limit(delta: Talk) -> None:
     delta.put(cds="a=0")
     delta.sub("cds")
-    for n in range(1, MOST_REFUSED + 1):
+    for n in range(1, MOST_REJECTED + 1):
         assert delta.nack("cds") == []
         assert delta.publish(cds=f"a={n}") == [f"cds a={n}"]
     delta.nack("cds")
@@ -549,7 +551,7 @@ def test_a5_what_the_client_may_have_of_a_rejected_response_is_taken_away(delta:
     delta.put(cds="a=1")
     delta.sub("cds")
     delta.ack("cds")
-    delta.passes(GRACE)
+    delta.passes(REQUEST_GRACE)
     delta.publish(cds="a=1 x=bad")
     assert delta.nack("cds") == []
     assert delta.publish(cds="a=1") == ["cds -x"]
@@ -560,7 +562,7 @@ def test_a6_new_names_in_a_nack_are_served_and_the_rejected_ones_are_not(wire: W
     talk = Talk(wire)
     talk.put(sds="a=bad b=1")
     talk.ask("sds", "a") if wire is Wire.SOTW else talk.sub("sds", "a")
-    request = Request(SECRET, talk.nonces["sds"], "no", names=("a", "b"), subscribe=("b",))
+    request = DiscoveryRequest(SECRET, talk.nonces["sds"], "no", names=("a", "b"), subscribe=("b",))
     assert talk.said(talk.session.receive(request, 0.0)) == ["sds b=1"]
     assert talk.ack("sds") == []
     assert talk.session.rejections == {SECRET: "no"}, "a is still what it was"
@@ -580,13 +582,13 @@ def test_a7_a10_a_rejection_is_told_until_something_is_accepted(wire: Wire) -> N
     talk.ask("eds", "a") if wire is Wire.SOTW else talk.sub("eds", "a")
     talk.nack("eds", "no such thing")
     assert talk.session.rejections == {ENDPOINT: "no such thing"}
-    standing = talk.session.standings[ENDPOINT]
+    standing = talk.session.status(ENDPOINT)
     assert (standing.error, [r.name for r in standing.rejected], standing.accepted) == ("no such thing", ["a"], "")
     talk.publish(eds="a=2")
     assert talk.session.rejections == {ENDPOINT: "no such thing"}
     talk.ack("eds")
     assert talk.session.rejections == {}
-    assert talk.session.standings[ENDPOINT].accepted == talk.snapshot[ENDPOINT].version
+    assert talk.session.status(ENDPOINT).accepted == talk.snapshot[ENDPOINT].version
 
 
 def test_a10_an_answer_to_an_earlier_response_clears_nothing(delta: Talk) -> None:
@@ -594,7 +596,7 @@ def test_a10_an_answer_to_an_earlier_response_clears_nothing(delta: Talk) -> Non
     delta.sub("eds", "a")
     first = delta.nonces["eds"]
     delta.sub("eds", "b")
-    delta.session.receive(Request(ENDPOINT, first, "no"), 0.0)
+    delta.session.receive(DiscoveryRequest(ENDPOINT, first, "no"), 0.0)
     delta.ack("eds")
     assert delta.session.rejections == {ENDPOINT: "no"}
 
@@ -666,7 +668,7 @@ def test_v4_a_client_that_has_everything_is_told_nothing(delta: Talk) -> None:
     delta.put(cds="a=1", eds="a=1")
     assert delta.sub("cds", held={"a": delta.version("cds", "a")}) == []
     assert delta.sub("eds", "a", held={"a": delta.version("eds", "a")}) == []
-    assert delta.session.standings[CLUSTER].accepted == delta.snapshot[CLUSTER].version
+    assert delta.session.status(CLUSTER).accepted == delta.snapshot[CLUSTER].version
     assert delta.session.accepted(CLUSTER, "a")
 
 
@@ -759,7 +761,7 @@ def settled(wire: Wire, **kinds: str) -> Talk:
         else:
             talk.sub(kind, *names)
         talk.agree()
-    talk.passes(GRACE)
+    talk.passes(REQUEST_GRACE)
     return talk
 
 
@@ -795,8 +797,8 @@ def test_o2_a_client_that_does_not_accept_a_cluster_holds_its_routes_up_for_a_wh
     talk = settled(wire, cds="x=1", eds="x=1", lds="l=1", rds="r=1")
     talk.now = 100.0
     talk.publish(cds="x=1 y=1", eds="x=1 y=1", lds="l=1", rds="r=2")
-    assert talk.session.deadline == 100.0 + PATIENCE
-    assert talk.passes(PATIENCE - 0.1) == []
+    assert talk.session.deadline == 100.0 + ACK_TIMEOUT
+    assert talk.passes(ACK_TIMEOUT - 0.1) == []
     assert talk.passes(0.1) == ["rds r=2"]
     talk.ack("rds")
     assert talk.publish(cds="x=1 y=1", eds="x=1 y=1", lds="l=1", rds="r=3") == ["rds r=3"], "y was given up: the next one does not wait"
@@ -805,7 +807,7 @@ def test_o2_a_client_that_does_not_accept_a_cluster_holds_its_routes_up_for_a_wh
 def test_o2_a_cluster_is_not_given_up_because_another_one_was(delta: Talk) -> None:
     delta = settled(Wire.DELTA, cds="x=1", lds="l=1", rds="r=1")
     delta.publish(cds="x=1 y=1", lds="l=1", rds="r=2")
-    assert delta.passes(PATIENCE) == ["rds r=2"]
+    assert delta.passes(ACK_TIMEOUT) == ["rds r=2"]
     delta.publish(cds="x=1", lds="l=1", rds="r=2")
     delta.agree()
     compact(delta.snapshot, [delta.session])
@@ -825,7 +827,7 @@ def test_o2_a_rejected_cluster_does_not_halt_the_routes_for_ever(wire: Wire) -> 
     talk = settled(wire, cds="x=1", eds="x=1", lds="l=1", rds="r=1")
     talk.publish(cds="x=1 y=bad", eds="x=1 y=1", lds="l=1", rds="r=2")
     assert talk.nack("cds") == []
-    assert talk.passes(PATIENCE) == ["rds r=2"]
+    assert talk.passes(ACK_TIMEOUT) == ["rds r=2"]
 
 
 @pytest.mark.parametrize("wire", Wire)
@@ -834,10 +836,10 @@ def test_o2_a_rejected_route_keeps_its_cluster_for_a_while(wire: Wire) -> None:
     delta = wire is Wire.DELTA
     assert talk.publish(cds="y=1", eds="x=1 y=1", lds="l=1", rds="r=bad") == ["rds r=bad"]
     assert talk.nack("rds") == []
-    assert talk.session.deadline == talk.now + PATIENCE
+    assert talk.session.deadline == talk.now + ACK_TIMEOUT
     assert talk.publish(cds="y=2", eds="x=1 y=1", lds="l=1", rds="r=bad") == ["cds y=2" if delta else "cds x=1 y=2", "eds y=1"]
     assert talk.agree() == []
-    assert talk.passes(PATIENCE) == ["cds -x" if delta else "cds y=2"]
+    assert talk.passes(ACK_TIMEOUT) == ["cds -x" if delta else "cds y=2"]
 
 
 @pytest.mark.parametrize("edition", ["1", "2"], ids=["accepted as it was", "changed in what was rejected"])
@@ -848,7 +850,7 @@ def test_o2_a_rejected_full_state_takes_nothing_away_that_routes_still_use(sotw:
     assert sotw.nack("cds") == []
     assert sotw.publish(cds="a=bad") == (["cds a=bad x=1"] if edition == "2" else [])
     assert (sotw.nack("cds") if edition == "2" else []) == []
-    assert sotw.passes(PATIENCE) == ["lds"], "by now the cluster a is given up"
+    assert sotw.passes(ACK_TIMEOUT) == ["lds"], "by now the cluster a is given up"
     assert sotw.ack("lds") == ["cds a=bad"]
 
 
@@ -871,7 +873,7 @@ def test_o2_what_is_kept_for_a_client_that_comes_back_was_accepted_once() -> Non
     talk.ask("lds", version=first.versions["lds"])
     talk.ask("rds", "l", version=first.versions["rds"])
     assert talk.nack("cds") == []
-    assert talk.passes(PATIENCE) == ["rds l=a"]
+    assert talk.passes(ACK_TIMEOUT) == ["rds l=a"]
     assert talk.ack("rds") == ["cds a=bad"]
 
 
@@ -885,7 +887,7 @@ def test_o2_what_a_client_brings_along_as_it_is_stays_in_its_full_states(restart
     talk.ask("lds", version=first.versions["lds"])
     talk.ask("rds", "l", version=first.versions["rds"])
     talk.agree()
-    talk.passes(GRACE)
+    talk.passes(REQUEST_GRACE)
     assert talk.publish(cds="x=bad", lds="l=1", rds="l=x") == ["cds x=bad"]
     assert talk.publish(lds="l=1", rds="l=y") == ["rds l=y"]
     assert talk.nack("cds") == [], "that is what it has"
@@ -897,8 +899,8 @@ def test_o2_a_removal_has_time_until_the_routes_that_are_held_up_are_accepted(wi
     talk = settled(wire, cds="x=1", lds="l=1", rds="l=x")
     talk.publish(cds="a=bad", lds="l=1", rds="l=a")
     talk.nack("cds")
-    assert talk.passes(PATIENCE) == ["rds l=a"]
-    assert talk.passes(PATIENCE - 0.1) == []
+    assert talk.passes(ACK_TIMEOUT) == ["rds l=a"]
+    assert talk.passes(ACK_TIMEOUT - 0.1) == []
     assert talk.passes(0.1) == ["cds -x" if wire is Wire.DELTA else "cds a=bad"]
 
 
@@ -909,7 +911,7 @@ def test_o2_a_removal_does_not_wait_for_ever_for_clusters_that_never_come(delta:
     for n in range(9):
         came = delta.publish(cds=f"a{n}=bad", lds="l=1", rds=f"l={n}")
         delta.nack("cds")
-        came += delta.passes(PATIENCE / 2)
+        came += delta.passes(ACK_TIMEOUT / 2)
         taken += [n for said in came if said.startswith("cds ") and said.endswith("-x")]
     assert taken == [5]
 
@@ -985,8 +987,8 @@ def test_o2_a_new_client_is_given_its_listeners_even_if_it_takes_no_endpoints(so
     assert sotw.ask("cds") == ["cds a=1"]
     assert sotw.ask("lds") == []
     sotw.ack("cds")
-    assert sotw.session.deadline == GRACE
-    assert sotw.passes(GRACE) == ["lds l=1"]
+    assert sotw.session.deadline == REQUEST_GRACE
+    assert sotw.passes(REQUEST_GRACE) == ["lds l=1"]
     assert sotw.ask("rds", "r") == ["rds r=1"]
 
 
@@ -994,8 +996,8 @@ def test_o2_a_new_client_that_does_not_answer_is_given_its_listeners(sotw: Talk)
     sotw.put(cds="a=1", lds="l=1")
     sotw.ask("cds")
     sotw.ask("lds")
-    assert sotw.session.deadline == GRACE, "it has nothing to lose"
-    assert sotw.passes(GRACE) == ["lds l=1"]
+    assert sotw.session.deadline == REQUEST_GRACE, "it has nothing to lose"
+    assert sotw.passes(REQUEST_GRACE) == ["lds l=1"]
 
 
 @pytest.mark.parametrize("wire", Wire)
@@ -1003,13 +1005,13 @@ def test_o2_a_client_that_never_takes_endpoints_waits_for_them_for_a_moment_only
     talk = Talk(wire)
     talk.put(cds="a=1", lds="l=1")
     for kind in ("cds", "lds"):
-        talk.said(talk.session.receive(Request(KINDS[kind]), 0.0))
+        talk.said(talk.session.receive(DiscoveryRequest(KINDS[kind]), 0.0))
         talk.agree()
     talk.publish(cds="a=1 b=1", eds="b=1", lds="l=2")
-    assert talk.session.deadline == PATIENCE, "it has a listener to lose, and a cluster to accept"
+    assert talk.session.deadline == ACK_TIMEOUT, "it has a listener to lose, and a cluster to accept"
     assert talk.ack("cds") == []
-    assert talk.session.deadline == GRACE
-    assert talk.passes(GRACE) == ["lds l=2"]
+    assert talk.session.deadline == REQUEST_GRACE
+    assert talk.passes(REQUEST_GRACE) == ["lds l=2"]
 
 
 @pytest.mark.parametrize("wire", Wire)
@@ -1017,10 +1019,10 @@ def test_o2_a_client_that_comes_back_with_listeners_has_something_to_lose(wire: 
     """As after a restart of ours, of which all listeners may be others than those that it has."""
     talk = Talk(wire)
     talk.put(cds="a=1", lds="l=1")
-    talk.said(talk.session.receive(Request(KINDS["cds"]), 0.0))
-    brought = Request(KINDS["lds"], version="old", initial_versions={"gone": "1"} if wire is Wire.DELTA else {})
+    talk.said(talk.session.receive(DiscoveryRequest(KINDS["cds"]), 0.0))
+    brought = DiscoveryRequest(KINDS["lds"], version="old", initial_versions={"gone": "1"} if wire is Wire.DELTA else {})
     assert talk.said(talk.session.receive(brought, 0.0)) == []
-    assert talk.session.deadline == PATIENCE
+    assert talk.session.deadline == ACK_TIMEOUT
     assert talk.ack("cds") == ["lds l=1" if wire is Wire.SOTW else "lds l=1 -gone"]
 
 
@@ -1068,7 +1070,7 @@ def test_o4_the_number_of_endpoints_that_are_gone_makes_no_others_new(delta: Tal
     assert delta.sub("cds") == ["cds a=1"]
     delta.ack("cds")
     delta.publish()
-    delta.passes(GRACE)
+    delta.passes(REQUEST_GRACE)
     delta.ack("cds")
     compact(delta.snapshot, [delta.session])
     assert delta.publish(eds="b=1") == [], "it has the number of a from now on"
@@ -1138,37 +1140,37 @@ def test_each_answer_is_told_once_with_what_it_is_about(wire: Wire) -> None:
     talk.publish(cds="a=1 b=2")
     talk.nack("cds", "not b")
     talk.ack("cds", "an old nonce, of which nobody knows what it was about")
-    first, second = talk.session.take_answers()
+    first, second = talk.session.take_acknowledgements()
     assert (first.type_url, first.names, first.generation, first.error) == (CLUSTER, {"a", "b"}, 1, None)
     assert (second.type_url, second.names, second.generation, second.error) == (CLUSTER, {"b"}, 2, "not b")
-    assert talk.session.take_answers() == []
+    assert talk.session.take_acknowledgements() == []
 
 
 def test_what_a_client_brings_along_as_it_is_now_counts_as_accepted(delta: Talk, sotw: Talk) -> None:
     delta.put(cds="a=1 b=2")
     delta.sub("cds", "*", held={"a": delta.version("cds", "a"), "b": "another"})
-    assert [(a.names, a.error) for a in delta.session.take_answers()] == [({"a"}, None)]
+    assert [(a.names, a.error) for a in delta.session.take_acknowledgements()] == [({"a"}, None)]
     sotw.put(cds="a=1 b=2")
     sotw.ask("cds", version=sotw.snapshot[CLUSTER].version)
-    assert [(a.names, a.error) for a in sotw.session.take_answers()] == [({"a", "b"}, None)]
+    assert [(a.names, a.error) for a in sotw.session.take_acknowledgements()] == [({"a", "b"}, None)]
 
 
 def test_an_answer_tells_how_far_the_client_has_accepted_everything(delta: Talk) -> None:
     delta = settled(Wire.DELTA, cds="a=1 b=1", rds="r=1")
-    delta.session.take_answers()
+    delta.session.take_acknowledgements()
     delta.publish(cds="a=1", rds="r=2")
     delta.ack("rds")
-    assert [(SHORT[a.type_url], a.names, a.settled) for a in delta.session.take_answers()] == [("rds", {"r"}, 2)]
+    assert [(SHORT[a.type_url], a.names, a.settled) for a in delta.session.take_acknowledgements()] == [("rds", {"r"}, 2)]
     delta.nack("cds")
-    told = [(SHORT[a.type_url], a.settled, a.rejects) for a in delta.session.take_answers()]
+    told = [(SHORT[a.type_url], a.settled, a.rejects) for a in delta.session.take_acknowledgements()]
     assert told == [("cds", 2, {"b"})], "all but the removal of b"
     assert delta.session.accepted_all(CLUSTER) == 1
     delta.publish(cds="a=2", rds="r=2")
     delta.ack("cds")
-    assert [(a.settled, a.rejects) for a in delta.session.take_answers()] == [(3, {"b"})]
+    assert [(a.settled, a.rejects) for a in delta.session.take_acknowledgements()] == [(3, {"b"})]
     delta.publish(cds="a=2 b=3", rds="r=2")
     delta.ack("cds")
-    assert [(a.settled, a.rejects) for a in delta.session.take_answers()] == [(4, frozenset())]
+    assert [(a.settled, a.rejects) for a in delta.session.take_acknowledgements()] == [(4, frozenset())]
     assert delta.session.accepted_all(CLUSTER) == 4
 
 
@@ -1177,11 +1179,11 @@ def test_a_client_that_wants_nothing_of_a_change_has_come_that_far_by_itself(del
         talk.put(eds="a=1 b=1")
         talk.sub("eds", "a") if talk is delta else talk.ask("eds", "a")
         talk.ack("eds")
-        talk.session.take_answers()
+        talk.session.take_acknowledgements()
         talk.publish(eds="a=1 b=2")
-        assert [(a.names, a.generation, a.settled, a.error) for a in talk.session.take_answers()] == [(frozenset(), 2, 2, None)]
+        assert [(a.names, a.generation, a.settled, a.error) for a in talk.session.take_acknowledgements()] == [(frozenset(), 2, 2, None)]
         talk.publish(eds="a=1 b=2")
-        assert talk.session.take_answers() == [], "told once"
+        assert talk.session.take_acknowledgements() == [], "told once"
 
 
 def test_what_a_client_has_since_a_generation_stays_so_while_others_are_on_their_way(delta: Talk) -> None:
@@ -1201,11 +1203,11 @@ def test_what_a_client_has_since_a_generation_stays_so_while_others_are_on_their
 def test_a_standing_tells_what_was_asked_for_and_what_is_in_flight(delta: Talk) -> None:
     delta.put(eds="a=1")
     delta.sub("eds", "a", "z")
-    standing = delta.session.standings[ENDPOINT]
+    standing = delta.session.status(ENDPOINT)
     assert (standing.wildcard, standing.names, standing.nonces) == (False, ("a", "z"), (delta.nonces["eds"],))
     delta.sub("cds")
-    assert delta.session.standings[CLUSTER].wildcard
-    assert LISTENER not in delta.session.standings
+    assert delta.session.status(CLUSTER).wildcard
+    assert LISTENER not in delta.session.summaries
 
 
 def test_who_has_rejected_something_last_is_not_settled(delta: Talk) -> None:

@@ -77,8 +77,8 @@ def test_a_state_keeps_its_books(updates: list[dict[str, str | None]]) -> None:
         state.update([of(f"{n}={b}") for n, b in update.items() if b], [n for n, b in update.items() if not b])
         seen.append((state.generation, dict(state)))
     assert state.version == version_of(state.values())
-    assert set(state.among(state.existing, {*state, *state.gone})) == set(state)
-    assert state.existing == state.bits(state)
+    assert set(state.existing) == set(state)
+    assert state.existing == state.names(list(state)) == state.index.names(state)
     assert not state.keys() & state.gone.keys()
     for generation, then in seen:
         differs = {n for n in {*state, *then} if state.get(n) != then.get(n)}
@@ -158,17 +158,19 @@ def test_what_is_gone_is_kept_until_it_is_compacted() -> None:
     assert set(state.since(0)) == {"a", "c"}
 
 
-def test_the_number_of_a_name_is_given_away_when_no_type_remembers_it() -> None:
+def test_the_number_of_a_name_is_free_when_no_type_remembers_it() -> None:
     snapshot = Snapshot()
     for t in (CLUSTER, ENDPOINT):
         snapshot[t].update([of("a=1")])
         snapshot[t].update([], ["a"])
-    number = snapshot[CLUSTER].bit("a")
-    assert number == snapshot[ENDPOINT].bit("a"), "types share their numbers"
+    number_of = snapshot[CLUSTER].index.get
+    number = number_of("a")
+    assert snapshot[CLUSTER].index is snapshot[ENDPOINT].index, "types share their numbers"
     snapshot.compact({CLUSTER: snapshot[CLUSTER].generation}, {})
     snapshot[LISTENER].update([of("l=1")])
-    assert snapshot[LISTENER].bit("l") != number
+    assert number_of("l") != number
     snapshot.compact({ENDPOINT: snapshot[ENDPOINT].generation}, {})
-    assert snapshot[ENDPOINT].bit("a") == 0
+    assert number_of("a") is None
     snapshot[LISTENER].update([of("m=1")])
-    assert snapshot[LISTENER].bit("m") == number
+    assert number_of("m") == number
+    assert set(snapshot[LISTENER].existing) == {"l", "m"}

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from tests.protocol.talk import Talk
-from xds.protocol.session import Standing, Summary, Wire
+from xds.protocol.discovery import SubscriptionStatus, SubscriptionSummary, Wire
 from xds.snapshot import CLUSTER, ENDPOINT
 
 
-def standing(talk: Talk) -> Standing:
-    return talk.session.standings[CLUSTER]
+def standing(talk: Talk) -> SubscriptionStatus:
+    return talk.session.status(CLUSTER)
 
 
-def summary(talk: Talk) -> Summary:
+def summary(talk: Talk) -> SubscriptionSummary:
     return talk.session.summaries[CLUSTER]
 
 
@@ -27,20 +27,22 @@ def talk(request: pytest.FixtureRequest) -> Talk:
 
 
 def test_what_was_said_is_neither_held_nor_current_before_it_is_accepted(talk: Talk) -> None:
-    assert (standing(talk).said, standing(talk).held, standing(talk).current) == ({"a", "b"}, frozenset(), frozenset())
+    assert (standing(talk).in_flight, standing(talk).held, standing(talk).current) == ({"a", "b"}, frozenset(), frozenset())
     assert not summary(talk).settled
 
 
 def test_what_is_accepted_is_held_and_current(talk: Talk) -> None:
     talk.ack("cds")
-    assert (standing(talk).said, standing(talk).held, standing(talk).current) == (frozenset(), {"a", "b"}, {"a", "b"})
-    assert summary(talk) == Summary(talk.snapshot[CLUSTER].version, (), wildcard=True, names=0, error=None, rejected=(), settled=True)
+    assert (standing(talk).in_flight, standing(talk).held, standing(talk).current) == (frozenset(), {"a", "b"}, {"a", "b"})
+    assert summary(talk) == SubscriptionSummary(
+        talk.snapshot[CLUSTER].version, (), wildcard=True, names=0, error=None, rejected=(), settled=True
+    )
 
 
 def test_what_has_changed_since_is_held_and_not_current(talk: Talk) -> None:
     talk.ack("cds")
     talk.publish(cds="a=2 b=1")
-    assert (standing(talk).said, standing(talk).held) == ({"a"}, {"a", "b"})
+    assert (standing(talk).in_flight, standing(talk).held) == ({"a"}, {"a", "b"})
     assert standing(talk).current == {"b"}
     assert not summary(talk).settled
 
@@ -82,4 +84,4 @@ def test_nothing_is_accepted_before_something_is_asked_for() -> None:
     talk.sub("cds")
     talk.ack("cds")
     talk.sub("eds", "a")
-    assert talk.session.standings[ENDPOINT].accepted == ""
+    assert talk.session.status(ENDPOINT).accepted == ""

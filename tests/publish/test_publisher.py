@@ -19,7 +19,7 @@ from xds.alone import Alone
 from xds.kube.objects import Backend, Ingress, Meta, Rule, Secret, Service, ServicePort, ref
 from xds.kube.objects import Path as IngressPath
 from xds.machine import state_dir
-from xds.protocol.session import Answer
+from xds.protocol.discovery import Acknowledgement
 from xds.snapshot import LISTENER, ROUTE, Part
 from xds.units.parts import Held, digest
 from xds.units.record import decode
@@ -124,7 +124,7 @@ async def test_what_one_envoy_refuses_and_another_accepts_a_moment_later_is_not_
     publisher.serve(fleet)  # type: ignore[arg-type]
     await site.put(ingress("web"))
     state = site.control_plane._snapshot[ROUTE]
-    generation, accepts = state.generation, Answer(ROUTE, frozenset({"ingress"}), state.generation, state.version)
+    generation, accepts = state.generation, Acknowledgement(ROUTE, frozenset({"ingress"}), state.generation, state.version)
     odd, good = fleet.connected()
     judging = asyncio.create_task(publisher.judge())
     publisher.heard(odd, replace(accepts, error="no"))

@@ -19,7 +19,8 @@ from xds.config import Flags
 from xds.kube.objects import Backend, ConfigMap, Ingress, Meta, Object, Path, Rule, Service, ServicePort
 from xds.kube.world import World
 from xds.problem import Ref
-from xds.protocol.session import Answer, Request, Response, Session, Wire
+from xds.protocol.discovery import Acknowledgement, DiscoveryRequest, DiscoveryResponse, Wire
+from xds.protocol.session import Session
 from xds.quarantine.dependents import MOST_DIVIDED, MOST_NEW
 from xds.quarantine.ledger import Orders
 from xds.quarantine.quarantine import Quarantine
@@ -54,7 +55,7 @@ class Envoy:
         self.session = Session(wire, site.snapshot, nonce_prefix=f"{id(self)}-")
         self.have: dict[str, dict[str, bytes]] = back.have if back else {t: {} for t in SUBSCRIBED}
         self.served: set[str] = back.served if back else set()
-        self.inbox: deque[Response] = deque()
+        self.inbox: deque[DiscoveryResponse] = deque()
         for type_url in SUBSCRIBED:
             self._ask(type_url, "", None, brought=bool(back))
 
@@ -86,11 +87,13 @@ class Envoy:
             self._nonces[type_url] = nonce
         if self.wire is Wire.SOTW:
             version = "of an earlier stream" if brought else ""
-            request = Request(type_url, nonce or self._nonces.get(type_url, ""), error, names=tuple(sorted(wanted)), version=version)
+            request = DiscoveryRequest(
+                type_url, nonce or self._nonces.get(type_url, ""), error, names=tuple(sorted(wanted)), version=version
+            )
         else:
             versions = dict.fromkeys(self.have[type_url], "of an earlier stream") if brought else {}
             subscribe, unsubscribe = tuple(sorted(wanted - known)), tuple(sorted(known - wanted))
-            request = Request(type_url, nonce, error, subscribe=subscribe, unsubscribe=unsubscribe, initial_versions=versions)
+            request = DiscoveryRequest(type_url, nonce, error, subscribe=subscribe, unsubscribe=unsubscribe, initial_versions=versions)
         self.inbox.extend(self.session.receive(request, self.site.now))
 
     def check(self) -> None:
@@ -111,7 +114,7 @@ class Site:
         self.snapshot = Snapshot()
         self.quarantine = Quarantine(self.tables, self.snapshot, self.serves)
         self.envoys: list[Envoy] = []
-        self.rejections: deque[tuple[Envoy, Answer]] = deque()
+        self.rejections: deque[tuple[Envoy, Acknowledgement]] = deque()
         self.now = 0.0
         self.refusals = 0
         self._meaning: dict[bytes, tuple[str, set[str]]] = {}
@@ -182,7 +185,7 @@ class Site:
         envoy.look()
         if envoy.inbox:
             envoy.answer()
-        for answer in envoy.session.take_answers():
+        for answer in envoy.session.take_acknowledgements():
             if answer.error is None:
                 self.obey(self.quarantine.accepted(answer, id(envoy)))
             else:
@@ -451,7 +454,7 @@ def test_a_response_of_very_many_clusters_takes_none_back(others: int) -> None:
     site.put(ingress(0, ODD))
     site.settle()
     told = frozenset({name(0, ODD), *(f"other {n}" for n in range(others))})
-    late = Answer(CLUSTER, told, site.snapshot[CLUSTER].generation, "earlier", "no")
+    late = Acknowledgement(CLUSTER, told, site.snapshot[CLUSTER].generation, "earlier", "no")
     assert bool(site.quarantine.rejected(late, id(site.envoys[1]))) == (others < MOST_NEW)
 
 

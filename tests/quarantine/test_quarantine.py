@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from xds.model import Terminate
 from xds.problem import Ref
-from xds.protocol.session import Answer, Request, Response, Session, Wire
+from xds.protocol.discovery import Acknowledgement, DiscoveryRequest, DiscoveryResponse, Wire
+from xds.protocol.session import Session
 from xds.quarantine.ledger import MOST_CONTENTS, Orders
 from xds.quarantine.quarantine import Quarantine
 from xds.quarantine.replays import Replays
@@ -56,10 +57,10 @@ class Envoy:
         self.refuses = refuses
         self.says = says
         self.wire = wire
-        self.inbox: deque[Response] = deque()
+        self.inbox: deque[DiscoveryResponse] = deque()
         self.answered = 0
 
-    def begin(self) -> list[Answer]:
+    def begin(self) -> list[Acknowledgement]:
         for type_url in TYPES:
             self._answer(type_url, None)
         return self.answer_all()
@@ -68,15 +69,15 @@ class Envoy:
         """The Snapshot may have changed."""
         self.inbox.extend(self.session.publish(self.site.now))
 
-    def hear(self) -> list[Answer]:
+    def hear(self) -> list[Acknowledgement]:
         """Answers all that there is to be heard now."""
         self.look()
         return self.answer_all()
 
-    def answer_all(self) -> list[Answer]:
+    def answer_all(self) -> list[Acknowledgement]:
         while self.inbox:
             self.answer_one()
-        return self.session.take_answers()
+        return self.session.take_acknowledgements()
 
     def answer_one(self) -> None:
         response = self.inbox.popleft()
@@ -88,9 +89,9 @@ class Envoy:
     def _answer(self, type_url: str, error: str | None, nonce: str = "") -> None:
         names = {CLUSTER: (), ROUTE: ("ingress",), SECRET: SECRETS}[type_url]
         if self.wire is Wire.SOTW:
-            request = Request(type_url, nonce, error, names=names)
+            request = DiscoveryRequest(type_url, nonce, error, names=names)
         else:
-            request = Request(type_url, nonce, error, subscribe=() if nonce else names or ("*",))
+            request = DiscoveryRequest(type_url, nonce, error, subscribe=() if nonce else names or ("*",))
         self.inbox.extend(self.session.receive(request, self.site.now))
 
 
@@ -170,7 +171,7 @@ class Site:
                 self.holds[part] = held
         self.publish(orders, ordered=True)
 
-    def hear(self, answers: list[tuple[Envoy, Answer]]) -> None:
+    def hear(self, answers: list[tuple[Envoy, Acknowledgement]]) -> None:
         """What is accepted comes before what is rejected: whoever asks gives slow Envoys a moment."""
         for envoy, answer in sorted(answers, key=lambda pair: pair[1].error is not None):
             tell = self.quarantine.rejected if answer.error is not None else self.quarantine.accepted
@@ -281,9 +282,9 @@ def test_an_envoy_that_refuses_what_is_good_is_still_asked_about_other_types() -
     site = Site()
     site.put(a=b"a1", b=b"b1")
     state = site.snapshot[ROUTE]
-    site.obey(site.quarantine.rejected(Answer(ROUTE, frozenset({"ingress"}), state.generation, state.version, "no"), "envoy"))
+    site.obey(site.quarantine.rejected(Acknowledgement(ROUTE, frozenset({"ingress"}), state.generation, state.version, "no"), "envoy"))
     assert site.searching
-    assert site.quarantine.rejected(Answer(CLUSTER, frozenset({"good"}), 0, "other", "no"), "envoy") == {}
+    assert site.quarantine.rejected(Acknowledgement(CLUSTER, frozenset({"good"}), 0, "other", "no"), "envoy") == {}
     assert site.searching
 
 
@@ -291,7 +292,7 @@ def test_a_search_ends_with_the_only_envoy_that_can_be_asked() -> None:
     site = Site()
     site.put(a=b"a1", b=b"b1")
     state = site.snapshot[ROUTE]
-    site.obey(site.quarantine.rejected(Answer(ROUTE, frozenset({"ingress"}), state.generation, state.version, "no"), "envoy"))
+    site.obey(site.quarantine.rejected(Acknowledgement(ROUTE, frozenset({"ingress"}), state.generation, state.version, "no"), "envoy"))
     assert site.quarantine.knows("envoy")
     site.obey(site.quarantine.left("envoy"))
     assert (site.table(), site.searching) == (b"a1|b1", False)
@@ -396,7 +397,7 @@ class Slow:
 
     def __init__(self, site: Site, fleet: list[tuple[Wire, bool]]) -> None:
         self.site = site
-        self.rejections: deque[tuple[Envoy, Answer]] = deque()
+        self.rejections: deque[tuple[Envoy, Acknowledgement]] = deque()
         for wire, takes_all in fleet:
             site.connect(wire=wire, refuses=() if takes_all else (BAD,))
 
@@ -406,7 +407,7 @@ class Slow:
         envoy.look()
         if envoy.inbox:
             envoy.answer_one()
-        for answer in envoy.session.take_answers():
+        for answer in envoy.session.take_acknowledgements():
             if answer.error is None:
                 self.site.obey(self.site.quarantine.accepted(answer, id(envoy)))
             else:

@@ -12,7 +12,7 @@ from envoy_data_plane.envoy.service.discovery import v3 as discovery
 from envoy_data_plane.google.rpc import Status
 from prometheus_client import CollectorRegistry
 
-from xds.protocol.session import Wire
+from xds.protocol.discovery import Wire
 from xds.server.server import SERVICES
 from xds.snapshot import SECRET, Resource
 

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from tests.server.client import Client
-from xds.protocol.session import Wire
+from xds.protocol.discovery import Wire
 from xds.server.fleet import Fleet
 from xds.server.server import Server
 from xds.snapshot import Snapshot

@@ -9,7 +9,8 @@ import pytest
 from tests.protocol.talk import KINDS, Talk
 from xds.kube.objects import ConfigMap, Ingress, Meta, Service
 from xds.kube.source import Change
-from xds.protocol.session import Session, Wire
+from xds.protocol.discovery import Wire
+from xds.protocol.session import Session
 from xds.replicas import census as census_module
 from xds.replicas.census import Census
 from xds.replicas.peers import Reached

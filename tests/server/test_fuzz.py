@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from tests.exploring import examples
 from tests.server.client import Client, eventually, path, resource
-from xds.protocol.session import Wire
+from xds.protocol.discovery import Wire
 from xds.server.fleet import Fleet
 from xds.server.server import Server
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, SECRET, TYPES, Snapshot

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from tests.server.client import FENCE, Client, count, eventually, names, resource
 from tests.server.conftest import Connect
-from xds.protocol.session import Wire
+from xds.protocol.discovery import Wire
 from xds.server.fleet import Fleet
 from xds.server.server import SERVICES, Server
 from xds.snapshot import CLUSTER, SECRET, Snapshot

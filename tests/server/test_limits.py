@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from tests.server.client import FENCE, Client, count, eventually, names, resource
 from tests.server.conftest import Connect
 from xds.debug import server as debug_server
-from xds.protocol.session import Wire
+from xds.protocol.discovery import Wire
 from xds.server import server as xds_server
 from xds.server.fleet import Fleet
 from xds.server.server import Server

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from tests.server.client import resource
 from xds.problem import printable
-from xds.protocol.session import Request, Response, Session, Wire
+from xds.protocol.discovery import DiscoveryRequest, DiscoveryResponse, Wire
+from xds.protocol.session import Session
 from xds.server import messages
 from xds.server.messages import SLICE, Encoder, Malformed, Node, TooMuch, decode, decoding, without_secrets
 from xds.snapshot import CLUSTER, Snapshot
@@ -35,7 +36,7 @@ NODE = core.Node(
 READ = Node("envoy-1", "edge", "envoy 1.40.2", {"zone": "a"})
 
 
-def _decode(wire: Wire, message: Any) -> tuple[Node, Request]:
+def _decode(wire: Wire, message: Any) -> tuple[Node, DiscoveryRequest]:
     node, (request,) = decode(wire, bytes(message), most_names=100)
     return node, request
 
@@ -88,9 +89,9 @@ def test_whoever_answers_the_pieces_of_a_request_comes_to_the_same(added: list[s
         session = Session(Wire.DELTA, snapshot, ordered=False)
         said = [response for request in requests for response in session.receive(request, 0.0)]
         while said:
-            said += session.receive(Request(CLUSTER, said.pop(0).nonce), 1.0)
-        found = session.standing(CLUSTER)
-        standings.append((found.wildcard, found.names, found.held, found.current, found.said, session.accepted_all(CLUSTER)))
+            said += session.receive(DiscoveryRequest(CLUSTER, said.pop(0).nonce), 1.0)
+        found = session.status(CLUSTER)
+        standings.append((found.wildcard, found.names, found.held, found.current, found.in_flight, session.accepted_all(CLUSTER)))
     assert standings[0] == standings[1]
 
 
@@ -116,7 +117,7 @@ def test_a_sotw_request_is_read_whole() -> None:
     message = discovery.DiscoveryRequest(
         version_info="7", node=NODE, resource_names=["a", "b"], type_url=CLUSTER, response_nonce="n", error_detail=Status(message="no")
     )
-    assert _decode(Wire.SOTW, message) == (READ, Request(CLUSTER, "n", "no", names=("a", "b"), version="7"))
+    assert _decode(Wire.SOTW, message) == (READ, DiscoveryRequest(CLUSTER, "n", "no", names=("a", "b"), version="7"))
 
 
 def test_a_delta_request_is_read_whole() -> None:
@@ -129,13 +130,13 @@ def test_a_delta_request_is_read_whole() -> None:
         response_nonce="n",
         error_detail=Status(message="no"),
     )
-    request = Request(CLUSTER, "n", "no", subscribe=("a",), unsubscribe=("b",), initial_versions={"c": "1"})
+    request = DiscoveryRequest(CLUSTER, "n", "no", subscribe=("a",), unsubscribe=("b",), initial_versions={"c": "1"})
     assert _decode(Wire.DELTA, message) == (READ, request)
 
 
 @BOTH
 def test_a_request_may_be_empty(wire: Wire) -> None:
-    assert decode(wire, b"", most_names=0) == (Node(id="", agent=""), [Request("")])
+    assert decode(wire, b"", most_names=0) == (Node(id="", agent=""), [DiscoveryRequest("")])
 
 
 def test_a_rejection_without_a_message_is_still_one() -> None:
@@ -146,7 +147,7 @@ def test_a_rejection_without_a_message_is_still_one() -> None:
 @BOTH
 def test_unknown_fields_are_ignored(wire: Wire) -> None:
     unknown = b"\xfa\x3f\x03abc" + b"\xf0\x3f\x01"  # fields 1023 and 1022
-    assert decode(wire, unknown, most_names=0)[1] == [Request("")]
+    assert decode(wire, unknown, most_names=0)[1] == [DiscoveryRequest("")]
 
 
 @BOTH
@@ -173,7 +174,7 @@ _RESOURCES = st.lists(
 
 @given(version=_TEXT, nonce=_TEXT, resources=_RESOURCES, identifier=_TEXT)
 def test_a_sotw_response_is_what_envoy_reads(version: str, nonce: str, resources: list[Any], identifier: str) -> None:
-    raw = Encoder(identifier).encode(Wire.SOTW, Response(CLUSTER, nonce, version, tuple(resources)))
+    raw = Encoder(identifier).encode(Wire.SOTW, DiscoveryResponse(CLUSTER, nonce, version, tuple(resources)))
     assert discovery.DiscoveryResponse.parse(raw) == discovery.DiscoveryResponse(
         version_info=version,
         resources=[AnyMessage(type_url=CLUSTER, value=r.body) for r in resources],
@@ -185,7 +186,7 @@ def test_a_sotw_response_is_what_envoy_reads(version: str, nonce: str, resources
 
 @given(version=_TEXT, nonce=_TEXT, resources=_RESOURCES, removed=st.lists(_TEXT, max_size=3), identifier=_TEXT)
 def test_a_delta_response_is_what_envoy_reads(version: str, nonce: str, resources: list[Any], removed: list[str], identifier: str) -> None:
-    raw = Encoder(identifier).encode(Wire.DELTA, Response(CLUSTER, nonce, version, tuple(resources), tuple(removed)))
+    raw = Encoder(identifier).encode(Wire.DELTA, DiscoveryResponse(CLUSTER, nonce, version, tuple(resources), tuple(removed)))
     assert discovery.DeltaDiscoveryResponse.parse(raw) == discovery.DeltaDiscoveryResponse(
         system_version_info=version,
         resources=[
@@ -216,7 +217,7 @@ class Counted:
 def test_a_thousand_streams_cost_one_join(wire: Wire) -> None:
     it: Any = Counted("a")
     encoder = Encoder("xds-0")
-    messages = {encoder.encode(wire, Response(CLUSTER, str(i), "1", (it,))) for i in range(1000)}
+    messages = {encoder.encode(wire, DiscoveryResponse(CLUSTER, str(i), "1", (it,))) for i in range(1000)}
     assert len(messages) == 1000
     assert it.asked == ["a"]
 
@@ -226,15 +227,15 @@ def test_responses_that_differ_do_not_share_bytes(wire: Wire) -> None:
     encoder = Encoder("xds-0")
     a, b = resource("a"), resource("b")
     responses = [
-        Response(CLUSTER, "n", "1", (a,)),
-        Response(CLUSTER, "n", "2", (a,)),
-        Response(CLUSTER, "n", "1", (b,)),
-        Response(CLUSTER, "n", "1", (a, b)),
-        Response(CLUSTER + "2", "n", "1", (a,)),
+        DiscoveryResponse(CLUSTER, "n", "1", (a,)),
+        DiscoveryResponse(CLUSTER, "n", "2", (a,)),
+        DiscoveryResponse(CLUSTER, "n", "1", (b,)),
+        DiscoveryResponse(CLUSTER, "n", "1", (a, b)),
+        DiscoveryResponse(CLUSTER + "2", "n", "1", (a,)),
     ]
     assert len({encoder.encode(wire, r) for r in responses}) == len(responses)
     if wire is Wire.DELTA:
-        assert encoder.encode(wire, Response(CLUSTER, "n", "1", (a,), ("gone",))) != encoder.encode(wire, responses[0])
+        assert encoder.encode(wire, DiscoveryResponse(CLUSTER, "n", "1", (a,), ("gone",))) != encoder.encode(wire, responses[0])
         assert encoder.encode(Wire.SOTW, responses[0]) != encoder.encode(wire, responses[0])
 
 
@@ -242,9 +243,9 @@ def test_what_is_kept_for_other_streams_is_limited() -> None:
     encoder = Encoder("xds-0", keep=1000)
     resources: list[Any] = [Counted(str(i)) for i in range(100)]
     for it in resources:
-        encoder.encode(Wire.DELTA, Response(CLUSTER, "n", "1", (it,)))
+        encoder.encode(Wire.DELTA, DiscoveryResponse(CLUSTER, "n", "1", (it,)))
     for it in reversed(resources):
-        encoder.encode(Wire.DELTA, Response(CLUSTER, "n", "1", (it,)))
+        encoder.encode(Wire.DELTA, DiscoveryResponse(CLUSTER, "n", "1", (it,)))
     kept = [it for it in resources if len(it.asked) == 1]
     assert kept == resources[-len(kept) :]
     assert 2 <= len(kept) <= 10
@@ -254,7 +255,7 @@ def test_a_large_response_is_not_kept() -> None:
     it: Any = Counted("a")
     encoder = Encoder("xds-0", keep=300)
     for _ in range(2):
-        encoder.encode(Wire.DELTA, Response(CLUSTER, "n", "1", (it,)))
+        encoder.encode(Wire.DELTA, DiscoveryResponse(CLUSTER, "n", "1", (it,)))
     assert len(it.asked) == 2
 
 

@@ -13,7 +13,7 @@ from tests.envoy.harness import ControlPlane, Folder, Ports
 from tests.envoy.harness.manifests import ingress
 from tests.envoy.harness.waiting import wait_until
 from tests.server.client import Client
-from xds.protocol.session import Wire
+from xds.protocol.discovery import Wire
 from xds.snapshot import CLUSTER
 
 

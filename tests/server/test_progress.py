@@ -13,7 +13,9 @@ from prometheus_client import CollectorRegistry
 
 from tests.protocol.talk import KINDS, Talk
 from xds.problem import Ref
-from xds.protocol.session import PATIENCE, Answer, Session, Wire
+from xds.protocol.discovery import Acknowledgement, Wire
+from xds.protocol.session import Session
+from xds.protocol.subscription import ACK_TIMEOUT
 from xds.server import progress as progress_module
 from xds.server.messages import Node
 from xds.server.progress import KEPT, SHOWN, Cause, Change, Programmed, Progress, Rejection, Verb
@@ -85,7 +87,7 @@ class Site:
         self.hear(envoy)
 
     def hear(self, envoy: Envoy) -> None:
-        for answer in envoy.session.take_answers():
+        for answer in envoy.session.take_acknowledgements():
             self.progress.heard(envoy, answer, self.now)
 
     def leave(self, envoy: Envoy) -> None:
@@ -265,7 +267,7 @@ def test_whatever_happens_nothing_is_waited_for_once_all_have_accepted_what_ther
         )
     site.publish(**dict.fromkeys(("cds", "eds", "rds"), " ".join(f"{name}={body + 1}" for name in "abcd")))
     for envoy in (*site.envoys, *site.envoys):
-        envoy.talk.passes(site.now + 2 * PATIENCE)  # what is withheld is withheld no longer
+        envoy.talk.passes(site.now + 2 * ACK_TIMEOUT)  # what is withheld is withheld no longer
         site.agree(envoy)
     assert not any(change.waiting for change in site.progress.history())
     assert (site.progress.slowest(site.now), site.progress._said, site.progress._refused) == (0, {}, {})
@@ -379,7 +381,7 @@ def test_a_rejection_stands_only_at_changes_of_which_the_response_had_a_name(sit
     envoy = site.envoy("picky")
     site.publish(cds="a=2 b=1")
     site.publish(cds="a=2 b=2")
-    site.progress.heard(envoy, Answer(CLUSTER, frozenset("b"), 3, "", "no b", 1), site.now)
+    site.progress.heard(envoy, Acknowledgement(CLUSTER, frozenset("b"), 3, "", "no b", 1), site.now)
     assert [change.rejected for change in site.progress.history()] == [1, 0, 0]
 
 
@@ -578,5 +580,5 @@ def test_nothing_is_remembered_of_an_envoy_that_has_left(site: Site) -> None:
 
 
 def test_an_answer_of_a_type_that_is_not_ours_is_nothing(site: Site) -> None:
-    site.progress.heard(site.envoy(), Answer("type.googleapis.com/x.Y", frozenset(("a",)), 1, "", None, 1), 0.0)
+    site.progress.heard(site.envoy(), Acknowledgement("type.googleapis.com/x.Y", frozenset(("a",)), 1, "", None, 1), 0.0)
     assert site.progress.slowest(200.0) == 0

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from tests.server.client import FENCE, Client, count, eventually, names, resource
 from tests.server.conftest import Connect
-from xds.protocol.session import Wire
+from xds.protocol.discovery import Wire
 from xds.server.fleet import Fleet
 from xds.server.server import Server
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Snapshot
@@ -64,7 +64,7 @@ async def test_an_ack_is_counted_and_not_answered(
     assert count(registry, "xds_responses_total", type="cds") == 1
     assert count(registry, "xds_response_bytes_total", type="cds") > 0
     [connected] = fleet.connected()
-    assert connected.session.standings[CLUSTER].accepted == snapshot[CLUSTER].version
+    assert connected.session.status(CLUSTER).accepted == snapshot[CLUSTER].version
 
 
 @BOTH
@@ -205,7 +205,7 @@ async def test_what_changes_while_a_response_is_written_is_said_after_it(
         await envoy.subscribe(ENDPOINT, ["a"])
         await envoy.answer(await envoy.read())
         await envoy.subscribe(SECRET, ["big"])
-        await eventually(lambda: bool(fleet.connected()[0].session.standings.get(SECRET)))
+        await eventually(lambda: bool(fleet.connected()[0].session.summaries.get(SECRET)))
         snapshot[ENDPOINT].update([resource("a", "2")])
         fleet.publish()
         await eventually(lambda: not fleet.connected()[0]._awake.is_set())
@@ -255,7 +255,7 @@ async def test_a_stream_frees_what_it_held_when_its_client_leaves(
 async def test_a_stream_that_awaits_an_answer_is_freed_when_its_client_leaves(
     connect: Connect, snapshot: Snapshot, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xds.protocol.session.PATIENCE", 3600)
+    monkeypatch.setattr("xds.protocol.subscription.ACK_TIMEOUT", 3600)
     snapshot[CLUSTER].update([resource("a", "1")])
     envoy = connect(Wire.DELTA)
     await envoy.subscribe(CLUSTER)

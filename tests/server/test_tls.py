@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from prometheus_client import CollectorRegistry
 
 from tests.server.client import Client, count, names, resource
-from xds.protocol.session import Wire
+from xds.protocol.discovery import Wire
 from xds.server.fleet import Fleet
 from xds.server.server import Server
 from xds.server.tls import CertificateFiles

@@ -19,7 +19,7 @@ from envoy_data_plane.google.protobuf import Timestamp
 from xds.debug.descriptors import Method
 from xds.debug.nodes import matches
 from xds.debug.subject import Envoy, Subject
-from xds.protocol.session import Standing, Wire
+from xds.protocol.discovery import SubscriptionStatus, Wire
 from xds.server.messages import Node
 from xds.server.turns import Turns
 from xds.snapshot import SECRET, Resource, State
@@ -62,7 +62,7 @@ class ClientStatus:
             client = [field(1, encode(_node(streams[0].node)))]
             for stream in streams:
                 for type_url in stream.session.summaries:
-                    standing = await self._turns.run(partial(stream.session.standing, type_url))
+                    standing = await self._turns.run(partial(stream.session.status, type_url))
                     resources = self._resources(stream.wire, type_url, standing, contents=not request.exclude_resource_contents)
                     while some := await self._turns.run(partial(_some, resources)):
                         client += some
@@ -77,7 +77,7 @@ class ClientStatus:
                 f"the answer has more than {self._most // 2**20} MiB; name one Envoy in node_matchers, or set exclude_resource_contents."
             )
 
-    def _resources(self, wire: Wire, type_url: str, standing: Standing, *, contents: bool) -> Iterator[bytes]:
+    def _resources(self, wire: Wire, type_url: str, standing: SubscriptionStatus, *, contents: bool) -> Iterator[bytes]:
         """A ClientConfig.GenericXdsConfig for each resource that an Envoy asked for, as a field of the ClientConfig."""
         state = self._subject.snapshot[type_url]
         times = {generation: encode(Timestamp.from_wrapped(at)) for generation, at in self._subject.times(type_url).items()}
@@ -111,21 +111,21 @@ def _some(resources: Iterator[bytes]) -> list[bytes]:
     return some
 
 
-def _status(name: str, state: State, standing: Standing, refused: Resource | None) -> tuple[ConfigStatus, ClientResourceStatus]:
+def _status(name: str, state: State, standing: SubscriptionStatus, refused: Resource | None) -> tuple[ConfigStatus, ClientResourceStatus]:
     """What we have sent, and what the client made of that."""
     if name not in state:
         return ConfigStatus.NOT_SENT, ClientResourceStatus.DOES_NOT_EXIST
     if name in standing.current:
         return ConfigStatus.SYNCED, ClientResourceStatus.ACKED
     theirs = ClientResourceStatus.ACKED if name in standing.held else ClientResourceStatus.REQUESTED
-    if name in standing.said:
+    if name in standing.in_flight:
         return ConfigStatus.STALE, theirs
     if refused is not None:
         return ConfigStatus.ERROR if refused == state[name] else ConfigStatus.NOT_SENT, ClientResourceStatus.NACKED
     return ConfigStatus.NOT_SENT, theirs
 
 
-def _accepted(name: str, state: State, standing: Standing, version: str | None) -> str:
+def _accepted(name: str, state: State, standing: SubscriptionStatus, version: str | None) -> str:
     """The version in which the client has it, as far as that is known: state of the world has one for all resources of a type."""
     if name not in standing.held:
         return ""

@@ -17,7 +17,7 @@ from xds.debug.descriptors import Method
 from xds.debug.subject import Effect, Envoy, Senseless, Subject
 from xds.kube.current import has_come
 from xds.problem import Place, Problem, Ref, Severity
-from xds.protocol.session import Wire
+from xds.protocol.discovery import Wire
 from xds.server.progress import Change, Placed, Programmed, Rejection, Verb
 from xds.snapshot import TYPES
 from xds.units.traces import Asked

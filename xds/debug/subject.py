@@ -13,7 +13,8 @@ from typing import Protocol
 
 from xds.json_forms import Json
 from xds.problem import Problem
-from xds.protocol.session import Session, Wire
+from xds.protocol.discovery import Wire
+from xds.protocol.session import Session
 from xds.server.messages import Node
 from xds.server.progress import Change, Programmed
 from xds.snapshot import Snapshot

@@ -1,516 +1,633 @@
-"""What one client asked for of one resource type, what it holds, and what it is still owed.
+"""One resource type on one stream: what the client subscribes to, what it has, what it has to be sent; and the responses with that.
 
-Both wires change it, each by one verb: `replace` (state of the world) and `amend` (delta). Here belongs what concerns one type alone; what
-the types have to do with each other (order, make before break) is in `session`. Rules are cited as S5 or D6; tests/protocol has them one by
-one.
+Requests and changes of the State come in, responses go out. What the types have to do with each other (order, make before break) is in
+`xds.protocol.session`. Rules are cited as S5 or D6 (docs/protocol-rules.md).
 
-What a client holds is not kept as a map of versions. It holds what it wants of the State as of `generation`, but for the names `owed`;
-together with three sets of names as bits that is all there is, 3 kB for 10,000 names.
+What a client has is not kept as a map of versions. It has what it subscribes to as of `generation`, except the `pending` names: together
+with a few bitsets of names that is all there is, 3 kB for 10,000 names.
+
+The life of a name
+------------------
+
+    subscribed, not existing ("missing")          subscribed, existing
+                                        created
+             ┌─────────┐ ─────────────────────────────▶ ┌─────────┐   send    ┌───────────┐   ACK    ┌──────┐
+             │ missing │                                │ pending │ ────────▶ │ in flight │ ───────▶ │ held │
+             └─────────┘ ◀───────────────────┐          └─────────┘           └───────────┘          └──────┘
+                  ▲      deleted, never sent │            │ ▲    ▲               │    │                │   │
+                  │                          └────────────┘ │    │  NACK, or no  │    │    changed,    │   │
+                  │ ACK                                     │    └── answer ─────┘    │   or requested │   │
+                  │                                         └─────────────────────────│────────────────┘   │
+             ┌───────────┐   send    ┌─────────┐  released   ┌──────────┐   deleted   │                    │
+             │ in flight │ ◀──────── │ pending │ ◀────────── │ withheld │ ◀───────────┴────────────────────┘
+             └───────────┘           └─────────┘             └──────────┘
+                 │   NACK, or no answer   ▲                        │ created again
+                 └────────────────────────┘                        └────────────▶ pending, and uncertain
+
+`held` is about any version: a name that has changed stays held while the change is pending or in flight. What else is known of a name:
+
+    requested      pending because the client asks for it: sent even while an answer is awaited, and even if it was rejected (A6, D5)
+    uncertain      the client may have it: it stood in a response that was rejected or not answered, or its removal was not sent yet
+    given up       existing, not held, and listeners and routes no longer wait for it (rule 4 of the session)
+    forced         before the first request: to be sent even if the client says that it has it, because a response referred to it (O4)
+    sent apart     it was in a rejected response: `Rejections`
+
+Once the Subscription has caught up with the State, every name that the client subscribes to is in one of these combinations. A name to
+which it does not subscribe is neither held, pending nor withheld. tests/protocol/life_of_a_name.py reads this table, and the property tests
+check it after every step.
+
+    exists  held  pending  in flight  withheld
+    ------  ----  -------  ---------  --------
+    yes     yes   -        -          -         the client has the present version
+    yes     yes   yes      -          -         changed since, or its content goes with something that refers to it
+    yes     yes   -        yes        -         the change awaits an answer
+    yes     yes   yes      yes        -         and it has changed once more
+    yes     -     yes      -          -         new; or requested again, so that it is not known whether the client still has it
+    yes     -     -        yes        -         new, and awaits an answer
+    yes     -     yes      yes        -         new, and has changed or was requested meanwhile
+    -       -     -        -          -         missing, and the client knows
+    -       -     yes      -          -         its removal, or the answer that there is none
+    -       -     -        yes        -         the removal awaits an answer
+    -       -     yes      yes        -         the removal was requested again meanwhile
+    -       -     -        -          yes       deleted; its removal waits for other types
+    -       -     -        yes        yes       deleted while it was in flight
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from xds.snapshot import Resource, State
+from xds.bitset import Names
+from xds.protocol.discovery import (
+    NEVER,
+    NOTHING,
+    Acknowledgement,
+    DiscoveryRequest,
+    DiscoveryResponse,
+    SubscriptionStatus,
+    SubscriptionSummary,
+    Wire,
+)
+from xds.protocol.interest import WILDCARD, Interest
+from xds.protocol.rejections import MOST_IN_FLIGHT, Rejections, SentResponse
+from xds.snapshot import CLUSTER, LISTENER, SECRET, Resource, State, version_of
 
-WILDCARD = "*"
-NOTHING: frozenset[str] = frozenset()
-UNSURE = -1
-"""What an owed name was last told as of, where that is not known."""
-MOST_IN_FLIGHT = 16
-"""Responses of one delta type that a client may leave unanswered."""
-MOST_REFUSED = 64
-"""How many rejected versions of one name, or of the full state, are remembered until the client accepts one."""
+ACK_TIMEOUT = 10.0
+"""Seconds that a client may take to answer a response."""
+FULL_STATE = (CLUSTER, LISTENER)
+"""In state of the world, what a response of these types leaves out is deleted (S1, S3)."""
 _PER_NAME = 100
 """Bytes that a name takes in a set or a dict, without its own."""
-GONE = ""
-"""What stands for a version where it is the removal of a name that was rejected."""
 
 
-class Until(NamedTuple):
-    """How long the removal of a name is withheld: until the client has accepted these generations of other types, or until a time."""
+class RemovalCondition(NamedTuple):
+    """Until when a removal is withheld: until the client has accepted these generations of other types, or until a time."""
 
     accepted: tuple[tuple[str, int], ...]
     deadline: float
 
 
-@dataclass(slots=True)
-class Sent:
-    """What a response said.
-
-    `given` and `taken` are the names about which it says something new: resources, and removals (in state of the world: by absence).
-    `whole`: it said all that was owed at that generation; otherwise only what was asked for out of turn, or apart from others (`apart`).
-    `besides`: once it was rejected, what stood in it though it was gone, and no client has accepted or rejected it before. It may be what
-    is wrong with it, but is not left out for that: the client may have it from before a restart of ours, and its routes may use it.
-    """
-
-    resources: tuple[Resource, ...]
-    removed: tuple[str, ...]
-    given: frozenset[str]
-    taken: frozenset[str]
-    version: str
-    generation: int
-    at: float
-    whole: bool
-    apart: bool
-    besides: frozenset[str] = NOTHING
-    shared: bool = False
-    """The names `given` are a set that others have, too."""
+Condition = Callable[[], RemovalCondition]
+"""The condition for what is deleted now. A function, because few events delete something."""
 
 
 @dataclass(slots=True, eq=False)
 class Subscription:
     """The server's view of one type on one stream.
 
-    `full`: an LDS or CDS, which answers a wildcard even with nothing (S12). `legacy_wildcard`: a first request without names asks for
-    everything (W4). `delta`: the wire; in state of the world an LDS or CDS says all there is in each response (S1). `careful`: what no
-    client has accepted yet is said alone (T4).
+    `acknowledgements` is where ACKs and NACKs are appended, in order.
     """
 
+    type_url: str
     state: State
-    full: bool
-    legacy_wildcard: bool
     delta: bool
-    careful: bool
-    begun: bool = False
+    acknowledgements: list[Acknowledgement]
+    interest: Interest
+    rejections: Rejections
+    held: Names
+    """Names that the client is known to have, in any version."""
+    given_up: Names
+    """Names that the client does not have and that nothing waits for any longer."""
+    forced: Names
+    """Before the first request: names to send even if the client has them, because a response referred to them (O4)."""
+    started: bool = False
     """A request has come."""
-    returning: bool = False
-    """The client said in its first request that it holds something from an earlier stream."""
-    brought: frozenset[str] = NOTHING
-    """The names that it holds from there as they are now: it must have accepted them once."""
-    named: bool = False
-    """A request had names: an empty list is no wildcard any more (W1)."""
-    wildcard: bool = False
-    wanted: int = 0
-    """Names asked for one by one that exist, as bits."""
-    missing: frozenset[str] = NOTHING
-    """Names asked for one by one that do not exist: each is said when it does (S4, D4)."""
-    holds: int = 0
-    """Names that the client is known to have, in whichever version, as bits."""
-    given_up: int = 0
-    """Names that the client does not have and that nothing waits for any longer, as bits."""
-    renewed: int = 0
-    """Before the first request: names that it has to be told even if it has them, because what refers to them was said (O4)."""
+    reconnected: bool = False
+    """The client listed in its first request what it has from an earlier stream."""
     generation: int = 0
-    accepted: int = UNSURE
+    """The generation of the State up to which this Subscription has caught up."""
+    accepted: int = NEVER
     """The latest generation that the client has wholly accepted, removals included."""
-    told: int = UNSURE
-    """What was last told of what is `settled` (`Session.take_answers`)."""
+    reported: int = NEVER
+    """The `settled` generation of the last Acknowledgement."""
     version: str = ""
     """The version last accepted."""
-    owed: dict[str, int] = field(default_factory=dict)
-    """Names about which something is to be said → the generation as of which the client was last told of it."""
-    asked: frozenset[str] = NOTHING
-    """Those of them that the client has asked for: they wait for no answer, and for no change (A6, D5)."""
-    greet: bool = False
-    """A wildcard has not been answered yet."""
-    withheld: dict[str, Until] = field(default_factory=dict)
-    """Gone, but the client has it and may still use it: to be taken away later."""
-    doubtful: frozenset[str] = NOTHING
-    """Names that the client may have: from a response that it rejected or did not answer, or because their removal was not said."""
-    nonce: str = ""
-    in_flight: dict[str, Sent] = field(default_factory=dict)
-    error: str | None = None
-    """What the client said of its last response, if it rejected it (A10)."""
-    rejected: Sent | None = None
-    """The response that it rejected."""
-    agreed: bool = True
-    """The last answer was an ACK."""
-    apart: dict[str, int] = field(default_factory=dict)
-    """Names of which it has rejected one → how many of them a response may have at most, until it accepts them (T4)."""
-    refused: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Names that it has rejected alone → in which versions: never to be said again as they were (A5)."""
-    refused_states: tuple[str, ...] = ()
-    """The versions of the full states that it has rejected since it last accepted one (A5)."""
+    pending: dict[str, int] = field(default_factory=dict)
+    """Names to send → the generation as of which the client was last sent them; NEVER where that is not known. Oldest first."""
+    requested: frozenset[str] = NOTHING
+    """The pending names that the client asks for: they wait neither for an answer nor for a change (A6, D5)."""
+    wildcard_due: bool = False
+    """A wildcard has not been answered yet. Listeners and clusters answer it even with nothing (S12)."""
+    withheld: dict[str, RemovalCondition] = field(default_factory=dict)
+    """Deleted names that the client may still use → until when their removal waits."""
+    uncertain: frozenset[str] = NOTHING
+    """Names that the client may have: their response was rejected or not answered, or their removal was not sent."""
+    last_nonce: str = ""
+    in_flight: dict[str, SentResponse] = field(default_factory=dict)
+    """Nonce → a response that awaits an answer."""
+    stale_nonces: int = 0
+    """How many requests had a nonce that is not, or no longer, one of a response that awaits an answer."""
 
-    def __post_init__(self) -> None:
-        self.generation = self.state.generation
+    @classmethod
+    def of(cls, type_url: str, state: State, wire: Wire, acknowledgements: list[Acknowledgement], *, legacy_wildcard: bool) -> Subscription:
+        """A Subscription before its first request. `legacy_wildcard`: a first request without names asks for everything (W4)."""
+        none = state.index.none
+        interest = Interest(state, legacy_wildcard, by_name=none)
+        rejections = Rejections(state, isolates_unproven=type_url == SECRET)
+        delta = wire is Wire.DELTA
+        return cls(type_url, state, delta, acknowledgements, interest, rejections, none, none, none, generation=state.generation)
 
     @property
-    def tells_absence(self) -> bool:
-        """Whether there is a way to say that a resource is gone (S3)."""
-        return self.delta or self.full
+    def is_full_state(self) -> bool:
+        """Whether each response has all there is (S1)."""
+        return not self.delta and self.type_url in FULL_STATE
 
     @property
-    def says_all(self) -> bool:
-        """Whether each response says all there is (S1)."""
-        return self.full and not self.delta
+    def can_remove(self) -> bool:
+        """Whether a response can say that a resource is gone (S3)."""
+        return self.delta or self.type_url in FULL_STATE
 
-    @property
-    def weight(self) -> int:
-        """About how many bytes its sets of names take, without the names."""
-        names = len(self.missing) + len(self.owed) + len(self.asked) + len(self.withheld) + len(self.doubtful) + len(self.apart)
-        return _PER_NAME * (names + sum(len(sent.taken) + (0 if sent.shared else len(sent.given)) for sent in self.in_flight.values()))
+    # Requests
 
-    @property
-    def strange(self) -> frozenset[str]:
-        """Names of which there is nothing, and which are remembered for this client alone."""
-        kept = self.missing.union(self.withheld, self.doubtful, self.owed, *(sent.taken for sent in self.in_flight.values()))
-        return frozenset(self.state.split(kept)[1])
+    def receive(self, request: DiscoveryRequest, condition: Condition) -> bool:
+        """Takes a request: the answer to a response, a change of what is subscribed, or both. Returns False if it is to be ignored.
 
-    # What is wanted
-
-    @property
-    def target(self) -> int:
-        """The existing names that the client wants, as bits."""
-        return self.state.existing if self.wildcard else self.wanted
-
-    def wants(self, name: str) -> bool:
-        """Whether the client is to be told of this name."""
-        return self.wildcard or name in self.missing or bool(self.wanted & self.state.bit(name))
-
-    def wanted_among(self, names: Iterable[str]) -> list[str]:
-        """Those of the names that the client is to be told of."""
-        if self.wildcard:
-            return list(names)
-        return [*self.missing.intersection(names), *self.state.among(self.wanted, names)]
-
-    def replace(self, names: Iterable[str], version: str, until: Until) -> None:
-        """State of the world: these names, and no others. `version` is what the client last accepted; it counts in a first request."""
-        first, self.begun = not self.begun, True
-        all_names = frozenset(names)
-        self.named = self.named or bool(all_names)
-        before = self.target, self.missing
-        self._ask_for_all(WILDCARD in all_names if self.named else self.legacy_wildcard)
-        present, absent = self.state.split(all_names - {WILDCARD})
-        wanted, missing = self.state.bits(present), frozenset(absent) or NOTHING
-        self._ask_for(self.state.among(wanted & ~self.wanted, present), missing - self.missing)
-        self.wanted, self.missing = wanted, missing
-        if first:
-            self._resume_whole(version, until)
-            self.renewed = 0
-        elif before[0] & ~self.target or before[1] - missing:
-            self._forget_unwanted()
-
-    def amend(self, add: Iterable[str], remove: Iterable[str], held: Mapping[str, str], until: Until) -> None:
-        """Delta: these names more, those fewer. `held` counts in a first request: what the client has of an earlier stream (D6, D7)."""
-        first, self.begun = not self.begun, True
-        added, removed = frozenset(add), frozenset(remove)
-        self.named = self.named or bool(added or removed)
-        if first and held:
-            self.brought = frozenset(self.state.same(held))
-        known = self.brought.difference(self.state.among(self.renewed, self.brought))
-        self._ask_for_all((self.wildcard or WILDCARD in added) and WILDCARD not in removed if self.named else self.legacy_wildcard, known)
-        if added := added - removed.union((WILDCARD,)):
-            present, absent = self.state.split(added)
-            self.wanted |= self._bits(present)
-            self.missing = self.missing.union(absent) or NOTHING
-            self._ask_for([n for n in present if n not in known], [n for n in absent if n not in self.withheld])
-        if removed:
-            self._drop(removed - {WILDCARD})
-        if first and held:
-            self._resume_each(held, until)
-        self.renewed = 0
-
-    def says_the_same(self, names: Iterable[str]) -> bool:
-        """State of the world: whether a request with these names would change nothing."""
-        wanted = frozenset(names)
-        if not wanted and not self.named:
+        State of the world ignores a request with an old nonce (A2). Delta never does (A3).
+        """
+        self.catch_up(condition)
+        answered = self._answer(request.nonce, request.error)
+        if self.delta:
+            if request.nonce and self.started and not answered:
+                self.stale_nonces += 1
+            self._amend(request, condition)
             return True
-        known = {*self.missing, *self.state.among(self.wanted)} | ({WILDCARD} if self.wildcard else set())
-        return wanted == known
+        if self.last_nonce and request.nonce != self.last_nonce:
+            if request.nonce or self.interest.equals(request.names):
+                self.stale_nonces += 1
+                return False
+            self._resend_unanswered()  # other names and no nonce: the client begins anew
+        self._replace(request.names, request.version, condition)
+        return True
 
-    def _bits(self, names: Collection[str]) -> int:
-        """Names that exist, each once, as bits."""
-        return self.state.existing if len(names) == len(self.state) else self.state.bits(names)
+    def _replace(self, names: Iterable[str], version: str, condition: Condition) -> None:
+        """State of the world: the client subscribes to these names and no others. `version` is what it last accepted, if this is its
+        first request."""
+        first, self.started = not self.started, True
+        interest = self.interest
+        listed = dict.fromkeys(names)
+        interest.has_named = interest.has_named or bool(listed)
+        existing, missing = interest.existing, interest.missing
+        self._set_wildcard(interest.all_names_if(WILDCARD in listed))
+        listed.pop(WILDCARD, None)
+        present, absent = self.state.split(listed)
+        by_name = self.state.names(present)
+        self._request((by_name - interest.by_name).among(present), [name for name in absent if name not in missing])
+        interest.by_name, interest.missing = by_name, frozenset(absent) or NOTHING
+        if first:
+            self._resume_full_state(version, condition)
+            self.forced = self.state.index.none
+        elif existing - interest.existing or missing - interest.missing:
+            self._forget_unsubscribed()
 
-    def _ask_for_all(self, wildcard: bool, known: frozenset[str] = NOTHING) -> None:
-        if wildcard and not self.wildcard:
-            if len(known) < len(self.state):
-                self.owed |= dict.fromkeys(names := [n for n in self.state if n not in known], UNSURE)
-                self.asked |= frozenset(names)
-            self.greet = self.full
-        elif self.wildcard and not wildcard:
-            self.wildcard = False
-            self._forget_unwanted()
-        self.wildcard = wildcard
+    def _amend(self, request: DiscoveryRequest, condition: Condition) -> None:
+        """Delta: the client subscribes to some names more, and unsubscribes from others. A first request lists what it has of an earlier
+        stream (D6, D7)."""
+        first, self.started = not self.started, True
+        if not (first or request.subscribe or request.unsubscribe):
+            return
+        interest = self.interest
+        removed = frozenset(request.unsubscribe)
+        interest.has_named = interest.has_named or bool(request.subscribe or removed)
+        versions = request.initial_versions if first else {}
+        current = frozenset(self.state.same(versions))
+        known = current.difference(self.forced.among(current))
+        wildcard = (interest.wildcard or WILDCARD in request.subscribe) and WILDCARD not in removed
+        self._set_wildcard(interest.all_names_if(wildcard), known)
+        if added := [name for name in dict.fromkeys(request.subscribe) if name not in removed and name != WILDCARD]:
+            present, absent = self.state.split(added)
+            interest.add(present, absent)
+            self._request([n for n in present if n not in known], [n for n in absent if n not in self.withheld])
+        if removed:
+            self._unsubscribe(removed - {WILDCARD})
+        if versions:
+            self._resume_each(versions, current, condition)
+        self.forced = self.state.index.none
 
-    def _ask_for(self, present: Collection[str], absent: Collection[str]) -> None:
-        """These are due an answer, whatever the client was told before (S5, D5); whether it still has them is not known."""
-        if not self.tells_absence:
-            absent = ()
-        names = (*present, *absent)
+    def _set_wildcard(self, wildcard: bool, known: Collection[str] = NOTHING) -> None:
+        """`known`: names that the client has, and that need not be sent."""
+        interest = self.interest
+        if wildcard and not interest.wildcard:
+            if names := [name for name in self.state if name not in known]:
+                self.pending |= dict.fromkeys(names, NEVER)
+                self.requested |= frozenset(names)
+            self.wildcard_due = self.type_url in FULL_STATE
+        elif interest.wildcard and not wildcard:
+            interest.wildcard = False
+            self._forget_unsubscribed()
+        interest.wildcard = wildcard
+
+    def _request(self, present: Collection[str], absent: Collection[str]) -> None:
+        """The client asks for these names, so it gets them, whatever it was sent before (S5, D5). It may have dropped them meanwhile."""
+        names = (*present, *absent) if self.can_remove else present
         if names:
-            self.owed |= dict.fromkeys(names, UNSURE)
-            self.asked |= frozenset(names)
-        if present and self.holds:
-            self.holds &= ~self.state.bits(present)
+            self.pending |= dict.fromkeys(names, NEVER)
+            self.requested |= frozenset(names)
+        if present and self.held:
+            self.held -= self.state.names(present)
 
-    def _drop(self, names: Collection[str]) -> None:
-        named = {*self.missing.intersection(names), *self.state.among(self.wanted, names)}
-        present, absent = self.state.split(named)
-        self.wanted &= ~self.state.bits(present)
-        self.missing -= named
-        if self.wildcard:  # an answer says what the wildcard makes of them (W6)
-            self._ask_for(present, [n for n in absent if n not in self.withheld])
-        elif named:
-            self._forget_unwanted()
+    def _unsubscribe(self, names: Collection[str]) -> None:
+        present, absent = self.interest.remove(names)
+        if self.interest.wildcard:  # the answer says what the wildcard makes of them (W6)
+            self._request(present, [name for name in absent if name not in self.withheld])
+        elif present or absent:
+            self._forget_unsubscribed()
 
-    def _forget_unwanted(self) -> None:
-        self.owed = {n: self.owed[n] for n in self.wanted_among(self.owed)}
-        self.asked = self.asked.intersection(self.owed) or NOTHING
-        self.withheld = {n: self.withheld[n] for n in self.wanted_among(self.withheld)}
-        self._trust(self.apart.keys() - self.wanted_among(self.apart))
-        self.holds &= self.target
-        self.greet = self.greet and self.wildcard
+    def _forget_unsubscribed(self) -> None:
+        """Drops what is known of names to which the client does not subscribe any more."""
+        interest = self.interest
+        self.pending = {name: self.pending[name] for name in interest.among(self.pending)}
+        self.requested = self.requested.intersection(self.pending) or NOTHING
+        self.withheld = {name: self.withheld[name] for name in interest.among(self.withheld)}
+        limits = self.rejections.limits
+        self.rejections.forget(limits.keys() - interest.among(limits))
+        self.held &= interest.existing
+        self.wildcard_due = self.wildcard_due and interest.wildcard
 
     # What the client has from an earlier stream
 
-    def _resume_whole(self, version: str, until: Until) -> None:
-        """State of the world: if the version is ours, nothing is owed (S11); if not, the client may have what is lately gone."""
-        self.returning = bool(version)
-        if not (version and self.full and self.wildcard):
+    def _resume_full_state(self, version: str, condition: Condition) -> None:
+        """State of the world: if the version is ours, nothing is pending (S11). If not, the client may have what was deleted lately."""
+        self.reconnected = bool(version)
+        if not (version and self.is_full_state and self.interest.wildcard):
             return
-        if version == self.state.version:
-            self.owed, self.asked, self.greet = {}, NOTHING, False
-            self.holds = self.target
-            self.brought = frozenset(self.state)
-            self.state.prove(self.state.select(self.brought), self.brought)
+        if version != self.state.version:
+            self.withheld = dict.fromkeys((name for name, last in self.state.gone.items() if last), condition())
+            return
+        self.pending, self.requested, self.wildcard_due = {}, NOTHING, False
+        self.held = self.interest.existing
+        self._report_resumed(self.state.shared(self.state))
+
+    def _resume_each(self, versions: Mapping[str, str], current: frozenset[str], condition: Condition) -> None:
+        """Delta: the `current` of the listed names need not be sent; those that were deleted are to be removed (D6)."""
+        self.reconnected, self.wildcard_due = True, False
+        if len(current) == len(versions) and self.interest.existing == self.state.existing:
+            self.held |= self.state.names(current)
         else:
-            self.withheld = dict.fromkeys((name for name, known in self.state.gone.items() if known), until)
+            present, deleted = self.state.split(self.interest.among(versions))
+            self.held |= self.state.names(present)
+            for name in deleted:
+                self.pending.pop(name, None)
+            self.requested = self.requested.difference(deleted) or NOTHING
+            self.withheld |= dict.fromkeys(deleted, condition())
+        self._report_resumed(current)
 
-    def _resume_each(self, held: Mapping[str, str], until: Until) -> None:
-        """Delta: what the client has as it is now (`brought`) need not be said, what is gone is to be taken away (D6)."""
-        self.returning, self.greet = True, False
-        self.state.prove(self.state.select(self.brought), self.brought)
-        if len(self.brought) == len(held) and self.target == self.state.existing:
-            self.holds |= self._bits(self.brought)
+    def _report_resumed(self, current: frozenset[str]) -> None:
+        """What the client has and is still current counts as accepted: it must have accepted it once."""
+        self.state.prove(self.state.select(current), current)
+        if current:
+            self._settle()
+            self._report(current, self.state.generation, self.state.version)
+
+    # Changes of the State
+
+    def catch_up(self, condition: Condition) -> None:
+        """Takes note of what has changed in the State. The removal of what the client may have is withheld."""
+        before, self.generation = self.generation, self.state.generation
+        if before == self.generation:
             return
-        present, vanished = self.state.split(self.wanted_among(held))
-        self.holds |= self._bits(present)
-        for name in vanished:
-            self.owed.pop(name, None)
-        self.asked = self.asked.difference(vanished) or NOTHING
-        self.withheld |= dict.fromkeys(vanished, until)
-
-    # What has changed
-
-    def catch_up(self, until: Until) -> None:
-        """Takes note of what has changed in the State. What is gone is withheld if the client has it."""
-        told, self.generation = self.generation, self.state.generation
-        gone = []
-        for name in self.state.since(told):
+        deleted = []
+        for name in self.state.since(before):
             if name not in self.state:
-                gone.append(name)
+                deleted.append(name)
                 continue
-            if name in self.missing:
-                self.missing -= {name}
-                self.wanted |= self.state.bit(name)
+            self.interest.appeared(name)
             if self.withheld.pop(name, None):
-                self.doubtful |= {name}  # it may have it; that it does is known once it accepts what comes now
-            if self.wants(name):
-                self.owed.setdefault(name, told)
-        if gone:
-            self._lose(gone, until)
+                self.uncertain |= {name}  # it may have the old one; that it has any is known once it accepts the new one
+            if name in self.interest:
+                self.pending.setdefault(name, before)
+        if deleted:
+            self._delete(deleted, condition)
 
-    def _lose(self, gone: Collection[str], until: Until) -> None:
-        bits = self.state.bits(gone)
-        self.missing |= frozenset(self.state.among(self.wanted & bits, gone))
-        heard = self.doubtful.union(self.state.among(self.holds & bits, gone), *(sent.given for sent in self.in_flight.values()))
-        for name in gone:
-            self.owed.pop(name, None)
-            if name in heard and self.wants(name):
-                self.withheld[name] = until
-            elif name in self.asked and self.tells_absence:
-                self.owed[name] = UNSURE
-        self.asked = self.asked.intersection(self.owed) or NOTHING
-        if not self.tells_absence:
-            self._trust(gone)
-        self.wanted &= ~bits
-        self.holds &= ~bits
-        self.given_up &= ~bits
-        self.renewed &= ~bits
+    def _delete(self, names: Collection[str], condition: Condition) -> None:
+        self.interest.disappeared(names)
+        had = self.uncertain.union(self.held.among(names), *(sent.updated for sent in self.in_flight.values()))
+        for name in names:
+            self.pending.pop(name, None)
+            if name in had and name in self.interest:
+                self.withheld[name] = condition()
+            elif name in self.requested and self.can_remove:
+                self.pending[name] = NEVER
+        self.requested = self.requested.intersection(self.pending) or NOTHING
+        if not self.can_remove:
+            self.rejections.forget(names)
+        deleted = self.state.index.names(names)
+        self.held -= deleted
+        self.given_up -= deleted
+        self.forced -= deleted
 
-    def release(self, names: Iterable[str]) -> None:
-        """The removal of these is withheld no longer."""
-        released = frozenset(names)
-        self.withheld = {n: until for n, until in self.withheld.items() if n not in released}
-        if self.tells_absence:
-            self.owed |= dict.fromkeys(released, UNSURE)
-            self.doubtful |= released
+    def release(self, conditions: Collection[RemovalCondition]) -> None:
+        """Removals withheld under these conditions may be sent now."""
+        released = [name for name, condition in self.withheld.items() if condition in conditions]
+        for name in released:
+            del self.withheld[name]
+        if self.can_remove:
+            self.pending |= dict.fromkeys(released, NEVER)
+            self.uncertain = self.uncertain.union(released)
 
-    def renew(self, names: Iterable[str]) -> None:
-        """What refers to these was said: the client may wait for them, though they have not changed (O3, O4, O5)."""
-        there, _ = self.state.split(names)
-        if not self.begun:
-            self.renewed |= self.state.bits(there)
+    def resend(self, names: Iterable[str]) -> None:
+        """A response refers to these: the client may wait for them, although they have not changed (O3, O4, O5)."""
+        existing, _ = self.state.split(names)
+        if not self.started:
+            self.forced |= self.state.index.names(existing)
             return
-        for name in self.wanted_among(there):
-            self.owed.setdefault(name, self.generation)
+        for name in self.interest.among(existing):
+            self.pending.setdefault(name, self.generation)
 
-    def settle(self) -> None:
-        """If nothing is left to be said or answered to a client that has asked, it is up to date."""
-        if self.begun and self.quiet:
-            self.accepted, self.version = self.generation, self.state.version
-            if self.wanted == self.state.existing:
-                self.wanted = self.state.existing  # an equal number, but not one of its own: 10,000 names are shared by all streams
-            self.holds = self.target
-            self.given_up &= ~self.holds
-            if self.agreed or not (self.target or self.missing):
-                self._forgive()
+    # Responses
 
     @property
-    def quiet(self) -> bool:
-        """Whether the client has accepted all there is to say."""
-        return not (self.owed or self.withheld or self.in_flight)
+    def has_news(self) -> bool:
+        """Whether there is something to send, now or later."""
+        return self.started and bool(self.pending or self.wildcard_due)
 
-    # What is to be said, what was said, and what the client made of it
+    def respond(self, nonces: Iterator[str], now: float) -> list[tuple[DiscoveryResponse, Mapping[str, int]]]:
+        """The responses that may be sent now: one, or several where names are sent apart.
 
-    def sayable(self) -> Collection[str]:
-        """What the next response may be about: the oldest of the names that may be said now, and those that may be said along with it.
-
-        What the client asks for, always (A6, D5); of what is not said apart the others only once all of that is answered.
+        With each come the names that it updates → the generation as of which the client was last sent them.
         """
-        if not self.apart and not self.careful:
-            return self.asked if self.in_flight else self.owed
+        responses = []
+        if self.has_news:
+            while (names := self._sendable(now)) or self.wildcard_due:
+                responses.append(self._send(names, next(nonces), now))
+        return responses
+
+    @property
+    def ack_deadline(self) -> float | None:
+        """When the responses in flight count as lost, if something waits for their answer."""
+        return self._ack_deadline if self.pending and self.in_flight else None
+
+    @property
+    def _ack_deadline(self) -> float:
+        return max(sent.at for sent in self.in_flight.values()) + ACK_TIMEOUT
+
+    def _sendable(self, now: float) -> Collection[str]:
+        """The names that the next response may be about; none while the client leaves too many responses unanswered.
+
+        A full state that was rejected is sent only to a client that asks for it (A5, A6).
+        """
+        if not self.pending:
+            return ()
+        if self.in_flight:
+            if now >= self._ack_deadline:
+                self._resend_unanswered()
+            elif len(self.in_flight) >= (MOST_IN_FLIGHT if self.delta else 1):
+                return ()
+        if self.rejections.full_states and self._full_state()[1] in self.rejections.full_states:
+            return self.requested
+        if self.rejections.sends_apart:
+            return self._sendable_together()
+        return self.requested if self.in_flight else self.pending
+
+    def _sendable_together(self) -> list[str]:
+        """The oldest pending name that may be sent now, and those that may be sent along with it.
+
+        Requested names may always be sent. The others wait until no response is in flight, except those that are sent apart: these wait
+        only for responses that have the same name.
+        """
         waits = not all(sent.apart for sent in self.in_flight.values())
         names: list[str] = []
         most: int | None = None
-        for name in self.owed:
-            together = self.together(name)
-            if name not in self.asked and (waits if together is None else not self._may_say_apart(name)):
+        for name in self.pending:
+            limit = self.rejections.limit(name)
+            if name not in self.requested and (waits if limit is None else not self._may_send_apart(name)):
                 continue
             if not names:
-                most = together
-            if together == most:
+                most = limit
+            if limit == most:
                 names.append(name)
                 if len(names) == most:
                     break
         return names
 
-    def together(self, name: str) -> int | None:
-        """How many names a response may have that has this one; None if it need not be said apart."""
-        if self.careful and name in self.state and name in self.state.unproven:
-            return 1
-        return self.apart.get(name)
+    def _may_send_apart(self, name: str) -> bool:
+        """What was rejected alone is sent only with different content (A5)."""
+        return not self.rejections.has_rejected(name) and not any(sent.concerns(name) for sent in self.in_flight.values())
 
-    def _may_say_apart(self, name: str) -> bool:
-        """At any time, but for what awaits an answer; and what was rejected alone only when it is different (A5)."""
-        if self._version(name) in self.refused.get(name, ()):
-            return False
-        return not any(name in sent.given or name in sent.taken for sent in self.in_flight.values())
+    def _send(self, names: Collection[str], nonce: str, now: float) -> tuple[DiscoveryResponse, Mapping[str, int]]:
+        present, absent = self.state.split(names)
+        resources, version = self._full_state() if self.is_full_state else (self.state.select(present), self.state.version)
+        removed = () if self.is_full_state else tuple(sorted(absent))
+        previous = {name: self.pending[name] for name in present}
+        self.in_flight[nonce] = SentResponse(
+            resources,
+            removed,
+            updated=self.state.shared(present),
+            deleted=frozenset(absent),
+            version=version,
+            generation=self.generation,
+            at=now,
+            complete=len(names) == len(self.pending),
+            apart=self.rejections.limit(next(iter(names), "")) is not None,
+            shares_names=len(present) == len(self.state),
+        )
+        self._no_longer_pending(names)
+        self.wildcard_due = False
+        self.last_nonce = nonce
+        return DiscoveryResponse(self.type_url, nonce, version, resources, removed), previous
 
-    def _version(self, name: str) -> str:
-        return self.state[name].version if name in self.state else GONE
+    def _no_longer_pending(self, names: Collection[str]) -> None:
+        if len(names) == len(self.pending):
+            self.pending, self.requested = {}, NOTHING
+            return
+        self.requested = self.requested.difference(names) or NOTHING
+        for name in names:
+            del self.pending[name]
 
-    def sent(self, nonce: str, sent: Sent) -> None:
-        """This is on its way to the client."""
-        names = sent.given | sent.taken
-        if len(names) < len(self.owed):
-            for name in names:
-                self.owed.pop(name, None)
-        else:
-            self.owed = {}
-        self.asked = self.asked - names if self.owed else NOTHING
-        self.greet = False
-        self.nonce = nonce
-        self.in_flight[nonce] = sent
+    def _full_state(self) -> tuple[tuple[Resource, ...], str]:
+        """All resources that the client subscribes to, and their version, for a wire on which absence means deletion.
 
-    def answer(self, nonce: str, error: str | None) -> Sent | None:
-        """An ACK, or a NACK, of a response in flight: that response; None if there is none with this nonce."""
+        A resource whose removal is withheld stays in it as it was last accepted (O2).
+        """
+        gone = self.state.gone
+        retained = [resource for name in self.withheld if (resource := gone.get(name)) is not None]
+        if not self.interest.wildcard:
+            resources = (*self.state.select(self.interest.by_name), *retained)
+            return _sorted(resources), version_of(resources)
+        resources = self.state.select(self.state)
+        return (_sorted((*resources, *retained)) if retained else resources), self.state.version_with(retained)
+
+    # Answers
+
+    def _answer(self, nonce: str, error: str | None) -> bool:
+        """The answer to a response in flight. Returns False if there is none with this nonce."""
         sent = self.in_flight.pop(nonce, None)
         if sent is None:
-            return None
+            return False
+        retained = NOTHING
         if error is None:
             self._accept(sent)
         else:
-            self._reject(sent, error)
-        return sent
+            retained = self._reject(sent, error)
+        self._report(sent.updated, sent.generation, sent.version, error, retained)
+        return True
 
-    def _accept(self, sent: Sent) -> None:
-        self.agreed = True
-        self.holds |= self.state.bits(n for n in sent.given if n in self.state) & self.target
-        self._trust(sent.given | sent.taken)
-        self.state.prove(sent.resources, sent.given)
-        if sent.whole:
-            self._forgive()
-            self.doubtful = self.doubtful.intersection(self.owed) or NOTHING
+    def _accept(self, sent: SentResponse) -> None:
+        present, _ = self.state.split(sent.updated)
+        self.held |= self.state.names(present) & self.interest.existing
+        self.rejections.accept(sent.names)
+        self.state.prove(sent.resources, sent.updated)
+        if sent.complete:
+            self.rejections.clear()
+            self.uncertain = self.uncertain.intersection(self.pending) or NOTHING
             self.version = sent.version
             if not self.withheld and not self.in_flight:
                 self.accepted = sent.generation
 
-    def _trust(self, names: Iterable[str]) -> None:
-        """These need not be said apart."""
-        if self.apart:
-            for name in names:
-                self.apart.pop(name, None)
-                self.refused.pop(name, None)
+    def _reject(self, sent: SentResponse, error: str) -> frozenset[str]:
+        """Envoy applies parts of some rejected responses, and nothing of others: what the client has of this one is uncertain now.
 
-    def _forgive(self) -> None:
-        self.error, self.rejected, self.refused_states = None, None, ()
-
-    def _reject(self, sent: Sent, error: str) -> None:
-        """Which of its names the client took over is uncertain: Envoy applies parts of some types, and nothing of others."""
-        self.error, self.rejected, self.agreed = error, sent, False
-        if self.says_all and self.state.gone:
-            sent.besides = frozenset(r.name for r in sent.resources if r.name in self.state.gone and r.name in self.state.unproven)
-        self.state.doubt(sent.given)
-        if self.says_all:
-            self.refused_states = (*self.refused_states, sent.version)[-MOST_REFUSED:]
+        Returns the deleted resources that may be the culprit (`Rejections.reject_full_state`).
+        """
+        retained = NOTHING
+        if self.is_full_state:
+            retained = self.rejections.reject_full_state(sent, error)
         else:
-            self._suspect(sent)
-        self._owe_again(sent, doubtful=sent.taken if self.says_all else sent.given | sent.taken)
+            self.rejections.reject(sent, error)
+        self.state.doubt(sent.updated)
+        # Of a rejected full state the client has nothing new for certain: its new resources are not withheld when they are deleted, for
+        # they would stay in the next full state, which would be rejected again.
+        self._send_again(sent, uncertain=sent.deleted if self.is_full_state else sent.names)
         for other in self.in_flight.values():
-            other.whole = False  # it was said before we knew, so its ACK does not settle this
+            other.complete = False  # it was sent before we knew, so that its ACK does not mean that everything was accepted
+        return retained
 
-    def kept(self) -> list[Resource]:
-        """What a full state has besides what there is: the names whose removal is withheld (O2), but nothing that was ever rejected."""
-        return [resource for name in self.withheld if (resource := self.state.gone.get(name)) is not None]
-
-    def _suspect(self, sent: Sent) -> None:
-        """The names of a rejected response are said again in as many responses as may be in flight, until the culprit is alone."""
-        names = sent.given | sent.taken
-        most = -(-len(names) // MOST_IN_FLIGHT)
-        for name in names:
-            self.apart[name] = min(most, self.apart.get(name, most))
-        if len(names) == 1:
-            for name, version in [*((r.name, r.version) for r in sent.resources), *((n, GONE) for n in sent.taken)]:
-                self.refused[name] = (*self.refused.get(name, ()), version)[-MOST_REFUSED:]
-
-    def unanswered(self) -> None:
-        """The client did not answer in time: what it was told is to be said again, together with what is new (S15)."""
+    def _resend_unanswered(self) -> None:
+        """The client did not answer in time: what it was sent is sent again, together with what is new (S15)."""
         for sent in self.in_flight.values():
-            self._owe_again(sent, doubtful=sent.given | sent.taken)
+            self._send_again(sent, uncertain=sent.names)
         self.in_flight = {}
 
-    def _owe_again(self, sent: Sent, doubtful: frozenset[str]) -> None:
-        """The client may have what is `doubtful`. Of a full state that it rejected nothing new is: kept, it would be rejected again."""
-        self.doubtful |= doubtful
-        for name in sorted(sent.given | sent.taken):
-            if self.wants(name) and name not in self.withheld and (self.tells_absence or name in self.state):
-                self.owed[name] = UNSURE
+    def _send_again(self, sent: SentResponse, uncertain: frozenset[str]) -> None:
+        self.uncertain |= uncertain
+        for name in sorted(sent.names):
+            if name in self.interest and name not in self.withheld and (self.can_remove or name in self.state):
+                self.pending[name] = NEVER
 
-    def has(self, name: str) -> bool:
-        """Whether the client has accepted this resource as it is now."""
-        if name in self.owed or any(name in sent.given for sent in self.in_flight.values()):
-            return False
-        return self.generation == self.state.generation and bool(self.holds & self.state.bit(name))
+    # How far the client is
 
     @property
-    def up_to_date(self) -> bool:
-        """Whether the client has accepted every resource there is, as it is now, and has nothing besides."""
-        current = self.begun and self.quiet and self.generation == self.state.generation
-        return current and self.holds == self.state.existing
-
-    @property
-    def rejects(self) -> frozenset[str]:
-        """The names that the client has rejected alone, as they are now."""
-        return frozenset(n for n, versions in self.refused.items() if self._version(n) in versions) if self.refused else NOTHING
+    def is_quiet(self) -> bool:
+        """Whether nothing is to be sent, and nothing awaits an answer."""
+        return not (self.pending or self.withheld or self.in_flight)
 
     @property
     def settled(self) -> int:
-        """The latest generation of which the client has accepted everything but what it `rejects`."""
-        others = self.withheld or self.in_flight or not self.owed.keys() <= self.rejects
-        return self.accepted if others else max(self.accepted, self.generation)
+        """The latest generation of which the client has accepted everything, except names that it has rejected alone."""
+        if self.withheld or self.in_flight or not self.pending.keys() <= self.rejections.current:
+            return self.accepted
+        return max(self.accepted, self.generation)
+
+    def settle(self) -> None:
+        """Notes that the client is up to date, if it is; and reports it, where that has not come with an answer."""
+        if self.started:
+            self._settle()
+            if self.reported < self.generation and self.reported < (settled := self.settled):
+                self._report(NOTHING, settled, self.version)
+
+    def _settle(self) -> None:
+        if not self.is_quiet:
+            return
+        self.accepted, self.version = self.generation, self.state.version
+        self.held = self.interest.existing
+        if self.given_up:
+            self.given_up -= self.held
+        if self.rejections.last_was_ack or self.interest.is_empty:
+            self.rejections.clear()
+
+    def _report(
+        self, names: frozenset[str], generation: int, version: str, error: str | None = None, retained: frozenset[str] = NOTHING
+    ) -> None:
+        self.reported = self.settled
+        self.acknowledgements.append(
+            Acknowledgement(self.type_url, names, generation, version, error, self.reported, self.rejections.current, retained)
+        )
+
+    def has_current(self, name: str) -> bool:
+        """Whether the client has accepted this resource as it is now."""
+        if name in self.pending or any(name in sent.updated for sent in self.in_flight.values()):
+            return False
+        return self.generation == self.state.generation and name in self.held
 
     def has_since(self, name: str, generation: int) -> bool:
         """Whether the client has accepted this resource as it was in that generation, or later."""
-        if not self.holds & self.state.bit(name):
+        if name not in self.held:
             return False
         if self.accepted >= generation:
             return True
-        awaited = name in self.owed or any(name in sent.given for sent in self.in_flight.values())
-        return self.generation >= generation and not awaited
+        is_awaited = name in self.pending or any(name in sent.updated for sent in self.in_flight.values())
+        return self.generation >= generation and not is_awaited
+
+    @property
+    def is_up_to_date(self) -> bool:
+        """Whether the client has accepted every resource that exists, as it is now, and has nothing besides."""
+        is_current = self.started and self.is_quiet and self.generation == self.state.generation
+        return is_current and self.held == self.state.existing
+
+    def status(self) -> SubscriptionStatus:
+        """How far the client is, name by name. Costs what exists."""
+        in_flight = frozenset(name for sent in self.in_flight.values() for name in sent.updated)
+        held = frozenset(self.held)
+        return SubscriptionStatus(
+            accepted=self.version,
+            nonces=tuple(self.in_flight),
+            wildcard=self.interest.wildcard,
+            names=tuple(sorted({*self.interest.missing, *self.interest.by_name})),
+            error=self.rejections.error,
+            rejected=self.rejections.resources,
+            held=held,
+            current=held - in_flight.union(self.pending, self.state.since(self.generation)),
+            in_flight=in_flight,
+        )
+
+    def summary(self) -> SubscriptionSummary:
+        """The same in short."""
+        return SubscriptionSummary(
+            accepted=self.version,
+            nonces=tuple(self.in_flight),
+            wildcard=self.interest.wildcard,
+            names=len(self.interest.missing) + len(self.interest.by_name),
+            error=self.rejections.error,
+            rejected=self.rejections.resources,
+            settled=self.is_quiet and self.rejections.last_was_ack and self.generation == self.state.generation,
+        )
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes its sets of names take, without the names."""
+        names = len(self.interest.missing) + len(self.pending) + len(self.requested) + len(self.withheld) + len(self.uncertain)
+        names += len(self.rejections.limits)
+        sent = sum(len(sent.deleted) + (0 if sent.shares_names else len(sent.updated)) for sent in self.in_flight.values())
+        return _PER_NAME * (names + sent)
+
+    @property
+    def unknown_names(self) -> frozenset[str]:
+        """Names that do not exist and are remembered for this client alone."""
+        deleted = (sent.deleted for sent in self.in_flight.values())
+        names = self.interest.missing.union(self.withheld, self.uncertain, self.pending, *deleted)
+        return frozenset(self.state.split(names)[1])
+
+
+def _sorted(resources: Iterable[Resource]) -> tuple[Resource, ...]:
+    return tuple(sorted(resources, key=lambda resource: resource.name))

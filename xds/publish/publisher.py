@@ -19,7 +19,7 @@ from xds.kube.objects import ref
 from xds.kube.source import Change
 from xds.kube.world import Key, World
 from xds.problem import Problem, printable
-from xds.protocol.session import Answer
+from xds.protocol.discovery import Acknowledgement
 from xds.publish.notices import Notices
 from xds.quarantine.blame import in_words
 from xds.quarantine.blame import problems as blame
@@ -93,7 +93,7 @@ class Publisher:
         self._culprits: dict[Part, Held] = {}
         self._fleet: Fleet | None = None
         self._faults: set[Fault] = set()
-        self._answers: deque[tuple[Answer | None, Stream]] = deque()
+        self._answers: deque[tuple[Acknowledgement | None, Stream]] = deque()
         self._answered = asyncio.Event()
 
     def serve(self, fleet: Fleet) -> None:
@@ -131,7 +131,7 @@ class Publisher:
             await self._obey(self.quarantine.learn(found.held, found.good))
             self._tell_remembered()
 
-    def heard(self, stream: Stream, answer: Answer) -> None:
+    def heard(self, stream: Stream, answer: Acknowledgement) -> None:
         """An Envoy has answered."""
         if answer.error is not None and self._others(stream, answer.type_url):
             asyncio.get_running_loop().call_later(_MOMENT, self._hear, answer, stream)
@@ -156,11 +156,11 @@ class Publisher:
                     except Exception:  # noqa: BLE001 - whatever an Envoy says, changes go on being published
                         _log.exception("internal error in the quarantine; please report it")
 
-    def _hear(self, answer: Answer | None, stream: Stream) -> None:
+    def _hear(self, answer: Acknowledgement | None, stream: Stream) -> None:
         self._answers.append((answer, stream))
         self._answered.set()
 
-    def _judge(self, answer: Answer | None, stream: Stream) -> Orders:
+    def _judge(self, answer: Acknowledgement | None, stream: Stream) -> Orders:
         if answer is None:
             return self.quarantine.left(stream)
         if answer.error is None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from xds.protocol.session import Answer
+from xds.protocol.discovery import Acknowledgement
 from xds.quarantine.ledger import NAMING, Ledger, Orders, Published
 from xds.quarantine.refusal import accused
 from xds.snapshot import CLUSTER, Part
@@ -84,7 +84,7 @@ class Divided:
         self._naming = published.naming
         self._ledger = ledger
         self._serves = serves
-        self._refusals: dict[Hashable, deque[Answer]] = {}  # the last NACKs of clusters of each Envoy
+        self._refusals: dict[Hashable, deque[Acknowledgement]] = {}  # the last NACKs of clusters of each Envoy
         self._refusers: dict[Part, set[Hashable]] = {}  # the clusters that are held for the sake of these Envoys
 
     def __contains__(self, part: object) -> bool:
@@ -98,11 +98,11 @@ class Divided:
         """Whether this Envoy has refused a cluster."""
         return envoy in self._refusals
 
-    def note(self, answer: Answer, envoy: Hashable) -> None:
+    def note(self, answer: Acknowledgement, envoy: Hashable) -> None:
         """An Envoy has rejected clusters."""
         self._refusals.setdefault(envoy, deque(maxlen=MOST_DIVIDED)).append(answer)
 
-    def leave_out(self, answer: Answer, envoy: Hashable) -> Orders:
+    def leave_out(self, answer: Acknowledgement, envoy: Hashable) -> Orders:
         """Orders for the clusters that this Envoy alone refuses, if all that names them can go back."""
         if answer.type_url != CLUSTER or len(answer.names) > MOST_NEW or not self._serves(envoy):
             return {}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from xds.problem import Ref
-from xds.protocol.session import Answer
+from xds.protocol.discovery import Acknowledgement
 from xds.snapshot import CLUSTER, LISTENER, ROUTE, TYPES, Part, Snapshot
 from xds.units.parts import Entry, Held, Host, Move, Value, digest, names_cluster, same
 
@@ -100,18 +100,18 @@ class Ledger:
         """What is known of a Part that no Envoy has accepted as it is published; None if one has."""
         return self._unproven[part.type_url].get(part)
 
-    def suspects(self, answer: Answer) -> dict[Part, int]:
+    def suspects(self, answer: Acknowledgement) -> dict[Part, int]:
         """The unproven Parts whose present content was in the response, each with the generation since which it is; the oldest first."""
         unproven = self._unproven[answer.type_url]
         there = [p for p in _of(answer, unproven) if unproven[p].since <= answer.generation or self._was_out(p, answer.generation)]
         return {part: unproven[part].since for part in sorted(there, key=lambda part: (unproven[part].since, order(part)))}
 
-    def held_in(self, answer: Answer) -> list[Part]:
+    def held_in(self, answer: Acknowledgement) -> list[Part]:
         """The held Parts whose refused content was in the response."""
         held = (part for part in self._past if part.type_url == answer.type_url and part.resource in answer.names and part in self._holds)
         return [part for part in held if self._was_out(part, answer.generation)]
 
-    def replaced_in(self, answer: Answer) -> Iterator[tuple[Part, Content]]:
+    def replaced_in(self, answer: Acknowledgement) -> Iterator[tuple[Part, Content]]:
         """What else was in the response, was never accepted, and is there no longer."""
         parts = [part for part in self._replaced if part.type_url == answer.type_url and part.resource in answer.names]
         return ((part, past) for part in parts for past in self._replaced[part].values() if past.was_in(answer.generation))
@@ -136,7 +136,7 @@ class Ledger:
         for part, move in moved.items():
             self._note(part, move, named)
 
-    def accepted(self, answer: Answer) -> None:
+    def accepted(self, answer: Acknowledgement) -> None:
         """A response was accepted: its unproven Parts are proven, and so is what has replaced them meanwhile."""
         suspects = self.suspects(answer)
         # What names clusters that nobody has accepted may have to go back to what it was before.
@@ -245,7 +245,7 @@ def remember(known: dict[K, V], key: K, value: V, most: int) -> None:
         del known[next(iter(known))]
 
 
-def _of(answer: Answer, parts: Collection[Part]) -> list[Part]:
+def _of(answer: Acknowledgement, parts: Collection[Part]) -> list[Part]:
     """Those of the Parts that belong to the resources of a response. Costs the smaller of the two where there are no pieces."""
     if len(answer.names) >= len(parts):
         return [part for part in parts if part.resource in answer.names]

@@ -27,7 +27,7 @@ from dataclasses import replace
 from typing import Any
 
 from xds.problem import Ref
-from xds.protocol.session import Answer
+from xds.protocol.discovery import Acknowledgement
 from xds.quarantine.dependents import Dependents, Divided
 from xds.quarantine.ledger import Ledger, Orders, Published
 from xds.quarantine.refusal import accused
@@ -75,7 +75,7 @@ class Quarantine:
         """The contents (digests) that one Envoy has rejected and another one accepted."""
         return dict(self._ledger.good)
 
-    def cares(self, answer: Answer) -> bool:
+    def cares(self, answer: Acknowledgement) -> bool:
         """Whether an ACK may change anything; they come by the thousand."""
         return bool(self._ledger.awaits(answer.type_url) or self._odd or self._replays or self._searches[answer.type_url])
 
@@ -108,7 +108,7 @@ class Quarantine:
         again = {p.resource for p in ordered if p.type_url == CLUSTER and p in self._ledger.good and p not in self._holds}
         return self._dependents.along(orders | self._divided.leave_out_again(again) | bad, moved)
 
-    def accepted(self, answer: Answer, envoy: Hashable) -> Orders:
+    def accepted(self, answer: Acknowledgement, envoy: Hashable) -> Orders:
         """An Envoy has accepted a response."""
         type_url = answer.type_url
         self._odd.discard((envoy, type_url))
@@ -119,7 +119,7 @@ class Quarantine:
         step = self._searches[type_url].accepted(envoy, lambda part: part.resource in answer.names, answer.generation)
         return self._dependents.along(orders | self._carry_out(step))
 
-    def rejected(self, answer: Answer, envoy: Hashable) -> Orders:
+    def rejected(self, answer: Acknowledgement, envoy: Hashable) -> Orders:
         """An Envoy has rejected a response. No Orders where that says nothing about what nobody else has accepted."""
         return self._dependents.along(self._reject(answer, envoy))
 
@@ -155,8 +155,8 @@ class Quarantine:
 
     # What follows
 
-    def _reject(self, answer: Answer, envoy: Hashable) -> Orders:
-        if answer.besides:
+    def _reject(self, answer: Acknowledgement, envoy: Hashable) -> Orders:
+        if answer.retained:
             return {}
         type_url = answer.type_url
         if type_url == CLUSTER:
@@ -183,7 +183,7 @@ class Quarantine:
         self._replays.rejected(answer, envoy)
         return self._narrow(answer, envoy, suspects, late=bool(replaced)) if suspects else {}
 
-    def _reject_proven(self, answer: Answer, envoy: Hashable) -> Orders:
+    def _reject_proven(self, answer: Acknowledgement, envoy: Hashable) -> Orders:
         """All that was in the response has been accepted by an Envoy."""
         type_url = answer.type_url
         orders: Orders = {}
@@ -192,7 +192,7 @@ class Quarantine:
             orders = self._carry_out(self._searches[type_url].left(envoy))
         return orders | self._divided.leave_out(answer, envoy)
 
-    def _narrow(self, answer: Answer, envoy: Hashable, suspects: Mapping[Part, int], *, late: bool) -> Orders:
+    def _narrow(self, answer: Acknowledgement, envoy: Hashable, suspects: Mapping[Part, int], *, late: bool) -> Orders:
         """One of the suspects is a culprit; if it is `late`, that may be what has been replaced."""
         words = answer.error or ""
         values = self._values(suspects)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from dataclasses import replace
 
-from xds.protocol.session import Answer
+from xds.protocol.discovery import Acknowledgement
 from xds.quarantine.ledger import MOST_CONTENTS, MOST_PARTS, remember
 from xds.snapshot import Part, State
 
@@ -22,7 +22,7 @@ class Replays:
 
     def __init__(self) -> None:
         self._convicted: dict[Part, dict[str, str]] = {}  # by Part and digest of the content: Envoy's words
-        self._rejected: dict[tuple[str, str], tuple[Answer, set[Hashable]]] = {}  # by type and version: the NACK, and who sent it
+        self._rejected: dict[tuple[str, str], tuple[Acknowledgement, set[Hashable]]] = {}  # by type and version: the NACK, and who sent it
 
     def __bool__(self) -> bool:
         """Whether an ACK may take back one of the rejections."""
@@ -47,21 +47,21 @@ class Replays:
         """The contents (digests) of a Part that were found to be culprits, with Envoy's words."""
         return self._convicted.get(part, {})
 
-    def rejected(self, answer: Answer, envoy: Hashable) -> None:
+    def rejected(self, answer: Acknowledgement, envoy: Hashable) -> None:
         """An Envoy has rejected a version, and what is wrong with it is not known yet."""
         _, envoys = self._rejected.get((answer.type_url, answer.version), (answer, {envoy}))
         remember(self._rejected, (answer.type_url, answer.version), (answer, envoys), MOST_VERSIONS)
 
-    def rejected_too(self, answer: Answer, envoy: Hashable) -> None:
+    def rejected_too(self, answer: Acknowledgement, envoy: Hashable) -> None:
         """Another Envoy has rejected the same version, if it is one of those."""
         if (known := self._rejected.get((answer.type_url, answer.version))) is not None:
             known[1].add(envoy)
 
-    def accepted(self, answer: Answer) -> None:
+    def accepted(self, answer: Acknowledgement) -> None:
         """An Envoy has accepted this version."""
         self._rejected.pop((answer.type_url, answer.version), None)
 
-    def published(self, type_url: str, state: State) -> tuple[Answer, Hashable] | None:
+    def published(self, type_url: str, state: State) -> tuple[Acknowledgement, Hashable] | None:
         """The NACK to replay if a rejected version is published again: as one of this generation, and of an Envoy that sent it."""
         if (known := self._rejected.get((type_url, state.version))) is None:
             return None

@@ -18,7 +18,8 @@ from typing import Any
 import grpc
 from prometheus_client import CollectorRegistry
 
-from xds.protocol.session import Answer, Wire, compact
+from xds.protocol.discovery import Acknowledgement, Wire
+from xds.protocol.session import compact
 from xds.server.budget import Budget
 from xds.server.connections import cut
 from xds.server.messages import Encoder
@@ -38,7 +39,7 @@ _ARRIVING_AT_ONCE = 16
 """New streams whose first requests are read and answered at the same time; a request of each may be in memory."""
 
 
-def _unheard(_: Stream, __: Answer) -> None:
+def _unheard(_: Stream, __: Acknowledgement) -> None:
     """Nobody asks what the Envoys answer."""
 
 

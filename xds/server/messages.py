@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
-from xds.protocol.session import Request, Response, Wire
+from xds.protocol.discovery import DiscoveryRequest, DiscoveryResponse, Wire
 from xds.snapshot import Resource
 
 _LONGEST_ERROR = 4096
@@ -57,7 +57,7 @@ class Node:
         return sum(map(len, kept)) + 100 * len(kept)
 
 
-def decode(wire: Wire, raw: bytes, *, most_names: int) -> tuple[Node, list[Request]]:
+def decode(wire: Wire, raw: bytes, *, most_names: int) -> tuple[Node, list[DiscoveryRequest]]:
     """What `decoding` comes to, at one go."""
     work = decoding(wire, raw, most_names=most_names)
     while True:
@@ -68,7 +68,7 @@ def decode(wire: Wire, raw: bytes, *, most_names: int) -> tuple[Node, list[Reque
             return node, requests
 
 
-def decoding(wire: Wire, raw: bytes, *, most_names: int) -> Generator[None, None, tuple[Node, list[Request]]]:
+def decoding(wire: Wire, raw: bytes, *, most_names: int) -> Generator[None, None, tuple[Node, list[DiscoveryRequest]]]:
     """A request, and the node that it names (with id "" where it names none), in steps. Fields that are not known are ignored (T9).
 
     Of delta, where names are added to those before, a long request is several, each with SLICE names at most, so that none takes long to
@@ -89,7 +89,7 @@ def decoding(wire: Wire, raw: bytes, *, most_names: int) -> Generator[None, None
     if wire is Wire.SOTW:
         _limit(most_names, message.resource_names)
         names = tuple(message.resource_names)
-        return node, [Request(message.type_url, message.response_nonce, error, names=names, version=message.version_info)]
+        return node, [DiscoveryRequest(message.type_url, message.response_nonce, error, names=names, version=message.version_info)]
     added, removed, held = message.resource_names_subscribe, message.resource_names_unsubscribe, message.initial_resource_versions
     _limit(most_names, added, removed, held)
     versions: dict[str, str] = {}
@@ -100,7 +100,7 @@ def decoding(wire: Wire, raw: bytes, *, most_names: int) -> Generator[None, None
             yield
     most = max(SLICE, len(added)) if versions else SLICE
     early = SLICE if len(added) <= most else 0
-    asked = Request(
+    asked = DiscoveryRequest(
         message.type_url,
         message.response_nonce,
         error,
@@ -108,8 +108,8 @@ def decoding(wire: Wire, raw: bytes, *, most_names: int) -> Generator[None, None
         unsubscribe=tuple(removed[:early]),
         initial_versions=versions,
     )
-    more = [Request(asked.type_url, subscribe=tuple(added[at : at + SLICE])) for at in range(most, len(added), SLICE)]
-    more += [Request(asked.type_url, unsubscribe=tuple(removed[at : at + SLICE])) for at in range(early, len(removed), SLICE)]
+    more = [DiscoveryRequest(asked.type_url, subscribe=tuple(added[at : at + SLICE])) for at in range(most, len(added), SLICE)]
+    more += [DiscoveryRequest(asked.type_url, unsubscribe=tuple(removed[at : at + SLICE])) for at in range(early, len(removed), SLICE)]
     return node, [asked, *more]
 
 
@@ -229,11 +229,11 @@ class Encoder:
         self._kept = 0
         self._joined: OrderedDict[_Key, tuple[tuple[Resource, ...], bytes]] = OrderedDict()
 
-    def encode(self, wire: Wire, response: Response) -> bytes:
+    def encode(self, wire: Wire, response: DiscoveryResponse) -> bytes:
         """A DiscoveryResponse or DeltaDiscoveryResponse."""
         return self._without_nonce(wire, response) + _text(5, response.nonce)
 
-    def _without_nonce(self, wire: Wire, response: Response) -> bytes:
+    def _without_nonce(self, wire: Wire, response: DiscoveryResponse) -> bytes:
         key = (wire, response.type_url, response.version, tuple(map(id, response.resources)), response.removed)
         if (known := self._joined.get(key)) is not None:
             self._joined.move_to_end(key)
@@ -251,7 +251,7 @@ class Encoder:
 _Key = tuple[Wire, str, str, tuple[int, ...], tuple[str, ...]]
 
 
-def _sotw(response: Response, control_plane: bytes) -> Iterator[bytes]:
+def _sotw(response: DiscoveryResponse, control_plane: bytes) -> Iterator[bytes]:
     """The pieces of `envoy.service.discovery.v3.DiscoveryResponse`, but the nonce."""
     type_url = _text(1, response.type_url)
     yield _text(1, response.version)
@@ -265,7 +265,7 @@ def _sotw(response: Response, control_plane: bytes) -> Iterator[bytes]:
     yield _head(6, len(control_plane)) + control_plane
 
 
-def _delta(response: Response, control_plane: bytes) -> Iterator[bytes]:
+def _delta(response: DiscoveryResponse, control_plane: bytes) -> Iterator[bytes]:
     """The pieces of `envoy.service.discovery.v3.DeltaDiscoveryResponse`, but the nonce."""
     type_url = _text(1, response.type_url)
     yield _text(1, response.version)  # system_version_info (D19)

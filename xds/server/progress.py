@@ -18,7 +18,8 @@ from typing import NamedTuple, Protocol
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 
 from xds.problem import Ref, printable
-from xds.protocol.session import Answer, Session
+from xds.protocol.discovery import Acknowledgement
+from xds.protocol.session import Session
 from xds.server.messages import Node
 from xds.server.metrics import SHORT
 from xds.snapshot import Part, Snapshot
@@ -326,7 +327,7 @@ class Progress:
                 record.open.add(type_url)
                 front.wait(_Open(generations[type_url], record))
 
-    def heard(self, stream: Listening, answer: Answer, now: float) -> None:
+    def heard(self, stream: Listening, answer: Acknowledgement, now: float) -> None:
         """An Envoy has accepted something, or rejected it."""
         front = self._fronts.get(answer.type_url)
         if front is None:
@@ -380,7 +381,7 @@ class Progress:
             record.accepted = now - record.began
             self._seconds[type_url].observe(record.accepted)
 
-    def _reconsider(self, key: _Key, answer: Answer, now: float) -> None:
+    def _reconsider(self, key: _Key, answer: Acknowledgement, now: float) -> None:
         """What a stream has rejected before, and may not reject any more."""
         said = self._said.get(key)
         if said is not None and answer.settled >= said.generation and said.names.isdisjoint(answer.rejects):
@@ -406,7 +407,7 @@ class Progress:
         if least is None or record.generations[type_url] <= least:
             self._finish(record, type_url, now)
 
-    def _reject(self, stream: Listening, answer: Answer) -> None:
+    def _reject(self, stream: Listening, answer: Acknowledgement) -> None:
         node = _node_id(stream)
         rejection = Rejection(node, answer.type_url, printable(answer.error or "", 500))
         self._said[stream, answer.type_url] = _Said(rejection, answer.names, answer.generation)

@@ -11,7 +11,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
-from xds.protocol.session import Wire
+from xds.protocol.discovery import Wire
 from xds.server import address as addresses
 from xds.server import tls
 from xds.server.calls import OpenCalls

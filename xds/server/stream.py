@@ -18,7 +18,8 @@ from typing import Any
 import grpc
 
 from xds.problem import printable
-from xds.protocol.session import Answer, Request, Response, Session, Wire
+from xds.protocol.discovery import Acknowledgement, DiscoveryRequest, DiscoveryResponse, Wire
+from xds.protocol.session import Session
 from xds.server.budget import Budget
 from xds.server.connections import cut, peer_of
 from xds.server.messages import SLICE, Encoder, Malformed, Node, TooMuch, decoding
@@ -44,7 +45,7 @@ _BASE = 32 * 2**10
 _COUNT_AFTER = 256 * 2**10
 """Bytes of requests after which it is looked what came of them; until then it may be all of it."""
 
-Heard = Callable[["Stream", Answer], None]
+Heard = Callable[["Stream", Acknowledgement], None]
 """Told of each ACK and NACK, with the stream that it came on."""
 
 
@@ -191,7 +192,7 @@ class Stream:
                     await self._write(await self._ask(partial(self._receive, requests.pop(0))))
             self._arrived()
 
-    async def _decode(self, raw: bytes) -> list[Request]:
+    async def _decode(self, raw: bytes) -> list[DiscoveryRequest]:
         """The request, in as many pieces as it takes for others to be answered in between."""
         try:
             node, requests = await self._shared.turns.run_in_steps(decoding(self.wire, raw, most_names=self._shared.most_names), self._peer)
@@ -211,11 +212,11 @@ class Stream:
             _log.log(self.log_level, "%s connected from %s (%s)", self.name, self.peer, self.wire.name.lower(), extra=self.log_fields)
         return requests
 
-    async def _say(self, ask: Callable[[], list[Response]]) -> None:
+    async def _say(self, ask: Callable[[], list[DiscoveryResponse]]) -> None:
         async with self._saying:
             await self._write(await self._ask(ask))
 
-    async def _ask(self, ask: Callable[[], list[Response]]) -> list[tuple[Response, int]]:
+    async def _ask(self, ask: Callable[[], list[DiscoveryResponse]]) -> list[tuple[DiscoveryResponse, int]]:
         """What the Session says, each with about how many bytes it is; what it has come to know is told to whom it concerns."""
         said = await self._shared.turns.run(partial(self._asked, ask), self._peer)
         if (deadline := self.session.deadline) != (None if self._alarm is None else self._alarm.when()):
@@ -228,9 +229,9 @@ class Stream:
         self._alarm = None
         self._awake.set()
 
-    def _asked(self, ask: Callable[[], list[Response]]) -> list[tuple[Response, int]]:
+    def _asked(self, ask: Callable[[], list[DiscoveryResponse]]) -> list[tuple[DiscoveryResponse, int]]:
         said = [(response, _size(response)) for response in ask()]
-        for answer in self.session.take_answers():
+        for answer in self.session.take_acknowledgements():
             self._shared.heard(self, answer)
         if said or self._has_asked or self._counted > self._least + _LIGHT:  # most answers change nothing
             self._check_unknown(self.session.unknown)
@@ -242,7 +243,7 @@ class Stream:
             text = f"the client names {number} resources that do not exist; at most {most} are allowed"
             raise StreamEnd(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
 
-    def _counting(self, request: Request) -> Generator[None, None, int]:
+    def _counting(self, request: DiscoveryRequest) -> Generator[None, None, int]:
         """How many of the names that a long request lists do not exist, in steps: what would take long to answer is refused before."""
         number = 0
         if (type_url := request.type_url or self.only or "") in SHORT:
@@ -259,14 +260,14 @@ class Stream:
             return
         self._has_asked = False
         if self._unsure > _COUNT_AFTER:
-            self._strange, self._unsure = self.session.strange, 0
+            self._strange, self._unsure = self.session.unknown_bytes, 0
         weight = self._least + self._strange + self._unsure + self.session.weight
         self._counted = weight + self._writing
         budget = self._shared.budget
         for stream in budget.weigh(self, weight, self._peer, passing=self._writing):
             stream.refuse(f"all streams together take more than {budget.most} bytes, and this is one of the newest")
 
-    async def _write(self, said: Iterable[tuple[Response, int]]) -> None:
+    async def _write(self, said: Iterable[tuple[DiscoveryResponse, int]]) -> None:
         """One after the other: bytes are made when those before them are written, and when there is room for them."""
         for response, size in said:
             room = self._shared.under_way if self._has_answered else self._shared.first
@@ -286,7 +287,7 @@ class Stream:
             self._shared.metrics.responses[response.type_url].inc()
             self._shared.metrics.response_bytes[response.type_url].inc(len(raw))
 
-    def _encode(self, response: Response) -> bytes:
+    def _encode(self, response: DiscoveryResponse) -> bytes:
         self._unanswered[response.nonce] = response.version
         if len(self._unanswered) > _MOST_UNANSWERED:
             del self._unanswered[next(iter(self._unanswered))]
@@ -337,14 +338,14 @@ class Stream:
         """What a line about it carries beside the message (docs/logs.md)."""
         return {**({"node": self.node.id} if self.node else {}), "peer": self.peer, "wire": self.wire.name.lower()}
 
-    def _publish(self) -> list[Response]:
+    def _publish(self) -> list[DiscoveryResponse]:
         self._dirty = False
         return self.session.publish(self._now())
 
-    def _expire(self) -> list[Response]:
+    def _expire(self) -> list[DiscoveryResponse]:
         return self.session.expire(self._now())
 
-    def _receive(self, request: Request) -> list[Response]:
+    def _receive(self, request: DiscoveryRequest) -> list[DiscoveryResponse]:
         type_url = _type_of(request, self.only)
         if type_url not in SHORT:
             self._shared.metrics.unknown_types.inc()
@@ -357,7 +358,7 @@ class Stream:
         self._shared.metrics.stale_nonces[type_url].inc(self.session.stale_nonces - stale)
         return responses
 
-    def _count_answer(self, request: Request) -> None:
+    def _count_answer(self, request: DiscoveryRequest) -> None:
         """Counts a request as an ACK or a NACK, once for each response; tells the log of a NACK."""
         version = self._unanswered.pop(request.nonce, None)
         if version is None:
@@ -372,7 +373,7 @@ class Stream:
         _log.warning("%s rejected %s version %s: %s", self.name, short, version, error, extra=extra)
 
 
-def _size(response: Response) -> int:
+def _size(response: DiscoveryResponse) -> int:
     """About how many bytes a response is."""
     bodies = sum([len(resource.body) for resource in response.resources]) + _PER_RESOURCE * len(response.resources)
     return bodies + sum(map(len, response.removed)) + 4 * len(response.removed)
@@ -390,7 +391,7 @@ def _introduced(node: Node, clusters: Collection[str]) -> Node:
     return node
 
 
-def _type_of(request: Request, only: str | None) -> str:
+def _type_of(request: DiscoveryRequest, only: str | None) -> str:
     """The type that a request is for; a single-type service may be asked without naming its own."""
     type_url = request.type_url or only
     if not type_url:

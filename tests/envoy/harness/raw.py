@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import grpc
 
-from xds.protocol.session import Request, Response, Wire
+from xds.protocol.discovery import DiscoveryRequest, DiscoveryResponse, Wire
 from xds.server.messages import Encoder, decode
 from xds.server.server import SERVICES
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, Resource
@@ -81,7 +81,7 @@ class RawControlPlane:
         nonce = str(next(self._numbers))
         resources = tuple(Resource(name, nonce, (), body) for name, body in bodies.items())
         answer = self._answers[nonce] = asyncio.get_running_loop().create_future()
-        await self._stream.write(self._encoder.encode(self.wire, Response(type_url, nonce, nonce, resources, removed)))
+        await self._stream.write(self._encoder.encode(self.wire, DiscoveryResponse(type_url, nonce, nonce, resources, removed)))
         return answer
 
     async def _serve(self, _: Any, context: Any) -> None:
@@ -94,7 +94,7 @@ class RawControlPlane:
                 answer.set_result(request.error)
             await self._give(request)
 
-    async def _give(self, request: Request) -> None:
+    async def _give(self, request: DiscoveryRequest) -> None:
         """What is asked for now and was not before."""
         held = self._held.get(request.type_url, {})
         first = request.type_url not in self._asked
