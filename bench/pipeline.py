@@ -43,7 +43,7 @@ class Pipeline:
 
     def check(self) -> None:
         """A build that went wrong is not worth a measurement."""
-        assert not self.tables.build.failures, next(iter(self.tables.build.failures.values())).traceback
+        assert not self.tables.build.faults, next(iter(self.tables.build.faults.values())).traceback
         assert not self.tables.problems(), self.tables.problems()[0]
 
     def bodies(self) -> int:
