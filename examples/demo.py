@@ -147,7 +147,7 @@ def await_first_answer(control_plane: subprocess.Popen[bytes], ask: Callable[[],
     give_up = time.monotonic() + PATIENCE
     while time.monotonic() < give_up:
         if control_plane.poll() is not None:
-            raise SystemExit("`xds up` has ended; what it said stands above.")
+            raise SystemExit("`xds up` has ended; its log is above.")
         try:
             if ask().startswith("200"):
                 return

@@ -23,11 +23,11 @@ T = TypeVar("T")
 
 
 class UsageError(Exception):
-    """What was asked for cannot be done as it was written: one sentence for the person who wrote it; exit code 2."""
+    """The command line is invalid: one sentence for its author; exit code 2."""
 
 
 class Failure(Exception):
-    """Why a command cannot do its work (a port in use, an unreadable folder): one sentence for its user; exit code 1."""
+    """A command cannot do its work (a port in use, an unreadable folder): one sentence for its user; exit code 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +50,13 @@ DEBUG_ADDRESS = "127.0.0.1:18001"
 PRIVATE = "private"
 """In place of an address: a Unix socket in a folder that only this user can open."""
 RUNNING = "auto"
-"""In place of an address: that of the `xds up` which runs on this machine, else DEBUG_ADDRESS."""
+"""In place of an address: that of the `xds up` that runs on this machine, else DEBUG_ADDRESS."""
 LONGEST_SOCKET_PATH = 107
 """Bytes that the path of a Unix socket may have: Linux' sun_path holds 108 with the zero that ends it."""
 
 
 class SocketAddress(NamedTuple):
-    """Where a server listens, or is found: `host` and `port`, or the `path` of a Unix socket."""
+    """Where a server listens or is reached: `host` and `port`, or the `path` of a Unix socket."""
 
     host: str
     port: int
@@ -64,7 +64,7 @@ class SocketAddress(NamedTuple):
 
     @property
     def loopback(self) -> bool:
-        """Whether only this machine can come in."""
+        """Whether only programs of this machine can connect."""
         if self.path or self.host == "localhost":
             return True
         address = ip_or_none(self.host)
@@ -384,7 +384,7 @@ def setting(
 
 
 def inert(kind: Kind[T], default: T, no_effect: str, *, secret: bool = False) -> T:
-    """Declare a flag of ingress-nginx that is accepted and that nothing reads; `no_effect` says why, from "has no effect:" on."""
+    """Declare a flag of ingress-nginx that is accepted and not read. `no_effect` is the reason, from "has no effect:" on."""
     flag = Flag(INERT, kind, default, "", OBJECTS, no_effect=no_effect)
     declared: T = dataclasses.field(default=default, metadata={"flag": flag}, repr=not secret)
     return declared
@@ -443,7 +443,7 @@ class Flags:
         SELECTION,
         BOOL,
         False,
-        "A host belongs to the namespace whose Ingress claimed it first; what Ingresses of others say of it has no effect.",
+        "A host belongs to the namespace whose Ingress claimed it first; rules of other namespaces for it have no effect.",
     )
     disable_svc_external_name: bool = setting(SELECTION, BOOL, False, "Answer 503 for Services of type ExternalName.")
 
@@ -692,7 +692,7 @@ class Flags:
     sync_period: float = inert(DURATION, 0.0, "objects are watched; they are listed again only where a watch was lost.")
     sync_rate_limit: float = inert(NUMBER, 0.3, "a change is served at once, and what arrives meanwhile is taken together next.")
     dynamic_configuration_retries: int = inert(INTEGER, 15, "what an Envoy rejects is not sent again before it has changed.")
-    enable_metrics: bool = inert(BOOL, False, "/metrics is always served; it costs nothing where nobody reads it.")
+    enable_metrics: bool = inert(BOOL, False, "/metrics is always served; it costs nothing while it is not scraped.")
     metrics_per_host: bool = inert(BOOL, True, _REQUEST_METRICS)
     metrics_per_undefined_host: bool = inert(BOOL, False, _REQUEST_METRICS)
     report_status_classes: bool = inert(BOOL, False, _REQUEST_METRICS)

@@ -1,4 +1,4 @@
-"""JSON of what all commands, and the debug service, tell of: objects, places, Problems.
+"""The JSON forms of objects, places and Problems, which all commands and the debug service share.
 
 What does not belong here: documents as a whole; each has a schema in docs/schemas.
 """

@@ -1,6 +1,6 @@
-"""The log: what a line looks like, for people and for programs, and what must never stand in one.
+"""The log: the form of a line, for people and for programs, and what must never be in one.
 
-What belongs here: the form of a line, and where lines go. What does not: saying anything. Who logs names what an event is about in `extra`,
+What belongs here: the form of a line, and where lines go. What does not: log messages. A log call names what an event is about in `extra`,
 under the names in FIELDS; docs/logs.md is their manual.
 """
 
@@ -22,9 +22,9 @@ FIELDS = (
     *("node", "peer", "wire", "type", "version", "error"),
     *("changed", "resources", "seconds", "traceback"),
 )
-"""What a record may carry beside its message: names for `extra`, and keys of the JSON object, in this order."""
+"""The fields of a record beside its message: names for `extra`, and keys of the JSON object, in this order."""
 MOST_NAMES = 20
-"""Names of resources of one type that a line has at most."""
+"""The limit of names of one type of resource in a line."""
 _LONGEST = 8_000
 """Characters of one text."""
 _OURS = "xds"
@@ -36,22 +36,24 @@ _ENCODED = re.compile(r"LS0tLS1CRUdJTi[A-Za-z0-9+/=_-]*")
 def begin(form: str, level: str, stream: TextIO) -> None:
     """Send the log to `stream`. `form` is "text", "json", or "auto": text where the stream is a terminal.
 
-    `level` is that of our own loggers. What libraries say is never told below INFO: at DEBUG the Kubernetes client logs whole Secrets.
-    Does nothing where somebody has set up logging before.
+    `level` is that of our own loggers. Libraries never log below INFO: at DEBUG the Kubernetes client logs whole Secrets. Does nothing
+    where logging is set up already.
     """
     root = logging.getLogger()
     if root.handlers:
         return
     text = stream.isatty() if form == "auto" else form == "text"
     if not text:
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C library writes lines of its own to standard error, which are no JSON
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C library writes lines to standard error that are no JSON
     handler = logging.StreamHandler(stream)
     handler.setFormatter(TextLines() if text else JsonLines())
     least = logging.getLevelNamesMapping()[level.upper()]
     root.addHandler(handler)
     root.setLevel(max(least, logging.INFO))
     logging.getLogger(_OURS).setLevel(least)
-    logging.getLogger("watchfiles").setLevel(max(least, logging.WARNING))  # it counts changes; what they come to is said by us
+    logging.getLogger("watchfiles").setLevel(
+        max(least, logging.WARNING)
+    )  # it logs the number of changed files; the publisher logs the result
     logging.captureWarnings(capture=True)
 
 
@@ -67,9 +69,9 @@ def of_problem(problem: Problem) -> dict[str, Any]:
 
 
 def of_resources(changed: Mapping[str, frozenset[str]], types: Mapping[str, str], seconds: float) -> dict[str, Any]:
-    """The fields of what was published: how many names of each type changed, the first of them, and how long it took.
+    """The fields of a publication: how many names of each type changed, the first of them, and how long it took.
 
-    `types` has for each type url what operators call it.
+    `types` maps type URLs to their short names.
     """
     counts = {types[type_url]: len(names) for type_url, names in changed.items()}
     named = {types[type_url]: heapq.nsmallest(MOST_NAMES, names) for type_url, names in changed.items()}
@@ -97,14 +99,14 @@ class TextLines(logging.Formatter):
 
 
 def without_keys(text: str) -> str:
-    """The text with its private keys cut out, as PEM or as base64 of PEM. Nobody should log one; this is for what libraries quote."""
+    """The text with its private keys cut out, as PEM or as base64 of PEM. No call logs one; this is for what libraries quote."""
     if "PRIVATE KEY" in text:
         text = _KEY.sub("(private key)", text)
     return _ENCODED.sub("(PEM)", text)
 
 
 def _fields(formatter: logging.Formatter, record: logging.LogRecord) -> dict[str, Any]:
-    """What the record carries; an exception that is being told becomes its `traceback`."""
+    """The fields of a record. An exception becomes its `traceback`."""
     found = {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
     if record.exc_info and record.exc_info[1] is not None:
         found["traceback"] = formatter.formatException(record.exc_info)
@@ -112,7 +114,7 @@ def _fields(formatter: logging.Formatter, record: logging.LogRecord) -> dict[str
 
 
 def _safe(value: Any) -> Any:
-    """A value as JSON has it; without keys, and no text longer than a collector takes."""
+    """A value for JSON, without keys. Texts are cut to a length that collectors accept."""
     match value:
         case Ref():
             return {name: _safe(part) for name, part in value._asdict().items() if part}

@@ -88,7 +88,7 @@ def test_the_fleet_is_shown_with_what_each_envoy_has_and_rejected(say: Say) -> N
     assert (said.code, said.err) == (0, "")
     lines = said.out.splitlines()
     assert lines[0] == "xds 1.0 on xds-0: serving"
-    assert "  Service: nothing heard of the API server for 300 s" in lines
+    assert "  Service: no response of the API server for 300 s" in lines
     assert "cds   12         c12" in lines
     assert [" ".join(line.split()) for line in lines if line.startswith(("n1", "n2", "n3"))] == [
         "n1 edge envoy 1.40.0 ipv4:10.0.0.7:1234 delta 2026-11-21T12:30:05Z in sync",
@@ -151,7 +151,7 @@ def test_one_that_an_envoy_lacks_is_exit_code_1_with_who_and_why(say: Say) -> No
         (done(programmed=False, accepted=0, held="ingress: bad regex"), "held back, because Envoy refused it: ingress: bad regex"),
         (done(programmed=False, accepted=0, envoys=0), "programmed on 0 of 0 Envoys as of resourceVersion 17; no Envoy is connected"),
         (done(programmed=False, accepted=0), "the management server has not read its latest version yet"),
-        (done(programmed=False, accepted=0, resources=[]), "nothing of it has an effect: `xds check --live` says why"),
+        (done(programmed=False, accepted=0, resources=[]), "nothing of it has an effect: `xds check --live` shows why"),
         (
             done(programmed=False, accepted=0, waiting_node_ids=[f"n{n}" for n in range(9)]),
             "not on n0, n1, n2, n3, n4 and 4 more",

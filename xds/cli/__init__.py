@@ -96,7 +96,7 @@ def _say(name: str, sentence: str, code: int, fault: Exception | None = None) ->
 
 
 def _tell(name: str, sentence: str, level: int, fault: Exception | None = None) -> None:
-    """A sentence for whoever gave the command: a line of the log where that is JSON, so that all of its lines are."""
+    """Print a sentence to standard error. Where the log is JSON, it is a line of the log, so that every line is JSON."""
     if logs.is_json():
         logging.getLogger("xds").log(level, "%s", sentence, exc_info=fault)
         return

@@ -58,17 +58,17 @@ _COMMANDS = (
     Command(
         "check",
         "DIR … | FILE … | - | --live",
-        "Say what will not work as written; exit code 1 if there is an error. `-` reads standard input: helm template CHART | xds check -",
+        "Report what will not work as written; exit code 1 if there is an error. `-` is standard input: helm template CHART | xds check -",
         folders=True,
     ),
     Command(
-        "explain", "URL [DIR … | FILE … | - | live]", "Say which Ingress, rule, Service and endpoints answer a URL, and why.", folders=True
+        "explain", "URL [DIR … | FILE … | - | live]", "Show which Ingress, rule, Service and endpoints answer a URL, and why.", folders=True
     ),
     Command(
         "status",
         "[ingress NAMESPACE/NAME | configmap NAMESPACE/NAME PORT]",
-        "Show which Envoys are connected, what each has accepted, and what was rejected; of an Ingress, or of an entry of the tcp-services "
-        "or udp-services ConfigMap, on which Envoys it is in effect as it is now.",
+        "Show which Envoys are connected, what each has accepted, and what was rejected. For an Ingress, or an entry of the tcp-services "
+        "or udp-services ConfigMap, show on which Envoys it is in effect as it is now.",
     ),
     Command("history", "", "Show the last changes: what caused them, what they touched, how long they took, and who rejected them."),
 )
@@ -273,7 +273,7 @@ def _settings(command: str, given: Mapping[str, _Given], environment: Mapping[st
 
 
 def _fallback(command: str, flag: Flag, environment: Mapping[str, str]) -> Any:
-    """The default. A variable of the system that holds something unfit is passed over: nobody set it for us."""
+    """The default. An invalid variable of the system is ignored: it was not set for this program."""
     for variable in flag.fallbacks:
         try:
             return flag.kind_in(command).parse(environment[variable])
@@ -322,7 +322,7 @@ def _check_source(command: str, settings: Flags, environment: Mapping[str, str])
 
 
 def _check_sockets(settings: Flags, given: Mapping[str, _Given]) -> None:
-    """A Unix socket whose path is too long can be made by nobody."""
+    """The path of a Unix socket has a limit of the kernel."""
     for field in ("xds_address", "debug_address", "admin_address", "probe_address"):
         length = len(os.fsencode(getattr(settings, field).removeprefix("unix:")))
         if field in given and length > LONGEST_SOCKET_PATH and getattr(settings, field).startswith("unix:"):

@@ -1,7 +1,7 @@
 """YAML that every reader takes for the same strings: the one way in which commands print it.
 
 Readers differ in what a word without quotes is. YAML 1.1 takes `y`, `off` and `12:30:00` for no strings, YAML 1.2 `1e3` and `0o17`,
-and Envoy's reader is neither. So a string has no quotes only where nobody can take it for anything else.
+and Envoy's reader is neither. So a string has no quotes only where no parser can take it for anything else.
 """
 
 from __future__ import annotations

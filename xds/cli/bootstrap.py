@@ -1,4 +1,4 @@
-"""`xds bootstrap`: the bootstrap of an Envoy as YAML, printed or in files. What it says is made in `xds.render.bootstrap`."""
+"""`xds bootstrap`: the bootstrap of an Envoy as YAML, printed or in files. `xds.render.bootstrap` makes it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run(parsed: Parsed) -> int:
     # Envoy starts in another folder than this command.
     folder = parsed.settings.output_dir.absolute()
     settings = dataclasses.replace(parsed.settings, output_dir=folder)
-    # The bootstrap comes last: whoever waits for it finds what it refers to.
+    # The bootstrap comes last: a program that waits for it finds the files that it refers to.
     for name, content in secret_files(settings).items():
         _write(folder / name, as_yaml(content))
     _write(folder / _FILE, bootstrap_text(settings))

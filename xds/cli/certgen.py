@@ -1,7 +1,7 @@
-"""`xds certgen`: the certificates of xDS as Secrets of a cluster. What they must hold is decided in `xds.certificates.certgen`.
+"""`xds certgen`: the certificates of xDS as Secrets of a cluster. `xds.certificates.certgen` decides on their content.
 
-It may run as often as one likes, and twice at a time: what is there and good stays, and whoever comes second looks again. Secrets that it
-did not make itself are left alone.
+It may run at any time, and twice concurrently: valid certificates stay, and the run that meets a conflict reads again. Secrets that it did
+not create are left alone.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from xds.kube.apiserver.writes import ApiError, Json, create, read, replace
 
 _OURS = {"app.kubernetes.io/managed-by": "xds-certgen"}
 _PATIENCE = 60.0
-"""Seconds in which the API server may be away, or others may write the same Secrets."""
+"""Seconds for retries, while the API server is away, or another run writes the same Secrets."""
 _FIRST, _LONGEST = 0.2, 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class _StoredSecret:
-    """A Secret as it is, and its parts by which it is replaced."""
+    """A Secret as it is, and its decoded data."""
 
     body: Json
     data: Data
@@ -42,7 +42,7 @@ class _StoredSecret:
 
 
 def run(parsed: Parsed) -> int:
-    """Make or renew what is due, and say so, a line a Secret. Raises Failure where that cannot be done."""
+    """Make or renew what is due, and print a line for each Secret. Raises Failure where that is impossible."""
     asyncio.run(_keep(parsed.settings))
     return 0
 
@@ -69,14 +69,14 @@ async def _keep(settings: Flags) -> None:
 
 
 def _passes(wrong: BaseException) -> bool:
-    """Whether it may go better next time: somebody else was faster, or the API server is busy or away."""
+    """Whether a retry may succeed: another run was first, or the API server is busy or away."""
     if isinstance(wrong, ApiError):
         return wrong.status in (409, 429) or wrong.status >= 500
     return isinstance(wrong, aiohttp.ClientError | OSError | TimeoutError)
 
 
 async def _once(api: Api, settings: Flags) -> None:
-    """Look, and write what is due."""
+    """Read the Secrets, and write what is due."""
     names = {"authority": settings.authority_secret, "server": settings.server_secret, "client": settings.client_secret}
     found = {part: await _find(api, settings.secrets_namespace, name) for part, name in names.items()}
     held = StoredSecrets(**{part: secret.data for part, secret in found.items() if secret is not None})
@@ -105,7 +105,7 @@ async def _find(api: Api, namespace: str, name: str) -> _StoredSecret | None:
 
 
 async def _write(api: Api, namespace: str, name: str, found: _StoredSecret | None, wanted: Due) -> None:
-    """With the version that was found, so that nobody's work is undone."""
+    """With the resourceVersion that was read, so that no change of another run is undone."""
     path = f"/api/v1/namespaces/{namespace}/secrets"
     data = {key: base64.b64encode(value).decode() for key, value in wanted.data.items()}
     if found is None:
@@ -116,7 +116,7 @@ async def _write(api: Api, namespace: str, name: str, found: _StoredSecret | Non
 
 
 def _decoded(data: Mapping[str, str]) -> Data:
-    """What is no base64 counts as not there."""
+    """A value that is no base64 counts as missing."""
     decoded = {}
     for key, value in data.items():
         try:

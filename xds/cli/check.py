@@ -42,7 +42,10 @@ class Verdict:
 
 
 def run(parsed: Parsed) -> int:
-    """Print all Problems and verdicts; 1 if something is an error. Raises Failure where a folder cannot be read, or nobody answers."""
+    """Print all Problems and verdicts; 1 if something is an error.
+
+    Raises Failure where a folder cannot be read, or there is no response.
+    """
     if parsed.settings.live:
         return _run_live(parsed.settings)
     loaded = load(parsed.settings)
@@ -55,7 +58,7 @@ def run(parsed: Parsed) -> int:
 
 
 def _run_live(settings: Flags) -> int:
-    """The Problems that a running server knows, those that its Envoys told it of among them. It judges no annotation that works."""
+    """The Problems of a running server, including those of Envoys. There is no list of annotations."""
     from xds.cli.live import ask, problem_of  # gRPC takes longer to import than a folder to read
     from xds.debug import v1
 
@@ -102,7 +105,7 @@ def ours(loaded: Loaded) -> list[Ingress]:
 
 
 def _others(loaded: Loaded) -> list[Ref]:
-    """The Ingresses that are somebody else's: of another class, or in namespaces that are not watched."""
+    """The Ingresses of other controllers: of another class, or in namespaces that are not watched."""
     taken = {(i.meta.namespace, i.meta.name) for i in ours(loaded)}
     names = ((i.meta.namespace, i.meta.name) for i in loaded.world.objects(Ingress))
     return [Ref("Ingress", *name) for name in names if name not in taken]

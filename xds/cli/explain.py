@@ -21,8 +21,8 @@ from xds.problem import Ref, Severity
 def run(parsed: Parsed) -> int:
     """Print the explanation; 1 where nothing of the user's answers, but a built-in 404 or 503.
 
-    A running server is asked where `live` or its --debug-address is given. Raises UsageError for what is no URL, and Failure where a folder
-    cannot be read, or nobody answers.
+    A running server is asked where `live` or its --debug-address is given. Raises UsageError for an invalid URL, and Failure where a folder
+    cannot be read, or there is no response.
     """
     url, *folders = parsed.positional
     if folders == ["live"] or (not parsed.settings.manifests and parsed.settings.debug_address != RUNNING):

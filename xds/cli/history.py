@@ -21,7 +21,7 @@ _NAMED = 2
 
 
 def run(parsed: Parsed) -> int:
-    """Print the changes, newest first. Raises Failure where nobody answers."""
+    """Print the changes, newest first. Raises Failure where there is no response."""
     found = ask(parsed.settings.debug_address, "History", v1.HistoryRequest(), v1.HistoryResponse)
     changes = [_change(change) for change in found.changes]
     if parsed.settings.output == "json":

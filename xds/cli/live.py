@@ -32,7 +32,7 @@ _ANY_SIZE = [("grpc.max_receive_message_length", -1), ("grpc.enable_http_proxy",
 def ask(address: str, method: str, request: betterproto2.Message, answer: type[Answer], *, wait: float = 0.0) -> Answer:
     """One call. `wait`: seconds that the server was asked to wait before it answers.
 
-    Raises Failure where there is no answer, and UsageError where the server says that the question makes no sense.
+    Raises Failure where there is no answer, and UsageError where the server rejects the request as invalid.
     """
     if not address:
         raise UsageError("--debug-address is off; name where a management server has its debug service.")
@@ -108,7 +108,7 @@ def _why_not(address: str, error: Any) -> Exception:
 
 def _what_to_do(address: str) -> str:
     if parse_address(address).path:
-        return "the log of an `xds up` says where its sockets are."
+        return "the log of an `xds up` has the paths of its sockets."
     port = parse_address(address).port
     forward = f"kubectl -n ingress-xds port-forward deploy/xds {port}:18001"
     return f"start `xds serve`, name its --debug-address, or, where it runs in a cluster, first run `{forward}`."

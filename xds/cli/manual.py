@@ -22,7 +22,7 @@ _ENDS = [
     "",
     "## Exit codes and signals",
     "",
-    "0: done. 1: not done, or errors were found; one sentence on standard error says which. 2: wrong usage. 130: Ctrl-C (SIGINT) while a",
+    "0: done. 1: not done, or errors were found; standard error has the reason. 2: wrong usage. 130: Ctrl-C (SIGINT) while a",
     "command worked. With `XDS_TRACEBACK=1` in the environment an internal error shows its traceback.",
     "",
     "`xds serve` and `xds up` end in order, and with 0, at SIGTERM, Ctrl-C or SIGHUP (a terminal that is closed); `xds up` ends its Envoy",
@@ -49,7 +49,7 @@ def command_help(command: str) -> str:
         lines += ["", f"{group}:"]
         if group == INERT:
             names = textwrap.wrap(", ".join(flag.name for flag in members), _WIDTH - 2, break_on_hyphens=False)
-            lines += [f"  {line}" for line in [*names, "(docs/flags.md says why)"]]
+            lines += [f"  {line}" for line in [*names, "(docs/flags.md has the reasons)"]]
             continue
         for flag in members:
             default = _default(flag, command)

@@ -1,4 +1,4 @@
-"""What `xds check` says once of a whole folder, in place of a Problem for each object.
+"""What `xds check` reports once for a whole folder, in place of a Problem for each object.
 
 What belongs here: what lies beside manifests in a repository (charts, templates, patches of kustomize), and what a repository never
 holds because the cluster makes it. `--strict` leaves the latter as Problems. What does not: judging objects (`xds.translate`).
@@ -51,7 +51,7 @@ _NOTHING = _Step(frozenset(), "")
 
 def judged(loaded: Loaded, settings: Flags) -> Judged:
     """What is to be shown of what was loaded."""
-    steps = [_no_manifests(loaded), _templates(loaded), _kustomize(loaded, settings), _said_twice(loaded)]
+    steps = [_no_manifests(loaded), _templates(loaded), _kustomize(loaded, settings), _reported_twice(loaded)]
     if not settings.strict:
         steps += [_issued(loaded), _encrypted(loaded), _endpoints(loaded)]
     gone = frozenset[Problem]().union(*(step.gone for step in steps))
@@ -90,7 +90,7 @@ def _folder(file: str, settings: Flags) -> str:
     return os.path.dirname(os.path.abspath(os.path.join(folders[0], file) if len(folders) == 1 else file))
 
 
-def _said_twice(loaded: Loaded) -> _Step:
+def _reported_twice(loaded: Loaded) -> _Step:
     """What an API server thinks of a value is of no interest where the value cannot be served; and an empty Ingress is one complaint."""
     known = {(p.about, p.field) for p in loaded.problems if p.severity is Severity.ERROR or (p.field == "spec" and p.code != REFUSED)}
     return _Step(frozenset(p for p in _of(loaded, REFUSED) if (p.about, p.field) in known), "")

@@ -1,4 +1,4 @@
-"""`xds serve`: the management server, until it is told to end."""
+"""`xds serve`: the management server, until a signal ends it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """How the commands that serve end: in order at the first signal, sooner at the next one.
 
-Files and certificates are followed while they change, so there is nothing that SIGHUP would have to have read again: it ends, as it does
-every program whose terminal is closed.
+Changed files and certificates are read without a signal. So SIGHUP does not reload anything: it ends the program, as when a terminal is
+closed.
 """
 
 from __future__ import annotations

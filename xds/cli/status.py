@@ -22,7 +22,7 @@ _SEVERITIES = {v1.Severity.ERROR: "errors", v1.Severity.WARNING: "warnings", v1.
 
 
 def run(parsed: Parsed) -> int:
-    """Print the fleet; or how far an object is, and then 1 where not every Envoy has it. Raises Failure where nobody answers."""
+    """Print the fleet; or how far an object is, and then 1 where not every Envoy has it. Raises Failure where there is no response."""
     settings = parsed.settings
     if not parsed.positional:
         if settings.wait or settings.resource_version:
@@ -103,7 +103,7 @@ def _fleet_lines(found: Json) -> Iterator[Text]:
         yield text("  ", sentence)
     for kind, seconds in found["staleness_seconds"].items():
         if seconds > 60:
-            yield text("  ", (f"{kind}: nothing heard of the API server for {seconds:.0f} s", "yellow"))
+            yield text("  ", (f"{kind}: no response of the API server for {seconds:.0f} s", "yellow"))
     yield text("")
     yield from columns(("TYPE", "RESOURCES", "VERSION"), [(p["type"], str(p["resources"]), p["version"]) for p in found["published"]])
     yield text("")
@@ -207,7 +207,7 @@ def _object_lines(found: Json) -> Iterator[Text]:
     version = f" as of resourceVersion {found['resource_version']}" if found["resource_version"].isdecimal() else ""
     unread = not found["programmed"] and not found["waiting"] and not found["held"] and found["envoys"] and found["resources"]
     late = "; the management server has not read its latest version yet" if unread else ""
-    broken = "" if found["resources"] else "; nothing of it has an effect: `xds check --live` says why"
+    broken = "" if found["resources"] else "; nothing of it has an effect: `xds check --live` shows why"
     yield text((f"{_name(found)}: {done}", style), f"{version}{late}{broken}", *_why(found))
     for rejection in found["rejections"]:
         yield text(("rejected ", "bold red"), f" {rejection['node']} {rejection['type']}: {rejection['error']}")

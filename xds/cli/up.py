@@ -104,7 +104,7 @@ async def _both(control_plane: ControlPlane, envoy: asyncio.subprocess.Process, 
     await work({serving, ended}, settings.shutdown_grace_period)
     if not serving.cancelled():
         serving.result()
-    raise Failure(f"Envoy has ended by itself with exit code {envoy.returncode}; what it said stands above.")
+    raise Failure(f"Envoy has ended by itself with exit code {envoy.returncode}; its log is above.")
 
 
 def _admin_page(address: SocketAddress) -> str:
@@ -159,7 +159,7 @@ async def _end(envoy: asyncio.subprocess.Process) -> None:
 
 
 def _check_free(flag: str, host: str, port: int) -> None:
-    """Say it in a sentence, before Envoy says it in a rejected listener."""
+    """Report a port in use in a sentence, before Envoy rejects the listener."""
     every = host in _EVERY
     with socket.socket(socket.AF_INET6 if ":" in host and not every else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -121,7 +121,7 @@ def _why_closed(case: _Case, passed: Passthrough) -> str:
 
 
 def _reason(case: _Case, status: int) -> str:
-    """Why a path that somebody wrote is not forwarded: the access rule that closes it, or what is wrong with its rule; "" elsewhere."""
+    """Why a path of an Ingress is not forwarded: the access rule that closes it, or the fault of its rule. "" for other routes."""
     route = case.answer.route
     if case.ingress is None or status != 503:
         return ""

@@ -69,7 +69,7 @@ class Chosen(Enum):
 
 @dataclass(frozen=True, slots=True)
 class MatchedRoute:
-    """What answers a request.
+    """The route that answers a request.
 
     `host` is the virtual host ("" for the catch-all), `position` how many of its routes were tried, from 1. `conditional` are routes
     before it that would answer if the request had other headers, `shadowed` those of other rules behind it that match as well.
@@ -110,7 +110,7 @@ _ESCAPED = '|{}^`"<>'
 
 
 def _remarks(path: str, query: str, method: str) -> Iterator[str]:
-    """What cannot be the same as with nginx, whatever the Ingresses say (docs/differences.md)."""
+    """What cannot be the same as with nginx, for any Ingresses (docs/differences.md)."""
     if not (path + query).isascii():
         yield "A client that sends this unescaped over HTTP/1 gets 400; browsers escape it, and that is what is explained."
     if odd := "".join(dict.fromkeys(c for c in path if c in _ESCAPED)):

@@ -2,8 +2,8 @@
 
 What belongs here: where they are, how a program takes one, and that those of dead programs go. What does not: what stands in them.
 
-Whoever has a folder holds a lock on it (flock). The system lets go of a lock when its program ends, whatever ended it; so a folder whose
-lock can be had is nobody's any more.
+The owner of a folder holds a lock on it (flock). The system releases it when the program ends, for any reason. So a folder
+whose lock is free has no owner any more.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def sockets(name: str, environment: Mapping[str, str]) -> list[Path]:
 
 
 def _is_ours(folder: Path, *, make: bool) -> bool:
-    """Whether it is a folder, no link, of this user and of nobody else. In /tmp anybody may have made it first."""
+    """Whether it is a folder, no link, that only this user can access. In /tmp another user may have created it first."""
     try:
         if make:
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -88,7 +88,7 @@ def _take(home: Path, name: str) -> tuple[Path, int]:
             raise Failure(f"the folder {folder} cannot be made: {error.strerror}.") from None
         if (lock := _lock(folder)) is not None:
             return folder, lock
-    raise Failure(f"no folder {name} is free in {home}; remove those that nobody needs.")
+    raise Failure(f"no folder {name} is free in {home}; remove those that are not needed.")
 
 
 def _lock(folder: Path) -> int | None:

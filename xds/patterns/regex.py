@@ -49,7 +49,7 @@ _LITERAL_START = re.compile(r"[-A-Za-z0-9_/~]*")
 
 
 class Compilation(NamedTuple):
-    """What RE2 makes of an expression: why it is unacceptable (the end of a sentence, or ""), its groups, and its program's size."""
+    """The result of RE2's compilation: why it is rejected (the end of a sentence, or ""), its groups, and its program's size."""
 
     fault: str
     groups: int = 0
@@ -109,12 +109,12 @@ def source_fault(pattern: str) -> str:
 
 
 def fault(pattern: str) -> str:
-    """What is wrong with a pattern that somebody wrote, as the end of a sentence; "" where Envoy takes it."""
+    """What is wrong with a user's pattern, as the end of a sentence. "" where Envoy accepts it."""
     return source_fault(pattern) or verdict(pattern).fault
 
 
 def path_fault(path: str) -> str:
-    """The same for a path that is to be a regular expression: it must be one by itself, whatever it is put into."""
+    """The same for a path that becomes a regular expression. It must be valid by itself, before it is part of a larger one."""
     return fault(path) or verdict(nginx_location(path)).fault
 
 
@@ -125,7 +125,7 @@ def groups(pattern: str) -> int:
 
 @lru_cache(maxsize=_CACHED)
 def cost(pattern: str) -> int:
-    """What an acceptable pattern costs whoever compiles it: microseconds that Envoy seldom exceeds (`bench/regexes.py`)."""
+    """The cost of compiling a valid pattern: microseconds that Envoy seldom exceeds (`bench/regexes.py`)."""
     found = _source(pattern)
     text = 6 + len(pattern) // 6 + pattern.count("?")
     return text + verdict(pattern).size // 4 + 2 * found.classes + found.copies // 3
@@ -141,7 +141,7 @@ def literal_start(pattern: str) -> str:
 
 
 def _is_alternation(pattern: str) -> bool:
-    """Whether there is a choice outside of all groups, as far as can be told of what may be no expression at all."""
+    """Whether there is an alternation outside of all groups. For an invalid expression this is a guess."""
     depth = 0
     for token in _STRUCTURE.finditer(pattern):
         depth += (token[0] == "(") - (token[0] == ")")

@@ -1,4 +1,4 @@
-"""How long the certificates that Envoys serve are good for."""
+"""How long the served certificates are still valid, as metrics."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Leaf(NamedTuple):
 
 
 def leaf(read: Reader, secret: str) -> Leaf | None:
-    """The certificate of a Secret resource ("namespace/name", or the default one); None where there is none that can be used."""
+    """The certificate of a Secret resource ("namespace/name", or the default one). None where there is no usable one."""
     name = settings(read).default_ssl_certificate if secret == DEFAULT else secret
     found = read.unit(certificate, *name.split("/", 1)) if name else None
     if secret == DEFAULT and not isinstance(found, Pair):
@@ -41,7 +41,7 @@ def leaf(read: Reader, secret: str) -> Leaf | None:
 class Certificates(Collector):
     """`xds_certificate_expiry_days{secret,host}` of those that end first, and how many end soon.
 
-    Told of each certificate that changes; the days are counted when they are asked for. `now` is the time in seconds since 1970.
+    `take` receives each changed certificate. The days are counted at a scrape. `now` returns the time in seconds since 1970.
     """
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
@@ -49,7 +49,7 @@ class Certificates(Collector):
         self._leaves: dict[str, Leaf] = {}
 
     def take(self, secrets: Iterable[str], served: Container[str], read: Reader) -> None:
-        """These Secret resources are new, different or gone; `served` are those that there are now."""
+        """These Secret resources are new, changed or gone. `served` are the present ones."""
         for secret in secrets:
             found = leaf(read, secret) if secret in served else None
             if found is None:
@@ -58,7 +58,7 @@ class Certificates(Collector):
                 self._leaves[secret] = found
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Two gauges; where several end at the same time, the first by name are shown."""
+        """Two gauges. Of certificates that end at the same time, the first by name are shown."""
         now = self._now()
         text = f"Days until a certificate that is served ends, negative once it has; the {WORST} that end first."
         days = GaugeMetricFamily("xds_certificate_expiry_days", text, labels=["secret", "host"])

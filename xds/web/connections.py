@@ -1,8 +1,8 @@
-"""The connections of the health port: how many, how long, and that there is always room for one more.
+"""The connections of the health port: their limits, and one free connection for the next probe.
 
-Whoever checks whether this process lives must get an answer while others open all connections that they can, send a byte a minute, or
-never read. So a new connection is always accepted: beyond the most that may be open, the one goes that has asked for nothing for longest.
-The last open files of the process are kept for this port.
+A probe must get a response while other clients open as many connections as they can, send a byte a minute, or never read. So a new
+connection is always accepted: beyond the limit, the one that has been idle for longest is closed. Some file descriptors of the process are
+reserved for this port.
 """
 
 from __future__ import annotations
@@ -20,26 +20,29 @@ from typing import cast
 _log = logging.getLogger("xds")
 _NO_FILES = (errno.EMFILE, errno.ENFILE)
 _BACKLOG = 1024
-"""Connections that wait to be accepted: one that finds no place there tries again only after a second."""
-_PAUSES = (0.01, 1.0)
-"""Seconds after an accept that failed: the first, and the longest, which the pauses double up to."""
+"""The accept queue of the kernel. A client that finds it full retries only after a second."""
+_BACKOFF = (0.01, 1.0)
+"""Seconds after a failed accept: the first wait, and the limit of its doubling."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`most` connections at a time. Seconds: for the `first` request, and from one request to the `next` (its answer must have been read
-    by then). `bytes`: between two requests. `spare`: open files that are kept for when there are no others.
-    """
+    """The limits of the port."""
 
     most: int = 128
+    """Open connections."""
     first: float = 10.0
+    """Seconds until the first request."""
     next: float = 60.0
+    """Seconds from one request to the next. The response must have been read by then."""
     bytes: int = 64 * 2**10
+    """Bytes from one request to the next."""
     spare: int = 8
+    """File descriptors in reserve."""
 
 
 class Connection(asyncio.Protocol):
-    """One connection, whose bytes go on to another protocol: that which answers."""
+    """One connection. It passes its bytes to another protocol, which answers."""
 
     def __init__(self, connections: Connections, answering: asyncio.Protocol) -> None:
         self.answering = answering
@@ -56,13 +59,13 @@ class Connection(asyncio.Protocol):
         self.answering.connection_made(transport)
 
     def asked(self) -> None:
-        """A request has come; from now on the next one is waited for."""
+        """A request has come. The time until the next one starts."""
         self._received = 0
         self._wait(self._connections.limits.next)
         self._connections.opened(self)
 
     def cut(self) -> None:
-        """End it at once, whatever is under way."""
+        """Close it at once, whatever its state."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -75,7 +78,7 @@ class Connection(asyncio.Protocol):
             self.answering.data_received(data)
 
     def eof_received(self) -> bool | None:
-        """The client has nothing more to ask."""
+        """The client sends no more requests."""
         return self.answering.eof_received()
 
     def pause_writing(self) -> None:
@@ -87,7 +90,7 @@ class Connection(asyncio.Protocol):
         self.answering.resume_writing()
 
     def connection_lost(self, wrong: Exception | None) -> None:
-        """It is over."""
+        """It is closed."""
         if self._timer is not None:
             self._timer.cancel()
         self._connections.closed(self)
@@ -100,12 +103,14 @@ class Connection(asyncio.Protocol):
 
 
 class Connections:
-    """All connections of some listening sockets; `make` makes what answers on a new one."""
+    """All connections of some listening sockets. `make` makes the protocol that answers on a new one."""
 
     def __init__(self, make: Callable[[], asyncio.Protocol], limits: Limits) -> None:
         self.limits = limits
         self._make = make
-        self._open: dict[asyncio.Protocol, Connection] = {}  # by what answers, first that which has asked for nothing for longest
+        self._open: dict[
+            asyncio.Protocol, Connection
+        ] = {}  # by the protocol that answers; the one that has been idle for longest comes first
         self._spare: list[int] = []
         self._sockets: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
@@ -124,7 +129,7 @@ class Connections:
             self._accepting.append(asyncio.create_task(self._accept(each), name="accept"))
 
     async def stop(self) -> None:
-        """Accept no more; those that are open are for others to close."""
+        """Accept no more connections. The caller closes the open ones."""
         self._stopped = True
         for task in self._accepting:
             task.cancel()
@@ -135,35 +140,35 @@ class Connections:
             os.close(self._spare.pop())
 
     def asked(self, answering: object) -> None:
-        """What answers on one of them has got a request."""
+        """The protocol of a connection has received a request."""
         if (connection := self._open.get(cast(asyncio.Protocol, answering))) is not None:
             connection.asked()
 
     def opened(self, connection: Connection) -> None:
-        """It is new, or it has asked for something: it is the last one to go."""
+        """A connection is new, or has sent a request: it becomes the last one to be closed."""
         self._open.pop(connection.answering, None)
         self._open[connection.answering] = connection
 
     def closed(self, connection: Connection) -> None:
-        """It is over."""
+        """A connection is closed."""
         self._open.pop(connection.answering, None)
         self._save()
 
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        pause = _PAUSES[0]
+        delay = _BACKOFF[0]
         while True:
             try:
                 accepted, _ = await loop.sock_accept(listening)
-            except OSError as wrong:  # of the connection, which may be gone again, or of the process, which may have no files left
+            except OSError as wrong:  # the client may be gone again, or the process may be out of file descriptors
                 if wrong.errno in _NO_FILES and self._free():
                     continue
-                if pause == _PAUSES[0]:
+                if delay == _BACKOFF[0]:
                     _log.warning("a connection to the health port cannot be accepted: %s", wrong.strerror)
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _PAUSES[1])
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, _BACKOFF[1])
                 continue
-            pause = _PAUSES[0]
+            delay = _BACKOFF[0]
             while len(self._open) >= self.limits.most:
                 self._cut_oldest()
             try:
@@ -177,7 +182,7 @@ class Connections:
         oldest.cut()
 
     def _free(self) -> bool:
-        """Make a file free for another connection: whether one is by now, or only soon."""
+        """Free a file descriptor for another connection. Returns whether it is free now, and not only soon."""
         if self._spare:
             os.close(self._spare.pop())
             return True
@@ -186,7 +191,7 @@ class Connections:
         return False
 
     def _save(self) -> None:
-        """Keep files for later."""
+        """Reserve file descriptors."""
         with contextlib.suppress(OSError):
             while len(self._spare) < self.limits.spare and not self._stopped:
                 self._spare.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))

@@ -1,4 +1,4 @@
-"""How much there is: objects that were read, and resources that Envoys are to hold."""
+"""The number of objects in the World, and of resources in the Snapshot, as metrics."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from xds.snapshot import Snapshot
 
 
 class Contents(Collector):
-    """`xds_objects{kind}`, `xds_resources{type}` and `xds_resource_bytes{type}`, counted when they are asked for.
+    """`xds_objects{kind}`, `xds_resources{type}` and `xds_resource_bytes{type}`, counted at a scrape.
 
-    `types` has the type urls that are served and what operators call them.
+    `types` maps the served type URLs to their short names.
     """
 
     def __init__(self, world: World, snapshot: Snapshot, types: Mapping[str, str]) -> None:

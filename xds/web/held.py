@@ -1,4 +1,4 @@
-"""How much is held because Envoy has refused it."""
+"""The number of parts that are held because Envoy rejected them, as a metric."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from xds.snapshot import Part
 
 
 class HeldParts(Collector):
-    """`xds_held_parts{type}`, counted when it is asked for; without what is held only while a culprit is searched for.
+    """`xds_held_parts{type}`, counted at a scrape. Parts that are held only during a search do not count.
 
-    `culprits` gives what is held, `types` has the type urls that are served and what operators call them.
+    `culprits` returns the held parts. `types` maps the served type URLs to their short names.
     """
 
     def __init__(self, culprits: Callable[[], Collection[Part]], types: Mapping[str, str]) -> None:
@@ -22,8 +22,8 @@ class HeldParts(Collector):
         self._types = types
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """One gauge, 0 for types of which nothing is held."""
-        text = "Resources, virtual hosts and filter chains that are not as their objects say, because Envoy refuses that."
+        """One gauge, 0 for types without held parts."""
+        text = "Resources, virtual hosts and filter chains that differ from their objects, because Envoy rejects those."
         gauge = GaugeMetricFamily("xds_held_parts", text, labels=["type"])
         counts = Counter(part.type_url for part in self._culprits())
         for type_url, short in self._types.items():

@@ -1,4 +1,4 @@
-"""How late the event loop is: what a request, a stream or a probe waits before anybody looks at it."""
+"""The lag of the event loop: how long a request, a stream or a probe waits before it is processed."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from collections.abc import AsyncIterator
 from prometheus_client import CollectorRegistry, Histogram
 
 TICK = 0.05
-"""Seconds between two looks. A loop may pause for that much longer than what is noted, for it may have begun just after a look."""
+"""Seconds between two measurements. A block of the loop may be so much longer than the observed lag, if it began after a measurement."""
 
 
 class Lag:
-    """`xds_event_loop_lag_seconds`: a task asks to be woken up every 50 ms, and notes by how much that was late."""
+    """`xds_event_loop_lag_seconds`: a task sleeps for 50 ms again and again, and observes how late it wakes up."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        text = f"How late the event loop looks at what waits; seen every {TICK * 1000:g} ms, so a pause may look that much shorter."
+        text = f"How late the event loop runs a waiting task, measured every {TICK * 1000:g} ms. A block may be so much longer than that."
         buckets = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
         self._lag = Histogram("xds_event_loop_lag_seconds", text, buckets=buckets, registry=registry)
 
     async def run(self) -> None:
-        """Watch the loop that this runs in, until cancelled."""
+        """Measure the running loop, until cancelled."""
         clock = asyncio.get_running_loop().time
         while True:
             due = clock() + TICK
@@ -29,7 +29,7 @@ class Lag:
             self._lag.observe(max(0.0, clock() - due))
 
     async def watching(self, _app: object) -> AsyncIterator[None]:
-        """Watch for as long as the application is served: a cleanup context, as aiohttp calls it."""
+        """Measure as long as the application runs. This is a cleanup context of aiohttp."""
         task = asyncio.create_task(self.run())
         yield
         task.cancel()

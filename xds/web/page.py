@@ -1,4 +1,4 @@
-"""The manual of the metrics, made from what a registry holds: `python -m xds.cli.manual metrics > docs/metrics.md`."""
+"""The manual of the metrics, generated from a registry: `python -m xds.cli.manual metrics > docs/metrics.md`."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ On the health port, at `/metrics`, for Prometheus (`--healthz-port`, 10254). Req
 port 9902. `deploy/monitoring` has a dashboard and alerts.
 """
 _REST = """
-Beside them are those of every Python process: `process_*` (CPU, memory, file descriptors) and `python_*` (garbage collection, version).
+The registry also has those of every Python process: `process_*` (CPU, memory, file descriptors) and `python_*` (garbage collection,
+version).
 
 ## Labels
 
-- `type` is what operators call the discovery service: `cds` clusters, `eds` endpoints, `lds` listeners, `rds` routes, `sds` certificates.
-- `severity` is `error` (it does not do what was written), `warning` (it works, but not quite as written, or not for long) or `note`.
-- `feature` is the part of the dialect that a Problem is about: {features}. A Problem that belongs to none of them has the first part of its
-  code there, as `xds check -o json` shows it: `no-service`, `conflict`, `certificate-expiry`, `annotation-unknown`, …
+- `type` is the short name of the discovery service: `cds` clusters, `eds` endpoints, `lds` listeners, `rds` routes, `sds` certificates.
+- `severity` is `error` (it does not work as written), `warning` (it works, but differs from what was written, or will soon) or `note`.
+- `feature` is the part of the dialect that a Problem is about: {features}. For a Problem of none of these it is the first part of its
+  code, as in `xds check -o json`: `no-service`, `conflict`, `certificate-expiry`, `annotation-unknown`, …
 - `secret` is the name of the Secret, `default` for the default certificate; `host` the first name in the certificate.
 
 The number of series does not grow with the number of Ingresses: it stays well below 1,000.
@@ -36,7 +37,7 @@ The number of series does not grow with the number of Ingresses: it stays well b
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """One metric: its name without the suffixes of its samples, its Prometheus type, the names of its labels, and what it says."""
+    """One metric: its name without the suffixes of its samples, its Prometheus type, the names of its labels, and its help text."""
 
     name: str
     kind: str
@@ -50,8 +51,8 @@ class Described:
 
 
 def described(registry: CollectorRegistry) -> Iterator[Described]:
-    """Every metric of the registry, those too of which no series is there yet."""
-    for collector in registry._collector_to_names:  # nothing public tells the labels of a metric without series
+    """Every metric of the registry, including those without a series yet."""
+    for collector in registry._collector_to_names:  # no public API has the labels of a metric without series
         for family in collector.collect():
             labels = getattr(family, "_labelnames", ()) or getattr(collector, "_labelnames", ())
             yield Described(family.name, family.type, tuple(labels), family.documentation)

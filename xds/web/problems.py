@@ -1,4 +1,4 @@
-"""The Problems that stand, and how many of them, by severity and by feature."""
+"""The present Problems, and their number by severity and feature."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NAMED = re.compile(r"(?:metadata\.annotations|data)\[(?:[^]]*/)?(.*)\]")
 class Problems(Collector):
     """A set of Problems that is also `xds_problems{severity,feature}`.
 
-    It counts as they come and go, so that a scrape costs the same however many there are. A Problem leaves the count that it entered.
+    It counts as they come and go, so that the cost of a scrape does not depend on their number. A Problem leaves the count that it entered.
     """
 
     def __init__(self) -> None:
@@ -31,20 +31,20 @@ class Problems(Collector):
         return problem in self._labels
 
     def add(self, problem: Problem) -> None:
-        """It stands now."""
+        """A Problem is present."""
         self.discard(problem)
         labels = self._labels[problem] = (problem.severity.value, feature_of(problem))
         self._counts[labels] += 1
 
     def discard(self, problem: Problem) -> None:
-        """It stands no longer."""
+        """A Problem has ended."""
         labels = self._labels.pop(problem, None)
         if labels is not None:
             self._counts[labels] -= 1
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """One gauge. What was counted once stays at 0, so that an alert sees it end."""
-        text = "Problems that stand: what was written and has no effect, or another one than it seems to have."
+        """One gauge. A series stays, at 0, when its last Problem ends, so that an alert resolves."""
+        text = "Present Problems: what was written and has no effect, or another effect than it seems to have."
         gauge = GaugeMetricFamily("xds_problems", text, labels=["severity", "feature"])
         for labels, count in sorted(self._counts.items()):
             gauge.add_metric(labels, count)
@@ -52,9 +52,9 @@ class Problems(Collector):
 
 
 def feature_of(problem: Problem) -> str:
-    """What a Problem is about: the module in `xds/nginx` that declares the annotation or key, else the family of its code.
+    """The label `feature`: the module in `xds/nginx/features` that declares the annotation or key, else the family of the code.
 
-    Both are written in our code, never by a user: there are few of them, whatever there is in the cluster.
+    Neither is text of a user, so the number of series is bounded.
     """
     family = problem.code.partition(":")[0]
     if not family.startswith(("annotation-", "key-")):

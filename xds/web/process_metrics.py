@@ -1,4 +1,4 @@
-"""What the process measures of itself, beside what the gRPC server counts (`xds.server.metrics`)."""
+"""All metrics of the process but those of the gRPC server (`xds.server.metrics`)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from xds.web.staleness import Staleness
 
 
 class Version(Collector):
-    """`xds_build_info{version}`, always 1: which version runs, to be joined with other metrics."""
+    """`xds_build_info{version}`, always 1: the running version, to be joined with other metrics."""
 
     def collect(self) -> list[GaugeMetricFamily]:
         """One gauge."""
@@ -31,8 +31,8 @@ class Version(Collector):
 class ProcessMetrics:
     """Everything but the server's counters, registered in `registry`.
 
-    `types`: type urls and what operators call them; `staleness` as in Staleness. Most is counted when it is asked for; told as it happens
-    are `built` (observe the seconds from a change to the Snapshot), `problems` (a set) and `certificates` (take).
+    `types` maps type URLs to their short names; `staleness` is that of Staleness. Most metrics are counted at a scrape. The publisher
+    updates three: `built` (seconds from a change to the Snapshot), `problems` (a set) and `certificates`.
     """
 
     def __init__(

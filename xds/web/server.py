@@ -15,14 +15,14 @@ from prometheus_client.exposition import choose_encoder
 from xds.web.connections import Connections, Limits
 
 Waiting = Callable[[], Sequence[str]]
-"""What readiness still waits for, as sentences; none when ready."""
+"""Returns what readiness still waits for, as sentences, and none when ready."""
 
 _REST = 10
-"""Metrics are kept for so many times as long as it takes to work them out: whoever asks without end gets a tenth of a core at most."""
+"""A page of metrics is reused for so many times the time of its computation. So scrapes take a tenth of a core at most."""
 
 
 def application(registry: CollectorRegistry, waiting: Waiting, *, healthz_path: str = "/healthz") -> web.Application:
-    """The aiohttp application; metrics are those of `registry` alone."""
+    """The aiohttp application. Its metrics are those of `registry` alone."""
     kept: dict[str, tuple[float, bytes]] = {}
 
     async def healthz(_: web.Request) -> web.Response:
@@ -63,7 +63,7 @@ class WebServer:
 
     @property
     def port(self) -> int:
-        """Where it listens; with port 0, what the system has chosen once it has started."""
+        """Its port. With port 0, the port that the system has chosen at the start."""
         return self._port
 
     async def start(self) -> None:
@@ -80,12 +80,12 @@ class WebServer:
         self._connections.start(sockets)
 
     async def stop(self) -> None:
-        """Closes its connections; does nothing when it has not started."""
+        """Close all connections. Does nothing before the start."""
         await self._connections.stop()
         await self._runner.cleanup()
 
     async def _bound(self) -> list[socket.socket]:
-        """Sockets for every address of the host; the loop knows how to make them, and accepts nothing itself."""
+        """Sockets for every address of the host. The event loop binds them, but accepts no connections."""
         server = await asyncio.get_running_loop().create_server(asyncio.Protocol, self._host or None, self._port, start_serving=False)
         try:
             return [each.dup() for each in server.sockets]
