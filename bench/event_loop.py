@@ -57,15 +57,15 @@ async def longest_wait(into: list[float]) -> AsyncIterator[None]:
 async def _waits(n: int) -> dict[str, list[float]]:
     control_plane = ControlPlane(Flags(configmap=objects.CONFIG_MAP))
     with first_build():
-        await control_plane._take(Change(put=tuple(map(objects.parsed, objects.world(n)))))
-    control_plane._snapshot.ready = True
+        await control_plane.apply(Change(put=tuple(map(objects.parsed, objects.world(n)))))
+    control_plane.snapshot.ready = True
     found: dict[str, list[float]] = {}
     for what, change in CHANGES.items():
         put = tuple(map(objects.parsed, change(n)))
         waits: list[float] = []
         begun = perf_counter()
         async with longest_wait(waits):
-            await control_plane._take(Change(put=put))
+            await control_plane.apply(Change(put=put))
         found[what] = [waits[0], (perf_counter() - begun - 4 * _TICK) * 1000]
     return found
 

@@ -3,7 +3,7 @@
     python -m bench.rejection [N …]
 
 All hosts change at once, some of them into what Envoy refuses. Where it quotes what is wrong, the culprit is known at once; else it is
-searched for among all. The control plane runs in this process, and reads the clock as it hears the answers.
+searched for among all. The control plane runs in this process.
 """
 
 from __future__ import annotations
@@ -28,12 +28,10 @@ from bench import objects
 from bench.injected import Given
 from bench.real_envoy import settings_for, until_still
 from bench.table import Mark, Table, marked, number
-from tests.envoy.harness import Envoy, Ports, wait_until
+from tests.envoy.harness import Envoy, Ports
 from xds.app import ControlPlane
 from xds.kube.source import Change
-from xds.protocol.discovery import Acknowledgement
 from xds.render.bootstrap import bootstrap
-from xds.server.stream import Stream
 from xds.snapshot import ROUTE
 from xds.wire.encode import encode, field
 
@@ -41,6 +39,8 @@ SIZES = (1_000,)
 CULPRITS = (1, 10)
 MARK = Mark(1_000, "ms")
 _REFUSED = "/refused"
+_LOOK = 0.0005
+"""Seconds between two looks at the counters."""
 
 
 class Search(NamedTuple):
@@ -48,17 +48,6 @@ class Search(NamedTuple):
 
     rejections: int
     took: float
-
-
-class Listening(ControlPlane):
-    """A control plane that notes when Envoy answers about routes: seconds (perf_counter), and whether it has accepted."""
-
-    answers: list[tuple[float, bool]]
-
-    def _heard(self, stream: Stream, answer: Acknowledgement) -> None:
-        super()._heard(stream, answer)
-        if answer.type_url == ROUTE:
-            self.answers.append((perf_counter(), answer.error is None))
 
 
 def _refused(host: str, *, quoted: bool) -> bytes:
@@ -84,20 +73,19 @@ async def search(n: int, culprits: int, *, quoted: bool) -> Search:
         try:
             address = f"127.0.0.1:{ports.take()}"
             settings = settings_for(ports, xds_address=address, healthz_host="127.0.0.1", healthz_port=0, configmap=objects.CONFIG_MAP)
-            plane = Listening(settings, source)
+            plane = ControlPlane(settings, source)
         finally:
             del os.environ["XDS_RAW_PARTS"]
-        plane.answers = []
         source.queue.put_nowait(Change(put=tuple(map(objects.parsed, objects.world(n)))))
         await plane.start()
         running = asyncio.create_task(plane.run())
         try:
             async with Envoy(bootstrap(settings), folder, ports) as envoy:
                 await until_still(envoy.process.pid)
-                plane.answers.clear()
+                before = _count(plane, "xds_nacks_total")
                 changed = [objects.ingress(i, path=f"{_REFUSED}-{i}-" if i in bad else "/new") for i in range(n)]
                 source.queue.put_nowait(Change(put=tuple(map(objects.parsed, changed))))
-                return await _settled(plane, culprits)
+                return await _search(plane, culprits, before)
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
@@ -105,23 +93,31 @@ async def search(n: int, culprits: int, *, quoted: bool) -> Search:
             ports.release()
 
 
-async def _settled(plane: Listening, culprits: int) -> Search:
-    async def settled() -> bool:
-        publisher = plane._publisher
-        [stream] = plane._fleet.connected()
-        found = len(publisher.culprits) == culprits and not publisher.quarantine.searching
-        return found and stream.session.up_to_date(ROUTE)
+async def _search(plane: ControlPlane, culprits: int, before: int) -> Search:
+    """From the first NACK after the first `before` until the culprits are found, and the Envoy has answered what was published last."""
+    async with asyncio.timeout(60):
+        while _count(plane, "xds_nacks_total") == before:  # noqa: ASYNC110 - nobody announces what a counter counts
+            await asyncio.sleep(_LOOK)
+        begun = perf_counter()
+        while len(plane.held) < culprits or _count(plane, "xds_responses_total") > _count(plane, "xds_acks_total", "xds_nacks_total"):
+            await asyncio.sleep(_LOOK)
+            await plane.settled()
+    return Search(_count(plane, "xds_nacks_total") - before, (perf_counter() - begun) * 1000)
 
-    await wait_until(settled, "Envoy to have all but the culprits", deadline=60)
-    first = next(at for at, accepted in plane.answers if not accepted)
-    return Search(sum(not accepted for _, accepted in plane.answers), (plane.answers[-1][0] - first) * 1000)
+
+def _count(plane: ControlPlane, *names: str) -> int:
+    """The sum of these counters for routes."""
+    families = plane.registry.restricted_registry(names).collect()
+    return int(
+        sum(sample.value for family in families for sample in family.samples if sample.name in names and sample.labels["type"] == "rds")
+    )
 
 
 def measure(sizes: Iterable[int] = SIZES, *, repeat: int = 3) -> Table:
     """Each case `repeat` times; the slowest."""
     title = "First rejection → every other change accepted by a real Envoy, ms"
     table = Table(title, ("N", "culprits", "Envoy quotes", "rejections", "longest", "mark", ""))
-    logging.disable(logging.ERROR)  # each rejection is told
+    logging.disable(logging.ERROR)  # each rejection is logged
     for n in sizes:
         for quoted, culprits in itertools.product((True, False), CULPRITS):
             found = [asyncio.run(search(n, culprits, quoted=quoted)) for _ in range(repeat)]

@@ -1,4 +1,4 @@
-"""The control plane as one process: who tells whom, in which order it starts, and how it ends. The only place that knows everyone.
+"""The control plane as one process: its parts and how they are connected, what it starts in which order, and how it stops.
 
 What does not belong here: parsing words (`xds.cli`), and every decision about traffic.
 """
@@ -6,16 +6,13 @@ What does not belong here: parsing words (`xds.cli`), and every decision about t
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import gc
+import contextlib
 import logging
 import os
-import resource
 import socket
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
-from datetime import UTC, datetime
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,25 +23,26 @@ from prometheus_client import CollectorRegistry
 from xds import __version__
 from xds.alone import Alone
 from xds.config import Failure, Flags
-from xds.coordination import ChainAndKey, Coordination, Report
+from xds.coordination import ChainAndKey, Coordination
 from xds.kube.manifests import Manifests
 from xds.kube.objects import Ingress
 from xds.kube.source import Change, Source
 from xds.kube.unending import unending
 from xds.kube.world import DEFAULT_CERTIFICATE, NOW, OWN_ADDRESSES, World
-from xds.machine import network as machine
-from xds.protocol.discovery import Acknowledgement
+from xds.machine import network
+from xds.machine.process import first_build, raise_file_limit
+from xds.problem import Problem
+from xds.publish.answers import Answers, serves
 from xds.publish.notices import Notices
-from xds.publish.publisher import Published, Publisher
+from xds.publish.publisher import Observers, Publisher
+from xds.quarantine.quarantine import Quarantine
 from xds.server.fleet import Fleet
 from xds.server.metrics import SHORT
 from xds.server.progress import Progress
 from xds.server.server import Server
-from xds.server.stream import Stream
 from xds.server.tls import CertificateFiles
-from xds.snapshot import SECRET, Snapshot
-from xds.units.memo import Recorder
-from xds.units.parts import Raw, digest
+from xds.snapshot import Part, Snapshot
+from xds.units.parts import Held, Raw
 from xds.units.tables import Tables
 from xds.web.held import HeldParts
 from xds.web.process_metrics import ProcessMetrics
@@ -52,74 +50,95 @@ from xds.web.server import WebServer, application
 
 if TYPE_CHECKING:
     from xds.debug.server import DebugServer
+    from xds.kube.apiserver.faults import ProblemSink
 
 _log = logging.getLogger("xds")
 _RAW_PARTS = "XDS_RAW_PARTS"
-_GC = (50_000, 20, 20)
-"""A thousand streams are more than Python's defaults expect: they have the collector look at all of them every few changes, for 50 ms."""
 _TICK = 3600.0
 """Seconds between two looks at the clock, for certificates that expire."""
 
 
 class ControlPlane:
-    """Objects in, resources out, for as long as `run` is awaited. Without a `source`, they come from where the settings say.
+    """Objects in, resources out, for as long as `run` is awaited. Without a `source`, objects come from where the flags say.
 
     `start` raises Failure, one sentence, where something cannot be used: a folder, a port, a certificate file.
+
+    Tests, benchmarks and who embeds it look at it through `snapshot`, `held`, `problems`, `settled` and the addresses.
     """
 
-    def __init__(self, settings: Flags, source: Source | None = None) -> None:
-        settings = self._settings = _with_usable_address(settings)
+    def __init__(self, flags: Flags, source: Source | None = None) -> None:
+        self._flags = flags = replace(flags, listen_address=network.usable(flags.listen_address))
         self.registry = CollectorRegistry()
         """All metrics of the process."""
-        self._snapshot = Snapshot()
-        self._source, coordination = _surroundings(settings, source)
-        self._world = World(settings, {NOW: _now(), OWN_ADDRESSES: machine.addresses()})
+        self.snapshot = Snapshot()
+        """What is published: what Envoys hold, or are about to."""
+        self._source, coordination = _surroundings(flags, source)
+        self._world = World(flags, {NOW: _now(), OWN_ADDRESSES: network.addresses()})
         self._tables = Tables(self._world, raws=_raws())
-        self._metrics = ProcessMetrics(self.registry, self._world, self._snapshot, types=SHORT, staleness=self._source.staleness)
-        self._progress = Progress(self._snapshot, self.registry)
-        self._notices = Notices(self._metrics.problems)
-        self._changes = unending(self._source, self._notices.hear)
-        self._coordination = coordination(self._world, self._notices.hear)
-        self._publisher = Publisher(
-            self._world,
-            self._tables,
-            self._snapshot,
-            self._notices,
-            published=self._published,
-            judged=self._coordination.problems,
-            remember=self._coordination.save,
-        )
-        self.registry.register(HeldParts(lambda: self._publisher.culprits, SHORT))
+        metrics = ProcessMetrics(self.registry, self._world, self.snapshot, types=SHORT, staleness=self._source.staleness)
+        self._progress = Progress(self.snapshot, self.registry)
+        self._notices = Notices(metrics.problems)
+        self._changes = unending(self._source, self._notices.replace)
+        self._coordination = coordination(self._world, self._notices.replace)
         self._certificates: AsyncGenerator[ChainAndKey] | None = None
-        self._tasks: list[asyncio.Task[None]] = []
-        identifier = f"xds/{__version__} {socket.gethostname()}"
-        self._fleet = Fleet(self._snapshot, self.registry, identifier=identifier, heard=self._heard, left=self._left)
-        self._publisher.serve(self._fleet)
+        quarantine = Quarantine(self._tables, self.snapshot, serves)
+        answers = Answers(self._progress, quarantine)
+        name = f"xds/{__version__} {socket.gethostname()}"
+        self._fleet = Fleet(self.snapshot, self.registry, identifier=name, heard=answers.received, left=answers.disconnected)
+        observers = Observers(metrics, self._progress, self._fleet, self._notices, self._coordination)
+        self._publisher = Publisher(self._world, self._tables, self.snapshot, quarantine, answers, observers)
+        self.registry.register(HeldParts(lambda: self.held, SHORT))
+        web = application(self.registry, self._waiting, healthz_path=flags.health_check_path)
+        web.cleanup_ctx.append(metrics.lag.watching)
+        self._web = WebServer(web, host=flags.healthz_host, port=flags.healthz_port)
         self._server: Server | None = None
         self._debug: DebugServer | None = None
-        web = application(self.registry, self._waiting, healthz_path=settings.health_check_path)
-        web.cleanup_ctx.append(self._metrics.lag.watching)
-        self._web = WebServer(web, host=settings.healthz_host, port=settings.healthz_port)
+
+    # What it is at this moment
+
+    @property
+    def held(self) -> Mapping[Part, Held]:
+        """What is held because Envoy refuses it; without what is held only while a culprit is searched for."""
+        return self._publisher.held
+
+    @property
+    def xds_address(self) -> str:
+        """Where Envoys connect. Once it has started, the port in it is the one that the system has chosen for 0."""
+        return self._flags.xds_address if self._server is None else self._server.address
+
+    @property
+    def health_port(self) -> int:
+        """Where health and metrics are served; as above."""
+        return self._web.port
+
+    async def problems(self) -> list[Problem]:
+        """All that there are now: of objects, files, forbidden kinds, and of what Envoy refuses."""
+        async with self._publisher.lock:
+            return self._publisher.all_problems()
+
+    async def settled(self) -> None:
+        """Wait until the Snapshot changes no more by itself, while `run` is awaited.
+
+        Every Change that the Source has yielded is published, every answer that was received has been judged, and no culprit is searched
+        for. It is not known here what the Source is about to yield, nor what an Envoy is about to answer.
+        """
+        await self._publisher.settled()
+
+    # From start to stop
 
     async def start(self) -> None:
-        """Listen, read all objects, and publish the first Snapshot; until then Envoys wait in silence (O7)."""
+        """Listen, read all objects, and publish the first Snapshot; until then Envoys are sent nothing (O7)."""
         begun = time.monotonic()
-        _raise_file_limit()
+        raise_file_limit()
         await self._listen()
         await self._coordination.open()
         self._certificates = self._coordination.certificates()
         self._world.set_constant(DEFAULT_CERTIFICATE, await anext(self._certificates))
         first = await anext(self._changes)
-        gc.disable()  # a first build makes much and drops nothing (decision 5)
-        try:
-            await self._take(first)
-        finally:
-            gc.enable()
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(*_GC)
+        with first_build():
+            await self.apply(first)
         await self.learn(await self._coordination.load())
-        self._snapshot.ready = True
+        self.snapshot.ready = True
         self._fleet.publish()
         self._coordination.start()
         _log.info(
@@ -129,28 +148,32 @@ class ControlPlane:
             len(self._world),
             "" if len(self._world) == 1 else "s",
             time.monotonic() - begun,
-            self._settings.xds_address,
-            self._web.port,
+            self._flags.xds_address,
+            self.health_port,
         )
 
     async def run(self) -> None:
-        """Take over what changes, until cancelled."""
-        sharing = self._coordination.share_progress(self._snapshot, self._fleet.connected)
+        """Publish what changes, until cancelled."""
+        sharing = self._coordination.share_progress(self.snapshot, self._fleet.connected)
         beside = (self._tick(), self._renew_certificate(), self._publisher.judge(), self._learn_from_others(), sharing)
-        self._tasks = [asyncio.create_task(_told(task)) for task in beside]
+        tasks = [asyncio.create_task(_logged(task)) for task in beside]
         try:
             async for change in self._changes:
                 try:
-                    await self._take(change)
+                    await self.apply(change)
                 except Exception:  # noqa: BLE001 - the control plane never dies of its input; what is served stays served
-                    _log.exception("internal error while a change was taken over; please report it")
+                    _log.exception("internal error while a change was published; please report it")
         finally:
-            for task in self._tasks:
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def stop(self) -> None:
-        """End the streams, spread over a few seconds where there are many, and close the ports."""
+        """End the streams, spread over a few seconds where there are many, and close the ports. What was not started is left alone.
+
+        The Lease is given back before the streams end, for another replica to write statuses meanwhile. The debug server is the last to go:
+        it answers NOT_SERVING as long as anything is served.
+        """
         await self._changes.aclose()
         await self._source.close()
         if self._certificates is not None:
@@ -159,131 +182,80 @@ class ControlPlane:
         if self._debug is not None:
             await self._debug.drain()
         if self._server is not None:
-            await self._server.stop(min(5.0, 0.05 * len(list(self._fleet.connected()))))
+            await self._server.stop(min(5.0, 0.05 * len(self._fleet.connected())))
         await self._web.stop()
         if self._debug is not None:
             await self._debug.stop()
 
-    async def _listen(self) -> None:
-        s = self._settings
-        certificates = None
-        if s.xds_tls_cert and s.xds_tls_key and s.xds_tls_ca:
-            certificates = CertificateFiles(str(s.xds_tls_cert), str(s.xds_tls_key), str(s.xds_tls_ca))
+    async def apply(self, change: Change) -> None:
+        """Publish a Change, as `run` does with each that the Source yields."""
+        await self._publisher.apply(change)
+
+    async def learn(self, record: bytes) -> None:
+        """Hold what a record (`xds.units.record`) says that Envoy refuses, as far as that is published; b"" says nothing."""
         try:
-            self._server = Server(self._fleet, s.xds_address, certificates=certificates, client_names=s.xds_client_names)
+            if record:
+                await self._publisher.learn(record)
+        except ValueError as error:
+            _log.warning("what was remembered of what Envoy refuses cannot be read, so it will be found out anew: %s", error)
+
+    # Servers
+
+    async def _listen(self) -> None:
+        f = self._flags
+        certificates = None
+        if f.xds_tls_cert and f.xds_tls_key and f.xds_tls_ca:
+            certificates = CertificateFiles(str(f.xds_tls_cert), str(f.xds_tls_key), str(f.xds_tls_ca))
+        try:
+            self._server = Server(self._fleet, f.xds_address, certificates=certificates, client_names=f.xds_client_names)
             await self._web.start()
             await self._server.start()
         except (OSError, ValueError) as error:
             raise Failure(f"{error}.") from None
-        if s.debug_address:
-            self._debug = await self._serve_debug(s.debug_address)
+        if f.debug_address:
+            self._debug = await self._serve_debug(f.debug_address)
 
     async def _serve_debug(self, address: str) -> DebugServer | None:
-        """For those who debug."""
         from xds.debug.live import Live, serve  # what it needs takes 0.2 s to import
-        from xds.debug.programmed import Effects
 
-        coordination = self._coordination
         live = Live(
-            name=self._settings.pod_name or socket.gethostname(),
-            settings=self._settings,
-            snapshot=self._snapshot,
+            name=self._flags.pod_name or socket.gethostname(),
+            flags=self._flags,
+            snapshot=self.snapshot,
             tables=self._tables,
-            notices=self._notices,
             publisher=self._publisher,
             fleet=self._fleet,
             progress=self._progress,
-            effects=Effects(
-                self._tables, self._progress, self._fleet.connected, coordination.current, self._publisher.lock, coordination.others
-            ),
+            coordination=self._coordination,
             waiting=self._waiting,
             staleness=lambda: self._source.staleness(time.monotonic()),
         )
         return await serve(live, address)
 
+    def _waiting(self) -> list[str]:
+        """What readiness waits for. Once there was a Snapshot nothing takes it back: what is served stays served."""
+        return [] if self.snapshot.ready else self._source.waiting() or ["waiting for the first Snapshot"]
+
+    # Beside the changes of objects
+
     async def _renew_certificate(self) -> None:
-        if self._certificates is None:
-            return
+        assert self._certificates is not None, "run comes after start"
         async for pair in self._certificates:
-            await self._publisher.tell(DEFAULT_CERTIFICATE, pair)
+            await self._publisher.set(DEFAULT_CERTIFICATE, pair)
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(_TICK)
-            await self._publisher.tell(NOW, _now())
-            await self._publisher.tell(OWN_ADDRESSES, await asyncio.to_thread(machine.addresses))
-
-    async def _take(self, change: Change) -> None:
-        await self._publisher.take(change)
-        self._coordination.published(change)
-
-    def _published(self, published: Published) -> None:
-        self._metrics.built.observe(published.took)
-        self._metrics.certificates.take(published.changed.get(SECRET, ()), self._snapshot[SECRET], Recorder(self._tables.build))
-        self._progress.published(
-            published.causes,
-            published.changed,
-            {type_url: self._snapshot[type_url].generation for type_url in published.changed},
-            published.took,
-            time.monotonic(),
-            datetime.now(UTC),
-            causes_total=published.causes_total,
-            moved=[(part, digest(move.new)) for part, move in published.moved.items() if part.piece is not None],
-        )
-
-    async def learn(self, record: bytes) -> None:
-        """Hold what a record (`xds.units.record`) says that Envoy refuses; nothing is in it where nothing was saved."""
-        try:
-            if record:
-                await self._publisher.recall(record)
-        except ValueError as error:
-            _log.warning("what was remembered of what Envoy refuses cannot be read, so it will be found out anew: %s", error)
+            await self._publisher.set(NOW, _now())
+            await self._publisher.set(OWN_ADDRESSES, await asyncio.to_thread(network.addresses))
 
     async def _learn_from_others(self) -> None:
-        async with aclosing(self._coordination.records()) as records:
+        async with contextlib.aclosing(self._coordination.records()) as records:
             async for record in records:
                 await self.learn(record)
 
-    def _heard(self, stream: Stream, answer: Acknowledgement) -> None:
-        self._progress.heard(stream, answer, time.monotonic())
-        self._publisher.heard(stream, answer)
 
-    def _left(self, stream: Stream) -> None:
-        self._progress.left(stream, time.monotonic())
-        self._publisher.gone(stream)
-
-    def _waiting(self) -> list[str]:
-        """What readiness waits for. Once there was a Snapshot nothing takes it back: what is served stays served."""
-        return [] if self._snapshot.ready else self._source.waiting() or ["waiting for the first Snapshot"]
-
-
-async def _told(work: Awaitable[None]) -> None:
-    """Work that goes on beside the main one: that it has failed must not stay unknown until the process ends."""
-    try:
-        await work
-    except Exception:  # noqa: BLE001 - what is served stays served
-        _log.exception("internal error beside the changes; please report it")
-
-
-def _raise_file_limit() -> None:
-    """As many open files as the system allows, for us and for an Envoy that `xds up` starts: without any, neither accepts connections."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _raws() -> tuple[Raw, ...]:
-    """For tests of what Envoy refuses, and nothing else: the file that the variable names, a JSON list of type_url, marker and body.
-
-    No flag sets it, no object can, and it is said aloud.
-    """
-    if not (path := os.environ.get(_RAW_PARTS)):
-        return ()
-    found = msgspec.json.decode(Path(path).read_bytes(), type=tuple[Raw, ...])
-    _log.warning("%s is set: %d kinds of parts are replaced before Envoy sees them; this is for tests alone", _RAW_PARTS, len(found))
-    return found
-
-
-def _surroundings(flags: Flags, source: Source | None) -> tuple[Source, Callable[[World, Report], Coordination]]:
+def _surroundings(flags: Flags, source: Source | None) -> tuple[Source, Callable[[World, ProblemSink], Coordination]]:
     """Where objects come from, and with whom state is shared: folders, and nobody; or an API server, and other replicas.
 
     The only place that asks which of the two it is. What the latter needs takes a quarter of a second to import.
@@ -296,16 +268,24 @@ def _surroundings(flags: Flags, source: Source | None) -> tuple[Source, Callable
     return ApiServer(flags), partial(Clustered, flags)
 
 
-def _with_usable_address(settings: Flags) -> Flags:
-    """`--listen-address ::` takes both families; where the system has no IPv6, 0.0.0.0 is what is left of them."""
-    if settings.listen_address != "::":
-        return settings
+def _raws() -> tuple[Raw, ...]:
+    """For tests of what Envoy refuses, and nothing else: the file that the variable names, a JSON list of type_url, marker and body.
+
+    No flag sets it, no object can, and it is logged as a warning.
+    """
+    if not (path := os.environ.get(_RAW_PARTS)):
+        return ()
+    found = msgspec.json.decode(Path(path).read_bytes(), type=tuple[Raw, ...])
+    _log.warning("%s is set: %d kinds of parts are replaced before Envoy sees them; this is for tests alone", _RAW_PARTS, len(found))
+    return found
+
+
+async def _logged(work: Awaitable[None]) -> None:
+    """Run a background task, and log its exception at once: nobody awaits it before the process ends."""
     try:
-        with socket.socket(socket.AF_INET6) as probe:
-            probe.bind(("::", 0))
-    except OSError:
-        return dataclasses.replace(settings, listen_address="0.0.0.0")  # noqa: S104 - all addresses are what was asked for
-    return settings
+        await work
+    except Exception:  # noqa: BLE001 - what is served stays served
+        _log.exception("internal error beside the changes; please report it")
 
 
 def _now() -> int:

@@ -10,8 +10,9 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 
 from xds.config import Flags
-from xds.coordination import ChainAndKey, Report
+from xds.coordination import ChainAndKey
 from xds.kube.apiserver.api import Api
+from xds.kube.apiserver.faults import ProblemSink
 from xds.kube.current import of_api
 from xds.kube.source import Change
 from xds.kube.world import World
@@ -28,18 +29,18 @@ from xds.snapshot import Snapshot
 class Clustered:
     """Is a `xds.coordination.Coordination`. One Secret has the default certificate and the record, two Leases elect and count.
 
-    `report` takes the Problems of sharing and writing back: a place, and all Problems there now.
+    `sink` takes the Problems of sharing and writing back.
     """
 
-    def __init__(self, flags: Flags, world: World, report: Report) -> None:
+    def __init__(self, flags: Flags, world: World, sink: ProblemSink) -> None:
         self._api = Api(flags)
         secret = secret_name(flags.election_id)
-        self._certificate = SharedCertificate(self._api, flags.pod_namespace, secret, report)
-        self._record = SharedRecord(self._api, flags.pod_namespace, secret, report)
+        self._certificate = SharedCertificate(self._api, flags.pod_namespace, secret, sink)
+        self._record = SharedRecord(self._api, flags.pod_namespace, secret, sink)
         identity = f"{flags.pod_name}_{uuid.uuid4()}"  # two pods may have one name, in two clusters or one after the other
-        self._reporter = Reporter(flags, world, self._api, identity, report)
+        self._reporter = Reporter(flags, world, self._api, identity, sink)
         self._census = Census()
-        self._peers = Peers(self._api, flags.pod_namespace, fleet_name(flags.election_id), identity, flags.pod_name, report)
+        self._peers = Peers(self._api, flags.pod_namespace, fleet_name(flags.election_id), identity, flags.pod_name, sink)
 
     async def open(self) -> None:
         """Raises Failure where no API server can be asked."""

@@ -19,8 +19,6 @@ if TYPE_CHECKING:  # it imports the kubernetes client, which takes a quarter of 
 
 ChainAndKey = tuple[bytes, bytes]
 """PEM chain and PEM key."""
-Report = Callable[[str, tuple[Problem, ...]], None]
-"""Takes a place and all Problems there now; () where there are none any more."""
 
 
 class Coordination(Protocol):

@@ -1,85 +1,112 @@
-"""What the control plane makes of what the quarantine says: what it tells, and what it remembers."""
+"""What the control plane makes of what the quarantine finds out: Problems, metrics, log, and what outlives a restart."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import grpc
 import pytest
 
 from tests.envoy.harness import make_certificate
-from tests.server.client import eventually
+from tests.publish.wired import Wired
+from tests.server.client import Client, eventually
 from tests.web.site import SETTINGS, Site, ingress, secret
 from xds.alone import Alone
 from xds.kube.objects import Backend, Ingress, Meta, Rule, Secret, Service, ServicePort, ref
 from xds.kube.objects import Path as IngressPath
 from xds.machine import state_dir
-from xds.protocol.discovery import Acknowledgement
-from xds.snapshot import LISTENER, ROUTE, Part
-from xds.units.parts import Held, digest
+from xds.problem import Problem
+from xds.protocol.discovery import Wire
+from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Part
 from xds.units.record import decode
 
-HOST = Part(ROUTE, "ingress", "web.example.com")
+HOST = Part(ROUTE, "ingress", "web.test")
 HTTP = Part(LISTENER, "http")
+QUOTED = "invalid value 'web.test'"
+"""So Envoy quotes what it rejects."""
 
 
 @pytest.fixture(autouse=True)
-def heard(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+def logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     with caplog.at_level(logging.INFO, "xds"):
         yield
 
 
-async def hold(site: Site, part: Part, words: str = "no") -> None:
-    """What is there now counts as refused, and nothing takes its place."""
-    publisher = site.control_plane._publisher
-    refused = digest(site.control_plane._tables.values([part])[part])
-    await publisher._obey({part: Held(refused, None, words)})
+@asynccontextmanager
+async def envoy(site: Site, refuses: Callable[[Any], str | None] = lambda _: None) -> AsyncIterator[None]:
+    """One that asks for everything, and accepts each response for whose resources `refuses` has no words."""
+
+    async def serve(client: Client) -> None:
+        for type_url in (SECRET, CLUSTER, ENDPOINT, LISTENER, ROUTE):
+            await client.subscribe(type_url, ["*"])
+        while True:
+            response = await client.read()
+            await client.answer(response, error=next(filter(None, map(refuses, response.resources)), None))
+
+    async with grpc.aio.insecure_channel(site.control_plane.xds_address) as channel:
+        serving = asyncio.create_task(serve(Client(channel, Wire.DELTA)))
+        yield
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
 
 
-def parts(site: Site) -> set[Part]:
-    return {Part(ROUTE, "ingress", host) for host in site.control_plane._tables.hosts.values}
+def refuses_web(resource: Any) -> str | None:
+    return QUOTED if b"web.test" in resource.resource.value else None
 
 
-async def test_what_is_held_is_a_problem_and_counted_until_it_is_mended(caplog: pytest.LogCaptureFixture) -> None:
+async def refused(site: Site) -> list[Problem]:
+    """Once something is held: the Problems about that."""
+    await eventually(lambda: bool(site.control_plane.held))
+    await site.control_plane.settled()
+    return [problem for problem in await site.control_plane.problems() if problem.code.startswith("envoy-refused:")]
+
+
+def routes(site: Site) -> bytes:
+    return bytes(site.control_plane.snapshot[ROUTE]["ingress"].body)
+
+
+async def test_what_is_held_is_a_problem_and_counted_until_its_object_changes(caplog: pytest.LogCaptureFixture) -> None:
     site = Site()
-    await site.put(ingress("web"))
-    [host] = parts(site) - {HOST._replace(piece="")}
-    await hold(site, host)
-    assert site.values("xds_held_parts") == {("cds",): 0, ("eds",): 0, ("lds",): 0, ("rds",): 1, ("sds",): 0}
-    [problem] = [p for p in site.control_plane._publisher.problems() if p.code.startswith("envoy-refused:")]
-    assert problem.about.name == "web"
-    await site.put(ingress("web", tls="other"))
-    await site.put(drop=[problem.about])
-    assert not site.control_plane._publisher.culprits
-    assert site.values("xds_held_parts")["rds",] == 0
-    assert "no longer: Ingress" in caplog.text
+    async with site.started(ingress("web"), ingress("other")), envoy(site, refuses_web):
+        [problem] = await refused(site)
+        assert site.control_plane.held.keys() == {HOST}
+        assert site.values("xds_held_parts") == {("cds",): 0, ("eds",): 0, ("lds",): 0, ("rds",): 1, ("sds",): 0}
+        assert problem.about == ref(ingress("web"))
+        assert QUOTED in problem.sentence
+        assert (b"web.test" in routes(site), b"other.test" in routes(site)) == (False, True)
+        await site.put(drop=[problem.about])
+        assert not site.control_plane.held
+        assert site.values("xds_held_parts")["rds",] == 0
+        assert "no longer: Ingress" in caplog.text
 
 
-async def test_what_no_object_is_to_blame_for_is_told_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_no_object_is_to_blame_for_is_logged_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    def refuses(resource: Any) -> str | None:
+        return "Error adding/updating listener(s) http: some words" if resource.name == "http" else None
+
     site = Site()
-    await site.put(ingress("web"))
-    await hold(site, HTTP, "some words")
-    assert 'Envoy refuses the listener "http", which no object is to blame for: some words' in caplog.text
+    async with site.started(ingress("web")), envoy(site, refuses):
+        assert await refused(site) == []
+        assert site.control_plane.held.keys() == {HTTP}
+    assert 'Envoy refuses the listener "http", which no object is to blame for: Error adding' in caplog.text
 
 
-async def test_what_is_held_is_remembered_and_recalled(tmp_path: Path) -> None:
-    settings = replace(SETTINGS, state_dir=tmp_path / "state")
-    first, second = Site(settings), Site(settings)
-    for site in (first, second):
-        await site.put(ingress("web"))
-    [host] = parts(first) - {HOST._replace(piece="")}
-    await hold(first, host)
-    assert parts(second) != parts(first)
-    await second.control_plane.learn(await Alone(tmp_path / "state").load())
-    assert parts(second) == parts(first)
-    assert second.control_plane._publisher.culprits == first.control_plane._publisher.culprits
-    await first.put(drop=[ref(ingress("web"))])
-    assert decode(state_dir.recall(tmp_path / "state")).held == {}
+async def test_what_is_held_outlives_a_restart_until_its_object_changes(tmp_path: Path) -> None:
+    flags = replace(SETTINGS, state_dir=tmp_path / "state")
+    first, second = Site(flags), Site(flags)
+    async with first.started(ingress("web")), envoy(first, refuses_web):
+        await refused(first)
+    async with second.started(ingress("web")):
+        assert second.control_plane.held == first.control_plane.held != {}
+        assert routes(second) == routes(first)
+        await second.put(drop=[ref(ingress("web"))])
+    assert decode(await Alone(flags.state_dir).load()).held == {}
 
 
 async def test_the_key_of_a_certificate_that_is_kept_is_remembered_until_its_secret_is_deleted(tmp_path: Path) -> None:
@@ -96,63 +123,64 @@ async def test_the_key_of_a_certificate_that_is_kept_is_remembered_until_its_sec
     await site.put(drop=[ref(rubbish)])
     assert kept() == []
     await site.put(rubbish)
-    assert "default/web" not in site.control_plane._tables.secrets.values, "what comes back under that name is not what it was"
-
-
-class AskedForRoutes:
-    """A stream, as far as the publisher looks at it."""
-
-    session = SimpleNamespace(summaries={ROUTE: None})
-
-
-class Streams:
-    """A Fleet of two such streams."""
-
-    def __init__(self) -> None:
-        self.streams = [AskedForRoutes(), AskedForRoutes()]
-
-    def connected(self) -> list[Any]:
-        return self.streams
-
-    def publish(self) -> None:
-        return None
+    assert "default/web" not in site.control_plane.snapshot[SECRET], "what comes back under that name is not what it was"
 
 
 async def test_what_one_envoy_refuses_and_another_accepts_a_moment_later_is_not_held_in_between() -> None:
-    site = Site()
-    publisher, fleet = site.control_plane._publisher, Streams()
-    publisher.serve(fleet)  # type: ignore[arg-type]
+    site = Wired()
+    odd, good = site.connect("odd"), site.connect("good")
+    odd.refuses = lambda type_url, body: type_url == ROUTE and b"web.test" in body
     await site.put(ingress("web"))
-    state = site.control_plane._snapshot[ROUTE]
-    generation, accepts = state.generation, Acknowledgement(ROUTE, frozenset({"ingress"}), state.generation, state.version)
-    odd, good = fleet.connected()
-    judging = asyncio.create_task(publisher.judge())
-    publisher.heard(odd, replace(accepts, error="no"))
+    generation = site.snapshot[ROUTE].generation
+    judging = asyncio.create_task(site.publisher.judge())
+    odd.answer()
     for _ in range(10):
         await asyncio.sleep(0)  # whatever is to be done at once is done
-    publisher.heard(good, accepts)
-    await eventually(lambda: publisher.quarantine.knows(odd))
-    assert state.generation == generation
+    good.answer()
+    await site.publisher.settled()
+    assert odd.session.rejections
+    assert not good.session.rejections
+    assert site.snapshot[ROUTE].generation == generation
+    judging.cancel()
+
+
+async def test_it_is_settled_when_the_culprit_is_found_and_not_while_it_is_searched_for() -> None:
+    site = Wired()
+    envoy = site.connect()
+    await site.put(*(ingress(f"web-{n}") for n in range(4)))
+    await site.settle()
+    envoy.refuses = lambda type_url, body: type_url == ROUTE and b"b.test" in body
+    await site.put(*(ingress(name) for name in "abcd"))
+    judging = asyncio.create_task(site.publisher.judge())
+    envoy.answer()
+    settled = asyncio.create_task(site.publisher.settled())
+    await eventually(lambda: bool(site.tables.holds))
+    assert not settled.done()
+    assert not site.publisher.held, "some are held, but none for good"
+    while not settled.done():
+        envoy.answer()
+        await asyncio.sleep(0)
+    assert site.publisher.held.keys() == {Part(ROUTE, "ingress", "b.test")} == site.tables.holds.keys()
     judging.cancel()
 
 
 @pytest.mark.parametrize("body", [b"rubbish", b'{"version":2}', b"{}"])
-async def test_a_record_that_cannot_be_read_is_told_and_nothing_else(tmp_path: Path, caplog: pytest.LogCaptureFixture, body: bytes) -> None:
-    site = Site(replace(SETTINGS, state_dir=tmp_path))
+async def test_a_record_that_cannot_be_read_is_logged_and_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, body: bytes
+) -> None:
     state_dir.remember(tmp_path, body)
-    await site.put(ingress("web"))
-    await site.control_plane.learn(await Alone(tmp_path).load())
+    site = Site(replace(SETTINGS, state_dir=tmp_path))
+    async with site.started(ingress("web")):
+        assert b"web.test" in routes(site)
     assert "cannot be read, so it will be found out anew" in caplog.text
 
 
-async def test_a_folder_that_cannot_be_read_or_written_is_told_and_nothing_else(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_folder_that_cannot_be_read_or_written_is_logged_and_nothing_else(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     site = Site(replace(SETTINGS, state_dir=tmp_path))
     (tmp_path / "held.json").mkdir()
-    await site.put(ingress("web"))
-    await site.control_plane.learn(await Alone(tmp_path).load())
-    assert "--state-dir: what Envoy refused cannot be read" in caplog.text
-    [host] = parts(site) - {HOST._replace(piece="")}
-    await hold(site, host)
+    async with site.started(ingress("web")), envoy(site, refuses_web):
+        assert "--state-dir: what Envoy refused cannot be read" in caplog.text
+        assert len(await refused(site)) == 1
     assert "--state-dir: what Envoy refuses cannot be kept" in caplog.text
 
 

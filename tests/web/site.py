@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -21,7 +22,7 @@ SETTINGS = Flags(
 )
 
 
-class Told:
+class Given:
     """A Source of the Changes that a test puts in; never stale."""
 
     def __init__(self) -> None:
@@ -45,13 +46,29 @@ class Told:
 
 
 class Site:
-    """A control plane that does nothing between two calls: what `put` put in is published when it returns."""
+    """A control plane that is alone. What `put` puts in is published when it returns; nothing else happens, unless it is `started`."""
 
-    def __init__(self, settings: Flags = SETTINGS) -> None:
-        self.control_plane = ControlPlane(settings, Told())
+    def __init__(self, flags: Flags = SETTINGS) -> None:
+        self._source = Given()
+        self.control_plane = ControlPlane(flags, self._source)
 
     async def put(self, *objects: Object, drop: Sequence[Ref] = ()) -> None:
-        await self.control_plane._take(Change(tuple(objects), tuple(drop)))
+        await self.control_plane.apply(Change(tuple(objects), tuple(drop)))
+
+    @asynccontextmanager
+    async def started(self, *objects: Object) -> AsyncIterator[None]:
+        """It serves these objects, and runs."""
+        self._source.put(*objects)
+        try:
+            await self.control_plane.start()
+            running = asyncio.create_task(self.control_plane.run())
+            try:
+                yield
+            finally:
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+        finally:
+            await self.control_plane.stop()
 
     def values(self, name: str) -> dict[tuple[str, ...], float]:
         """The series of one metric: the values of its labels, in the order of their names → value."""

@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
@@ -13,14 +14,13 @@ from prometheus_client import CollectorRegistry
 
 from tests.envoy.harness.tls import DAY, NOW, make_certificate
 from tests.envoy.harness.waiting import wait_until
-from tests.web.site import SETTINGS, Site, Told, ingress, scrape, secret, values
+from tests.web.site import SETTINGS, Site, ingress, scrape, secret, values
 from xds import __version__
-from xds.app import ControlPlane
+from xds.certificates.pairs import Pair, parse
 from xds.kube.objects import ConfigMap, Meta
-from xds.kube.world import DEFAULT_CERTIFICATE
 from xds.nginx.registry import known_annotations
 from xds.problem import Problem, Ref, Severity
-from xds.web.certificate_expiry import Certificates, Leaf
+from xds.web.certificate_expiry import Certificates
 from xds.web.lag import TICK, Lag
 from xds.web.problems import Problems, feature_of
 
@@ -125,12 +125,11 @@ def test_the_feature_of_a_problem_is_a_word_of_ours(field: str, code: str, featu
 
 
 async def test_a_certificate_that_is_served_is_shown_with_its_secret_its_host_and_its_days(site: Site) -> None:
-    site.control_plane._metrics.certificates._now = NOW.timestamp
     await site.put(ingress("web", tls="tls"), secret("tls", make_certificate(["web.test", "a.test"], not_after=NOW + 30 * DAY)))
-    assert site.values("xds_certificate_expiry_days") == {("a.test", "default/tls"): pytest.approx(30, abs=1e-4)}
+    assert site.values("xds_certificate_expiry_days") == {("a.test", "default/tls"): pytest.approx(30, abs=0.1)}
     assert site.values("xds_certificates_expiring") == {(): 0}
     await site.put(secret("tls", make_certificate(["web.test"], not_after=NOW + 7 * DAY)))
-    assert site.values("xds_certificate_expiry_days") == {("web.test", "default/tls"): pytest.approx(7, abs=1e-4)}
+    assert site.values("xds_certificate_expiry_days") == {("web.test", "default/tls"): pytest.approx(7, abs=0.1)}
     assert site.values("xds_certificates_expiring") == {(): 1}
     await site.put(ingress("web"))
     assert site.values("xds_certificate_expiry_days") == {}
@@ -138,20 +137,22 @@ async def test_a_certificate_that_is_served_is_shown_with_its_secret_its_host_an
 
 async def test_the_default_certificate_is_the_generated_one_until_that_of_the_flag_is_usable() -> None:
     site = Site(replace(SETTINGS, default_ssl_certificate="default/own"))
-    made, own = make_certificate(["ingress.local"]), make_certificate(["*.example.com"])
-    site.control_plane._world.set_constant(DEFAULT_CERTIFICATE, (made.cert_pem, made.key_pem))
-    await site.put()
-    await site.put(ingress("web"))
-    assert [*site.values("xds_certificate_expiry_days")] == [("ingress.local", "default")]
-    await site.put(secret("own", own))
-    assert [*site.values("xds_certificate_expiry_days")] == [("*.example.com", "default")]
+    async with site.started(ingress("web")):
+        assert [*site.values("xds_certificate_expiry_days")] == [("ingress.local", "default")]
+        await site.put(secret("own", make_certificate(["*.example.com"])))
+        assert [*site.values("xds_certificate_expiry_days")] == [("*.example.com", "default")]
 
 
 def test_the_twenty_certificates_that_end_first_are_named_and_all_that_end_soon_are_counted() -> None:
+    names = [f"default/tls-{i:02}" for i in range(30)]
+    made = parse(secret("tls", make_certificate(["x.test"])))
+    assert isinstance(made, Pair)
+
+    def unit(_: object, __: str, name: str) -> Pair:
+        return made._replace(not_after=(29 - int(name[-2:])) * 86_400)
+
     certificates = Certificates(lambda: 0.0)
-    for i in range(30):
-        name = f"default/tls-{i:02}"
-        certificates._leaves[name] = Leaf((29 - i) * 86_400, name, "x.test")
+    certificates.take(names, names, SimpleNamespace(unit=unit))  # type: ignore[arg-type]
     days, soon = certificates.collect()
     assert [sample.labels["secret"] for sample in days.samples] == [f"default/tls-{i:02}" for i in range(29, 9, -1)]
     assert [sample.value for sample in days.samples] == list(range(20))
@@ -179,18 +180,14 @@ async def looked(registry: CollectorRegistry, times: float) -> None:
 
 
 async def test_a_running_control_plane_is_scraped_and_its_loop_is_watched() -> None:
-    source = Told()
-    source.put(ingress("web"))
-    control_plane = ControlPlane(SETTINGS, source)
-    await control_plane.start()
-    try:
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{control_plane._web.port}") as http, http.get("/metrics") as response:
+    site = Site()
+    async with site.started(ingress("web")):
+        url = f"http://127.0.0.1:{site.control_plane.health_port}"
+        async with aiohttp.ClientSession(url) as http, http.get("/metrics") as response:
             text = await response.text()
         assert f'xds_build_info{{version="{__version__}"}} 1.0' in text
         assert 'xds_certificate_expiry_days{host="ingress.local",secret="default"}' in text
-        await looked(control_plane.registry, 1)
-    finally:
-        await control_plane.stop()
+        await looked(site.control_plane.registry, 1)
     assert not [task for task in asyncio.all_tasks() if "Lag" in repr(task)]
 
 

@@ -1,6 +1,6 @@
-"""A running control plane as those who debug look at it: what `xds.debug` asks, answered from everybody who knows something.
+"""A running control plane as a Subject: what `xds.debug` asks, answered by its parts.
 
-What belongs here: asking the right one, at a moment at which nothing moves. What does not: what is made of the answers (`xds.debug`).
+What belongs here: asking the right part, between two steps of the Publisher. What does not: what is made of the answers (`xds.debug`).
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 from xds import __version__
 from xds.config import Flags
+from xds.coordination import Coordination
 from xds.debug import subject
 from xds.debug.programmed import Effects
 from xds.debug.server import DebugServer
@@ -20,7 +22,6 @@ from xds.debug.subject import Effect, Envoy, Explained, Senseless
 from xds.explain.document import explain
 from xds.explain.route_of import BadUrl, parse_url
 from xds.problem import Problem
-from xds.publish.notices import Notices
 from xds.publish.publisher import Publisher
 from xds.render import names
 from xds.server.fleet import Fleet
@@ -40,14 +41,13 @@ class Live:
     """
 
     name: str
-    settings: Flags
+    flags: Flags
     snapshot: Snapshot
     tables: Tables
-    notices: Notices
     publisher: Publisher
     fleet: Fleet
     progress: Progress
-    effects: Effects
+    coordination: Coordination
     waiting: Callable[[], Sequence[str]]
     staleness: Callable[[], Mapping[str, float]]
 
@@ -57,7 +57,7 @@ class Live:
         return self.fleet.ready
 
     def replica(self) -> subject.Replica:
-        """Who and how it is."""
+        """This process."""
         return subject.Replica(self.name, __version__, tuple(self.waiting()), self.staleness())
 
     def envoys(self) -> Sequence[Envoy]:
@@ -65,7 +65,7 @@ class Live:
         return self.fleet.connected()
 
     def history(self) -> Sequence[Change]:
-        """The last changes as they stand now, newest first."""
+        """The last changes as they are now, newest first."""
         return self.progress.history()
 
     def times(self, type_url: str) -> Mapping[int, datetime]:
@@ -75,7 +75,7 @@ class Live:
     async def problems(self) -> Sequence[Problem]:
         """Those of objects, and those of files, kinds and other places."""
         async with self.publisher.lock:
-            return self._problems()
+            return self.publisher.all_problems()
 
     async def explain(self, url: str, method: str) -> Explained:
         """What answers a URL, and who has the virtual host, the cluster and its endpoints. Raises Senseless for what is no URL."""
@@ -84,7 +84,7 @@ class Live:
         except BadUrl as error:
             raise Senseless(f"{url[:80]!r} {error}.") from None
         async with self.publisher.lock:
-            found = explain(self.tables.world, self.tables, self.settings, self._problems(), request)
+            found = explain(self.tables.world, self.tables, self.flags, self.publisher.all_problems(), request)
             virtual_host, cluster = found["virtual_host"]["name"], found["cluster"] or ""
             parts = [Part(ROUTE, names.ROUTES, "" if virtual_host == "*" else virtual_host)]
             parts += [Part(type_url, cluster) for type_url in (CLUSTER, ENDPOINT) if cluster in self.snapshot[type_url]]
@@ -92,23 +92,25 @@ class Live:
         return Explained(found, found["route"]["name"], virtual_host, cluster, programmed)
 
     async def current(self, asked: Asked) -> str | None:
-        """The version of an object where it comes from."""
-        return await self.effects.current(asked)
+        """The version of an object at its origin."""
+        return await self._effects.current(asked)
 
     async def programmed(self, asked: Asked) -> Effect | None:
-        """How far an object is, as it was read."""
-        return await self.effects.programmed(asked)
+        """On how many Envoys an object is in effect, as it was read."""
+        return await self._effects.programmed(asked)
 
     def all_programmed(self, namespace: str) -> AsyncIterator[Effect]:
-        """All objects of a namespace, or of all."""
-        return self.effects.all_programmed(namespace)
+        """The same for all objects of a namespace, or of all."""
+        return self._effects.all_programmed(namespace)
 
-    def _problems(self) -> list[Problem]:
-        return list(dict.fromkeys((*self.publisher.problems(), *self.notices.elsewhere())))
+    @cached_property
+    def _effects(self) -> Effects:
+        of = self.coordination
+        return Effects(self.tables, self.progress, self.fleet.connected, of.current, self.publisher.lock, of.others)
 
 
 async def serve(live: Live, address: str) -> DebugServer | None:
-    """The debug server, listening. Where it cannot, that is said, and everything else goes on without it: None."""
+    """The debug server, listening. If it cannot listen, that is logged, and everything else goes on without it: None."""
     try:
         server = DebugServer(live, address)
         await server.start()

@@ -1,4 +1,4 @@
-"""This machine: the addresses that it has (`network`), and the folders that outlive a restart or a run (`state_dir`, `private_folder`).
+"""This machine: its addresses (`network`), what this process asks of it (`process`), and folders (`state_dir`, `private_folder`).
 
 What does not belong here: what stands in the folders, and what follows from the addresses.
 """

@@ -1,4 +1,4 @@
-"""The addresses of this machine: what our own sockets can be reached at, besides loopback.
+"""The addresses of this machine: what our own sockets can be reached at, besides loopback, and which ones can be listened on.
 
 What does not belong here: what follows from that (`xds.translate.endpoint_addresses`).
 """
@@ -31,6 +31,18 @@ def addresses() -> frozenset[str]:
             probe.connect((elsewhere, 9))
             found.add(str(ipaddress.ip_address(probe.getsockname()[0].partition("%")[0])))
     return frozenset(found)
+
+
+def usable(listen_address: str) -> str:
+    """`::` takes both families; where the system has no IPv6, 0.0.0.0 is what is left of them. Other addresses are taken as they are."""
+    if listen_address != "::":
+        return listen_address
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::", 0))
+    except OSError:
+        return "0.0.0.0"  # noqa: S104 - all addresses are what was asked for
+    return listen_address
 
 
 def local_ipv4(table: str) -> Iterator[str]:

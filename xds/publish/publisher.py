@@ -1,187 +1,197 @@
-"""From a change of objects to the streams, and from the answers of the Envoys back to what is held: one thing after the other.
+"""From a change of objects to the streams, and from the answers of Envoys back to what is held: one step wholly before the next.
 
-What belongs here: the order in which the World, the tables, the Snapshot, the streams and the quarantine hear of something, and which of it
-is worked out in a thread. What does not: any decision of theirs, and where changes come from (`xds.app`).
+A step, in its order. Nothing awaits between 2 and 5, so no stream sends or receives anything in between.
+
+1. The World takes the objects over; the tables build anew what reads them, in a thread where that may take long.
+2. The Snapshot takes the Update over. From the next await on, streams may send it.
+3. Metrics and Progress note the publication. If an Envoy acknowledged it earlier, Progress would wait for that for ever.
+4. The quarantine notes what is unproven, and returns orders. If an Envoy acknowledged it earlier, it would stay unproven.
+5. The streams are woken; then the publication is logged.
+6. Problems of Units that have appeared or disappeared are counted and logged, and so are faults of ours.
+7. The orders of the quarantine are carried out. Each makes an Update that goes through 2 to 5, and may return further orders.
+8. What is held now becomes Problems, and the coordination gets all Problems. After 7: no Event is about what is held for an instant.
+9. The coordination saves what is to be held after a restart. After 7, for the same reason.
+10. The coordination notes that the Change is published. Last: other replicas are told that our Envoys have these versions of the objects
+    as soon as they have acknowledged the Snapshot of this moment.
+
+What does not belong here: any decision of those who are called, and where Changes come from (`xds.app`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, Protocol
 
 from xds import logs
-from xds.certificates.pairs import Pair
+from xds.coordination import Coordination
 from xds.kube.objects import ref
 from xds.kube.source import Change
 from xds.kube.world import Key, World
 from xds.problem import Problem, printable
-from xds.protocol.discovery import Acknowledgement
+from xds.publish.answers import Answers, Received
+from xds.publish.checkpoint import Checkpoint
 from xds.publish.notices import Notices
 from xds.quarantine.blame import in_words
 from xds.quarantine.blame import problems as blame
 from xds.quarantine.ledger import Orders
 from xds.quarantine.quarantine import Quarantine
-from xds.server.fleet import Fleet
 from xds.server.metrics import SHORT
-from xds.server.progress import SHOWN, Cause, Verb
+from xds.server.progress import SHOWN, Cause, Progress, Verb
 from xds.server.stream import Stream
-from xds.snapshot import ROUTE, Part, Snapshot
+from xds.snapshot import SECRET, Part, Snapshot
 from xds.units.kept import changes as kept_certificates
 from xds.units.kept import restored
-from xds.units.memo import Fault
-from xds.units.parts import Held, Move
-from xds.units.record import decode, encode
+from xds.units.memo import Fault, Recorder
+from xds.units.parts import Held, digest
+from xds.units.record import decode
 from xds.units.tables import Tables, Update
+from xds.web.process_metrics import ProcessMetrics
 
 _log = logging.getLogger("xds")
 _MANY = 200
 """Objects, keys or Parts beyond which they are worked out in a thread, so that streams are answered meanwhile (B10)."""
 _HEAVY = 32_768
-"""Bytes of virtual hosts, beyond which they are made again in a thread: some 20 ms of work."""
+"""Bytes of virtual hosts beyond which they are built in a thread: some 20 ms of work."""
 _FAR = frozenset(("ConfigMap", "IngressClass", "Namespace"))
 """Kinds of which one object may concern everything."""
 _MOMENT = 0.1
-"""Seconds that a rejection waits, where there are other Envoys: if one of them accepts the same meanwhile, nothing is held."""
+"""Seconds that a NACK waits where there are other Envoys: if one of them acknowledges the same meanwhile, nothing is held."""
 _PLACE = "what Envoy refuses"
 
 
-class Published(NamedTuple):
-    """What was published: the names that changed, by type; the Parts that moved; the first of all causes; and the seconds that it took."""
+class Streams(Protocol):
+    """The streams of connected Envoys; a `xds.server.fleet.Fleet` has them."""
 
-    changed: Mapping[str, frozenset[str]]
-    moved: Mapping[Part, Move]
-    causes: Sequence[Cause]
-    causes_total: int
-    took: float
+    def publish(self) -> None:
+        """Wake all of them: the Snapshot has changed."""
+
+    def connected(self) -> Sequence[Stream]:
+        """Those whose Envoy has sent its node."""
+
+
+@dataclass(frozen=True)
+class Observers:
+    """Everybody who is notified of a publication. The head of this module has the order, and its reasons."""
+
+    metrics: ProcessMetrics
+    progress: Progress
+    streams: Streams
+    notices: Notices
+    coordination: Coordination
+
+
+class Causes(NamedTuple):
+    """Because of which objects something is published: the `first` SHOWN of `total`."""
+
+    first: Sequence[Cause]
+    total: int
+
+
+NO_CAUSES = Causes((), 0)
 
 
 class Publisher:
-    """Takes changes over, each wholly before the next.
-
-    `published` hears of every Snapshot that differs, `judged` of all Problems whenever some have come or gone, `remember` of all that must
-    outlive a restart (`xds.units.record`) whenever that has changed. The Fleet must tell `heard` of every answer and `gone` of every stream
-    that has ended, and `judge` must be awaited somewhere.
-    """
+    """Publishes Changes, and acts on the `answers` of Envoys for as long as `judge` is awaited."""
 
     def __init__(
-        self,
-        world: World,
-        tables: Tables,
-        snapshot: Snapshot,
-        notices: Notices,
-        *,
-        published: Callable[[Published], None],
-        judged: Callable[[list[Problem]], None],
-        remember: Callable[[bytes], None],
+        self, world: World, tables: Tables, snapshot: Snapshot, quarantine: Quarantine, answers: Answers, observers: Observers
     ) -> None:
         self.lock = asyncio.Lock()
-        """While it is held, nothing of all this changes."""
-        self.quarantine = Quarantine(tables, snapshot, _serves)
+        """While it is held, no step is under way: World, tables, Snapshot and what is held agree with each other."""
+        self._stepped = asyncio.Condition(self.lock)
         self._world = world
         self._tables = tables
         self._snapshot = snapshot
-        self._notices = notices
-        self._published = published
-        self._judged = judged
-        self._remember = remember
-        self._remembered = b""
-        self._kept: dict[Key, Pair] = {}
-        self._culprits: dict[Part, Held] = {}
-        self._fleet: Fleet | None = None
+        self._quarantine = quarantine
+        self._answers = answers
+        self._observers = observers
+        self._checkpoint = Checkpoint(world, quarantine, observers.coordination)
+        self._held: dict[Part, Held] = {}
         self._faults: set[Fault] = set()
-        self._answers: deque[tuple[Acknowledgement | None, Stream]] = deque()
-        self._answered = asyncio.Event()
 
-    def serve(self, fleet: Fleet) -> None:
-        """The streams that are woken from now on."""
-        self._fleet = fleet
-
-    async def take(self, change: Change) -> None:
-        """One Change of the Source."""
-        async with self.lock:
+    async def apply(self, change: Change) -> None:
+        """Publish a Change of the Source."""
+        async with self._step():
             begun = time.monotonic()
             causes = _causes(self._world, change)
             kept = kept_certificates(self._tables, change.put, change.drop)
-            if len(change.put) + len(change.drop) > _MANY:
+            if causes.total > _MANY:
                 keys = await asyncio.to_thread(self._world.apply, change.put, change.drop)
             else:
                 keys = self._world.apply(change.put, change.drop)
-            for key, pair in kept.items():
-                keys |= self._keep(key, pair)
+            keys |= self._checkpoint.keep(kept)
             for place, problems in change.problems.items():
-                self._notices.hear(place, problems)
-            await self._build(keys, causes, len(change.put) + len(change.drop), begun)
+                self._observers.notices.replace(place, problems)
+            await self._build(keys, begun, causes)
+            self._observers.coordination.published(change)
 
-    async def tell(self, key: Key, value: Any) -> None:
-        """What Units read besides objects: the time, the default certificate."""
-        async with self.lock:
-            await self._build(self._world.set_constant(key, value), (), 0, time.monotonic())
+    async def set(self, key: Key, value: Any) -> None:
+        """Publish what Units read beside objects: the time, the default certificate."""
+        async with self._step():
+            await self._build(self._world.set_constant(key, value), time.monotonic())
 
-    async def recall(self, body: bytes) -> None:
-        """What was remembered before a restart, or by another replica. Raises ValueError where it cannot be read."""
-        found = decode(body)
-        async with self.lock:
-            kept = restored(self._tables, found.certificates)
-            keys = {key for where in kept.keys() - self._kept.keys() for key in self._keep(where, kept[where])}
-            await self._build(keys, (), 0, time.monotonic())
-            await self._obey(self.quarantine.learn(found.held, found.good))
-            self._tell_remembered()
-
-    def heard(self, stream: Stream, answer: Acknowledgement) -> None:
-        """An Envoy has answered."""
-        if answer.error is not None and self._others(stream, answer.type_url):
-            asyncio.get_running_loop().call_later(_MOMENT, self._hear, answer, stream)
-        elif answer.error is not None or self.quarantine.cares(answer):
-            self._hear(answer, stream)
-
-    def gone(self, stream: Stream) -> None:
-        """An Envoy has left."""
-        if self.quarantine.knows(stream):
-            self._hear(None, stream)
+    async def learn(self, record: bytes) -> None:
+        """Hold what was held before a restart, or what another replica holds. Raises ValueError for what is no record."""
+        found = decode(record)
+        async with self._step():
+            await self._build(self._checkpoint.restore(restored(self._tables, found.certificates)), time.monotonic())
+            await self._carry_out(self._quarantine.learn(found.held, found.good))
+            self._announce_holds()
 
     async def judge(self) -> None:
-        """Draws conclusions from what the Envoys answer, until cancelled."""
+        """Act on what the Envoys answer, until cancelled."""
         while True:
-            await self._answered.wait()
-            self._answered.clear()
-            async with self.lock:
-                while self._answers:
-                    answer, stream = self._answers.popleft()
+            await self._answers.available()
+            async with self._step():
+                while (received := self._answers.pop()) is not None:
                     try:
-                        await self._obey(self._judge(answer, stream))
-                    except Exception:  # noqa: BLE001 - whatever an Envoy says, changes go on being published
+                        await self._act_on(received)
+                    except Exception:  # noqa: BLE001 - whatever an Envoy answers, changes go on being published
                         _log.exception("internal error in the quarantine; please report it")
 
-    def _hear(self, answer: Acknowledgement | None, stream: Stream) -> None:
-        self._answers.append((answer, stream))
-        self._answered.set()
+    async def settled(self) -> None:
+        """Wait until no step is under way, every answer of an Envoy has been judged, and no culprit is searched for."""
+        async with self._stepped:
+            await self._stepped.wait_for(lambda: not (self._answers or self._quarantine.searching))
 
-    def _judge(self, answer: Acknowledgement | None, stream: Stream) -> Orders:
-        if answer is None:
-            return self.quarantine.left(stream)
-        if answer.error is None:
-            return self.quarantine.accepted(answer, stream)
-        return self.quarantine.rejected(answer, stream)
+    @property
+    def held(self) -> Mapping[Part, Held]:
+        """What is held because Envoy refuses it, as of the last step; without what is held only while a culprit is searched for."""
+        return self._held
 
-    def _others(self, stream: Stream, type_url: str) -> bool:
-        """Whether somebody else may accept what this stream has rejected."""
-        assert self._fleet is not None
-        return any(other is not stream and type_url in other.session.summaries for other in self._fleet.connected())
+    def problems(self) -> list[Problem]:
+        """All Problems of objects that there are now, in the order of object and field. Ask with `lock`."""
+        found = dict.fromkeys((*self._tables.problems(), *self._observers.notices.at(_PLACE)))
+        return sorted(found, key=lambda p: (p.about, p.field, p.code))
 
-    async def _build(self, keys: Collection[Key], causes: Sequence[Cause], total: int, begun: float) -> None:
-        update = await self._worked_out(keys)
-        orders = self._publish(update, begun, causes, total)
-        moved = self._tables.build.problem_changes()
-        self._notices.tell(moved)
+    def all_problems(self) -> list[Problem]:
+        """Those of files, of kinds that are forbidden and of other places as well. Ask with `lock`."""
+        return list(dict.fromkeys((*self.problems(), *self._observers.notices.of_places())))
+
+    @contextlib.asynccontextmanager
+    async def _step(self) -> AsyncGenerator[None]:
+        async with self._stepped:
+            try:
+                yield
+            finally:
+                self._stepped.notify_all()
+
+    async def _build(self, keys: Collection[Key], begun: float, causes: Causes = NO_CAUSES) -> None:
+        """Steps 1 to 9 for keys of the World that were touched."""
+        orders = self._publish(await self._update(keys), begun, causes)
+        changes = self._tables.build.problem_changes()
+        self._observers.notices.update(changes)
         self._log_faults()
-        await self._obey(orders)
-        self._tell_culprits(told=bool(moved))
+        await self._carry_out(orders)
+        self._announce_holds(changed=bool(changes))
 
-    async def _worked_out(self, keys: Collection[Key]) -> Update:
+    async def _update(self, keys: Collection[Key]) -> Update:
         """What changed keys come to. A little is worked out at once, which is quickest; more in a thread, for the loop to go on."""
         if len(keys) > _MANY or any(key[0] in _FAR for key in keys):
             return await asyncio.to_thread(self._tables.apply, keys)
@@ -190,74 +200,76 @@ class Publisher:
             return await asyncio.to_thread(self._tables.refresh, touched)
         return self._tables.refresh(touched)
 
-    async def _obey(self, orders: Orders) -> None:
-        """Carries out orders of the quarantine, and those that follow from them."""
-        if not orders:
+    def _publish(self, update: Update, begun: float, causes: Causes = NO_CAUSES, ordered: Collection[Part] = ()) -> Orders:
+        """Steps 2 to 5, in which nothing may await. `ordered` are the Parts of orders that this Update carries out."""
+        changed = update.publish(self._snapshot)
+        took = time.monotonic() - begun
+        if changed:
+            self._note(changed, update, causes, took)
+        named = [cause.about for cause in causes.first] if causes.total <= SHOWN else ()
+        orders = self._quarantine.published(update.moved, named, ordered)
+        if changed:
+            self._observers.streams.publish()
+            _log.info("%s (%.1f ms)", _counted(changed), took * 1000, extra=logs.of_resources(changed, SHORT, took))
+        return orders
+
+    def _note(self, changed: Mapping[str, frozenset[str]], update: Update, causes: Causes, took: float) -> None:
+        """Step 3. `took` is the seconds from the Change to the Snapshot."""
+        metrics, progress = self._observers.metrics, self._observers.progress
+        metrics.built.observe(took)
+        metrics.certificates.take(changed.get(SECRET, ()), self._snapshot[SECRET], Recorder(self._tables.build))
+        progress.published(
+            causes.first,
+            changed,
+            {type_url: self._snapshot[type_url].generation for type_url in changed},
+            took,
+            time.monotonic(),
+            datetime.now(UTC),
+            causes_total=causes.total,
+            moved=[(part, digest(move.new)) for part, move in update.moved.items() if part.piece is not None],
+        )
+
+    async def _act_on(self, received: Received) -> None:
+        stream, answer, postponed = received
+        if answer is None:
+            orders = self._quarantine.left(stream)
+        elif answer.error is None:
+            orders = self._quarantine.accepted(answer, stream)
+        elif not postponed and self._others(stream, answer.type_url):
+            self._answers.postpone(received, _MOMENT)
             return
+        else:
+            orders = self._quarantine.rejected(answer, stream)
+        if orders:
+            await self._carry_out(orders)
+            self._announce_holds()
+
+    def _others(self, stream: Stream, type_url: str) -> bool:
+        """Whether somebody else may acknowledge what this stream has rejected."""
+        return any(other is not stream and type_url in other.session.summaries for other in self._observers.streams.connected())
+
+    async def _carry_out(self, orders: Orders) -> None:
+        """Step 7: these orders of the quarantine, and those that follow from them."""
         while orders:
             begun = time.monotonic()
             update = await asyncio.to_thread(self._tables.hold, orders) if len(orders) > _MANY else self._tables.hold(orders)
             orders = self._publish(update, begun, ordered=orders.keys())
-        self._tell_culprits()
 
-    def _keep(self, key: Key, pair: Pair | None) -> set[Key]:
-        """A certificate is kept from now on, or (None) no longer; returns the keys of the World that this touches."""
-        if pair is None:
-            self._kept.pop(key, None)
-        else:
-            self._kept[key] = pair
-        return self._world.set_constant(key, pair)
-
-    def _publish(
-        self, update: Update, begun: float, causes: Sequence[Cause] = (), total: int = 0, ordered: Collection[Part] = ()
-    ) -> Orders:
-        changed = update.publish(self._snapshot)
-        if changed:
-            if self._fleet is not None:
-                self._fleet.publish()
-            took = time.monotonic() - begun
-            self._published(Published(changed, update.moved, causes, total, took))
-            _log.info("%s (%.1f ms)", _counted(changed), took * 1000, extra=logs.of_resources(changed, SHORT, took))
-        named = [cause.about for cause in causes] if total <= SHOWN else ()
-        return self.quarantine.published(update.moved, named, ordered)
-
-    @property
-    def culprits(self) -> Mapping[Part, Held]:
-        """What stays held because Envoy refuses it, as far as it has been told: never in the middle of a change."""
-        return self._culprits
-
-    def problems(self) -> list[Problem]:
-        """All Problems of objects that there are now, in the order of object and field."""
-        found = dict.fromkeys((*self._tables.problems(), *self._notices.at(_PLACE)))
-        return sorted(found, key=lambda p: (p.about, p.field, p.code))
-
-    def _tell_culprits(self, *, told: bool = False) -> None:
-        """Says who is held, if that has changed; `told`: other Problems have."""
-        culprits = self.quarantine.culprits
-        if culprits != self._culprits:
-            found = blame(self._tables, culprits)
-            for part in culprits.keys() - self._culprits.keys():
+    def _announce_holds(self, *, changed: bool = False) -> None:
+        """Steps 8 and 9. `changed`: Problems of Units have changed as well."""
+        held = self._quarantine.culprits
+        if held != self._held:
+            found = blame(self._tables, held)
+            for part in held.keys() - self._held.keys():
                 if not found[part]:
-                    _log.error(
-                        "Envoy refuses the %s, which no object is to blame for: %s", in_words(part), printable(culprits[part].words, 500)
-                    )
-            self._culprits = culprits
-            self._notices.hear(_PLACE, tuple(problem for problems in found.values() for problem in problems))
-            told = True
-        if told:
-            self._judged(self.problems())
-        self._tell_remembered()
-
-    def _tell_remembered(self) -> None:
-        """Says what is to outlive a restart, if that has changed."""
-        culprits, good = self.quarantine.remembered, self.quarantine.good
-        if not (culprits or good or self._kept or self._remembered):
-            return
-        certificates = {f"{key[1]}/{key[2]}": (pair.chain, pair.key) for key, pair in self._kept.items()}
-        body = encode(culprits, good, certificates)
-        if body != self._remembered:
-            self._remembered = body
-            self._remember(body)
+                    words = printable(held[part].words, 500)
+                    _log.error("Envoy refuses the %s, which no object is to blame for: %s", in_words(part), words)
+            self._held = held
+            self._observers.notices.replace(_PLACE, tuple(problem for problems in found.values() for problem in problems))
+            changed = True
+        if changed:
+            self._observers.coordination.problems(self.problems())
+        self._checkpoint.save()
 
     def _log_faults(self) -> None:
         faults = set(self._tables.build.faults.values())
@@ -267,15 +279,11 @@ class Publisher:
         self._faults = faults
 
 
-def _causes(world: World, change: Change) -> list[Cause]:
-    """The first objects of a Change, before the World has taken it over."""
+def _causes(world: World, change: Change) -> Causes:
+    """Of a Change, before the World has taken it over."""
     put = (Cause(ref(i), i.meta.version, Verb.CHANGED if world.get(tuple(ref(i))) else Verb.ADDED) for i in change.put[:SHOWN])
-    return [*put, *(Cause(which, "", Verb.REMOVED) for which in change.drop[:SHOWN])][:SHOWN]
-
-
-def _serves(stream: Stream) -> bool:
-    """Whether an Envoy has accepted routes: it may lose something."""
-    return stream.session.accepted_all(ROUTE) >= 0
+    first = [*put, *(Cause(which, "", Verb.REMOVED) for which in change.drop[:SHOWN])][:SHOWN]
+    return Causes(first, len(change.put) + len(change.drop))
 
 
 def _counted(changed: Mapping[str, frozenset[str]]) -> str:

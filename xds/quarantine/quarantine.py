@@ -75,6 +75,11 @@ class Quarantine:
         """The contents (digests) that one Envoy has rejected and another one accepted."""
         return dict(self._ledger.good)
 
+    @property
+    def searching(self) -> bool:
+        """Whether a culprit is searched for: what is published changes again as soon as Envoys have answered."""
+        return any(self._searches.values())
+
     def cares(self, answer: Acknowledgement) -> bool:
         """Whether an ACK may change anything; they come by the thousand."""
         return bool(self._ledger.awaits(answer.type_url) or self._odd or self._replays or self._searches[answer.type_url])

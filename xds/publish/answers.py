@@ -1,0 +1,86 @@
+"""What the Envoys answer, on its way from the streams to the quarantine.
+
+What belongs here: counting each answer at once, and keeping in order those that the quarantine has to judge. What does not: judging them
+(`xds.quarantine`), and when that is done (`xds.publish.publisher`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import NamedTuple
+
+from xds.protocol.discovery import Acknowledgement
+from xds.quarantine.quarantine import Quarantine
+from xds.server.progress import Progress
+from xds.server.stream import Stream
+from xds.snapshot import ROUTE
+
+
+class Received(NamedTuple):
+    """An ACK or NACK of a stream; without an `answer`, the stream has ended. `postponed`: it was put back once."""
+
+    stream: Stream
+    answer: Acknowledgement | None
+    postponed: bool = False
+
+
+class Answers:
+    """The queue between the Fleet, which calls `received` and `disconnected`, and who awaits `available` and takes with `pop`.
+
+    It exists before both, so that neither has to be wired to the other later. Progress counts an answer before the stream goes on. ACKs
+    come by the thousand: one is queued only if the quarantine would conclude something from it.
+    """
+
+    def __init__(self, progress: Progress, quarantine: Quarantine) -> None:
+        self._progress = progress
+        self._quarantine = quarantine
+        self._queue: deque[Received] = deque()
+        self._postponed = 0
+        self._available = asyncio.Event()
+
+    def __bool__(self) -> bool:
+        """Whether something is to be judged, now or later."""
+        return bool(self._queue or self._postponed)
+
+    def received(self, stream: Stream, answer: Acknowledgement) -> None:
+        """An Envoy has acknowledged or rejected a response."""
+        self._progress.heard(stream, answer, time.monotonic())
+        if answer.error is not None or self._quarantine.cares(answer):
+            self._put(Received(stream, answer))
+
+    def disconnected(self, stream: Stream) -> None:
+        """A stream has ended."""
+        self._progress.left(stream, time.monotonic())
+        if self._quarantine.knows(stream):
+            self._put(Received(stream, None))
+
+    async def available(self) -> None:
+        """Returns once there is something to take."""
+        await self._available.wait()
+
+    def pop(self) -> Received | None:
+        """The next one; None where there is none now."""
+        if self._queue:
+            return self._queue.popleft()
+        self._available.clear()
+        return None
+
+    def postpone(self, received: Received, seconds: float) -> None:
+        """Put it back, at the end of the queue, that much later."""
+        self._postponed += 1
+        asyncio.get_running_loop().call_later(seconds, self._put_back, received._replace(postponed=True))
+
+    def _put_back(self, received: Received) -> None:
+        self._postponed -= 1
+        self._put(received)
+
+    def _put(self, received: Received) -> None:
+        self._queue.append(received)
+        self._available.set()
+
+
+def serves(stream: Stream) -> bool:
+    """Whether an Envoy has acknowledged routes: it has traffic to lose."""
+    return stream.session.accepted_all(ROUTE) >= 0
