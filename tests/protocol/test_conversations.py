@@ -9,6 +9,7 @@ from hypothesis import Phase, given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.exploring import examples
+from tests.protocol import life_of_a_name
 from tests.protocol.fake_envoy import Link, cluster, listener, parts, put, route
 from xds.protocol.discovery import DiscoveryRequest, DiscoveryResponse, Wire
 from xds.protocol.session import REQUEST_GRACE, Session, compact
@@ -204,6 +205,10 @@ class Conversation(RuleBasedStateMachine):
                 assert used in self.link.envoy.active, (name, used)
 
     @invariant()
+    def every_name_leads_a_life_that_is_allowed(self) -> None:
+        life_of_a_name.check(self.link.session)
+
+    @invariant()
     def one_in_flight(self) -> None:
         """Of a type at most one response awaits an answer; only a delta client that asks for more is given more."""
         if self.link.wire is Wire.SOTW:
@@ -284,6 +289,7 @@ def test_an_envoy_that_rejects_whatever_has_something_bad_gets_all_that_is_good(
         for _ in range(2_000):
             if link.to_server:
                 link.server_reads()
+                life_of_a_name.check(link.session)
             elif link.to_client:
                 read()
             else:
@@ -341,6 +347,7 @@ def test_no_request_in_any_order_breaks_a_session(
                 assert session.deadline is None or session.deadline > now
             case _:
                 compact(snapshot, [session])
+        life_of_a_name.check(session)
         for response in said:
             check(response)
             assert response.nonce not in nonces

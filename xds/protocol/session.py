@@ -75,13 +75,14 @@ class Session:
     ) -> None:
         self.deadline: float | None = None
         """When `expire` has to be called, if nothing happens before."""
+        self.subscriptions: dict[str, Subscription] = {}
+        """By type, those of the types that were requested, or that a response referred to."""
         self._wire = wire
         self._snapshot = snapshot
         self._nonces = (f"{nonce_prefix}{number}" for number in count(1))
         self._ordered = ordered
         self._legacy_wildcards = legacy_wildcards
         self._acknowledgements: list[Acknowledgement] = []
-        self._subscriptions: dict[str, Subscription] = {}
         self._early: list[DiscoveryRequest] = []  # those that came before the Snapshot was ready
         self._first_request_at: float | None = None
         self._blocked_since: float | None = None  # listeners and routes, by rule 4
@@ -121,40 +122,40 @@ class Session:
     @property
     def rejections(self) -> Mapping[str, str]:
         """By type, the error of the last response if the client rejected it; until it accepts one (A10)."""
-        return {t: error for t, s in self._subscriptions.items() if (error := s.rejections.error) is not None}
+        return {t: error for t, s in self.subscriptions.items() if (error := s.rejections.error) is not None}
 
     def status(self, type_url: str) -> SubscriptionStatus:
         """How far the client is with a type that it requested. Costs what exists: for people, not for every change."""
-        return self._subscriptions[type_url].status()
+        return self.subscriptions[type_url].status()
 
     @property
     def summaries(self) -> Mapping[str, SubscriptionSummary]:
         """How far the client is with each type that it requested, in short; for many clients at once."""
-        return {t: s.summary() for t, s in self._subscriptions.items() if s.started}
+        return {t: s.summary() for t, s in self.subscriptions.items() if s.started}
 
     def accepted(self, type_url: str, name: str, generation: int | None = None) -> bool:
         """Whether the client has this resource as it is now; with a `generation`, as it was then or later.
 
         An Ingress is programmed once this is so for all of its resources, each as of the generation in which it was made.
         """
-        subscription = self._subscriptions.get(type_url)
+        subscription = self.subscriptions.get(type_url)
         if subscription is None:
             return False
         return subscription.has_current(name) if generation is None else subscription.has_since(name, generation)
 
     def accepted_all(self, type_url: str) -> int:
         """The latest generation of which the client has accepted everything that it subscribes to; -1 for none."""
-        subscription = self._subscriptions.get(type_url)
+        subscription = self.subscriptions.get(type_url)
         return subscription.accepted if subscription is not None and subscription.started else NEVER
 
     def up_to_date(self, type_url: str) -> bool:
         """Whether the client has accepted every resource of the type as it is now."""
-        subscription = self._subscriptions.get(type_url)
+        subscription = self.subscriptions.get(type_url)
         return subscription is not None and subscription.is_up_to_date
 
     def in_use(self, type_url: str) -> tuple[int, Collection[str]]:
         """For `Snapshot.compact`: the generation that this stream has caught up with, and the names whose removal it withholds."""
-        subscription = self._subscriptions.get(type_url)
+        subscription = self.subscriptions.get(type_url)
         if subscription is None:
             return self._snapshot[type_url].generation, ()
         return subscription.generation, subscription.withheld.keys()
@@ -162,23 +163,23 @@ class Session:
     @property
     def stale_nonces(self) -> int:
         """How many requests had a nonce that is not, or no longer, one of ours that awaits an answer."""
-        return sum(subscription.stale_nonces for subscription in self._subscriptions.values())
+        return sum(subscription.stale_nonces for subscription in self.subscriptions.values())
 
     @property
     def weight(self) -> int:
         """About how many bytes it takes for this client alone, without the text of names (`unknown_bytes`)."""
-        return sum(subscription.weight for subscription in self._subscriptions.values())
+        return sum(subscription.weight for subscription in self.subscriptions.values())
 
     @property
     def unknown(self) -> int:
         """To how many names the client subscribes that do not exist."""
-        return sum(len(subscription.interest.missing) for subscription in self._subscriptions.values())
+        return sum(len(subscription.interest.missing) for subscription in self.subscriptions.values())
 
     @property
     def unknown_bytes(self) -> int:
         """Bytes of the names that it remembers though they do not exist. Costs what exists, so it is not for every event."""
         early = (name for request in self._early for name in (*request.names, *request.subscribe, *request.initial_versions))
-        kept = (name for subscription in self._subscriptions.values() for name in subscription.unknown_names)
+        kept = (name for subscription in self.subscriptions.values() for name in subscription.unknown_names)
         return sum(len(name) + _PER_TEXT for names in (early, kept) for name in names)
 
     # Requests
@@ -194,9 +195,9 @@ class Session:
         return self._subscription(request.type_url).receive(request, partial(self._removal_condition, request.type_url, now))
 
     def _subscription(self, type_url: str) -> Subscription:
-        known = self._subscriptions.get(type_url)
+        known = self.subscriptions.get(type_url)
         if known is None:
-            known = self._subscriptions[type_url] = Subscription.of(
+            known = self.subscriptions[type_url] = Subscription.of(
                 type_url,
                 self._snapshot[type_url],
                 self._wire,
@@ -216,11 +217,11 @@ class Session:
     def _flush(self, now: float) -> list[DiscoveryResponse]:
         """Everything that can be sent now."""
         self.deadline = None
-        for type_url, subscription in self._subscriptions.items():
+        for type_url, subscription in self.subscriptions.items():
             if subscription.generation != subscription.state.generation:
                 subscription.catch_up(partial(self._removal_condition, type_url, now))
         for type_url in _RELEASE_ORDER:
-            if (known := self._subscriptions.get(type_url)) is not None:
+            if (known := self.subscriptions.get(type_url)) is not None:
                 if known.withheld:
                     known.release([until for until in set(known.withheld.values()) if self._may_remove(type_url, until, now)])
                 known.settle()
@@ -231,7 +232,7 @@ class Session:
         return responses
 
     def _respond(self, type_url: str, now: float) -> list[DiscoveryResponse]:
-        subscription = self._subscriptions.get(type_url)
+        subscription = self.subscriptions.get(type_url)
         if subscription is None or not subscription.has_news:
             return []
         responses = []
@@ -264,7 +265,7 @@ class Session:
             return True
         fulfilled = True
         for user, generation in until.accepted:
-            subscription = self._subscriptions.get(user)
+            subscription = self.subscriptions.get(user)
             if subscription is not None and subscription.started:
                 if subscription.accepted < generation:
                     self._wake_at(deadline)
@@ -308,8 +309,8 @@ class Session:
     def _lacking(self) -> tuple[Names, Names]:
         """The clusters of which the client has no version, and those of whose endpoints it has none; nothing if nothing waits for them."""
         none = self._snapshot[CLUSTER].index.none
-        clusters, endpoints = self._subscriptions.get(CLUSTER), self._subscriptions.get(ENDPOINT)
-        is_needed = self._ordered and any(s.has_news for t in (LISTENER, ROUTE) if (s := self._subscriptions.get(t)) is not None)
+        clusters, endpoints = self.subscriptions.get(CLUSTER), self.subscriptions.get(ENDPOINT)
+        is_needed = self._ordered and any(s.has_news for t in (LISTENER, ROUTE) if (s := self.subscriptions.get(t)) is not None)
         if not is_needed or clusters is None or not clusters.started:
             return none, none
         wanted = clusters.interest.existing
@@ -321,9 +322,9 @@ class Session:
 
         Only a client that has listeners or routes has traffic to lose. One that never subscribes to endpoints may never do so.
         """
-        users = [self._subscriptions.get(t) for t in (LISTENER, ROUTE)]
+        users = [self.subscriptions.get(t) for t in (LISTENER, ROUTE)]
         serves = any(s is not None and (s.held or s.reconnected) for s in users)
-        endpoints = self._subscriptions.get(ENDPOINT)
+        endpoints = self.subscriptions.get(ENDPOINT)
         return ACK_TIMEOUT if serves and (clusters or (endpoints is not None and endpoints.started)) else REQUEST_GRACE
 
 

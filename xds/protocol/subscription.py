@@ -50,7 +50,7 @@ check it after every step.
     -       -     -        yes        -         the removal awaits an answer
     -       -     yes      yes        -         the removal was requested again meanwhile
     -       -     -        -          yes       deleted; its removal waits for other types
-    -       -     -        yes        yes       deleted while it was in flight
+    -       -     -        yes        yes       deleted while in flight; or requested since: a full state still has it
 """
 
 from __future__ import annotations
