@@ -483,7 +483,7 @@ class Flags:
         SERVER,
         ADDRESS,
         "127.0.0.1:18000",
-        "Where Envoys find the management server (gRPC); beyond loopback only with the --xds-tls flags. private: a Unix socket in a folder "
+        "Address of the management server (gRPC); beyond loopback only with the --xds-tls flags. private: a Unix socket in a folder "
         "that only this user can open.",
         (*RUN, "bootstrap"),
         instead={"up": (ADDRESS_OR_PRIVATE, PRIVATE)},

@@ -34,9 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except UsageError as error:
-        return _say(name, str(error), 2)
+        return _fail(name, str(error), 2)
     except Failure as error:
-        return _say(name, str(error), 1)
+        return _fail(name, str(error), 1)
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _PIPE_CLOSED
     except Exception as error:  # noqa: BLE001 - the last resort: a sentence instead of a traceback
         what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        return _say(name, f"internal error: {what}; please report it, with what XDS_TRACEBACK=1 adds.", 1, error)
+        return _fail(name, f"internal error: {what}; please report it, with what XDS_TRACEBACK=1 adds.", 1, error)
 
 
 def _dispatch(words: Sequence[str]) -> int:
@@ -64,7 +64,7 @@ def _dispatch(words: Sequence[str]) -> int:
     if command in RUN:
         logs.begin(parsed.settings.log_format, parsed.settings.log_level, sys.stderr)
     for notice in parsed.notices:
-        _tell(f"xds {command}", notice, logging.WARNING)
+        _print(f"xds {command}", notice, logging.WARNING)
     code: int = importlib.import_module(f"xds.cli.{command}").run(parsed)
     return code
 
@@ -89,13 +89,13 @@ def _show(command: str) -> int:
     return 0
 
 
-def _say(name: str, sentence: str, code: int, fault: Exception | None = None) -> int:
+def _fail(name: str, sentence: str, code: int, fault: Exception | None = None) -> int:
     """Why a command has ended; `fault` is an error of ours, whose traceback is for those who ask."""
-    _tell(name, sentence, logging.ERROR, fault if os.environ.get("XDS_TRACEBACK") else None)
+    _print(name, sentence, logging.ERROR, fault if os.environ.get("XDS_TRACEBACK") else None)
     return code
 
 
-def _tell(name: str, sentence: str, level: int, fault: Exception | None = None) -> None:
+def _print(name: str, sentence: str, level: int, fault: Exception | None = None) -> None:
     """Print a sentence to standard error. Where the log is JSON, it is a line of the log, so that every line is JSON."""
     if logs.is_json():
         logging.getLogger("xds").log(level, "%s", sentence, exc_info=fault)

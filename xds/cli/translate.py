@@ -29,7 +29,7 @@ def run(parsed: Parsed) -> int:
     if settings.static:
         made = static_bootstrap(settings, loaded.snapshot)
         _write(made if settings.output == "json" else as_yaml(made))
-        _say("the output holds private keys; keep it as safe as the Secrets that they are from.")
+        _warn("the output holds private keys; keep it as safe as the Secrets that they are from.")
     elif settings.output == "json":
         _write({"version": VERSION, "responses": responses(loaded.snapshot)})
     else:
@@ -70,11 +70,11 @@ def _write(made: Json | str) -> None:
 def _sum_up(loaded: Loaded) -> None:
     """What went wrong is not this command's to explain, nor to keep quiet about."""
     for fault in loaded.faults:
-        _say(fault)
+        _warn(fault)
     count = Counter(p.severity for p in loaded.problems)
     if count[Severity.ERROR] or count[Severity.WARNING]:
-        _say(f"errors: {count[Severity.ERROR]}, warnings: {count[Severity.WARNING]}; `xds check` shows them.")
+        _warn(f"errors: {count[Severity.ERROR]}, warnings: {count[Severity.WARNING]}; `xds check` shows them.")
 
 
-def _say(sentence: str) -> None:
+def _warn(sentence: str) -> None:
     print(f"xds translate: {sentence}", file=sys.stderr)

@@ -117,7 +117,7 @@ async def _start_envoy(binary: Path, settings: Flags, folder: Path) -> asyncio.s
     # Delta and the node id are as for any Envoy: what runs here runs there.
     config.write_text(bootstrap_text(dataclasses.replace(settings, output_dir=None)), encoding="utf-8")
     workers = ["--concurrency", str(settings.concurrency)] if settings.concurrency else []
-    # Its warnings of young fields, of being told to end and of what it rejects are ours to know: the log tells the last.
+    # Its warnings about new fields, its shutdown and rejections are noise for a user: our log has the rejections.
     logs = ["-l", "warning", "--component-log-level", "misc:error,main:error,config:error", "--file-flush-interval-msec", "500"]
     logs += ["--log-format", ENVOY_JSON] if is_json() else []
     # Hot restart is for two Envoys at a time, and what it keeps in /dev/shm outlives an Envoy that is killed.

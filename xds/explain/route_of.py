@@ -1,8 +1,8 @@
-"""From a URL to the route that answers it: what Envoy will do with a request, worked out on the model.
+"""From a URL to the route that answers it: what Envoy does with a request, computed on the Model.
 
-Envoy's own steps (route matching of envoy.config.route.v3, path normalisation of the HTTP connection manager as `xds.render` sets it
-up), for requests without headers of their own. What does not belong here: names of resources (`xds.explain.document`), and wording
-(`xds.cli.explain`).
+The steps are Envoy's: path normalisation of the HTTP connection manager as configured in `xds.render`, then route matching of
+envoy.config.route.v3. Requests have no headers of their own. What does not belong here: names of resources (`xds.explain.document`), and
+wording (`xds.cli.explain`).
 """
 
 from __future__ import annotations

@@ -86,10 +86,10 @@ _HEAD = msgspec.json.Decoder(_Head)
 
 
 def from_json(raw: bytes | msgspec.Raw, *, kind: str = "", api_version: str = "") -> Object | Problem | None:
-    """The object that an API server wrote as JSON; None where its kind is none of ours.
+    """An object in the JSON of an API server. None where its kind does not matter here.
 
-    `kind` and `api_version` are for entries of a list response, which do not carry them; without them they are read from the object.
-    core/v1 Endpoints are None: they can become several objects (see `from_document`), and an API server mirrors them as EndpointSlices.
+    `kind` and `api_version` are for entries of a list response, which lack them. Without them they are read from the object. The result for
+    core/v1 Endpoints is None: an API server mirrors them as EndpointSlices.
     """
     try:
         if not kind:

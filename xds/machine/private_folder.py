@@ -19,7 +19,7 @@ from pathlib import Path
 
 from xds.config import LONGEST_SOCKET_PATH, Failure
 
-_ROOM = len("/up-65535-99/debug.sock")
+_LONGEST_NAME = len("/up-65535-99/debug.sock")
 """What paths of sockets have beyond the folder of the user."""
 _TRIES = 100
 
@@ -51,12 +51,12 @@ def homes(environment: Mapping[str, str]) -> list[Path]:
         places.insert(0, Path(temporary) / shared)
     if runtime := environment.get("XDG_RUNTIME_DIR"):
         places.insert(0, Path(runtime) / "xds")
-    fitting = (place for place in places if place.is_absolute() and len(os.fsencode(place)) + _ROOM <= LONGEST_SOCKET_PATH)
+    fitting = (place for place in places if place.is_absolute() and len(os.fsencode(place)) + _LONGEST_NAME <= LONGEST_SOCKET_PATH)
     return list(dict.fromkeys(fitting))
 
 
 def sockets(name: str, environment: Mapping[str, str]) -> list[Path]:
-    """The sockets with this name in the folders of this user, where this environment has them; sorted, whoever listens there or nobody."""
+    """The sockets with this name in the folders of this user and environment, sorted. A program may listen there, or not any more."""
     home = next((folder for folder in homes(environment) if _is_ours(folder, make=False)), None)
     return sorted(path for path in home.glob(f"*/{name}") if path.is_socket()) if home else []
 
@@ -92,7 +92,7 @@ def _take(home: Path, name: str) -> tuple[Path, int]:
 
 
 def _lock(folder: Path) -> int | None:
-    """An open file that holds the folder's lock; None where somebody else does, or where it has gone or become another one meanwhile."""
+    """An open file that holds the folder's lock. None where another program holds it, or where the folder was deleted or replaced."""
     try:
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:

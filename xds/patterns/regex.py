@@ -1,8 +1,8 @@
 """Regular expressions as Envoy reads them (RE2): whether one is acceptable, what it costs, how text and nginx's paths become one. Pure.
 
-Users write them, RE2 holds the interpreter's lock while it compiles, and an Envoy compiles all of a route table at each change of it. So
-the source is bounded before anything is compiled, RE2's memory is small, and each expression has a `cost`, of which an Ingress and a host
-have a budget (`xds.translate.regexes`).
+Users write them, RE2 holds the interpreter's lock while it compiles, and Envoy compiles all those of a route table at each change of it. So
+the source is bounded before it is compiled, and RE2's memory is small. Each expression has a `cost`, and an Ingress and a host have a
+budget for it (`xds.translate.regexes`).
 """
 
 from __future__ import annotations
@@ -158,8 +158,8 @@ def literal(text: str) -> str:
 def nginx_location(path: str, *, alternation: bool = True) -> str:
     """The paths that nginx's `location ~* "^<path>"` takes, as a pattern that must match a whole path (nginx 4.1).
 
-    The search is case-insensitive, starts at the beginning and is open at the end; of an alternation at top level only the first
-    branch is bound to the beginning, as in nginx. Without `alternation`, what is in the path stands in groups.
+    The match is case-insensitive, starts at the beginning and is open at the end. As in nginx, only the first branch of an alternation at
+    top level is bound to the beginning. Without `alternation`, the alternations of the path are in groups.
     """
     path = _closed(path)
     if alternation and "|" in path:

@@ -71,8 +71,8 @@ def pattern(match: PathMatch) -> str:
 def expression(match: PathMatch) -> str:
     """An Ingress path that is a regular expression for decoded paths, as one for the paths that Envoy compares.
 
-    Where `match.escaped`, it finds exactly what nginx finds, but for paths as in DOTS and ESCAPED_RUN; else only characters that stand for
-    themselves are looked for in all their spellings, slashes excepted. Groups stay as they are.
+    If `match.escaped`, it matches exactly what nginx matches, but for the paths of DOTS and ESCAPED_RUN. Otherwise only literal characters
+    are matched in all spellings, slashes excepted. Groups stay the same.
     """
     found = _expression(match.path, escaped=match.escaped)
     return match.path if found is None or not _is_accepted(found) else found

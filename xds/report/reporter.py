@@ -107,7 +107,7 @@ class Reporter:
             self._term.events.judged(self._problems)
             try:
                 await self._term.run()
-            except* Exception as faults:  # noqa: BLE001 - whatever it is, reporting goes on
+            except* Exception as faults:  # noqa: BLE001 - a term starts again after any exception
                 _log.error("internal error while status and Events were written; please report it", exc_info=faults)
             finally:
                 self._term = None

@@ -1,16 +1,16 @@
 """Messages as bytes: an encoder for each message class, compiled once from the class's own field table.
 
-What belongs here: the protobuf encoding of the dataclasses of envoy-data-plane, made from the metadata that betterproto2 keeps of every
-field; no message class is known by name, but for the well-known types that dataclasses hold as Python values. What does not: which
-messages there are (`xds.render`), and reading bytes back.
+What belongs here: the protobuf encoding of the dataclasses of envoy-data-plane, by the metadata that betterproto2 keeps of every field. No
+message class is known by name, but for the well-known types that dataclasses hold as Python values. What does not: which messages there are
+(`xds.render`), and decoding.
 
-The bytes equal those of `bytes(message)`, and are stable where those are not: the entries of a map are written in the order of their
-keys. Two encodings differ because betterproto2's mean something else to every other reader: negative durations, and durations of
-centuries (it computes them in floats).
+The bytes equal those of `bytes(message)`. They are stable where those are not: the entries of a map are written in the order of their keys.
+Two encodings differ, because every other decoder reads betterproto2's as another value: negative durations, and durations of centuries,
+which it computes in floats.
 
-A compiled encoder is a list of (attribute, has presence, writer), walked for each message; a writer turns one present value into its
-tag and bytes. Straight-line source generated for each class saves 2 µs of a Cluster, nothing elsewhere, and takes ten times as long to
-compile.
+A compiled encoder is a list of (attribute, has presence, writer) that is walked for each message. A writer encodes one present value with
+its tag. Generated straight-line source for each class would save 2 µs of a Cluster and nothing elsewhere, and would take ten times as long
+to compile.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from envoy_data_plane.google.protobuf import Duration, Timestamp
 from envoy_data_plane.message_pool import default_message_pool
 
 Encoder = Callable[[Any], bytes]
-"""From a value to its bytes; with or without a tag and a length, as the function that makes it says."""
+"""Encodes a value. The function that returns it documents whether tag and length are included."""
 
 _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
 _SHORT = tuple(bytes((n,)) for n in range(128))
@@ -38,11 +38,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def encode(message: betterproto2.Message) -> bytes:
-    """The protobuf encoding of a message; the order in which its maps were filled does not show.
+    """The protobuf encoding of a message. It does not depend on the order in which its maps were filled.
 
-    What is not set is not written; a field without presence is not set where it is "", 0, -0.0, false or empty, as betterproto2 has it.
-    Unknown fields that were met in parsing come last. Raises ValueError for a number that does not fit its field (betterproto2 does not
-    check the wrapped ones before it encodes) and for a datetime without a time zone.
+    Unset fields are not written. A field without presence is unset if it is "", 0, -0.0, false or empty, as in betterproto2. Unknown fields
+    from parsing come last. Raises ValueError for a number out of the range of its field, which betterproto2 does not check for wrapped
+    ones, and for a datetime without a time zone.
     """
     return _encoder(type(message))(message)
 
@@ -92,9 +92,9 @@ def _encoder(cls: type) -> Encoder:
 
 
 def _has_presence(entry: dataclasses.Field[Any]) -> bool:
-    """Whether a field is None until it is set (optional, in a oneof, or a message): then "", 0 and false are written like other values.
+    """Whether a field is None until it is set (optional, in a oneof, or a message). Then "", 0 and false are written like other values.
 
-    Asked of the table, for the truth of a message must never be asked: betterproto2 compares each of its fields with the default to tell.
+    The table decides, because `bool(message)` is slow: betterproto2 compares each field with its default.
     """
     return entry.default_factory is not dataclasses.MISSING and entry.default_factory() is None
 

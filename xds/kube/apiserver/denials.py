@@ -1,7 +1,7 @@
 """Which responses "403 Forbidden" to believe.
 
-An API server that has just started responds with 403 to every client, until it has read its roles. What belongs here: telling this apart
-from a role that lacks a verb. What does not: retries, and the consequences. (A Reflector has its own backoff, and follows the same rule:
+An API server that has just started responds with 403 to every client, until it has read its roles. What belongs here: the difference to
+a role that lacks a verb. What does not: retries, and the consequences. (A Reflector has its own backoff, and follows the same rule:
 R7.)
 """
 

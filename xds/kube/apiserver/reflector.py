@@ -12,8 +12,8 @@ R2  Only a complete list removes objects. An object that is missing in it was de
 R3  A watch starts at the version of the list, or of the last complete event. A truncated event does not count.
 R4  410 Gone, as a status or as an ERROR event, drops the version, and a list follows. Where the token of a paged list expires, the next
     list is not paged: one that takes longer than a token lasts would never end.
-R5  Backoff is exponential. After n faults in a row the next request waits 0.5 s * 2^n, at most 30 s (60 s after 403 and 404), times a
-    random factor from 0.5 to 1. A watch that delivered a new version, or lasted 10 s, resets n. One that the API server closes at once,
+R5  Backoff is exponential. After n faults in a row the next request waits 0.5 s * 2^n times a random factor from 0.5 to 1. The limit is 30
+    s, and 60 s after 403 and 404. A watch that delivered a new version, or lasted 10 s, resets n. One that the API server closes at once,
     again and again, therefore costs three requests a minute instead of two a second. Nothing delays the next page of a list, or the watch
     after a list. Requests without a response count in n only until the API server responds with 403, 404 or 410. It does so for a moment
     after a start, and an outage of minutes must not add 30 s to that moment.
@@ -442,7 +442,7 @@ class Reflector:
     def _back_off(self, now: float, least: float = 0.0, longest: float | None = None) -> None:
         """Delay the next request (R5). The delay of a watch counts from its start, so that a watch that lasted is resumed at once."""
         lasted = self.is_watching and now - self._started >= self._backoff.reset_after
-        # Without a version, the watch has just ended with 410: what it delivered before says nothing about the list that follows.
+        # Without a version, the watch has just ended with 410: what it delivered before is no reason to send the list at once.
         if lasted or (self.is_watching and self._has_delivered and self._version):
             self.faults = self._unanswered = 0
         delay = min(longest or self._backoff.longest, self._backoff.first * 2 ** min(self.faults, 20)) * (0.5 + self._chance() / 2)
