@@ -86,9 +86,9 @@ def envoy_route(found: model.Settings, match: model.PathMatch | None = None) -> 
     """A route that forwards, with all that is painted on it."""
     wanted = model.Route(match or model.PathMatch(model.PathKind.PREFIX, "/"), model.Forward(CLUSTER), settings=found)
     made = EnvoyRoute(route=RouteAction(cluster="c"))
-    for name, on_route in with_hook("on_route"):
+    for name, draw in (*with_hook("on_forward"), *with_hook("on_route")):
         if name in found:
-            on_route(found[name], wanted, made)
+            draw(found[name], wanted, made)
     return made
 
 
