@@ -44,7 +44,7 @@ NO_NUMBERS = ["٣", "９", "-1", "1e3", "0x10", "9" * 20, "9" * 5000]
 ANY_TEXT = ("no-tls-redirect-locations", "global-allowed-response-headers", "custom-headers")
 """What may be a list of anything, or is judged where other objects can be read (`test_references`)."""
 UNHURRIED = hypothesis_settings(deadline=None)
-PATHS = ("app-root", "permanent-redirect", "rewrite-target")
+PATHS = ("app-root", "permanent-redirect", "rewrite-target", "upstream-vhost", "x-forwarded-prefix")
 TEXT = st.one_of(
     st.text(max_size=40),
     st.text(alphabet="$%{}\"'\\()|/:.?=&,;-_ \t\r\n\x00\x7f0123456789abkmgs", max_size=40),
@@ -58,6 +58,7 @@ HARMLESS: Mapping[str, Collection[str]] = {
     "cors-allow-headers": NAMES,
     "cors-expose-headers": NAMES,
     "cors-max-age": {"-1"},
+    "x-forwarded-prefix": {"a b"},
 }
 """What is no fault in some annotations: lists of names, separated by a space too, and numbers of either sign."""
 

@@ -39,9 +39,7 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
         _LATER,
         "hosts, headers and the default backend are those of the Ingress itself",
         (
-            ("x-forwarded-prefix", "", "/app", "The header X-Forwarded-Prefix for the backend, where the path is rewritten."),
             ("server-alias", "", "www.example.com", "Further names of the host."),
-            ("upstream-vhost", "", "internal.example.com", "The Host header that the backend gets."),
             ("default-backend", "", "fallback", "The Service that answers where the one of the path has no endpoints."),
             ("custom-http-errors", "", "404,503", "The statuses whose responses the default backend replaces."),
             ("disable-proxy-intercept-errors", "false", "true", "Whether custom-http-errors leaves the backend's own responses alone."),
@@ -557,7 +555,7 @@ _MEDIUM = (
     "fastcgi-params-configmap opentelemetry-operation-name "
     "proxy-cookie-domain proxy-cookie-path proxy-redirect-from proxy-redirect-to proxy-ssl-ciphers proxy-ssl-secret "
     "preserve-trailing-slash affinity-mode session-cookie-domain session-cookie-expires session-cookie-max-age session-cookie-name "
-    "session-cookie-path x-forwarded-prefix"
+    "session-cookie-path"
 )
 _PARSERS: dict[str, Callable[[str], Any]] = {
     "allowlist-source-range": admitted,

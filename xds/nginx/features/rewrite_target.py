@@ -14,6 +14,7 @@ from xds.nginx.messages import CACHED, action_of, substitution
 from xds.nginx.values import matching, shown
 from xds.patterns import regex, spelling
 
+NAME = "rewrite_target"
 _FORM = matching(r"/?[-._~a-zA-Z0-9/:$]*", "path such as /api/$1")
 _ADDRESS = re.compile(r"https?://[^/$]+(/.*)?")
 _CAPTURE = re.compile(r"\$([1-9])")
@@ -64,9 +65,16 @@ def _on_forward(target: str, route: Route, envoy: EnvoyRoute) -> None:
         action_of(envoy).regex_rewrite = _rewrite(target, _expression(route.match))
 
 
-def _patterns(target: str, route: Route) -> tuple[str, ...]:
-    rewritten = isinstance(route.action, Forward) and _rewrites(target, route)
-    return (regex.nginx_rewrite(_expression(route.match)),) if rewritten else ()
+def pattern(route: Route) -> str:
+    """The expression, for the whole path, by which a route rewrites it; "" for one that does not. The groups are those of the path."""
+    target = route.settings.get(NAME)
+    rewritten = target is not None and isinstance(route.action, Forward) and _rewrites(target, route)
+    return regex.nginx_rewrite(_expression(route.match)) if rewritten else ""
+
+
+def _patterns(_target: str, route: Route) -> tuple[str, ...]:
+    found = pattern(route)
+    return (found,) if found else ()
 
 
 def _rewrites(target: str, route: Route) -> bool:

@@ -1,0 +1,70 @@
+"""x-forwarded-prefix: what the backend is told of the path that rewrite-target took away."""
+
+from __future__ import annotations
+
+import re
+
+from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
+
+from xds.kube.objects import Ingress
+from xds.model import Route
+from xds.nginx.feature import Annotation, Complaint, Feature, Objects, Risk
+from xds.nginx.features import rewrite_target
+from xds.nginx.messages import formatted
+from xds.nginx.values import matching, shown
+from xds.nginx.variables import as_format, extracted, known
+from xds.patterns import regex
+
+DEAREST = 200
+"""What the path of a text with captures may cost (`xds.patterns.regex.cost`): Envoy compiles it for each request."""
+_form = matching(r"/?[-._~a-zA-Z0-9/:$ ]*", "path such as /app or /$1")
+_CAPTURE = re.compile(r"\$([1-9])")
+
+
+def _prefix(text: str) -> str:
+    plain = _CAPTURE.sub("", _form(text))
+    if plain != text and "$" in plain:
+        raise ValueError(f"is {shown(text)}, but beside captures such as $1 there can be no other variables")
+    return text if plain != text else known(text)
+
+
+X_FORWARDED_PREFIX = Annotation(
+    "x-forwarded-prefix",
+    _prefix,
+    "The header X-Forwarded-Prefix for the backend, where rewrite-target has an effect; $1 to $9 stand for the groups of the path.",
+    "/app",
+    "",
+    risk=Risk.MEDIUM,
+)
+
+
+def _resolve(prefix: str, item: Ingress, _objects: Objects) -> str | Complaint:
+    """Not for a path that Envoy would compile too long, for each request once more."""
+    for path in (path.path for rule in item.rules for path in rule.paths) if _CAPTURE.search(prefix) else ():
+        if not regex.path_fault(path) and regex.cost(regex.nginx_rewrite(path)) > DEAREST:
+            return Complaint(
+                X_FORWARDED_PREFIX.name, f"has a capture, but the path {shown(path)} is too large to be searched for it in each request"
+            )
+    return prefix
+
+
+def _on_forward(prefix: str, route: Route, envoy: EnvoyRoute) -> None:
+    if pattern := rewrite_target.pattern(route):
+        groups = _CAPTURE.sub(lambda found: f"\\{found[1]}" if int(found[1]) <= regex.groups(pattern) else "", prefix)
+        value = extracted(pattern, groups) if _CAPTURE.search(prefix) else as_format(prefix, route)
+        envoy.request_headers_to_add.append(formatted("X-Forwarded-Prefix", value))
+
+
+def _patterns(prefix: str, route: Route) -> tuple[str, ...]:
+    pattern = rewrite_target.pattern(route)
+    return (pattern,) if pattern and _CAPTURE.search(prefix) else ()
+
+
+FEATURE = Feature(
+    read=lambda notes: notes.get(X_FORWARDED_PREFIX) or None,
+    annotations=(X_FORWARDED_PREFIX,),
+    resolve=_resolve,
+    on_forward=_on_forward,
+    patterns=_patterns,
+    by_path=True,
+)
