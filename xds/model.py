@@ -53,6 +53,7 @@ class HeaderMatch:
     """A header that a request must have: exactly `value`, or, with `regex`, wholly matched by it (RE2).
 
     With `any_case` upper and lower case are the same, which a `regex` has to say by itself. With `inverted` the request must not have it.
+    `words` say the same for people, where name and value do not.
     """
 
     name: str
@@ -60,6 +61,7 @@ class HeaderMatch:
     regex: bool = False
     any_case: bool = False
     inverted: bool = False
+    words: str = dataclasses.field(default="", compare=False)
 
 
 CLOSED = "closed"
@@ -172,8 +174,19 @@ Action = Forward | Respond | Redirect
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """A part of the requests that match, by chance: `parts` of `of`, from none to all."""
+
+    parts: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
-    """What happens to the requests that match. `origin` is the Ingress; `rule` names its path, such as `spec.rules[0].http.paths[1]`."""
+    """What happens to the requests that match. `origin` is the Ingress; `rule` names its path, such as `spec.rules[0].http.paths[1]`.
+
+    With a `share` the route takes that part of them only, and the routes after it the others.
+    """
 
     match: PathMatch
     action: Action
@@ -182,13 +195,30 @@ class Route:
     via: Via = Via.ANY
     headers: tuple[HeaderMatch, ...] = ()
     settings: Settings = dataclasses.field(default_factory=Settings)
+    share: Share | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What an Ingress that claims no paths offers for a path of another one: where requests would go, and who says so.
+
+    `own` are the settings of its Ingress. `settings` are those of a route that leads there: the location's, but for what concerns the
+    Service.
+    """
+
+    action: Action
+    origin: Ref
+    rule: str
+    own: Settings
+    settings: Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
     """A path of a host before the features have acted on it.
 
-    `tls` says whether the host has a tls section (nginx 4.5), `path` is the path as configured.
+    `tls` says whether the host has a tls section (nginx 4.5), `path` is the path as configured. `offers` are in the order of who comes
+    first.
     """
 
     host: str
@@ -198,6 +228,7 @@ class Location:
     origin: Ref | None
     rule: str
     settings: Settings
+    offers: tuple[Offer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,6 +131,8 @@ def _route(route: Json) -> str | dict[str, list[str]]:
 
 def _match(match: Json) -> str:
     headers = "".join(f" [{_not(h)}{h['name']} {_flat_text(h['string_match'])}]" for h in match.get("headers", ()))
+    if share := match.get("runtime_fraction", {}).get("default_value"):
+        headers += f" [{share['numerator']} of a {share.get('denominator', 'HUNDRED').lower()}]"
     if "safe_regex" in match:
         return f"regex {match['safe_regex']['regex']}{headers}"
     kind = next(kind for kind in _PATHS if kind in match)

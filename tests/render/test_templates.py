@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption
@@ -63,7 +64,9 @@ routes_ = st.builds(
     st.sampled_from(model.Via),
     st.sampled_from(((), *((model.HeaderMatch("x-a", "b+", *how),) for how in itertools.product((False, True), repeat=3)))),
     settings,
+    st.sampled_from((None, model.Share(30, 100), model.Share(1, 1000))),
 )
+EVERYTHING = model.Route(model.PathMatch(model.PathKind.RAW_PREFIX, "/"), model.Forward(model.Cluster("a", "b", 80)), settings=DEFAULTS)
 
 
 @given(routes_, defaults, st.sampled_from(["", "a.example.com", "*.example.com"]))
@@ -108,6 +111,27 @@ def test_routes_that_differ_in_their_settings_do_not_share_a_template() -> None:
     route = model.Route(model.PathMatch(model.PathKind.EXACT, "/"), forward, settings=DEFAULTS)
     other = replace(route, settings=read_settings({"proxy-read-timeout": "5"}, {})[0])
     assert routes.route_bytes(route, DEFAULTS) != routes.route_bytes(other, DEFAULTS)
+
+
+@given(st.integers(1, 10**9).flatmap(lambda of: st.builds(model.Share, st.integers(0, of), st.just(of))))
+def test_a_share_is_what_envoy_counts(share: model.Share) -> None:
+    """To a millionth; none of the requests and all of them are none and all, and nothing else is."""
+    made = routes.route(replace(EVERYTHING, share=share), DEFAULTS).match
+    assert made is not None
+    assert made.runtime_fraction is not None
+    found = made.runtime_fraction.default_value
+    assert found is not None
+    taken = Fraction(found.numerator, {0: 100, 1: 10_000, 2: 1_000_000}[found.denominator.value])
+    assert abs(taken - Fraction(share.parts, share.of)) <= Fraction(1, 1_000_000)
+    assert (taken in (0, 1)) == (share.parts in (0, share.of))
+
+
+def test_a_redirect_of_a_share_is_not_one_for_the_whole_host() -> None:
+    redirect = replace(EVERYTHING, action=model.Redirect(308, model.RedirectTo.HTTPS), via=model.Via.HTTP)
+    exact = model.PathMatch(model.PathKind.EXACT, "/a")
+    for share, sent in ((None, 3), (model.Share(1, 2), 4)):
+        found = (replace(redirect, match=exact), replace(EVERYTHING, match=exact), replace(redirect, share=share), EVERYTHING)
+        assert len(routes.virtual_host(model.VirtualHost("a.example.com", found), None, DEFAULTS).routes) == sent
 
 
 @pytest.mark.parametrize("via", model.Via)

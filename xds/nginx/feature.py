@@ -60,6 +60,15 @@ class Scope(Enum):
     UPSTREAM = "the Service"
 
 
+class Role(Enum):
+    """What an Ingress does with the paths in its rules."""
+
+    CLAIMS = "claims"
+    """They are its own, unless another Ingress came first."""
+    OFFERS = "offers"
+    """They are those of another Ingress, to which it offers its backends. No path, host or certificate is there because of it."""
+
+
 class Phase(IntEnum):
     """Where in the order of one request (nginx 4.2) a feature acts; what acts earlier shadows what acts later."""
 
@@ -70,6 +79,8 @@ class Phase(IntEnum):
     BODY = 50
     ACCESS = 60
     PROXY = 70
+    BALANCER = 80
+    """Which backend a request goes to is decided last, so that all else holds whichever it is."""
 
 
 class FilterPlace(Enum):
@@ -115,6 +126,13 @@ class Declared(Generic[T]):
         except ValueError:
             return True
         return value != self.default and self.differs(value, paths)
+
+    def asks(self, text: str) -> bool:
+        """Whether what was written is another value than what holds anyway, or none that can be read."""
+        try:
+            return self.parse(readable(text)) != self.default
+        except ValueError:
+            return True
 
 
 @dataclass(frozen=True)
@@ -254,7 +272,9 @@ class Feature(Generic[S]):
                   nothing of the Ingress may be served without it. Only for settings that come from annotations
     regex         (setting, a path of its Ingress as written, whether it is Exact) → whether it turns all paths of the host into regular
                   expressions
-    routes        (setting, location, routes so far) → the routes instead; features of a late Phase are asked first
+    role          setting → what its Ingress does with its paths; of an Ingress that offers them, only annotations of Scope.UPSTREAM count
+    routes        (setting, location, routes so far) → the routes instead; features of a late Phase are asked first. A feature with a `role`
+                  is asked wherever a location has offers; its setting may be None then, for the offering Ingress is another one
     host_routes   (setting, a location of its Ingress) → routes before all others of the host; the first Ingress that gives any wins
     on_route      (setting, route, Envoy's Route) → None; asked for every route: whether it forwards, redirects or responds. It may
                   configure filters of the listener by name (`typed_per_filter_config`), but not those of a `FilterPlace`
@@ -285,6 +305,7 @@ class Feature(Generic[S]):
     phase: Phase = Phase.PROXY
     resolve: Callable[[S, Ingress, Objects], Any] | None = None
     regex: Callable[[S, str, bool], bool] | None = None
+    role: Callable[[S], Role] | None = None
     routes: Callable[[S, Location, tuple[Route, ...]], tuple[Route, ...]] | None = None
     host_routes: Callable[[S, Location], tuple[Route, ...]] | None = None
     on_route: Callable[[S, Route, EnvoyRoute], None] | None = None

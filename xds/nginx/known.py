@@ -48,18 +48,6 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
     ),
     (
         _LATER,
-        "all requests go to the primary Ingress, none to the canary",
-        (
-            ("canary-by-header", "", "x-canary", "The header that chooses: always, never, or the next rule."),
-            ("canary-by-header-value", "", "beta", "The value of the header that chooses the canary."),
-            ("canary-by-header-pattern", "", "beta.*", "The regular expression for the header that chooses the canary."),
-            ("canary-by-cookie", "", "canary", "The cookie that chooses: always, never, or the next rule."),
-            ("canary-weight", "0", "10", "The share of requests that go to the canary."),
-            ("canary-weight-total", "100", "1000", "What the shares add up to."),
-        ),
-    ),
-    (
-        _LATER,
         "requests of one client go to any endpoint, unless service-session-affinity is set and the Service has ClientIP",
         (
             ("affinity", "", "cookie", "Whether a cookie keeps a client with its endpoint."),
@@ -551,8 +539,7 @@ _HIGH = (
 _MEDIUM = (
     "allowlist-source-range whitelist-source-range denylist-source-range auth-realm auth-secret auth-cache-key auth-cache-duration "
     "auth-response-headers auth-proxy-set-headers auth-request-redirect auth-signin-redirect-param auth-tls-secret auth-tls-verify-client "
-    "canary-by-header canary-by-header-value canary-by-header-pattern canary-by-cookie custom-headers fastcgi-index "
-    "fastcgi-params-configmap opentelemetry-operation-name "
+    "custom-headers fastcgi-index fastcgi-params-configmap opentelemetry-operation-name "
     "proxy-cookie-domain proxy-cookie-path proxy-redirect-from proxy-redirect-to proxy-ssl-ciphers proxy-ssl-secret "
     "preserve-trailing-slash affinity-mode session-cookie-domain session-cookie-expires session-cookie-max-age session-cookie-name "
     "session-cookie-path"
@@ -586,7 +573,7 @@ def _risk(name: str) -> Risk:
 def _scope(name: str) -> Scope:
     if name in _OF_HOST.split() or name.startswith(("auth-tls-", "proxy-ssl-")):
         return Scope.HOST
-    return Scope.UPSTREAM if name in _OF_UPSTREAM.split() or name.startswith("canary") else Scope.LOCATION
+    return Scope.UPSTREAM if name in _OF_UPSTREAM.split() else Scope.LOCATION
 
 
 def _annotations() -> Iterator[Annotation[Any]]:

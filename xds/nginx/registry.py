@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
@@ -12,7 +12,7 @@ from typing import Any
 import xds.nginx.features
 from xds.kube.objects import Ingress
 from xds.model import CLOSED, Location, Respond, Route, Settings, Stream
-from xds.nginx.feature import Annotation, Closed, Complaint, Feature, Fidelity, Key, Notes, Objects, Phase
+from xds.nginx.feature import Annotation, Closed, Complaint, Feature, Fidelity, Key, Notes, Objects, Phase, Role, Scope
 from xds.nginx.known import ANNOTATIONS, KEYS
 from xds.nginx.values import readable
 
@@ -52,8 +52,8 @@ def drawn(location: Location, route: Route) -> tuple[Route, ...]:
         return (replace(route, action=Respond(503)),)
     routes: tuple[Route, ...] = (route,)
     for name, draw in reversed(with_hook("routes")):
-        if name in location.settings:
-            routes = draw(location.settings[name], location, routes)
+        if name in location.settings or (location.offers and features()[name].role):
+            routes = draw(location.settings.get(name), location, routes)
     return routes
 
 
@@ -70,6 +70,25 @@ def asks(hook: str, settings: Mapping[str, Any]) -> bool:
     return any(name in settings and answer(settings[name]) for name, answer in with_hook(hook))
 
 
+def role(own: Settings) -> Role:
+    """What an Ingress with these settings does with its paths."""
+    offers = any(name in own and its_role(own[name]) is Role.OFFERS for name, its_role in with_hook("role"))
+    return Role.OFFERS if offers else Role.CLAIMS
+
+
+@cache
+def upstream_features() -> frozenset[str]:
+    """The names of the features that are about a Service alone, whichever path leads to it."""
+    about = {name: {a.scope for a in feature.annotations} for name, feature in features().items() if feature.role is None}
+    return frozenset(name for name, scopes in about.items() if scopes == {Scope.UPSTREAM})
+
+
+def offered(location: Settings, offering: Settings) -> Settings:
+    """What holds for requests of a location that go to an offered backend: all that is not about the Service itself."""
+    kept = {name: setting for name, setting in location.items() if name not in upstream_features()}
+    return Settings(kept | {name: offering[name] for name in upstream_features() & offering.keys()})
+
+
 def guarded(settings: Settings) -> bool:
     """Whether an access rule protects the paths that have these settings, or they are closed."""
     return bool(rules(settings))
@@ -79,6 +98,13 @@ def rules(settings: Settings) -> tuple[tuple[str, object], ...]:
     """The access rules among the settings of a location: what the features of that phase say. To be closed is one, for whatever reason."""
     found = tuple((name, settings[name]) for name in _access_features() if name in settings)
     return (*found, (CLOSED, True)) if CLOSED in settings else found
+
+
+def protects(name: str) -> bool:
+    """Whether an annotation is an access rule, kept or not."""
+    found = known_annotations()[name]
+    kept = any(found in feature.annotations for feature in features().values() if feature.phase is Phase.ACCESS)
+    return kept or found.fidelity is Fidelity.CLOSES
 
 
 @cache
@@ -114,7 +140,25 @@ def read_keys(data: Mapping[str, str]) -> tuple[dict[str, Any], list[Complaint]]
 
 
 def read_settings(annotations_: Mapping[str, str], key_values: Mapping[str, Any]) -> tuple[Settings, list[Complaint]]:
-    """What all features read from the annotations of an Ingress (without prefix) over the ConfigMap's values."""
+    """What all features read from the annotations of an Ingress (without prefix) over the ConfigMap's values.
+
+    Of an Ingress that offers its paths, what is not about its Services is not read at all (`without_effect`).
+    """
+    found, complaints = _read(annotations_, key_values)
+    if role(found) is Role.OFFERS and (idle := without_effect(annotations_, found)):
+        return _read({name: text for name, text in annotations_.items() if name not in idle}, key_values)
+    return found, complaints
+
+
+def without_effect(annotations_: Iterable[str], own: Settings) -> frozenset[str]:
+    """The annotations, of these names, that have no effect because the Ingress has no paths of its own."""
+    if role(own) is Role.CLAIMS:
+        return frozenset()
+    known = known_annotations()
+    return frozenset(name for name in annotations_ if name in known and known[name].scope is not Scope.UPSTREAM)
+
+
+def _read(annotations_: Mapping[str, str], key_values: Mapping[str, Any]) -> tuple[Settings, list[Complaint]]:
     notes = Notes(annotations_, key_values)
     found = Settings({name: setting for name, feature in features().items() if (setting := feature.read(notes)) is not None})
     return found, notes.complaints

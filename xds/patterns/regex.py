@@ -172,6 +172,11 @@ def nginx_rewrite(path: str) -> str:
     return f"(?is)^.*?(?:{_closed(path)}).*$"
 
 
+def found_in(pattern: str) -> str:
+    """What PCRE finds anywhere in a line, as a pattern that takes in all of it."""
+    return f".*(?:{_closed(pattern)}).*"
+
+
 def _closed(path: str) -> str:
     r"""The path without an open end: what follows a `\Q` that nothing ends would be text, a bracket of ours too."""
     return rf"{path}\E" if r"\Q" in path and not fault(f"{path})") else path

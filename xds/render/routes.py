@@ -12,6 +12,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     HeaderValue,
     HeaderValueOption,
     HeaderValueOptionHeaderAppendAction,
+    RuntimeFractionalPercent,
     TypedExtensionConfig,
 )
 from envoy_data_plane.envoy.config.route.v3 import (
@@ -30,6 +31,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
 )
 from envoy_data_plane.envoy.extensions.filters.http.filter_chain.v3 import FilterChain, FilterChainConfigPerRoute
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
+from envoy_data_plane.envoy.type.v3 import FractionalPercent, FractionalPercentDenominatorType
 from envoy_data_plane.google.protobuf import Any as AnyMessage
 
 from xds import model
@@ -171,6 +173,7 @@ def route_bytes(wanted: model.Route, defaults: model.Settings, host: str = "") -
         wanted.origin is None,
         wanted.via,
         wanted.headers,
+        wanted.share,
         *settings,
         host if _is_wildcard(host) else "",
     )
@@ -184,12 +187,13 @@ def _template(
     nameless: bool,
     via: model.Via,
     headers: tuple[model.HeaderMatch, ...],
+    share: model.Share | None,
     settings: model.Settings,
     defaults: model.Settings,
     wildcard: str,
 ) -> Template:
     """All that such routes have in common; the placeholders are path, name, and cluster or Location."""
-    some = model.Route(model.PathMatch(kind, "/"), action, None, "", via, headers, settings)
+    some = model.Route(model.PathMatch(kind, "/"), action, None, "", via, headers, settings, share)
     made = route(some, defaults, wildcard)
     assert made.match is not None
     _put_path(made.match, kind, placeholder(0))
@@ -247,9 +251,8 @@ def _joined_redirects(routes: tuple[model.Route, ...]) -> tuple[model.Route, ...
 
 def _to_https(wanted: model.Route) -> bool:
     action = wanted.action
-    return (
-        wanted.via is model.Via.HTTP and not wanted.headers and isinstance(action, model.Redirect) and action.to is model.RedirectTo.HTTPS
-    )
+    for_all = wanted.via is model.Via.HTTP and not wanted.headers and wanted.share is None
+    return for_all and isinstance(action, model.Redirect) and action.to is model.RedirectTo.HTTPS
 
 
 def _is_wildcard(host: str) -> bool:
@@ -270,7 +273,7 @@ def _match(wanted: model.Route, matchers: Iterable[HeaderMatcher]) -> RouteMatch
     headers = [*matchers, *(_header_matcher(h) for h in wanted.headers)]
     if wanted.via is not model.Via.ANY:
         headers.append(_by_scheme(wanted.via))
-    made = RouteMatch(headers=headers)
+    made = RouteMatch(headers=headers, runtime_fraction=_fraction(wanted.share) if wanted.share else None)
     _put_path(made, *_path(wanted.match))
     return made
 
@@ -297,6 +300,16 @@ def _put_path(made: RouteMatch, kind: model.PathKind, text: str) -> None:
 def _by_scheme(via: model.Via) -> HeaderMatcher:
     """By what scheme the client came; the listener overwrites what the client says of it."""
     return HeaderMatcher(name="x-forwarded-proto", string_match=StringMatcher(exact=via.value))
+
+
+@lru_cache(maxsize=1024)
+def _fraction(share: model.Share) -> RuntimeFractionalPercent:
+    """A share as Envoy counts it: in hundredths where that is exact, else in millionths. What is neither none nor all stays so."""
+    percent, rest = divmod(100 * share.parts, share.of)
+    if rest == 0:
+        return RuntimeFractionalPercent(FractionalPercent(percent, FractionalPercentDenominatorType.HUNDRED))
+    millionths = min(max(round(1_000_000 * share.parts / share.of), 1), 999_999)
+    return RuntimeFractionalPercent(FractionalPercent(millionths, FractionalPercentDenominatorType.MILLION))
 
 
 def _header_matcher(wanted: model.HeaderMatch) -> HeaderMatcher:

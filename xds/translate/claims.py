@@ -12,14 +12,20 @@ from dataclasses import dataclass
 from xds.kube.objects import Backend, Ingress, Rule, ref
 from xds.kube.world import MOST_RULES, MOST_WILDCARDS, Reader, ingress, ingresses_of, rules_with_effect, settings
 from xds.model import Settings
+from xds.nginx.feature import Role
 from xds.nginx.registry import with_hook
 from xds.problem import Problem, Severity
 from xds.translate.configuration import ingress_settings
 from xds.translate.paths import EXACT
-from xds.translate.selection import selected
+from xds.translate.selection import served_as
 
 MOST_PATHS = 5_000
 """Paths of one Ingress, over all of its rules, that have an effect. Envoy parses each again at every change of the route table."""
+
+Where = tuple[str, str]
+"""What Ingresses claim of a host: a path as configured, and "Exact" or "Prefix"."""
+ROOT: Where = ("/", "Prefix")
+"""What a default backend answers for."""
 
 _FEW = 8
 """Rules of an Ingress up to which they are scanned for each host; with more an index pays off."""
@@ -36,6 +42,11 @@ class Claim:
     field: str
     number: int = 0
 
+    @property
+    def where(self) -> Where:
+        """What is claimed. A path without a type, or of type ImplementationSpecific, is a Prefix (nginx 4.1)."""
+        return (self.path, EXACT if self.type == EXACT else "Prefix")
+
 
 def serving(read: Reader, host: str) -> list[Ingress]:
     """The Ingresses whose rules for a host (in lower case) have an effect, oldest first.
@@ -49,8 +60,29 @@ def serving(read: Reader, host: str) -> list[Ingress]:
 
 
 def claimants(read: Reader, host: str) -> list[Ingress]:
-    """All Ingresses of our class that name a host, oldest first, whichever namespace owns it."""
-    return [i for i in ingresses_of(read, host) if read.unit(selected, i.meta.namespace, i.meta.name)]
+    """All Ingresses of our class that claim paths of a host, oldest first, whichever namespace owns it."""
+    return _with_role(read, host, Role.CLAIMS)
+
+
+def offering(read: Reader, host: str) -> list[Ingress]:
+    """The Ingresses that offer their backends for paths of a host, oldest first.
+
+    With `--host-ownership` these are those of the namespace that owns the host: nobody else decides where its requests go.
+    """
+    ours = offerers(read, host)
+    if not ours or not settings(read).host_ownership:
+        return ours
+    owners = claimants(read, host)
+    return [item for item in ours if not owners or item.meta.namespace == owners[0].meta.namespace]
+
+
+def offerers(read: Reader, host: str) -> list[Ingress]:
+    """All Ingresses of our class that offer anything for a host, oldest first, whichever namespace owns it."""
+    return _with_role(read, host, Role.OFFERS)
+
+
+def _with_role(read: Reader, host: str, wanted: Role) -> list[Ingress]:
+    return [i for i in ingresses_of(read, host) if read.unit(served_as, i.meta.namespace, i.meta.name) is wanted]
 
 
 def claims_of(read: Reader, item: Ingress, host: str) -> Iterator[Claim]:
@@ -65,6 +97,13 @@ def claims_in_order(item: Ingress) -> Iterator[tuple[str, Claim]]:
     for r, before, rule in _numbered(item):
         for p, path in enumerate(rule.paths[: max(0, MOST_PATHS - before)]):
             yield rule.host.lower(), Claim(item, path.path or "/", path.type, path.backend, f"spec.rules[{r}].http.paths[{p}]", before + p)
+
+
+def offers_in_order(item: Ingress) -> Iterator[tuple[str, Claim]]:
+    """The same of an Ingress that offers its backends: its default backend is for what no host and path takes."""
+    if item.default_backend and not item.rules:
+        yield "", Claim(item, *ROOT, item.default_backend, "spec.defaultBackend")
+    yield from claims_in_order(item)
 
 
 def rules_of(read: Reader, item: Ingress, host: str) -> Iterable[tuple[int, int, Rule]]:
@@ -99,6 +138,24 @@ def _numbered(item: Ingress) -> Iterator[tuple[int, int, Rule]]:
 def settings_of(read: Reader, item: Ingress) -> Settings:
     """The settings that the features read from an Ingress."""
     return read.unit(ingress_settings, item.meta.namespace, item.meta.name)
+
+
+def claimed(read: Reader, host: str) -> Mapping[Where, tuple[Claim, ...]]:
+    """All that is claimed of a host, by whom, oldest first; a default backend claims ROOT where no rule does. A Unit."""
+    ours = serving(read, host)
+    found: dict[Where, list[Claim]] = {}
+    for claim in (claim for item in ours for claim in claims_of(read, item, host)):
+        found.setdefault(claim.where, []).append(claim)
+    if ROOT not in found and (default := default_claim(host, ours)):
+        found[ROOT] = [default]
+    return {place: tuple(claims) for place, claims in found.items()}
+
+
+def default_claim(host: str, ours: Iterable[Ingress]) -> Claim | None:
+    """The defaultBackend that has what no path of a host takes: of its first Ingress; without a host, of the first that has no rules."""
+    able = list(ours)[:1] if host else [item for item in ours if not item.rules]
+    item = next((item for item in able if item.default_backend), None)
+    return Claim(item, *ROOT, item.default_backend, "spec.defaultBackend") if item and item.default_backend else None
 
 
 def has_regex(read: Reader, claims: Iterable[Claim]) -> bool:

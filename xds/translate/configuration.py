@@ -23,6 +23,8 @@ _VERDICT = {
 }
 MOST_UNKNOWN = 100
 """Unknown names in one object that are reported one by one."""
+_MOST_LISTED = 8
+"""Names in one sentence."""
 _MOST_NEAREST = 10
 """Unknown names for which similar known ones are searched, which takes a millisecond each."""
 
@@ -80,7 +82,9 @@ def ingress_settings(read: Reader, namespace: str, name: str) -> Settings:
         )
         _report(read, found, prefix, fault.name, code, f"{fault.name} {fault.sentence}; {then}.")
     paths = [path.path for rule in found.rules for path in rule.paths]
-    for key in sorted(own.keys() & known.keys() - unreadable):
+    idle = registry.without_effect(own, values)
+    _report_idle(read, found, {key: own[key] for key in sorted(idle)})
+    for key in sorted(own.keys() & known.keys() - unreadable - idle):
         _judge(read, found, prefix, key, known[key], own[key], paths)
     _report_unknown(read, found, prefix, sorted(own.keys() - known.keys()))
     return values
@@ -93,6 +97,26 @@ def _report_unknown(read: Reader, item: Ingress, prefix: str, names: Sequence[st
     if len(names) > MOST_UNKNOWN:
         sentence = f"{len(names) - MOST_UNKNOWN:,} more annotations are none of ingress-nginx, and have no effect."
         read.report(Problem(ref(item), "metadata.annotations", "annotation-unknown", sentence, Severity.WARNING, item.meta.place))
+
+
+def _report_idle(read: Reader, item: Ingress, idle: Mapping[str, str]) -> None:
+    """Annotations of an Ingress that only offers its backends, in one sentence: often they are a copy of those that do hold."""
+    known = registry.known_annotations()
+    names = [name for name, text in idle.items() if known[name].asks(text)]
+    if not names:
+        return
+    rules = [name for name in names if registry.protects(name)]
+    sentence = f"This Ingress claims no paths, so its {listed(names)} {'has' if len(names) == 1 else 'have'} no effect: "
+    sentence += f"the Ingress that claims a path decides{f', also whom {listed(rules)} would keep out' if rules else ''}."
+    severity = Severity.WARNING if rules else Severity.NOTE
+    read.report(Problem(ref(item), "metadata.annotations", "annotation-of-offer", sentence, severity, item.meta.place))
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a, b and c`; of many the first."""
+    shown, more = list(names[:_MOST_LISTED]), len(names) - _MOST_LISTED
+    last = f"{more} more" if more > 0 else shown.pop() if len(shown) > 1 else ""
+    return f"{', '.join(shown)} and {last}" if last else shown[0]
 
 
 def _report_prefixes(read: Reader, item: Ingress) -> None:

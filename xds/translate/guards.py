@@ -75,6 +75,6 @@ def first_routes(found: Sequence[tuple[Location, tuple[Route, ...]]]) -> Iterato
         before.add(own)
 
 
-def surcharge(match: PathMatch, own: Settings, cost: int) -> int:
+def surcharge(match: PathMatch, own: Settings, cost: int, *, routes: int = 1) -> int:
     """What `first_routes` may add to the cost of a path's routes (`xds.patterns.regex.cost`)."""
-    return cost + regex.cost(_ESCAPED_RUN.value) if match.escaped and match.kind is PathKind.REGEX and rules(own) else 0
+    return cost + routes * regex.cost(_ESCAPED_RUN.value) if match.escaped and match.kind is PathKind.REGEX and rules(own) else 0

@@ -3,22 +3,51 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from xds.kube.objects import Backend, Ingress, ref
+from xds.kube.objects import Ingress, ref
 from xds.kube.world import Reader, ingress, ingresses_of, settings
-from xds.model import Action, Cluster, Forward, Location, PathKind, PathMatch, Redirect, RedirectTo, Respond, Route, Settings, VirtualHost
+from xds.model import (
+    Action,
+    Cluster,
+    Forward,
+    Location,
+    Offer,
+    PathKind,
+    PathMatch,
+    Redirect,
+    RedirectTo,
+    Respond,
+    Route,
+    Settings,
+    VirtualHost,
+)
+from xds.nginx import registry
 from xds.nginx.feature import Phase
 from xds.nginx.registry import asks, cluster_features, drawn, features, guarded, with_hook
 from xds.patterns import regex
 from xds.problem import Problem, Ref, Severity
-from xds.translate import guards, paths
+from xds.translate import guards, offers, paths
 from xds.translate.backends import NO_ENDPOINTS, Reach, destination, first_port
 from xds.translate.certificates import redirects_to_https
-from xds.translate.claims import Claim, claimants, claims_in_order, claims_of, has_regex, report_foreign, rules_of, serving, settings_of
+from xds.translate.claims import (
+    ROOT,
+    Claim,
+    Where,
+    claimants,
+    claims_in_order,
+    claims_of,
+    default_claim,
+    has_regex,
+    offering,
+    report_foreign,
+    rules_of,
+    serving,
+    settings_of,
+)
 from xds.translate.configuration import configuration, ingress_settings
-from xds.translate.regexes import LeftOut, admit, cost_of
+from xds.translate.regexes import OF_HOST, Allowance, LeftOut, admit, cost_of
 from xds.translate.tls import host_tls
 
 _HOST = re.compile(r"(\*\.)?([a-z0-9_]([-a-z0-9_]*[a-z0-9_])?\.)*[a-z0-9_]([-a-z0-9_]*[a-z0-9_])?")
@@ -47,9 +76,12 @@ class _Found:
 def virtual_host(read: Reader, host: str) -> VirtualHost | None:
     """A host (in lower case, "" for all that have none of their own) with its routes in the order in which they are tried."""
     ours = serving(read, host)
+    if host and not ours:
+        offers.report_none_served(read, host)
     if host and (not ours or not _acceptable(read, host, ours)):
         return None
     _report_foreign(read, host)
+    offers.report_foreigners(read, host)
     claims = _claims(read, host, ours)
     as_regex = has_regex(read, claims)
     locations, routes = _locations(read, host, ours, claims, as_regex=as_regex)
@@ -107,7 +139,7 @@ def _host_fault(host: str) -> str:
 
 
 def _claims(read: Reader, host: str, ours: list[Ingress]) -> list[Claim]:
-    for item in ours:
+    for item in (*ours, *offering(read, host)):
         if not item.rules and item.default_backend is None:
             sentence = "The Ingress has neither rules nor a default backend, and no effect."
             read.report(Problem(ref(item), "spec", "empty", sentence, Severity.WARNING, item.meta.place))
@@ -119,13 +151,14 @@ def _locations(
 ) -> tuple[list[Location], tuple[Route, ...]]:
     """The locations, those of the oldest Ingress first, and all routes in the order in which they are tried."""
     tls = redirects_to_https(read, host, ours)
-    taken: dict[tuple[str, str], Claim] = {}
+    taken: dict[Where, Claim] = {}
     found: list[_Found] = []
-    admitted, left_out = admit(read, host, claims, as_regex=as_regex)
+    allowance = Allowance(OF_HOST)
+    admitted, left_out = admit(read, host, claims, allowance, as_regex=as_regex)
+    joining = offers.joining(read, host, allowance)
     guard = read.unit(guards.guard, host)
     for claim in admitted:
-        kind = claim.type if claim.type == paths.EXACT else "Prefix"
-        winner = taken.setdefault((claim.path, kind), claim)
+        winner = taken.setdefault(claim.where, claim)
         if winner is not claim:
             _report_conflict(read, host, claim, winner)
             continue
@@ -133,11 +166,12 @@ def _locations(
         match = paths.match(claim.path, claim.type, as_regex=as_regex)
         match = guard.widened(match) if guard else match
         location = Location(host, claim.path, match, tls, ref(claim.item), claim.field, settings_of(read, claim.item))
-        found.append(_Found(location, _routes(read, location, _backend_action(read, claim)), match))
-    if ("/", "Prefix") not in taken:
-        found.append(_default(read, host, ours, tls=tls, as_regex=as_regex))
+        found.append(_joined(read, location, _backend_action(read, claim), joining.get(claim.where, ())))
+    if ROOT not in taken:
+        found.append(_default(read, host, ours, joining.get(ROOT, ()), tls=tls, as_regex=as_regex))
+    offers.report_unclaimed(read, host, joining, taken.keys() | ({ROOT} if default_claim(host, ours) else set()))
     found += (_closure(read, host, each, tls=tls, as_regex=as_regex) for each in left_out if guarded(settings_of(read, each.first.item)))
-    _report_lost_defaults(read, host, ours, taken.get(("/", "Prefix")))
+    _report_lost_defaults(read, host, ours, taken.get(ROOT))
     locations = [each.location for each in found if not each.closed]
     found.sort(key=lambda each: each.rank.path, reverse=as_regex)
     found.sort(key=lambda each: (paths.precedence(each.rank), not each.closed))
@@ -154,7 +188,7 @@ def _closure(read: Reader, host: str, out: LeftOut, *, tls: bool, as_regex: bool
     return _Found(location, _routes(read, location, Respond(503)), PathMatch(kind, out.longest), closed=True)
 
 
-def _in_order(host: str, found: list[_Found], taken: dict[tuple[str, str], Claim]) -> Iterator[Route]:
+def _in_order(host: str, found: list[_Found], taken: dict[Where, Claim]) -> Iterator[Route]:
     """All routes, with those that nginx adds by itself: the health check of the catch-all, /foo → /foo/ for a path that ends in a slash."""
     redirected: set[str] = set()
     for each in found:
@@ -171,13 +205,14 @@ def _in_order(host: str, found: list[_Found], taken: dict[tuple[str, str], Claim
             yield Route(exact, Redirect(301, RedirectTo.SLASH), each.location.origin, each.location.rule)
 
 
-def _default(read: Reader, host: str, ours: list[Ingress], *, tls: bool, as_regex: bool) -> _Found:
+def _default(read: Reader, host: str, ours: list[Ingress], offered: Sequence[Claim], *, tls: bool, as_regex: bool) -> _Found:
     """The paths that nobody claimed: the defaultBackend of the host's first Ingress with all its annotations, else the global one.
 
     Where there is no host either, an Ingress neither redirects nor rewrites; its access rules hold, as all else.
     """
     match = PathMatch(PathKind.REGEX, "/") if as_regex else _ROOT
-    item = ours[0] if host else next((i for i in ours if i.default_backend and not i.rules), None)
+    claim = default_claim(host, ours)
+    item = ours[0] if host else (claim.item if claim else None)
     if item is None:
         own = _without(read.unit(configuration).defaults, Phase.HOST, Phase.RETURN, Phase.SSL_REDIRECT, Phase.ACCESS)
         location = Location(host, "/", match, tls, None, "", own)
@@ -186,9 +221,25 @@ def _default(read: Reader, host: str, ours: list[Ingress], *, tls: bool, as_rege
     if not host:
         own = _without(own, Phase.HOST, Phase.RETURN, Phase.SSL_REDIRECT)
     location = Location(host, "/", match, tls, ref(item), "spec.defaultBackend", own)
-    claim = Claim(item, "/", "Prefix", item.default_backend or Backend(), "spec.defaultBackend")
-    action = _backend_action(read, claim) if item.default_backend else _global_default(read)
-    return _Found(location, _routes(read, location, action), match)
+    if claim is None:
+        return _Found(location, _routes(read, location, _global_default(read)), match)
+    return _joined(read, location, _backend_action(read, claim), offered)
+
+
+def _joined(read: Reader, location: Location, action: Action, offered: Sequence[Claim]) -> _Found:
+    """A location with what is offered for it: the first offer of another backend than its own.
+
+    Where the location's own backend cannot be reached, all requests are answered with 503, and where that of the offer cannot, the
+    location's own answers them (nginx 4.12).
+    """
+    wanted, to = offers.first(read, offered, action, lambda claim: _backend_action(read, claim, offered=True))
+    if wanted is None or not isinstance(to, Forward) or not isinstance(action, Forward):
+        return _Found(location, _routes(read, location, action), location.match)
+    own = settings_of(read, wanted.item)
+    offer = Offer(to, ref(wanted.item), wanted.field, own, registry.offered(location.settings, own))
+    routes = _routes(read, replace(location, offers=(offer,)), action)
+    offers.report_unasked(read, location, routes, wanted)
+    return _Found(location, routes, location.match)
 
 
 def _without(own: Settings, *phases: Phase) -> Settings:
@@ -247,13 +298,15 @@ def policy(own: Settings, defaults: Settings) -> tuple[tuple[str, object], ...]:
     return tuple((name, value) for name, value in named if value != defaults.get(name) or asks("by_address", {name: value}))
 
 
-def _backend_action(read: Reader, claim: Claim) -> Action:
-    """Where a claimed path leads; what cannot be reached answers 503 and nothing else does."""
+def _backend_action(read: Reader, claim: Claim, *, offered: bool = False) -> Action:
+    """Where a claimed path leads, or one that is `offered`; what cannot be reached answers 503 and nothing else does."""
     backend, namespace = claim.backend, claim.item.meta.namespace
+    otherwise = "all requests stay with the path's own backend" if offered else "the path answers 503"
     if not backend.service:
         what = f"a {backend.resource}" if backend.resource else "nothing"
-        _report(read, claim, "backend", "backend", f"The backend is {what}, not a Service; the default backend answers.")
-        return _global_default(read)
+        who = otherwise if offered else "the default backend answers"
+        _report(read, claim, "backend", "backend", f"The backend is {what}, not a Service; {who}.")
+        return Respond(503) if offered else _global_default(read)
     by_address = asks("by_address", settings_of(read, claim.item))
     found = read.unit(destination, namespace, backend.service, backend.port, by_address)
     if found.reach is Reach.EXTERNAL and (backend.service, found.port) not in read.unit(external_names, namespace, claim.item.meta.name):
@@ -265,11 +318,11 @@ def _backend_action(read: Reader, claim: Claim) -> Action:
     about = f"Service {namespace}/{backend.service}"
     if found.reach is Reach.NO_PORT:
         which = f"has no port {str(backend.port)[:63]!r}" if backend.port else "is named without a port; write port.number or port.name"
-        _report(read, claim, "backend.service.port", "no-port", f"{about} {which}; the path answers 503.")
+        _report(read, claim, "backend.service.port", "no-port", f"{about} {which}; {otherwise}.")
     else:
         severity = Severity.ERROR if found.reach in _UNREACHABLE else Severity.WARNING
         code = NO_ENDPOINTS if found.reach is Reach.NO_ENDPOINTS else "no-service"
-        _report(read, claim, "backend.service.name", code, f"{about} {found.reach.value}; the path answers 503.", severity)
+        _report(read, claim, "backend.service.name", code, f"{about} {found.reach.value}; {otherwise}.", severity)
     return Respond(503)
 
 

@@ -7,17 +7,18 @@ host in that of its Ingresses, oldest first. After it is exhausted no further pa
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xds.kube.objects import ref
 from xds.kube.world import Reader, ingress
-from xds.model import Cluster, Forward, Location, PathMatch, Redirect, Route
+from xds.model import Cluster, Forward, Location, Offer, PathMatch, Redirect, Route
+from xds.nginx import registry
 from xds.nginx.registry import drawn, guarded, with_hook
 from xds.patterns import regex, spelling
 from xds.problem import Problem, Ref
 from xds.translate import guards, paths
 from xds.translate.certificates import redirects_to_https
-from xds.translate.claims import MOST_PATHS, Claim, claims_in_order, is_regex_host, serving, settings_of
+from xds.translate.claims import MOST_PATHS, Claim, claimed, claims_in_order, is_regex_host, offers_in_order, serving, settings_of
 
 OF_INGRESS = 5_000
 """The budget of an Ingress: 5 ms at each change of the table, enough for some 80 usual paths that are redirected and rewritten."""
@@ -81,6 +82,43 @@ def costs(read: Reader, namespace: str, name: str) -> Mapping[str, int]:
     return found
 
 
+def costs_of_offers(read: Reader, namespace: str, name: str) -> Mapping[str, int]:
+    """The costs of the offers that are within the budget of an Ingress: field → cost, 0 for what Envoy compiles nothing of. A Unit.
+
+    An offer makes more routes of a path that another Ingress claims. They count against the Ingress that offers, so that it takes nothing of
+    the budget of the other one; where several claim the path, the dearest counts.
+    """
+    found: dict[str, int] = {}
+    item = ingress(read, namespace, name)
+    allowance = Allowance(OF_INGRESS)
+    hosts: dict[str, tuple[bool, bool]] = {}
+    for host, claim in offers_in_order(item) if item else ():
+        if host not in hosts:
+            hosts[host] = (read.unit(is_regex_host, host), redirects_to_https(read, host, serving(read, host)))
+        as_regex, tls = hosts[host]
+        rivals = read.unit(claimed, host).get(claim.where, ())
+        cost = max((_surplus(read, host, rival, claim, as_regex=as_regex, tls=tls) for rival in rivals), default=0)
+        if cost and not allowance.spend(cost):
+            break
+        found[claim.field] = cost
+    return found
+
+
+def _surplus(read: Reader, host: str, claim: Claim, offered: Claim, *, as_regex: bool, tls: bool) -> int:
+    """What the expressions of a claimed path cost more because of an offer."""
+    if paths.fault(claim.path, as_regex=as_regex):
+        return 0
+    match = _match(read, host, claim, as_regex=as_regex)
+    own, others = settings_of(read, claim.item), settings_of(read, offered.item)
+    location = Location(host, claim.path, match, tls, ref(claim.item), claim.field, own)
+    offer = Offer(_SOMEWHERE, ref(offered.item), offered.field, others, registry.offered(own, others))
+    alone = Route(match, _SOMEWHERE, location.origin, location.rule, settings=own)
+    before = drawn(location, alone)
+    after = drawn(replace(location, offers=(offer,)), alone)
+    surplus = sum(map(cost_of, after)) - sum(map(cost_of, before))
+    return surplus + guards.surcharge(match, own, surplus, routes=len(after) - len(before))
+
+
 def _cost(read: Reader, host: str, claim: Claim, *, as_regex: bool, tls: bool) -> int:
     if paths.fault(claim.path, as_regex=as_regex):
         return _REFUSED
@@ -118,12 +156,16 @@ class LeftOut:
         self.start = self.start[: next(differs, min(len(self.start), len(start)))]
 
 
-def admit(read: Reader, host: str, claims: Iterable[Claim], *, as_regex: bool) -> tuple[list[Claim], list[LeftOut]]:
-    """The claims that a host is served with, and the paths that are left out of each Ingress: excess, over budget, or invalid."""
+def admit(
+    read: Reader, host: str, claims: Iterable[Claim], allowance: Allowance, *, as_regex: bool
+) -> tuple[list[Claim], list[LeftOut]]:
+    """The claims that a host is served with, and the paths that are left out of each Ingress: excess, over budget, or invalid.
+
+    `allowance` is the host's; what is left of it may be spent on offers.
+    """
     admitted: list[Claim] = []
     out: dict[Ref, dict[str, LeftOut]] = {}
     excess: dict[tuple[Ref, str], list[Claim]] = {}
-    allowance = Allowance(OF_HOST)
     for claim in claims:
         about = ref(claim.item)
         if why := _excess(read, host, claim, allowance, as_regex=as_regex):
@@ -141,6 +183,26 @@ def admit(read: Reader, host: str, claims: Iterable[Claim], *, as_regex: bool) -
     for groups in out.values():
         _report_closed(read, host, list(groups.values()))
     return admitted, [each for groups in out.values() for each in groups.values()]
+
+
+def admit_offers(read: Reader, host: str, offers: Iterable[Claim], allowance: Allowance) -> list[Claim]:
+    """The offers that a host is served with. Of one that is left out nothing is closed: the path's own backend has its requests."""
+    admitted: list[Claim] = []
+    excess: dict[tuple[Ref, str], list[Claim]] = {}
+    for claim in offers:
+        cost = read.unit(costs_of_offers, claim.item.meta.namespace, claim.item.meta.name).get(claim.field)
+        if claim.number >= MOST_PATHS:
+            why = "too-many-paths"
+        elif cost is None:
+            why = "regex-budget"
+        else:
+            why = "" if cost == 0 or allowance.spend(cost) else "regex-budget-of-host"
+        if why:
+            excess.setdefault((ref(claim.item), why), []).append(claim)
+        else:
+            admitted.append(claim)
+    _report_excess(read, host, excess)
+    return admitted
 
 
 def _leave_out(groups: dict[str, LeftOut], claim: Claim, start: str) -> None:

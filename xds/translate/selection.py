@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 from xds.kube.objects import Ingress, ref
 from xds.kube.world import Reader, ingress, ingress_class, namespace, settings
+from xds.nginx.feature import Role
+from xds.nginx.registry import role
 from xds.problem import Problem, Severity
 from xds.translate.configuration import ingress_settings
 
@@ -17,14 +19,13 @@ _REQUIREMENT = re.compile(
 )
 
 
-def selected(read: Reader, ns: str, name: str) -> bool:
-    """Whether we serve this Ingress by paths of its own."""
-    # A canary has none (nginx 4.12); until canaries are supported, its primary answers everything.
-    return served(read, ns, name) and "canary" not in read.unit(ingress_settings, ns, name)
+def served_as(read: Reader, ns: str, name: str) -> Role | None:
+    """What an Ingress that is ours does with its paths; None for one that is not. A Unit."""
+    return role(read.unit(ingress_settings, ns, name)) if served(read, ns, name) else None
 
 
 def served(read: Reader, ns: str, name: str) -> bool:
-    """Whether this Ingress has an effect here, a canary included (nginx 4.14: canaries are told their addresses, too)."""
+    """Whether this Ingress has an effect here, be it by offers alone (nginx 4.14: canaries get the addresses in their status, too)."""
     found = ingress(read, ns, name)
     if found is None or not claimed(read, ns, name):
         return False
