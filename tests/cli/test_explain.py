@@ -373,3 +373,45 @@ def test_an_object_that_is_there_twice_may_have_more_rules_than_the_one_that_cou
     write(path / "later", second)
     said = say("explain", "http://a.example.com/", path)
     assert (said.code, said.err) == (0, "")
+
+
+CANARY = {"canary": "true", "canary-weight": "30", "canary-by-cookie": "next", "load-balance": "ewma"}
+
+
+def test_a_canary_has_its_share_and_its_cluster(say: Say, tmp_path: Path) -> None:
+    next_ = (service("next"), endpoint_slice("next", [("10.0.0.2", 8080)]))
+    canary = ingress("canary", "a.example.com", {"/": ("next", 80)}, CANARY)
+    put = folder(tmp_path, ingress("web", "a.example.com", {"/": WEB}), canary, *next_)
+    said = say("explain", "a.example.com/x", put)
+    assert said.code == 0
+    assert said.out.splitlines()[1] == "is answered by Service default/web port 80 (1 endpoint), which gets the path /x"
+    whose = "Ingress default/canary (ingress-canary.json:1) spec.rules[0].http.paths[0] (raw prefix /"
+    assert f"share         30 of 100 requests: {whose}) -> cluster default/next/80~" in said.out
+    assert f"unless        {whose}, with the cookie next=always) -> cluster default/next/80~" in said.out
+    assert "cluster       default/web/80\n" in said.out
+    found = say("explain", "a.example.com/x", put, "-o", "json").json
+    assert [(r["share"], r["cluster"].partition("~")[0]) for r in found["shares"]] == [({"parts": 30, "of": 100}, "default/next/80")]
+    assert [(r["share"], r["cluster"].partition("~")[0], r["headers"][0]["words"]) for r in found["conditional"]] == [
+        (None, "default/next/80", "cookie next=always"),
+        (None, "default/web/80", "cookie next=never"),
+    ]
+
+
+def test_a_canary_that_has_all_requests_answers(say: Say, tmp_path: Path) -> None:
+    next_ = (service("next"), endpoint_slice("next", [("10.0.0.2", 8080)]))
+    canary = ingress("canary", "a.example.com", {"/": ("next", 80)}, {"canary": "true", "canary-weight": "100"})
+    found = say(
+        "explain", "a.example.com", folder(tmp_path, ingress("web", "a.example.com", {"/": WEB}), canary, *next_), "-o", "json"
+    ).json
+    assert (found["cluster"], found["route"]["ingress"]["name"]) == ("default/next/80", "canary")
+    assert [(r["ingress"]["name"], r["cluster"]) for r in found["shadowed"]] == [("web", "default/web/80")]
+    assert found["shares"] == []
+
+
+def test_a_canary_without_effect_is_shown_with_its_problem(say: Say, tmp_path: Path) -> None:
+    idle = ingress("idle", "a.example.com", {"/": WEB}, {"canary": "true", "use-regex": "true"})
+    said = say("explain", "a.example.com", folder(tmp_path, ingress("web", "a.example.com", {"/": WEB}), idle))
+    assert said.code == 0
+    assert "canary names no requests" in said.out
+    assert "The backend is the one that the path has anyway; this canary has no effect." in said.out
+    assert "regular expressions here" not in said.out

@@ -84,6 +84,7 @@ def _lines(found: Json) -> Iterator[Text]:
         yield _row("but", remark)
     if "envoys" in found:
         yield _row("Envoys", _envoys_words(found["envoys"]))
+    yield from _other_routes("share", found["shares"])
     yield from _other_routes("unless", found["conditional"])
     yield from _other_routes("shadowed", found["shadowed"])
     if found["problems"]:
@@ -113,9 +114,15 @@ def _headline(found: Json) -> Iterator[str | tuple[str, str]]:
 
 def _other_routes(title: str, others: Iterable[Json]) -> Iterator[Text]:
     for route in others:
-        headers = "".join(f", with the header {h['name']}: {h['value']}" for h in route["headers"])
+        headers = "".join(f", with the {h['words'] or _header_words(h)}" for h in route["headers"])
         whose = f"{_words(route['ingress'])} {route['rule']}" if route["ingress"] else "the default backend"
-        yield _row(title, f"{whose} ({_match_words(route)}{headers})")
+        part = f"{route['share']['parts']} of {route['share']['of']} requests: " if route["share"] else ""
+        to = f" -> cluster {route['cluster']}" if route["cluster"] else ""
+        yield _row(title, f"{part}{whose} ({_match_words(route)}{headers}){to}")
+
+
+def _header_words(header: Json) -> str:
+    return f"header {header['name']}: {header['value']}"
 
 
 def _row(title: str, content: str) -> Text:

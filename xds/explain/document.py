@@ -18,7 +18,7 @@ from xds.config import Flags
 from xds.explain.route_of import HttpRequest, MatchedRoute, answer, backend_of, location, names_under, rule_of
 from xds.json_forms import Json, object_json, place_json, problem_json
 from xds.kube.objects import Endpoint, Ingress, ref
-from xds.kube.world import Reader, World, ingresses_key, service, slices_key, slices_of
+from xds.kube.world import Reader, World, service, slices_key, slices_of
 from xds.model import CLOSED, Cluster, Forward, HostTls, Passthrough, PathKind, Redirect, Respond, Route, Terminate, Via
 from xds.nginx.feature import Declared, Fidelity
 from xds.nginx.registry import known_annotations, known_keys, with_hook
@@ -26,6 +26,7 @@ from xds.problem import Problem, Ref
 from xds.render import names, routes
 from xds.translate.backends import Address, addresses, external_address
 from xds.translate.certificates import DEFAULT, certificate
+from xds.translate.claims import claims_of, offerers, serving
 from xds.translate.configuration import configuration, ingress_settings
 from xds.translate.paths import EXACT
 from xds.units.memo import Recorder
@@ -77,6 +78,7 @@ def explain(world: World, tables: Tables, settings: Flags, problems: Collection[
         "endpoints": _endpoints(case, wanted),
         "annotations": _annotations(case),
         "config": _config(case),
+        "shares": [] if passed else [_route(case, r) for r in case.answer.shares],
         "conditional": [] if passed else [_route(case, r) for r in case.answer.conditional],
         "shadowed": [] if passed else [_route(case, r) for r in case.answer.shadowed],
         "problems": [problem_json(p) for p in _problems(case)],
@@ -162,7 +164,9 @@ def _route(case: _Case, route: Route) -> Json:
         "name": routes.route(route, case.read.unit(configuration).defaults).name,
         "match": {"kind": route.match.kind.value, "path": route.match.path},
         "scheme": route.via.value,
-        "headers": [{"name": h.name, "value": h.value, "regex": h.regex} for h in route.headers],
+        "headers": [{"name": h.name, "value": h.value, "regex": h.regex, "words": h.words} for h in route.headers],
+        "share": {"parts": route.share.parts, "of": route.share.of} if route.share else None,
+        "cluster": names.cluster(route.action.cluster) if isinstance(route.action, Forward) else None,
     }
 
 
@@ -176,7 +180,7 @@ def _regex_because(case: _Case) -> Json | None:
     """The Ingress that turns the paths of the host into regular expressions, and the feature of it that does."""
     if case.answer.route.match.kind is not PathKind.REGEX:
         return None
-    for item in case.read(ingresses_key(case.answer.host)):
+    for item in serving(case.read, case.answer.host):
         own = case.read.unit(ingress_settings, item.meta.namespace, item.meta.name)
         for name, regex in with_hook("regex"):
             if name in own and any(regex(own[name], p.path or "/", p.type == EXACT) for r in item.rules for p in r.paths):
@@ -283,6 +287,9 @@ def _involved(case: _Case) -> Iterator[Ref]:
     world, meant = case.world, _service_ref(case)
     if case.answer.route.origin:
         yield case.answer.route.origin
+    for item in offerers(case.read, case.answer.host):
+        if any(claim.path == _path_of(case) for claim in claims_of(case.read, item, case.answer.host)):
+            yield ref(item)
     if meant:
         yield meant[0]
         yield from world.refs(slices_key(meant[0].namespace, meant[0].name))

@@ -71,14 +71,16 @@ class Chosen(Enum):
 class MatchedRoute:
     """The route that answers a request.
 
-    `host` is the virtual host ("" for the catch-all), `position` how many of its routes were tried, from 1. `conditional` are routes
-    before it that would answer if the request had other headers, `shadowed` those of other rules behind it that match as well.
+    `host` is the virtual host ("" for the catch-all), `position` how many of its routes were tried, from 1. `shares` are routes before it
+    that answer a part of such requests, by chance, and `conditional` those that would answer if the request had other headers. `shadowed`
+    are those of other rules behind it that match as well.
     """
 
     chosen: Chosen
     host: str
     route: Route
     position: int
+    shares: tuple[Route, ...]
     conditional: tuple[Route, ...]
     shadowed: tuple[Route, ...]
 
@@ -146,11 +148,12 @@ def answer(read: Reader, served: Container[str], request: HttpRequest) -> Matche
     found = virtual_host(read, host)
     assert found is not None
     matching = [(n, route) for n, route in enumerate(found.routes, 1) if _takes_path(route, request)]
-    position, route = next((n, route) for n, route in matching if _has_headers(route, request))
-    conditional = tuple(r for n, r in matching if n < position)
+    position, route = next((n, r) for n, r in matching if _has_headers(r, request) and (r.share is None or r.share.parts == r.share.of))
+    shares = tuple(r for n, r in matching if n < position and _has_headers(r, request))
+    conditional = tuple(r for n, r in matching if n < position and not _has_headers(r, request))
     behind = (r for n, r in matching if n > position and _RULE.match(r.rule) and _has_headers(r, request))
     shadowed = tuple(r for r in behind if (r.origin, r.rule) != (route.origin, route.rule))
-    return MatchedRoute(chosen, host, route, position, conditional, shadowed)
+    return MatchedRoute(chosen, host, route, position, shares, conditional, shadowed)
 
 
 def location(redirect: Redirect, request: HttpRequest) -> str:

@@ -139,13 +139,15 @@ class Declared(Generic[T]):
 class Annotation(Declared[T]):
     """An annotation, named without its prefix. `key` is the ConfigMap key with its default for the whole cluster, if there is one.
 
-    `flag` is the field of `xds.config.Flags` without which it has no effect, here and in ingress-nginx.
+    `beside` is the name of another annotation without which it has no effect, and `flag` the field of `xds.config.Flags`, here and in
+    ingress-nginx.
     """
 
     scope: Scope = Scope.LOCATION
     risk: Risk = Risk.LOW
     key: Key[T] | None = None
     alias: str = ""
+    beside: str = ""
     flag: str = ""
 
 

@@ -100,6 +100,16 @@ def rules(settings: Settings) -> tuple[tuple[str, object], ...]:
     return (*found, (CLOSED, True)) if CLOSED in settings else found
 
 
+def is_set(name: str, annotations_: Mapping[str, str]) -> bool:
+    """Whether an annotation is there, can be read, and is another value than what holds anyway."""
+    known = known_annotations()[name]
+    try:
+        text = readable(annotations_.get(name, ""))
+        return bool(text) and bool(known.parse(text) != known.default)
+    except ValueError:
+        return False
+
+
 def protects(name: str) -> bool:
     """Whether an annotation is an access rule, kept or not."""
     found = known_annotations()[name]

@@ -85,6 +85,8 @@ def ingress_settings(read: Reader, namespace: str, name: str) -> Settings:
     idle = registry.without_effect(own, values)
     _report_idle(read, found, {key: own[key] for key in sorted(idle)})
     for key in sorted(own.keys() & known.keys() - unreadable - idle):
+        if (beside := known[key].beside) and known[key].asks(own[key]) and not registry.is_set(beside, own):
+            _report(read, found, prefix, key, "annotation-alone", f"{key} has no effect without {beside}.", Severity.WARNING)
         _judge(read, found, prefix, key, known[key], own[key], paths)
     _report_unknown(read, found, prefix, sorted(own.keys() - known.keys()))
     return values

@@ -238,8 +238,11 @@ def _joined(read: Reader, location: Location, action: Action, offered: Sequence[
     own = settings_of(read, wanted.item)
     offer = Offer(to, ref(wanted.item), wanted.field, own, registry.offered(location.settings, own))
     routes = _routes(read, replace(location, offers=(offer,)), action)
-    offers.report_unasked(read, location, routes, wanted)
-    return _Found(location, routes, location.match)
+    if any(isinstance(route.action, Forward) and (route.origin, route.rule) == (offer.origin, offer.rule) for route in routes):
+        return _Found(location, routes, location.match)
+    alone = _routes(read, location, action)
+    offers.report_unasked(read, location, alone, wanted)
+    return _Found(location, alone, location.match)
 
 
 def _without(own: Settings, *phases: Phase) -> Settings:

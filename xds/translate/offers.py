@@ -85,8 +85,11 @@ def _unclaimed(host: str, place: Where, claimed: Collection[Where]) -> str:
 
 
 def report_unasked(read: Reader, location: Location, routes: Sequence[Route], claim: Claim) -> None:
-    """An offer for a path whose Ingress forwards no request at all."""
-    if not any(isinstance(route.action, Forward) for route in routes):
+    """An offer to which no request goes: it asks for none, as when a release begins, or the location's Ingress forwards none (`routes`)."""
+    if any(isinstance(route.action, Forward) for route in routes):
+        sentence = "No request goes to this canary: its annotations ask for none."
+        _report(read, claim, "path", "offer-idle", sentence, Severity.NOTE)
+    else:
         sentence = f"{location.origin} answers all requests of this path by itself; this canary gets none."
         _report(read, claim, "path", "offer-unasked", sentence, Severity.WARNING)
 

@@ -26,7 +26,7 @@ CANARY = Annotation(
     "canary",
     boolean,
     "Whether the Ingress claims no paths of its own, and offers its backends for those of Ingresses with the same host, path and type.",
-    "false",
+    "true",
     default=False,
     scope=Scope.UPSTREAM,
 )
@@ -39,6 +39,7 @@ BY_HEADER = Annotation(
     "",
     scope=Scope.UPSTREAM,
     risk=Risk.MEDIUM,
+    beside="canary",
 )
 BY_HEADER_VALUE = Annotation(
     "canary-by-header-value",
@@ -48,6 +49,7 @@ BY_HEADER_VALUE = Annotation(
     "",
     scope=Scope.UPSTREAM,
     risk=Risk.MEDIUM,
+    beside="canary-by-header",
 )
 BY_HEADER_PATTERN = Annotation(
     "canary-by-header-pattern",
@@ -60,6 +62,7 @@ BY_HEADER_PATTERN = Annotation(
     lambda pattern, _paths: bool(regex.fault(pattern)),
     scope=Scope.UPSTREAM,
     risk=Risk.MEDIUM,
+    beside="canary-by-header",
 )
 BY_COOKIE = Annotation(
     "canary-by-cookie",
@@ -69,6 +72,7 @@ BY_COOKIE = Annotation(
     "",
     scope=Scope.UPSTREAM,
     risk=Risk.MEDIUM,
+    beside="canary",
 )
 WEIGHT = Annotation(
     "canary-weight",
@@ -77,6 +81,7 @@ WEIGHT = Annotation(
     "10",
     0,
     scope=Scope.UPSTREAM,
+    beside="canary",
 )
 WEIGHT_TOTAL = Annotation(
     "canary-weight-total",
@@ -85,6 +90,7 @@ WEIGHT_TOTAL = Annotation(
     "1000",
     _LEAST_TOTAL,
     scope=Scope.UPSTREAM,
+    beside="canary",
 )
 _RULES = (BY_HEADER, BY_HEADER_VALUE, BY_HEADER_PATTERN, BY_COOKIE, WEIGHT, WEIGHT_TOTAL)
 
@@ -98,26 +104,21 @@ class Canary:
 
 
 def _read(notes: Notes) -> Canary | None:
-    if not notes.get(CANARY):
-        for rule in _RULES:
-            notes.complain(rule, 'counts only beside canary: "true"')
-        return None
     weight, total = notes.get(WEIGHT), notes.get(WEIGHT_TOTAL)
-    share = Share(min(weight, total), total) if weight else None
     rules = [*_by_header(notes), *_by_cookie(notes)]
+    if not notes.get(CANARY):
+        return None
+    share = Share(min(weight, total), total) if weight else None
     while rules and share is None and not rules[-1][1]:
         rules.pop()  # the primary has what is left, with and without it
-    if not rules and share is None and not (notes.has(WEIGHT) or notes.has(BY_HEADER) or notes.has(BY_COOKIE)):
-        notes.complain(CANARY, "names no requests: one of canary-weight, canary-by-header and canary-by-cookie would")
     return Canary(tuple(rules), share)
 
 
 def _by_header(notes: Notes) -> Iterator[tuple[HeaderMatch, bool]]:
     name, value, pattern = notes.get(BY_HEADER).replace("_", "-"), notes.get(BY_HEADER_VALUE), notes.get(BY_HEADER_PATTERN)
     if not name:
-        for rule in (BY_HEADER_VALUE, BY_HEADER_PATTERN):
-            notes.complain(rule, "counts only beside canary-by-header")
-    elif value:
+        return
+    if value:
         notes.complain(BY_HEADER_PATTERN, "counts only without canary-by-header-value")
         yield HeaderMatch(name, value), True
     elif not pattern:
