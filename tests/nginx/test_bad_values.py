@@ -52,15 +52,20 @@ TEXT = st.one_of(
 )
 
 
-NAMES = {"a b", "-1", "1e3", "0x10", "9" * 20}
+WORDS = {"-1", "1e3", "0x10", "9" * 20}
+NAMES = WORDS | {"a b"}
 HARMLESS: Mapping[str, Collection[str]] = {
+    "canary-by-header": WORDS,
+    "canary-by-header-value": NAMES,
+    "canary-by-header-pattern": WORDS | {"$", "${", "$0"},
+    "canary-by-cookie": WORDS,
     "cors-allow-methods": {"a b"},
     "cors-allow-headers": NAMES,
     "cors-expose-headers": NAMES,
     "cors-max-age": {"-1"},
     "x-forwarded-prefix": {"a b"},
 }
-"""What is no fault in some annotations: lists of names, separated by a space too, and numbers of either sign."""
+"""What is no fault in some annotations: names, also in lists that spaces separate, regular expressions, and numbers of either sign."""
 
 
 def hostile_to(name: str) -> list[str]:

@@ -85,8 +85,8 @@ def costs(read: Reader, namespace: str, name: str) -> Mapping[str, int]:
 def costs_of_offers(read: Reader, namespace: str, name: str) -> Mapping[str, int]:
     """The costs of the offers that are within the budget of an Ingress: field → cost, 0 for what Envoy compiles nothing of. A Unit.
 
-    An offer makes more routes of a path that another Ingress claims. They count against the Ingress that offers, so that it takes nothing of
-    the budget of the other one; where several claim the path, the dearest counts.
+    An offer makes more routes of a path that another Ingress claims. They count against the Ingress that offers, so that it takes nothing
+    of the budget of the other one; where several claim the path, the dearest counts.
     """
     found: dict[str, int] = {}
     item = ingress(read, namespace, name)
@@ -156,9 +156,7 @@ class LeftOut:
         self.start = self.start[: next(differs, min(len(self.start), len(start)))]
 
 
-def admit(
-    read: Reader, host: str, claims: Iterable[Claim], allowance: Allowance, *, as_regex: bool
-) -> tuple[list[Claim], list[LeftOut]]:
+def admit(read: Reader, host: str, claims: Iterable[Claim], allowance: Allowance, *, as_regex: bool) -> tuple[list[Claim], list[LeftOut]]:
     """The claims that a host is served with, and the paths that are left out of each Ingress: excess, over budget, or invalid.
 
     `allowance` is the host's; what is left of it may be spent on offers.

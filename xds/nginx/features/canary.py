@@ -116,16 +116,18 @@ def _read(notes: Notes) -> Canary | None:
 
 def _by_header(notes: Notes) -> Iterator[tuple[HeaderMatch, bool]]:
     name, value, pattern = notes.get(BY_HEADER).replace("_", "-"), notes.get(BY_HEADER_VALUE), notes.get(BY_HEADER_PATTERN)
+    if fault := regex.fault(pattern) or regex.fault(regex.found_in(pattern)):
+        notes.complain(BY_HEADER_PATTERN, f"{fault}; all requests with the header stay with the primary")
+    elif value and pattern:
+        notes.complain(BY_HEADER_PATTERN, "counts only without canary-by-header-value")
     if not name:
         return
     if value:
-        notes.complain(BY_HEADER_PATTERN, "counts only without canary-by-header-value")
         yield HeaderMatch(name, value), True
     elif not pattern:
         yield HeaderMatch(name, "always"), True
         yield HeaderMatch(name, "never"), False
-    elif fault := regex.fault(pattern) or regex.fault(regex.found_in(pattern)):
-        notes.complain(BY_HEADER_PATTERN, f"{fault}; requests with the header {name} stay with the primary")
+    elif fault:
         yield HeaderMatch(name, ".*", regex=True, words=f"header {name}, whatever it is"), False
     else:
         yield HeaderMatch(name, regex.found_in(pattern), regex=True, words=f"header {name} in which {pattern} is found"), True
