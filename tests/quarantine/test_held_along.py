@@ -224,10 +224,15 @@ def service(n: int) -> Service:
     return Service(meta=Meta(namespace="one", name=f"s{n}"), ports=(ServicePort(80, "http", 8080),))
 
 
-def ingress(n: int, seconds: int = 0, to: int = 0) -> Ingress:
-    """Of host n; with a connect time-out of its own, or (0) that of all."""
+def ingress(n: int, seconds: int = 0, *to: int, host: int | None = None) -> Ingress:
+    """Of host n; with a connect time-out of its own, or (0) that of all; the first path leads to Service 0, or to those that are named.
+
+    With `host` it is another Ingress of that host, and has paths of its own.
+    """
     annotations = {PREFIX + "proxy-connect-timeout": str(seconds)} if seconds else {}
-    rule = Rule(f"h{n}.test", (Path("/", "Prefix", Backend(f"s{to}", 80)),))
+    first = "/" if host is None else f"/of/{n}"
+    paths = tuple(Path(f"{first}{k or ''}", "Prefix", Backend(f"s{service}", 80)) for k, service in enumerate(to or (0,)))
+    rule = Rule(f"h{n if host is None else host}.test", paths)
     return Ingress(meta=Meta(namespace="one", name=f"i{n}", annotations=annotations), rules=(rule,))
 
 
@@ -296,7 +301,7 @@ def test_what_is_held_along_follows_its_endpoints_and_stays_while_its_own_conten
     site.settle()
     site.put(ingress(0, BAD))
     site.settle()
-    site.put(endpoints(0, "10.0.0.9"), ingress(0, BAD, to=1))
+    site.put(endpoints(0, "10.0.0.9"), ingress(0, BAD, 1))
     site.settle()
     assert clusters(envoy) == {"h0.test": {"one/s0/80"}}
     assert b"10.0.0.9" in envoy.have[ENDPOINT]["one/s0/80"]
@@ -308,7 +313,7 @@ def test_what_is_held_along_is_free_when_its_cluster_is_another_one() -> None:
     envoy = site.connect()
     site.put(default(GOOD), ingress(0, 5))
     site.settle()
-    site.put(default(BAD), ingress(1, 5, to=1))
+    site.put(default(BAD), ingress(1, 5, 1))
     site.settle()
     site.put(ingress(0))
     site.settle()
@@ -330,6 +335,54 @@ def test_what_was_accepted_when_it_had_been_replaced_already_is_what_there_was_b
     site.put(ingress(0, BAD))
     site.settle()
     assert clusters(envoy)["h0.test"] == {"one/s0/80"}
+
+
+def test_what_was_accepted_before_its_cluster_was_refused_goes_back_to_what_worked_though_it_has_changed_since() -> None:
+    """Where each type has a stream of its own, a route is accepted whether Envoy has the cluster or not."""
+    site = Site()
+    site.connect()
+    site.put(ingress(0))
+    site.settle()
+    site.envoys.clear()
+    site.put(ingress(0, BAD))
+    state = site.snapshot[ROUTE]
+    site.obey(site.quarantine.accepted(Answer(ROUTE, frozenset({names.ROUTES}), state.generation, state.version), "routes"))
+    site.put(ingress(3, BAD, host=0))
+    state = site.snapshot[CLUSTER]
+    refused = Answer(CLUSTER, frozenset({name(0, BAD)}), state.generation, state.version, "no")
+    site.obey(site.quarantine.rejected(refused, "clusters"))
+    assert site.leads(site.snapshot[ROUTE][names.ROUTES].body, {})["h0.test"] == {"one/s0/80"}
+
+
+def test_a_host_goes_back_no_further_because_an_accepted_cluster_of_it_has_changed() -> None:
+    site = Site()
+    site.connect()
+    site.put(ingress(0))
+    site.settle()
+    site.put(ingress(0, GOOD))
+    site.settle()
+    site.envoys.clear()
+    site.put(ConfigMap(meta=Meta(namespace="one", name="config"), data={"load-balance": "ewma"}))
+    site.put(ingress(3, GOOD, host=0))
+    state = site.snapshot[ROUTE]
+    refused = Answer(ROUTE, frozenset({names.ROUTES}), state.generation, state.version, "no")
+    site.obey(site.quarantine.rejected(refused, "envoy"))
+    assert site.leads(state[names.ROUTES].body, {})["h0.test"] == {name(0, GOOD)}
+    assert Part(ROUTE, names.ROUTES, "h0.test") in site.tables.holds
+
+
+def test_a_cluster_to_which_a_host_goes_back_is_as_it_was_when_it_was_accepted() -> None:
+    """It was gone, and as the ConfigMap would have it now Envoy refuses it as well."""
+    site = Site()
+    envoy = site.connect(refuses=(BAD, ODD))
+    site.put(ingress(0))
+    site.settle()
+    before = envoy.have[CLUSTER]["one/s0/80"]
+    site.put(ingress(0, ODD))
+    site.put(default(BAD))
+    site.settle()
+    assert clusters(envoy)["h0.test"] == {"one/s0/80"}
+    assert envoy.have[CLUSTER]["one/s0/80"] == before
 
 
 def test_a_new_host_is_not_held_along_for_its_other_paths_may_work() -> None:
@@ -412,6 +465,22 @@ def test_a_new_cluster_that_is_held_before_another_envoy_accepts_it_takes_nothin
     site.settle()
     assert clusters(site.envoys[0])["h0.test"] == {name(0, ODD)}
     assert not site.tables.holds
+    assert {part.resource for part in site.quarantine.good} == {name(0, ODD)}, "it was left out meanwhile, and is as good as it was"
+
+
+def test_a_second_cluster_that_one_envoy_refuses_is_left_out_though_its_host_is_held_along_with_the_first() -> None:
+    site = Site()
+    for refuses in ((BAD,), (BAD, ODD)):
+        site.connect(refuses=refuses)
+    site.put(ingress(0))
+    site.settle()
+    site.put(ingress(0, ODD, 0))
+    site.settle()
+    site.put(ingress(0, ODD, 0, 1))
+    site.settle()
+    both = {Part(CLUSTER, name(n, ODD)) for n in (0, 1)}
+    assert {part for part in site.tables.holds if part.type_url == CLUSTER} == both
+    assert site.tables.holds[Part(ROUTE, names.ROUTES, "h0.test")].along == both
 
 
 @pytest.mark.parametrize("wire", Wire)

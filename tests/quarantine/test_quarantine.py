@@ -19,7 +19,7 @@ from xds.quarantine.ledger import MOST_CONTENTS, Orders
 from xds.quarantine.quarantine import Quarantine
 from xds.quarantine.replays import Replays
 from xds.snapshot import CLUSTER, ROUTE, SECRET, Part, Resource, Snapshot
-from xds.units.parts import Held, Host, Move, Value, content, host_digest
+from xds.units.parts import Held, Host, Move, Value, content, digest, host_digest
 from xds.units.tables import Holds
 
 BAD = b"bad"
@@ -243,6 +243,19 @@ def test_a_culprit_that_is_gone_is_forgotten() -> None:
     site.put(b=b"bad")
     site.put(b=None)
     assert (site.table(), site.quarantine.culprits) == (b"a1", {})
+
+
+@pytest.mark.parametrize(("again", "is_proven"), [(b"good", True), (b"bad", False)])
+def test_a_cluster_that_is_gone_and_back_is_proven_if_it_is_as_it_was_and_new_if_not(again: bytes, is_proven: bool) -> None:
+    site = Site()
+    site.change({cluster("a"): b"good"})
+    site.connect()
+    site.change({cluster("a"): None})
+    site.envoys.clear()
+    site.change({cluster("a"): again})
+    state = site.snapshot[CLUSTER]
+    orders = site.quarantine.rejected(Answer(CLUSTER, frozenset({"a"}), state.generation, state.version, "no"), "envoy")
+    assert orders == ({} if is_proven else {cluster("a"): Held(digest(again), None, "no", causes=(WEB,))})
 
 
 def test_what_envoy_names_is_held_without_a_search() -> None:
