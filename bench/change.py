@@ -54,10 +54,10 @@ def run(kind: str, n: int, count: int) -> dict[str, float]:
     events = [raw.body for raw in CHANGES[kind](n, count)]
     stages: list[list[float]] = []
     for event in events:
-        times, said = _one(pipeline, stream, event)
+        times, responses = _one(pipeline, stream, event)
         stages.append([(b - a) * 1000 for a, b in pairwise(times)])
-        assert said, "a change that changes nothing"
-        stream.accept(said)
+        assert responses, "a change that changes nothing"
+        stream.accept(responses)
     pipeline.check()
     whole = [sum(times) for times in stages]
     medians = {stage: quantile([times[k] for times in stages], 0.5) for k, stage in enumerate(_STAGES)}
@@ -77,11 +77,11 @@ def _one(pipeline: Pipeline, stream: Conversation, event: bytes) -> tuple[list[f
     times.append(process_time())
     update.publish(pipeline.snapshot)
     times.append(process_time())
-    said = stream.say()
+    responses = stream.publish()
     times.append(process_time())
-    stream.encode(said)
+    stream.encode(responses)
     times.append(process_time())
-    return times, said
+    return times, responses
 
 
 def measure(sizes: Iterable[int] = SIZES, *, count: int = 500, repeat: int = 2) -> Table:

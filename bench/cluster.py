@@ -94,7 +94,7 @@ class Writer:
         self.ask("PUT", f"{_collection(item)}/{item['metadata']['name']}", item)
 
     def ask(self, method: str, path: str, body: Json | None = None) -> Any:
-        """One request, and its answer as JSON says it. Raises AssertionError where it is refused."""
+        """One request, and its response as parsed JSON. Raises AssertionError where it is rejected."""
         connection: HTTPSConnection | None = getattr(self._of_thread, "connection", None)
         if connection is None:
             connection = self._of_thread.connection = HTTPSConnection(API, PORT, context=self._context, timeout=60)

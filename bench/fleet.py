@@ -43,7 +43,7 @@ Held = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Response:
     """A DeltaDiscoveryResponse: its resources by name with their versions, the names that are gone."""
 
     type_url: str
@@ -73,13 +73,13 @@ class Stream:
         self._node = b""
         await self._call.write(b"".join((*parts, field(6, nonce) if nonce else b"")))
 
-    async def hear(self) -> Told:
+    async def receive(self) -> Response:
         """The next response, which is accepted."""
         raw = await self._call.read()
         assert raw is not grpc.aio.EOF, "the control plane has ended a stream"
-        told = _told(raw)
-        await self.ask(told.type_url, nonce=told.nonce)
-        return told
+        response = _parsed(raw)
+        await self.ask(response.type_url, nonce=response.nonce)
+        return response
 
     async def come(self, held: Held) -> int:
         """Ask for everything, with what is held from before; returns the bytes of the responses that had a resource."""
@@ -87,9 +87,9 @@ class Stream:
             wildcard = type_url in (CLUSTER, LISTENER)
             await self.ask(type_url, () if wildcard else (*held[type_url], *((_FENCE,) if type_url == SECRET else ())), held[type_url])
         spent = 0
-        while _FENCE not in (told := await self.hear()).removed:
-            spent += told.size if told.resources else 0
-        return spent + (told.size if told.resources else 0)
+        while _FENCE not in (response := await self.receive()).removed:
+            spent += response.size if response.resources else 0
+        return spent + (response.size if response.resources else 0)
 
     async def close(self) -> None:
         """End the stream and its connection."""
@@ -97,7 +97,7 @@ class Stream:
         await self._channel.close()
 
 
-def _told(raw: bytes) -> Told:
+def _parsed(raw: bytes) -> Response:
     type_url, nonce, removed = "", b"", []
     resources: dict[str, str] = {}
     for number, value in _fields(raw):
@@ -110,7 +110,7 @@ def _told(raw: bytes) -> Told:
             nonce = value
         elif number == 6:
             removed.append(value.decode())
-    return Told(type_url, nonce, resources, frozenset(removed), len(raw))
+    return Response(type_url, nonce, resources, frozenset(removed), len(raw))
 
 
 def _fields(raw: bytes) -> Iterator[tuple[int, bytes]]:
@@ -127,21 +127,21 @@ def _fields(raw: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 async def _everything(address: str, n: int) -> Held:
-    """What an Envoy is told that comes for the first time."""
+    """The resources that a new Envoy receives."""
     stream = Stream.to(address)
     held: dict[str, dict[str, str]] = {}
     for type_url in (CLUSTER, LISTENER):
         await stream.ask(type_url)
     while len(held) < 5 or len(held[SECRET]) < 1 + len(objects.with_tls(n)):  # secrets come one by one (T4)
-        told = await stream.hear()
-        held.setdefault(told.type_url, {}).update(told.resources)
-        if told.type_url == CLUSTER:
-            await stream.ask(ENDPOINT, tuple(told.resources))
-        elif told.type_url == LISTENER:
+        response = await stream.receive()
+        held.setdefault(response.type_url, {}).update(response.resources)
+        if response.type_url == CLUSTER:
+            await stream.ask(ENDPOINT, tuple(response.resources))
+        elif response.type_url == LISTENER:
             await stream.ask(ROUTE, ("ingress",))
             await stream.ask(SECRET, ("default", *map(objects.secret_name, objects.with_tls(n))))
     await stream.close()
-    assert len(held[CLUSTER]) == len(held[ENDPOINT]) == n, "an Envoy was not told of everything"
+    assert len(held[CLUSTER]) == len(held[ENDPOINT]) == n, "an Envoy did not receive everything"
     return held
 
 
@@ -182,12 +182,14 @@ async def _changes(plane: ControlPlane, streams: list[Stream], changes: int) -> 
     times = []
     used = cpu_of(plane.pid)
     for k in range(changes):
-        hearing = [asyncio.create_task(stream.hear()) for stream in streams]
+        receiving = [asyncio.create_task(stream.receive()) for stream in streams]
         begun = perf_counter()
         plane.put(objects.endpoint_slice(k % plane.n, addresses=[f"10.77.0.{k + 1}"]))
-        heard = await asyncio.gather(*hearing)
+        responses = await asyncio.gather(*receiving)
         times.append((perf_counter() - begun) * 1000)
-        assert all(told.type_url == ENDPOINT and len(told.resources) == 1 for told in heard), "something else was still to be said"
+        assert all(response.type_url == ENDPOINT and len(response.resources) == 1 for response in responses), (
+            "another response was still due"
+        )
         await until_still(plane.pid)
     return times, (cpu_of(plane.pid) - used) * 1000 / changes
 

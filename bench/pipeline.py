@@ -72,8 +72,8 @@ class Conversation:
         )
         return sum(self.accept(self.session.receive(request, 0.0)) for request in asked)
 
-    def say(self) -> list[DiscoveryResponse]:
-        """What the stream would write after a change of the Snapshot."""
+    def publish(self) -> list[DiscoveryResponse]:
+        """The responses of the stream after a change of the Snapshot."""
         return self.session.publish(0.0)
 
     def encode(self, responses: Iterable[DiscoveryResponse]) -> int:
@@ -81,12 +81,12 @@ class Conversation:
         return sum(len(self._encoder.encode(Wire.DELTA, response)) for response in responses)
 
     def accept(self, responses: list[DiscoveryResponse]) -> int:
-        """Accept responses, and what is said after that, until nothing is; returns the bytes."""
+        """Acknowledge responses, and those that follow, until there are none. Returns the bytes."""
         written = 0
         while responses:
             written += self.encode(responses)
             answers = [DiscoveryRequest(response.type_url, response.nonce) for response in responses]
-            responses = [said for answer in answers for said in self.session.receive(answer, 0.0)]
+            responses = [response for answer in answers for response in self.session.receive(answer, 0.0)]
         return written
 
 

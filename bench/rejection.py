@@ -40,18 +40,18 @@ CULPRITS = (1, 10)
 MARK = Mark(1_000, "ms")
 _REFUSED = "/refused"
 _LOOK = 0.0005
-"""Seconds between two looks at the counters."""
+"""Seconds between two reads of the counters."""
 
 
 class Search(NamedTuple):
-    """How many times Envoy said no, and milliseconds from the first time until it had all that it does not refuse."""
+    """The number of NACKs, and milliseconds from the first one until Envoy had all that it does not reject."""
 
     rejections: int
     took: float
 
 
 def _refused(host: str, *, quoted: bool) -> bytes:
-    """A virtual host with a regular expression that is none, of which Envoy tells; or with two rewrites, of which it names nothing."""
+    """A virtual host with an invalid regular expression, which Envoy's error quotes, or with two rewrites, where it names nothing."""
     if quoted:
         match = RouteMatch(safe_regex=RegexMatcher(regex=f"({host}"))
         route = Route(match=match, direct_response=DirectResponseAction(status=200))
@@ -96,7 +96,7 @@ async def search(n: int, culprits: int, *, quoted: bool) -> Search:
 async def _search(plane: ControlPlane, culprits: int, before: int) -> Search:
     """From the first NACK after the first `before` until the culprits are found, and the Envoy has answered what was published last."""
     async with asyncio.timeout(60):
-        while _count(plane, "xds_nacks_total") == before:  # noqa: ASYNC110 - nobody announces what a counter counts
+        while _count(plane, "xds_nacks_total") == before:  # noqa: ASYNC110 - a counter has no event to wait for
             await asyncio.sleep(_LOOK)
         begun = perf_counter()
         while len(plane.held) < culprits or _count(plane, "xds_responses_total") > _count(plane, "xds_acks_total", "xds_nacks_total"):

@@ -1,4 +1,4 @@
-"""Small applications to put behind an Ingress: an HTTP, a TCP and a UDP one, each of which says its name.
+"""Small applications to put behind an Ingress: an HTTP, a TCP and a UDP one. Each answers with its name.
 
     python examples/apps.py http --name one --port 9001
 
@@ -262,7 +262,7 @@ async def run(kind: str, name: str, host: str, port: int) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the application that the command line names."""
-    parser = argparse.ArgumentParser(description="A small application to put behind an Ingress; it says its name.")
+    parser = argparse.ArgumentParser(description="A small application to put behind an Ingress; it answers with its name.")
     parser.add_argument("kind", choices=sorted(APPS))
     parser.add_argument("--name", default="app", help="what it calls itself (default: app)")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")

@@ -92,7 +92,7 @@ def things_to_try(options: argparse.Namespace) -> Iterator[tuple[str, Callable[[
 
 
 def show_a_change(folder: Path, first: tuple[str, Callable[[], str]]) -> None:
-    """Let /apples lead to the pears, and say how long it took until the answer was another one."""
+    """Route /apples to the pears, and print how long it took until the answer changed."""
     line, ask = first
     manifest = folder / "fruit.yaml"
     draft = folder / ".fruit.yaml.new"
@@ -158,7 +158,7 @@ def await_first_answer(control_plane: subprocess.Popen[bytes], ask: Callable[[],
 
 @contextmanager
 def running(command: list[str], *, quiet: bool) -> Iterator[subprocess.Popen[bytes]]:
-    """A program for the length of a block; it does not see the terminal's Ctrl-C, and is told to end instead."""
+    """A program for the length of a block. It does not receive the terminal's Ctrl-C, and gets SIGTERM at the end."""
     output = subprocess.DEVNULL if quiet else None
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, start_new_session=True)
     try:
