@@ -415,3 +415,39 @@ def test_a_canary_without_effect_is_shown_with_its_problem(say: Say, tmp_path: P
     assert "use-regex has no effect" in said.out
     assert "The backend is the one that the path has anyway; this canary has no effect." in said.out
     assert "regular expressions here" not in said.out
+
+
+PASS = ("--enable-ssl-passthrough",)
+
+
+def test_tls_that_passes_through_is_answered_by_the_backend_of_the_root_whatever_the_path(say: Say, tmp_path: Path) -> None:
+    item = ingress("p", "p.example.com", {"/": WEB, "/x": ("other", 80)}, {"ssl-passthrough": "true"}, tls={"tls": ["p.example.com"]})
+    put = folder(tmp_path, item, secret_tls("tls", make_certificate(["p.example.com"])))
+    said = say("explain", "https://p.example.com/x/y?z", put, *PASS)
+    assert (said.code, said.out.splitlines()[:2]) == (
+        0,
+        ["https://p.example.com/x/y?z", "is answered by Service default/web port 80 (1 endpoint), to which TLS goes as it is"],
+    )
+    found = say("explain", "https://p.example.com/x/y?z", put, *PASS, "-o", "json").json
+    assert (found["action"], found["certificate"], found["shadowed"]) == ({"kind": "passthrough"}, None, [])
+    assert found["cluster"] == "default/web/80~ad56966b"
+    assert (found["route"]["rule"], found["endpoints"][0]["address"]) == ("spec.rules[0].http.paths[0]", "10.0.0.1")
+    assert {"name": "ssl-passthrough", "value": "true", "fidelity": "exact"} in found["annotations"]
+    plain = say("explain", "http://p.example.com/x", put, *PASS, "-o", "json").json
+    assert plain["action"]["kind"] == "redirect"
+    assert say("explain", "https://p.example.com/", put, "-o", "json").json["certificate"]["secret"]["name"] == "tls"
+
+
+@pytest.mark.parametrize(
+    ("paths", "why"),
+    [({"/x": WEB}, 'no rule of the host has the path "/"'), ({"/": ("empty", 80)}, "Service default/empty has no ready endpoint")],
+)
+def test_tls_that_passes_through_to_nothing_is_closed_and_why(
+    say: Say, tmp_path: Path, paths: dict[str, tuple[str, int]], why: str
+) -> None:
+    put = folder(tmp_path, ingress("p", "p.example.com", paths, {"ssl-passthrough": "true"}), service("empty"))
+    said = say("explain", "https://p.example.com/x", put, *PASS)
+    assert said.code == 1
+    assert said.out.splitlines()[1].startswith("is not answered by anything of yours: a closed connection, because ")
+    assert why in said.out.splitlines()[1]
+    assert say("explain", "https://p.example.com/x", put, *PASS, "-o", "json").json["action"]["kind"] == "close"

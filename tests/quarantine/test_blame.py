@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.units.test_any_order import site
-from tests.units.test_holds import HTTPS, Holding, host, leading_to, tls_site
+from tests.units.test_holds import HTTPS, Holding, host, leading_to, passing
 from xds.kube.objects import Backend, ConfigMap, Ingress, Meta, Path, Rule
 from xds.problem import Place, Problem, Ref
 from xds.quarantine.blame import in_words, objects
@@ -37,13 +37,19 @@ WEB = Ref("Ingress", "one", "i1")
         (Part(SECRET, "one/first"), 'secret "one/first"', [Ref("Secret", "one", "first")]),
         (Part(SECRET, "default"), 'secret "default"', [Ref("Secret", "one", "first")]),  # that of --default-ssl-certificate
         (HTTPS._replace(piece="one/first"), 'filter chain of certificate "one/first"', [Ref("Secret", "one", "first")]),
+        (
+            HTTPS._replace(piece="passthrough:one/s0/80~ad56966b"),
+            'filter chain that passes TLS through to "one/s0/80~ad56966b"',
+            [Ref("Service", "one", "s0"), Ref("Ingress", "one", "p")],
+        ),
+        (Part(CLUSTER, "one/s0/80~ad56966b"), 'cluster "one/s0/80~ad56966b"', [Ref("Service", "one", "s0"), Ref("Ingress", "one", "p")]),
         (Part(LISTENER, "http"), 'listener "http"', [Ref("ConfigMap", "one", "config")]),
         (Part(LISTENER, "tcp/5000"), 'listener "tcp/5000"', [Ref("ConfigMap", "one", "tcp")]),
         (Part(LISTENER, "udp/53"), 'listener "udp/53"', [Ref("ConfigMap", "one", "udp")]),
     ],
 )
 def test_a_part_leads_to_the_objects_that_can_be_mended(part: Part, words: str, found: list[Ref]) -> None:
-    life = Holding([*site(3), *tls_site()[3:], TCP])
+    life = Holding([*site(3), *passing()[3:], TCP])
     assert objects(life.tables, part) == found
     assert in_words(part) == words
 

@@ -51,8 +51,9 @@ def test_the_name_under_a_policy_is_pinned(annotations: dict[str, str], name: st
         (replace(WEB, external=True, asked_by=SHOP), "default/web/80@default/the_shop"),
         (replace(under({"backend-protocol": "GRPC"}), external=True, asked_by=SHOP), "default/web/80@default/the_shop~b8055bc2"),
         (replace(WEB, policy=(("upstream_hash_by", None),)), "default/web/80~4953e0da"),
+        (replace(WEB, by_address=True), "default/web/80~ad56966b"),
     ],
-    ids=["UDP", "PROXY", "both", "ExternalName", "ExternalName with a policy", "a setting that others have"],
+    ids=["UDP", "PROXY", "both", "ExternalName", "ExternalName with a policy", "a setting that others have", "TLS that passes through"],
 )
 def test_the_name_of_any_other_cluster_is_pinned(cluster: Cluster, name: str) -> None:
     assert names.cluster(cluster) == name

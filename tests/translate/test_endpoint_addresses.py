@@ -140,6 +140,23 @@ def test_the_addresses_of_a_service_itself_are_judged_too(flags: Flags) -> None:
     assert value.reach is Reach.LIVE  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    "cluster", [Cluster("default", "web", 80, UPSTREAM), Cluster("default", "web", 80, by_address=True)], ids=["http", "TLS"]
+)
+@pytest.mark.parametrize("bad", ["169.254.169.254", "127.0.0.1"])
+def test_the_address_of_a_service_with_a_refused_endpoint_is_passed_by(bad: str, cluster: Cluster) -> None:
+    """Behind it kube-proxy would choose that endpoint as well: also one that becomes ready before anybody here knows."""
+    there = web(8080, cluster_ips=("10.96.0.1",))
+    for ready in (True, False):
+        endpoints = (Endpoint(("10.0.0.1",)), Endpoint((bad,), ready=ready))
+        slices = EndpointSlice(meta=meta("web-1"), service="web", ports=(EndpointPort("http", 8080),), endpoints=endpoints)
+        value, problems = built(API_SERVER, [there, slices], addresses, cluster)
+        assert [(address.ip, address.port) for address in value] == [("10.0.0.1", 8080)]  # type: ignore[attr-defined]
+        assert "requests go to the others themselves" in problems["Service default/web", "spec.clusterIPs"]
+    value, problems = built(API_SERVER, [there, piece(["10.0.0.1"], 8080)], addresses, cluster)
+    assert ([(address.ip, address.port) for address in value], problems) == ([("10.96.0.1", 80)], {})  # type: ignore[attr-defined]
+
+
 @BOTH
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "app.localhost", "ip6-localhost", "::1", "::ffff:127.0.0.1", *MACHINE])
 def test_an_external_name_that_says_where_it_leads_is_judged(flags: Flags, name: str) -> None:

@@ -49,6 +49,7 @@ FLAGS = Flags(
     default_backend_service="one/a",
     default_ssl_certificate="one/first",
     pod_namespace="two",
+    enable_ssl_passthrough=True,
     healthz_port=8081,  # behind the Services' port 81: of namespace "two" nobody may be asked there
 )
 CONSTANTS = {DEFAULT_CERTIFICATE: (b"chain", b"key"), NOW: 1_800_000_000}
@@ -65,6 +66,7 @@ ANNOTATIONS: tuple[dict[str, str], ...] = (
     {PREFIX + "load-balance": "ewma", PREFIX + "proxy-body-size": "rubbish"},
     {PREFIX + "app-root": "/app", PREFIX + "ssl-redirect": "false"},
     {PREFIX + "service-upstream": "true", PREFIX + "no-such": "x"},
+    {PREFIX + "ssl-passthrough": "true"},
     {"kubernetes.io/ingress.class": "other"},
 )
 

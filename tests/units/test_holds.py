@@ -9,7 +9,7 @@ from envoy_data_plane.google.protobuf import StringValue
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.units.test_any_order import CONSTANTS, FLAGS, KINDS, OPENED, Event, Life, endpoints, events, pems, site
+from tests.units.test_any_order import CONSTANTS, FLAGS, KINDS, OPENED, PREFIX, Event, Life, endpoints, events, pems, site
 from xds.kube.objects import Backend, ConfigMap, Ingress, Meta, Object, Path, Rule, Secret, Tls, ref
 from xds.kube.world import World
 from xds.problem import Ref
@@ -187,17 +187,54 @@ def test_a_host_that_a_held_chain_still_has_is_served_under_the_certificate_that
     life.take([*secrets, Ingress(meta=Meta(namespace="one", name="t"), rules=rules, tls=tls)])
     life.hold(first, held)
     assert (life.value(first), life.value(second)) == (held, Chain(("a.example.com",)))
+    assert led_to(life) == {name: bytes(StringValue(value="one/second")) for name in ("a.example.com", "a.example.com.")}
+
+
+def passing() -> list[Object]:
+    """A host whose TLS passes through, beside one with a certificate."""
+    meta = Meta(namespace="one", name="p", annotations={PREFIX + "ssl-passthrough": "true"})
+    return [*tls_site(), Ingress(meta=meta, rules=(Rule("p.example.com", (Path("/", "Prefix", Backend("s0", 80)),)),))]
+
+
+def led_to(life: Holding) -> dict[str, bytes]:
+    """What the matcher of the https listener does with each name."""
     matcher = Message.parse(life.snapshot[LISTENER][names.HTTPS].body).filter_chain_matcher
     assert matcher
     assert matcher.matcher_tree
     assert matcher.matcher_tree.exact_match_map
-    led = {name: on.action.typed_config.value for name, on in matcher.matcher_tree.exact_match_map.map.items() if on.action}
-    assert led == {name: bytes(StringValue(value="one/second")) for name in ("a.example.com", "a.example.com.")}
+    return {name: on.action.typed_config.value for name, on in matcher.matcher_tree.exact_match_map.map.items() if on.action}
+
+
+def test_where_a_passthrough_is_left_out_its_hosts_lead_to_nothing_and_never_to_a_certificate() -> None:
+    """What the clients of the host send is not for us to read."""
+    life = Holding(passing())
+    (piece,) = (piece for piece in life.chains if names.passed_to(piece))
+    chain, whole = HTTPS._replace(piece=piece), life.state()
+    assert life.value(chain) == Chain(("p.example.com",))
+    cluster = names.passed_to(piece)
+    assert cluster in life.snapshot[CLUSTER].keys() & life.snapshot[ENDPOINT].keys()
+    life.hold(chain, None)
+    listener = Message.parse(life.snapshot[LISTENER][names.HTTPS].body)
+    assert [one.name for one in listener.filter_chains] == ["default", "one/first"]
+    assert led_to(life)["p.example.com"] == bytes(StringValue(value=piece))
+    assert cluster in life.snapshot[CLUSTER]
+    life.order({chain: None})
+    assert life.state() == whole
+    life.take([], [Ref("Ingress", "one", "p")])
+    assert life.state() == Life(tls_site()).state()
+
+
+def test_a_hold_of_a_filter_chain_that_is_gone_by_now_ends() -> None:
+    life = Holding(tls_site())
+    gone = HTTPS._replace(piece="passthrough:one/gone/80~00000000")
+    update = life.order({gone: Held("1", None, "no")})
+    assert gone not in life.tables.holds
+    assert update.moved[gone].new is None
 
 
 def test_each_kind_of_part_can_be_held_and_let_go() -> None:
     tcp = ConfigMap(meta=Meta(namespace="one", name="tcp"), data={"5000": "one/s0:80"})
-    life = Holding([*tls_site(), tcp])
+    life = Holding([*passing(), tcp])
     kinds = set()
     for part in life.parts():
         if (value := life.value(part)) is None:

@@ -17,13 +17,14 @@ WEB, TCP = Ref("Ingress", "default", "web"), Ref("ConfigMap", "default", "tcp")
 HTTP, HTTPS, DEFAULT = Part(LISTENER, "http"), Part(LISTENER, "https"), Part(SECRET, "default")
 
 
-def tables(folder: Path, *objects: Manifest) -> Tables:
+def tables(folder: Path, *objects: Manifest, enable_ssl_passthrough: bool = False) -> Tables:
     site.write(folder / "site", *objects)
     settings = Flags(
         manifests=(folder / "site",),
         watch_ingress_without_class=True,
         tcp_services_configmap="default/tcp",
         udp_services_configmap="default/tcp",
+        enable_ssl_passthrough=enable_ssl_passthrough,
     )
     return load(settings).tables
 
@@ -54,6 +55,24 @@ def test_of_a_host_with_a_certificate_it_is_that_and_its_filter_chain(tmp_path: 
         Part(LISTENER, "https", "default/tls"),
         Part(SECRET, "default/tls"),
     )
+
+
+def test_of_a_host_whose_tls_passes_through_it_is_a_filter_chain_and_its_cluster_for_whom_it_leads_to(tmp_path: Path) -> None:
+    older, tls = "2026-01-01T00:00:00Z", {"tls": ["a.example.com"]}
+    item = ingress("web", "a.example.com", {"/": ("web", 80)}, {"ssl-passthrough": "true"}, tls=tls, created=older)
+    other = ingress("other", "a.example.com", {"/other": ("other", 80)}, created="2026-02-01T00:00:00Z")
+    secret = secret_tls("tls", site.certificate())
+    found = tables(tmp_path, item, other, *application("web"), *application("other"), secret, enable_ssl_passthrough=True)
+    passed = "default/web/80~ad56966b"
+    of_host = (host("a.example.com"), HTTP, Part(LISTENER, "https", f"passthrough:{passed}"))
+    assert parts_of(found, Asked(WEB)) == (*of_host, Part(CLUSTER, passed), Part(ENDPOINT, passed), *backend("web"))
+    assert parts_of(found, Asked(Ref("Ingress", "default", "other"))) == (*of_host, *backend("other"))
+
+
+def test_of_a_host_whose_tls_is_closed_it_is_the_listener_as_a_whole(tmp_path: Path) -> None:
+    item = ingress("web", "a.example.com", {"/x": ("web", 80)}, {"ssl-passthrough": "true"})
+    found = tables(tmp_path, item, *application("web"), enable_ssl_passthrough=True)
+    assert parts_of(found, Asked(WEB)) == (host("a.example.com"), HTTP, HTTPS, *backend("web"))
 
 
 def test_the_backends_of_others_on_the_same_host_are_none_of_its_own(tmp_path: Path) -> None:

@@ -16,8 +16,7 @@ from xds.nginx.registry import asks, guarded
 from xds.problem import Problem, Severity
 from xds.translate.backends import Reach, destination, leads_to_us
 from xds.translate.certificates import host_certificate
-from xds.translate.claims import Claim, settings_of
-from xds.translate.paths import EXACT
+from xds.translate.claims import ROOT, Claim, settings_of
 from xds.translate.streams import asked_ports
 
 
@@ -45,7 +44,7 @@ def _passes(read: Reader, host: str, first: Ingress, asking: Sequence[Ingress]) 
 
 def _backend(read: Reader, host: str, first: Ingress, claims: Sequence[Claim]) -> Cluster | None:
     """What TLS of a host passes through to; None where that cannot be."""
-    root = next((claim for claim in claims if claim.path == "/" and claim.type != EXACT), None)
+    root = next((claim for claim in claims if claim.where == ROOT), None)
     found = _target(read, root) if root else 'no rule of the host has the path "/", whose backend would get it'
     if isinstance(found, Cluster):
         _report_void(read, host, root, claims)

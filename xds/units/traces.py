@@ -71,20 +71,27 @@ def _of_host(tables: Tables, read: Reader, name: str, about: Ref) -> Iterator[Pa
         return
     yield Part(ROUTE, names.ROUTES, name)
     yield Part(LISTENER, names.HTTP)
-    yield from _of_tls(tables, found.tls)
+    yield from _of_tls(tables, found, about)
     for route in found.routes:
         if route.origin == about and isinstance(route.action, model.Forward):
             yield from _of_cluster(tables, route.action.cluster)
 
 
-def _of_tls(tables: Tables, tls: model.HostTls) -> Iterator[Part]:
+def _of_tls(tables: Tables, found: model.VirtualHost, about: Ref) -> Iterator[Part]:
     """The filter chain of a host, and what that needs. The default certificate's is part of the listener; a closed host has none."""
+    tls = found.tls
     is_own = tls not in (model.Terminate(), model.Passthrough(None))
     yield Part(LISTENER, names.HTTPS, names.chain(tls) if is_own else None)
     if isinstance(tls, model.Terminate):
         yield Part(SECRET, tls.certificate or DEFAULT)
-    elif tls.cluster:
+    elif tls.cluster and any(_leads_to(route, tls.cluster) for route in found.routes if route.origin == about):
         yield from _of_cluster(tables, tls.cluster)
+
+
+def _leads_to(route: model.Route, wanted: model.Cluster) -> bool:
+    """Whether a route leads to the same Service and port."""
+    to = route.action.cluster if isinstance(route.action, model.Forward) else None
+    return to is not None and (to.namespace, to.service, to.port) == (wanted.namespace, wanted.service, wanted.port)
 
 
 def _of_entry(tables: Tables, read: Reader, asked: Asked) -> Iterator[Part]:
