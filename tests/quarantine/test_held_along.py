@@ -346,10 +346,10 @@ def test_what_was_accepted_before_its_cluster_was_refused_goes_back_to_what_work
     site.envoys.clear()
     site.put(ingress(0, BAD))
     state = site.snapshot[ROUTE]
-    site.obey(site.quarantine.accepted(Answer(ROUTE, frozenset({names.ROUTES}), state.generation, state.version), "routes"))
+    site.obey(site.quarantine.accepted(Acknowledgement(ROUTE, frozenset({names.ROUTES}), state.generation, state.version), "routes"))
     site.put(ingress(3, BAD, host=0))
     state = site.snapshot[CLUSTER]
-    refused = Answer(CLUSTER, frozenset({name(0, BAD)}), state.generation, state.version, "no")
+    refused = Acknowledgement(CLUSTER, frozenset({name(0, BAD)}), state.generation, state.version, "no")
     site.obey(site.quarantine.rejected(refused, "clusters"))
     assert site.leads(site.snapshot[ROUTE][names.ROUTES].body, {})["h0.test"] == {"one/s0/80"}
 
@@ -365,7 +365,7 @@ def test_a_host_goes_back_no_further_because_an_accepted_cluster_of_it_has_chang
     site.put(ConfigMap(meta=Meta(namespace="one", name="config"), data={"load-balance": "ewma"}))
     site.put(ingress(3, GOOD, host=0))
     state = site.snapshot[ROUTE]
-    refused = Answer(ROUTE, frozenset({names.ROUTES}), state.generation, state.version, "no")
+    refused = Acknowledgement(ROUTE, frozenset({names.ROUTES}), state.generation, state.version, "no")
     site.obey(site.quarantine.rejected(refused, "envoy"))
     assert site.leads(state[names.ROUTES].body, {})["h0.test"] == {name(0, GOOD)}
     assert Part(ROUTE, names.ROUTES, "h0.test") in site.tables.holds

@@ -254,7 +254,7 @@ def test_a_cluster_that_is_gone_and_back_is_proven_if_it_is_as_it_was_and_new_if
     site.envoys.clear()
     site.change({cluster("a"): again})
     state = site.snapshot[CLUSTER]
-    orders = site.quarantine.rejected(Answer(CLUSTER, frozenset({"a"}), state.generation, state.version, "no"), "envoy")
+    orders = site.quarantine.rejected(Acknowledgement(CLUSTER, frozenset({"a"}), state.generation, state.version, "no"), "envoy")
     assert orders == ({} if is_proven else {cluster("a"): Held(digest(again), None, "no", causes=(WEB,))})
 
 

@@ -16,8 +16,6 @@ Json = dict[str, Any]
 
 MERGE = "application/merge-patch+json"
 """RFC 7386: null removes a field, and lists are replaced as a whole."""
-APPLY = "application/apply-patch+yaml"
-"""Server-side apply; the path needs the query parameter fieldManager."""
 
 
 class ApiError(Exception):
