@@ -1,4 +1,4 @@
-"""The rules for addresses (`xds.translate.endpoint_addresses`) where a connection is made: for names that only Envoy resolves."""
+"""The rules for endpoint addresses (`xds.translate.endpoint_addresses`), rendered for names that only Envoy resolves."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from xds.translate.endpoint_addresses import Denied
 from xds.wire.encode import pack
 
 POLICY = "endpoint-address"
-"""Envoy names it in the details of a response that it refuses by these rules."""
+"""The name of the RBAC policy. Envoy puts it into the response code details of requests that it denies."""
 
 
 def upstream_filters(denied: Denied) -> list[HttpFilter]:
-    """The upstream HTTP filters of a cluster whose names must not resolve to these; none where nothing is denied.
+    """The upstream HTTP filters of a cluster whose names must not resolve to these addresses; none where nothing is denied.
 
-    RBAC judges the address that was chosen for a request, before a connection is made to it. The last filter must be the codec. What does
-    not come from a route passes by these filters unjudged: mirrored requests, those of ext_authz, health checks, and TCP.
+    RBAC checks the address that was chosen for a request, before Envoy connects to it. The last filter must be the codec. These filters
+    see only requests from routes: not mirrored requests, those of ext_authz, health checks, or TCP.
     """
     rules = [_any_of(denied.own)] if denied.own else []
     if denied.ranges:

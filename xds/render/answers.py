@@ -1,4 +1,4 @@
-"""What Envoy says by itself: nginx's statuses and nginx's pages."""
+"""Local replies, which Envoy sends without a backend: nginx's statuses and nginx's pages."""
 
 from __future__ import annotations
 
@@ -45,19 +45,20 @@ _TITLES = {
     504: "Gateway Time-out",
     508: "Loop Detected",
 }
-"""nginx's names of the statuses, where they are not the RFC's."""
+"""nginx's reason phrases."""
 
 METHOD_REFUSED = 405
-"""The status of a refused method; one that is none becomes 400."""
+"""The status for TRACE. For what nginx does not accept as a method it is replaced by 400."""
 
 
 @cache
 def local_replies() -> LocalReplyConfig:
-    """A refused or broken connection is 502, one that took too long 504 (Envoy says 503 to both); every page is nginx's.
+    """nginx's statuses and pages for local replies.
 
-    A name that resolves to an address where no endpoint may be answers as a Service that is refused at once: 503.
+    A refused or broken connection gets 502, and a timed out one 504, where Envoy would send 503. A name that resolves to a denied address
+    gets 503, like a Service whose address is denied at once.
 
-    Envoy applies the first mapper that matches, so each pairs a status with its page.
+    Envoy applies only the first mapper that matches, so each has both a status and its page.
     """
     timed_out = _mapper(_all(_status(503), _flags("UF"), _cel("response.code_details.contains('connection_timeout')")), 504)
     broken = _mapper(_all(_status(503), _flags("UF", "UC", "UR")), 502)

@@ -1,7 +1,7 @@
-"""The bootstrap of an Envoy: how it finds the management server, who it says it is, and what it defends itself with.
+"""The bootstrap of an Envoy: the address of the management server, the Envoy's node, and its limits.
 
-What belongs here: what Envoy must know before it has asked anybody, as plain values that are YAML and JSON alike. What does not
-belong here: listeners, routes and clusters (`xds.render`), writing files (`xds.cli.bootstrap`), running Envoy.
+What belongs here: what Envoy needs before its first xDS request, as plain values that YAML and JSON can express. What does not: listeners,
+routes and clusters (`xds.render`), writing files (`xds.cli.bootstrap`), running Envoy.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import Any
 from xds.config import Flags, SocketAddress, ip_or_none, parse_address
 
 XDS_CLUSTER = "xds_cluster"
-"""The static cluster of the management server. No Service can have the name of its cluster: those have slashes."""
+"""The static cluster of the management server. No cluster of a Service has this name, since those contain slashes."""
 
 REGEX_PROGRAM_SIZE = 100_000
-"""Largest compiled RE2 program that Envoy takes. Its default, 100, rejects a route whose regex has a counted repetition or two."""
+"""Size of the largest compiled RE2 program that Envoy accepts. Its default of 100 rejects an expression with one or two repetitions."""
 
 _READY = "/ready"
 PROBE_PATHS = (_READY, "/stats/prometheus")
-"""What is answered at `--probe-address`: the two pages of the admin that only tell, and nothing that anybody must not know."""
+"""The pages of the admin that are served at `--probe-address`: they change nothing, and contain no secrets."""
 
 PROBE_CONNECTIONS = 1_000
-"""Connections that `--probe-address` takes at a time, whatever else is connected."""
+"""Connections that `--probe-address` accepts at a time, in addition to all others."""
 
 _TYPE = "type.googleapis.com/envoy.extensions"
 _MONITOR = "envoy.resource_monitors"
@@ -35,12 +35,12 @@ _PROBE_LISTENER = "probe"
 def bootstrap(settings: Flags) -> dict[str, Any]:
     """An Envoy bootstrap (envoy.config.bootstrap.v3.Bootstrap) in its JSON form.
 
-    LDS and CDS never time out (xDS rule O9): without an answer there is nothing to serve, so Envoy stays unready, and whoever
-    balances over Envoys leaves it alone.
+    LDS and CDS never time out (xDS rule O9). Without a response there is nothing to serve: so Envoy stays unready, and load balancers in
+    front of it send it nothing.
     """
     content = {
         "node": {"id": settings.node_id, "cluster": settings.node_cluster},
-        # The limit of connections must not lock out the one who looks why it was reached.
+        # The limit of connections must not lock out an operator who looks for its cause.
         "admin": {"address": _admin_address(settings), "ignore_global_conn_limit": True},
         "dynamic_resources": {
             "ads_config": {
@@ -55,7 +55,7 @@ def bootstrap(settings: Flags) -> dict[str, Any]:
         "static_resources": _static(settings),
         "layered_runtime": {"layers": [{"name": "static", "static_layer": _runtime(settings)}]},
         "typed_dns_resolver_config": _resolver(),
-        # Statistics of a cluster without traffic take no memory: most of an ingress' clusters, most of the time.
+        # Statistics of clusters without traffic take no memory; that is most clusters of an ingress, most of the time.
         "deferred_stat_options": {"enable_deferred_creation_stats": True},
     }
     overload = _overload(settings)
@@ -63,10 +63,10 @@ def bootstrap(settings: Flags) -> dict[str, Any]:
 
 
 def secret_files(settings: Flags) -> dict[str, dict[str, Any]]:
-    """File name → the content of the files in `--output-dir` that the bootstrap's TLS refers to; none without TLS or folder.
+    """The files in `--output-dir` to which the bootstrap's TLS refers: name → content; none without TLS or folder.
 
-    Envoy follows renewals of files only in secrets that come by SDS; these come by SDS from a file. Where the folder of a
-    certificate is a mounted Secret, the kubelet swaps a symbolic link in it, which is what `watched_directory` waits for.
+    Envoy reloads renewed certificate files only in SDS secrets: so these are SDS secrets in files. In a mounted Secret the kubelet renews
+    by replacing a symbolic link, which `watched_directory` notices.
     """
     if not (settings.output_dir and settings.xds_tls_ca):
         return {}
@@ -81,9 +81,9 @@ def secret_files(settings: Flags) -> dict[str, dict[str, Any]]:
 
 
 def _resolver() -> dict[str, Any]:
-    """How names are resolved. Nothing that is new is served before its name is, so a silent name server must not take long.
+    """The DNS resolver. New clusters wait until their names are resolved, so a silent name server must time out soon.
 
-    Envoy asks again every few seconds, and keeps the addresses that it has; c-ares by itself would wait for up to 50 s.
+    Envoy retries every few seconds, and keeps the addresses that it has. c-ares by default would wait for up to 50 s.
     """
     config = {"@type": f"{_TYPE}.network.dns_resolver.cares.v3.CaresDnsResolverConfig", "query_timeout_seconds": 1, "query_tries": 1}
     return {"name": "envoy.network.dns_resolver.cares", "typed_config": config}
@@ -97,9 +97,9 @@ def _static(settings: Flags) -> dict[str, Any]:
 
 
 def _probe_listener(settings: Flags) -> dict[str, Any]:
-    """Kubelets and Prometheus come from outside; the admin page, which can end Envoy, stays where only its own pod or user gets in.
+    """The listener for kubelets and Prometheus. The admin page itself, which can stop Envoy, is reachable only from its own pod or user.
 
-    Envoy listens here once it is initialised, as it does everywhere: before that, nobody answers, and so it is not ready.
+    Envoy binds this listener when it is initialised, as all others. Before that the probe fails, so the pod is not ready.
     """
     connection = {
         "@type": f"{_TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -109,7 +109,7 @@ def _probe_listener(settings: Flags) -> dict[str, Any]:
         },
         "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": f"{_TYPE}.filters.http.router.v3.Router"}}],
         "common_http_protocol_options": {"idle_timeout": "75s"},
-        # Nobody has a reason to be slow with a request that has no body.
+        # No honest client is slow with a request that has no body.
         "request_headers_timeout": "5s",
         "request_timeout": "5s",
         "stream_idle_timeout": "30s",
@@ -122,14 +122,14 @@ def _probe_listener(settings: Flags) -> dict[str, Any]:
         "stat_prefix": _PROBE_LISTENER,
         "address": address,
         "filter_chains": [{"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": connection}]}],
-        "ignore_global_conn_limit": True,  # an Envoy with all the connections that it may have is ready; PROBE_CONNECTIONS is the limit
+        "ignore_global_conn_limit": True,  # an Envoy at its limit of connections is still ready; PROBE_CONNECTIONS bounds this listener
     }
 
 
 def _probe_route(path: str) -> dict[str, Any]:
-    """To one page of the admin: the path as it was sent, without a query, so that nothing but these bytes ever reaches the admin.
+    """A route to one page of the admin. It matches the path as sent, without a query: so the admin receives nothing but these bytes.
 
-    That Envoy is ready is asked with a priority of its own: pages of statistics, which take longer, do not keep it waiting.
+    The readiness page has a priority of its own, so that requests for statistics, which take longer, do not delay it.
     """
     method = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
     as_sent = {"name": ":path", "string_match": {"exact": path}}
@@ -138,7 +138,7 @@ def _probe_route(path: str) -> dict[str, Any]:
 
 
 def _admin_cluster(settings: Flags) -> dict[str, Any]:
-    """Envoy makes its pages in the thread that takes over what is new: few are asked for at a time."""
+    """The admin as a cluster. Envoy renders its pages in the main thread, which also applies xDS updates: few at a time."""
     endpoint = {"endpoint": {"address": _address(parse_address(settings.admin_address))}}
     few = {"max_connections": 2, "max_requests": 2, "max_pending_requests": 16}
     return {
@@ -227,7 +227,7 @@ def _address(address: SocketAddress) -> dict[str, Any]:
 
 
 def _admin_address(settings: Flags) -> dict[str, Any]:
-    """Whoever can connect may end Envoy, so a socket is for its own user, whoever else may enter its folder."""
+    """The admin's address. Who can connect can stop Envoy: so a socket is only for Envoy's user, whatever its folder allows."""
     address = _address(parse_address(settings.admin_address))
     if "pipe" in address:
         address["pipe"]["mode"] = 0o600
@@ -238,13 +238,13 @@ def _runtime(settings: Flags) -> dict[str, Any]:
     probe = {f"envoy.resource_limits.listener.{_PROBE_LISTENER}.connection_limit": PROBE_CONNECTIONS} if settings.probe_address else {}
     return probe | {
         "re2.max_program_size.error_level": REGEX_PROGRAM_SIZE,
-        # As nginx: what follows a "#" is cut off. Envoy by itself answers 400.
+        # As in nginx the fragment after a "#" is cut off; by default Envoy answers 400.
         "envoy.reloadable_features.http_reject_path_with_fragment": False,
     }
 
 
 def _overload(settings: Flags) -> dict[str, Any]:
-    """Connections are refused beyond the limit; near the limit of memory Envoy frees what it can, then refuses requests."""
+    """The overload manager: it rejects connections beyond the limit. Near the limit of memory it frees memory, then rejects requests."""
     monitors: list[dict[str, Any]] = []
     actions: list[dict[str, Any]] = []
     if settings.max_connections:

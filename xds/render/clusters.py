@@ -1,4 +1,4 @@
-"""Clusters: a Service's port under a policy."""
+"""Clusters: each is the port of a Service under one policy, which is the settings that differ from the defaults."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from xds.wire.template import Template, placeholder
 _ALL = 2**32 - 1
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 METADATA = "xds"
-"""Under this name a cluster's metadata holds `upstream`, for the access log."""
+"""The metadata namespace of a cluster with `upstream`, which the access log prints."""
 
 
 def cluster(
@@ -54,8 +54,8 @@ def cluster(
 ) -> Cluster:
     """The cluster of a Service's port.
 
-    `defaults` are the settings that its policy does not speak of; `external` is where an ExternalName leads, a host name and a port,
-    and `denied` what it must not resolve to; with `by_client` one client address stays with one endpoint.
+    `defaults` are the settings that its policy does not have. `external` is the target of an ExternalName, a host name and a port, and
+    `denied` the addresses to which that must not resolve. With `by_client` one client address stays with one endpoint.
     """
     settings = {**defaults, **dict(wanted.policy)}
     made = _external(wanted, external) if external else _by_eds(wanted)
@@ -73,7 +73,7 @@ def cluster(
 
 
 def _upstream(settings: Mapping[str, Any]) -> HttpProtocolOptions:
-    """How HTTP is spoken with the endpoints; TCP and UDP do not ask for it."""
+    """The HTTP protocol options towards the endpoints; clusters for TCP and UDP ignore them."""
     options = HttpProtocolOptions()
     for name, on_upstream in with_hook("on_upstream"):
         if (setting := settings.get(name)) is not None:
@@ -84,7 +84,7 @@ def _upstream(settings: Mapping[str, Any]) -> HttpProtocolOptions:
 def cluster_bytes(
     wanted: model.Cluster, defaults: model.Settings, *, by_client: bool, external: Address | None = None, denied: Denied = NOTHING_DENIED
 ) -> bytes:
-    """`encode(cluster(…))`; clusters that differ in their names only share a template."""
+    """`encode(cluster(…))`. Clusters that differ only in their names share a template."""
     if external:
         return encode(cluster(wanted, defaults, by_client=by_client, external=external, denied=denied))
     made = _template(wanted.policy, wanted.send_proxy, by_client, defaults)
@@ -110,11 +110,10 @@ def _by_eds(wanted: model.Cluster) -> Cluster:
 
 
 def _external(wanted: model.Cluster, where: Address) -> Cluster:
-    """All addresses of both families, as often as the DNS says (nginx 4.6); of an IP address it is not asked.
+    """The cluster of an ExternalName: all addresses of both families, refreshed at the TTL of the DNS (nginx 4.6). IP addresses are static.
 
-    What is changed serves as it was until the DNS has answered (`wait_for_warm_on_init`, which is Envoy's default), for a changed cluster
-    begins without addresses. Envoy acknowledges clusters only then, and routes are sent after that. The bootstrap bounds how long a
-    silent name server may take.
+    A changed cluster starts without addresses, so the old one serves until the DNS has answered (`wait_for_warm_on_init`, Envoy's default).
+    Envoy ACKs clusters only then, and routes are sent after that. The bootstrap bounds how long a silent name server may take.
     """
     made = Cluster(name=names.cluster(wanted), load_assignment=load_assignment(names.cluster(wanted), [where]), **_common(wanted))
     if ip_or_none(where.ip) is not None and "%" not in where.ip:
@@ -126,7 +125,7 @@ def _external(wanted: model.Cluster, where: Address) -> Cluster:
 
 
 def _common(wanted: model.Cluster) -> dict[str, Any]:
-    """No circuit breaker below what the machine can do (decision 9), and no panic: what drains is given nothing new (decision 11)."""
+    """Fields of every cluster: limits of no circuit breaker (decision 9); draining endpoints get nothing new (decision 11)."""
     limits = CircuitBreakersThresholds(
         max_connections=_ALL, max_pending_requests=_ALL, max_requests=_ALL, max_retries=_ALL, max_connection_pools=_ALL
     )
@@ -139,7 +138,7 @@ def _common(wanted: model.Cluster) -> dict[str, Any]:
 
 
 def _proxy_protocol(inner: TransportSocket | None) -> TransportSocket:
-    """Begin each connection with a PROXY header of version 1, as nginx's `proxy_protocol on` does."""
+    """A transport socket that begins each connection with a PROXY header of version 1, as nginx's `proxy_protocol on` does."""
     inner = inner or TransportSocket(name="envoy.transport_sockets.raw_buffer", typed_config=pack(RawBuffer()))
     header = ProxyProtocolConfig(version=ProxyProtocolConfigVersion.V1)
     config = ProxyProtocolUpstreamTransport(config=header, transport_socket=inner)

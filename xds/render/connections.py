@@ -1,4 +1,4 @@
-"""HTTP connections: how requests are read, and what is logged of them (decision 7)."""
+"""The HTTP connection manager of both listeners, and the access log (decision 7)."""
 
 from __future__ import annotations
 
@@ -45,25 +45,25 @@ from xds.render.sources import ads
 from xds.wire.encode import pack
 
 _UPGRADES = ("websocket", "spdy/3.1", "tcp")
-"""Protocols that a client may switch to: besides websockets what kubectl exec and docker attach speak, through dashboards and the like.
+"""Protocols to which a client may upgrade: websockets, and those of kubectl exec and docker attach, which dashboards use.
 
-Envoy answers 403 to all others, where nginx leaves them to the backend.
+Envoy answers 403 to all others; nginx would leave them to the backend.
 """
 _IGNORED_UPGRADES = ("TLS/", "HTTP/")
-"""What some clients offer with every request (Apache's HttpClient does) and nobody takes; Envoy leaves out h2c by itself."""
+"""Upgrades that some clients (Apache's HttpClient) offer with every request, and that are ignored; Envoy ignores h2c by itself."""
 _PATH_STATE = "xds.path"
-"""Under this name the path is kept as it was asked for: what a rewrite makes of it is all that the log could see otherwise."""
+"""The filter state with the path as requested: the access log would otherwise see the rewritten path."""
 
 
 def _decimal(seconds: str, known: str = "true") -> str:
-    """A duration of Envoy's in seconds with three decimals, as nginx writes it; "-" where it is not known."""
+    """The format of a duration in seconds with three decimals, as nginx writes it; "-" where it is unknown."""
     zeros = f"{seconds}.getMilliseconds() < 10 ? '.00' : {seconds}.getMilliseconds() < 100 ? '.0' : '.'"
     whole, point, rest = f"{seconds}.getSeconds() : '-'", f"({zeros}) : ''", f"{seconds}.getMilliseconds() : ''"
     return "".join(f"%CEL({known} ? {part})%" for part in (whole, point, rest))
 
 
 def _quotable(text: str) -> str:
-    """What a client wrote, as it may stand in a line: up to its first quotation mark or backslash, for Envoy escapes none (nginx does)."""
+    """The format of a client's text, cut at its first quotation mark or backslash: Envoy does not escape them, as nginx does."""
     odd = f"{text}.contains('\"') || {text}.contains('\\\\')"
     return f"%CEL({odd} ? re.extract({text}, '^([^\"\\\\\\\\]*)', '\\\\1') : {text})%"
 
@@ -77,7 +77,7 @@ LOG_FORMAT = (
     f"%CEL({_BY_UPSTREAM} ? response.size : '-')% {_decimal('response.backend_latency', 'has(response.backend_latency)')} "
     f"%CEL({_BY_UPSTREAM} ? response.code : '-')% {_quotable('request.id')}\n"
 )
-"""ingress-nginx's log-format-upstream. Not known to Envoy: $remote_user, and the names of alternative upstreams."""
+"""ingress-nginx's log-format-upstream, without what Envoy does not know: $remote_user, and the names of alternative upstreams."""
 STREAM_LOG_FORMAT = (
     "[%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%] [%START_TIME_LOCAL(%d/%b/%Y:%H:%M:%S %z)%] {protocol} 200 "
     "%BYTES_SENT% %BYTES_RECEIVED% {duration}\n"
@@ -86,7 +86,7 @@ STREAM_LOG_FORMAT = (
 
 
 def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager:
-    """How the http or the https listener speaks HTTP."""
+    """The connection manager of the http or the https listener."""
     made = HttpConnectionManager(
         stat_prefix=via.value,
         rds=Rds(route_config_name=names.ROUTES, config_source=ads()),
@@ -143,7 +143,7 @@ def access_log() -> AccessLog:
 @cache
 def stream_log(protocol: str) -> AccessLog:
     """ingress-nginx's line for each TCP connection or UDP session (its log-format-stream)."""
-    duration = _decimal("request.duration") if protocol == "TCP" else "-"  # Envoy tells no duration of a UDP session
+    duration = _decimal("request.duration") if protocol == "TCP" else "-"  # Envoy does not log the duration of a UDP session
     return _to_stdout(STREAM_LOG_FORMAT.format(protocol=protocol, duration=duration))
 
 
@@ -153,7 +153,7 @@ def _to_stdout(line: str) -> AccessLog:
 
 
 def _forwarded_port(via: Via, port: int) -> HttpFilter:
-    """X-Forwarded-Port: the listener's port, 443 for https on whatever port (nginx 4.9)."""
+    """The filter that sets X-Forwarded-Port: the listener's port, and 443 for https on any port (nginx 4.9)."""
     shown = "443" if via is Via.HTTPS else str(port)
     mutations = Mutations(request_mutations=[Mutation(append=header("X-Forwarded-Port", shown))])
     return HttpFilter(name=names.COUNT_FILTER, typed_config=pack(HeaderMutation(mutations=mutations)))
@@ -168,14 +168,14 @@ def _keep_path() -> HttpFilter:
 
 @cache
 def _refused_methods() -> HttpFilter:
-    """TRACE, which shows a client what a proxy adds, and what nginx does not take for a method; `local_replies` tells them apart."""
+    """The filter that rejects TRACE, which would reveal headers of the proxy, and what nginx accepts as no method (`local_replies`)."""
     abort = FaultAbort(http_status=METHOD_REFUSED, percentage=FractionalPercent(numerator=100))
     refused = HeaderMatcher(name=":method", string_match=StringMatcher(safe_regex=RegexMatcher(regex="TRACE|.*[^A-Z_-].*")))
     return HttpFilter(name="methods", typed_config=pack(HttpFault(abort=abort, headers=[refused])))
 
 
 def _place(place: FilterPlace) -> HttpFilter:
-    """A place where a route's own filters stand."""
+    """A placeholder for the filters of a route."""
     return HttpFilter(name=place.value, typed_config=pack(FilterChainConfig()))
 
 

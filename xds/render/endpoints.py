@@ -1,4 +1,4 @@
-"""Endpoints of a cluster (EDS). What changes most often has a direct way to bytes."""
+"""Endpoints of a cluster (EDS). They change most often, so they are encoded without a message object."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _DRAINING = varint(2 << 3) + varint(HealthStatus.DRAINING)
 
 
 def load_assignment(name: str, addresses: Sequence[BackendAddress]) -> ClusterLoadAssignment:
-    """All endpoints in one locality; a cluster without any has an empty assignment, so that Envoy forgets the old ones (D14)."""
+    """All endpoints in one locality. A cluster without any has an empty assignment, so that Envoy drops the old ones (D14)."""
     endpoints = [LocalityLbEndpoints(lb_endpoints=[_endpoint(a) for a in addresses])] if addresses else []
     return ClusterLoadAssignment(cluster_name=name, endpoints=endpoints)
 
 
 def load_assignment_bytes(name: str, addresses: Sequence[BackendAddress]) -> bytes:
-    """`encode(load_assignment(…))`, written directly."""
+    """`encode(load_assignment(…))`, encoded directly."""
     locality = b"".join(_endpoint_bytes(a) for a in addresses)
     return field(1, name.encode()) + (field(2, locality) if addresses else b"")
 

@@ -1,8 +1,8 @@
 """Listeners: http, https, and one for each entry of the tcp- and udp-services ConfigMaps.
 
-Routes, certificates' contents and endpoints never change their bytes. A certificate has a filter chain of its own. Which one a connection
-takes stands beside the chains, in `filter_chain_matcher`: Envoy drains a chain that changes, so a chain must not name its hosts. Whatever
-else is in a listener is there from the first day, because a changed listener drains its connections.
+A change of routes, endpoints or the contents of certificates does not change their bytes. Each certificate has a filter chain of its own.
+`filter_chain_matcher`, beside the chains, selects the chain of a connection. Envoy drains the connections of a changed chain, so a chain
+must not contain its hosts. A changed listener drains all of its connections, so everything else is part of it from the start.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ _CIPHERS = [
     "ECDHE-RSA-CHACHA20-POLY1305",
 ]
 _LARGEST_DATAGRAM = 9000
-"""Bytes: what jumbo frames carry. Envoy's default of 1,500 cuts the answers of many DNS servers."""
+"""Bytes: the payload of jumbo frames. Envoy's default of 1,500 truncates the answers of many DNS servers."""
 _SOL_SOCKET, _SO_RCVBUF, _RECEIVE_BUFFER = 1, 8, 4 << 20
-"""Linux: bytes that may wait for Envoy, so that a burst of datagrams is not lost."""
+"""Linux's constants, and the bytes that the kernel buffers, so that a burst of datagrams is not lost."""
 _PASSTHROUGH_IDLE = datetime.timedelta(hours=24)
 _FILTER_CHAINS = 3
 """The field number of Listener.filter_chains."""
@@ -102,7 +102,7 @@ def chain_bytes(tls: HostTls, bare: Listener) -> bytes:
 
 
 def tcp(entry: Stream, address: str, cluster: str) -> Listener:
-    """An entry of tcp-services: straight to the endpoints, closed after `idle` seconds of silence."""
+    """The listener of an entry of tcp-services: connections go to the endpoints, and are closed after `idle` idle seconds."""
     proxy = TcpProxy(
         stat_prefix=names.stream(entry.protocol, entry.port),
         cluster=cluster,
@@ -117,7 +117,7 @@ def tcp(entry: Stream, address: str, cluster: str) -> Listener:
 
 
 def udp(entry: Stream, address: str, cluster: str) -> Listener:
-    """An entry of udp-services: a session for each client address and port, forgotten after `idle` seconds of silence."""
+    """The listener of an entry of udp-services: a session for each client address and port, closed after `idle` idle seconds."""
     action = TypedExtensionConfig(name="route", typed_config=pack(UdpRoute(cluster=cluster)))
     proxy = UdpProxyConfig(
         stat_prefix=names.stream(entry.protocol, entry.port),

@@ -1,4 +1,4 @@
-"""The names of Envoy resources: people see them in stats, logs and dashboards, so they must not change lightly."""
+"""The names of Envoy resources. Operators see them in statistics, logs and dashboards, so they are an interface."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ LOOP_FILTER = "loop"
 def cluster(wanted: Cluster) -> str:
     """`<namespace>/<service>/<port>`, and `~` with 8 hex digits where the policy is not the one that everybody gets.
 
-    Of an ExternalName `<namespace>/<service>/<port>@<namespace>/<ingress>`. Envoy would answer 503 under a new name until the DNS has been
-    asked, so what an Ingress says must not change it. A dot would end the name in statistics; it is written "_", which no Ingress has.
+    Of an ExternalName `<namespace>/<service>/<port>@<namespace>/<ingress>`. Under a new name Envoy would answer 503 until the DNS has
+    answered: so no annotation may change it. A dot would end the name in statistics, so it becomes "_", which no name of an Ingress has.
     """
     plain = f"{wanted.namespace}/{wanted.service}/{wanted.port}"
     if wanted.asked_by:
@@ -37,9 +37,9 @@ def cluster(wanted: Cluster) -> str:
 
 @lru_cache(maxsize=1024)
 def _digits(policy: tuple[tuple[str, Any], ...], protocol: str, how: str) -> str:
-    """Made of names of features, their keys and words of the stream ConfigMaps, so that no change of the code renames a cluster.
+    """A hash of the names of features, their keys, and words of the stream ConfigMaps: so no change of the code renames a cluster.
 
-    Thousands of clusters share a policy, and each one's name is asked for many times.
+    Cached: thousands of clusters share a policy, and each name is needed many times.
     """
     keys = [(name, cluster_key(name, setting)) for name, setting in policy]
     differing = json.dumps([keys, protocol, how])
@@ -47,7 +47,7 @@ def _digits(policy: tuple[tuple[str, Any], ...], protocol: str, how: str) -> str
 
 
 def upstream(wanted: Cluster) -> str:
-    """What ingress-nginx calls it in its access log: `<namespace>-<service>-<port>`."""
+    """The name that ingress-nginx's access log has for it: `<namespace>-<service>-<port>`."""
     return f"{wanted.namespace}-{wanted.service}-{wanted.port}"
 
 

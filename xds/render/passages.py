@@ -1,12 +1,12 @@
-"""A request that leads back to the Envoys that it comes from is refused at its 10th passage, with 508.
+"""Loop detection: a request that is routed back to the Envoys that it comes from gets 508 at its 10th passage.
 
-A request that has passed before says so by `X-Scheme`, which every passage writes. From the second one on, each passage adds the scheme
-to a header that is named by a secret of the fleet, and a request that arrives with eight of them is at its tenth. So a backend sees that
-header only on requests that have come back, and what passes two fleets is counted by each for itself. It is one header whose value grows,
-for Envoy compares each header of a name by itself.
+A request that has passed before has `X-Scheme`, which every passage writes. From the second passage on, each appends the scheme to a header
+with a name that only the fleet knows. A request that arrives with eight of them is at its tenth passage. So backends see that header only
+on requests that have looped, and two fleets in a row count independently. It is one header with a growing value, since Envoy matches each
+header of a name separately.
 
-Envoy notes the arrival before it looks for a route, and not again when it redirects a request internally: those are no passages. The
-listener has the places of the filters, and the route table what is in them, so that another secret drains no connection.
+The arrival is noted before the route is chosen, and not again on internal redirects, which are no passages. The listener has placeholders
+for the filters and the route table has their contents, so that a new secret drains no connection.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from xds.render.routes import header
 from xds.wire.encode import pack
 
 MOST = 10
-"""The passage at which a request is refused."""
+"""The passage at which a request is rejected."""
 _NOTE = "x-xds-came-back"
-"""A header between two filters of one Envoy: the scheme of the passage before; nobody else ever sees it."""
+"""A header between two filters of one Envoy, with the scheme of the previous passage; neither clients nor backends see it."""
 _LOOP_DETECTED = 508
 
 
 @cache
 def note_arrival() -> TypedExtensionConfig:
-    """What the listener does with a request before anything else: note whether it has passed an Envoy before."""
+    """The listener's early mutation, before anything else: notes whether a request has passed an Envoy before."""
     noted = [Mutation(remove=_NOTE), Mutation(append=header(_NOTE, "%REQ(X-SCHEME)%"))]
     return TypedExtensionConfig(
         name="envoy.http.early_header_mutation.header_mutation", typed_config=pack(EarlyHeaderMutation(mutations=noted))
@@ -46,13 +46,13 @@ def note_arrival() -> TypedExtensionConfig:
 
 @cache
 def guard() -> HttpFilter:
-    """The listener's filter that refuses; it must come before the one that counts, `names.COUNT_FILTER`."""
+    """The listener's filter that rejects; it must precede the one that counts, `names.COUNT_FILTER`."""
     return HttpFilter(name=names.LOOP_FILTER, typed_config=pack(HttpFault()))
 
 
 @cache
 def of_table(marker: str) -> dict[str, AnyMessage]:
-    """What the two filters do, for all routes of the table."""
+    """The configuration of both filters, for all routes of the table."""
     passages = f"x-passages-{marker}"
     came_back_often = RegexMatcher(regex=f"(?:.*http){{{MOST - 2}}}.*")  # the first passage leaves none, and this one none yet
     abort = FaultAbort(http_status=_LOOP_DETECTED, percentage=FractionalPercent(numerator=100))

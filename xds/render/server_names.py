@@ -1,7 +1,7 @@
-"""Which filter chain of the https listener a connection takes, by the name that its client asks for (SNI).
+"""The matcher that selects a filter chain of the https listener by the SNI of a connection.
 
-Envoy's ServerNameMatcher would know wildcards by itself, but its proto is marked as work in progress: Envoy warns of it, and leaves it out
-of its threat model. So this is made from the matchers that are stable.
+Envoy's ServerNameMatcher supports wildcards itself, but its proto is marked as work in progress: Envoy warns about it, and excludes it from
+its threat model. So this is composed of stable matchers.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _MATCHER_TREE, _ON_NO_MATCH = 2, 3
 
 
 def matcher_bytes(by_host: Mapping[str, str], default: str) -> bytes:
-    """From the SNI, which the TLS inspector writes in small letters, to the name of a filter chain: a serialised Matcher.
+    """A serialised Matcher from the SNI, which the TLS inspector lower-cases, to the name of a filter chain.
 
-    `by_host` is host → the name of its chain. Exact names are found in a map. The wildcards follow, one comparison
-    each, longest first. A name that is found nowhere takes the chain `default`. A client may write the dot of the DNS root behind each.
+    `by_host` is host → the name of its chain. Exact names are looked up in a map. Then wildcards are compared one by one, longest first.
+    Any other name gets the chain `default`. A client may append the dot of the DNS root to each name.
     """
     wildcards = sorted((name for name in by_host if name.startswith("*.")), key=lambda name: (-len(name), name))
     rest = _wildcards(tuple((name, by_host[name]) for name in wildcards), default)
@@ -43,7 +43,7 @@ def matcher_bytes(by_host: Mapping[str, str], default: str) -> bytes:
 
 @lru_cache(maxsize=1 << 16)
 def _exact(name: str, chain: str) -> bytes:
-    """The entries of a MatchMap for one name. Written directly: there are thousands, and each change of one joins all."""
+    """The entries of a MatchMap for one name. Encoded directly: there are thousands, and each change of one joins all."""
     found = _chain_of_bytes(chain)
     return b"".join(field(1, field(1, key.encode()) + field(2, found)) for key in (name, f"{name}."))
 

@@ -1,6 +1,6 @@
-"""Where Envoy is told to look for what a message only names: always the one ADS stream.
+"""The ConfigSource of every reference to another resource: always the one ADS stream.
 
-These bytes must stay the same for ever: Envoy takes a changed ConfigSource for a new subscription (rules T5, O9; envoy#47309).
+These bytes must never change: Envoy treats a changed ConfigSource as a new subscription (rules T5, O9; envoy#47309).
 """
 
 from __future__ import annotations
@@ -12,5 +12,5 @@ from envoy_data_plane.envoy.config.core.v3 import AggregatedConfigSource, ApiVer
 
 @cache
 def ads() -> ConfigSource:
-    """The stream by which the message itself came."""
+    """The stream on which the message itself came."""
     return ConfigSource(ads=AggregatedConfigSource(), resource_api_version=ApiVersion.V3)

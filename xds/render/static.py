@@ -1,6 +1,6 @@
-"""Resources in the JSON form of protobuf, for people to read and for an Envoy that runs without a management server.
+"""Resources in protobuf's JSON form, for operators, and for an Envoy that runs without a management server.
 
-Works on JSON values, in which `Any` is opened up. What does not belong here: YAML and files (`xds.cli`), the bootstrap
+Works on JSON values in which every `Any` is unpacked. What does not belong here: YAML and files (`xds.cli`), the bootstrap
 (`xds.render.bootstrap`).
 """
 
@@ -19,15 +19,15 @@ _CERTIFICATES = "tls_certificate_sds_secret_configs"
 
 
 def as_json(type_url: str, body: bytes) -> Json:
-    """A resource with proto field names; equal bytes give equal values. Raises KeyError for a type that nothing here renders."""
-    # betterproto2's own casing would turn some names into others than the .proto files have.
+    """A resource with proto field names; equal bytes give equal values. Raises KeyError for a type that is not rendered here."""
+    # betterproto2's own casing would change some names from those of the .proto files.
     as_declared: Any = str
     found: Json = default_message_pool.url_to_type[type_url].parse(body).to_dict(casing=as_declared)
     return found
 
 
 def shown_secret(secret: Json) -> Json:
-    """An SDS secret for people: the chain as PEM, and no key."""
+    """An SDS secret for operators: the chain as PEM, the key redacted."""
     return {"name": secret["name"], "tls_certificate": _readable(secret["tls_certificate"]) | {"private_key": REDACTED}}
 
 
@@ -38,9 +38,9 @@ def static_resources(
     endpoints: Mapping[str, Json],
     secrets: Mapping[str, Json],
 ) -> Json:
-    """The `static_resources` of a bootstrap: the same resources, but what they only name is written out in them. It holds private keys.
+    """The `static_resources` of a bootstrap: the same resources with all references inlined. It contains private keys.
 
-    Each argument is name → resource. All listeners share one value for their routes, so that YAML can write it once.
+    Each argument is name → resource. All listeners share one object for their routes, so that YAML can print it once.
     """
 
     def inline(message: Json) -> Json:
@@ -58,7 +58,7 @@ def static_resources(
 
 
 def _static_cluster(cluster: Json, endpoints: Mapping[str, Json]) -> Json:
-    """Endpoints that came by EDS stand in the cluster; one whose endpoints the DNS knows has them already."""
+    """A cluster with its endpoints inlined; clusters that are not of type EDS stay as they are."""
     if "eds_cluster_config" not in cluster:
         return cluster
     made = {key: value for key, value in cluster.items() if key != "eds_cluster_config"}
@@ -66,12 +66,12 @@ def _static_cluster(cluster: Json, endpoints: Mapping[str, Json]) -> Json:
 
 
 def _readable(certificate: Json) -> Json:
-    """PEM is text: as such Envoy takes it as well, and people can read it."""
+    """A certificate with PEM as text instead of base64; Envoy accepts both."""
     return {key: {"inline_string": base64.b64decode(source["inline_bytes"]).decode()} for key, source in certificate.items()}
 
 
 def _everywhere(value: Any, change: Callable[[Json], Json]) -> Any:
-    """A copy in which every message went through `change`, from the inside to the outside; what `change` puts in is not copied."""
+    """A copy with `change` applied to every message, innermost first; what `change` inserts is not copied."""
     if isinstance(value, dict):
         return change({key: _everywhere(inner, change) for key, inner in value.items()})
     if isinstance(value, list):

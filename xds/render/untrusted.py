@@ -1,7 +1,7 @@
-"""Headers of clients that must not reach anybody: Envoy removes them before it looks at anything else of a request.
+"""Untrusted request headers: Envoy removes them before it processes anything else of a request.
 
-These are the names that Envoy itself reads or writes, those that tell backends what only the proxy can know, and those that nginx does
-not take for headers (`ignore_invalid_headers`). Everything else passes. Headers with underscores are the codec's affair.
+These are headers that Envoy itself reads or writes, headers by which a proxy informs backends, and names that nginx drops as invalid
+(`ignore_invalid_headers`). All others pass. The codec drops headers with underscores.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ unconditional-drop-overload upstream-alt-stat-name upstream-canary upstream-heal
 upstream-rq-per-try-timeout-ms upstream-rq-timeout-alt-response upstream-rq-timeout-ms upstream-service-time upstream-stream-duration-ms
 """
 OF_ENVOY = tuple(f"x-envoy-{name}" for name in _OF_ENVOY.split())
-"""Names that Envoy 1.40 reads, or writes for backends and clients. Others that begin so mean nothing to it, and pass."""
+"""Names that Envoy 1.40 reads, or writes for backends and clients. Other names with this prefix mean nothing to it, and pass."""
 OF_PROXIES = ("x-original-forwarded-for", "x-original-forwarded-host")
-"""What a proxy says the client had said; it is written where there is something to say, and must not be the client's where not."""
+"""Headers in which a proxy passes on the client's originals. It sets them only if there are any, so a client's must be removed."""
 _CERTIFICATES = "ssl-client-.*"
-"""What a proxy says of a client's certificate."""
+"""Headers in which a proxy describes the client's certificate."""
 _NO_NAMES = "[^:].*[^a-z0-9_-].*|[^:a-z0-9_-].*"
-"""Names that nginx drops: those with anything but letters, digits, hyphens and underscores. Envoy's own begin with a colon."""
+"""Names that nginx drops: with other characters than letters, digits, hyphens and underscores. Pseudo-headers begin with a colon."""
 
 
 @cache
 def removed() -> TypedExtensionConfig:
-    """What the listener does for it: one pass over the names of a request's headers, with one regular expression."""
+    """The listener's mutation: it matches the name of each header with one regular expression."""
     names = "|".join((*OF_ENVOY, *OF_PROXIES, _CERTIFICATES, _NO_NAMES))
     mutation = Mutation(remove_on_match=RemoveOnMatch(key_matcher=StringMatcher(safe_regex=RegexMatcher(regex=names))))
     return TypedExtensionConfig(name="untrusted", typed_config=pack(EarlyHeaderMutation(mutations=[mutation])))
