@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 import re2
@@ -10,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xds import model
-from xds.nginx.features.cors import MOST_ORIGINS
-from xds.nginx.registry import read_settings
+from xds.kube.objects import Backend, Ingress, Meta, Path, Rule
+from xds.nginx.features.cors import MOST_ORIGINS, NAME
+from xds.nginx.registry import drawn, read_settings, resolved
 from xds.nginx.values import LONGEST_IN_ROUTE
 from xds.patterns import regex
 from xds.translate.regexes import cost_of
 
-from .drawing import complaints, routes, settings
+from .drawing import Nothing, complaints, filters, location, routes, settings
 
 LABEL = st.text("abz019-", min_size=1, max_size=4)
 ORIGIN = st.builds(
@@ -102,6 +104,26 @@ def test_wildcards_are_paid_for_once_a_route_and_names_are_not() -> None:
     expression = r"(?i)https\:\/\/[-A-Za-z0-9]+\.example\.com"
     assert price("*") == price("https://example.com, https://example.org") == plain
     assert price("https://*.example.com") == plain + 2 * regex.cost(expression), "the redirect to https, and the path itself"
+
+
+def test_lists_that_all_paths_repeat_have_a_bound() -> None:
+    found = settings({"enable-cors": "true", "cors-allow-headers": ",".join(["X-Long-Name"] * 100)})
+    for count, there in ((2_000, True), (3_000, False)):
+        paths = tuple(Path(f"/{number}", "Exact", Backend()) for number in range(count))
+        item = Ingress(meta=Meta(namespace="default", name="web"), rules=(Rule("a.example.com", paths),))
+        made, faults = resolved(found, item, Nothing())
+        assert (NAME in made, [fault.name for fault in faults]) == (there, [] if there else ["enable-cors"])
+
+
+def test_a_route_that_was_not_made_for_an_origin_shows_no_headers() -> None:
+    found = settings({"enable-cors": "true", "cors-allow-origin": "https://example.com"})
+    closed = replace(location(found), settings=found.but(closed="cannot be served"))
+    (refused,) = drawn(closed, model.Route(closed.match, model.Respond(404), settings=found))
+    assert [shows_headers(route) for route in (*routes(found), refused)] == [False, True, True, False]
+
+
+def shows_headers(route: model.Route) -> bool:
+    return any(each.name == NAME for each in filters(route.settings))
 
 
 def test_a_bad_value_is_seen_before_cors_is_enabled() -> None:

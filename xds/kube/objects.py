@@ -77,6 +77,11 @@ class Ingress(Struct, frozen=True, kw_only=True, gc=False):
     rules: tuple[Rule, ...] = ()
     tls: tuple[Tls, ...] = ()
 
+    @property
+    def most_locations(self) -> int:
+        """How many locations there can be of it: each path, and what is left of each host."""
+        return sum(len(rule.paths) + 1 for rule in self.rules) + 1
+
 
 class IngressClass(Struct, frozen=True, kw_only=True, gc=False):
     """An IngressClass: the name of a class, and the controller that it belongs to."""

@@ -18,10 +18,11 @@ from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutatio
 from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
 from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation, Mutations
 
+from xds.kube.objects import Ingress
 from xds.model import HeaderMatch, Location, Respond, Route
-from xds.nginx.feature import Annotation, Feature, Notes, Phase, Risk
+from xds.nginx.feature import Annotation, Complaint, Feature, Notes, Objects, Phase, Risk
 from xds.nginx.messages import CACHED, formatted, overwriting
-from xds.nginx.values import LONGEST_IN_ROUTE, boolean, matching, shown, whole, words
+from xds.nginx.values import LONGEST_IN_ALL_ROUTES, LONGEST_IN_ROUTE, boolean, matching, shown, whole, words
 from xds.patterns import regex
 from xds.wire.encode import pack
 
@@ -34,6 +35,7 @@ _ORIGIN = re.compile(r"null|[a-z]+://(?:\*\.)?[-A-Za-z0-9.]*(?::[0-9]+)?")
 _LABEL = "[-A-Za-z0-9]+"
 """What takes the place of a wildcard."""
 _NAMES = r"{0}(?:(?:, ?| ){0})*(?:, ?| )?"
+_ORIGIN_HEADER = "origin"
 _PREFLIGHT = HeaderMatch(":method", "OPTIONS")
 
 
@@ -96,12 +98,12 @@ CORS_MAX_AGE = Annotation(
 class Cors:
     """`origins` may read (`EVERYBODY`, or a list); `headers` are those of responses to them, but for Access-Control-Allow-Origin.
 
-    `admitted` is whether a route is for these origins, or for all others.
+    `admitted` is whether a route is for these origins. Only `_routes` makes such a route, so that none can show the headers to others.
     """
 
     origins: tuple[str, ...]
     headers: tuple[tuple[str, str], ...]
-    admitted: bool = True
+    admitted: bool = False
 
 
 def _read(notes: Notes) -> Cors | None:
@@ -138,20 +140,32 @@ def _acceptable(notes: Notes) -> tuple[str, ...]:
     return kept
 
 
+def _resolve(cors: Cors, item: Ingress, _objects: Objects) -> Cors | Complaint:
+    """Not where the lists, on so many paths, would make a route table that takes Envoy long to read."""
+    size = 2 * sum(map(len, cors.origins)) + 3 * sum(len(name) + len(value) for name, value in cors.headers)
+    most = item.most_locations
+    if size * most <= LONGEST_IN_ALL_ROUTES:
+        return cors
+    return Complaint(ENABLE_CORS.name, f"has lists that come to {size:,} characters on each path, too many for {most:,} paths and hosts")
+
+
 def _routes(cors: Cors, location: Location, routes: tuple[Route, ...]) -> tuple[Route, ...]:
     preflight = Route(location.match, Respond(204), location.origin, location.rule, headers=(_PREFLIGHT,), settings=location.settings)
+    readable = tuple(_admitting(route, cors) for route in (preflight, *routes))
     if cors.origins == EVERYBODY:
-        return (preflight, *routes)
+        return readable
     others = tuple(_other_than(origin) for origin in cors.origins)
-    apart = replace(cors, admitted=False)
-    for_others = (replace(r, headers=(*r.headers, *others), settings=r.settings.but(**{NAME: apart})) for r in routes)
-    return (*for_others, preflight, *routes)
+    return (*(replace(route, headers=(*route.headers, *others)) for route in routes), *readable)
+
+
+def _admitting(route: Route, cors: Cors) -> Route:
+    return replace(route, settings=route.settings.but(**{NAME: replace(cors, admitted=True)}))
 
 
 def _other_than(origin: str) -> HeaderMatch:
     """An Origin is compared without regard to case, as in ingress-nginx."""
     expression = _expression(origin)
-    return HeaderMatch("origin", expression or origin, regex=bool(expression), any_case=not expression, inverted=True)
+    return HeaderMatch(_ORIGIN_HEADER, expression or origin, regex=bool(expression), any_case=not expression, inverted=True)
 
 
 @lru_cache(maxsize=CACHED)
@@ -161,8 +175,8 @@ def _expression(origin: str) -> str:
     return f"(?i){regex.literal(scheme)}{_LABEL}{regex.literal(rest)}" if wildcard else ""
 
 
-def _patterns(cors: Cors, _route: Route) -> tuple[str, ...]:
-    return () if cors.admitted else tuple(found for origin in cors.origins if (found := _expression(origin)))
+def _patterns(_cors: Cors, route: Route) -> tuple[str, ...]:
+    return tuple(header.value for header in route.headers if header.name == _ORIGIN_HEADER and header.regex)
 
 
 def _filters(cors: Cors, _route: Route) -> tuple[TypedExtensionConfig, ...]:
@@ -191,6 +205,7 @@ FEATURE = Feature(
         CORS_MAX_AGE,
     ),
     phase=Phase.CORS,
+    resolve=_resolve,
     routes=_routes,
     filters=_filters,
     patterns=_patterns,

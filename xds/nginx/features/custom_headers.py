@@ -12,7 +12,7 @@ from xds.kube.objects import Ingress
 from xds.model import Route
 from xds.nginx.feature import Annotation, Closed, Feature, Key, Notes, Objects, Risk
 from xds.nginx.messages import overwriting
-from xds.nginx.values import readable, shown
+from xds.nginx.values import LONGEST_IN_ALL_ROUTES, readable, shown
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]+")
 _OF_THE_CONNECTION = frozenset(
@@ -21,8 +21,6 @@ _OF_THE_CONNECTION = frozenset(
 """Headers that say where a message ends or for whom it is; Envoy refuses `Host`, and with the others clients would read nonsense."""
 LONGEST = 16_384
 """Characters of all headers of one ConfigMap: many clients read no more."""
-LONGEST_OF_ALL_ROUTES = 10_000_000
-"""Characters that all paths and hosts of an Ingress repeat together: Envoy reads them again at every change of the table."""
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -77,8 +75,10 @@ def _resolve(asked: _Asked, item: Ingress, objects: Objects) -> Headers | Closed
         except ValueError as error:
             return Closed(CUSTOM_HEADERS.name, f"names {about}, where {shown(name)} {error}")
     size = sum(len(name) + len(value) for name, value in headers)
-    if size > LONGEST or size * _routes(item) > LONGEST_OF_ALL_ROUTES:
-        return Closed(CUSTOM_HEADERS.name, f"names {about}, whose {size:,} characters are too many for {_routes(item):,} paths and hosts")
+    if size > LONGEST or size * item.most_locations > LONGEST_IN_ALL_ROUTES:
+        return Closed(
+            CUSTOM_HEADERS.name, f"names {about}, whose {size:,} characters are too many for {item.most_locations:,} paths and hosts"
+        )
     return tuple(headers)
 
 
@@ -97,11 +97,6 @@ def _value(text: str) -> str:
     if "\n" in value:
         raise ValueError("has several lines")
     return value
-
-
-def _routes(item: Ingress) -> int:
-    """How many routes repeat the headers: each path, and the rest of each host."""
-    return sum(len(rule.paths) + 1 for rule in item.rules) + 1
 
 
 def _on_route(headers: Headers, _route: Route, envoy: EnvoyRoute) -> None:
