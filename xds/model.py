@@ -100,6 +100,9 @@ class Cluster:
     and `policy` only what its route changes of them: such a cluster keeps its name while the settings change.
 
     `by_address`: the Service's own addresses stand for its endpoints, whatever the policy is.
+
+    `host`: a host name or an IP address that an annotation names, instead of a Service; then `namespace` is that of the Ingress. `aside`:
+    no route leads there, what goes there is made by Envoy beside a request, such as a copy of it.
     """
 
     namespace: str
@@ -111,6 +114,8 @@ class Cluster:
     external: bool = False
     asked_by: Ref | None = None
     by_address: bool = False
+    host: str = ""
+    aside: bool = False
 
 
 LARGEST_BODY = 4_096
@@ -186,6 +191,7 @@ class Route:
     """What happens to the requests that match. `origin` is the Ingress; `rule` names its path, such as `spec.rules[0].http.paths[1]`.
 
     With a `share` the route takes that part of them only, and the routes after it the others.
+    `besides` are clusters that Envoy must have for it beside the one that it leads to, such as that of copies.
     """
 
     match: PathMatch
@@ -196,6 +202,12 @@ class Route:
     headers: tuple[HeaderMatch, ...] = ()
     settings: Settings = dataclasses.field(default_factory=Settings)
     share: Share | None = None
+    besides: tuple[Cluster, ...] = ()
+
+    @property
+    def clusters(self) -> tuple[Cluster, ...]:
+        """All clusters that Envoy must have for it."""
+        return (self.action.cluster, *self.besides) if isinstance(self.action, Forward) else self.besides
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,7 @@ HARMLESS: Mapping[str, Collection[str]] = {
     "cors-allow-headers": NAMES,
     "cors-expose-headers": NAMES,
     "cors-max-age": {"-1"},
+    "mirror-host": WORDS,
     "x-forwarded-prefix": {"a b"},
 }
 """What is no fault in some annotations: names, also in lists that spaces separate, regular expressions, and numbers of either sign."""

@@ -21,7 +21,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
 
 from xds.kube.objects import ConfigMap, Ingress, Service
-from xds.model import Location, Route, Stream, Via
+from xds.model import Cluster, Location, Route, Stream, Via
 from xds.nginx.values import readable
 
 T = TypeVar("T")
@@ -277,6 +277,8 @@ class Feature(Generic[S]):
     role          setting → what its Ingress does with its paths; of an Ingress that offers them, only annotations of Scope.UPSTREAM count
     routes        (setting, location, routes so far) → the routes instead; features of a late Phase are asked first. A feature with a `role`
                   is asked wherever a location has offers; its setting may be None then, for the offering Ingress is another one
+    clusters      (setting, a location of its Ingress) → clusters that its routes which forward want beside their own, each with the policy
+                  that it has: names of features with texts for their `on_cluster`, `on_upstream` and `cluster_key`
     host_routes   (setting, a location of its Ingress) → routes before all others of the host; the first Ingress that gives any wins
     on_route      (setting, route, Envoy's Route) → None; asked for every route: whether it forwards, redirects or responds. It may
                   configure filters of the listener by name (`typed_per_filter_config`), but not those of a `FilterPlace`
@@ -289,8 +291,8 @@ class Feature(Generic[S]):
     cluster_key   setting → the text that stands for it in the names of clusters; only with `cluster`. Equal where settings are equal, and
                   nowhere else; made of what a user could have written, never of names in the code. A key that changes renames clusters of
                   Envoy, which drops their connections and statistics (decision 26): `tests/nginx/test_cluster_keys.py` pins each
-    on_cluster    (setting, Envoy's Cluster) → None; only with `cluster`
-    on_upstream   (setting, the cluster's HttpProtocolOptions) → None; only with `cluster`
+    on_cluster    (setting, Envoy's Cluster) → None; only with `cluster`, or for what `clusters` gives
+    on_upstream   (setting, the cluster's HttpProtocolOptions) → None; only with `cluster`, or for what `clusters` gives
     on_connection (setting, HttpConnectionManager, Via) → None; the setting is that of the ConfigMap alone
     on_stream     (setting, an entry of the tcp- or udp-services ConfigMap) → the entry instead; the setting is that of the ConfigMap alone
     by_address    setting → whether requests go to a Service's own address instead of its endpoints
@@ -309,6 +311,7 @@ class Feature(Generic[S]):
     regex: Callable[[S, str, bool], bool] | None = None
     role: Callable[[S], Role] | None = None
     routes: Callable[[S, Location, tuple[Route, ...]], tuple[Route, ...]] | None = None
+    clusters: Callable[[S, Location], Iterable[Cluster]] | None = None
     host_routes: Callable[[S, Location], tuple[Route, ...]] | None = None
     on_route: Callable[[S, Route, EnvoyRoute], None] | None = None
     on_forward: Callable[[S, Route, EnvoyRoute], None] | None = None

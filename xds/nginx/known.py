@@ -193,11 +193,8 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
     ),
     (
         _LATER,
-        "requests are neither copied nor traced, and all are logged",
+        "requests are not traced, and all are logged",
         (
-            ("mirror-target", "", "https://test.example.com$request_uri", "Where a copy of each request goes."),
-            ("mirror-request-body", "on", "off", "Whether the copy has the body."),
-            ("mirror-host", "", "test.example.com", "The Host header of the copy."),
             ("enable-access-log", "true", "false", "Whether requests are logged."),
             ("enable-opentelemetry", "false", "true", "Whether requests are traced."),
             ("opentelemetry-operation-name", "", "checkout", "The name of a trace's span."),

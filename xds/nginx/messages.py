@@ -69,8 +69,12 @@ def action_of(envoy: EnvoyRoute) -> RouteAction:
 
 def overwriting(name: str, value: str) -> HeaderValueOption:
     """A header that replaces what is there; the value is literal, for Envoy's formatter finds no `%` in it."""
-    header = HeaderValue(key=name, value=value.replace("%", "%%"))
-    return HeaderValueOption(header=header, append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD)
+    return formatted(name, literal(value))
+
+
+def literal(text: str) -> str:
+    """A text as one of Envoy's formats."""
+    return text.replace("%", "%%")
 
 
 def formatted(name: str, value: str) -> HeaderValueOption:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import pkgutil
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from typing import Any
 
 import xds.nginx.features
 from xds.kube.objects import Ingress
-from xds.model import CLOSED, Location, Respond, Route, Settings, Stream
+from xds.model import CLOSED, Cluster, Location, Respond, Route, Settings, Stream
 from xds.nginx.feature import Annotation, Closed, Complaint, Feature, Fidelity, Key, Notes, Objects, Phase, Role, Scope
 from xds.nginx.known import ANNOTATIONS, KEYS
 from xds.nginx.values import readable
@@ -38,9 +41,42 @@ def cluster_features() -> frozenset[str]:
     return frozenset(name for name, feature in features().items() if feature.cluster)
 
 
+def cluster_name(wanted: Cluster) -> str:
+    """`<namespace>/<service>/<port>`, and `~` with 8 hex digits where the policy is not the one that everybody gets.
+
+    Of an ExternalName `<namespace>/<service>/<port>@<namespace>/<ingress>`. Envoy would answer 503 under a new name until the DNS has been
+    asked, so what an Ingress says must not change it. A dot would end the name in statistics; it is written "_", which no Ingress has. In
+    place of a Service stands the host that an annotation names, if it names one: with "_" for dots and colons, which no Service has.
+    """
+    plain = f"{wanted.namespace}/{wanted.service or re.sub('[.:]', '_', wanted.host)}/{wanted.port}"
+    if wanted.asked_by:
+        plain += f"@{wanted.asked_by.namespace}/{wanted.asked_by.name.replace('.', '_')}"
+    if not wanted.policy and wanted.protocol == "TCP" and not wanted.send_proxy and not wanted.by_address:
+        return plain
+    how = "PROXY" if wanted.send_proxy else "address" if wanted.by_address else ""
+    return f"{plain}~{_digits(wanted.policy, wanted.protocol, how, wanted.host)}"
+
+
+@lru_cache(maxsize=1024)
+def _digits(policy: tuple[tuple[str, Any], ...], protocol: str, how: str, host: str) -> str:
+    """Made of names of features, their keys and words of the stream ConfigMaps, so that no change of the code renames a cluster.
+
+    Thousands of clusters share a policy, and each one's name is asked for many times.
+    """
+    keys = [(name, cluster_key(name, setting)) for name, setting in policy]
+    differing = json.dumps([keys, protocol, how, *([host] if host else [])])
+    return hashlib.blake2b(differing.encode(), digest_size=4).hexdigest()
+
+
 def cluster_key(name: str, setting: Any) -> str | None:
     """What stands for a feature's setting in the names of clusters; None where the feature has nothing to say."""
     return None if setting is None else features()[name].cluster_key(setting)
+
+
+def besides(location: Location) -> tuple[Cluster, ...]:
+    """The clusters that the features want for a location, beside those of its routes."""
+    wanted = (clusters(location.settings[name], location) for name, clusters in with_hook("clusters") if name in location.settings)
+    return tuple(dict.fromkeys(cluster for some in wanted for cluster in some))
 
 
 def drawn(location: Location, route: Route) -> tuple[Route, ...]:

@@ -35,7 +35,8 @@ def objects(tables: Tables, part: Part) -> list[Ref]:
     cluster = part.resource if part.type_url in (CLUSTER, ENDPOINT) else names.passed_to(part.piece or "")
     if cluster:
         service = Ref("Service", *cluster.split("/")[:2])
-        return [service, *_users(tables, cluster)][:_MOST]
+        is_host = any(wanted.host and names.cluster(wanted) == cluster for wanted in tables.clusters.values)
+        return [*([] if is_host else [service]), *_users(tables, cluster)][:_MOST]
     certificate = part.resource if part.type_url == SECRET else part.piece
     if certificate is not None:
         named = tables.world.get(SETTINGS).default_ssl_certificate if certificate == DEFAULT else certificate

@@ -65,7 +65,7 @@ def cluster(
         if (setting := settings.get(name)) is not None:
             on_cluster(setting, made)
     options = _upstream(settings)
-    options.http_filters = upstream_filters(denied)
+    options.http_filters = upstream_filters(denied, options.http_filters, aside=wanted.aside)
     made.typed_extension_protocol_options[_OPTIONS] = pack(options)
     if wanted.send_proxy:
         made.transport_socket = _proxy_protocol(made.transport_socket)

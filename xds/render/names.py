@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from functools import lru_cache
-from typing import Any
-
 from xds.model import Cluster, HostTls, Terminate
-from xds.nginx.registry import cluster_key
+from xds.nginx.registry import cluster_name
 from xds.translate.certificates import DEFAULT
 
 ROUTES = "ingress"
@@ -22,33 +17,13 @@ LOOP_FILTER = "loop"
 
 
 def cluster(wanted: Cluster) -> str:
-    """`<namespace>/<service>/<port>`, and `~` with 8 hex digits where the policy is not the one that everybody gets.
-
-    Of an ExternalName `<namespace>/<service>/<port>@<namespace>/<ingress>`. Under a new name Envoy would answer 503 until the DNS has
-    answered: so no annotation may change it. A dot would end the name in statistics, so it becomes "_", which no name of an Ingress has.
-    """
-    plain = f"{wanted.namespace}/{wanted.service}/{wanted.port}"
-    if wanted.asked_by:
-        plain += f"@{wanted.asked_by.namespace}/{wanted.asked_by.name.replace('.', '_')}"
-    if not wanted.policy and wanted.protocol == "TCP" and not wanted.send_proxy and not wanted.by_address:
-        return plain
-    return f"{plain}~{_digits(wanted.policy, wanted.protocol, 'PROXY' if wanted.send_proxy else 'address' if wanted.by_address else '')}"
-
-
-@lru_cache(maxsize=1024)
-def _digits(policy: tuple[tuple[str, Any], ...], protocol: str, how: str) -> str:
-    """A hash of the names of features, their keys, and words of the stream ConfigMaps: so no change of the code renames a cluster.
-
-    Cached: thousands of clusters share a policy, and each name is needed many times.
-    """
-    keys = [(name, cluster_key(name, setting)) for name, setting in policy]
-    differing = json.dumps([keys, protocol, how])
-    return hashlib.blake2b(differing.encode(), digest_size=4).hexdigest()
+    """The name of a cluster (`xds.nginx.registry.cluster_name`): features, whose keys are part of it, may have to write it as well."""
+    return cluster_name(wanted)
 
 
 def upstream(wanted: Cluster) -> str:
     """The name that ingress-nginx's access log has for it: `<namespace>-<service>-<port>`."""
-    return f"{wanted.namespace}-{wanted.service}-{wanted.port}"
+    return f"{wanted.namespace}-{wanted.service or wanted.host}-{wanted.port}"
 
 
 def chain(tls: HostTls) -> str:

@@ -25,7 +25,7 @@ from xds.model import (
 )
 from xds.nginx import registry
 from xds.nginx.feature import Phase
-from xds.nginx.registry import asks, cluster_features, drawn, features, guarded, with_hook
+from xds.nginx.registry import asks, besides, cluster_features, drawn, features, guarded, with_hook
 from xds.patterns import regex
 from xds.problem import Problem, Ref, Severity
 from xds.translate import guards, offers, paths
@@ -254,7 +254,9 @@ def _without(own: Settings, *phases: Phase) -> Settings:
 def _routes(read: Reader, location: Location, action: Action) -> tuple[Route, ...]:
     """What the features make of a location."""
     first = Route(location.match, action, location.origin, location.rule, settings=location.settings)
-    return _with_clusters(read, drawn(location, first))
+    routes = _with_clusters(read, drawn(location, first))
+    wanted = besides(location)
+    return tuple(replace(r, besides=wanted) if isinstance(r.action, Forward) else r for r in routes) if wanted else routes
 
 
 def _host_routes(location: Location) -> tuple[Route, ...]:

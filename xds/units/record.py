@@ -59,6 +59,8 @@ class Cluster(msgspec.Struct, frozen=True, omit_defaults=True):
     external: bool = False
     asked_by: Ref | None = None
     by_address: bool = False
+    host: str = ""
+    aside: bool = False
 
 
 class Line(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -173,18 +175,23 @@ def _value(line: Line) -> Value | None:
 
 def _plain(cluster: model.Cluster) -> Cluster:
     policy = tuple((name, msgspec.to_builtins(value)) for name, value in cluster.policy)
-    rest = cluster.protocol, cluster.send_proxy, cluster.external, cluster.asked_by, cluster.by_address
+    rest = cluster.protocol, cluster.send_proxy, cluster.external, cluster.asked_by, cluster.by_address, cluster.host, cluster.aside
     return Cluster(cluster.namespace, cluster.service, cluster.port, policy, *rest)
 
 
 def _cluster(plain: Cluster) -> model.Cluster:
     policy = tuple((name, _setting(name, value)) for name, value in plain.policy)
-    rest = plain.protocol, plain.send_proxy, plain.external, plain.asked_by, plain.by_address
+    rest = plain.protocol, plain.send_proxy, plain.external, plain.asked_by, plain.by_address, plain.host, plain.aside
     return model.Cluster(plain.namespace, plain.service, plain.port, policy, *rest)
 
 
 def _setting(name: str, value: Any) -> Any:
-    """A setting of a feature from plain JSON: its type is that of the setting that the feature reads from its annotations' examples."""
+    """A setting of a feature from plain JSON: its type is that of the setting that the feature reads from its annotations' examples.
+
+    What a feature puts into the policy of a cluster that it wants besides is text.
+    """
     feature = features()[name]
+    if feature.clusters is not None:
+        return value
     example = feature.read(Notes({annotation.name: annotation.example for annotation in feature.annotations}, {}))
     return None if value is None else msgspec.convert(value, type(example))

@@ -73,8 +73,9 @@ def _of_host(tables: Tables, read: Reader, name: str, about: Ref) -> Iterator[Pa
     yield Part(LISTENER, names.HTTP)
     yield from _of_tls(tables, found, about)
     for route in found.routes:
-        if route.origin == about and isinstance(route.action, model.Forward):
-            yield from _of_cluster(tables, route.action.cluster)
+        if route.origin == about:
+            for cluster in route.clusters:
+                yield from _of_cluster(tables, cluster)
 
 
 def _of_tls(tables: Tables, found: model.VirtualHost, about: Ref) -> Iterator[Part]:

@@ -13,7 +13,7 @@ from xds.certificates.pairs import Pair
 from xds.kube.world import Reader, service, settings
 from xds.render import clusters, endpoints, listeners, names, passages, routes, secrets
 from xds.translate import endpoint_addresses, hosts
-from xds.translate.backends import addresses, by_client_address, external_address
+from xds.translate.backends import Address, addresses, by_client_address, external_address
 from xds.translate.certificates import DEFAULT, certificate, default_pair
 from xds.translate.configuration import configuration
 from xds.translate.passages import marker
@@ -34,7 +34,7 @@ def host(read: Reader, name: str) -> Host | None:
     defaults = read.unit(configuration).defaults
     body = field(_VIRTUAL_HOSTS, routes.virtual_host_bytes(found, rest, defaults))
     all_routes = (*found.routes, *(rest.routes if rest else ()))
-    wanted = frozenset(r.action.cluster for r in all_routes if isinstance(r.action, model.Forward))
+    wanted = frozenset(cluster for r in all_routes for cluster in r.clusters)
     return Host(body, host_digest(body), wanted, found.tls)
 
 
@@ -50,14 +50,16 @@ def cluster(read: Reader, wanted: model.Cluster) -> bytes:
     """An Envoy cluster."""
     found = service(read, wanted.namespace, wanted.service)
     base = hosts.cluster_settings(read, wanted.asked_by)
-    external = external_address(found, wanted)
+    external = Address(wanted.host, wanted.port) if wanted.host else external_address(found, wanted)
     by_client = read.unit(by_client_address, wanted.namespace, wanted.service)
     denied = endpoint_addresses.denied(read, external.port) if external else endpoint_addresses.NOTHING_DENIED
     return clusters.cluster_bytes(wanted, base, by_client=by_client, external=external, denied=denied)
 
 
 def load_assignment(read: Reader, wanted: model.Cluster) -> bytes | None:
-    """The endpoints of a cluster; None for an ExternalName, which Envoy resolves."""
+    """The endpoints of a cluster; None for an ExternalName or another host, which Envoy resolves."""
+    if wanted.host:
+        return None
     found = service(read, wanted.namespace, wanted.service)
     if found is not None and found.type == "ExternalName":
         return None

@@ -56,8 +56,8 @@ class _Asked:
 
 
 def _read(notes: Notes) -> _Asked | None:
-    written = notes.own(CUSTOM_HEADERS)
-    return _Asked(written, notes.key(ALLOWED)) if written else None
+    written, allowed = notes.own(CUSTOM_HEADERS), notes.key(ALLOWED)
+    return _Asked(written, allowed) if written else None
 
 
 def _resolve(asked: _Asked, item: Ingress, objects: Objects) -> Headers | Closed:

@@ -1,0 +1,259 @@
+"""mirror-target, mirror-host, mirror-request-body: a copy of each request goes to another place; what is answered there goes nowhere.
+
+Envoy copies a request as the backend gets it, and lets nobody write the path of the copy. So the route says by headers what the copy
+shall be, which the client cannot, and a script in the cluster of copies obeys them and takes them away.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any
+
+from envoy_data_plane.envoy.config.cluster.v3 import CircuitBreakers, CircuitBreakersThresholds
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster as EnvoyCluster
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as Mutation
+from envoy_data_plane.envoy.config.core.v3 import DataSource, SubstitutionFormatString, TransportSocket, TypedExtensionConfig
+from envoy_data_plane.envoy.config.core.v3 import HttpProtocolOptions as CommonOptions
+from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
+from envoy_data_plane.envoy.config.route.v3 import RouteActionRequestMirrorPolicy
+from envoy_data_plane.envoy.extensions.filters.common.set_filter_state.v3 import FilterStateValue
+from envoy_data_plane.envoy.extensions.filters.http.lua.v3 import Lua
+from envoy_data_plane.envoy.extensions.filters.http.set_filter_state.v3 import Config as SetFilterState
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
+from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
+    CommonTlsContext,
+    TlsParameters,
+    TlsParametersTlsProtocol,
+    UpstreamTlsContext,
+)
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
+
+from xds.kube.objects import Ingress
+from xds.model import Cluster, Forward, Location, Route
+from xds.nginx.feature import Annotation, Complaint, Feature, Notes, Objects, Risk
+from xds.nginx.messages import CACHED, action_of, formatted, literal
+from xds.nginx.registry import cluster_name
+from xds.nginx.values import choice, matching, shown
+from xds.wire.encode import pack
+
+NAME = "mirror"
+LONGEST = timedelta(seconds=60)
+"""How long a copy may take; ingress-nginx gives up where nothing comes for as long."""
+AT_ONCE = 1_000
+"""Copies that may be under way to one place. More are left out: a place that never answers must not fill the memory of Envoy."""
+
+_URL = re.compile(r"(https?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[-A-Za-z0-9_.]*[A-Za-z0-9_])?\.?)(?::([0-9]{1,5}))?(/.*|\$.*)?")
+_FORM = matching(r"[-A-Za-z0-9._~:/?=&%+,;@!()*'\[\]${}]*", "URL such as https://test.example.com$request_uri")
+_VARIABLE = re.compile(r"\$(?:\{([a-z_]+)\}|([a-z_]+))")
+_SERVICE = re.compile(r"([a-z0-9-]+)\.([a-z0-9-]+)\.svc(?:\.cluster\.local)?\.?")
+_PATH, _HOST, _BODY = "x-xds-copy-path", "x-xds-copy-host", "x-xds-copy-body"
+_ASKED_PATH, _ASKED_HOST = "xds.copy.path", "xds.copy.host"
+"""What the client asked for, as Envoy's filter state keeps it while paths and hosts are rewritten."""
+_QUERY = "%CEL(request.query)%"
+_QUESTION = "%CEL(request.query != '' ? '?' : '')%"
+_OF_PATH = {"request_uri": f"%FILTER_STATE({_ASKED_PATH}:PLAIN)%", "args": _QUERY, "query_string": _QUERY, "is_args": _QUESTION}
+_OF_HOST = {"$host": "%CEL(re.extract(request.host, '^([[].*[]]|[^:]*)', '\\\\1'))%", "$http_host": "%REQ(:authority)%"}
+_NOT_COPIED = """
+x-request-id x-real-ip x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-proto x-forwarded-scheme
+x-original-forwarded-for x-original-forwarded-host x-envoy-internal
+"""
+"""What a backend is told of the client, and a copy is not. `X-Scheme` stays: by it a copy that comes back here is counted."""
+_SCRIPT = f"""
+local REMOVED = {{{", ".join(f'"{name}"' for name in (_PATH, _HOST, _BODY, *_NOT_COPIED.split()))}}}
+
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  local path, host, body = headers:get("{_PATH}"), headers:get("{_HOST}"), headers:get("{_BODY}")
+  for _, name in ipairs(REMOVED) do headers:remove(name) end
+  if path then headers:replace(":path", path) end
+  if host then headers:replace(":authority", host) end
+  if body then
+    headers:remove("content-length")
+    for chunk in handle:bodyChunks() do chunk:setBytes("") end
+  end
+end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """Where copies go: `path` is one of Envoy's formats, and with `keeps_path` what the client asked for stands in it."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+    keeps_path: bool
+
+
+def _target(text: str) -> _Target:
+    found = _URL.fullmatch(_FORM(text))
+    if found is None:
+        raise ValueError(f"is {shown(text)}, which is no URL such as https://test.example.com$request_uri, with http or https and a host")
+    scheme, host, port, rest = found.groups()
+    if port and not 0 < int(port) < 65536:
+        raise ValueError(f"is {shown(text)}, whose port is not between 1 and 65535")
+    path, names = _path(text, rest or "$request_uri")
+    return _Target(scheme, host.lower(), int(port) if port else {"http": 80, "https": 443}[scheme], path, "request_uri" in names)
+
+
+def _path(text: str, rest: str) -> tuple[str, list[str]]:
+    """The path as a format, and the variables in it. As nginx does, the query of the request follows where there are none."""
+    names = [braced or bare for braced, bare in _VARIABLE.findall(rest)]
+    if unknown := next((name for name in names if name not in _OF_PATH), ""):
+        raise ValueError(f"is {shown(text)}, but of ${shown(unknown)[1:-1]} nothing is known here: ${', $'.join(_OF_PATH)} may stand in it")
+    if set(_VARIABLE.sub("", rest)) & set("${}"):
+        raise ValueError(f'is {shown(text)}, where a "$" or a brace belongs to no variable')
+    made = "".join(_OF_PATH[part] if part in _OF_PATH and number % 2 else literal(part) for number, part in enumerate(_parts(rest)))
+    return made if names else f"{made}{_QUESTION}{_QUERY}", names
+
+
+def _parts(rest: str) -> Iterator[str]:
+    """Text and variables in turn, beginning with text."""
+    end = 0
+    for found in _VARIABLE.finditer(rest):
+        yield rest[end : found.start()]
+        yield found[1] or found[2]
+        end = found.end()
+    yield rest[end:]
+
+
+MIRROR_TARGET = Annotation[_Target | str](
+    "mirror-target",
+    _target,
+    "Where a copy of each request goes; $request_uri stands for path and query, $args for the query.",
+    "https://test.example.com$request_uri",
+    "",
+    risk=Risk.HIGH,
+)
+MIRROR_HOST = Annotation(
+    "mirror-host",
+    matching(r"\$host|\$http_host|[A-Za-z0-9_.:\[\]-]+", "host, nor $host or $http_host"),
+    "The Host header of the copy: a name, $host or $http_host. Without it, the host of mirror-target.",
+    "test.example.com",
+    "",
+    risk=Risk.HIGH,
+)
+MIRROR_REQUEST_BODY = Annotation("mirror-request-body", choice("on", "off"), "Whether the copy has the body.", "off", "on")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the annotations say."""
+
+    target: _Target
+    host: str
+    body: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """The cluster of copies, what its requests are to be, and whether they have the body. `host` is literal, or a key of `_OF_HOST`."""
+
+    cluster: Cluster
+    path: str
+    keeps_path: bool
+    host: str
+    body: bool
+
+
+def _read(notes: Notes) -> _Asked | None:
+    target = notes.own(MIRROR_TARGET)
+    host, body = notes.get(MIRROR_HOST), notes.get(MIRROR_REQUEST_BODY) == "on"
+    return _Asked(target, host, body) if isinstance(target, _Target) else None
+
+
+def _resolve(asked: _Asked, item: Ingress, objects: Objects) -> Mirror | Complaint:
+    """The cluster. A Service of the Ingress' own namespace is asked at its endpoints, any other name is what the DNS says."""
+    target, namespace = asked.target, item.meta.namespace
+    host = target.host.strip("[]").rstrip(".")
+    policy = ((NAME, target.scheme if target.scheme == "http" else f"https:{'' if ':' in host else host}"),)
+    cluster = Cluster(namespace, "", target.port, policy, host=host, aside=True)
+    if named := _SERVICE.fullmatch(target.host):
+        name, home = named.groups()
+        found = objects.service(home, name)
+        if found is None and home == namespace:
+            return Complaint(MIRROR_TARGET.name, f"leads to Service {home}/{name}, which does not exist")
+        if found is not None and found.type != "ExternalName":
+            if not any(port.port == target.port and port.protocol == "TCP" for port in found.ports):
+                return Complaint(MIRROR_TARGET.name, f"leads to Service {home}/{name}, which has no TCP port {target.port}")
+            cluster = Cluster(home, name, target.port, policy, aside=True)
+        elif found is not None:
+            cluster = Cluster(namespace, "", target.port, policy, host=found.external_name.strip().rstrip(".").lower(), aside=True)
+    if cluster.host and (why := objects.refusal(cluster.host, target.port)):
+        return Complaint(MIRROR_TARGET.name, f"leads to {shown(cluster.host)}, which {why}")
+    return Mirror(cluster, target.path, target.keeps_path, asked.host or target.host, asked.body)
+
+
+def _clusters(mirror: Mirror, _location: Location) -> tuple[Cluster, ...]:
+    return (mirror.cluster,)
+
+
+def _filters(mirror: Mirror, route: Route) -> tuple[TypedExtensionConfig, ...]:
+    """Keep what the client asked for, where the copy needs it, before the router rewrites it for the backend."""
+    kept = [(_ASKED_PATH, "%REQ(:path)%")] if mirror.keeps_path else []
+    kept += [(_ASKED_HOST, _OF_HOST[mirror.host])] if mirror.host in _OF_HOST else []
+    if not kept or not isinstance(route.action, Forward):
+        return ()
+    values = [
+        FilterStateValue(
+            object_key=key,
+            factory_key="envoy.string",
+            format_string=SubstitutionFormatString(text_format_source=DataSource(inline_string=text)),
+        )
+        for key, text in kept
+    ]
+    return (TypedExtensionConfig(name=NAME, typed_config=pack(SetFilterState(on_request_headers=values))),)
+
+
+def _on_forward(mirror: Mirror, _route: Route, envoy: EnvoyRoute) -> None:
+    action_of(envoy).request_mirror_policies = [_policy(mirror)]
+
+
+@lru_cache(maxsize=CACHED)
+def _policy(mirror: Mirror) -> RouteActionRequestMirrorPolicy:
+    """What the copy is: each header by which it is said is written or removed here, whatever the client sent."""
+    said = {_PATH: mirror.path, _HOST: "", _BODY: "" if mirror.body else "off"}
+    if by_variable := mirror.host in _OF_HOST:
+        said[_HOST] = f"%FILTER_STATE({_ASKED_HOST}:PLAIN)%"
+    mutations = [Mutation(append=formatted(name, text)) if text else Mutation(remove=name) for name, text in said.items()]
+    return RouteActionRequestMirrorPolicy(
+        cluster=cluster_name(mirror.cluster),
+        disable_shadow_host_suffix_append=True,
+        host_rewrite_literal="" if by_variable else mirror.host,
+        request_headers_mutations=mutations,
+    )
+
+
+def _on_cluster(how: str, cluster: EnvoyCluster) -> None:
+    """As little as possible depends on the place: a bounded number of copies, none of them sent twice; TLS as towards a backend."""
+    limits = CircuitBreakersThresholds(max_connections=AT_ONCE, max_pending_requests=AT_ONCE, max_requests=AT_ONCE, max_retries=0)
+    cluster.circuit_breakers = CircuitBreakers(thresholds=[limits])
+    scheme, _, name = how.partition(":")
+    if scheme == "https":
+        versions = TlsParameters(tls_maximum_protocol_version=TlsParametersTlsProtocol.TLSv1_3)
+        context = UpstreamTlsContext(common_tls_context=CommonTlsContext(tls_params=versions), sni=name)
+        cluster.transport_socket = TransportSocket(name="envoy.transport_sockets.tls", typed_config=pack(context))
+
+
+def _on_upstream(_how: str, options: HttpProtocolOptions) -> None:
+    options.common_http_protocol_options = options.common_http_protocol_options or CommonOptions()
+    options.common_http_protocol_options.max_stream_duration = LONGEST
+    script = pack(Lua(default_source_code=DataSource(inline_string=_SCRIPT)))
+    options.http_filters.append(HttpFilter(name=NAME, typed_config=script))
+
+
+FEATURE = Feature[Any](
+    read=_read,
+    annotations=(MIRROR_TARGET, MIRROR_HOST, MIRROR_REQUEST_BODY),
+    resolve=_resolve,
+    clusters=_clusters,
+    filters=_filters,
+    on_forward=_on_forward,
+    on_cluster=_on_cluster,
+    on_upstream=_on_upstream,
+)
