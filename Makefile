@@ -10,7 +10,7 @@
 # make bench   every measurement of bench/, three minutes on a quiet machine
 # make bench-cluster   the same with a real API server: five minutes, needs root and what make kube builds
 # make docs    write the generated pages of docs/ anew
-# make protos  compile protos/ into Python messages anew
+# make protos  compile protos/ into Python messages
 # make lock    write requirements.lock anew, from what pyproject.toml allows today
 
 PYTHON ?= python3

@@ -1,4 +1,4 @@
-"""Writes the Python messages of our own protos anew: `make protos`.
+"""Generates the Python messages of our own protos: `make protos`.
 
 betterproto2's compiler makes a tree with a message pool and Google's messages of its own; ours is one module that shares both with
 envoy-data-plane, so that a message of one can stand in a message of the other. Its first lines have the hash of the .proto that it was
@@ -27,7 +27,7 @@ def compiled(source: str) -> str:
     with tempfile.TemporaryDirectory() as out:
         options = [f"--proto_path={PROTOS}", f"--python_betterproto2_out={out}"]
         options += [f"--python_betterproto2_opt={kind}_generation=none" for kind in ("client", "server")]
-        subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *options, source], check=True)  # noqa: S603 - nobody else's words
+        subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *options, source], check=True)  # noqa: S603 - the arguments are our own
         (module,) = (path for path in Path(out).glob("xds/**/__init__.py") if path.stat().st_size)
         text = module.read_text()
     for theirs, ours in _SHARED.items():
