@@ -17,7 +17,7 @@ from xds.kube.current import of_folders
 from xds.kube.source import Change
 from xds.machine import state_dir
 from xds.problem import Problem, Ref
-from xds.server.progress import Listening
+from xds.server.progress import ConnectedStream
 from xds.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Alone:
     def problems(self, problems: Sequence[Problem]) -> None:
         """They are in the log, in the metrics, and at the debug server; a folder has no Events."""
 
-    async def share_progress(self, snapshot: Snapshot, streams: Callable[[], Iterable[Listening]]) -> None:
+    async def share_progress(self, snapshot: Snapshot, streams: Callable[[], Iterable[ConnectedStream]]) -> None:
         """With nobody."""
 
     async def others(self) -> Sequence[Peer]:

@@ -84,7 +84,9 @@ class ControlPlane:
         quarantine = Quarantine(self._tables, self.snapshot, serves)
         answers = Answers(self._progress, quarantine)
         name = f"xds/{__version__} {socket.gethostname()}"
-        self._fleet = Fleet(self.snapshot, self.registry, identifier=name, heard=answers.received, left=answers.disconnected)
+        self._fleet = Fleet(
+            self.snapshot, self.registry, identifier=name, on_acknowledgement=answers.received, on_disconnect=answers.disconnected
+        )
         observers = Observers(metrics, self._progress, self._fleet, self._notices, self._coordination)
         self._publisher = Publisher(self._world, self._tables, self.snapshot, quarantine, answers, observers)
         self.registry.register(HeldParts(lambda: self.held, SHORT))

@@ -22,7 +22,7 @@ from xds.replicas.peers import Peer, Peers, fleet_name
 from xds.replicas.shared_certificate import SharedCertificate, secret_name
 from xds.replicas.shared_record import SharedRecord
 from xds.report.reporter import Reporter
-from xds.server.progress import Listening
+from xds.server.progress import ConnectedStream
 from xds.snapshot import Snapshot
 
 
@@ -79,7 +79,7 @@ class Clustered:
         """The leader makes Events of them."""
         self._reporter.judged(problems)
 
-    async def share_progress(self, snapshot: Snapshot, streams: Callable[[], Iterable[Listening]]) -> None:
+    async def share_progress(self, snapshot: Snapshot, streams: Callable[[], Iterable[ConnectedStream]]) -> None:
         """In an annotation of a Lease, every second if it differs."""
         await self._peers.run(lambda: self._census.take(snapshot, streams()))
 

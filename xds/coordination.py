@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from xds.kube.source import Change
 from xds.problem import Problem, Ref
-from xds.server.progress import Listening
+from xds.server.progress import ConnectedStream
 from xds.snapshot import Snapshot
 
 if TYPE_CHECKING:  # it imports the kubernetes client, which takes a quarter of a second
@@ -51,7 +51,7 @@ class Coordination(Protocol):
     def problems(self, problems: Sequence[Problem]) -> None:
         """All Problems of objects that there are now."""
 
-    async def share_progress(self, snapshot: Snapshot, streams: Callable[[], Iterable[Listening]]) -> None:
+    async def share_progress(self, snapshot: Snapshot, streams: Callable[[], Iterable[ConnectedStream]]) -> None:
         """Tell other replicas how far the Envoys of these streams are, until cancelled. Returns at once where there are none."""
 
     async def others(self) -> Sequence[Peer]:

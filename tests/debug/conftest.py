@@ -19,7 +19,7 @@ from xds.debug.subject import Effect, Envoy, Explained, Replica, Senseless
 from xds.problem import Problem
 from xds.protocol.discovery import Wire
 from xds.server.fleet import Fleet
-from xds.server.progress import Cause, Change, Progress
+from xds.server.progress import Cause, Progress, Publication
 from xds.server.server import Server
 from xds.snapshot import Resource, Snapshot
 from xds.units.traces import Asked
@@ -32,7 +32,9 @@ class Scripted:
         registry = CollectorRegistry()
         self.snapshot = Snapshot()
         self.progress = Progress(self.snapshot, registry)
-        self.fleet = Fleet(self.snapshot, registry, identifier="xds-0", heard=lambda s, a: self.progress.heard(s, a, time.monotonic()))
+        self.fleet = Fleet(
+            self.snapshot, registry, identifier="xds-0", on_acknowledgement=lambda s, a: self.progress.acknowledged(s, a, time.monotonic())
+        )
         self.waiting: tuple[str, ...] = ()
         self.staleness: Mapping[str, float] = {}
         self.found: list[Problem] = []
@@ -57,7 +59,7 @@ class Scripted:
     def envoys(self) -> Sequence[Envoy]:
         return self.fleet.connected()
 
-    def history(self) -> Sequence[Change]:
+    def history(self) -> Sequence[Publication]:
         return self.progress.history()
 
     def times(self, type_url: str) -> Mapping[int, datetime]:

@@ -28,7 +28,7 @@ from xds.debug.csds import ClientStatus, TooMuch, shown
 from xds.debug.nodes import matches
 from xds.debug.subject import Senseless
 from xds.protocol.discovery import Wire
-from xds.server.messages import Node
+from xds.server.messages import EnvoyNode
 from xds.snapshot import CLUSTER, ENDPOINT, SECRET, Resource
 
 FETCH, STREAM = "ClientStatusDiscoveryService/FetchClientStatus", "ClientStatusDiscoveryService/StreamClientStatus"
@@ -298,13 +298,13 @@ def metadata(key: str, **value: Any) -> NodeMatcher:
     ],
 )
 def test_a_node_matcher_takes_a_node_that_has_all_of_it(matcher: NodeMatcher, taken: bool) -> None:
-    assert matches(Node("edge-1", metadata={"zone": "a"}), [matcher]) is taken
+    assert matches(EnvoyNode("edge-1", metadata={"zone": "a"}), [matcher]) is taken
 
 
 @pytest.mark.parametrize("matcher", [metadata("zone", bool_match=True), string()])
 def test_a_node_matcher_that_compares_with_nothing_that_is_known_is_no_match_and_no_mismatch(matcher: NodeMatcher) -> None:
     with pytest.raises(Senseless):
-        matches(Node("edge-1"), [matcher])
+        matches(EnvoyNode("edge-1"), [matcher])
 
 
 def test_of_a_secret_nothing_is_shown_that_is_secret() -> None:

@@ -19,7 +19,7 @@ from xds.problem import Ref
 from xds.protocol.discovery import DiscoveryRequest, Wire
 from xds.protocol.session import Session
 from xds.replicas.peers import Peer, Reached
-from xds.server.messages import Node
+from xds.server.messages import EnvoyNode
 from xds.server.progress import Progress
 from xds.snapshot import ROUTE, TYPES, Part, Snapshot
 from xds.units.parts import Held
@@ -33,7 +33,7 @@ class Envoy:
     """A stream that asks for everything, and accepts it or says nothing."""
 
     def __init__(self, name: str, snapshot: Snapshot, *, accepts: bool) -> None:
-        self.node = Node(name)
+        self.node = EnvoyNode(name)
         self.session = Session(Wire.DELTA, snapshot)
         said = [response for type_url in TYPES for response in self.session.receive(DiscoveryRequest(type_url, subscribe=("*",)), 0.0)]
         while accepts and said:

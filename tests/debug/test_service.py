@@ -17,16 +17,16 @@ from xds.debug.service import Debug
 from xds.debug.subject import Effect, Explained
 from xds.problem import Place, Problem, Ref, Severity
 from xds.protocol.discovery import Wire
-from xds.server.progress import Cause, Lacking, Placed, Programmed, Rejection, Verb
+from xds.server.progress import Cause, LaggingEnvoy, PlacedPart, Programmed, Rejection, Verb
 from xds.snapshot import CLUSTER, ENDPOINT, ROUTE, Part
 from xds.units.traces import Asked
 
 WEB = Asked(Ref("Ingress", "shop", "web"))
 PORT = Asked(Ref("ConfigMap", "ingress", "tcp"), "5432")
 HOST = Part(ROUTE, "ingress", "shop.example")
-ALL = Programmed((Placed(HOST, "v1", 1),), envoys=2, lacking=())
-SOME = replace(ALL, lacking=(Lacking("b", (HOST,), (Rejection("b", ROUTE, "no memory"),)),))
-HELD = replace(ALL, parts=(Placed(HOST, "v1", 1, "bad regex"),), lacking=(Lacking("a", (HOST,)), Lacking("b", (HOST,))))
+ALL = Programmed((PlacedPart(HOST, "v1", 1),), envoys=2, lacking=())
+SOME = replace(ALL, lacking=(LaggingEnvoy("b", (HOST,), (Rejection("b", ROUTE, "no memory"),)),))
+HELD = replace(ALL, parts=(PlacedPart(HOST, "v1", 1, "bad regex"),), lacking=(LaggingEnvoy("a", (HOST,)), LaggingEnvoy("b", (HOST,))))
 
 
 async def refusal(call: Any) -> tuple[grpc.StatusCode, str]:
@@ -213,7 +213,7 @@ async def test_programmed_tells_who_has_it_and_what_it_went_into(subject: Script
 async def test_programmed_hashes_content_not_generations(subject: Scripted, call: Caller) -> None:
     subject.put(CLUSTER, resource("web"))
     hashes = []
-    for placed in (Placed(HOST, "v1", 1), Placed(HOST, "v1", 2), Placed(HOST, "v2", 1)):
+    for placed in (PlacedPart(HOST, "v1", 1), PlacedPart(HOST, "v1", 2), PlacedPart(HOST, "v2", 1)):
         subject.effects[WEB] = Effect(WEB, "17", replace(ALL, parts=(placed,)))
         hashes.append((await programmed(call)).content_hash)
     assert hashes[0] == hashes[1] != hashes[2]
@@ -222,7 +222,7 @@ async def test_programmed_hashes_content_not_generations(subject: Scripted, call
 @pytest.mark.parametrize(("piece", "shown"), [(None, ""), ("", "*"), ("a.example", "a.example")])
 async def test_programmed_tells_the_catch_all_from_the_whole(subject: Scripted, call: Caller, piece: str | None, shown: str) -> None:
     subject.put(CLUSTER, resource("web"))
-    subject.effects[WEB] = Effect(WEB, "17", replace(ALL, parts=(Placed(Part(ROUTE, "ingress", piece), "v1", 1),)))
+    subject.effects[WEB] = Effect(WEB, "17", replace(ALL, parts=(PlacedPart(Part(ROUTE, "ingress", piece), "v1", 1),)))
     assert [r.piece for r in (await programmed(call)).resources] == [shown]
 
 

@@ -22,7 +22,7 @@ from xds.publish.answers import Answers, serves
 from xds.publish.notices import Notices
 from xds.publish.publisher import Observers, Publisher
 from xds.quarantine.quarantine import Quarantine
-from xds.server.messages import Node
+from xds.server.messages import EnvoyNode
 from xds.server.metrics import SHORT
 from xds.server.progress import Progress
 from xds.snapshot import TYPES, Snapshot
@@ -37,7 +37,7 @@ class Envoy:
     """A stream whose Envoy asks for everything, and answers when it is told to."""
 
     def __init__(self, snapshot: Snapshot, answers: Answers, name: str) -> None:
-        self.node = Node(name)
+        self.node = EnvoyNode(name)
         self.session = Session(Wire.DELTA, snapshot, nonce_prefix=f"{name}.")
         self.refuses: Refuses = lambda _, __: False
         self._answers = answers

@@ -10,26 +10,26 @@ from typing import Any
 import grpc
 import pytest
 
-from xds.server.address import Address, listen, parse
+from xds.server.address import ListenAddress, listen, parse
 
 
 @pytest.mark.parametrize(
     ("text", "address", "local"),
     [
-        ("127.0.0.1:18000", Address("127.0.0.1", 18000), True),
-        ("127.9.9.9:0", Address("127.9.9.9", 0), True),
-        ("[::1]:18000", Address("::1", 18000), True),
-        ("[::ffff:127.0.0.1]:1", Address("::ffff:127.0.0.1", 1), True),
-        ("localhost:65535", Address("localhost", 65535), True),
-        ("unix:/run/xds.sock", Address(path="/run/xds.sock"), True),
-        ("0.0.0.0:18000", Address("0.0.0.0", 18000), False),
-        ("[::]:18000", Address("::", 18000), False),
-        ("[::ffff:10.0.0.1]:1", Address("::ffff:10.0.0.1", 1), False),
-        ("10.0.0.1:18000", Address("10.0.0.1", 18000), False),
-        ("localhost.example.com:18000", Address("localhost.example.com", 18000), False),
+        ("127.0.0.1:18000", ListenAddress("127.0.0.1", 18000), True),
+        ("127.9.9.9:0", ListenAddress("127.9.9.9", 0), True),
+        ("[::1]:18000", ListenAddress("::1", 18000), True),
+        ("[::ffff:127.0.0.1]:1", ListenAddress("::ffff:127.0.0.1", 1), True),
+        ("localhost:65535", ListenAddress("localhost", 65535), True),
+        ("unix:/run/xds.sock", ListenAddress(path="/run/xds.sock"), True),
+        ("0.0.0.0:18000", ListenAddress("0.0.0.0", 18000), False),
+        ("[::]:18000", ListenAddress("::", 18000), False),
+        ("[::ffff:10.0.0.1]:1", ListenAddress("::ffff:10.0.0.1", 1), False),
+        ("10.0.0.1:18000", ListenAddress("10.0.0.1", 18000), False),
+        ("localhost.example.com:18000", ListenAddress("localhost.example.com", 18000), False),
     ],
 )
-def test_an_address_is_read_and_written_alike(text: str, address: Address, local: bool) -> None:
+def test_an_address_is_read_and_written_alike(text: str, address: ListenAddress, local: bool) -> None:
     assert parse(text) == address
     assert str(address) == text
     assert address.local is local
@@ -75,16 +75,16 @@ async def test_a_socket_that_somebody_listens_on_stays_his(server: Any, folder: 
         other.bind(str(folder / "x.sock"))
         other.listen()
         with pytest.raises(OSError, match=r"^the server cannot listen on unix:.*x\.sock: another program listens there$"):
-            listen(server, Address(path=str(folder / "x.sock")), None, "the server")
+            listen(server, ListenAddress(path=str(folder / "x.sock")), None, "the server")
         assert (folder / "x.sock").is_socket()
 
 
 async def test_a_socket_that_a_dead_program_left_is_replaced(server: Any, folder: Path) -> None:
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(folder / "x.sock"))
-    assert listen(server, Address(path=str(folder / "x.sock")), None, "the server") == Address(path=str(folder / "x.sock"))
+    assert listen(server, ListenAddress(path=str(folder / "x.sock")), None, "the server") == ListenAddress(path=str(folder / "x.sock"))
 
 
 async def test_why_a_socket_cannot_be_made_is_said(server: Any, folder: Path) -> None:
     with pytest.raises(OSError, match=r"^the server cannot listen on unix:.*/none/x\.sock: No such file or directory$"):
-        listen(server, Address(path=str(folder / "none" / "x.sock")), None, "the server")
+        listen(server, ListenAddress(path=str(folder / "none" / "x.sock")), None, "the server")

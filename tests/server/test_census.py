@@ -14,13 +14,13 @@ from xds.protocol.session import Session
 from xds.replicas import census as census_module
 from xds.replicas.census import Census
 from xds.replicas.peers import Reached
-from xds.server.messages import Node
+from xds.server.messages import EnvoyNode
 from xds.snapshot import Snapshot
 
 
 @dataclass(eq=False)
 class Stream:
-    node: Node | None
+    node: EnvoyNode | None
     talk: Talk
 
     @property
@@ -48,7 +48,7 @@ class Site:
         self.census.read(Change(put=tuple(put)))
 
     def envoy(self, name: str) -> Stream:
-        stream = Stream(Node(name), Talk(Wire.DELTA, snapshot=self.snapshot))
+        stream = Stream(EnvoyNode(name), Talk(Wire.DELTA, snapshot=self.snapshot))
         self.streams.append(stream)
         for kind in KINDS:
             stream.talk.sub(kind, "*")
@@ -95,7 +95,7 @@ def test_versions_never_go_back_and_those_that_are_no_numbers_are_passed_over(si
 
 def test_nobody_has_to_ask_for_a_type_of_which_there_is_nothing(site: Site) -> None:
     site.publish(10, cds="a=1")
-    stream = Stream(Node("one"), Talk(Wire.DELTA, snapshot=site.snapshot))
+    stream = Stream(EnvoyNode("one"), Talk(Wire.DELTA, snapshot=site.snapshot))
     site.streams.append(stream)
     stream.talk.sub("cds", "*")
     stream.talk.agree()
@@ -131,7 +131,7 @@ def test_an_envoy_that_comes_anew_has_nothing_though_it_had_before(site: Site) -
 def test_the_streams_of_an_envoy_are_one_envoy_and_one_without_a_name_is_none(site: Site) -> None:
     site.publish(10, cds="a=1", eds="a=1")
     for kind in ("cds", "eds"):
-        stream = Stream(Node("one"), Talk(Wire.DELTA, snapshot=site.snapshot))
+        stream = Stream(EnvoyNode("one"), Talk(Wire.DELTA, snapshot=site.snapshot))
         site.streams.append(stream)
         stream.talk.sub(kind, "*")
         stream.talk.agree()

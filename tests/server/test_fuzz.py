@@ -135,9 +135,9 @@ class Target:
 
         async def sizes() -> tuple[int, int, int, int]:
             await eventually(lambda: len(self._fleet._streams) == 1)
-            await eventually(lambda: not self._fleet._shared.arrivals._taken and not self._fleet._shared.under_way._taken)
+            await eventually(lambda: not self._fleet._shared.arrivals._acquired and not self._fleet._shared.in_flight._acquired)
             samples = sum(len(metric.samples) for metric in self._registry.collect())
-            return len(self._fleet._of_peer), len(asyncio.all_tasks()), len(self._snapshot._numbers), samples
+            return len(self._fleet._of_peer), len(asyncio.all_tasks()), len(self._snapshot[CLUSTER].index), samples
 
         return self._runner.run(sizes())
 

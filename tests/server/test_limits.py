@@ -19,7 +19,7 @@ from xds.protocol.discovery import Wire
 from xds.server import server as xds_server
 from xds.server.fleet import Fleet
 from xds.server.server import Server
-from xds.server.turns import Room
+from xds.server.turns import WeightedSemaphore
 from xds.snapshot import CLUSTER, SECRET, Snapshot
 
 Serve = Callable[..., Awaitable[tuple[Fleet, str]]]
@@ -131,7 +131,7 @@ async def test_bytes_under_way_are_bounded_over_all_streams(serve: Serve, snapsh
         stuck, other = Client(channel, Wire.DELTA), Client(another, Wire.DELTA)
         await stuck.subscribe(CLUSTER)
         await other.subscribe(CLUSTER)
-        await eventually(lambda: fleet._shared.first.waiting == 1)
+        await eventually(lambda: fleet._shared.first_in_flight.waiting == 1)
         assert count(registry, "xds_responses_total", type="cds") == 0
         stuck.call.cancel()
         assert names(await other.read()) == ["big"]
@@ -149,17 +149,19 @@ async def test_a_request_that_is_too_large_is_refused(channel: grpc.aio.Channel,
 async def test_who_does_not_read_goes_soon_where_others_wait_and_only_there(
     serve: Serve, snapshot: Snapshot, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xds.server.stream._HURRY", 0.05)
-    looks: list[Room] = []
-    waiting = Room.waiting.fget
+    monkeypatch.setattr("xds.server.stream._CONGESTED_TIMEOUT", 0.05)
+    looks: list[WeightedSemaphore] = []
+    waiting = WeightedSemaphore.waiting.fget
     assert waiting is not None
-    monkeypatch.setattr(Room, "waiting", property(lambda room: (room is fleet._shared.first and looks.append(room)) or waiting(room)))
+    monkeypatch.setattr(
+        WeightedSemaphore, "waiting", property(lambda room: (room is fleet._shared.first_in_flight and looks.append(room)) or waiting(room))
+    )
     snapshot[CLUSTER].update([resource("big", "x" * 20_000_000)])
     fleet, address = await serve(most_bytes_in_flight=30_000_000, write_timeout=3600)
     async with _channel(address) as channel, _channel(address) as another:
         deaf, other = Client(channel, Wire.DELTA), Client(another, Wire.DELTA)
         await deaf.subscribe(CLUSTER)
-        await eventually(lambda: fleet._shared.first._taken > 0)
+        await eventually(lambda: fleet._shared.first_in_flight._acquired > 0)
         await eventually(lambda: bool(looks))
         assert not deaf.call.done()
         await other.subscribe(CLUSTER)
@@ -172,7 +174,7 @@ async def test_who_does_not_read_goes_soon_where_others_wait_and_only_there(
 async def test_new_clients_that_never_read_hold_up_nobody_who_has_answered(
     serve: Serve, snapshot: Snapshot, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xds.server.stream._HURRY", 3600)
+    monkeypatch.setattr("xds.server.stream._CONGESTED_TIMEOUT", 3600)
     fleet, address = await serve(most_bytes_in_flight=30_000_000, write_timeout=3600)
     async with _channel(address) as channel, _channel(address) as another:
         envoy = Client(channel, Wire.DELTA)
@@ -183,7 +185,7 @@ async def test_new_clients_that_never_read_hold_up_nobody_who_has_answered(
         deaf = [Client(another, Wire.DELTA) for _ in range(3)]
         for client in deaf:
             await client.subscribe(CLUSTER)
-        await eventually(lambda: fleet._shared.first.waiting == 2)
+        await eventually(lambda: fleet._shared.first_in_flight.waiting == 2)
         fleet.publish()
         async with asyncio.timeout(30):
             assert names(await envoy.read()) == ["big"]
@@ -218,24 +220,24 @@ async def _from(host: str, address: str) -> AsyncIterator[str]:
 async def test_many_that_never_read_hold_up_no_new_client_elsewhere(
     serve: Serve, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch, connections: int
 ) -> None:
-    monkeypatch.setattr("xds.server.stream._HURRY", 3600)
-    monkeypatch.setattr("xds.server.fleet._LAST_WORDS", 3600)
+    monkeypatch.setattr("xds.server.stream._CONGESTED_TIMEOUT", 3600)
+    monkeypatch.setattr("xds.server.fleet._CLOSE_TIMEOUT", 3600)
     snapshot[CLUSTER].update([resource("big", "x" * 20_000_000)])
     fleet, address = await serve(most_bytes_in_flight=30_000_000, write_timeout=3600)
-    room = fleet._shared.first
+    room = fleet._shared.first_in_flight
     async with contextlib.AsyncExitStack() as stack:
         theirs = await stack.enter_async_context(_from("127.0.0.2", address)) if connections > 1 else address
         channels = [await stack.enter_async_context(_channel(theirs)) for _ in range(connections)]
         deaf = [Client(channels[n % connections], Wire.DELTA, node=f"deaf-{n}") for n in range(12)]
         for client in deaf:
             await client.subscribe(CLUSTER)
-        await eventually(lambda: room._taken > 0 and room.waiting == 11)
+        await eventually(lambda: room._acquired > 0 and room.waiting == 11)
         envoy = Client(await stack.enter_async_context(_channel(address)), Wire.DELTA, node="new")
         await envoy.subscribe(CLUSTER)
         await eventually(lambda: room.waiting == 12)
         for _ in range(2):  # the one that holds the room, and at most one more before a new peer
             going = next(stream for stream in fleet.connected() if stream._writing and stream.node and stream.node.id != "new")
-            going.refuse("it is deaf")
+            going.evict("it is deaf")
             await eventually(lambda going=going: not going._writing)  # type: ignore[misc]
             if any(stream._writing for stream in fleet.connected() if stream.node and stream.node.id == "new"):
                 break
@@ -247,7 +249,7 @@ async def test_many_that_never_read_hold_up_no_new_client_elsewhere(
 async def test_who_does_not_read_loses_the_connection(
     serve: Serve, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch, refused: bool
 ) -> None:
-    monkeypatch.setattr("xds.server.fleet._LAST_WORDS", 0.2 if refused else 3600)
+    monkeypatch.setattr("xds.server.fleet._CLOSE_TIMEOUT", 0.2 if refused else 3600)
     snapshot[CLUSTER].update([resource("big", "x" * 20_000_000)])
     fleet, address = await serve(write_timeout=3600 if refused else 0.2)
     async with _channel(address) as channel, _channel(address) as another:
@@ -257,7 +259,7 @@ async def test_who_does_not_read_loses_the_connection(
         await deaf.subscribe(CLUSTER)
         if refused:
             await eventually(lambda: any(stream._writing for stream in fleet.connected()))
-            next(stream for stream in fleet.connected() if stream._writing).refuse("it takes too much")
+            next(stream for stream in fleet.connected() if stream._writing).evict("it takes too much")
         async with asyncio.timeout(30):
             assert await deaf.call.code() is grpc.StatusCode.UNAVAILABLE, "though it has read nothing"
             assert await beside.call.code() is grpc.StatusCode.UNAVAILABLE, "with all that is on its connection"

@@ -21,7 +21,7 @@ from xds.problem import printable
 from xds.protocol.discovery import DiscoveryRequest, DiscoveryResponse, Wire
 from xds.protocol.session import Session
 from xds.server import messages
-from xds.server.messages import SLICE, Encoder, Malformed, Node, TooMuch, decode, decoding, without_secrets
+from xds.server.messages import SLICE, Encoder, EnvoyNode, MalformedRequest, RequestTooLarge, decode, decoding, without_secrets
 from xds.snapshot import CLUSTER, Snapshot
 
 BOTH = pytest.mark.parametrize("wire", Wire)
@@ -33,10 +33,10 @@ NODE = core.Node(
     metadata=Struct(fields={"zone": Value(string_value="a"), "weight": Value(number_value=1.0)}),
     locality=core.Locality(region="not read"),
 )
-READ = Node("envoy-1", "edge", "envoy 1.40.2", {"zone": "a"})
+READ = EnvoyNode("envoy-1", "edge", "envoy 1.40.2", {"zone": "a"})
 
 
-def _decode(wire: Wire, message: Any) -> tuple[Node, DiscoveryRequest]:
+def _decode(wire: Wire, message: Any) -> tuple[EnvoyNode, DiscoveryRequest]:
     node, (request,) = decode(wire, bytes(message), most_names=100)
     return node, request
 
@@ -103,9 +103,9 @@ def test_a_request_is_read_in_steps() -> None:
 
 @BOTH
 def test_a_node_that_is_too_big_is_refused(wire: Wire) -> None:
-    node = core.Node(id="n", metadata=Struct(fields={"k": Value(string_value="x" * Node.MOST)}))
+    node = core.Node(id="n", metadata=Struct(fields={"k": Value(string_value="x" * EnvoyNode.MOST)}))
     kind = discovery.DiscoveryRequest if wire is Wire.SOTW else discovery.DeltaDiscoveryRequest
-    with pytest.raises(TooMuch, match=r"the node of the request has \d+ bytes; at most 1048576 are allowed"):
+    with pytest.raises(RequestTooLarge, match=r"the node of the request has \d+ bytes; at most 1048576 are allowed"):
         decode(wire, bytes(kind(node=node)), most_names=100)
 
 
@@ -136,7 +136,7 @@ def test_a_delta_request_is_read_whole() -> None:
 
 @BOTH
 def test_a_request_may_be_empty(wire: Wire) -> None:
-    assert decode(wire, b"", most_names=0) == (Node(id="", agent=""), [DiscoveryRequest("")])
+    assert decode(wire, b"", most_names=0) == (EnvoyNode(id="", agent=""), [DiscoveryRequest("")])
 
 
 def test_a_rejection_without_a_message_is_still_one() -> None:
@@ -153,7 +153,7 @@ def test_unknown_fields_are_ignored(wire: Wire) -> None:
 @BOTH
 @pytest.mark.parametrize("raw", [b"\x0a", b"\x22\xff\xff", b"\x12\x01\xff", b"\x22\x01\xff\x12\x01\xff", b"\xff" * 20])
 def test_bytes_that_are_no_request_are_malformed(wire: Wire, raw: bytes) -> None:
-    with pytest.raises(Malformed, match=r"^the request is not a .*DiscoveryRequest$"):
+    with pytest.raises(MalformedRequest, match=r"^the request is not a .*DiscoveryRequest$"):
         decode(wire, raw, most_names=100)
 
 
@@ -162,7 +162,7 @@ def test_the_lists_of_names_are_limited_together() -> None:
         resource_names_subscribe=["a"], resource_names_unsubscribe=["b"], initial_resource_versions={"c": "1"}
     )
     assert decode(Wire.DELTA, bytes(message), most_names=3)
-    with pytest.raises(TooMuch, match="names 3 resources; at most 2 are allowed"):
+    with pytest.raises(RequestTooLarge, match="names 3 resources; at most 2 are allowed"):
         decode(Wire.DELTA, bytes(message), most_names=2)
 
 

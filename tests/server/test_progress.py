@@ -17,8 +17,8 @@ from xds.protocol.discovery import Acknowledgement, Wire
 from xds.protocol.session import Session
 from xds.protocol.subscription import ACK_TIMEOUT
 from xds.server import progress as progress_module
-from xds.server.messages import Node
-from xds.server.progress import KEPT, SHOWN, Cause, Change, Programmed, Progress, Rejection, Verb
+from xds.server.messages import EnvoyNode
+from xds.server.progress import KEPT, SHOWN, Cause, Programmed, Progress, Publication, Rejection, Verb
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Part, Snapshot
 
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -29,7 +29,7 @@ WEB = Cause(Ref("Ingress", "shop", "web"), "17", Verb.CHANGED)
 class Envoy:
     """A stream with an Envoy behind it that answers when it is told to."""
 
-    node: Node | None
+    node: EnvoyNode | None
     talk: Talk
 
     @property
@@ -68,7 +68,7 @@ class Site:
 
     def envoy(self, name: str = "one", *kinds: str, accepts: bool = True, names: Collection[str] = ("*",)) -> Envoy:
         """Connects an Envoy that asks for all there is of these types (all types: with none given)."""
-        envoy = Envoy(Node(name), Talk(Wire.DELTA, snapshot=self.snapshot))
+        envoy = Envoy(EnvoyNode(name), Talk(Wire.DELTA, snapshot=self.snapshot))
         self.envoys.append(envoy)
         for kind in kinds or KINDS:
             envoy.talk.sub(kind, *names)
@@ -88,11 +88,11 @@ class Site:
 
     def hear(self, envoy: Envoy) -> None:
         for answer in envoy.session.take_acknowledgements():
-            self.progress.heard(envoy, answer, self.now)
+            self.progress.acknowledged(envoy, answer, self.now)
 
     def leave(self, envoy: Envoy) -> None:
         self.envoys.remove(envoy)
-        self.progress.left(envoy, self.now)
+        self.progress.disconnected(envoy, self.now)
 
     def programmed(self, *parts: Part, held: dict[Part, str] | None = None) -> Programmed:
         return self.progress.programmed(parts, self.progress.envoys(self.envoys), held or {})
@@ -103,7 +103,7 @@ class Site:
         return found[0] or 0.0, found[1] or 0.0
 
     @property
-    def last(self) -> Change:
+    def last(self) -> Publication:
         return self.progress.history()[0]
 
 
@@ -214,7 +214,7 @@ def test_where_an_envoy_never_answers_what_is_remembered_stays_small(site: Site,
     envoy = site.envoy()
     for number in range(2_000):
         site.publish(eds=f"a={number + 2} b=1")
-    front = site.progress._fronts[ENDPOINT]
+    front = site.progress._frontiers[ENDPOINT]
     assert len(front.open) <= 500
     assert front.open[0].record.number == 2, "the oldest is what the slowest is told of"
     assert all(change.waiting for change in site.progress.history())
@@ -224,8 +224,8 @@ def test_where_an_envoy_never_answers_what_is_remembered_stays_small(site: Site,
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 12)), max_size=60), st.integers(0, 4))
 def test_the_front_is_the_least_of_all_streams_whatever_they_do(moves: list[tuple[int, int]], leaves: int) -> None:
-    front = progress_module._Front()
-    streams = [Envoy(Node(str(n)), Talk(Wire.DELTA)) for n in range(5)]
+    front = progress_module._Frontier()
+    streams = [Envoy(EnvoyNode(str(n)), Talk(Wire.DELTA)) for n in range(5)]
     at: dict[int, int] = {}
     for number, generation in moves:
         front.move(streams[number], generation)
@@ -262,18 +262,18 @@ def test_whatever_happens_nothing_is_waited_for_once_all_have_accepted_what_ther
         elif here and what == "reject" and here[0].talk.in_flight(words):
             site.reject(here[0], words, "no")
         assert sum(change.waiting for change in site.progress.history()) == len(
-            {id(o.record) for f in site.progress._fronts.values() for o in f.open}
-            | {id(r) for records in site.progress._refused.values() for r in records if r.open}
+            {id(o.record) for f in site.progress._frontiers.values() for o in f.open}
+            | {id(r) for records in site.progress._rejected.values() for r in records if r.open}
         )
     site.publish(**dict.fromkeys(("cds", "eds", "rds"), " ".join(f"{name}={body + 1}" for name in "abcd")))
     for envoy in (*site.envoys, *site.envoys):
         envoy.talk.passes(site.now + 2 * ACK_TIMEOUT)  # what is withheld is withheld no longer
         site.agree(envoy)
     assert not any(change.waiting for change in site.progress.history())
-    assert (site.progress.slowest(site.now), site.progress._said, site.progress._refused) == (0, {}, {})
+    assert (site.progress.slowest(site.now), site.progress._last_rejections, site.progress._rejected) == (0, {}, {})
     for envoy in list(site.envoys):
         site.leave(envoy)
-    assert not any(front._at or front.open for front in site.progress._fronts.values())
+    assert not any(front._at or front.open for front in site.progress._frontiers.values())
 
 
 # The ring
@@ -363,7 +363,7 @@ def test_a_change_that_one_envoy_rejects_is_accepted_when_that_envoy_leaves(site
     site.now += 5
     site.leave(odd)
     assert (site.last.waiting, site.last.accepted) == (False, 5)
-    assert site.progress._refused == {}
+    assert site.progress._rejected == {}
 
 
 def test_a_change_that_two_envoys_reject_waits_for_both(site: Site) -> None:
@@ -381,7 +381,7 @@ def test_a_rejection_stands_only_at_changes_of_which_the_response_had_a_name(sit
     envoy = site.envoy("picky")
     site.publish(cds="a=2 b=1")
     site.publish(cds="a=2 b=2")
-    site.progress.heard(envoy, Acknowledgement(CLUSTER, frozenset("b"), 3, "", "no b", 1), site.now)
+    site.progress.acknowledged(envoy, Acknowledgement(CLUSTER, frozenset("b"), 3, "", "no b", 1), site.now)
     assert [change.rejected for change in site.progress.history()] == [1, 0, 0]
 
 
@@ -436,7 +436,7 @@ def test_what_another_stream_with_its_name_rejects_holds_nothing_up_that_the_env
     assert (site.last.waiting, site.progress.slowest(site.now + 5)) == (False, 0)
     assert site.programmed(A).complete
     site.leave(other)
-    assert site.progress._refused == {}
+    assert site.progress._rejected == {}
 
 
 # Programmed on N of M
@@ -541,7 +541,7 @@ def test_a_stream_that_has_not_said_who_it_is_is_no_envoy(site: Site) -> None:
 
 
 def test_an_envoy_that_comes_back_with_all_it_needs_has_it(site: Site) -> None:
-    envoy = Envoy(Node("back"), Talk(Wire.DELTA, snapshot=site.snapshot))
+    envoy = Envoy(EnvoyNode("back"), Talk(Wire.DELTA, snapshot=site.snapshot))
     site.envoys.append(envoy)
     for kind, type_url in KINDS.items():
         envoy.talk.sub(kind, "*", held={name: resource.version for name, resource in site.snapshot[type_url].items()})
@@ -575,10 +575,10 @@ def test_nothing_is_remembered_of_an_envoy_that_has_left(site: Site) -> None:
     site.publish(cds="a=2 b=1")
     site.reject(envoy, "cds", "no")
     site.leave(envoy)
-    assert site.progress._said == {}
-    assert not any(site.progress._fronts.values())
+    assert site.progress._last_rejections == {}
+    assert not any(site.progress._frontiers.values())
 
 
 def test_an_answer_of_a_type_that_is_not_ours_is_nothing(site: Site) -> None:
-    site.progress.heard(site.envoy(), Acknowledgement("type.googleapis.com/x.Y", frozenset(("a",)), 1, "", None, 1), 0.0)
+    site.progress.acknowledged(site.envoy(), Acknowledgement("type.googleapis.com/x.Y", frozenset(("a",)), 1, "", None, 1), 0.0)
     assert site.progress.slowest(200.0) == 0

@@ -1,4 +1,4 @@
-"""Turns: order, slices, and what becomes of errors and of those that leave. Room: how much at once, and who goes first."""
+"""Turns: order, slices, and what becomes of errors and of those that leave. WeightedSemaphore: how much at once, and who goes first."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Generator
 
 import pytest
 
-from xds.server.turns import Room, Turns
+from xds.server.turns import FairScheduler, WeightedSemaphore
 
 
 async def test_work_is_done_at_once_where_nobody_waits() -> None:
-    turns = Turns(slice_=60)
+    turns = FairScheduler(slice_=60)
     running = turns.run(lambda: 1)
     with pytest.raises(StopIteration) as done:
         running.send(None)
@@ -19,7 +19,7 @@ async def test_work_is_done_at_once_where_nobody_waits() -> None:
 
 
 async def test_the_loop_goes_round_between_pieces_of_work() -> None:
-    turns = Turns(slice_=0)
+    turns = FairScheduler(slice_=0)
     loop = asyncio.get_running_loop()
     rounds = 0
     at: list[int] = []
@@ -35,7 +35,7 @@ async def test_the_loop_goes_round_between_pieces_of_work() -> None:
 
 
 async def test_work_is_done_in_the_order_in_which_it_came() -> None:
-    turns = Turns(slice_=0)
+    turns = FairScheduler(slice_=0)
     done: list[int] = []
     await asyncio.gather(*(turns.run(lambda i=i: done.append(i)) for i in range(100)))  # type: ignore[misc]
     assert done == list(range(100))
@@ -43,7 +43,7 @@ async def test_work_is_done_in_the_order_in_which_it_came() -> None:
 
 @pytest.mark.parametrize("slice_", [0, 60])
 async def test_an_error_goes_to_whoever_wanted_the_work_done(slice_: float) -> None:
-    turns = Turns(slice_=slice_)
+    turns = FairScheduler(slice_=slice_)
 
     def fail() -> None:
         raise ValueError("mine")
@@ -54,7 +54,7 @@ async def test_an_error_goes_to_whoever_wanted_the_work_done(slice_: float) -> N
 
 
 async def test_who_leaves_gives_up_the_turn() -> None:
-    turns = Turns(slice_=0)
+    turns = FairScheduler(slice_=0)
     done: list[str] = []
     leaving = asyncio.create_task(turns.run(lambda: done.append("left")))
     staying = asyncio.create_task(turns.run(lambda: done.append("stayed")))
@@ -64,46 +64,46 @@ async def test_who_leaves_gives_up_the_turn() -> None:
 
 
 async def test_who_fits_into_a_room_does_not_wait() -> None:
-    room = Room(10)
+    room = WeightedSemaphore(10)
     for size in (4, 6):
         with pytest.raises(StopIteration):
-            room.take(size).send(None)
+            room.acquire(size).send(None)
     assert room.waiting == 0
 
 
-async def _asking(room: Room, *sizes: int) -> list[asyncio.Task[None]]:
+async def _asking(room: WeightedSemaphore, *sizes: int) -> list[asyncio.Task[None]]:
     """What waits for room in this order."""
-    tasks = [asyncio.create_task(room.take(size)) for size in sizes]
+    tasks = [asyncio.create_task(room.acquire(size)) for size in sizes]
     await asyncio.sleep(0)
     return tasks
 
 
 async def test_who_does_not_fit_waits_until_enough_is_given_back() -> None:
-    room = Room(10)
-    await room.take(4)
-    await room.take(5)
+    room = WeightedSemaphore(10)
+    await room.acquire(4)
+    await room.acquire(5)
     [task] = await _asking(room, 5)
     assert not task.done()
-    room.give(4)
+    room.release(4)
     await task
     [next_] = await _asking(room, 1)
     assert not next_.done()
-    room.give(5)
+    room.release(5)
     await next_
 
 
 async def test_a_small_one_does_not_overtake_a_large_one() -> None:
-    room = Room(10)
-    await room.take(6)
+    room = WeightedSemaphore(10)
+    await room.acquire(6)
     large, small = await _asking(room, 5, 1)
     assert not small.done()
-    room.give(6)
+    room.release(6)
     await large
     await small
 
 
 async def test_work_in_steps_lets_others_go_in_between_and_has_a_result() -> None:
-    turns, order = Turns(slice_=0.0), []
+    turns, order = FairScheduler(slice_=0.0), []
 
     def work() -> Generator[None, None, str]:
         for n in range(3):
@@ -126,64 +126,64 @@ async def test_work_in_steps_raises_what_a_step_raises() -> None:
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        await Turns().run_in_steps(work())
+        await FairScheduler().run_in_steps(work())
 
 
 async def test_what_is_larger_than_the_room_goes_alone() -> None:
-    room = Room(10)
-    await room.take(1)
+    room = WeightedSemaphore(10)
+    await room.acquire(1)
     [large] = await _asking(room, 100)
     assert not large.done()
-    room.give(1)
+    room.release(1)
     await large
     [small] = await _asking(room, 1)
     assert not small.done()
-    room.give(100)
+    room.release(100)
     await small
 
 
 async def test_who_leaves_makes_way_for_the_next() -> None:
-    room = Room(10)
-    await room.take(6)
+    room = WeightedSemaphore(10)
+    await room.acquire(6)
     large, small = await _asking(room, 5, 1)
     large.cancel()
     await small
-    room.give(6)
-    await room.take(9)
+    room.release(6)
+    await room.acquire(9)
     assert room.waiting == 0
 
 
 @pytest.mark.parametrize("leaves_first", [True, False])
 async def test_who_leaves_in_the_moment_in_which_there_is_room_takes_nothing(leaves_first: bool) -> None:
-    room = Room(10)
-    await room.take(10)
+    room = WeightedSemaphore(10)
+    await room.acquire(10)
     first, second, third = await _asking(room, 10, 10, 10)
     if leaves_first:
         first.cancel()
-        room.give(10)
+        room.release(10)
     else:
-        room.give(10)
+        room.release(10)
         first.cancel()
     await second
     assert first.cancelled()
     assert not third.done()
-    room.give(10)
+    room.release(10)
     await third
 
 
 async def test_room_goes_to_peers_in_turn() -> None:
-    room, order = Room(1), list[str]()
+    room, order = WeightedSemaphore(1), list[str]()
 
     async def take(name: str, peer: tuple[str, str]) -> None:
-        await room.take(1, peer)
+        await room.acquire(1, peer)
         order.append(name)
 
-    await room.take(1)
+    await room.acquire(1)
     asked = [("a1", ("a", "a:1")), ("a2", ("a", "a:1")), ("a3", ("a", "a:2")), ("b1", ("b", "b:1")), ("b2", ("b", "b:1"))]
     tasks = [asyncio.create_task(take(*each)) for each in asked]
     await asyncio.sleep(0)
     for task in tasks:
-        room.give(1)
+        room.release(1)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert len(order) <= len(tasks), task
@@ -191,7 +191,7 @@ async def test_room_goes_to_peers_in_turn() -> None:
 
 
 async def test_work_of_peers_is_done_in_turn() -> None:
-    turns, done = Turns(slice_=0), list[str]()
+    turns, done = FairScheduler(slice_=0), list[str]()
     work = [*((f"a{n}", ("a", f"a:{n}")) for n in range(5)), ("b", ("b", "b:1"))]
     await asyncio.gather(*(turns.run(lambda name=name: done.append(name), peer) for name, peer in work))  # type: ignore[misc]
     assert done.index("b") <= 2

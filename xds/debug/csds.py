@@ -20,8 +20,8 @@ from xds.debug.descriptors import Method
 from xds.debug.nodes import matches
 from xds.debug.subject import Envoy, Subject
 from xds.protocol.discovery import SubscriptionStatus, Wire
-from xds.server.messages import Node
-from xds.server.turns import Turns
+from xds.server.messages import EnvoyNode
+from xds.server.turns import FairScheduler
 from xds.snapshot import SECRET, Resource, State
 from xds.wire.encode import encode, field, varint
 
@@ -42,12 +42,12 @@ class TooMuch(ValueError):
 
 
 class ClientStatus:
-    """Answers for the Envoys of a Subject. `most`: bytes that one answer may have; `slice_`: as in Turns."""
+    """Answers for the Envoys of a Subject. `most`: bytes that one answer may have; `slice_`: as in FairScheduler."""
 
     def __init__(self, subject: Subject, *, most: int = MOST, slice_: float = 0.005) -> None:
         self._subject = subject
         self._most = most
-        self._turns = Turns(slice_=slice_)
+        self._turns = FairScheduler(slice_=slice_)
 
     async def answer(self, request: ClientStatusRequest) -> bytes:
         """A ClientStatusResponse. Raises Senseless for matchers that cannot be understood, and TooMuch."""
@@ -147,6 +147,6 @@ def shown(type_url: str, resource: Resource) -> bytes:
     return encode(made)
 
 
-def _node(node: Node) -> core.Node:
+def _node(node: EnvoyNode) -> core.Node:
     agent, _, version = node.agent.rpartition(" ")
     return core.Node(id=node.id, cluster=node.cluster, user_agent_name=agent, user_agent_version=version)

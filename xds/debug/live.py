@@ -25,7 +25,7 @@ from xds.problem import Problem
 from xds.publish.publisher import Publisher
 from xds.render import names
 from xds.server.fleet import Fleet
-from xds.server.progress import Change, Progress
+from xds.server.progress import Progress, Publication
 from xds.snapshot import CLUSTER, ENDPOINT, ROUTE, Part, Snapshot
 from xds.units.tables import Tables
 from xds.units.traces import Asked
@@ -64,7 +64,7 @@ class Live:
         """The streams of connected Envoys, oldest first."""
         return self.fleet.connected()
 
-    def history(self) -> Sequence[Change]:
+    def history(self) -> Sequence[Publication]:
         """The last changes as they are now, newest first."""
         return self.progress.history()
 

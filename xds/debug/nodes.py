@@ -11,23 +11,23 @@ import re2
 from envoy_data_plane.envoy.type.matcher.v3 import NodeMatcher, StringMatcher, StructMatcher
 
 from xds.debug.subject import Senseless
-from xds.server.messages import Node
+from xds.server.messages import EnvoyNode
 
 
-def matches(node: Node, matchers: Iterable[NodeMatcher]) -> bool:
+def matches(node: EnvoyNode, matchers: Iterable[NodeMatcher]) -> bool:
     """Whether one of the matchers takes the node, or there are none. Raises Senseless for a matcher that cannot be understood."""
     chosen = list(matchers)
     return not chosen or any(_matches(node, matcher) for matcher in chosen)
 
 
-def _matches(node: Node, matcher: NodeMatcher) -> bool:
+def _matches(node: EnvoyNode, matcher: NodeMatcher) -> bool:
     """All of it: a matcher without anything takes every node."""
     if matcher.node_id is not None and not _has(matcher.node_id, node.id):
         return False
     return all(_has_metadata(node, wanted) for wanted in matcher.node_metadatas)
 
 
-def _has_metadata(node: Node, wanted: StructMatcher) -> bool:
+def _has_metadata(node: EnvoyNode, wanted: StructMatcher) -> bool:
     value = node.metadata.get(wanted.path[0].key or "") if len(wanted.path) == 1 else None
     if wanted.value is not None and wanted.value.present_match is not None:
         return (value is not None) == wanted.value.present_match

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from xds.debug.subject import Effect
 from xds.kube.current import Current, version_of
-from xds.server.progress import Envoys, Lacking, Listening, Programmed, Progress
+from xds.server.progress import ConnectedEnvoys, ConnectedStream, LaggingEnvoy, Programmed, Progress
 from xds.units.tables import Tables
 from xds.units.traces import Asked, all_served, is_served, parts_of
 
@@ -37,7 +37,7 @@ class Effects:
         self,
         tables: Tables,
         progress: Progress,
-        streams: Callable[[], Iterable[Listening]],
+        streams: Callable[[], Iterable[ConnectedStream]],
         origin: Current,
         lock: asyncio.Lock,
         others: Callable[[], Awaitable[Sequence[Peer]]],
@@ -75,7 +75,7 @@ class Effects:
                     yield effect
             await asyncio.sleep(0)
 
-    def _look(self, asked: Asked, envoys: Envoys, peers: Iterable[Peer]) -> Effect | None:
+    def _look(self, asked: Asked, envoys: ConnectedEnvoys, peers: Iterable[Peer]) -> Effect | None:
         item = self._tables.world.get(tuple(asked.about))
         if item is None or not is_served(self._tables, asked):
             return None
@@ -93,5 +93,5 @@ def _of_all(found: Programmed, peers: Iterable[Peer], kind: str, version: str) -
     envoys, lacking = found.envoys, list(found.lacking)
     for peer in peers:
         envoys += peer.envoys
-        lacking += [Lacking(f"one of {peer.replica}", ())] * (peer.envoys if held else peer.lacking(kind, int(version)))
+        lacking += [LaggingEnvoy(f"one of {peer.replica}", ())] * (peer.envoys if held else peer.lacking(kind, int(version)))
     return replace(found, envoys=envoys, lacking=tuple(lacking))

@@ -38,7 +38,7 @@ _OPTIONS = {
     "grpc.keepalive_time_ms": 30_000,  # one who watches and is gone is noticed
     "grpc.keepalive_timeout_ms": 10_000,
     "grpc.max_allowed_incoming_connections": 64,
-    **addresses.PATIENCE,
+    **addresses.CONNECTION_TIMEOUTS,
 }
 _ERRORS = {
     Senseless: grpc.StatusCode.INVALID_ARGUMENT,

@@ -18,7 +18,7 @@ from xds.debug.subject import Effect, Envoy, Senseless, Subject
 from xds.kube.current import has_come
 from xds.problem import Place, Problem, Ref, Severity
 from xds.protocol.discovery import Wire
-from xds.server.progress import Change, Placed, Programmed, Rejection, Verb
+from xds.server.progress import PlacedPart, Programmed, Publication, Rejection, Verb
 from xds.snapshot import TYPES
 from xds.units.traces import Asked
 from xds.web.problems import feature_of
@@ -158,7 +158,7 @@ class Debug:
         return self._watch_after(changes[0].number if changes else 0)
 
     async def _watch_after(self, last: int) -> AsyncIterator[v1.WatchResponse]:
-        told: dict[int, Change] = {}
+        told: dict[int, Publication] = {}
         while True:
             now = {change.number: change for change in reversed(self._subject.history()) if change.number > last}
             new = [change for number, change in now.items() if told.get(number) != change]
@@ -259,7 +259,7 @@ def _content(found: Programmed) -> str:
     return hashlib.blake2b(repr(placed).encode(), digest_size=8).hexdigest()
 
 
-def _resource(placed: Placed) -> v1.ProgrammedResource:
+def _resource(placed: PlacedPart) -> v1.ProgrammedResource:
     type_url, name, piece = placed.part
     return v1.ProgrammedResource(type_url=type_url, name=name, piece="" if piece is None else piece or "*", version=placed.version or "")
 
@@ -271,7 +271,7 @@ def _rejection(rejection: Rejection) -> v1.NodeRejection:
 # History
 
 
-def _change(change: Change) -> v1.Change:
+def _change(change: Publication) -> v1.Change:
     return v1.Change(
         number=change.number,
         time=change.at,

@@ -15,8 +15,8 @@ from xds.json_forms import Json
 from xds.problem import Problem
 from xds.protocol.discovery import Wire
 from xds.protocol.session import Session
-from xds.server.messages import Node
-from xds.server.progress import Change, Programmed
+from xds.server.messages import EnvoyNode
+from xds.server.progress import Programmed, Publication
 from xds.snapshot import Snapshot
 from xds.units.traces import Asked
 
@@ -36,9 +36,9 @@ class Replica:
 
 
 class Envoy(Protocol):
-    """A stream whose Envoy has said its name; a `xds.server.stream.Stream` is one. `only`: the type url of a single-type service."""
+    """A stream whose Envoy has sent its node, such as a `xds.server.stream.EnvoyStream`. `only`: the type url of a single-type service."""
 
-    node: Node | None
+    node: EnvoyNode | None
     wire: Wire
     only: str | None
     peer: str
@@ -83,7 +83,7 @@ class Subject(Protocol):
     def envoys(self) -> Sequence[Envoy]:
         """The streams of connected Envoys, oldest first."""
 
-    def history(self) -> Sequence[Change]:
+    def history(self) -> Sequence[Publication]:
         """The last changes as they stand now, newest first."""
 
     def times(self, type_url: str) -> Mapping[int, datetime]:

@@ -14,14 +14,14 @@ from typing import NamedTuple
 from xds.protocol.discovery import Acknowledgement
 from xds.quarantine.quarantine import Quarantine
 from xds.server.progress import Progress
-from xds.server.stream import Stream
+from xds.server.stream import EnvoyStream
 from xds.snapshot import ROUTE
 
 
 class Received(NamedTuple):
     """An ACK or NACK of a stream; without an `answer`, the stream has ended. `postponed`: it was put back once."""
 
-    stream: Stream
+    stream: EnvoyStream
     answer: Acknowledgement | None
     postponed: bool = False
 
@@ -44,15 +44,15 @@ class Answers:
         """Whether something is to be judged, now or later."""
         return bool(self._queue or self._postponed)
 
-    def received(self, stream: Stream, answer: Acknowledgement) -> None:
+    def received(self, stream: EnvoyStream, answer: Acknowledgement) -> None:
         """An Envoy has acknowledged or rejected a response."""
-        self._progress.heard(stream, answer, time.monotonic())
+        self._progress.acknowledged(stream, answer, time.monotonic())
         if answer.error is not None or self._quarantine.cares(answer):
             self._put(Received(stream, answer))
 
-    def disconnected(self, stream: Stream) -> None:
+    def disconnected(self, stream: EnvoyStream) -> None:
         """A stream has ended."""
-        self._progress.left(stream, time.monotonic())
+        self._progress.disconnected(stream, time.monotonic())
         if self._quarantine.knows(stream):
             self._put(Received(stream, None))
 
@@ -81,6 +81,6 @@ class Answers:
         self._available.set()
 
 
-def serves(stream: Stream) -> bool:
+def serves(stream: EnvoyStream) -> bool:
     """Whether an Envoy has acknowledged routes: it has traffic to lose."""
     return stream.session.accepted_all(ROUTE) >= 0

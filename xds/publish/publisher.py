@@ -43,7 +43,7 @@ from xds.quarantine.ledger import Orders
 from xds.quarantine.quarantine import Quarantine
 from xds.server.metrics import SHORT
 from xds.server.progress import SHOWN, Cause, Progress, Verb
-from xds.server.stream import Stream
+from xds.server.stream import EnvoyStream
 from xds.snapshot import SECRET, Part, Snapshot
 from xds.units.kept import changes as kept_certificates
 from xds.units.kept import restored
@@ -71,7 +71,7 @@ class Streams(Protocol):
     def publish(self) -> None:
         """Wake all of them: the Snapshot has changed."""
 
-    def connected(self) -> Sequence[Stream]:
+    def connected(self) -> Sequence[EnvoyStream]:
         """Those whose Envoy has sent its node."""
 
 
@@ -244,7 +244,7 @@ class Publisher:
             await self._carry_out(orders)
             self._announce_holds()
 
-    def _others(self, stream: Stream, type_url: str) -> bool:
+    def _others(self, stream: EnvoyStream, type_url: str) -> bool:
         """Whether somebody else may acknowledge what this stream has rejected."""
         return any(other is not stream and type_url in other.session.summaries for other in self._observers.streams.connected())
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from xds.kube.objects import ConfigMap, Ingress
 from xds.kube.source import Change
 from xds.replicas.peers import Counts, Reached
-from xds.server.progress import Listening
+from xds.server.progress import ConnectedStream
 from xds.snapshot import TYPES, Snapshot
 
 _SAMPLES = 120
@@ -32,7 +32,7 @@ class Census:
     def __init__(self) -> None:
         self._read = Reached()
         self._samples: deque[_Sample] = deque(maxlen=_SAMPLES)
-        self._streams: dict[Listening, Reached] = {}  # what their Envoys had reached at the last sample
+        self._streams: dict[ConnectedStream, Reached] = {}  # what their Envoys had reached at the last sample
 
     def read(self, change: Change) -> None:
         """These versions were read. The versions of one kind come in ascending order."""
@@ -44,12 +44,12 @@ class Census:
                 else:
                     self._read = Reached(ingresses, max(config_maps, version))
 
-    def take(self, snapshot: Snapshot, streams: Iterable[Listening]) -> Counts:
+    def take(self, snapshot: Snapshot, streams: Iterable[ConnectedStream]) -> Counts:
         """The number of Envoys by what they have reached. To be called every second: each call takes a sample."""
         now = _Sample(self._read, tuple(snapshot[type_url].generation if snapshot[type_url] else -1 for type_url in TYPES))
         if not self._samples or self._samples[-1] != now:
             self._samples.append(now)
-        by_node: dict[str, list[Listening]] = {}
+        by_node: dict[str, list[ConnectedStream]] = {}
         for stream in streams:
             if stream.node is not None:
                 by_node.setdefault(stream.node.id, []).append(stream)
@@ -57,7 +57,7 @@ class Census:
         self._streams = {stream: found[node] for node, of_node in by_node.items() for stream in of_node}
         return Counter(found.values())
 
-    def _reached(self, streams: Sequence[Listening]) -> Reached:
+    def _reached(self, streams: Sequence[ConnectedStream]) -> Reached:
         """What these streams of one Envoy have reached.
 
         If that is older than all samples, the last result holds: a stream loses nothing.

@@ -1,4 +1,4 @@
-"""Addresses to listen on, as they are written on a command line, and having a gRPC server listen there."""
+"""Addresses to listen on: parses them from a command line, and binds a gRPC server to them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
-PATIENCE = {"grpc.server_handshake_timeout_ms": 10_000, "grpc.max_connection_idle_ms": 300_000}
-"""Options of a gRPC server: how long a connection may take to begin, and may have no call. Each holds an open file."""
+CONNECTION_TIMEOUTS = {"grpc.server_handshake_timeout_ms": 10_000, "grpc.max_connection_idle_ms": 300_000}
+"""Options of a gRPC server: how long a handshake may take, and a connection may have no call. Each connection holds an open file."""
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class ListenAddress:
     """`host` and `port`, or the `path` of a unix socket."""
 
     host: str = ""
@@ -27,7 +27,7 @@ class Address:
 
     @property
     def local(self) -> bool:
-        """Whether only this machine can reach it. A name other than "localhost" is not asked for: it may change."""
+        """Whether only this machine can reach it. Names other than "localhost" are not resolved: their addresses may change."""
         if self.path or self.host == "localhost":
             return True
         try:
@@ -37,11 +37,11 @@ class Address:
         return ip.is_loopback or (isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None and ip.ipv4_mapped.is_loopback)
 
 
-def parse(text: str) -> Address:
+def parse(text: str) -> ListenAddress:
     """`host:port`, `[IPv6 address]:port` or `unix:path`; port 0 lets the system choose. Raises ValueError with a sentence."""
     if text.startswith("unix:"):
         if path := text.removeprefix("unix:"):
-            return Address(path=path)
+            return ListenAddress(path=path)
         raise ValueError(f"the address {text!r} has no path; write unix:/run/xds.sock")
     host, colon, port = text.rpartition(":")
     if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
@@ -54,24 +54,24 @@ def parse(text: str) -> Address:
             raise ValueError(f"the address {text!r} has no IPv6 address between its brackets") from None
     elif ":" in host:
         raise ValueError(f"the address {text!r} is ambiguous; write an IPv6 address in brackets, such as [::1]:18000")
-    return Address(host, int(port))
+    return ListenAddress(host, int(port))
 
 
-def listen(server: Any, address: Address, credentials: Any, what: str) -> Address:
-    """Has a `grpc.aio.Server` listen there, in plaintext without `credentials`; returns the address with the port that it has now.
+def listen(server: Any, address: ListenAddress, credentials: Any, what: str) -> ListenAddress:
+    """Binds a `grpc.aio.Server`, in plaintext without `credentials`; returns the address with its actual port.
 
     `what` is the server in words, for the sentence of the OSError that is raised where that is not possible.
     """
-    if address.path and _answers(address.path):  # gRPC would take the socket away from whoever has it
+    if address.path and _accepts_connections(address.path):  # gRPC would replace the socket of another program
         raise OSError(f"{what} cannot listen on {address}: another program listens there")
     try:
         port = server.add_secure_port(str(address), credentials) if credentials else server.add_insecure_port(str(address))
     except RuntimeError:
         raise OSError(f"{what} cannot listen on {address}: {why_not(address)}") from None
-    return address if address.path else Address(address.host, port)
+    return address if address.path else ListenAddress(address.host, port)
 
 
-def _answers(path: str) -> bool:
+def _accepts_connections(path: str) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1.0)
         try:
@@ -81,8 +81,8 @@ def _answers(path: str) -> bool:
     return True
 
 
-def why_not(address: Address) -> str:
-    """Why nothing can listen there, in the words of the system; gRPC does not say."""
+def why_not(address: ListenAddress) -> str:
+    """Why nothing can listen there, as the operating system reports it: gRPC has no reason in its error."""
     try:
         if address.path:
             _bind(socket.AF_UNIX, socket.SOCK_STREAM, 0, address.path)

@@ -1,7 +1,7 @@
-"""Bytes that streams have in memory, all together, and who goes where that is too much: of the peer that has most, the newest that makes
-room enough. So whoever opens many streams takes none of the room of those that open one.
+"""The memory of all streams together, and which stream is evicted when it exceeds a limit.
 
-What belongs here: adding up. What does not: how much a stream has (`xds.server.stream`, `xds.protocol`).
+It is the newest stream of the peer that uses most. So a peer that opens many streams does not evict those of peers that open one. How much
+memory a stream uses is estimated in `xds.server.stream` and `xds.protocol`; here it is added up.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _Stream = TypeVar("_Stream", bound=Hashable)
 
 
 class Budget(Generic[_Stream]):
-    """`most` bytes for all."""
+    """Accounts for the memory of streams, which together may use `most` bytes."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -26,22 +26,23 @@ class Budget(Generic[_Stream]):
         self._of_peer: Counter[Peer] = Counter()
 
     def weigh(self, stream: _Stream, weight: int, peer: Peer = ANYBODY, *, passing: int = 0) -> list[_Stream]:
-        """A stream of a peer, always the same, has so many bytes now; returns those that have to go. They count no longer.
+        """Sets how many bytes a stream uses; returns the streams to evict, which are not counted any more. A stream keeps its peer.
 
-        `passing`: bytes beside those, of what is being written. They are no reason to go, for they are soon gone, and bounded elsewhere.
+        `passing`: further bytes, of a response that is being written. They count for the total, but not for which peer uses most: they are
+        freed soon, and bounded elsewhere.
         """
         if stream in self._weights:
             self._forget(stream)
         self._weights[stream] = weight, passing, peer
         self._add(weight, passing, peer)
-        going = []
+        evicted = []
         while self.total > self.most:
-            going.append(gone := self._newest(self.total - self.most))
-            self.drop(gone)
-        return going
+            evicted.append(stream := self._newest(self.total - self.most))
+            self.drop(stream)
+        return evicted
 
     def drop(self, stream: _Stream) -> None:
-        """It has ended."""
+        """A stream has ended."""
         if stream in self._weights:
             self._forget(stream)
             del self._weights[stream]
@@ -60,7 +61,10 @@ class Budget(Generic[_Stream]):
         self._of_peer[peer] += weight
 
     def _newest(self, excess: int) -> _Stream:
-        """Of the connection that has most, of the address that has most: the newest that has as much as is too much, else the largest."""
+        """The stream to evict: of the connection that uses most, of the address that uses most.
+
+        It is the newest one that uses at least `excess` bytes, so that one eviction is enough; else the largest.
+        """
         address = max(self._of_address, key=self._of_address.__getitem__)
         most = max((peer for peer in self._of_peer if peer[0] == address), key=self._of_peer.__getitem__)
         largest, size = None, -1

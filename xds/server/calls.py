@@ -1,4 +1,4 @@
-"""The calls of a gRPC server that are open, so that a server that stops can wait for the last of them."""
+"""Tracks the open calls of a gRPC server, so that a stopping server can wait for the last of them."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Any
 
 import grpc
 
-_AT_MOST = 5.0
+_TIMEOUT = 5.0
 """Seconds."""
 
 
 class OpenCalls(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """The calls of every service that are open.
+    """The open calls of all services.
 
-    gRPC says that it has stopped while calls that it has cancelled still clean up; an event loop that ends then interrupts them, which
-    gRPC logs as an error with a traceback.
+    `grpc.aio.Server.stop` returns while cancelled calls still clean up. If the event loop ends then, gRPC logs each of them as an error
+    with a traceback.
     """
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        """Notes the call; what becomes of it is decided elsewhere."""
+        """Records the task of the call until it is done."""
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
@@ -30,6 +30,6 @@ class OpenCalls(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         return await continuation(handler_call_details)
 
     async def ended(self) -> None:
-        """Until none is open; those that were cancelled have nothing to wait for, so this is a matter of moments."""
+        """Waits until no call is open. Cancelled calls wait for nothing, so this takes moments."""
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=_AT_MOST)
+            await asyncio.wait(self._tasks, timeout=_TIMEOUT)

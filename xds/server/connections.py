@@ -1,7 +1,8 @@
-"""Cutting a connection of the gRPC server.
+"""Closing one connection of the gRPC server.
 
-gRPC ends a stream behind what is already written on it, and keeps that, megabytes perhaps, until the client reads. One that never does
-keeps it for as long as its connection lasts. gRPC has no call that ends one connection, so its socket is found among our open files.
+When a stream is ended, gRPC first delivers what is already written on it, and keeps that in memory until the client reads. A client that
+never reads can keep megabytes for as long as its connection lasts. gRPC has no call that closes one connection, so this module looks for
+its socket among the open files of the process.
 """
 
 from __future__ import annotations
@@ -18,21 +19,21 @@ from xds.server.turns import Peer
 
 _FILES = "/dev/fd"
 _AT_ONCE = struct.pack("ii", 1, 0)
-"""SO_LINGER: what was not sent yet is dropped when the socket is closed."""
+"""SO_LINGER: what is not sent yet is dropped when the socket is closed."""
 
 
 def peer_of(text: str) -> Peer:
-    """The address, and the connection, of what gRPC calls a peer, such as "ipv4:10.0.0.1:5000". All of a Unix socket are one."""
+    """The address and the connection of a gRPC peer, such as "ipv4:10.0.0.1:5000". All clients of a Unix socket are one peer."""
     return text.rpartition(":")[0] if text.startswith("ip") else text, text
 
 
 def cut(peer: str) -> bool:
-    """Ends the connection from this peer (as gRPC writes it), with all of its streams. False where there is none, or it has no address."""
+    """Closes the connection from this peer (as gRPC writes it), with all of its streams. Returns False if there is none to be found."""
     if (wanted := _address(peer)) is None:
         return False
     found = False
     for name in os.listdir(_FILES):
-        with contextlib.suppress(OSError, ValueError):  # closed meanwhile, or no socket of the internet
+        with contextlib.suppress(OSError, ValueError):  # closed meanwhile, or not an internet socket
             number = int(name)
             if not stat.S_ISSOCK(os.fstat(number).st_mode):
                 continue

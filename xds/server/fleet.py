@@ -1,7 +1,7 @@
-"""The Fleet: the Envoys that are connected, what each of them was told, and what it made of that.
+"""The Fleet: the Envoys that are connected, and their streams.
 
-It starts a Stream for each call, wakes all of them when the Snapshot has changed, and ends them when the server stops. It does not listen
-(`xds.server.server`), and does not decide what is said (`xds.protocol`).
+It starts an EnvoyStream for each call, wakes all of them when the Snapshot has changed, and ends them when the server stops. Listening is
+in `xds.server.server`; what is sent is decided in `xds.protocol`.
 """
 
 from __future__ import annotations
@@ -23,42 +23,43 @@ from xds.protocol.session import compact
 from xds.server.budget import Budget
 from xds.server.connections import cut
 from xds.server.messages import Encoder
-from xds.server.metrics import Metrics
-from xds.server.stream import Heard, Shared, Stream, StreamEnd
-from xds.server.turns import Room, Turns
+from xds.server.metrics import StreamMetrics
+from xds.server.stream import EnvoyStream, OnAcknowledgement, Shared, StreamEnd
+from xds.server.turns import FairScheduler, WeightedSemaphore
 from xds.snapshot import Snapshot
 
 _log = logging.getLogger("xds.server")
 _WOKEN_AT_ONCE = 100
+"""Streams that are woken in one iteration of the event loop."""
 _COMPACT_AFTER = 60.0
-"""Seconds after a change until what is gone is forgotten; longer than an Envoy takes to reconnect."""
-_LAST_WORDS = 5.0
-"""Seconds that a client may take to read to the end of a stream that was ended; then its connection is cut."""
+"""Seconds from a change until deleted resources are forgotten; longer than an Envoy takes to reconnect."""
+_CLOSE_TIMEOUT = 5.0
+"""Seconds that a client may take to read a stream that was ended to its end; then its connection is closed."""
 _STOPPING = "the management server is stopping"
 _ARRIVING_AT_ONCE = 16
-"""New streams whose first requests are read and answered at the same time; a request of each may be in memory."""
+"""New streams whose first requests are served at the same time. The first request of a stream may be megabytes."""
 
 
-def _unheard(_: Stream, __: Acknowledgement) -> None:
-    """Nobody asks what the Envoys answer."""
+def _ignore_acknowledgement(_: EnvoyStream, __: Acknowledgement) -> None:
+    """For a Fleet whose owner does not follow what Envoys accept."""
 
 
-def _unmissed(_: Stream) -> None:
-    """Nobody asks which Envoys have left."""
+def _ignore_disconnect(_: EnvoyStream) -> None:
+    """For a Fleet whose owner does not follow which Envoys are connected."""
 
 
 class Fleet:
-    """All streams of one server, and the Snapshot that they are told of.
+    """All streams of one server, which deliver one Snapshot.
 
     `identifier` names this server to its Envoys (V7). `write_timeout`: seconds that an Envoy may take to make room for one response
-    before its stream is ended (B2). `heard` is told of each answer of an Envoy, from within the loop and before the stream goes on; `left`
-    of each stream that has ended. Belongs to one event loop.
+    before its stream is ended (B2). `on_acknowledgement` is called with each ACK and NACK, before the stream continues; `on_disconnect`
+    with each stream that has ended. Belongs to one event loop.
 
     Limits (B8, B9): `most_names` that one request may list; `most_unknown` that one stream may name though they do not exist;
-    `most_streams` of one connection (an Envoy may have one for each cluster); `most_waiting` new streams that wait to be served: what is
-    beyond is refused with RESOURCE_EXHAUSTED. `most_bytes_in_flight` of large responses that are being written, half of them to Envoys that
-    have answered before: what is beyond waits. `most_bytes` of memory that all streams take: beyond it the newest that
-    makes room enough is ended with RESOURCE_EXHAUSTED.
+    `most_streams` of one connection (an Envoy may have one for each cluster); `most_waiting` new streams that wait to be served. What
+    exceeds these is rejected with RESOURCE_EXHAUSTED. `most_bytes_in_flight` of large responses that are being written, half of them to
+    Envoys that have answered before; further ones wait. `most_bytes` of memory that all streams use; beyond it, streams are evicted with
+    RESOURCE_EXHAUSTED (`xds.server.budget`).
     """
 
     def __init__(
@@ -74,31 +75,31 @@ class Fleet:
         most_waiting: int = 10_000,
         most_bytes_in_flight: int = 64 * 2**20,
         most_bytes: int = 256 * 2**20,
-        heard: Heard = _unheard,
-        left: Callable[[Stream], None] = _unmissed,
+        on_acknowledgement: OnAcknowledgement = _ignore_acknowledgement,
+        on_disconnect: Callable[[EnvoyStream], None] = _ignore_disconnect,
     ) -> None:
         self.ready = asyncio.Event()
-        """Set once a complete Snapshot has been published; until then streams are held in silence (O7)."""
-        self._metrics = Metrics(registry)
+        """Set once a complete Snapshot has been published. Until then, streams are open but nothing is sent (O7)."""
+        self._metrics = StreamMetrics(registry)
         self._shared = Shared(
             snapshot,
             Encoder(identifier),
             self._metrics,
-            Turns(),
-            Room(_ARRIVING_AT_ONCE),
-            Room(most_bytes_in_flight // 2),
-            Room(most_bytes_in_flight // 2),
+            FairScheduler(),
+            WeightedSemaphore(_ARRIVING_AT_ONCE),
+            WeightedSemaphore(most_bytes_in_flight // 2),
+            WeightedSemaphore(most_bytes_in_flight // 2),
             Budget(most_bytes),
             write_timeout,
             most_names,
             most_unknown,
-            heard,
+            on_acknowledgement,
         )
         self._most_streams = most_streams
         self._most_waiting = most_waiting
-        self._streams: dict[Stream, None] = {}
+        self._streams: dict[EnvoyStream, None] = {}
         self._of_peer: Counter[str] = Counter()
-        self._left = left
+        self._on_disconnect = on_disconnect
         self._compaction: asyncio.TimerHandle | None = None
         self._boot = secrets.token_hex(4)
         self._numbers = itertools.count(1)
@@ -107,12 +108,12 @@ class Fleet:
     def __repr__(self) -> str:
         return f"<Fleet: {len(self._streams)} streams, {'ready' if self.ready.is_set() else 'not ready'}>"
 
-    def connected(self) -> list[Stream]:
-        """The streams whose Envoy has said its name, oldest first. One node may have several (L8)."""
+    def connected(self) -> list[EnvoyStream]:
+        """The streams whose Envoy has sent its node, oldest first. One node may have several (L8)."""
         return [stream for stream in self._streams if stream.node is not None]
 
     def publish(self) -> None:
-        """The Snapshot has changed: wakes every stream. Does nothing before the Snapshot is ready."""
+        """Wakes every stream, because the Snapshot has changed. Does nothing before the Snapshot is ready."""
         if not self._shared.snapshot.ready:
             return
         self.ready.set()
@@ -120,8 +121,8 @@ class Fleet:
         if self._compaction is None:
             self._compaction = asyncio.get_running_loop().call_later(_COMPACT_AFTER, self._compact)
 
-    def _wake(self, streams: list[Stream]) -> None:
-        """Wakes some of them, and the others in later rounds of the event loop (B10)."""
+    def _wake(self, streams: list[EnvoyStream]) -> None:
+        """Wakes some streams now, and the others in later iterations of the event loop (B10)."""
         for stream in streams[:_WOKEN_AT_ONCE]:
             stream.wake()
         if later := streams[_WOKEN_AT_ONCE:]:
@@ -132,25 +133,25 @@ class Fleet:
         compact(self._shared.snapshot, (stream.session for stream in self._streams))
 
     async def serve(self, context: Any, wire: Wire, only: str | None, clusters: Collection[str] = ()) -> None:
-        """Serves one call until it ends. `context` is its `grpc.aio.ServicerContext`; the others are as in Stream."""
-        end = self._refused(context) or await self._run(context, wire, only, clusters)
+        """Serves one call until it ends. `context` is its `grpc.aio.ServicerContext`; the others are as in EnvoyStream."""
+        end = self._rejection(context) or await self._run(context, wire, only, clusters)
         if end is not None:
             await self.end(context, end)
 
     async def end(self, context: Any, end: StreamEnd) -> None:
-        """Ends a call with a status, and counts it if its client is to blame."""
+        """Ends a call with a status, and counts it if the client caused it."""
         if end.code is not grpc.StatusCode.UNAVAILABLE:
             self._metrics.refusals.labels(end.code.name.lower()).inc()
-        patience = asyncio.get_running_loop().call_later(_LAST_WORDS, cut, str(context.peer()))
+        closing = asyncio.get_running_loop().call_later(_CLOSE_TIMEOUT, cut, str(context.peer()))
         try:
             await context.abort(end.code, end.text)  # waits until the client has read all before it, or has gone
         except grpc.aio.InternalError:
-            _log.debug("an Envoy left before it could be told why its stream ended")
+            _log.debug("an Envoy disconnected before it received why its stream ended")
         finally:
-            patience.cancel()
+            closing.cancel()
 
-    def _refused(self, context: Any) -> StreamEnd | None:
-        """Why a call is not served at all, if it is not."""
+    def _rejection(self, context: Any) -> StreamEnd | None:
+        """With what a call is rejected that is not served at all; None for one that is."""
         if self._stopping:
             return StreamEnd(grpc.StatusCode.UNAVAILABLE, _STOPPING)
         if self._of_peer[context.peer()] >= self._most_streams:
@@ -161,8 +162,8 @@ class Fleet:
         return None
 
     async def _run(self, context: Any, wire: Wire, only: str | None, clusters: Collection[str]) -> StreamEnd | None:
-        """Runs a Stream; with what the server ends it, None where its client has ended it."""
-        stream = Stream(context, wire, only, self._shared, nonce_prefix=f"{self._boot}.{next(self._numbers)}.", clusters=clusters)
+        """Runs an EnvoyStream. Returns the status with which the server ends it; None if the client has ended it."""
+        stream = EnvoyStream(context, wire, only, self._shared, nonce_prefix=f"{self._boot}.{next(self._numbers)}.", clusters=clusters)
         self._streams[stream] = None
         self._of_peer[stream.peer] += 1
         self._metrics.connected[wire].inc()
@@ -179,7 +180,7 @@ class Fleet:
             self._of_peer[stream.peer] -= 1
             if not self._of_peer[stream.peer]:
                 del self._of_peer[stream.peer]
-            self._left(stream)
+            self._on_disconnect(stream)
             self._metrics.connected[wire].dec()
             if stream.node is not None:
                 _log.log(stream.log_level, "%s disconnected", stream.name, extra=stream.log_fields)
@@ -188,7 +189,7 @@ class Fleet:
     def stop(self, within: float) -> None:
         """Ends all streams with UNAVAILABLE, each at a moment of its own in the next `within` seconds, and refuses new ones (L4).
 
-        Not all at once: they reconnect at once, to replicas that have others to serve.
+        They reconnect immediately. Spread out, they do not reach the remaining replicas all at once.
         """
         self._stopping = True
         if self._compaction is not None:

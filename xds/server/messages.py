@@ -22,22 +22,22 @@ from xds.snapshot import Resource
 
 _LONGEST_ERROR = 4096
 _QUICK = 128 * 2**10
-"""Bytes of a request that are read at once."""
+"""Bytes of a request below which it is parsed and read in one step."""
 SLICE = 5_000
-"""Names that are read or answered at a time: a few hundredths of a second."""
+"""Names that are processed in one step, which takes a few hundredths of a second."""
 
 
-class Malformed(ValueError):
+class MalformedRequest(ValueError):
     """The bytes of a request are not the message that they should be."""
 
 
-class TooMuch(ValueError):
-    """A request has more in it than is allowed: names, or what it says of its node."""
+class RequestTooLarge(ValueError):
+    """A request exceeds a limit: of names, or of the size of its node."""
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
-    """What an Envoy says of itself (`envoy.config.core.v3.Node`).
+class EnvoyNode:
+    """The node of an Envoy (`envoy.config.core.v3.Node`).
 
     `agent` is its kind and version, such as "envoy 1.40.0"; `metadata` has only the top-level strings.
     """
@@ -57,8 +57,8 @@ class Node:
         return sum(map(len, kept)) + 100 * len(kept)
 
 
-def decode(wire: Wire, raw: bytes, *, most_names: int) -> tuple[Node, list[DiscoveryRequest]]:
-    """What `decoding` comes to, at one go."""
+def decode(wire: Wire, raw: bytes, *, most_names: int) -> tuple[EnvoyNode, list[DiscoveryRequest]]:
+    """Runs all steps of `decoding` and returns its result."""
     work = decoding(wire, raw, most_names=most_names)
     while True:
         try:
@@ -68,20 +68,21 @@ def decode(wire: Wire, raw: bytes, *, most_names: int) -> tuple[Node, list[Disco
             return node, requests
 
 
-def decoding(wire: Wire, raw: bytes, *, most_names: int) -> Generator[None, None, tuple[Node, list[DiscoveryRequest]]]:
+def decoding(wire: Wire, raw: bytes, *, most_names: int) -> Generator[None, None, tuple[EnvoyNode, list[DiscoveryRequest]]]:
     """A request, and the node that it names (with id "" where it names none), in steps. Fields that are not known are ignored (T9).
 
-    Of delta, where names are added to those before, a long request is several, each with SLICE names at most, so that none takes long to
-    answer: names that are asked for first, then those that are not any more. What a client holds already has to be known as a whole.
-    Raises Malformed, and TooMuch where the lists of names together have more than `most_names` entries (B9), or the node is too big.
+    A long delta request becomes several, each with SLICE names at most, so that none takes long to answer: first the names that are
+    subscribed, then those that are unsubscribed. `initial_resource_versions` stay in one request, because they count in the first only.
+    Raises MalformedRequest, and RequestTooLarge where the lists of names have more than `most_names` entries together (B9), or the node is
+    too big.
     """
     message = _requests()[wire]()
     try:
         message.ParseFromString(raw)
     except DecodeError:
-        raise Malformed(f"the request is not a {message.DESCRIPTOR.full_name}") from None
-    if (size := message.node.ByteSize()) > Node.MOST:
-        raise TooMuch(f"the node of the request has {size} bytes; at most {Node.MOST} are allowed")
+        raise MalformedRequest(f"the request is not a {message.DESCRIPTOR.full_name}") from None
+    if (size := message.node.ByteSize()) > EnvoyNode.MOST:
+        raise RequestTooLarge(f"the node of the request has {size} bytes; at most {EnvoyNode.MOST} are allowed")
     node = _node(message.node)
     if len(raw) > _QUICK:
         yield
@@ -115,13 +116,13 @@ def decoding(wire: Wire, raw: bytes, *, most_names: int) -> Generator[None, None
 
 def _limit(most: int, *lists: Any) -> None:
     if (names := sum(len(names) for names in lists)) > most:
-        raise TooMuch(f"the request names {names} resources; at most {most} are allowed")
+        raise RequestTooLarge(f"the request names {names} resources; at most {most} are allowed")
 
 
-def _node(message: Any) -> Node:
+def _node(message: Any) -> EnvoyNode:
     number = message.user_agent_build_version.version
     version = message.user_agent_version or f"{number.major_number}.{number.minor_number}.{number.patch}"
-    return Node(
+    return EnvoyNode(
         id=message.id,
         cluster=message.cluster,
         agent=f"{message.user_agent_name} {version}" if message.user_agent_name else "",
@@ -144,7 +145,7 @@ _SECRETS = re.compile(
 
 
 def without_secrets(text: str) -> str:
-    """The text of an Envoy's error, without what could be a key: it may print the message that it rejects (I6)."""
+    """The text of an Envoy's error, without what could be a key: Envoy may print the message that it rejects (I6)."""
     return _SECRETS.sub(r"\1[hidden]", text)
 
 
@@ -218,9 +219,9 @@ def _add_field(message: descriptor_pb2.DescriptorProto, name: str, number: int, 
 class Encoder:
     """Responses as bytes.
 
-    Streams that are told the same share the same bytes: a response is joined once, and what differs from stream to stream, the nonce,
-    comes last. Up to `keep` bytes of joined responses are kept, the latest used; one larger than half of that is joined each time.
-    `identifier` is what Envoy shows as the `control_plane.identifier` it is connected to (V7).
+    Streams with the same response share its bytes: they are joined once. Only the nonce differs between streams, so it comes last. Up to
+    `keep` bytes of joined responses are cached, the latest used; one larger than half of that is joined each time. `identifier` is what
+    Envoy shows as the `control_plane.identifier` it is connected to (V7).
     """
 
     def __init__(self, identifier: str, *, keep: int = 16 * 2**20) -> None:

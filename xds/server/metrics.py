@@ -1,4 +1,4 @@
-"""What the server counts, for Prometheus. Few series: labels are the wire and the type of resource, never a node or a stream."""
+"""The Prometheus metrics of the server. Labels are the wire and the resource type, never a node or a stream: few series."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHORT: Mapping[str, str] = {CLUSTER: "cds", ENDPOINT: "eds", LISTENER: "lds", RO
 """A type url → what operators call its discovery service."""
 
 
-class Metrics:
+class StreamMetrics:
     """The counters of one Fleet, registered in `registry`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:

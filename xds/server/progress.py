@@ -1,7 +1,7 @@
-"""How far the Envoys are with what was published: the last changes with their causes, and which Envoys have which parts of an object.
+"""How far the Envoys are: the last publications with their causes, and which Envoys have accepted which parts of an object.
 
-What belongs here: counting answers against changes. What does not: what is said to an Envoy (`xds.protocol`), which parts an object went
-into (`xds.units`), and looking at a clock: `now` is seconds of one that never goes back, `at` the time of day.
+Acknowledgements are compared with publications here. What is sent to an Envoy is in `xds.protocol`; into which parts an object went, in
+`xds.units`. Nothing here looks at a clock: `now` is seconds of one that never goes back, `at` the time of day.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from prometheus_client import CollectorRegistry, Gauge, Histogram
 from xds.problem import Ref, printable
 from xds.protocol.discovery import Acknowledgement
 from xds.protocol.session import Session
-from xds.server.messages import Node
+from xds.server.messages import EnvoyNode
 from xds.server.metrics import SHORT
 from xds.snapshot import Part, Snapshot
 
 KEPT = 100
-"""Changes that are remembered."""
+"""Publications that are remembered."""
 SHOWN = 20
-"""Causes, names of a type, and rejections that a change lists; the others are only counted."""
+"""Causes, names of a type, and rejections that a publication lists; the others are only counted."""
 _MOST_OPEN = 10_000
-"""Changes of a type that are waited for by themselves, where an Envoy does not answer for long."""
+"""Publications of a type that are tracked one by one while an Envoy does not answer."""
 _BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
 
 
@@ -42,22 +42,22 @@ class Verb(Enum):
 
 
 class Cause(NamedTuple):
-    """An object because of which something was published; `version` is its resourceVersion, "" where there is none."""
+    """An object whose change led to a publication; `version` is its resourceVersion, "" where there is none."""
 
     about: Ref
     version: str
     verb: Verb
 
 
-class Touched(NamedTuple):
-    """The resources of one type that became different: the first SHOWN names, sorted, and how many there are."""
+class ChangedNames(NamedTuple):
+    """The resources of one type that changed: the first SHOWN names, sorted, and how many there are."""
 
     names: tuple[str, ...]
     total: int
 
 
 class Rejection(NamedTuple):
-    """What an Envoy (its node.id) said of a response, in its own words."""
+    """A NACK: the node.id of the Envoy, and the text of its error."""
 
     node: str
     type_url: str
@@ -65,19 +65,19 @@ class Rejection(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """One Snapshot that was published.
+class Publication:
+    """A change of the Snapshot that was published.
 
     `number` counts from 1, `at` is in UTC. `causes` are the first SHOWN of `causes_total`. `built` is seconds from the objects to the
-    Snapshot, `accepted` seconds from the event until the last Envoy had it: None while one has not answered (`waiting`), and where none was
-    connected or all have left. The rejections are of responses that had something of it, the first SHOWN of `rejected` streams.
+    Snapshot. `accepted` is seconds from the event until the last Envoy had accepted it: None while one has not (`waiting`), and if none was
+    connected or all have disconnected. `rejections` are NACKs of responses with a part of it, the first SHOWN of `rejected` streams.
     """
 
     number: int
     at: datetime
     causes: tuple[Cause, ...]
     causes_total: int
-    resources: Mapping[str, Touched]
+    resources: Mapping[str, ChangedNames]
     built: float
     accepted: float | None
     waiting: bool
@@ -85,9 +85,9 @@ class Change:
     rejected: int
 
 
-class Placed(NamedTuple):
-    """A part that an object went into: its version, a hash of its content (None: there is no such resource), the generation in which it
-    became so, and Envoy's words if it is held.
+class PlacedPart(NamedTuple):
+    """A part into which an object went: its version, which is a hash of its content (None: there is no such resource), the generation since
+    which it has that content, and the text of Envoy's error if it is held.
     """
 
     part: Part
@@ -96,8 +96,8 @@ class Placed(NamedTuple):
     held: str | None = None
 
 
-class Lacking(NamedTuple):
-    """An Envoy, by node.id, that has not accepted these parts, and what it said of responses that had one of them."""
+class LaggingEnvoy(NamedTuple):
+    """An Envoy, by node.id, that has not accepted these parts, and its NACKs of responses with one of them."""
 
     node: str
     parts: tuple[Part, ...]
@@ -106,45 +106,48 @@ class Lacking(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Programmed:
-    """On how many Envoys some parts are in effect as they are now: on all of `envoys` but those that lack something."""
+    """On how many Envoys some parts are in effect as they are now: on all of `envoys` except those that `lacking` lists."""
 
-    parts: tuple[Placed, ...]
+    parts: tuple[PlacedPart, ...]
     envoys: int
-    lacking: tuple[Lacking, ...]
+    lacking: tuple[LaggingEnvoy, ...]
 
     @property
     def accepted(self) -> int:
-        """How many Envoys have all of it. Where there is nothing, nobody has it: the object is too wrong to have an effect."""
+        """How many Envoys have all parts. Without any part, none: the object is too invalid to have an effect."""
         return self.envoys - len(self.lacking) if self.parts else 0
 
     @property
     def complete(self) -> bool:
-        """Whether every Envoy has it, and there is one. What is held, nobody has."""
+        """Whether every Envoy has all parts, and there is an Envoy. No Envoy has a part that is held."""
         return 0 < self.envoys == self.accepted
 
 
-class Listening(Protocol):
-    """A stream, as far as it matters here; a `xds.server.stream.Stream` is one."""
+class ConnectedStream(Protocol):
+    """What is needed of a stream, such as a `xds.server.stream.EnvoyStream`."""
 
     @property
-    def node(self) -> Node | None:
-        """Who it is."""
+    def node(self) -> EnvoyNode | None:
+        """The node of its Envoy."""
 
     @property
     def session(self) -> Session:
-        """What it was told, and what it accepted."""
+        """What it was sent, and what it accepted."""
 
 
-class Envoys(NamedTuple):
-    """Those that are connected, at one moment: node.id → its streams, and, of those that have not everything, the types that they lack."""
+class ConnectedEnvoys(NamedTuple):
+    """The connected Envoys at one moment: node.id → its streams; and node.id → the types of which it lacks something, if there are any."""
 
-    by_node: Mapping[str, Sequence[Listening]]
+    by_node: Mapping[str, Sequence[ConnectedStream]]
     late: Mapping[str, frozenset[str]]
 
 
 @dataclass(slots=True, eq=False)
-class _Record:
-    """A Change in the making. `open` are the types that somebody has not accepted yet, `refused` those who reject something of it."""
+class _PublicationRecord:
+    """The mutable state of a Publication.
+
+    `open` are the types that an Envoy has not accepted yet, `rejecters` the streams that reject a part of it.
+    """
 
     number: int
     at: datetime
@@ -152,18 +155,18 @@ class _Record:
     built: float
     causes: tuple[Cause, ...]
     causes_total: int
-    changed: Mapping[str, Touched]
+    changed: Mapping[str, ChangedNames]
     generations: Mapping[str, int]
     open: set[str] = field(default_factory=set)
     accepted: float | None = None
     rejections: dict[tuple[str, str], Rejection] = field(default_factory=dict)
     rejecting: set[tuple[str, str]] = field(default_factory=set)
-    refused: set[_Key] = field(default_factory=set)
+    rejecters: set[_Key] = field(default_factory=set)
 
-    def frozen(self) -> Change:
-        """As it is at this moment."""
+    def frozen(self) -> Publication:
+        """An immutable copy."""
         waiting = bool(self.open)
-        return Change(
+        return Publication(
             self.number,
             self.at,
             self.causes,
@@ -177,61 +180,61 @@ class _Record:
         )
 
 
-_Key = tuple[Listening, str]
+_Key = tuple[ConnectedStream, str]
 """A stream and a type."""
 
 
-class _Open(NamedTuple):
+class _OpenPublication(NamedTuple):
     generation: int
-    record: _Record
+    record: _PublicationRecord
 
 
-class _Piece(NamedTuple):
+class _PieceVersion(NamedTuple):
     version: str
     generation: int
 
 
-class _Said(NamedTuple):
+class _LastRejection(NamedTuple):
     rejection: Rejection
     names: frozenset[str]
     generation: int
 
 
-class _Front:
-    """How far the Envoys are with one type: the lowest generation that all of them have accepted, in O(log Envoys) an answer.
+class _Frontier:
+    """How far the Envoys are with one type: the lowest generation that all of them have accepted, in O(log Envoys) for each ACK.
 
-    An Envoy, by node.id, is as far as that of its streams which is furthest: another one that uses its name does not hold it back. Envoys
-    that are equally far are counted together; a heap finds those that are furthest behind.
+    Of an Envoy, by node.id, the furthest stream counts: another client with the same node.id does not hold it back. Envoys that have
+    accepted the same generation are counted together, and a heap finds the lowest generation.
     """
 
     __slots__ = ("_at", "_heap", "_nodes", "open")
 
     def __init__(self) -> None:
-        self.open: deque[_Open] = deque()
-        self._nodes: dict[str, dict[Listening, int]] = {}
+        self.open: deque[_OpenPublication] = deque()
+        self._nodes: dict[str, dict[ConnectedStream, int]] = {}
         self._at: Counter[int] = Counter()  # generation → Envoys that have accepted it and none after it
         self._heap: list[int] = []  # the keys of _at, and some that are none any more
 
     def __bool__(self) -> bool:
         return bool(self._nodes)
 
-    def move(self, stream: Listening, generation: int) -> None:
-        """A stream has accepted everything as of this generation; less than before is no news."""
+    def move(self, stream: ConnectedStream, generation: int) -> None:
+        """A stream has accepted everything as of this generation. A lower one than before is ignored."""
         streams = self._nodes.setdefault(_node_id(stream), {})
         before = max(streams.values(), default=None)
         streams[stream] = max(generation, streams.get(stream, generation))
         self._shift(before, max(streams.values()))
 
-    def of(self, stream: Listening) -> int:
-        """How far a stream is; -1 where it has accepted nothing."""
+    def of(self, stream: ConnectedStream) -> int:
+        """The generation that a stream has accepted; -1 for none."""
         return self._nodes.get(_node_id(stream), {}).get(stream, -1)
 
-    def beside(self, stream: Listening) -> Mapping[Listening, int]:
-        """How far the streams of the same Envoy are, the stream itself among them."""
+    def beside(self, stream: ConnectedStream) -> Mapping[ConnectedStream, int]:
+        """The generations that the streams of the same Envoy have accepted, including this stream."""
         return self._nodes.get(_node_id(stream), {})
 
-    def drop(self, stream: Listening) -> None:
-        """It has gone."""
+    def drop(self, stream: ConnectedStream) -> None:
+        """A stream has disconnected."""
         streams = self._nodes.get(node := _node_id(stream), {})
         if stream in streams:
             before = max(streams.values())
@@ -241,20 +244,20 @@ class _Front:
             self._shift(before, max(streams.values(), default=None))
 
     def least(self) -> int | None:
-        """What all of them have accepted; None where there are none."""
+        """The generation that all Envoys have accepted; None if there are no Envoys."""
         while self._heap and not self._at.get(self._heap[0]):
             heapq.heappop(self._heap)
         return self._heap[0] if self._heap else None
 
-    def wait(self, opened: _Open) -> None:
-        """A change is to be accepted. Where too many wait, every other one of those that nobody can see any more is given up."""
+    def wait(self, opened: _OpenPublication) -> None:
+        """Tracks a publication until it is accepted. Of too many, every second one that `history` no longer shows is dropped."""
         self.open.append(opened)
         if len(self.open) > _MOST_OPEN:
             old = list(self.open)
             self.open = deque([*old[: -2 * KEPT : 2], *old[-2 * KEPT :]])
 
     def _shift(self, before: int | None, after: int | None) -> None:
-        """An Envoy is further than before, or not as far; None: it was not there, or is not any more."""
+        """An Envoy has moved between generations; None: it was not connected before, or is not any more."""
         if before == after:
             return
         if before is not None:
@@ -267,15 +270,15 @@ class _Front:
                 heapq.heappush(self._heap, after)
 
 
-def _node_id(stream: Listening) -> str:
+def _node_id(stream: ConnectedStream) -> str:
     return stream.node.id if stream.node else ""
 
 
 class Progress:
-    """The ring of the last changes, and how far each type is.
+    """The last publications in a ring buffer, and how far the Envoys are with each type.
 
-    The control plane tells it of each publication, the Fleet of each answer and each stream that has ended. `clock` is that of `now`, for
-    the metric that is worked out when it is asked for. Belongs to one event loop.
+    It is called with each publication, each acknowledgement, and each stream that has ended. `clock` is that of `now`, for the metric that
+    is computed when Prometheus reads it. Belongs to one event loop.
     """
 
     def __init__(self, snapshot: Snapshot, registry: CollectorRegistry, clock: Callable[[], float] = time.monotonic) -> None:
@@ -285,14 +288,14 @@ class Progress:
         text = "Seconds that the oldest change has waited which not every connected Envoy has accepted; 0 where there is none."
         Gauge("xds_programmed_slowest_seconds", text, registry=registry).set_function(lambda: self.slowest(clock()))
         self._snapshot = snapshot
-        self._fronts = {type_url: _Front() for type_url in SHORT}
-        self._ring: deque[_Record] = deque(maxlen=KEPT)
-        self._pieces: dict[Part, _Piece] = {}
-        self._said: dict[_Key, _Said] = {}  # what streams have rejected, and nothing accepted since
-        self._refused: dict[_Key, list[_Record]] = {}  # the changes of which streams reject something
+        self._frontiers = {type_url: _Frontier() for type_url in SHORT}
+        self._ring: deque[_PublicationRecord] = deque(maxlen=KEPT)
+        self._pieces: dict[Part, _PieceVersion] = {}
+        self._last_rejections: dict[_Key, _LastRejection] = {}  # the last NACK of each stream and type, until it accepts something
+        self._rejected: dict[_Key, list[_PublicationRecord]] = {}  # the publications of which a stream rejects a part
         self._numbers = 0
 
-    # What happens
+    # Events
 
     def published(
         self,
@@ -306,129 +309,129 @@ class Progress:
         causes_total: int | None = None,
         moved: Iterable[tuple[Part, str]] = (),
     ) -> None:
-        """Resources have become different: by type their names, and the generation of its State since then.
+        """Resources have changed: by type their names, and the generation of its State since then.
 
-        `causes` may be the first of `causes_total`. `built_seconds` have passed from the event until `now`. `moved` are the pieces of
-        resources that are others now, with a hash of their content, "" for none; others change whenever their resource does.
+        `causes` may be the first of `causes_total`. `built_seconds` have passed from the event until `now`. `moved` are the changed pieces
+        of resources, each with a hash of its content, "" for a removed one. Other parts change with their resource.
         """
         for part, version in moved:
             if version:
-                self._pieces[part] = _Piece(version, self._snapshot[part.type_url].generation)
+                self._pieces[part] = _PieceVersion(version, self._snapshot[part.type_url].generation)
             else:
                 self._pieces.pop(part, None)
         self._numbers += 1
-        touched = {t: Touched(_first(names), len(names)) for t, names in changed.items()}
+        touched = {t: ChangedNames(_first(names), len(names)) for t, names in changed.items()}
         total = len(causes) if causes_total is None else causes_total
         began = now - built_seconds
-        record = _Record(self._numbers, at, began, built_seconds, tuple(causes[:SHOWN]), total, touched, dict(generations))
+        record = _PublicationRecord(self._numbers, at, began, built_seconds, tuple(causes[:SHOWN]), total, touched, dict(generations))
         self._ring.append(record)
         for type_url in changed:
-            if (front := self._fronts.get(type_url)) is not None and front:
+            if (frontier := self._frontiers.get(type_url)) is not None and frontier:
                 record.open.add(type_url)
-                front.wait(_Open(generations[type_url], record))
+                frontier.wait(_OpenPublication(generations[type_url], record))
 
-    def heard(self, stream: Listening, answer: Acknowledgement, now: float) -> None:
-        """An Envoy has accepted something, or rejected it."""
-        front = self._fronts.get(answer.type_url)
-        if front is None:
+    def acknowledged(self, stream: ConnectedStream, ack: Acknowledgement, now: float) -> None:
+        """An Envoy has sent an ACK or a NACK."""
+        frontier = self._frontiers.get(ack.type_url)
+        if frontier is None:
             return
-        key = (stream, answer.type_url)
-        if answer.error is not None:
-            self._reject(stream, answer)
-        front.move(stream, answer.settled)
-        self._close(answer.type_url, now)
-        if key in self._said or key in self._refused:
-            self._reconsider(key, answer, now)
-        for other in front.beside(stream):
-            for record in self._refused.get((other, answer.type_url), ()) if other is not stream else ():
-                self._perhaps_finish(record, answer.type_url, now)
+        key = (stream, ack.type_url)
+        if ack.error is not None:
+            self._reject(stream, ack)
+        frontier.move(stream, ack.settled)
+        self._close(ack.type_url, now)
+        if key in self._last_rejections or key in self._rejected:
+            self._reconsider(key, ack, now)
+        for other in frontier.beside(stream):
+            for record in self._rejected.get((other, ack.type_url), ()) if other is not stream else ():
+                self._perhaps_finish(record, ack.type_url, now)
 
-    def left(self, stream: Listening, now: float) -> None:
-        """Nobody waits for it any longer."""
-        for type_url, front in self._fronts.items():
-            front.drop(stream)
+    def disconnected(self, stream: ConnectedStream, now: float) -> None:
+        """A stream has ended, so that no publication waits for it."""
+        for type_url, frontier in self._frontiers.items():
+            frontier.drop(stream)
             self._close(type_url, now)
-            self._said.pop((stream, type_url), None)
-            for record in self._refused.pop((stream, type_url), ()):
-                self._pardon(record, (stream, type_url), now)
+            self._last_rejections.pop((stream, type_url), None)
+            for record in self._rejected.pop((stream, type_url), ()):
+                self._drop_rejection(record, (stream, type_url), now)
 
     def _close(self, type_url: str, now: float) -> None:
-        """The changes that everybody has accepted are waited for no longer."""
-        front = self._fronts[type_url]
-        if not front.open:
+        """Finishes the publications that all Envoys have accepted."""
+        frontier = self._frontiers[type_url]
+        if not frontier.open:
             return
-        least = front.least()
-        while front.open and (least is None or front.open[0].generation <= least):
-            record = front.open.popleft().record
-            if not self._is_held_up(record, type_url):
+        least = frontier.least()
+        while frontier.open and (least is None or frontier.open[0].generation <= least):
+            record = frontier.open.popleft().record
+            if not self._is_rejected(record, type_url):
                 self._finish(record, type_url, now)
 
-    def _is_held_up(self, record: _Record, type_url: str) -> bool:
-        """Whether an Envoy rejects something of it, and has not accepted it on another stream."""
-        front, generation = self._fronts[type_url], record.generations[type_url]
-        for stream, of_type in record.refused:
+    def _is_rejected(self, record: _PublicationRecord, type_url: str) -> bool:
+        """Whether an Envoy rejects a part of it, and has not accepted that on another stream."""
+        frontier, generation = self._frontiers[type_url], record.generations[type_url]
+        for stream, of_type in record.rejecters:
             if of_type != type_url:
                 continue
-            others = front.beside(stream).items()
-            if not any(at >= generation and (other, type_url) not in record.refused for other, at in others):
+            others = frontier.beside(stream).items()
+            if not any(at >= generation and (other, type_url) not in record.rejecters for other, at in others):
                 return True
         return False
 
-    def _finish(self, record: _Record, type_url: str, now: float) -> None:
-        """Nobody is left who has not accepted it; if anybody is left at all, they have."""
+    def _finish(self, record: _PublicationRecord, type_url: str, now: float) -> None:
+        """No connected Envoy still has to accept it. If there are Envoys at all, they have accepted it."""
         record.open.discard(type_url)
-        if self._fronts[type_url]:
+        if self._frontiers[type_url]:
             record.accepted = now - record.began
             self._seconds[type_url].observe(record.accepted)
 
-    def _reconsider(self, key: _Key, answer: Acknowledgement, now: float) -> None:
-        """What a stream has rejected before, and may not reject any more."""
-        said = self._said.get(key)
-        if said is not None and answer.settled >= said.generation and said.names.isdisjoint(answer.rejects):
-            del self._said[key]
+    def _reconsider(self, key: _Key, ack: Acknowledgement, now: float) -> None:
+        """Drops what a stream rejected before and does not reject any more."""
+        last = self._last_rejections.get(key)
+        if last is not None and ack.settled >= last.generation and last.names.isdisjoint(ack.rejects):
+            del self._last_rejections[key]
         still = []
-        for record in self._refused.pop(key, ()):
-            if _has_any(record.changed[key[1]], answer.rejects):
+        for record in self._rejected.pop(key, ()):
+            if _has_any(record.changed[key[1]], ack.rejects):
                 still.append(record)
             else:
-                self._pardon(record, key, now)
+                self._drop_rejection(record, key, now)
         if still:
-            self._refused[key] = still
+            self._rejected[key] = still
 
-    def _pardon(self, record: _Record, key: _Key, now: float) -> None:
-        """A stream rejects nothing of it any more."""
-        record.refused.discard(key)
+    def _drop_rejection(self, record: _PublicationRecord, key: _Key, now: float) -> None:
+        """A stream rejects no part of it any more."""
+        record.rejecters.discard(key)
         self._perhaps_finish(record, key[1], now)
 
-    def _perhaps_finish(self, record: _Record, type_url: str, now: float) -> None:
-        if type_url not in record.open or self._is_held_up(record, type_url):
+    def _perhaps_finish(self, record: _PublicationRecord, type_url: str, now: float) -> None:
+        if type_url not in record.open or self._is_rejected(record, type_url):
             return
-        least = self._fronts[type_url].least()
+        least = self._frontiers[type_url].least()
         if least is None or record.generations[type_url] <= least:
             self._finish(record, type_url, now)
 
-    def _reject(self, stream: Listening, answer: Acknowledgement) -> None:
+    def _reject(self, stream: ConnectedStream, ack: Acknowledgement) -> None:
         node = _node_id(stream)
-        rejection = Rejection(node, answer.type_url, printable(answer.error or "", 500))
-        self._said[stream, answer.type_url] = _Said(rejection, answer.names, answer.generation)
-        had = self._fronts[answer.type_url].of(stream)
+        rejection = Rejection(node, ack.type_url, printable(ack.error or "", 500))
+        self._last_rejections[stream, ack.type_url] = _LastRejection(rejection, ack.names, ack.generation)
+        had = self._frontiers[ack.type_url].of(stream)
         for record in reversed(self._ring):
-            generation = record.generations.get(answer.type_url, -1)
-            if not had < generation <= answer.generation or answer.type_url not in record.open:
+            generation = record.generations.get(ack.type_url, -1)
+            if not had < generation <= ack.generation or ack.type_url not in record.open:
                 continue
-            if _has_any(record.changed[answer.type_url], answer.names):
-                key = (stream, answer.type_url)
-                if key not in record.refused:
-                    record.refused.add(key)
-                    self._refused.setdefault(key, []).append(record)
-                record.rejecting.add((node, answer.type_url))
-                if (node, answer.type_url) in record.rejections or len(record.rejections) < SHOWN:
-                    record.rejections[node, answer.type_url] = rejection
+            if _has_any(record.changed[ack.type_url], ack.names):
+                key = (stream, ack.type_url)
+                if key not in record.rejecters:
+                    record.rejecters.add(key)
+                    self._rejected.setdefault(key, []).append(record)
+                record.rejecting.add((node, ack.type_url))
+                if (node, ack.type_url) in record.rejections or len(record.rejections) < SHOWN:
+                    record.rejections[node, ack.type_url] = rejection
 
-    # What it has come to
+    # How far the Envoys are
 
-    def history(self) -> list[Change]:
-        """The last changes, newest first."""
+    def history(self) -> list[Publication]:
+        """The last publications, newest first."""
         return [record.frozen() for record in reversed(self._ring)]
 
     def times(self, type_url: str) -> dict[int, datetime]:
@@ -436,14 +439,14 @@ class Progress:
         return {record.generations[type_url]: record.at for record in self._ring if type_url in record.generations}
 
     def slowest(self, now: float) -> float:
-        """Seconds since the event of the oldest change that an Envoy has not accepted; 0 where all is accepted."""
-        oldest = [front.open[0].record for front in self._fronts.values() if front.open]
-        refused = [record for (_, type_url), records in self._refused.items() for record in records if type_url in record.open]
+        """Seconds since the event of the oldest publication that an Envoy has not accepted; 0 if all are accepted."""
+        oldest = [frontier.open[0].record for frontier in self._frontiers.values() if frontier.open]
+        refused = [record for (_, type_url), records in self._rejected.items() for record in records if type_url in record.open]
         return max((now - record.began for record in (*oldest, *refused)), default=0.0)
 
-    def envoys(self, streams: Iterable[Listening]) -> Envoys:
-        """The Envoys behind these streams, as they are at this moment: to be looked at, and let go before anything else happens."""
-        by_node: dict[str, list[Listening]] = {}
+    def envoys(self, streams: Iterable[ConnectedStream]) -> ConnectedEnvoys:
+        """The Envoys of these streams at this moment. The result is valid until the next await only."""
+        by_node: dict[str, list[ConnectedStream]] = {}
         for stream in streams:
             if stream.node is not None:
                 by_node.setdefault(stream.node.id, []).append(stream)
@@ -453,10 +456,10 @@ class Progress:
             behind = frozenset(t for t in some if not any(stream.session.up_to_date(t) for stream in of_node))
             if behind:
                 late[node] = behind
-        return Envoys(by_node, late)
+        return ConnectedEnvoys(by_node, late)
 
-    def programmed(self, parts: Iterable[Part], envoys: Envoys, held: Mapping[Part, str]) -> Programmed:
-        """How many of the Envoys have all of the parts, as they are now; `held`: those that Envoy refused, with its words.
+    def programmed(self, parts: Iterable[Part], envoys: ConnectedEnvoys, held: Mapping[Part, str]) -> Programmed:
+        """How many of the Envoys have all of the parts as they are now. `held`: the parts that are held, with the text of Envoy's error.
 
         An Envoy may have several streams, each for some of its types: it has a part once one of them has.
         """
@@ -465,35 +468,37 @@ class Progress:
         lacking = (self._lacking(node, envoys, placed) for node in sorted(envoys.by_node if nobody else envoys.late))
         return Programmed(placed, len(envoys.by_node), tuple(found for found in lacking if found is not None))
 
-    def _place(self, part: Part, held: Mapping[Part, str]) -> Placed:
+    def _place(self, part: Part, held: Mapping[Part, str]) -> PlacedPart:
         state = self._snapshot[part.type_url]
         resource = state.get(part.resource)
         if resource is None:
-            return Placed(part, None, 0, held.get(part))
+            return PlacedPart(part, None, 0, held.get(part))
         version, generation = self._pieces.get(part) or (resource.version, state.changed(part.resource))
-        return Placed(part, version, generation, held.get(part))
+        return PlacedPart(part, version, generation, held.get(part))
 
-    def _lacking(self, node: str, envoys: Envoys, placed: Iterable[Placed]) -> Lacking | None:
+    def _lacking(self, node: str, envoys: ConnectedEnvoys, placed: Iterable[PlacedPart]) -> LaggingEnvoy | None:
         streams, late = envoys.by_node[node], envoys.late.get(node, frozenset())
         lacks = [p for p in placed if not _has(streams, late, p)]
         if not lacks:
             return None
-        said = [self._said[key] for stream in streams for key in ((stream, t) for t in SHORT) if key in self._said]
+        rejected = [
+            self._last_rejections[key] for stream in streams for key in ((stream, t) for t in SHORT) if key in self._last_rejections
+        ]
         lacked = {(p.part.type_url, p.part.resource) for p in lacks}
-        about = tuple(s.rejection for s in said if any((s.rejection.type_url, name) in lacked for name in s.names))
-        return Lacking(node, tuple(p.part for p in lacks), about)
+        about = tuple(last.rejection for last in rejected if any((last.rejection.type_url, name) in lacked for name in last.names))
+        return LaggingEnvoy(node, tuple(p.part for p in lacks), about)
 
 
-def _has(streams: Iterable[Listening], late: frozenset[str], placed: Placed) -> bool:
-    """Whether the Envoy of these streams has it; `late`: the types of which it has not everything."""
+def _has(streams: Iterable[ConnectedStream], late: frozenset[str], placed: PlacedPart) -> bool:
+    """Whether the Envoy of these streams has a part; `late`: the types of which it lacks something."""
     type_url, name, _ = placed.part
     if placed.held is not None or placed.version is None:
         return False
     return type_url not in late or any(stream.session.accepted(type_url, name, placed.generation) for stream in streams)
 
 
-def _has_any(touched: Touched, names: frozenset[str]) -> bool:
-    """Whether it may have been about one of the names: where not all are remembered, it may."""
+def _has_any(touched: ChangedNames, names: frozenset[str]) -> bool:
+    """Whether one of the names may be among those that changed. If not all of them are remembered, any name may."""
     return bool(names) and (touched.total > len(touched.names) or not names.isdisjoint(touched.names))
 
 

@@ -1,4 +1,4 @@
-"""The gRPC server: which services there are, on which address, with which limits; its start, and its stop without a stampede."""
+"""The gRPC server: its services, address and limits; its start, and a stop that does not make all Envoys reconnect at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET
 _log = logging.getLogger("xds.server")
 
 
-class Service(NamedTuple):
+class DiscoveryService(NamedTuple):
     """A discovery service: the type url that it serves (None: all), and its methods for state of the world and for delta."""
 
     only: str | None
@@ -31,28 +31,30 @@ class Service(NamedTuple):
     delta: str
 
 
-SERVICES: Mapping[str, Service] = {
-    "envoy.service.discovery.v3.AggregatedDiscoveryService": Service(None, "StreamAggregatedResources", "DeltaAggregatedResources"),
-    "envoy.service.cluster.v3.ClusterDiscoveryService": Service(CLUSTER, "StreamClusters", "DeltaClusters"),
-    "envoy.service.endpoint.v3.EndpointDiscoveryService": Service(ENDPOINT, "StreamEndpoints", "DeltaEndpoints"),
-    "envoy.service.listener.v3.ListenerDiscoveryService": Service(LISTENER, "StreamListeners", "DeltaListeners"),
-    "envoy.service.route.v3.RouteDiscoveryService": Service(ROUTE, "StreamRoutes", "DeltaRoutes"),
-    "envoy.service.secret.v3.SecretDiscoveryService": Service(SECRET, "StreamSecrets", "DeltaSecrets"),
+SERVICES: Mapping[str, DiscoveryService] = {
+    "envoy.service.discovery.v3.AggregatedDiscoveryService": DiscoveryService(
+        None, "StreamAggregatedResources", "DeltaAggregatedResources"
+    ),
+    "envoy.service.cluster.v3.ClusterDiscoveryService": DiscoveryService(CLUSTER, "StreamClusters", "DeltaClusters"),
+    "envoy.service.endpoint.v3.EndpointDiscoveryService": DiscoveryService(ENDPOINT, "StreamEndpoints", "DeltaEndpoints"),
+    "envoy.service.listener.v3.ListenerDiscoveryService": DiscoveryService(LISTENER, "StreamListeners", "DeltaListeners"),
+    "envoy.service.route.v3.RouteDiscoveryService": DiscoveryService(ROUTE, "StreamRoutes", "DeltaRoutes"),
+    "envoy.service.secret.v3.SecretDiscoveryService": DiscoveryService(SECRET, "StreamSecrets", "DeltaSecrets"),
 }
-"""What is served; gRPC answers UNIMPLEMENTED to everything else (M10)."""
+"""The services of this server; gRPC answers UNIMPLEMENTED to all others (M10)."""
 
 _OPTIONS = {
-    "grpc.so_reuseport": 0,  # else a second server on the same port takes half of the connections in silence
+    "grpc.so_reuseport": 0,  # otherwise a second server on the same port silently gets half of the connections
     "grpc.max_receive_message_length": 8 * 2**20,  # a reconnecting Envoy lists every name and version (B5)
-    "grpc.max_concurrent_streams": 100_000,  # single-type EDS: a stream for each cluster; surplus ones would hang (B7)
+    "grpc.max_concurrent_streams": 100_000,  # single-type EDS has a stream for each cluster; surplus ones would hang (B7)
     "grpc.http2.max_ping_strikes": 0,  # an Envoy's keepalive must not end its idle streams (L1)
     "grpc.http2.max_pings_without_data": 0,
-    "grpc.keepalive_time_ms": 30_000,  # a dead Envoy is noticed (L2)
+    "grpc.keepalive_time_ms": 30_000,  # detects dead Envoys (L2)
     "grpc.keepalive_timeout_ms": 10_000,
     "grpc.keepalive_permit_without_calls": 1,
-    **addresses.PATIENCE,
-    "grpc.http2.bdp_probe": 0,  # clients send little and seldom: no larger windows, which a thousand of them would fill at once
-    "grpc.experimental.tcp_max_read_buffer_size": 8192,  # else a connection that once had a large request keeps 64 KiB to read into
+    **addresses.CONNECTION_TIMEOUTS,
+    "grpc.http2.bdp_probe": 0,  # clients send little; larger windows let a thousand of them fill more memory
+    "grpc.experimental.tcp_max_read_buffer_size": 8192,  # otherwise a connection keeps a buffer of 64 KiB after a large request
 }
 _AGE_GRACE_MS = 10_000
 _LAST_BYTES = 1.0  # seconds after the last stream was ended, for clients that read slowly
@@ -93,12 +95,12 @@ class Server:
             self._options |= {"grpc.max_connection_age_ms": int(age * 1000), "grpc.max_connection_age_grace_ms": _AGE_GRACE_MS}
         self._calls = OpenCalls()
         self._health = health.HealthServicer()
-        self._health_follows: asyncio.Task[None] | None = None
+        self._health_task: asyncio.Task[None] | None = None
         self._server: Any = None
 
     @property
     def address(self) -> str:
-        """Where it listens; with port 0, the port that the system has chosen is in it once it has started."""
+        """Where it listens. Port 0 becomes the port that the system has chosen once it has started."""
         return str(self._address)
 
     async def start(self) -> None:
@@ -111,29 +113,28 @@ class Server:
         self._address = addresses.listen(server, self._address, self._credentials, "the xDS server")
         await server.start()
         self._server = server
-        self._health_follows = asyncio.create_task(self._follow_health())
+        self._health_task = asyncio.create_task(self._report_ready())
         _log.info("the xDS server listens on %s (%s)", self._address, "plaintext" if self._credentials is None else "TLS")
 
     async def stop(self, grace: float = 5.0) -> None:
-        """Accepts nothing new, ends the streams one by one spread over `grace` seconds, and returns when all have ended, at the latest a
-        second after that (L4)."""
+        """Accepts nothing new and ends the streams, spread over `grace` seconds; returns when all have ended, or a second later (L4)."""
         if self._server is None:
             return
-        assert self._health_follows is not None
-        self._health_follows.cancel()
-        goodbye = asyncio.create_task(self._health.enter_graceful_shutdown())
+        assert self._health_task is not None
+        self._health_task.cancel()
+        shutdown = asyncio.create_task(self._health.enter_graceful_shutdown())
         self._fleet.stop(grace)
         await self._server.stop(grace + _LAST_BYTES)
         await self._calls.ended()
-        goodbye.cancel()
+        shutdown.cancel()
         self._server = None
 
-    async def _follow_health(self) -> None:
+    async def _report_ready(self) -> None:
         await self._fleet.ready.wait()
         for name in ("", *SERVICES):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
-    def _rpc_handler(self, name: str, service: Service) -> Any:
+    def _rpc_handler(self, name: str, service: DiscoveryService) -> Any:
         """Both methods of a service, with bytes in and bytes out."""
 
         def method(wire: Wire) -> Any:

@@ -1,8 +1,8 @@
-"""One xDS stream: reads requests, asks its Session what to say, writes that.
+"""One xDS stream: reads requests, gets responses from its Session, and writes them.
 
-There is no queue of messages. The Session is asked again only once everything that it said is written; what changes meanwhile sets a flag,
-and the newest state is said next (B1). One task takes what the client says, another tells it what is new; a lock keeps them apart. What to
-say is decided in `xds.protocol`, bytes are made in `xds.server.messages`.
+There is no queue of messages. The Session is called again only when all of its responses are written; a change meanwhile sets a flag, and
+the newest state is sent next (B1). One task reads requests, another sends what has changed; a lock serialises their use of the Session.
+What to send is decided in `xds.protocol`, bytes are made in `xds.server.messages`.
 """
 
 from __future__ import annotations
@@ -22,59 +22,59 @@ from xds.protocol.discovery import Acknowledgement, DiscoveryRequest, DiscoveryR
 from xds.protocol.session import Session
 from xds.server.budget import Budget
 from xds.server.connections import cut, peer_of
-from xds.server.messages import SLICE, Encoder, Malformed, Node, TooMuch, decoding
-from xds.server.metrics import SHORT, Metrics
-from xds.server.turns import Room, Turns
+from xds.server.messages import SLICE, Encoder, EnvoyNode, MalformedRequest, RequestTooLarge, decoding
+from xds.server.metrics import SHORT, StreamMetrics
+from xds.server.turns import FairScheduler, WeightedSemaphore
 from xds.snapshot import Snapshot
 
 _log = logging.getLogger("xds.server")
 _LONGEST_NODE_ID = 1024
 _MOST_UNANSWERED = 100
 _ARRIVAL = 1.0
-"""Seconds after which a stream whose first request has not been served makes room for the next one all the same."""
+"""Seconds after which a stream whose first request is not served yet stops to count among those that arrive."""
 _SMALL = 64 * 2**10
-"""Bytes of a response below which making it takes too little time to wait for a turn, and too little memory to wait for room."""
+"""Bytes of a response below which it is encoded without a turn of the scheduler, and sent without acquiring its bytes."""
 _LIGHT = 8 * 2**10
-"""Bytes of a response that are not worth counting: they are among those of the stream itself."""
+"""Bytes of a response below which it is not accounted for: `_BASE` has room for it."""
 _PER_RESOURCE = 150
 """Bytes of a resource in a response beside its body: its name and version, and its type."""
-_HURRY = 5.0
-"""Seconds that a client may take to make room for a large response while others wait to be sent theirs."""
+_CONGESTED_TIMEOUT = 5.0
+"""Seconds that a client may take to read a large response while other clients wait for theirs."""
 _BASE = 32 * 2**10
-"""Bytes that a stream takes which has said nothing but its name."""
-_COUNT_AFTER = 256 * 2**10
-"""Bytes of requests after which it is looked what came of them; until then it may be all of it."""
+"""Bytes that a stream takes of which only the node is known."""
+_EXAMINE_AFTER = 256 * 2**10
+"""Bytes of requests after which the Session is asked how many bytes of names it has kept. Until then, all of them are assumed."""
 
-Heard = Callable[["Stream", Acknowledgement], None]
-"""Told of each ACK and NACK, with the stream that it came on."""
+OnAcknowledgement = Callable[["EnvoyStream", Acknowledgement], None]
+"""Called with each ACK and NACK, and the stream that it came on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What all streams of a Fleet have in common.
+    """What all streams of a Fleet share.
 
-    `turns` is for their work, `arrivals` for the streams that are new, `under_way` for the bytes that are being written (B8), `first` for
-    those to clients that have not answered yet: who never reads keeps no room from those who do. `budget` has what all of them take.
-    `write_timeout`: seconds that a client may take to make room for one response. `most_names`: names that one request may list;
-    `most_unknown`: those that do not exist which one stream may ask for.
+    `scheduler` runs their CPU work. `arrivals` bounds the new streams that are served at the same time, `in_flight` the bytes that are
+    being written (B8). `first_in_flight` bounds those to clients that have not answered yet, so that clients which never read do not block
+    those that do. `budget` accounts for their memory. `write_timeout`: seconds that a client may take to read one response. `most_names`:
+    names that one request may list; `most_unknown`: names that one stream may subscribe to though they do not exist.
     """
 
     snapshot: Snapshot
     encoder: Encoder
-    metrics: Metrics
-    turns: Turns
-    arrivals: Room
-    under_way: Room
-    first: Room
-    budget: Budget[Stream]
+    metrics: StreamMetrics
+    scheduler: FairScheduler
+    arrivals: WeightedSemaphore
+    in_flight: WeightedSemaphore
+    first_in_flight: WeightedSemaphore
+    budget: Budget[EnvoyStream]
     write_timeout: float
     most_names: int
     most_unknown: int
-    heard: Heard
+    on_acknowledgement: OnAcknowledgement
 
 
 class StreamEnd(Exception):
-    """The server ends a stream; its client is told the code and the text (L9)."""
+    """The server ends a stream with this status code and text (L9)."""
 
     def __init__(self, code: grpc.StatusCode, text: str) -> None:
         super().__init__(text)
@@ -82,18 +82,18 @@ class StreamEnd(Exception):
         self.text = text
 
 
-class Stream:
+class EnvoyStream:
     """One open stream.
 
     `context` is its `grpc.aio.ServicerContext`; `only` the type url of a single-type service, None for ADS; `nonce_prefix` is its own (A1).
-    `clusters`: if there are any, the node.cluster of the client must be one of them (I5). `node` is None until the client has said its
-    name; `since` is when the stream was opened.
+    `clusters`: if there are any, the node.cluster of the client must be one of them (I5). `node` is None until the first
+    request has come; `since` is when the stream was opened.
     """
 
     def __init__(
         self, context: Any, wire: Wire, only: str | None, shared: Shared, *, nonce_prefix: str, clusters: Collection[str] = ()
     ) -> None:
-        self.node: Node | None = None
+        self.node: EnvoyNode | None = None
         self.wire = wire
         self.only = only
         self.peer = str(context.peer())
@@ -106,64 +106,64 @@ class Stream:
         self._unanswered: dict[str, str] = {}  # nonce → version, the latest few
         self._awake = asyncio.Event()
         self._dirty = False
-        self._saying = asyncio.Lock()
-        self._alarm: asyncio.TimerHandle | None = None  # for the deadline of the Session
-        self._arriving: asyncio.TimerHandle | None = None
+        self._using_session = asyncio.Lock()
+        self._timer: asyncio.TimerHandle | None = None  # for the deadline of the Session
+        self._arrival: asyncio.TimerHandle | None = None
         self._ending: StreamEnd | None = None
         self._has_answered = False
-        self._has_asked = False
-        self._strange = 0  # bytes of names that were kept when it was last looked
-        self._unsure = 0  # bytes of requests since then
+        self._has_subscribed = False
+        self._unknown_bytes = 0  # bytes of unknown names that the Session kept when last examined
+        self._unexamined_bytes = 0  # bytes of requests since then
         self._writing = 0
         self._least = _BASE
-        self._counted = 0
-        self._life: asyncio.Timeout | None = None
+        self._accounted = 0
+        self._timeout: asyncio.Timeout | None = None
 
     async def run(self) -> None:
         """Serves until the client ends the stream. Raises StreamEnd where the server does."""
-        await self._context.send_initial_metadata(())  # ending a stream in the middle of its first write could not send them any more
+        await self._context.send_initial_metadata(())  # a stream that ends during its first write could not send it any more
         try:
-            async with asyncio.timeout(None) as self._life:
+            async with asyncio.timeout(None) as self._timeout:
                 self._weigh()
                 if self._ending is None:
-                    await self._shared.arrivals.take(1, self._peer)
-                    self._arriving = asyncio.get_running_loop().call_later(_ARRIVAL, self._arrived)
+                    await self._shared.arrivals.acquire(1, self._peer)
+                    self._arrival = asyncio.get_running_loop().call_later(_ARRIVAL, self._end_arrival)
                     await self._serve()
         except TimeoutError:
             if self._ending is None:
                 raise
         finally:
-            self._life = None
-            self._arrived()
+            self._timeout = None
+            self._end_arrival()
         if self._ending is not None:
             raise StreamEnd(self._ending.code, self._ending.text)
 
     def wake(self) -> None:
-        """The snapshot has changed."""
+        """Has the stream send what has changed in the Snapshot."""
         self._dirty = True
         self._awake.set()
 
     def stop(self, reason: str) -> None:
-        """Ends the stream with UNAVAILABLE, also while it waits for its client to read."""
+        """Ends the stream with UNAVAILABLE, even while a write waits for the client."""
         self._end(StreamEnd(grpc.StatusCode.UNAVAILABLE, reason))
 
-    def refuse(self, reason: str) -> None:
-        """Ends the stream with RESOURCE_EXHAUSTED, in the same way."""
+    def evict(self, reason: str) -> None:
+        """Ends the stream with RESOURCE_EXHAUSTED, even while a write waits for the client."""
         self._end(StreamEnd(grpc.StatusCode.RESOURCE_EXHAUSTED, reason))
 
     def _end(self, end: StreamEnd) -> None:
         self._ending = self._ending or end
-        if self._life is not None and not self._life.expired():
-            self._life.reschedule(self._now())
+        if self._timeout is not None and not self._timeout.expired():
+            self._timeout.reschedule(self._now())
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
-    def _arrived(self) -> None:
-        if self._arriving is not None:
-            self._arriving.cancel()
-            self._arriving = None
-            self._shared.arrivals.give(1)
+    def _end_arrival(self) -> None:
+        if self._arrival is not None:
+            self._arrival.cancel()
+            self._arrival = None
+            self._shared.arrivals.release(1)
 
     async def _serve(self) -> None:
         reading = asyncio.create_task(self._read())
@@ -173,70 +173,73 @@ class Stream:
                 await self._awake.wait()
                 self._awake.clear()
                 if self._dirty:
-                    await self._say(self._publish)
-                if self._alarm is None and self.session.deadline is not None:
-                    await self._say(self._expire)
+                    await self._advance(self._publish)
+                if self._timer is None and self.session.deadline is not None:
+                    await self._advance(self._expire)
             reading.result()
         finally:
             reading.cancel()
-            if self._alarm is not None:
-                self._alarm.cancel()
+            if self._timer is not None:
+                self._timer.cancel()
 
     async def _read(self) -> None:
-        """Takes requests, each when the one before it is served, until there are no more."""
+        """Reads requests until the client ends the stream; the next one when all responses to the one before are written."""
         while (raw := await self._context.read()) is not grpc.aio.EOF:
-            async with self._saying:
+            async with self._using_session:
                 requests = await self._decode(raw)
                 del raw  # it may be large, and the client slow
                 while requests:
-                    await self._write(await self._ask(partial(self._receive, requests.pop(0))))
-            self._arrived()
+                    await self._write(await self._responses(partial(self._receive, requests.pop(0))))
+            self._end_arrival()
 
     async def _decode(self, raw: bytes) -> list[DiscoveryRequest]:
-        """The request, in as many pieces as it takes for others to be answered in between."""
+        """The request, as several smaller ones if it is long, so that other streams are served in between."""
         try:
-            node, requests = await self._shared.turns.run_in_steps(decoding(self.wire, raw, most_names=self._shared.most_names), self._peer)
-        except Malformed as malformed:
+            node, requests = await self._shared.scheduler.run_in_steps(
+                decoding(self.wire, raw, most_names=self._shared.most_names), self._peer
+            )
+        except MalformedRequest as malformed:
             raise StreamEnd(grpc.StatusCode.INVALID_ARGUMENT, str(malformed)) from None
-        except TooMuch as much:
+        except RequestTooLarge as much:
             raise StreamEnd(grpc.StatusCode.RESOURCE_EXHAUSTED, str(much)) from None
         for each in requests:
             if len(each.names) + len(each.subscribe) + len(each.initial_versions) > SLICE:
-                self._check_unknown(await self._shared.turns.run_in_steps(self._counting(each), self._peer))
+                self._check_unknown(await self._shared.scheduler.run_in_steps(self._counting(each), self._peer))
         if any(each.names or each.subscribe or each.initial_versions for each in requests):
-            self._unsure += len(raw)
-            self._has_asked = True
+            self._unexamined_bytes += len(raw)
+            self._has_subscribed = True
         if self.node is None:
             self.node = _introduced(node, self._clusters)
             self._least = _BASE + node.size
             _log.log(self.log_level, "%s connected from %s (%s)", self.name, self.peer, self.wire.name.lower(), extra=self.log_fields)
         return requests
 
-    async def _say(self, ask: Callable[[], list[DiscoveryResponse]]) -> None:
-        async with self._saying:
-            await self._write(await self._ask(ask))
+    async def _advance(self, step: Callable[[], list[DiscoveryResponse]]) -> None:
+        async with self._using_session:
+            await self._write(await self._responses(step))
 
-    async def _ask(self, ask: Callable[[], list[DiscoveryResponse]]) -> list[tuple[DiscoveryResponse, int]]:
-        """What the Session says, each with about how many bytes it is; what it has come to know is told to whom it concerns."""
-        said = await self._shared.turns.run(partial(self._asked, ask), self._peer)
-        if (deadline := self.session.deadline) != (None if self._alarm is None else self._alarm.when()):
-            if self._alarm is not None:
-                self._alarm.cancel()
-            self._alarm = None if deadline is None else asyncio.get_running_loop().call_at(deadline, self._ring)
-        return said
+    async def _responses(self, step: Callable[[], list[DiscoveryResponse]]) -> list[tuple[DiscoveryResponse, int]]:
+        """Calls the Session; returns its responses, each with about how many bytes it has."""
+        responses = await self._shared.scheduler.run(partial(self._call_session, step), self._peer)
+        if (deadline := self.session.deadline) != (None if self._timer is None else self._timer.when()):
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = None if deadline is None else asyncio.get_running_loop().call_at(deadline, self._on_deadline)
+        return responses
 
-    def _ring(self) -> None:
-        self._alarm = None
+    def _on_deadline(self) -> None:
+        self._timer = None
         self._awake.set()
 
-    def _asked(self, ask: Callable[[], list[DiscoveryResponse]]) -> list[tuple[DiscoveryResponse, int]]:
-        said = [(response, _size(response)) for response in ask()]
-        for answer in self.session.take_acknowledgements():
-            self._shared.heard(self, answer)
-        if said or self._has_asked or self._counted > self._least + _LIGHT:  # most answers change nothing
+    def _call_session(self, step: Callable[[], list[DiscoveryResponse]]) -> list[tuple[DiscoveryResponse, int]]:
+        responses = [(response, _size(response)) for response in step()]
+        for acknowledgement in self.session.take_acknowledgements():
+            self._shared.on_acknowledgement(self, acknowledgement)
+        # Most requests are ACKs, after which the stream takes as much memory as before.
+        if responses or self._has_subscribed or self._accounted > self._least + _LIGHT:
             self._check_unknown(self.session.unknown)
             self._weigh()
-        return said
+        return responses
 
     def _check_unknown(self, number: int) -> None:
         if number > (most := self._shared.most_unknown):
@@ -244,7 +247,7 @@ class Stream:
             raise StreamEnd(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
 
     def _counting(self, request: DiscoveryRequest) -> Generator[None, None, int]:
-        """How many of the names that a long request lists do not exist, in steps: what would take long to answer is refused before."""
+        """How many names of a long request do not exist, in steps. It is counted before the Session spends time on the request."""
         number = 0
         if (type_url := request.type_url or self.only or "") in SHORT:
             state = self._shared.snapshot[type_url]
@@ -255,35 +258,35 @@ class Stream:
         return number
 
     def _weigh(self) -> None:
-        """Tells the budget how much memory this stream takes; those that are too much have to go."""
+        """Accounts for the memory of this stream, and evicts the streams that exceed the limit."""
         if self._ending is not None:
             return
-        self._has_asked = False
-        if self._unsure > _COUNT_AFTER:
-            self._strange, self._unsure = self.session.unknown_bytes, 0
-        weight = self._least + self._strange + self._unsure + self.session.weight
-        self._counted = weight + self._writing
+        self._has_subscribed = False
+        if self._unexamined_bytes > _EXAMINE_AFTER:
+            self._unknown_bytes, self._unexamined_bytes = self.session.unknown_bytes, 0
+        weight = self._least + self._unknown_bytes + self._unexamined_bytes + self.session.weight
+        self._accounted = weight + self._writing
         budget = self._shared.budget
         for stream in budget.weigh(self, weight, self._peer, passing=self._writing):
-            stream.refuse(f"all streams together take more than {budget.most} bytes, and this is one of the newest")
+            stream.evict(f"all streams together take more than {budget.most} bytes, and this is one of the newest")
 
-    async def _write(self, said: Iterable[tuple[DiscoveryResponse, int]]) -> None:
-        """One after the other: bytes are made when those before them are written, and when there is room for them."""
-        for response, size in said:
-            room = self._shared.under_way if self._has_answered else self._shared.first
+    async def _write(self, responses: Iterable[tuple[DiscoveryResponse, int]]) -> None:
+        """Encodes and writes responses one by one. Large ones first acquire their bytes, so that few are in memory at once."""
+        for response, size in responses:
+            semaphore = self._shared.in_flight if self._has_answered else self._shared.first_in_flight
             if size >= _SMALL:
-                await room.take(size, self._peer)
+                await semaphore.acquire(size, self._peer)
             if size >= _LIGHT:
-                self._writing = 2 * size  # our bytes, and those that gRPC makes of them
+                self._writing = 2 * size  # our bytes, and the copy that gRPC makes
                 self._weigh()
             try:
                 encode = partial(self._encode, response)
-                raw = encode() if size < _SMALL else await self._shared.turns.run(encode, self._peer)
-                await self._send(raw, room if size >= _SMALL else None)
+                raw = encode() if size < _SMALL else await self._shared.scheduler.run(encode, self._peer)
+                await self._send(raw, semaphore if size >= _SMALL else None)
             finally:
                 self._writing = 0
                 if size >= _SMALL:
-                    room.give(size)
+                    semaphore.release(size)
             self._shared.metrics.responses[response.type_url].inc()
             self._shared.metrics.response_bytes[response.type_url].inc(len(raw))
 
@@ -293,31 +296,31 @@ class Stream:
             del self._unanswered[next(iter(self._unanswered))]
         return self._shared.encoder.encode(self.wire, response)
 
-    async def _send(self, message: bytes, room: Room | None) -> None:
-        """Raises StreamEnd where the client does not read it in time, which is short while others wait for the `room` that it takes."""
+    async def _send(self, message: bytes, acquired: WeightedSemaphore | None) -> None:
+        """Raises StreamEnd if the client does not read the message in time: a shorter one while others wait for what is `acquired`."""
         loop = asyncio.get_running_loop()
         waiting: asyncio.TimerHandle | None = None
-        is_hurried = False
+        is_congested = False
 
         def look() -> None:
-            nonlocal waiting, is_hurried
-            if room is not None and room.waiting and not time.expired():
-                is_hurried = True
+            nonlocal waiting, is_congested
+            if acquired is not None and acquired.waiting and not time.expired():
+                is_congested = True
                 time.reschedule(loop.time())
             else:
                 waiting = loop.call_later(1.0, look)
 
         try:
             async with asyncio.timeout(self._shared.write_timeout) as time:
-                waiting = loop.call_later(_HURRY, look)
+                waiting = loop.call_later(_CONGESTED_TIMEOUT, look)
                 await self._context.write(message)
         except TimeoutError:
             self._shared.metrics.write_timeouts.inc()
-            seconds = f"{_HURRY if is_hurried else self._shared.write_timeout:g} s"
-            why = f"{seconds}, and others wait" if is_hurried else seconds
+            seconds = f"{_CONGESTED_TIMEOUT if is_congested else self._shared.write_timeout:g} s"
+            why = f"{seconds}, and others wait" if is_congested else seconds
             _log.warning("%s: ended its stream, because it has not read for %s", self.name, why, extra=self.log_fields)
-            cut(self.peer)  # else gRPC keeps the message for as long as the connection lasts
-            code = grpc.StatusCode.RESOURCE_EXHAUSTED if is_hurried else grpc.StatusCode.UNAVAILABLE
+            cut(self.peer)  # otherwise gRPC keeps the message for as long as the connection lasts
+            code = grpc.StatusCode.RESOURCE_EXHAUSTED if is_congested else grpc.StatusCode.UNAVAILABLE
             raise StreamEnd(code, f"a response was not read within {why}") from None
         finally:
             if waiting is not None:
@@ -326,16 +329,16 @@ class Stream:
     @property
     def name(self) -> str:
         """The node's id for a log."""
-        return f"Envoy {printable(self.node.id, 100)}" if self.node else "an Envoy that has not said its name"
+        return f"Envoy {printable(self.node.id, 100)}" if self.node else "an Envoy that has not sent its node"
 
     @property
     def log_level(self) -> int:
-        """How loudly its coming and going is told: an Envoy may open a single-type stream for each of its clusters."""
+        """The level of log lines about its start and end: an Envoy may open a single-type stream for each of its clusters."""
         return logging.INFO if self.only is None else logging.DEBUG
 
     @property
     def log_fields(self) -> dict[str, str]:
-        """What a line about it carries beside the message (docs/logs.md)."""
+        """The fields of a log line about it (docs/logs.md)."""
         return {**({"node": self.node.id} if self.node else {}), "peer": self.peer, "wire": self.wire.name.lower()}
 
     def _publish(self) -> list[DiscoveryResponse]:
@@ -359,7 +362,7 @@ class Stream:
         return responses
 
     def _count_answer(self, request: DiscoveryRequest) -> None:
-        """Counts a request as an ACK or a NACK, once for each response; tells the log of a NACK."""
+        """Counts a request as an ACK or a NACK, once for each response; logs a NACK."""
         version = self._unanswered.pop(request.nonce, None)
         if version is None:
             return
@@ -374,12 +377,12 @@ class Stream:
 
 
 def _size(response: DiscoveryResponse) -> int:
-    """About how many bytes a response is."""
+    """About how many bytes a response has."""
     bodies = sum([len(resource.body) for resource in response.resources]) + _PER_RESOURCE * len(response.resources)
     return bodies + sum(map(len, response.removed)) + 4 * len(response.removed)
 
 
-def _introduced(node: Node, clusters: Collection[str]) -> Node:
+def _introduced(node: EnvoyNode, clusters: Collection[str]) -> EnvoyNode:
     """The node of a first request; later ones need not name it (I1), and cannot change it (I2)."""
     if not node.id:
         raise StreamEnd(grpc.StatusCode.INVALID_ARGUMENT, "the first request of a stream needs a node.id")

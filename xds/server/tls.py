@@ -1,4 +1,4 @@
-"""TLS of the xDS port: a certificate of its own, clients that must have one, and files that are read again when they change."""
+"""Mutual TLS of the xDS port, with certificates that are reloaded when their files change."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class CertificateFiles:
 def credentials(files: CertificateFiles) -> Any:
     """`grpc.ServerCredentials` that require a client certificate (I4), and take new files for new connections.
 
-    The files are looked at whenever a client connects, for a mounted Secret is replaced without a signal. What cannot be used is logged,
-    and the last good certificate stays. Raises ValueError with a sentence where the files cannot be used now.
+    The files are checked whenever a client connects, because a mounted Secret is replaced without a signal. Unusable files are logged, and
+    the last usable certificate stays. Raises ValueError with a sentence where the files cannot be used now.
     """
     reloader = _Reloader(files)
     return grpc.dynamic_ssl_server_credentials(reloader.configuration, reloader.changed, require_client_authentication=True)
@@ -44,7 +44,7 @@ class _Reloader:
         self.configuration = _read(files)
 
     def changed(self) -> Any:
-        """The new configuration, None where the files are as they were or cannot be used. gRPC calls it in a thread of its own."""
+        """The new configuration; None if the files are unchanged or unusable. gRPC calls this in a thread of its own."""
         stamp = _stamp(self._files)
         if stamp == self._seen:
             return None
@@ -59,7 +59,7 @@ class _Reloader:
 
 
 def _stamp(files: CertificateFiles) -> tuple[tuple[int, int, int] | None, ...]:
-    """Changes when one of the files does. A file that is missing has a stamp, too."""
+    """A value that changes when one of the files does, or is missing."""
 
     def one(path: str) -> tuple[int, int, int] | None:
         try:

@@ -1,5 +1,6 @@
-"""Fairness among streams: work that takes milliseconds, done in slices, between which the loop answers everybody else; and room for so much
-at a time. Whoever asks for much, or often, waits for its own turns, not others for theirs.
+"""Fairness among peers on one event loop: a queue, a scheduler for work that takes milliseconds, and a byte-weighted semaphore.
+
+A peer that wants much, or often, waits for its own turns; it does not make others wait.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ _Result = TypeVar("_Result")
 _Item = TypeVar("_Item")
 
 Peer = tuple[str, str]
-"""Who wants something: the address, and the connection from there."""
+"""Whose work it is: an address, and a connection from there."""
 ANYBODY: Peer = ("", "")
 
 
-class Line(Generic[_Item]):
-    """Items that wait, in an order in which many of one peer do not keep another one waiting.
+class FairQueue(Generic[_Item]):
+    """A queue with round robin: addresses take turns, and so do the connections of one address.
 
-    Addresses take turns, and so do the connections of one address; items of one connection keep their order. Items differ from each other.
+    Items of one connection keep their order. No item may be in the queue twice.
     """
 
     def __init__(self) -> None:
@@ -32,20 +33,20 @@ class Line(Generic[_Item]):
         return self._length
 
     def add(self, peer: Peer, item: _Item) -> None:
-        """It waits from now on."""
+        """Appends an item of this peer."""
         address, connection = peer
         self._addresses.setdefault(address, OrderedDict()).setdefault(connection, OrderedDict())[item] = None
         self._length += 1
 
-    def next(self) -> tuple[Peer, _Item]:
-        """Whose turn it is; there must be one. It goes on waiting."""
+    def peek(self) -> tuple[Peer, _Item]:
+        """The next item, which stays in the queue. The queue must not be empty."""
         address, connections = next(iter(self._addresses.items()))
         connection = next(iter(connections))
         return (address, connection), next(iter(connections[connection]))
 
-    def serve(self) -> tuple[Peer, _Item]:
-        """The same, and it waits no longer."""
-        peer, item = self.next()
+    def pop(self) -> tuple[Peer, _Item]:
+        """Removes and returns the next item; its peer goes to the end."""
+        peer, item = self.peek()
         address, connection = peer
         self._addresses[address].move_to_end(connection)
         self._addresses.move_to_end(address)
@@ -53,7 +54,7 @@ class Line(Generic[_Item]):
         return peer, item
 
     def remove(self, peer: Peer, item: _Item) -> None:
-        """It does not wait any longer, if it did."""
+        """Removes an item, if it is there."""
         address, connection = peer
         connections = self._addresses.get(address, OrderedDict())
         items = connections.get(connection, OrderedDict())
@@ -67,26 +68,27 @@ class Line(Generic[_Item]):
             del self._addresses[address]
 
 
-class Turns:
-    """Does pieces of work, those of different peers in turn, each round of the event loop for about `slice_` seconds, and at least one.
+class FairScheduler:
+    """A scheduler for CPU work on the event loop: in each iteration of the loop it works for `slice_` seconds, peers in turn.
 
-    A thousand streams that all have something to say would otherwise do so in one round, in which no ping is answered (B10).
+    Without it, a thousand streams with a response each would encode all of them in one iteration, in which no ping is answered (B10).
+    An iteration does at least one piece of work, however long it takes.
     """
 
     def __init__(self, *, slice_: float = 0.01) -> None:
         self._slice = slice_
         self._until = 0.0
-        self._in_round = False
-        self._waiting: Line[Callable[[], None]] = Line()
+        self._in_iteration = False
+        self._waiting: FairQueue[Callable[[], None]] = FairQueue()
 
     async def run(self, work: Callable[[], _Result], peer: Peer = ANYBODY) -> _Result:
-        """The result of `work`, which must not wait for anything: at once where this round has time left, else from a later one.
+        """Runs `work`, which must not block, and returns its result: at once if this iteration has time left, else in a later one.
 
-        Raises what `work` raises. A caller that is cancelled before its turn has come gives it up.
+        Raises what `work` raises. If the caller is cancelled before its turn, the work is not done.
         """
         loop = asyncio.get_running_loop()
-        if not self._in_round:
-            self._next_round(loop)
+        if not self._in_iteration:
+            self._next_iteration(loop)
         if not self._waiting and loop.time() < self._until:
             return work()
         result: asyncio.Future[_Result] = loop.create_future()
@@ -94,25 +96,25 @@ class Turns:
         return await result
 
     async def run_in_steps(self, work: Generator[None, None, _Result], peer: Peer = ANYBODY) -> _Result:
-        """The same, of work that yields now and then: each of its steps is a turn."""
+        """The same for work that yields between steps: each step is a turn."""
         while (result := await self.run(partial(_step, work), peer)) is None:
             pass
         return result[0]
 
-    def _next_round(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _next_iteration(self, loop: asyncio.AbstractEventLoop) -> None:
         self._until = loop.time() + self._slice
         while self._waiting:
-            _, work = self._waiting.serve()
+            _, work = self._waiting.pop()
             work()
             if loop.time() >= self._until:
                 break
-        self._in_round = True
-        loop.call_soon(self._end_round, loop)
+        self._in_iteration = True
+        loop.call_soon(self._end_iteration, loop)
 
-    def _end_round(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._in_round = False
+    def _end_iteration(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._in_iteration = False
         if self._waiting:
-            self._next_round(loop)
+            self._next_iteration(loop)
 
 
 def _step(work: Generator[None, None, _Result]) -> tuple[_Result] | None:
@@ -128,61 +130,61 @@ def _settle(result: asyncio.Future[_Result], work: Callable[[], _Result]) -> Non
         return
     try:
         result.set_result(work())
-    except Exception as error:  # noqa: BLE001 - whoever waits for the result gets it
+    except Exception as error:  # noqa: BLE001 - it is raised where the result is awaited
         result.set_exception(error)
 
 
-class Room:
-    """So much may be there at once; whoever does not fit waits, and those of different peers go in turn (B8).
+class WeightedSemaphore:
+    """A byte-weighted semaphore: `most` bytes may be acquired at once; who does not fit waits, peers in turn (B8).
 
-    What is larger than all of it goes alone.
+    A request for more than `most` is granted when nothing else is acquired, so that it does not wait for ever.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._taken = 0
+        self._acquired = 0
         self._sizes: dict[asyncio.Future[None], int] = {}
-        self._line: Line[asyncio.Future[None]] = Line()
+        self._queue: FairQueue[asyncio.Future[None]] = FairQueue()
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
-        return len(self._line)
+        """How many callers wait."""
+        return len(self._queue)
 
-    async def take(self, size: int, peer: Peer = ANYBODY) -> None:
-        """Returns when there is room; it is to be given back. A caller that is cancelled before has taken nothing."""
-        if not self._line and self._fits(size):
-            self._taken += size
+    async def acquire(self, size: int, peer: Peer = ANYBODY) -> None:
+        """Waits until `size` bytes are available and takes them, until `release`. A caller that is cancelled has taken nothing."""
+        if not self._queue and self._fits(size):
+            self._acquired += size
             return
         turn = asyncio.get_running_loop().create_future()
         self._sizes[turn] = size
-        self._line.add(peer, turn)
-        self._let_in()  # whose turn it is may be another one now
+        self._queue.add(peer, turn)
+        self._grant()  # round robin may have put this caller before those that do not fit
         try:
             await turn
         except asyncio.CancelledError:
-            self._line.remove(peer, turn)
+            self._queue.remove(peer, turn)
             if not turn.cancelled():
-                self._taken -= size  # its turn came in the same moment
-            self._let_in()
+                self._acquired -= size  # it was granted in the same iteration as it was cancelled
+            self._grant()
             raise
         finally:
             del self._sizes[turn]
 
-    def give(self, size: int) -> None:
-        """Gives back what was taken."""
-        self._taken -= size
-        self._let_in()
+    def release(self, size: int) -> None:
+        """Returns bytes that were acquired."""
+        self._acquired -= size
+        self._grant()
 
-    def _let_in(self) -> None:
-        while self._line:
-            _, turn = self._line.next()
+    def _grant(self) -> None:
+        while self._queue:
+            _, turn = self._queue.peek()
             if not self._fits(self._sizes[turn]):
                 return
-            self._line.serve()
+            self._queue.pop()
             if not turn.cancelled():
-                self._taken += self._sizes[turn]
+                self._acquired += self._sizes[turn]
                 turn.set_result(None)
 
     def _fits(self, size: int) -> bool:
-        return not self._taken or self._taken + size <= self._most
+        return not self._acquired or self._acquired + size <= self._most
