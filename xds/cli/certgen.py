@@ -60,19 +60,19 @@ async def _keep(settings: Flags) -> None:
         async for attempt in attempts:
             with attempt:
                 await _once(api, settings)
-    except (ApiError, aiohttp.ClientError, OSError, TimeoutError, ValueError, ConfigException) as wrong:
+    except (ApiError, aiohttp.ClientError, OSError, TimeoutError, ValueError, ConfigException) as error:
         raise Failure(
-            str(wrong) if isinstance(wrong, ApiError) else f"{api.host} does not answer ({wrong or type(wrong).__name__})."
+            str(error) if isinstance(error, ApiError) else f"{api.host} does not answer ({error or type(error).__name__})."
         ) from None
     finally:
         await api.close()
 
 
-def _passes(wrong: BaseException) -> bool:
+def _passes(error: BaseException) -> bool:
     """Whether a retry may succeed: another run was first, or the API server is busy or away."""
-    if isinstance(wrong, ApiError):
-        return wrong.status in (409, 429) or wrong.status >= 500
-    return isinstance(wrong, aiohttp.ClientError | OSError | TimeoutError)
+    if isinstance(error, ApiError):
+        return error.status in (409, 429) or error.status >= 500
+    return isinstance(error, aiohttp.ClientError | OSError | TimeoutError)
 
 
 async def _once(api: Api, settings: Flags) -> None:

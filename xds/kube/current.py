@@ -62,8 +62,8 @@ async def of_api(api: Api, about: Ref) -> str | None:
         async with api.get(path, {"fieldSelector": f"metadata.name={about.name}"}) as answer:
             status, body = answer.status, await answer.read()
         found = msgspec.json.decode(body, type=_List).items if status == 200 else None
-    except Exception as wrong:  # noqa: BLE001 - without a response, the version in the World must do
-        _log.debug("the version of %s at the API server is unknown: %s", about, wrong)
+    except Exception as error:  # noqa: BLE001 - without a response, the version in the World must do
+        _log.debug("the version of %s at the API server is unknown: %s", about, error)
         return ""
     if found is None:
         return ""

@@ -83,8 +83,8 @@ def read(raw: bytes, *, only_json: bool = False) -> list[Document]:
     """
     try:
         text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as wrong:
-        line = raw.count(b"\n", 0, wrong.start) + 1
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
         raise UnreadableText(line, "This is not UTF-8 text; save the file as UTF-8.") from None
     if not only_json and not text.lstrip().startswith("{"):
         return list(_yaml_documents(text))
@@ -102,17 +102,17 @@ def _yaml_documents(text: str) -> Iterator[Document]:
         while (document := builder.document()) is not None:
             if document.value is not None:
                 yield document
-    except yaml.MarkedYAMLError as wrong:
-        raise _malformed_yaml(text, wrong) from None
-    except yaml.reader.ReaderError as wrong:
-        line = text.encode(errors="replace").count(b"\n", 0, wrong.position) + 1
+    except yaml.MarkedYAMLError as error:
+        raise _malformed_yaml(text, error) from None
+    except yaml.reader.ReaderError as error:
+        line = text.encode(errors="replace").count(b"\n", 0, error.position) + 1
         raise UnreadableText(line, "This is not YAML: there is a control character in it.") from None
 
 
-def _malformed_yaml(text: str, wrong: yaml.MarkedYAMLError) -> UnreadableText:
-    mark = wrong.problem_mark or wrong.context_mark
+def _malformed_yaml(text: str, error: yaml.MarkedYAMLError) -> UnreadableText:
+    mark = error.problem_mark or error.context_mark
     line = mark.line + 1 if mark else 1
-    reason = ", ".join(part for part in (wrong.context, wrong.problem) if part)
+    reason = ", ".join(part for part in (error.context, error.problem) if part)
     lines = text.splitlines()
     advice = "; indent with spaces, not with tabs" if 0 < line <= len(lines) and lines[line - 1].lstrip(" ").startswith("\t") else ""
     return UnreadableText(line, f"This is not YAML: {reason}{advice}.")
@@ -298,12 +298,12 @@ def _json_documents(text: str) -> Iterator[Document]:
         while (document := reader.document()) is not None:
             if document.value is not None:
                 yield document
-    except json.JSONDecodeError as wrong:
-        raise UnreadableText(wrong.lineno, f"This is not JSON: {wrong.msg.lower()}.") from None
+    except json.JSONDecodeError as error:
+        raise UnreadableText(error.lineno, f"This is not JSON: {error.msg.lower()}.") from None
     except RecursionError:
         raise UnreadableText(reader.line, "Lists and mappings are too deep within each other.") from None
-    except ValueError as wrong:
-        raise UnreadableText(reader.line, str(wrong)) from None
+    except ValueError as error:
+        raise UnreadableText(reader.line, str(error)) from None
 
 
 class _JsonReader:

@@ -98,8 +98,8 @@ class Folder:
         for root, shown in self._shown.items():
             try:
                 os.scandir(root).close()
-            except OSError as wrong:
-                raise ManifestsError(f"The folder of manifests {shown} cannot be read: {walk.reason(wrong)}.") from None
+            except OSError as error:
+                raise ManifestsError(f"The folder of manifests {shown} cannot be read: {walk.reason(error)}.") from None
         return self.reread(None)
 
     def reread(self, paths: Iterable[Path] | None = None, *, patient: bool = False) -> Change:
@@ -200,7 +200,7 @@ class Folder:
             files[path] = _read_file(path, name, stamp, known)
             if patient and known and not known.unsettled and _lost(known, files[path].objects):
                 losers.append(path)
-        if losers:
+        if losers:  # only now, because a Folder of thousands of files is compared at each event
             present = [item for file in files.values() for item in file.objects]  # an object that moved to another file is not lost
             for path in losers:
                 if _lost(self._files[path], present):
@@ -278,11 +278,11 @@ async def watch(folder: Folder) -> AsyncGenerator[Change]:
                     yield change
             failures = 0
             continue
-        except Exception as wrong:  # noqa: BLE001 - also groups of exceptions, because the watcher runs in a task of its own
-            why = _in_words(wrong)
+        except Exception as error:  # noqa: BLE001 - also groups of exceptions, because the watcher runs in a task of its own
+            why = _in_words(error)
         if change := await _aside(partial(folder.unwatched, why)):
             yield change
-        for _ in range(min(2**failures, _MOST_CHECKS)):
+        for _ in range(min(2**failures, _MOST_CHECKS)):  # attempts to watch back off: each one walks all folders
             if change := await _aside(folder.reread):
                 yield change
             await asyncio.sleep(LOOK / 1000)
@@ -309,7 +309,7 @@ async def _while_same(folder: Folder) -> AsyncGenerator[Change]:
         recursive=False,  # the library's own walk is unbounded, and follows links anywhere
         ignore_permission_denied=True,
     )
-    upcoming = asyncio.ensure_future(anext(events))
+    upcoming = asyncio.ensure_future(anext(events))  # the watcher starts with it, before the first reading below
     try:
         await asyncio.sleep(0)  # the kernel watches from here on: the first reading finds earlier changes, events report later ones
         paths: Iterable[Path] | None = None
@@ -322,7 +322,7 @@ async def _while_same(folder: Folder) -> AsyncGenerator[Change]:
                     if change := await _aside(partial(folder.reread, unsettled)):
                         yield change
             if await _aside(folder.identities) != watched:
-                return
+                return  # inotify follows an inode, not a path: a replaced folder would stay unwatched
             try:
                 batch = await upcoming
             except FileNotFoundError:
@@ -350,8 +350,8 @@ async def _aside(work: Callable[[], _Result]) -> _Result:
     def run() -> None:
         try:
             done = work()
-        except BaseException as wrong:  # noqa: BLE001 - it is raised where the result is awaited
-            outcome = partial(result.set_exception, wrong)
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is awaited
+            outcome = partial(result.set_exception, error)
         else:
             outcome = partial(result.set_result, done)
         with contextlib.suppress(RuntimeError):  # the loop is closed, so no one awaits the result
@@ -361,12 +361,12 @@ async def _aside(work: Callable[[], _Result]) -> _Result:
     return await result
 
 
-def _in_words(wrong: BaseException) -> str:
+def _in_words(error: BaseException) -> str:
     """Why the kernel does not watch, as a sentence."""
-    while isinstance(wrong, BaseExceptionGroup):
-        wrong = wrong.exceptions[0]
-    limits = f": {_LIMITS}" if isinstance(wrong, OSError) else ""
-    what = printable(str(wrong) or type(wrong).__name__, 300)
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    limits = f": {_LIMITS}" if isinstance(error, OSError) else ""
+    what = printable(str(error) or type(error).__name__, 300)
     return f"The folders cannot be watched ({what}), so they are read every second{limits}."
 
 
@@ -376,10 +376,10 @@ def _read_file(path: str, name: str, stamp: walk.Stamp, known: _File | None) -> 
     try:
         raw = _bytes(path)
         objects, problems = _parse(name, raw)
-    except documents.UnreadableText as wrong:
-        problem = _broken(name, wrong) if kept else _malformed(name, raw, wrong)
-    except OSError as wrong:
-        problem = _unreadable(name, walk.reason(wrong))
+    except documents.UnreadableText as error:
+        problem = _broken(name, error) if kept else _malformed(name, raw, error)
+    except OSError as error:
+        problem = _unreadable(name, walk.reason(error))
     except Exception:  # noqa: BLE001 - one file must not stop the others
         _log.exception("internal error while %s was read; please report it", printable(name, 300))
         problem = _unreadable(name, "it leads to an internal error; please report it")
@@ -394,26 +394,26 @@ def of_text(name: str, raw: bytes) -> tuple[tuple[Object, ...], tuple[Problem, .
     """The objects and Problems of one file. `name` is shown to people, and its suffix decides between JSON and YAML."""
     try:
         return _parse(name, raw)
-    except documents.UnreadableText as wrong:
-        return (), (_malformed(name, raw, wrong),)
+    except documents.UnreadableText as error:
+        return (), (_malformed(name, raw, error),)
 
 
 def _unreadable(name: str, why: str) -> Problem:
     return Problem(Ref("File", "", name), "", "unreadable", f"The file cannot be read: {why}.", place=Place(name, 0, 1))
 
 
-def _malformed(name: str, raw: bytes, wrong: documents.UnreadableText) -> Problem:
+def _malformed(name: str, raw: bytes, error: documents.UnreadableText) -> Problem:
     """The Problem of text that is no YAML. It may be a template, which must be rendered first, or no manifest at all."""
     if _TEMPLATE.search(raw):
-        return parse.template(Place(name, 0, wrong.line))
+        return parse.template(Place(name, 0, error.line))
     if raw.strip() and not _MANIFEST.search(raw.replace(b"\0", b"")):  # UTF-16 has a zero beside each letter
-        sentence = f"This is no Kubernetes manifest: it names neither kind nor metadata, and cannot be read ({wrong.sentence.rstrip('.')})."
-        return Problem(Ref("File", "", name), "", parse.NO_MANIFEST, sentence, Severity.NOTE, Place(name, 0, wrong.line))
-    return _broken(name, wrong)
+        sentence = f"This is no Kubernetes manifest: it names neither kind nor metadata, and cannot be read ({error.sentence.rstrip('.')})."
+        return Problem(Ref("File", "", name), "", parse.NO_MANIFEST, sentence, Severity.NOTE, Place(name, 0, error.line))
+    return _broken(name, error)
 
 
-def _broken(name: str, wrong: documents.UnreadableText) -> Problem:
-    return Problem(Ref("File", "", name), "", "syntax", wrong.sentence, place=Place(name, 0, wrong.line))
+def _broken(name: str, error: documents.UnreadableText) -> Problem:
+    return Problem(Ref("File", "", name), "", "syntax", error.sentence, place=Place(name, 0, error.line))
 
 
 def _lost(known: _File, present: Iterable[Object]) -> bool:

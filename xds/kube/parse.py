@@ -172,8 +172,8 @@ def _from_one(document: Any, place: Place | None) -> list[Object | Problem]:
         return [*made, *_unowned(made, place), *(_refusals(made) if place and version == _NEWEST["Ingress"] else ())]
     except InvalidObject as refused:
         return [Problem(about, refused.field, refused.code, refused.sentence, place=place)]
-    except (msgspec.ValidationError, RecursionError) as wrong:
-        field, sentence = _in_words(str(wrong), document)
+    except (msgspec.ValidationError, RecursionError) as error:
+        field, sentence = _in_words(str(error), document)
         return [Problem(about, field, "wrong-type", sentence, place=place)]
 
 

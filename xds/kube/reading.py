@@ -40,8 +40,8 @@ def read(paths: Sequence[Path], standard_input: Callable[[], bytes]) -> Reading:
     problems = dict(change.problems)
     for path in dict.fromkeys(path for path in paths if path not in folders):
         name, raw = (_SHOWN, standard_input()) if path == STANDARD_INPUT else (str(path), _bytes(path))
-        found, wrong = manifests.of_text(name, raw)
-        problems[name] = (*wrong, *_added(objects, found))
+        found, faults = manifests.of_text(name, raw)
+        problems[name] = (*faults, *_added(objects, found))
     return Reading(Change(tuple(objects.values()), (), problems), kustomized)
 
 
@@ -59,8 +59,8 @@ def _bytes(path: Path) -> bytes:
     try:
         with open(path, "rb") as file:
             raw = file.read(walk.MAX_BYTES + 1)
-    except OSError as wrong:
-        raise manifests.ManifestsError(f"The file {path} cannot be read: {walk.reason(wrong)}.") from None
+    except OSError as error:
+        raise manifests.ManifestsError(f"The file {path} cannot be read: {walk.reason(error)}.") from None
     if len(raw) > walk.MAX_BYTES:
         raise manifests.ManifestsError(f"The file {path} is bigger than {walk.MAX_BYTES:,} bytes.")
     return raw

@@ -30,16 +30,16 @@ async def unending(source: Source, report: Callable[[str, tuple[Problem, ...]], 
     changes = source.changes()
     has_begun = False
 
-    def may_come_back(wrong: BaseException) -> bool:
-        return isinstance(wrong, Exception) and (has_begun or not isinstance(wrong, Failure))
+    def may_come_back(error: BaseException) -> bool:
+        return isinstance(error, Exception) and (has_begun or not isinstance(error, Failure))
 
     def begin_again(state: RetryCallState) -> None:
         nonlocal changes
         changes = source.changes()
-        wrong = state.outcome.exception() if state.outcome else None
-        if not isinstance(wrong, Failure | StopAsyncIteration):
-            _log.error("internal error in the source of objects; please report it", exc_info=wrong)
-        report(PLACE, (_problem(source, wrong),))
+        error = state.outcome.exception() if state.outcome else None
+        if not isinstance(error, Failure | StopAsyncIteration):
+            _log.error("internal error in the source of objects; please report it", exc_info=error)
+        report(PLACE, (_problem(source, error),))
 
     pauses = wait_random_exponential(multiplier=FIRST, max=LONGEST)
     try:
@@ -54,9 +54,9 @@ async def unending(source: Source, report: Callable[[str, tuple[Problem, ...]], 
         await changes.aclose()
 
 
-def _problem(source: Source, wrong: BaseException | None) -> Problem:
-    while isinstance(wrong, BaseExceptionGroup):
-        wrong = wrong.exceptions[0]
-    why = "they ended" if isinstance(wrong, StopAsyncIteration) else str(wrong) or type(wrong).__name__
+def _problem(source: Source, error: BaseException | None) -> Problem:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    why = "they ended" if isinstance(error, StopAsyncIteration) else str(error) or type(error).__name__
     sentence = f"Changes of objects are not received ({why.rstrip('.')}). Envoys keep their configuration, and the Source is retried."
     return Problem(Ref("Source", "", type(source).__name__), "", "source-failed", sentence)

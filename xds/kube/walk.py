@@ -109,10 +109,10 @@ class _Walk:
                 if isinstance(bound, _Exhausted):
                     self.found.unlisted.update(path for path, _ in (*folders, *links))
                     return
-            except OSError as wrong:
-                if depth == 0 or not isinstance(wrong, FileNotFoundError):
+            except OSError as error:
+                if depth == 0 or not isinstance(error, FileNotFoundError):
                     self.found.unlisted.add(folder)
-                    self._wrong(folder, "unreadable", f"The folder cannot be read: {reason(wrong)}.")
+                    self._wrong(folder, "unreadable", f"The folder cannot be read: {reason(error)}.")
 
     def _wrong(self, path: str, code: str, sentence: str, severity: Severity = Severity.ERROR) -> None:
         if len(self.found.problems) >= MOST_PROBLEMS:
@@ -223,9 +223,9 @@ def below(folder: str) -> str:
     return folder if folder.endswith(os.sep) else folder + os.sep
 
 
-def reason(wrong: OSError) -> str:
+def reason(error: OSError) -> str:
     """In the words of the system."""
-    return (wrong.strerror or type(wrong).__name__).lower()
+    return (error.strerror or type(error).__name__).lower()
 
 
 def is_text(path: str) -> bool:

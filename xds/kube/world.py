@@ -175,23 +175,24 @@ class World:
             self._index_ingress(which, _as(Ingress, old), _as(Ingress, item), changed)
         elif which.kind in ("EndpointSlice", "Endpoints"):
             self._index_slice(which, _as(EndpointSlice, old), _as(EndpointSlice, item), changed)
-        if not _is_report(old, item):
+        if not _is_report(old, item):  # the indexes above hold the new object in any case: no reader may see an old version
             touched |= changed
 
     def _index_ingress(self, which: Ref, old: Ingress | None, new: Ingress | None, touched: set[Key]) -> None:
         after = set(hosts_of(new)) if new else set()
+        # hosts that both states name as well: the index holds the object, and its age may have changed their order
         for host in {*(hosts_of(old) if old else ()), *after}:
             others = [i for i in self._by_host.get(host, ()) if ref(i) != which]
             if new and host in after:
                 others.append(new)
-            if others:
+            if others:  # sorted here, once a change, and not in each Unit that reads the list
                 self._by_host[host] = oldest_first(others) if len(others) > 1 else tuple(others)
             else:
                 self._by_host.pop(host, None)
             touched.add(ingresses_key(host))
 
     def _index_slice(self, which: Ref, old: EndpointSlice | None, new: EndpointSlice | None, touched: set[Key]) -> None:
-        for item in (old, new):
+        for item in (old, new):  # a slice may move to another Service by its label: both Services are touched
             if item is None:
                 continue
             service = (item.meta.namespace, item.service)

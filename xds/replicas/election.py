@@ -56,7 +56,7 @@ class Election:
         if self._leading is not None and self._leading.done():
             _log.error("internal error while leading; please report it", exc_info=self._leading.exception())
             self._leading = None
-        if not self._elector.is_leader(time.monotonic()):
+        if not self._elector.is_leader(time.monotonic()):  # also after a request that failed: trust ends by time alone (E1)
             await self._stop_leading()
         elif self._leading is None:
             _log.info("leader: %s writes status and Events (%s)", self._elector.identity, self._lease)
@@ -87,15 +87,15 @@ class Election:
             self._denials.allowed(_verb(step))
             self._report(str(self._lease), ())
         except ApiError as error:
-            if error.status in (404, 409) and isinstance(step, Take):
+            if error.status in (404, 409) and isinstance(step, Take):  # certainly not written, unlike after a timeout
                 self._elector.conflict(time.monotonic())
             else:
                 self._elector.failed(time.monotonic())
             if error.status in (403, 404):
                 self._complain(error, step)
-        except TRANSIENT as wrong:
+        except TRANSIENT as error:
             self._elector.failed(time.monotonic())
-            _log.debug("%s: %s", self._lease, sentence_of(self._api, wrong))
+            _log.debug("%s: %s", self._lease, sentence_of(self._api, error))
         except Exception:  # noqa: BLE001 - a candidate that stops is the worst outcome
             self._elector.failed(time.monotonic())
             _log.exception("internal error while %s was written; please report it", self._lease)
@@ -140,8 +140,8 @@ class Election:
         try:
             async with asyncio.timeout(_RELEASE_TIMEOUT):
                 await self._write(step)
-        except (ApiError, *TRANSIENT) as wrong:
-            _log.debug("%s was not given back: %s", self._lease, wrong)
+        except (ApiError, *TRANSIENT) as error:
+            _log.debug("%s was not released: %s", self._lease, error)
 
 
 def _verb(step: Look | Take) -> str:

@@ -99,8 +99,9 @@ class Elector:
     def found(self, record: LeaseRecord | None, version: str, now: float) -> None:
         """The response to Look: the content of the Lease, and its resourceVersion. None and "" where there is no Lease."""
         if record != self._record:
-            self._seen = now
+            self._seen = now  # the wait of E2 starts again: its holder has just renewed it
         self._record, self._version = record, version
+        # Our own name may be there although no response said so: then the next Take renews it.
         if record is None or record.holder in ("", self.identity) or now >= self._free_at(record):
             self._is_up_to_date = True
             self._not_before = now
@@ -111,7 +112,7 @@ class Elector:
     def taken(self, record: LeaseRecord, version: str, now: float) -> None:
         """The response to Take: the Lease as written."""
         self._record, self._version, self._seen = record, version, now
-        self.trusted_until = self._sent + self.seconds * TRUST
+        self.trusted_until = self._sent + self.seconds * TRUST  # not `now`: the API server may have written it long ago
         self._not_before = now + self._jittered()
 
     def conflict(self, now: float) -> None:

@@ -137,6 +137,7 @@ class Peers:
         if self._clock() - self._known_at > self._every:
             await self._try(self._look())
         found = [_read(value) for key, value in _annotations(self._known).items() if key.startswith(_PREFIX) and key != self._key]
+        # The clock of another node dates the annotation, so ALIVE is much longer than BEAT.
         alive = [each for each in found if each is not None and self._clock() - each.at.timestamp() <= ALIVE]
         return [Peer(s.replica, {Reached(one, other): n for one, other, n in s.have}) for s in sorted(alive, key=lambda s: s.replica)]
 
@@ -185,9 +186,9 @@ class Peers:
                 verb = error.asked.partition(" ")[0]
                 self._report(str(self._lease), (forbidden(_VERBS.get(verb, verb), "leases", self._lease, _WITHOUT),))
             _log.debug("%s: %s", self._lease, error)
-        except TRANSIENT as wrong:
+        except TRANSIENT as error:
             self._is_old = True
-            _log.debug("%s: %s", self._lease, sentence_of(self._api, wrong))
+            _log.debug("%s: %s", self._lease, sentence_of(self._api, error))
         return False
 
     def _in_json(self, counts: Counts) -> str:

@@ -74,9 +74,9 @@ class SharedCertificate:
                 problem = await AsyncRetrying(wait=pauses, retry=retry_if_exception(is_transient), reraise=True)(self._try)
         except ApiError as error:
             problem = self._denial(error)
-        except TRANSIENT as wrong:
+        except TRANSIENT as error:
             problem = Problem(self._secret, "", "not-shared", f"It could not be read or made in time, so {_WITHOUT}.")
-            _log.debug("%s: %s", self._secret, sentence_of(self._api, wrong))
+            _log.debug("%s: %s", self._secret, sentence_of(self._api, error))
         if self._held is None:
             self._held = await asyncio.to_thread(default_certificate.make)
         self._report(str(self._secret), (problem,) if problem else ())

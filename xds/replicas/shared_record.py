@@ -50,8 +50,8 @@ class SharedRecord:
         try:
             async with asyncio.timeout(self._every):
                 return _body(await read(self._api, self._path))
-        except (ApiError, *TRANSIENT) as wrong:
-            _log.debug("%s: %s", self._secret, sentence_of(self._api, wrong))
+        except (ApiError, *TRANSIENT) as error:
+            _log.debug("%s: %s", self._secret, sentence_of(self._api, error))
             return b""
 
     async def bodies(self) -> AsyncGenerator[bytes]:
@@ -67,8 +67,8 @@ class SharedRecord:
             except ApiError as error:
                 if error.status != 409:  # another replica was first, and its record is read next
                     self._complain(str(error))
-            except TRANSIENT as wrong:
-                _log.debug("%s: %s", self._secret, sentence_of(self._api, wrong))
+            except TRANSIENT as error:
+                _log.debug("%s: %s", self._secret, sentence_of(self._api, error))
             await self._wait()
 
     async def _agree(self, found: Json | None, body: bytes) -> str:

@@ -175,8 +175,8 @@ class _Term:
                     await self._statuses.settled()
         except ApiError as error:
             _log.warning("%s", _not_cleared(error, self._settings.pod_namespace))
-        except TRANSIENT as wrong:
-            _log.warning("not every status was cleared: %s", sentence_of(self._api, wrong))
+        except TRANSIENT as error:
+            _log.warning("not every status was cleared: %s", sentence_of(self._api, error))
 
     def _all(self) -> list[Ref]:
         return [ref(item) for item in self._world.objects(Ingress)]

@@ -146,16 +146,16 @@ def read_pod(raw: Raw) -> Pod | Problem:
     """Parse a pod of an API server."""
     try:
         return _pod(_POD.decode(raw))
-    except (ValueError, RecursionError) as wrong:
-        return _unreadable("Pod", wrong)
+    except (ValueError, RecursionError) as error:
+        return _unreadable("Pod", error)
 
 
 def read_node(raw: Raw) -> Node | Problem:
     """Parse a node of an API server."""
     try:
         shape = _NODE.decode(raw)
-    except (ValueError, RecursionError) as wrong:
-        return _unreadable("Node", wrong)
+    except (ValueError, RecursionError) as error:
+        return _unreadable("Node", error)
     listed = (shape.status.addresses if shape.status else None) or ()
     return Node(meta=Meta(namespace="", name=shape.metadata.name), addresses=tuple([(one.type, one.address) for one in listed]))
 
@@ -181,5 +181,5 @@ def _pod(shape: _PodShape) -> Pod:
     )
 
 
-def _unreadable(kind: str, wrong: Exception) -> Problem:
-    return Problem(Ref(kind, "", ""), "", "unreadable", f"The API server sent a {kind} that cannot be read ({wrong}).")
+def _unreadable(kind: str, error: Exception) -> Problem:
+    return Problem(Ref(kind, "", ""), "", "unreadable", f"The API server sent a {kind} that cannot be read ({error}).")

@@ -105,8 +105,8 @@ class StatusWriter:
         attempts = AsyncRetrying(stop=_is_final, wait=self._pause, retry=retry_if_exception(is_transient), reraise=True)
         try:
             await attempts(self._write, which)
-        except (ApiError, *TRANSIENT) as wrong:
-            status = wrong.status if isinstance(wrong, ApiError) else 0
+        except (ApiError, *TRANSIENT) as error:
+            status = error.status if isinstance(error, ApiError) else 0
             if status == 404:
                 return  # deleted; the watch will report it
             self._failed.add(which)
@@ -114,7 +114,7 @@ class StatusWriter:
                 self._denied.add(which.namespace)
                 self._report_denied(self._reported | {which.namespace})
             else:
-                self._complain(which, sentence_of(self._api, wrong))
+                self._complain(which, sentence_of(self._api, error))
         except Exception:  # noqa: BLE001 - one Ingress must not stop the others
             _log.exception("internal error while the status of %s was written; please report it", which)
 
@@ -151,8 +151,8 @@ class StatusWriter:
         return found.meta.version, found.addresses
 
     def _pause(self, state: RetryCallState) -> float:
-        wrong = state.outcome.exception() if state.outcome else None
-        least = self._pauses.throttled if isinstance(wrong, ApiError) and wrong.status == 429 else 0.0
+        error = state.outcome.exception() if state.outcome else None
+        least = self._pauses.throttled if isinstance(error, ApiError) and error.status == 429 else 0.0
         return max(least, wait_random_exponential(multiplier=self._pauses.first, max=self._pauses.longest)(state))
 
     def _report_denied(self, namespaces: set[str]) -> None:
@@ -173,5 +173,5 @@ class StatusWriter:
 
 
 def _is_final(state: RetryCallState) -> bool:
-    wrong = state.outcome.exception() if state.outcome else None
-    return state.attempt_number >= ATTEMPTS and not isinstance(wrong, UnconfirmedDenial)
+    error = state.outcome.exception() if state.outcome else None
+    return state.attempt_number >= ATTEMPTS and not isinstance(error, UnconfirmedDenial)

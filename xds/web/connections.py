@@ -89,12 +89,12 @@ class Connection(asyncio.Protocol):
         """The client reads again."""
         self.answering.resume_writing()
 
-    def connection_lost(self, wrong: Exception | None) -> None:
+    def connection_lost(self, error: Exception | None) -> None:
         """It is closed."""
         if self._timer is not None:
             self._timer.cancel()
         self._connections.closed(self)
-        self.answering.connection_lost(wrong)
+        self.answering.connection_lost(error)
 
     def _wait(self, seconds: float) -> None:
         if self._timer is not None:
@@ -160,11 +160,11 @@ class Connections:
         while True:
             try:
                 accepted, _ = await loop.sock_accept(listening)
-            except OSError as wrong:  # the client may be gone again, or the process may be out of file descriptors
-                if wrong.errno in _NO_FILES and self._free():
+            except OSError as error:  # the client may be gone again, or the process may be out of file descriptors
+                if error.errno in _NO_FILES and self._free():
                     continue
                 if delay == _BACKOFF[0]:
-                    _log.warning("a connection to the health port cannot be accepted: %s", wrong.strerror)
+                    _log.warning("a connection to the health port cannot be accepted: %s", error.strerror)
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, _BACKOFF[1])
                 continue

@@ -181,9 +181,9 @@ async def _session(settings: Flags, patience: Patience) -> _Session:
         raise Failure("There is no API server: this is no pod, so name one with --kubeconfig, or folders of objects with --manifests.")
     try:
         return _Session(await _configuration(settings), patience.idle)
-    except (ConfigException, OSError, YAMLError, ValueError, TypeError, AttributeError, LookupError) as wrong:
+    except (ConfigException, OSError, YAMLError, ValueError, TypeError, AttributeError, LookupError) as error:
         what = f"The kubeconfig {settings.kubeconfig}" if settings.kubeconfig else "What is needed to talk to the API server"
-        raise Failure(f"{what} cannot be used: {wrong}.") from None
+        raise Failure(f"{what} cannot be used: {error}.") from None
     finally:
         # The client writes the keys in a kubeconfig to files, and removes them at the end of the process. A killed process would not.
         kube_config._cleanup_temp_files()

@@ -263,8 +263,8 @@ class ApiServer:
         try:
             async with self._api.get(f"/api/v1/namespaces/{which.namespace}/{which.kind.lower()}s/{which.name}", {}) as answer:
                 status, body = answer.status, await answer.read()
-        except Exception as wrong:  # noqa: BLE001 - a retry is right for any exception
-            raise _Unanswered(why_not(self._api, wrong)) from None
+        except Exception as error:  # noqa: BLE001 - a retry is right for any exception
+            raise _Unanswered(why_not(self._api, error)) from None
         if status not in (200, 404):
             if status == 401:
                 await renew(self._api, renewals)

@@ -55,17 +55,17 @@ async def renew(api: Api, renewals: int) -> None:
         _log.warning("%s", failure)
 
 
-def why_not(api: Api, wrong: Exception) -> str:
+def why_not(api: Api, error: Exception) -> str:
     """Why there is no response, as a sentence. An unexpected exception is logged as an internal error."""
-    if not isinstance(wrong, _EXPECTED):
-        _log.error("internal error while the API server was asked; please report it", exc_info=wrong)
-    match wrong:
+    if not isinstance(error, _EXPECTED):
+        _log.error("internal error while the API server was asked; please report it", exc_info=error)
+    match error:
         case aiohttp.ClientPayloadError():
             why = "the connection broke off"
         case TimeoutError():
             why = "too slow, or gone"
         case _:
-            why = str(wrong) or type(wrong).__name__
+            why = str(error) or type(error).__name__
     return f"{api.host} does not answer ({why})."
 
 
@@ -85,8 +85,8 @@ async def _ask(api: Api, reflector: Reflector, ask: List | Watch, take: Callable
             else:
                 body = await answer.read()
                 take(await asyncio.to_thread(reflector.page, body, time.monotonic()))
-    except Exception as wrong:  # noqa: BLE001 - a retry is right for any exception: without one, the kind would never be updated again
-        reflector.failed(why_not(api, wrong), time.monotonic(), renew=isinstance(wrong, _PERHAPS_OLD))
+    except Exception as error:  # noqa: BLE001 - a retry is right for any exception: without one, the kind would never be updated again
+        reflector.failed(why_not(api, error), time.monotonic(), renew=isinstance(error, _PERHAPS_OLD))
 
 
 async def _listen(reflector: Reflector, answer: aiohttp.ClientResponse, take: Callable[[Change], None]) -> None:
