@@ -134,10 +134,9 @@ class Target:
         """How many streams, tasks, numbered names and metrics there are once nobody is connected but the well-behaved client."""
 
         async def sizes() -> tuple[int, int, int, int]:
-            await eventually(lambda: len(self._fleet._streams) == 1)
-            await eventually(lambda: not self._fleet._shared.arrivals._acquired and not self._fleet._shared.in_flight._acquired)
+            await eventually(lambda: self._fleet.load[:4] == (1, 1, 0, 0))
             samples = sum(len(metric.samples) for metric in self._registry.collect())
-            return len(self._fleet._of_peer), len(asyncio.all_tasks()), len(self._snapshot[CLUSTER].index), samples
+            return self._fleet.load.connections, len(asyncio.all_tasks()), len(self._snapshot[CLUSTER].index), samples
 
         return self._runner.run(sizes())
 

@@ -131,7 +131,7 @@ async def test_bytes_under_way_are_bounded_over_all_streams(serve: Serve, snapsh
         stuck, other = Client(channel, Wire.DELTA), Client(another, Wire.DELTA)
         await stuck.subscribe(CLUSTER)
         await other.subscribe(CLUSTER)
-        await eventually(lambda: fleet._shared.first_in_flight.waiting == 1)
+        await eventually(lambda: fleet.load.first_waiting == 1)
         assert count(registry, "xds_responses_total", type="cds") == 0
         stuck.call.cancel()
         assert names(await other.read()) == ["big"]
@@ -153,15 +153,14 @@ async def test_who_does_not_read_goes_soon_where_others_wait_and_only_there(
     looks: list[WeightedSemaphore] = []
     waiting = WeightedSemaphore.waiting.fget
     assert waiting is not None
-    monkeypatch.setattr(
-        WeightedSemaphore, "waiting", property(lambda room: (room is fleet._shared.first_in_flight and looks.append(room)) or waiting(room))
-    )
+    monkeypatch.setattr(WeightedSemaphore, "waiting", property(lambda semaphore: looks.append(semaphore) or waiting(semaphore)))
     snapshot[CLUSTER].update([resource("big", "x" * 20_000_000)])
     fleet, address = await serve(most_bytes_in_flight=30_000_000, write_timeout=3600)
     async with _channel(address) as channel, _channel(address) as another:
         deaf, other = Client(channel, Wire.DELTA), Client(another, Wire.DELTA)
         await deaf.subscribe(CLUSTER)
-        await eventually(lambda: fleet._shared.first_in_flight._acquired > 0)
+        await eventually(lambda: fleet.load.first_in_flight > 0)
+        looks.clear()  # no stream is new from now on: who looks is the one that writes
         await eventually(lambda: bool(looks))
         assert not deaf.call.done()
         await other.subscribe(CLUSTER)
@@ -185,7 +184,7 @@ async def test_new_clients_that_never_read_hold_up_nobody_who_has_answered(
         deaf = [Client(another, Wire.DELTA) for _ in range(3)]
         for client in deaf:
             await client.subscribe(CLUSTER)
-        await eventually(lambda: fleet._shared.first_in_flight.waiting == 2)
+        await eventually(lambda: fleet.load.first_waiting == 2)
         fleet.publish()
         async with asyncio.timeout(30):
             assert names(await envoy.read()) == ["big"]
@@ -224,22 +223,21 @@ async def test_many_that_never_read_hold_up_no_new_client_elsewhere(
     monkeypatch.setattr("xds.server.fleet._CLOSE_TIMEOUT", 3600)
     snapshot[CLUSTER].update([resource("big", "x" * 20_000_000)])
     fleet, address = await serve(most_bytes_in_flight=30_000_000, write_timeout=3600)
-    room = fleet._shared.first_in_flight
     async with contextlib.AsyncExitStack() as stack:
         theirs = await stack.enter_async_context(_from("127.0.0.2", address)) if connections > 1 else address
         channels = [await stack.enter_async_context(_channel(theirs)) for _ in range(connections)]
         deaf = [Client(channels[n % connections], Wire.DELTA, node=f"deaf-{n}") for n in range(12)]
         for client in deaf:
             await client.subscribe(CLUSTER)
-        await eventually(lambda: room._acquired > 0 and room.waiting == 11)
+        await eventually(lambda: fleet.load.first_in_flight > 0 and fleet.load.first_waiting == 11)
         envoy = Client(await stack.enter_async_context(_channel(address)), Wire.DELTA, node="new")
         await envoy.subscribe(CLUSTER)
-        await eventually(lambda: room.waiting == 12)
+        await eventually(lambda: fleet.load.first_waiting == 12)
         for _ in range(2):  # the one that holds the room, and at most one more before a new peer
-            going = next(stream for stream in fleet.connected() if stream._writing and stream.node and stream.node.id != "new")
+            going = next(stream for stream in fleet.connected() if stream.writing and stream.node and stream.node.id != "new")
             going.evict("it is deaf")
-            await eventually(lambda going=going: not going._writing)  # type: ignore[misc]
-            if any(stream._writing for stream in fleet.connected() if stream.node and stream.node.id == "new"):
+            await eventually(lambda going=going: not going.writing)  # type: ignore[misc]
+            if any(stream.writing for stream in fleet.connected() if stream.node and stream.node.id == "new"):
                 break
         async with asyncio.timeout(30):
             assert names(await envoy.read()) == ["big"]
@@ -258,8 +256,8 @@ async def test_who_does_not_read_loses_the_connection(
         await elsewhere.read()
         await deaf.subscribe(CLUSTER)
         if refused:
-            await eventually(lambda: any(stream._writing for stream in fleet.connected()))
-            next(stream for stream in fleet.connected() if stream._writing).evict("it takes too much")
+            await eventually(lambda: any(stream.writing for stream in fleet.connected()))
+            next(stream for stream in fleet.connected() if stream.writing).evict("it takes too much")
         async with asyncio.timeout(30):
             assert await deaf.call.code() is grpc.StatusCode.UNAVAILABLE, "though it has read nothing"
             assert await beside.call.code() is grpc.StatusCode.UNAVAILABLE, "with all that is on its connection"
@@ -320,7 +318,7 @@ async def test_where_all_streams_take_too_much_the_newest_that_takes_much_is_ref
         await light.read()
         for client in (old, light):
             client.call.cancel()
-        await eventually(lambda: fleet._shared.budget.total == 0)
+        await eventually(lambda: fleet.load.total == 0)
 
 
 async def test_streams_that_say_nothing_take_no_room_from_those_that_were_there_before(serve: Serve, snapshot: Snapshot) -> None:
@@ -350,8 +348,8 @@ async def listen(request: pytest.FixtureRequest, fleet: Fleet, monkeypatch: pyte
 
     async def listen(options: dict[str, int]) -> int:
         for name, value in options.items():
-            monkeypatch.setitem(debug_server._OPTIONS, name, value)
-            monkeypatch.setitem(xds_server._OPTIONS, name, value)
+            monkeypatch.setitem(debug_server.OPTIONS, name, value)
+            monkeypatch.setitem(xds_server.OPTIONS, name, value)
         subject: Any = SimpleNamespace(ready=asyncio.Event())
         servers.append(
             Server(fleet, "127.0.0.1:0", most_connections=3) if request.param == "xds" else debug_server.DebugServer(subject, "127.0.0.1:0")

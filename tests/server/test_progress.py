@@ -18,7 +18,7 @@ from xds.protocol.session import Session
 from xds.protocol.subscription import ACK_TIMEOUT
 from xds.server import progress as progress_module
 from xds.server.messages import EnvoyNode
-from xds.server.progress import KEPT, SHOWN, Cause, Programmed, Progress, Publication, Rejection, Verb
+from xds.server.progress import KEPT, SHOWN, Cause, Frontier, Programmed, Progress, Publication, Rejection, Verb
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Part, Snapshot
 
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -214,9 +214,9 @@ def test_where_an_envoy_never_answers_what_is_remembered_stays_small(site: Site,
     envoy = site.envoy()
     for number in range(2_000):
         site.publish(eds=f"a={number + 2} b=1")
-    front = site.progress._frontiers[ENDPOINT]
-    assert len(front.open) <= 500
-    assert front.open[0].record.number == 2, "the oldest is what the slowest is told of"
+        site.now += 1
+    assert site.progress.remembered.publications <= 500
+    assert site.progress.slowest(site.now) == 2_000, "that of the oldest"
     assert all(change.waiting for change in site.progress.history())
     site.agree(envoy)
     assert not any(change.waiting for change in site.progress.history()), "each that can be seen was waited for by itself"
@@ -224,7 +224,7 @@ def test_where_an_envoy_never_answers_what_is_remembered_stays_small(site: Site,
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 12)), max_size=60), st.integers(0, 4))
 def test_the_front_is_the_least_of_all_streams_whatever_they_do(moves: list[tuple[int, int]], leaves: int) -> None:
-    front = progress_module._Frontier()
+    front = Frontier()
     streams = [Envoy(EnvoyNode(str(n)), Talk(Wire.DELTA)) for n in range(5)]
     at: dict[int, int] = {}
     for number, generation in moves:
@@ -261,19 +261,17 @@ def test_whatever_happens_nothing_is_waited_for_once_all_have_accepted_what_ther
             site.agree(here[0])
         elif here and what == "reject" and here[0].talk.in_flight(words):
             site.reject(here[0], words, "no")
-        assert sum(change.waiting for change in site.progress.history()) == len(
-            {id(o.record) for f in site.progress._frontiers.values() for o in f.open}
-            | {id(r) for records in site.progress._rejected.values() for r in records if r.open}
-        )
+        assert sum(change.waiting for change in site.progress.history()) == site.progress.remembered.publications
     site.publish(**dict.fromkeys(("cds", "eds", "rds"), " ".join(f"{name}={body + 1}" for name in "abcd")))
     for envoy in (*site.envoys, *site.envoys):
         envoy.talk.passes(site.now + 2 * ACK_TIMEOUT)  # what is withheld is withheld no longer
         site.agree(envoy)
     assert not any(change.waiting for change in site.progress.history())
-    assert (site.progress.slowest(site.now), site.progress._last_rejections, site.progress._rejected) == (0, {}, {})
+    assert site.progress.slowest(site.now) == 0
+    assert (site.progress.remembered.publications, site.progress.remembered.rejections) == (0, 0)
     for envoy in list(site.envoys):
         site.leave(envoy)
-    assert not any(front._at or front.open for front in site.progress._frontiers.values())
+    assert site.progress.remembered == (0, 0, 0)
 
 
 # The ring
@@ -363,7 +361,7 @@ def test_a_change_that_one_envoy_rejects_is_accepted_when_that_envoy_leaves(site
     site.now += 5
     site.leave(odd)
     assert (site.last.waiting, site.last.accepted) == (False, 5)
-    assert site.progress._rejected == {}
+    assert site.progress.remembered.rejections == 0
 
 
 def test_a_change_that_two_envoys_reject_waits_for_both(site: Site) -> None:
@@ -436,7 +434,7 @@ def test_what_another_stream_with_its_name_rejects_holds_nothing_up_that_the_env
     assert (site.last.waiting, site.progress.slowest(site.now + 5)) == (False, 0)
     assert site.programmed(A).complete
     site.leave(other)
-    assert site.progress._rejected == {}
+    assert site.progress.remembered.rejections == 0
 
 
 # Programmed on N of M
@@ -575,8 +573,7 @@ def test_nothing_is_remembered_of_an_envoy_that_has_left(site: Site) -> None:
     site.publish(cds="a=2 b=1")
     site.reject(envoy, "cds", "no")
     site.leave(envoy)
-    assert site.progress._last_rejections == {}
-    assert not any(site.progress._frontiers.values())
+    assert site.progress.remembered == (0, 0, 0)
 
 
 def test_an_answer_of_a_type_that_is_not_ours_is_nothing(site: Site) -> None:

@@ -102,7 +102,7 @@ async def test_with_every_connection_taken_by_slow_clients_healthz_answers(serve
         peer.writer.write(b"G")
     for _ in range(5):
         assert await (await connect(server.port)).get() == b"HTTP/1.1 200 OK"
-    assert len(server._connections) <= 20
+    assert server.connections <= 20
 
 
 @pytest.mark.parametrize("said", [b"", b"GET /healthz HTTP/1.1\r\nHost: xds\r\n", b"POST /healthz HTTP/1.1\r\nHost: xds\r\nContent-Le"])
@@ -111,7 +111,7 @@ async def test_who_does_not_ask_in_time_is_cut(serve: Serve, connect: Connect, s
     peer = await connect(server.port)
     peer.writer.write(said)
     assert await peer.is_cut()
-    await eventually(lambda: not len(server._connections))
+    await eventually(lambda: not server.connections)
 
 
 async def test_a_first_request_in_time_is_enough_and_the_next_one_has_its_own_time(serve: Serve, connect: Connect) -> None:
@@ -145,8 +145,8 @@ async def test_who_never_reads_is_cut(registry: CollectorRegistry, serve: Serve,
         deaf.settimeout(0)
         await loop.sock_connect(deaf, ("127.0.0.1", server.port))
         await loop.sock_sendall(deaf, b"GET /metrics HTTP/1.1\r\nHost: xds\r\n\r\n")
-        await eventually(lambda: len(server._connections) == 1)
-        await eventually(lambda: not len(server._connections))
+        await eventually(lambda: server.connections == 1)
+        await eventually(lambda: not server.connections)
 
 
 async def test_metrics_asked_for_without_end_are_worked_out_now_and_then(
@@ -224,7 +224,7 @@ async def test_a_port_on_which_nothing_can_be_accepted_costs_next_to_nothing(
         raise OSError(23, "Too many open files in system")
 
     monkeypatch.setattr(loop, "sock_accept", refuse)
-    monkeypatch.setattr("xds.web.connections._PAUSES", (0.001, LONG))
+    monkeypatch.setattr("xds.web.connections._BACKOFF", (0.001, LONG))
     await serve(Limits(spare=2))
     await eventually(lambda: attempts >= 6)
     assert caplog.text.count("cannot be accepted: Too many open files in system") == 1

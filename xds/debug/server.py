@@ -30,7 +30,7 @@ SERVICES: Mapping[str, Mapping[str, Method]] = {service.SERVICE: service.METHODS
 """Those whose messages are betterproto2's."""
 ALL_SERVICES = (*SERVICES, _HEALTH, _CHANNELZ, *reflection.SERVICES)
 
-_OPTIONS = {
+OPTIONS = {
     "grpc.so_reuseport": 0,  # else a second server on the same port takes half of the connections in silence
     "grpc.enable_channelz": 1,
     "grpc.max_concurrent_streams": 100,
@@ -73,7 +73,7 @@ class DebugServer:
 
     async def start(self) -> None:
         """Listens. Raises OSError with a sentence where that is not possible."""
-        server = grpc.aio.server(interceptors=[self._calls], options=list(_OPTIONS.items()))
+        server = grpc.aio.server(interceptors=[self._calls], options=list(OPTIONS.items()))
         reflected = reflection.Reflection(ALL_SERVICES, lambda: all_files().pool())
         server.add_generic_rpc_handlers((*self._rpc_handlers(), *reflected.rpc_handlers()))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

@@ -13,7 +13,7 @@ import random
 import secrets
 from collections import Counter
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 from prometheus_client import CollectorRegistry
@@ -46,6 +46,23 @@ def _ignore_acknowledgement(_: EnvoyStream, __: Acknowledgement) -> None:
 
 def _ignore_disconnect(_: EnvoyStream) -> None:
     """For a Fleet whose owner does not follow which Envoys are connected."""
+
+
+class Load(NamedTuple):
+    """How much of its limits a Fleet uses at one moment (B8, B9).
+
+    `streams` are open on so many `connections`; `arriving` of them are new, and answered for the first time. `in_flight` is the bytes of
+    large responses that are written to clients that have answered before, `first_in_flight` to others, of which `first_waiting` wait.
+    `total` is the bytes that all streams take.
+    """
+
+    streams: int
+    connections: int
+    arriving: int
+    in_flight: int
+    first_in_flight: int
+    first_waiting: int
+    total: int
 
 
 class Fleet:
@@ -111,6 +128,20 @@ class Fleet:
     def connected(self) -> list[EnvoyStream]:
         """The streams whose Envoy has sent its node, oldest first. One node may have several (L8)."""
         return [stream for stream in self._streams if stream.node is not None]
+
+    @property
+    def load(self) -> Load:
+        """What all streams take at this moment."""
+        shared = self._shared
+        return Load(
+            streams=len(self._streams),
+            connections=len(self._of_peer),
+            arriving=shared.arrivals.acquired,
+            in_flight=shared.in_flight.acquired,
+            first_in_flight=shared.first_in_flight.acquired,
+            first_waiting=shared.first_in_flight.waiting,
+            total=shared.budget.total,
+        )
 
     def publish(self) -> None:
         """Wakes every stream, because the Snapshot has changed. Does nothing before the Snapshot is ready."""

@@ -200,7 +200,7 @@ class _LastRejection(NamedTuple):
     generation: int
 
 
-class _Frontier:
+class Frontier:
     """How far the Envoys are with one type: the lowest generation that all of them have accepted, in O(log Envoys) for each ACK.
 
     Of an Envoy, by node.id, the furthest stream counts: another client with the same node.id does not hold it back. Envoys that have
@@ -217,6 +217,11 @@ class _Frontier:
 
     def __bool__(self) -> bool:
         return bool(self._nodes)
+
+    @property
+    def nodes(self) -> Collection[str]:
+        """The Envoys, by node.id."""
+        return self._nodes.keys()
 
     def move(self, stream: ConnectedStream, generation: int) -> None:
         """A stream has accepted everything as of this generation. A lower one than before is ignored."""
@@ -274,6 +279,17 @@ def _node_id(stream: ConnectedStream) -> str:
     return stream.node.id if stream.node else ""
 
 
+class Remembered(NamedTuple):
+    """How much a Progress keeps beside the last publications.
+
+    Publications that somebody has yet to accept, Envoys, and pairs of a stream and a type of which the stream rejects something.
+    """
+
+    publications: int
+    envoys: int
+    rejections: int
+
+
 class Progress:
     """The last publications in a ring buffer, and how far the Envoys are with each type.
 
@@ -288,12 +304,20 @@ class Progress:
         text = "Seconds that the oldest change has waited which not every connected Envoy has accepted; 0 where there is none."
         Gauge("xds_programmed_slowest_seconds", text, registry=registry).set_function(lambda: self.slowest(clock()))
         self._snapshot = snapshot
-        self._frontiers = {type_url: _Frontier() for type_url in SHORT}
+        self._frontiers = {type_url: Frontier() for type_url in SHORT}
         self._ring: deque[_PublicationRecord] = deque(maxlen=KEPT)
         self._pieces: dict[Part, _PieceVersion] = {}
         self._last_rejections: dict[_Key, _LastRejection] = {}  # the last NACK of each stream and type, until it accepts something
         self._rejected: dict[_Key, list[_PublicationRecord]] = {}  # the publications of which a stream rejects a part
         self._numbers = 0
+
+    @property
+    def remembered(self) -> Remembered:
+        """How much is kept until Envoys answer or disconnect."""
+        records = [opened.record for frontier in self._frontiers.values() for opened in frontier.open]
+        records += [record for rejected in self._rejected.values() for record in rejected if record.open]
+        nodes = {node for frontier in self._frontiers.values() for node in frontier.nodes}
+        return Remembered(len({record.number for record in records}), len(nodes), len(self._last_rejections.keys() | self._rejected.keys()))
 
     # Events
 

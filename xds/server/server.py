@@ -43,7 +43,7 @@ SERVICES: Mapping[str, DiscoveryService] = {
 }
 """The services of this server; gRPC answers UNIMPLEMENTED to all others (M10)."""
 
-_OPTIONS = {
+OPTIONS = {
     "grpc.so_reuseport": 0,  # otherwise a second server on the same port silently gets half of the connections
     "grpc.max_receive_message_length": 8 * 2**20,  # a reconnecting Envoy lists every name and version (B5)
     "grpc.max_concurrent_streams": 100_000,  # single-type EDS has a stream for each cluster; surplus ones would hang (B7)
@@ -89,7 +89,7 @@ class Server:
             )
         self._credentials = tls.credentials(certificates) if certificates is not None else None
         self._client_names = frozenset(client_names)
-        self._options = dict(_OPTIONS) | {"grpc.max_allowed_incoming_connections": most_connections}
+        self._options = dict(OPTIONS) | {"grpc.max_allowed_incoming_connections": most_connections}
         age = 1800.0 if max_connection_age is None and certificates is not None else max_connection_age
         if age is not None:
             self._options |= {"grpc.max_connection_age_ms": int(age * 1000), "grpc.max_connection_age_grace_ms": _AGE_GRACE_MS}

@@ -114,7 +114,8 @@ class EnvoyStream:
         self._has_subscribed = False
         self._unknown_bytes = 0  # bytes of unknown names that the Session kept when last examined
         self._unexamined_bytes = 0  # bytes of requests since then
-        self._writing = 0
+        self.writing = 0
+        """Bytes that a large response takes while it is being written."""
         self._least = _BASE
         self._accounted = 0
         self._timeout: asyncio.Timeout | None = None
@@ -265,9 +266,9 @@ class EnvoyStream:
         if self._unexamined_bytes > _EXAMINE_AFTER:
             self._unknown_bytes, self._unexamined_bytes = self.session.unknown_bytes, 0
         weight = self._least + self._unknown_bytes + self._unexamined_bytes + self.session.weight
-        self._accounted = weight + self._writing
+        self._accounted = weight + self.writing
         budget = self._shared.budget
-        for stream in budget.weigh(self, weight, self._peer, passing=self._writing):
+        for stream in budget.weigh(self, weight, self._peer, passing=self.writing):
             stream.evict(f"all streams together take more than {budget.most} bytes, and this is one of the newest")
 
     async def _write(self, responses: Iterable[tuple[DiscoveryResponse, int]]) -> None:
@@ -277,14 +278,14 @@ class EnvoyStream:
             if size >= _SMALL:
                 await semaphore.acquire(size, self._peer)
             if size >= _LIGHT:
-                self._writing = 2 * size  # our bytes, and the copy that gRPC makes
+                self.writing = 2 * size  # our bytes, and the copy that gRPC makes
                 self._weigh()
             try:
                 encode = partial(self._encode, response)
                 raw = encode() if size < _SMALL else await self._shared.scheduler.run(encode, self._peer)
                 await self._send(raw, semaphore if size >= _SMALL else None)
             finally:
-                self._writing = 0
+                self.writing = 0
                 if size >= _SMALL:
                     semaphore.release(size)
             self._shared.metrics.responses[response.type_url].inc()

@@ -147,6 +147,11 @@ class WeightedSemaphore:
         self._queue: FairQueue[asyncio.Future[None]] = FairQueue()
 
     @property
+    def acquired(self) -> int:
+        """How much is acquired now."""
+        return self._acquired
+
+    @property
     def waiting(self) -> int:
         """How many callers wait."""
         return len(self._queue)

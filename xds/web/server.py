@@ -66,6 +66,11 @@ class WebServer:
         """Its port. With port 0, the port that the system has chosen at the start."""
         return self._port
 
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._connections)
+
     async def start(self) -> None:
         """Listens. Raises OSError with a sentence where that is not possible."""
         await self._runner.setup()
