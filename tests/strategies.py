@@ -39,6 +39,7 @@ from xds.nginx.registry import features, known_annotations, known_keys
 T = TypeVar("T")
 
 FLAGS = Flags(
+    enable_ssl_passthrough=True,
     watch_ingress_without_class=True,
     configmap="wild/config",
     tcp_services_configmap="wild/tcp",
