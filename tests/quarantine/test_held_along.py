@@ -448,6 +448,21 @@ def test_a_new_cluster_that_one_of_two_envoys_refuses_takes_nothing_from_either(
     assert not site.tables.holds
 
 
+def test_a_cluster_that_was_left_out_for_one_envoy_is_as_good_as_before_when_that_has_left() -> None:
+    site = Site()
+    for refuses in ((BAD,), (BAD, ODD)):
+        site.connect(refuses=refuses)
+    site.put(ingress(0))
+    site.settle()
+    site.put(ingress(0, ODD))
+    site.settle()
+    site.leave(1)
+    third = site.connect(refuses=(BAD, ODD))
+    state = site.snapshot[CLUSTER]
+    refused = Acknowledgement(CLUSTER, frozenset({name(0, ODD)}), state.generation, state.version, "no")
+    assert site.quarantine.rejected(refused, id(third)) == {}, "an Envoy has accepted it, and this one serves nothing yet"
+
+
 @pytest.mark.parametrize("wire", Wire)
 def test_a_new_cluster_that_is_held_before_another_envoy_accepts_it_takes_nothing_from_either(wire: Wire) -> None:
     site = Site()

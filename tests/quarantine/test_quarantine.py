@@ -15,7 +15,7 @@ from xds.model import Terminate
 from xds.problem import Ref
 from xds.protocol.discovery import Acknowledgement, DiscoveryRequest, DiscoveryResponse, Wire
 from xds.protocol.session import Session
-from xds.quarantine.ledger import MOST_CONTENTS, Orders
+from xds.quarantine.ledger import MOST_CAUSES, MOST_CONTENTS, Orders
 from xds.quarantine.quarantine import Quarantine
 from xds.quarantine.replays import Replays
 from xds.snapshot import CLUSTER, ROUTE, SECRET, Part, Resource, Snapshot
@@ -317,6 +317,19 @@ def test_of_ever_new_bad_contents_only_the_last_are_remembered() -> None:
     for n in range(MOST_CONTENTS + 10):
         replays.convict(host("a"), str(n), "no")
     assert [*replays.verdicts(host("a"))] == [str(n) for n in range(10, MOST_CONTENTS + 10)]
+
+
+def test_of_ever_more_objects_that_change_a_part_the_first_are_its_causes() -> None:
+    site = Site()
+    site.put(a=b"a1")
+    value = site.shown[host("a")]
+    for n in range(MOST_CAUSES + 5):
+        site.quarantine.published({host("a"): Move(value, value)}, [WEB._replace(name=f"{n:02}")])
+    state = site.snapshot[ROUTE]
+    orders = site.quarantine.rejected(Acknowledgement(ROUTE, frozenset({"ingress"}), state.generation, state.version, "no"), "envoy")
+    held = orders[host("a")]
+    assert held is not None
+    assert [cause.name for cause in held.causes] == ["web", *(f"{n:02}" for n in range(MOST_CAUSES - 1))]
 
 
 def test_what_another_replica_has_found_is_held_unless_an_envoy_has_accepted_it() -> None:

@@ -22,6 +22,7 @@ Orders = dict[Part, Held | None]
 NAMING = (LISTENER, ROUTE)
 """Types of which some Parts name clusters."""
 MOST_CAUSES = 16
+"""Objects that are remembered as the causes of one unproven content: the first ones."""
 MOST_CONTENTS = 64
 """Contents of one Part that are remembered."""
 MOST_PARTS = 4_096
@@ -132,7 +133,7 @@ class Ledger:
         for part, move in moved.items():
             if part not in ordered:
                 self._replace(part, move)
-        named = tuple(sorted(causes))[:MOST_CAUSES]
+        named = tuple(sorted(causes))
         for part, move in moved.items():
             self._note(part, move, named)
 
@@ -201,7 +202,7 @@ class Ledger:
         left = self._left.pop(part, None)
         if move.new is None:
             del self._since[part]
-            if before is not None and part not in self._holds:
+            if before is not None:
                 remember(self._left, part, before, MOST_PARTS)
         elif move.old is None and left is not None:
             needed = any(held.along and part in names_cluster(held.instead) for held in self._holds.values())
