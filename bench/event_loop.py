@@ -1,4 +1,4 @@
-"""The longest time in which the event loop answers nobody, while the control plane takes a change over.
+"""The longest block of the event loop while the control plane processes a change.
 
     python -m bench.event_loop [N …]
 
@@ -78,7 +78,7 @@ def waits(n: int) -> dict[str, list[float]]:
 def measure(sizes: Iterable[int] = SIZES, *, repeat: int = 3) -> Table:
     """Each size in `repeat` fresh interpreters; of each wait the least."""
     table = Table(
-        "The event loop answers nobody for, ms",
+        "The event loop is blocked for, ms",
         ("what changes", "N", "longest wait", "mark", "", "all of it took"),
         note=f"The least of {repeat} runs. From parsed objects to the published Snapshot, as `xds.app` does it.",
     )

@@ -225,7 +225,7 @@ def measure(count: int = STREAMS, *, n: int = N, changes: int = 10) -> Table:
     )
     table.add("all come back with current versions → settled", *marked(found["came"], "ms", RECONNECT), _each(found["cpu"], count))
     table.add("… bytes of responses with resources", *marked(found["bytes"], "bytes", NOTHING), NO_MARK)
-    table.add("longest time in which its event loop answers nobody, at most", *marked(found["late"], "ms", LAG), NO_MARK)
+    table.add("longest block of its event loop, at most", *marked(found["late"], "ms", LAG), NO_MARK)
     table.add("memory for each of them", *marked(found["grown"], "kB", MEMORY), NO_MARK)
     return table
 
