@@ -1,4 +1,4 @@
-"""From what was typed to Flags: flags as Go programs take them, then the environment, then what must hold between flags.
+"""From the command line to Flags: flags in the form of Go programs, then the environment, then the rules between flags.
 
 What belongs here: the commands and what they take, reading words, and the sentences for what cannot be. What does not belong here:
 what a flag is called, means and defaults to (`xds.config`), and everything that opens a file or a socket.
@@ -76,7 +76,10 @@ COMMANDS: Mapping[str, Command] = {command.name: command for command in _COMMAND
 
 
 class Parsed(NamedTuple):
-    """`positional` is what is no flag, as typed; the folders among it are in `settings.manifests` too. `notices` are sentences."""
+    """`positional` are the words that are no flags, as typed.
+
+    The folders among them are in `settings.manifests` too. `notices` are sentences.
+    """
 
     settings: Flags
     positional: tuple[str, ...]
@@ -119,7 +122,7 @@ def _by_name(command: str) -> Mapping[str, Flag]:
 
 
 def _read_words(command: str, arguments: Sequence[str]) -> tuple[dict[str, _Given], tuple[str, ...]]:
-    """What was given by flags, by field, and what is no flag. A later value replaces an earlier one, except where a flag takes many."""
+    """The values of flags, by field, and the other words. A later value replaces an earlier one, unless a flag takes many."""
     given: dict[str, _Given] = {}
     positional: list[str] = []
     words = iter(arguments)
@@ -209,7 +212,7 @@ def _read_environment(command: str, given: dict[str, _Given], environment: Mappi
 
 
 def _place_folders(command: str, given: dict[str, _Given], positional: tuple[str, ...]) -> None:
-    """Check what is no flag, and add the folders among it to those of --manifests."""
+    """Check the words that are no flags, and add the folders among them to those of --manifests."""
     folders = positional[1:] if command == "explain" else positional
     if command == "explain" and not positional:
         raise UsageError("name a URL, as in `xds explain http://example.com/ ./manifests`.")
@@ -229,11 +232,11 @@ def _place_folders(command: str, given: dict[str, _Given], positional: tuple[str
 
 
 _OBJECTS = {"ingress": 2, "configmap": 3}
-"""What `xds status` is asked for, and of how many words that is."""
+"""The kinds of objects that `xds status` takes, and the number of words for each."""
 
 
 def _check_object(words: tuple[str, ...]) -> None:
-    """Which object is asked for, if any."""
+    """Check the words that name an object, if there are any."""
     if not words:
         return
     kind, *rest = words
@@ -380,7 +383,7 @@ def _check_xds_address(command: str, settings: Flags) -> None:
 
 
 def _notices(command: str, settings: Flags, given: Mapping[str, _Given]) -> Iterator[str]:
-    """A sentence for each flag that was given and changes nothing, and for what is dangerous."""
+    """A sentence for each given flag that has no effect, and for each dangerous one."""
     for flag in flags_of(command):
         if flag.field not in given:
             continue

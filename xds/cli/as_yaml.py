@@ -20,7 +20,7 @@ _WIDEST = 2**31 - 1
 
 
 class _Dumper(yaml.CSafeDumper):
-    """Strings as this module has them. What is there several times, as a route table of all listeners, is written once."""
+    """Strings as this module has them. A repeated object, such as the route table of all listeners, is written once."""
 
 
 def _string(dumper: _Dumper, text: str) -> yaml.ScalarNode:

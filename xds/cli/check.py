@@ -32,7 +32,7 @@ _STYLES = {Fidelity.EXACT.value: "green", Fidelity.APPROXIMATE.value: "cyan", Fi
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """An annotation or ConfigMap key in use: how often, how many of these cannot be read, and what we make of it."""
+    """An annotation or ConfigMap key in use: its count, the count of unreadable values, and our verdict on it."""
 
     name: str
     count: int

@@ -1,6 +1,6 @@
 """The manual of the command line, made from the table of settings: help texts, and docs/flags.md; and where docs/metrics.md comes from.
 
-`python -m xds.cli.manual flags > docs/flags.md` writes the page anew, and the same with `metrics`.
+`python -m xds.cli.manual flags > docs/flags.md` generates the page; `metrics` does the same.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ _NOTHING = _Step(frozenset(), "")
 
 
 def judged(loaded: Loaded, settings: Flags) -> Judged:
-    """What is to be shown of what was loaded."""
+    """The Problems and remarks to show."""
     steps = [_no_manifests(loaded), _templates(loaded), _kustomize(loaded, settings), _reported_twice(loaded)]
     if not settings.strict:
         steps += [_issued(loaded), _encrypted(loaded), _endpoints(loaded)]

@@ -1,6 +1,6 @@
 """From a URL to its explanation as JSON: which Ingress, rule, annotations, Service and endpoints answer it, and what stands behind them.
 
-docs/schemas/explain.schema.json describes it. What answers is worked out in `xds.explain.route_of`; here are the names of resources and
+docs/schemas/explain.schema.json describes it. `xds.explain.route_of` finds the route; this module adds the names of resources and
 the objects around the answer. What does not belong here: words for people (`xds.cli.explain`).
 """
 

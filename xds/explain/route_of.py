@@ -33,7 +33,7 @@ _LABEL = re.compile(r"[-\w]+", re.ASCII)
 
 
 class BadUrl(ValueError):
-    """Why a text is no URL that could be asked for: the end of a sentence."""
+    """Why a text is no valid URL: the end of a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ _ESCAPED = '|{}^`"<>'
 def _remarks(path: str, query: str, method: str) -> Iterator[str]:
     """What cannot be the same as with nginx, for any Ingresses (docs/differences.md)."""
     if not (path + query).isascii():
-        yield "A client that sends this unescaped over HTTP/1 gets 400; browsers escape it, and that is what is explained."
+        yield "A client that sends this unescaped over HTTP/1 gets 400; browsers escape it, and this explains the escaped URL."
     if odd := "".join(dict.fromkeys(c for c in path if c in _ESCAPED)):
         yield f"The backend gets {odd} escaped, as {quote(odd)}; nginx passes it on as it was sent."
     if method == "TRACE":

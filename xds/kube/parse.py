@@ -1,6 +1,6 @@
 """Documents and JSON → the structs of `xds.kube.objects`, or a Problem with the reason.
 
-What belongs here: which kinds and versions are known, whole lists, and wording what is wrong with an object. What does not: the fields of
+What belongs here: which kinds and versions are known, whole lists, and the sentences about invalid objects. What does not: the fields of
 each kind (`xds.kube.shapes`), text and lines (`xds.kube.documents`), files (`xds.kube.manifests`).
 
 Any document becomes an object or a Problem about it, never an exception. A Problem never shows a value of a Secret.
@@ -25,7 +25,7 @@ from xds.problem import Place, Problem, Ref, Severity
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """How one kind in one version is read: the shape of its JSON, and what is made of it."""
+    """How one kind in one version is parsed: the shape of its JSON, and the function that builds the object."""
 
     decoder: msgspec.json.Decoder[Any]
     build: Callable[[Any, Place | None], list[Object]]
@@ -111,7 +111,7 @@ def from_json(raw: bytes | msgspec.Raw, *, kind: str = "", api_version: str = ""
 
 
 def from_document(document: Any, place: Place | None = None) -> list[Object | Problem]:
-    """What a decoded document holds: objects, Problems, or nothing, where its kind is none of ours.
+    """The objects and Problems of a decoded document. There are none where its kind does not matter here.
 
     A list (`kind: List`, `kind: IngressList`, …) gives what its entries give. Endpoints give an EndpointSlice for each set of ports.
     """
@@ -128,7 +128,7 @@ def from_document(document: Any, place: Place | None = None) -> list[Object | Pr
 
 
 def members(document: Any) -> list[Any] | None:
-    """The entries of a list, with the kind and version that entries of an IngressList leave out; None for what is no list."""
+    """The entries of a list, with the kind and version that entries of an IngressList lack. None for a document that is no list."""
     if not isinstance(document, Mapping):
         return None
     kind, entries = document.get("kind"), document.get("items")

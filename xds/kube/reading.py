@@ -1,4 +1,4 @@
-"""One reading of folders, single files and standard input: what commands look at that judge manifests and end.
+"""One reading of folders, single files and standard input: the input of commands that judge manifests and end.
 
 What belongs here: which of the three an argument is, and taking them together. What does not: waiting for changes
 (`xds.kube.manifests`), and judging (`xds.offline`).
@@ -46,7 +46,7 @@ def read(paths: Sequence[Path], standard_input: Callable[[], bytes]) -> Reading:
 
 
 def _added(objects: dict[Ref, Object], found: Sequence[Object]) -> list[Problem]:
-    """Add what is new; a Problem for each that is there already."""
+    """Add new objects. One that is defined already becomes a Problem."""
     twice = []
     for item in found:
         first = objects.setdefault(ref(item), item)

@@ -1,7 +1,7 @@
 """How Kubernetes writes the objects that matter here, and how each becomes one of ours.
 
 What belongs here: the fields of every API version, as the API reference of Kubernetes names them, and what a missing field stands for.
-What does not: finding out which kind a document is, and wording what is wrong with it (`xds.kube.parse`).
+What does not: the kind of a document, and the sentences about invalid ones (`xds.kube.parse`).
 
 Every field may be null, which counts as missing (as Go reads JSON). Unknown fields are ignored.
 """
@@ -251,7 +251,7 @@ class EndpointsShape(Struct, frozen=True, gc=False):
 
 
 class SecretShape(Struct, frozen=True, gc=False, rename="camel"):
-    """Secret, v1. Its repr must not show what is in it."""
+    """Secret, v1. Its repr must not show its data."""
 
     metadata: MetaShape | None = None
     type: str | None = None
@@ -509,7 +509,7 @@ def namespace(shape: NamespaceShape, place: Place | None) -> list[objects.Object
 def _meta(
     shape: MetaShape | None, place: Place | None, *, namespaced: bool = True, annotated: bool = False, labelled: bool = False
 ) -> objects.Meta:
-    """What is kept of `metadata`: annotations with a slash in their name for an Ingress, labels for a Namespace, of others neither."""
+    """The stored part of `metadata`: annotations with a slash in their name for an Ingress, labels for a Namespace, else neither."""
     if shape is None or not shape.name:
         raise InvalidObject("metadata.name", "missing", "The object has no name; write metadata.name.")
     space = (shape.namespace or "default") if namespaced else ""

@@ -53,7 +53,7 @@ class Found:
 
     `files`: path → name and state of each manifest. `folders`: those that were listed, and those in which links end, which may change
     unseen otherwise. `linked`: links to either. `unlisted`: folders of which not everything is known, and `beyond`: files that are too
-    many. `problems`: path → what is wrong with what is there.
+    many. `problems`: path → its Problem.
     """
 
     files: dict[str, tuple[str, Stamp]] = field(default_factory=dict)
@@ -199,7 +199,7 @@ def is_manifest(name: str) -> bool:
 
 
 def identity(path: str) -> Identity:
-    """Of what is there, behind links."""
+    """The identity of a path, with links resolved."""
     try:
         found = os.stat(path)
     except OSError:
@@ -229,5 +229,5 @@ def reason(error: OSError) -> str:
 
 
 def is_text(path: str) -> bool:
-    """Whether all of a path is UTF-8: what is not has lone surrogates in Python."""
+    """Whether a path is UTF-8. Otherwise it has lone surrogates in Python."""
     return path.isascii() or not any("\ud800" <= character <= "\udfff" for character in path)

@@ -151,7 +151,7 @@ class World:
         return 0
 
     def refs(self, key: Key) -> tuple[Ref, ...]:
-        """The objects that the value of a key consists of. They are to blame for what was made from it."""
+        """The objects that the value of a key consists of. A fault of a Unit that read it is attributed to them."""
         kind = key[0]
         if kind == _INGRESSES_OF:
             return tuple(ref(i) for i in self._by_host.get(key[1], ()))

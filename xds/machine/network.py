@@ -34,14 +34,14 @@ def addresses() -> frozenset[str]:
 
 
 def usable(listen_address: str) -> str:
-    """`::` takes both families; where the system has no IPv6, 0.0.0.0 is what is left of them. Other addresses are taken as they are."""
+    """`::` accepts both families. Where the system has no IPv6, it becomes 0.0.0.0. Other addresses stay the same."""
     if listen_address != "::":
         return listen_address
     try:
         with socket.socket(socket.AF_INET6) as probe:
             probe.bind(("::", 0))
     except OSError:
-        return "0.0.0.0"  # noqa: S104 - all addresses are what was asked for
+        return "0.0.0.0"  # noqa: S104 - `::` means all addresses
     return listen_address
 
 

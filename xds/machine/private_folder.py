@@ -1,6 +1,6 @@
 """Folders that only their user can open, each for the sockets and files of one running program.
 
-What belongs here: where they are, how a program takes one, and that those of dead programs go. What does not: what stands in them.
+What belongs here: their location, locking one, and removing those of dead programs. What does not: their content.
 
 The owner of a folder holds a lock on it (flock). The system releases it when the program ends, for any reason. So a folder
 whose lock is free has no owner any more.

@@ -2,7 +2,7 @@
 
 nginx decodes every escape of a path, merges its slashes and resolves its dots before it looks for a location. Envoy resolves dots between
 real slashes, merges real slashes, and decodes escapes of unreserved characters only. So `/a@b` and `/a%40b`, `%c3%a9` and `%C3%A9`, and
-`/a/b` and `/a%2Fb` are still different when Envoy compares paths. What is compared is the path without its query, a whole one.
+`/a/b` and `/a%2Fb` are still different when Envoy compares paths. The path is compared as a whole, without its query.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _AS_SENT = frozenset(b"!$&'()*+,:;=@[]")
 """Bytes that Envoy leaves as they come: raw or escaped. Other bytes are escaped, by the client or by Envoy."""
 _SLASH = ord("/")
 _RUN = "(?:/|%2[Ff])+"
-"""What is one slash for nginx."""
+"""A pattern for one slash of nginx."""
 DOTS = r".*(?:/|%2[Ff])\.\.?(?:(?:/|%2[Ff]).*)?"
 """Paths with dots beside an escaped slash. nginx resolves them, Envoy does not, and no expression can: where they lead is unknown."""
 ESCAPES = ".*%.*"
@@ -48,7 +48,7 @@ _SHORT = 400
 """Characters of a pattern that RE2 accepts in any case, where none of them is a count."""
 _NOTHING = r"[^\s\S]"
 _AMBIGUOUS = re.compile(r"[^-./\w~]", re.ASCII)
-"""What is in a percent-encoded path that has several spellings."""
+"""The characters of a percent-encoded path that have several spellings."""
 
 
 def pattern(match: PathMatch) -> str:

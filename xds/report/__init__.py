@@ -1,6 +1,6 @@
-"""What is written back to the API server: the addresses of Ingresses, and Events about them.
+"""What is written to the API server: the addresses of Ingresses, and Events about them.
 
-What belongs here: what is to be written (`addresses`, `events`: pure; `lookup`, `nodes`: asked for), and writing it (`status_writer`,
-`event_writer`, `reporter`). What does not: who of the replicas writes (`xds.replicas.election`), how an object is written
-(`xds.kube.apiserver.writes`), and every decision about traffic.
+Decisions are pure: which addresses (`status_addresses`) and which Events (`events`). `lookup` and `envoy_nodes` find the sources of
+addresses, `status_writer` and `event_writer` send the requests, and `reporter` runs all of it. What does not belong here: the form of a
+request (`xds.kube.apiserver.writes`), the election (`xds.replicas`), and every decision about traffic.
 """

@@ -56,7 +56,7 @@ class Event:
 
 
 def scheduled(about: Ref, uid: str) -> Event:
-    """An Ingress is taken over (as ingress-nginx words it, nginx 4.15)."""
+    """An Ingress is of our class now (in the words of ingress-nginx, nginx 4.15)."""
     return Event(_name(about, uid, "", "sync"), about, uid, NORMAL, "Sync", "Scheduled for sync")
 
 

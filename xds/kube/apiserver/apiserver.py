@@ -69,7 +69,7 @@ _COMPLAIN_EVERY = 30.0
 
 
 def resources(settings: Flags) -> list[Watched]:
-    """What is watched: the kinds, within `--watch-namespace` if that is set, and what flags name by name, in any namespace."""
+    """What is watched: the kinds, within `--watch-namespace` if that is set, and single objects that flags name, in any namespace."""
     found = [_scoped(kind, settings) for kind in (INGRESSES, SERVICES, SLICES, TLS_SECRETS, OTHER_SECRETS, CONFIG_MAPS)]
     found.append(CLASSES)
     if settings.watch_namespace_selector:
