@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
-from xds.nginx import registry as features
-
 _SUFFIXES = {"counter": ("_total", "_created"), "histogram": ("_bucket", "_sum", "_count", "_created")}
 _OURS = "xds_"
 _OPENING = """\
@@ -27,8 +25,8 @@ version).
 
 - `type` is the short name of the discovery service: `cds` clusters, `eds` endpoints, `lds` listeners, `rds` routes, `sds` certificates.
 - `severity` is `error` (it does not work as written), `warning` (it works, but differs from what was written, or will soon) or `note`.
-- `feature` is the part of the dialect that a Problem is about: {features}. For a Problem of none of these it is the first part of its
-  code, as in `xds check -o json`: `no-service`, `conflict`, `certificate-expiry`, `annotation-unknown`, …
+- `feature` is the part of the dialect that a Problem is about, such as `rewrite_target`: the name of a module in `xds/nginx/features`. For
+  other Problems it is the first part of their code, as in `xds check -o json`: `no-service`, `conflict`, `annotation-unknown`, …
 - `secret` is the name of the Secret, `default` for the default certificate; `host` the first name in the certificate.
 
 The number of series does not grow with the number of Ingresses: it stays well below 1,000.
@@ -65,5 +63,4 @@ def page(registry: CollectorRegistry) -> str:
         if metric.name.startswith(_OURS):
             name = f"{metric.name}_total" if metric.kind == "counter" else metric.name
             rows.append(f"| `{name}` | {metric.kind} | {', '.join(f'`{label}`' for label in metric.labels)} | {metric.text} |")
-    named = ", ".join(f"`{name}`" for name in sorted(features.features()))
-    return "\n".join([_OPENING, *rows, _REST.format(features=named)])
+    return "\n".join([_OPENING, *rows, _REST])
