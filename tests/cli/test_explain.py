@@ -438,6 +438,25 @@ def test_tls_that_passes_through_is_answered_by_the_backend_of_the_root_whatever
     assert say("explain", "https://p.example.com/", put, "-o", "json").json["certificate"]["secret"]["name"] == "tls"
 
 
+def test_copies_go_to_a_cluster_besides(say: Say, tmp_path: Path) -> None:
+    put = folder(tmp_path, ingress("web", "a.example.com", {"/": WEB}, {"mirror-target": "http://copies.example.org/x"}))
+    said = say("explain", "a.example.com/x", put)
+    assert "besides it default/copies_example_org/80~" in said.out
+    found = say("explain", "a.example.com/x", put, "-o", "json").json
+    assert [cluster.partition("~")[0] for cluster in found["besides"]] == ["default/copies_example_org/80"]
+
+
+def test_a_path_that_is_closed_for_want_of_another_object_says_so(say: Say, tmp_path: Path) -> None:
+    put = folder(tmp_path, ingress("web", "a.example.com", {"/": WEB}, {"custom-headers": "default/none"}))
+    said = say("explain", "a.example.com/x", put)
+    assert "custom-headers names ConfigMap default/none, which does not exist" in said.out
+    assert say("explain", "a.example.com/x", put, "-o", "json").json["action"] == {
+        "kind": "respond",
+        "status": 503,
+        "reason": "custom-headers names ConfigMap default/none, which does not exist",
+    }
+
+
 @pytest.mark.parametrize(
     ("paths", "why"),
     [({"/x": WEB}, 'no rule of the host has the path "/"'), ({"/": ("empty", 80)}, "Service default/empty has no ready endpoint")],

@@ -70,8 +70,7 @@ def _lines(found: Json) -> Iterator[Text]:
         yield _row("rule", f"{_words(route['ingress'])} {route['rule']}")
     if found["service"]:
         yield _row("Service", _service_words(found["service"]))
-    if found["cluster"]:
-        yield _row("cluster", found["cluster"])
+    yield from _clusters(found)
     for endpoint in found["endpoints"]:
         port = "" if endpoint["port"] is None else f" port {endpoint['port']}"
         yield _row("endpoint", f"{endpoint['address']}{port} ({endpoint['health']})")
@@ -110,6 +109,14 @@ def _headline(found: Json) -> Iterator[str | tuple[str, str]]:
             yield f"Service {service['namespace']}/{service['name']} port {service['port']}"
             gets = "to which TLS goes as it is" if action["kind"] == "passthrough" else f"which gets the path {action['path']}"
             yield f" ({plural(ready, 'endpoint')}), {gets}"
+
+
+def _clusters(found: Json) -> Iterator[Text]:
+    """The cluster that answers, and those that take part without an answer."""
+    if found["cluster"]:
+        yield _row("cluster", found["cluster"])
+    for cluster in found["besides"]:
+        yield _row("", f"besides it {cluster}, of which no answer comes")
 
 
 def _other_routes(title: str, others: Iterable[Json]) -> Iterator[Text]:

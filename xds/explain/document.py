@@ -75,6 +75,7 @@ def explain(world: World, tables: Tables, settings: Flags, problems: Collection[
         "certificate": _certificate(case),
         "service": _service(case),
         "cluster": names.cluster(wanted) if wanted else None,
+        "besides": [names.cluster(cluster) for cluster in route.besides],
         "endpoints": _endpoints(case, wanted),
         "annotations": _annotations(case),
         "config": _config(case),
