@@ -15,9 +15,8 @@ from xds.model import Terminate
 from xds.problem import Ref
 from xds.protocol.discovery import Acknowledgement, DiscoveryRequest, DiscoveryResponse, Wire
 from xds.protocol.session import Session
-from xds.quarantine.ledger import MOST_CAUSES, MOST_CONTENTS, Orders
+from xds.quarantine.ledger import MOST_CAUSES, Orders
 from xds.quarantine.quarantine import Quarantine
-from xds.quarantine.replays import Replays
 from xds.snapshot import CLUSTER, ROUTE, SECRET, Part, Resource, Snapshot
 from xds.units.parts import Held, Host, Move, Value, content, digest, host_digest
 from xds.units.tables import Holds
@@ -310,13 +309,6 @@ def test_a_search_ends_with_the_only_envoy_that_can_be_asked() -> None:
     site.obey(site.quarantine.left("envoy"))
     assert (site.table(), site.searching) == (b"a1|b1", False)
     assert not site.quarantine.knows("envoy")
-
-
-def test_of_ever_new_bad_contents_only_the_last_are_remembered() -> None:
-    replays = Replays()
-    for n in range(MOST_CONTENTS + 10):
-        replays.convict(host("a"), str(n), "no")
-    assert [*replays.verdicts(host("a"))] == [str(n) for n in range(10, MOST_CONTENTS + 10)]
 
 
 def test_of_ever_more_objects_that_change_a_part_the_first_are_its_causes() -> None:

@@ -220,7 +220,7 @@ class Ledger:
         contents = self._replaced.pop(part, {})
         for earlier in contents.values():
             earlier.value = None
-        past.value = move.old if known is not None else None
+        past.value = move.old
         remember(contents, past.digest, past, MOST_CONTENTS)
         remember(self._replaced, part, contents, MOST_PARTS)
 

@@ -35,7 +35,6 @@ class Replays:
     def convict(self, part: Part, refused: str, words: str) -> None:
         """This content (its digest) is a culprit. It may come back, also after its object was deleted."""
         known = self._convicted.get(part, {})
-        known.pop(refused, None)
         remember(known, refused, words, MOST_CONTENTS)
         remember(self._convicted, part, known, MOST_PARTS)
 
