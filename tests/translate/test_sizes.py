@@ -56,6 +56,13 @@ def big(*rules: Rule, tls: Sequence[Tls] = (), **annotations: str) -> Ingress:
     return Ingress(meta=Meta(namespace="one", name="big", annotations=notes), rules=rules, tls=tuple(tls))
 
 
+def joined(*rules: Rule, by: Sequence[str], **more: str) -> list[Object]:
+    """An Ingress, and canaries of these names for the same paths."""
+    notes = {PREFIX + name: text for name, text in (("canary", "true"), ("canary-weight", "1"), ("canary-by-cookie", "next"))}
+    canaries = (Ingress(meta=Meta(namespace="one", name=name, annotations=notes), rules=rules) for name in by)
+    return [big(*rules, **more), *canaries]
+
+
 def prefixed(annotations: Mapping[str, str]) -> Ingress:
     return Ingress(meta=Meta(namespace="one", name="big", annotations=annotations), rules=(rule("a.example.org", "/"),))
 
@@ -117,6 +124,11 @@ SHAPES: Mapping[str, Callable[[int], list[Object]]] = {
     "expressions that are none": lambda n: [big(rule("a.example.org", *paths(n, "(")), use_regex="true")],
     "expressions on many hosts": lambda n: [big(*(rule(host, "/x(a|b)") for host in names(n)), rewrite_target="/$1")],
     "rules of one host": lambda n: [big(*(rule("a.example.org", path) for path in paths(n)))],
+    "paths with a canary": lambda n: joined(rule("a.example.org", *paths(n)), by=["next"]),
+    "expressions with a canary": lambda n: joined(rule("a.example.org", *paths(n, "(a|b)")), by=["next"], use_regex="true"),
+    "hosts with a canary": lambda n: joined(*(rule(host, "/") for host in names(n)), by=["next"]),
+    "canaries of one path": lambda n: joined(rule("a.example.org", "/"), by=names(n)),
+    "canaries of no path": lambda n: joined(rule("a.example.org", *paths(n)), by=["next"])[1:],
     "Services that do not exist": lambda n: [big(*(rule("a.example.org", f"/{k}", service=f"no{k}") for k in range(n)))],
     "annotations": lambda n: [big(rule("a.example.org", "/"), **{f"server-snippett-{k}": "x" for k in range(n)})],
     "prefixes": lambda n: [prefixed({f"nginx.ingress.kubernetes{k:05}.io/auth-url": "x" for k in range(n)})],

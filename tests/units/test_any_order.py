@@ -67,6 +67,8 @@ ANNOTATIONS: tuple[dict[str, str], ...] = (
     {PREFIX + "app-root": "/app", PREFIX + "ssl-redirect": "false"},
     {PREFIX + "service-upstream": "true", PREFIX + "no-such": "x"},
     {PREFIX + "ssl-passthrough": "true"},
+    {PREFIX + "canary": "true", PREFIX + "canary-weight": "30", PREFIX + "load-balance": "ewma"},
+    {PREFIX + "canary": "true", PREFIX + "canary-by-header": "X-Canary", PREFIX + "canary-by-cookie": "next", PREFIX + "app-root": "/app"},
     {"kubernetes.io/ingress.class": "other"},
 )
 

@@ -91,21 +91,23 @@ def costs_of_offers(read: Reader, namespace: str, name: str) -> Mapping[str, int
     found: dict[str, int] = {}
     item = ingress(read, namespace, name)
     allowance = Allowance(OF_INGRESS)
-    hosts: dict[str, tuple[bool, bool]] = {}
     for host, claim in offers_in_order(item) if item else ():
-        if host not in hosts:
-            hosts[host] = (read.unit(is_regex_host, host), redirects_to_https(read, host, serving(read, host)))
-        as_regex, tls = hosts[host]
         rivals = read.unit(claimed, host).get(claim.where, ())
-        cost = max((_surplus(read, host, rival, claim, as_regex=as_regex, tls=tls) for rival in rivals), default=0)
+        cost = max((_surplus(read, host, rival, claim) for rival in rivals), default=0)
         if cost and not allowance.spend(cost):
             break
         found[claim.field] = cost
     return found
 
 
-def _surplus(read: Reader, host: str, claim: Claim, offered: Claim, *, as_regex: bool, tls: bool) -> int:
+def is_redirected(read: Reader, host: str) -> bool:
+    """Whether plain http to a host is redirected to https. A Unit: many Ingresses may offer something for one host."""
+    return redirects_to_https(read, host, serving(read, host))
+
+
+def _surplus(read: Reader, host: str, claim: Claim, offered: Claim) -> int:
     """What the expressions of a claimed path cost more because of an offer."""
+    as_regex, tls = read.unit(is_regex_host, host), read.unit(is_redirected, host)
     if paths.fault(claim.path, as_regex=as_regex):
         return 0
     match = _match(read, host, claim, as_regex=as_regex)
