@@ -187,5 +187,5 @@ async def test_descriptors_are_made_once_when_they_are_first_requested() -> None
     found = Reflection((), make)
     for _ in range(2):
         with pytest.raises(OSError, match="nothing"):
-            await anext(found._serve(requests(), None))
+            await anext(found.serve(requests(), None))
     assert made == [1]

@@ -149,8 +149,7 @@ async def test_what_comes_while_nobody_asks_is_taken_together(server: Scripted, 
             server.put("services", "a", spec={"ports": [{"port": 80 + number}]})
             server.put("services", f"b{number}", spec={})
         server.put("ingresses", "last", spec={})
-        cluster: Any = followed.cluster
-        await until(lambda: len(cluster._batch._objects) == 22)
+        await until(lambda: followed.cluster.pending == 22)
         change = await followed.take()
         assert len(change.put) == 22
 
@@ -447,8 +446,7 @@ async def test_a_secret_that_changes_while_it_is_fetched_is_fetched_again(server
         server.put("secrets", "flagged", **secret("Opaque", text="meanwhile"))
         await until(lambda: len(server.asked("get", "secrets")) == 2)
         server.put("secrets", "flagged", **secret("Opaque", text="new"))
-        cluster: Any = followed.cluster
-        await until(lambda: bool(cluster._referred["Secret"].due))
+        await until(lambda: bool(followed.cluster.due))
         gate.set()
         await followed.until(lambda: followed.world.get(("Secret", "default", "flagged")).data == {"text": b"new"})
 
@@ -653,15 +651,15 @@ async def test_all_connections_are_such_that_notice_when_the_other_end_is_gone(
     server: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[socket.socket] = []
-    make = api._socket
-    monkeypatch.setattr(api, "_socket", lambda address: made.append(make(address)) or made[-1])
+    make = api.keepalive_socket
+    monkeypatch.setattr(api, "keepalive_socket", lambda address: made.append(make(address)) or made[-1])
     async with following(server, tmp_path) as followed:
         await followed.take()
         assert made
 
 
 def test_connections_notice_by_themselves_when_the_other_end_is_gone() -> None:
-    with api._socket((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 1))) as made:
+    with api.keepalive_socket((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 1))) as made:
         assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         idle, every, count = (made.getsockopt(6, option) for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT))
         assert idle + every * count == DEAD_AFTER <= 25

@@ -56,6 +56,8 @@ class Envoy:
         self.have: dict[str, dict[str, bytes]] = back.have if back else {t: {} for t in SUBSCRIBED}
         self.served: set[str] = back.served if back else set()
         self.inbox: deque[DiscoveryResponse] = deque()
+        self._asked: dict[str, set[str]] = {}
+        self._nonces: dict[str, str] = {}
         for type_url in SUBSCRIBED:
             self._ask(type_url, "", None, brought=bool(back))
 
@@ -80,9 +82,8 @@ class Envoy:
 
     def _ask(self, type_url: str, nonce: str, error: str | None, *, brought: bool = False) -> None:
         wanted = {ROUTE: {names.ROUTES}, ENDPOINT: set(self.have[CLUSTER])}.get(type_url, {"*"})
-        known = getattr(self, "_asked", {}).get(type_url, set())
-        self._asked: dict[str, set[str]] = getattr(self, "_asked", {}) | {type_url: wanted}
-        self._nonces: dict[str, str] = getattr(self, "_nonces", {})
+        known = self._asked.get(type_url, set())
+        self._asked[type_url] = wanted
         if nonce:
             self._nonces[type_url] = nonce
         if self.wire is Wire.SOTW:

@@ -132,7 +132,7 @@ async def test_a_replica_that_says_nothing_any_more_does_not_count_and_is_swept_
     assert [peer.replica for peer in await read(one.peers, clock)] == ["dead"]
     clock.now += ALIVE
     assert await read(one.peers, clock) == []
-    clock.now += peers_module._REMOVED_AFTER
+    clock.now += peers_module.REMOVED_AFTER
     async with one.running():
         await until(lambda: list(said_keys(server)) == ["other", "fleet.xds-ingress/one_uuid"])
 
@@ -206,6 +206,6 @@ async def test_a_role_that_forbids_it_is_a_problem(
 
 
 def test_the_name_of_an_annotation_is_short_enough() -> None:
-    long = [peers_module._short(f"{'x' * 80}{n}") for n in range(2)]
-    assert all(len(name) == 63 for name in long)
+    long = [peers_module.annotation_of(f"{'x' * 80}{n}") for n in range(2)]
+    assert all(len(name.partition("/")[2]) == 63 for name in long)
     assert long[0] != long[1]

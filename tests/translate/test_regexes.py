@@ -101,7 +101,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return compile_(pattern, options)
 
     monkeypatch.setattr(regex.re2, "compile", compiling)
-    for cached in (regex.verdict, regex.cost, rewrite_target._rewrite, upstream_hash_by._hash_policy):
+    for cached in (regex.verdict, regex.cost, rewrite_target.rewrite, upstream_hash_by.hash_policy):
         cached.cache_clear()
     return found
 
@@ -160,7 +160,7 @@ def test_an_ingress_of_dear_expressions_compiles_nothing_and_harms_nobody(compil
 @pytest.mark.parametrize("bad", ["/{n}(", "/{n}(?=x)", "/{n}[a-z]+(x"])
 def test_thousands_of_refused_expressions_cost_no_more_than_the_budget(bad: str, compiled: list[str]) -> None:
     life = Life([*BASE, ingress("many", *(bad.replace("{n}", str(n)) for n in range(8_000)))])
-    assert len(compiled) <= regexes.OF_INGRESS // regexes._REFUSED + 10
+    assert len(compiled) <= regexes.OF_INGRESS // regexes.REFUSED + 10
     assert codes(life, "many").keys() == {"path", f"regex-budget:{HOST}", f"too-many-paths:{HOST}"}
 
 
@@ -305,7 +305,7 @@ def test_envoy_compiles_nothing_that_was_not_paid_for(many: list[tuple[list[str]
 
     Each has a route, that has one to https before it, and both may stand a second time before all others.
     """
-    each = 4 * (regex.cost(in_every_spelling("/" + "x" * regexes._LONGEST_START)) + regex.cost(spelling.ESCAPED_RUN))
+    each = 4 * (regex.cost(in_every_spelling("/" + "x" * regexes.LONGEST_START)) + regex.cost(spelling.ESCAPED_RUN))
     closing = (regexes.MOST_CLOSURES + 1) * each
     items = [
         ingress(f"i{n}", *(f"{path}{k}" for k in range(times) for path in paths), age=n + 1, **notes)

@@ -41,13 +41,14 @@ class Reflection:
     def rpc_handlers(self) -> tuple[Any, ...]:
         """For `grpc.aio.Server.add_generic_rpc_handlers`. The library itself would register v1alpha alone."""
         method = grpc.stream_stream_rpc_method_handler(
-            self._serve,
+            self.serve,
             request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
             response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
         )
         return tuple(grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": method}) for name in SERVICES)
 
-    async def _serve(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+    async def serve(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+        """A response for each request of one stream. Raises what `make` raises."""
         if self._servicer is None:
             self._servicer = asyncio.create_task(asyncio.to_thread(self._made))
         servicer = await asyncio.shield(self._servicer)  # a stream that ends must not cancel it for the others

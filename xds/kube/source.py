@@ -37,6 +37,10 @@ class Batch:
         self._objects: dict[Ref, Object | None] = {}
         self._problems: dict[str, tuple[Problem, ...]] = {}
 
+    def __len__(self) -> int:
+        """Of how many objects."""
+        return len(self._objects)
+
     def put(self, item: Object) -> None:
         """An object is new, or has changed."""
         self._objects[ref(item)] = item

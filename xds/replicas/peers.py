@@ -32,7 +32,7 @@ BEAT = 10.0
 """Seconds after which an unchanged count is written again."""
 ALIVE = 40.0
 """Seconds after which a replica that has written nothing counts as gone. They allow for clocks of nodes that differ."""
-_REMOVED_AFTER = 600.0
+REMOVED_AFTER = 600.0
 """Seconds after which others remove the annotation of a replica that was killed."""
 _RELEASE_TIMEOUT = 2.0
 _LAST_ATTEMPTS = 5
@@ -107,7 +107,7 @@ class Peers:
         self._lease = Ref("Lease", namespace, name)
         self._collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._pod = pod
-        self._key = _PREFIX + _short(identity)
+        self._key = annotation_of(identity)
         self._report = ChangedProblems(report)
         self._denials = Denials(_CONFIRM_DENIAL)
         self._every = every
@@ -200,7 +200,7 @@ class Peers:
         if not key.startswith(_PREFIX):
             return False
         found = _read(value)
-        return found is None or self._clock() - found.at.timestamp() > _REMOVED_AFTER
+        return found is None or self._clock() - found.at.timestamp() > REMOVED_AFTER
 
 
 _VERBS = {"GET": "get", "POST": "create", "PUT": "update"}
@@ -219,6 +219,7 @@ def _read(value: str) -> _Annotation | None:
     return found if found.at.tzinfo else None
 
 
-def _short(identity: str) -> str:
-    """The identity, shortened to the 63 characters that the name of an annotation may have."""
-    return identity if len(identity) <= 63 else f"{identity[:54]}-{hashlib.blake2b(identity.encode(), digest_size=4).hexdigest()}"
+def annotation_of(identity: str) -> str:
+    """The annotation of a replica. A name after the prefix may have 63 characters, so a longer identity ends in a hash."""
+    short = identity if len(identity) <= 63 else f"{identity[:54]}-{hashlib.blake2b(identity.encode(), digest_size=4).hexdigest()}"
+    return _PREFIX + short

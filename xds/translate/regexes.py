@@ -29,10 +29,10 @@ OF_HOST = 20_000
 MOST_CLOSURES = 3
 """First path segments for which left-out paths with access rules are closed one by one; beyond that, all together."""
 
-_LONGEST_START = 50
+LONGEST_START = 50
 """Characters of a closed prefix: it is an expression, too."""
 
-_REFUSED = 5
+REFUSED = 5
 """The cost of a path that cannot be served: checking it takes time all the same."""
 _SOMEWHERE = Forward(Cluster("", "", 0))
 
@@ -123,7 +123,7 @@ def _surplus(read: Reader, host: str, claim: Claim, offered: Claim) -> int:
 
 def _cost(read: Reader, host: str, claim: Claim, *, as_regex: bool, tls: bool) -> int:
     if paths.fault(claim.path, as_regex=as_regex):
-        return _REFUSED
+        return REFUSED
     match = _match(read, host, claim, as_regex=as_regex)
     own = settings_of(read, claim.item)
     location = Location(host, claim.path, match, tls, ref(claim.item), claim.field, own)
@@ -254,4 +254,4 @@ def _report_closed(read: Reader, host: str, out: Sequence[LeftOut]) -> None:
 
 def _start(path: str, *, as_regex: bool) -> str:
     """The common prefix of all requests that a path would have matched, at least "/"; expressions match without regard to case."""
-    return regex.literal_start(path.lower() if as_regex else path)[:_LONGEST_START] or "/"
+    return regex.literal_start(path.lower() if as_regex else path)[:LONGEST_START] or "/"

@@ -50,7 +50,7 @@ class Described:
 
 def described(registry: CollectorRegistry) -> Iterator[Described]:
     """Every metric of the registry, including those without a series yet."""
-    for collector in registry._collector_to_names:  # no public API has the labels of a metric without series
+    for collector in registry._collector_to_names:  # noqa: SLF001 - no public API has the labels of a metric without series
         for family in collector.collect():
             labels = getattr(family, "_labelnames", ()) or getattr(collector, "_labelnames", ())
             yield Described(family.name, family.type, tuple(labels), family.documentation)

@@ -64,7 +64,7 @@ class _Session:
     def __init__(self, configuration: Configuration, idle: float) -> None:
         self.client = ApiClient(configuration)
         context = self.client.rest_client.ssl_context
-        self.connector = aiohttp.TCPConnector(limit=0, ssl=context, socket_factory=_socket, keepalive_timeout=idle)
+        self.connector = aiohttp.TCPConnector(limit=0, ssl=context, socket_factory=keepalive_socket, keepalive_timeout=idle)
         configuration.client_session_kwargs = {"connector": self.connector}
         self.answers = 0
         self.is_replaced = False
@@ -186,7 +186,7 @@ async def _session(settings: Flags, patience: Patience) -> _Session:
         raise Failure(f"{what} cannot be used: {error}.") from None
     finally:
         # The client writes the keys in a kubeconfig to files, and removes them at the end of the process. A killed process would not.
-        kube_config._cleanup_temp_files()
+        kube_config._cleanup_temp_files()  # noqa: SLF001 - it has no public name
 
 
 async def _configuration(settings: Flags) -> Configuration:
@@ -211,7 +211,8 @@ def _must_exist(kubeconfig: Path) -> None:
         pass
 
 
-def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
+def keepalive_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """A socket whose connection ends by itself within DEAD_AFTER seconds if the other end is gone, also where nothing is sent."""
     family, kind, protocol, _, _ = address
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -197,7 +197,7 @@ class ApiServer:
             where = f" in namespace {which.namespace}" if which.namespace else ""
             fault = self._reflectors[which].fault
             reasons.append(f"waiting for the first list of {which}{where}" + (f": {fault}" if fault else ""))
-        reasons += [f"waiting for {which}" for which in self._due() | self._fetching.keys() if which.kind not in self._may_not_fetch]
+        reasons += [f"waiting for {which}" for which in self.due | self._fetching.keys() if which.kind not in self._may_not_fetch]
         return sorted(reasons)
 
     def staleness(self, now: float) -> Mapping[str, float]:
@@ -231,10 +231,17 @@ class ApiServer:
         self._batch.add(change)
         if change or not self._is_complete:
             self._wakeup.set()
-        for which in self._due() - self._fetching.keys():
+        for which in self.due - self._fetching.keys():
             self._fetching[which] = asyncio.create_task(self._fetch(which), name=f"fetch {which}")
 
-    def _due(self) -> frozenset[Ref]:
+    @property
+    def pending(self) -> int:
+        """How many objects have changed since the last Change was yielded."""
+        return len(self._batch)
+
+    @property
+    def due(self) -> frozenset[Ref]:
+        """The objects that must be fetched one by one, because a watch does not carry them whole."""
         return frozenset().union(*(each.due for each in self._referred.values()))
 
     async def _fetch(self, which: Ref) -> None:

@@ -62,7 +62,7 @@ def _routes(target: str, location: Location, routes: tuple[Route, ...]) -> tuple
 
 def _on_forward(target: str, route: Route, envoy: EnvoyRoute) -> None:
     if _rewrites(target, route):
-        action_of(envoy).regex_rewrite = _rewrite(target, _expression(route.match))
+        action_of(envoy).regex_rewrite = rewrite(target, _expression(route.match))
 
 
 def pattern(route: Route) -> str:
@@ -86,7 +86,7 @@ def _expression(match: PathMatch) -> str:
 
 
 @lru_cache(maxsize=CACHED)
-def _rewrite(target: str, path: str) -> RegexMatchAndSubstitute:
+def rewrite(target: str, path: str) -> RegexMatchAndSubstitute:
     """The whole path is replaced, wherever nginx finds its regular expression in it."""
     text = _substituted(target, path)
     return substitution(regex.nginx_rewrite(path), text if text.startswith(("/", "\\")) else f"/{text}")

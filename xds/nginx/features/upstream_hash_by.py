@@ -78,7 +78,8 @@ UPSTREAM_HASH_BY = with_key(
 
 
 @lru_cache(maxsize=CACHED)
-def _hash_policy(name: str) -> RouteActionHashPolicy:
+def hash_policy(name: str) -> RouteActionHashPolicy:
+    """By which part of a request Envoy chooses an endpoint, for the name of one of nginx's variables, without `$`."""
     kind, _, rest = name.partition("_")
     if name in _BY_CLIENT:
         return RouteActionHashPolicy(connection_properties=RouteActionHashPolicyConnectionProperties(source_ip=True))
@@ -95,7 +96,7 @@ def _hash_policy(name: str) -> RouteActionHashPolicy:
 
 
 def _on_forward(names: tuple[str, ...], _route: Route, envoy: EnvoyRoute) -> None:
-    action_of(envoy).hash_policy = [_hash_policy(name) for name in names]
+    action_of(envoy).hash_policy = [hash_policy(name) for name in names]
 
 
 def _patterns(names: tuple[str, ...], route: Route) -> tuple[str, ...]:
