@@ -163,6 +163,7 @@ def config_maps() -> st.SearchStrategy[ConfigMap]:
         {"53": "one/a:dns"},
         {"ssl-redirect": "false", "x": "y"},
         {"proxy-body-size": "7m"},  # the route table without its hosts
+        {"hsts": "false"},  # the listeners
     ]
     return st.builds(ConfigMap, meta=metas("config", "tcp", "udp"), data=st.sampled_from(data))
 

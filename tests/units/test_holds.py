@@ -224,6 +224,17 @@ def test_where_a_passthrough_is_left_out_its_hosts_lead_to_nothing_and_never_to_
     assert life.state() == Life(tls_site()).state()
 
 
+def test_a_config_map_that_changes_connections_changes_each_filter_chain_in_which_tls_ends() -> None:
+    life = Holding(passing())
+    chains = [HTTPS._replace(piece=piece) for piece in life.chains]
+    put = [ConfigMap(meta=Meta(namespace="one", name="config"), data={"hsts": "false"})]
+    before = Message.parse(life.snapshot[LISTENER][names.HTTPS].body).filter_chains
+    life.take(put)
+    after = Message.parse(life.snapshot[LISTENER][names.HTTPS].body).filter_chains
+    assert [bytes(a) != bytes(b) for a, b in zip(after, before, strict=True)] == [True, True, False]
+    assert (len(chains), life.state()) == (2, Life([*passing(), *put]).state())
+
+
 def test_a_hold_of_a_filter_chain_that_is_gone_by_now_ends() -> None:
     life = Holding(tls_site())
     gone = HTTPS._replace(piece="passthrough:one/gone/80~00000000")

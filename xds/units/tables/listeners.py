@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import NamedTuple
 
 from envoy_data_plane.envoy.config.listener.v3 import Listener
 
@@ -46,6 +47,14 @@ class HttpListener:
         return {**self._whole.among(parts)}
 
 
+class _Drawn(NamedTuple):
+    """A filter chain as it is in the listener, with its name."""
+
+    name: str
+    chain: Chain
+    body: bytes
+
+
 class HttpsListener:
     """The TLS listener: the filter chains that hosts lead to, the certificates of those in which TLS ends, the clusters of the others.
 
@@ -59,8 +68,7 @@ class HttpsListener:
         self._backends = backends
         self._bare: Single[Listener] = Single(build, units.https_listener, _HTTPS, holds)
         self._hosts: dict[HostTls, dict[str, None]] = {}  # where TLS ends → the hosts of which it does; without the default chain
-        self._chains: dict[HostTls, Chain] = {}
-        self._bodies: dict[HostTls, bytes] = {}
+        self._drawn: dict[HostTls, _Drawn] = {}
         self._due: set[HostTls] = set()  # those whose chains may be out of date
         self.secrets.want([DEFAULT])
 
@@ -93,7 +101,7 @@ class HttpsListener:
         self.secrets.look_again(parts)
         self._bare.look_again(parts)
         pieces = {part for part in parts if part[:2] == _HTTPS[:2] and part.piece is not None}
-        known = {part: tls for tls in (*self._hosts, *self._chains) if (part := _part(tls)) in pieces} if pieces else {}
+        known = {part: tls for tls in (*self._hosts, *self._drawn) if (part := _part(tls)) in pieces} if pieces else {}
         self._due |= {*known.values()}
         for part in pieces - known.keys():
             self._holds.effective(part, None)
@@ -101,7 +109,7 @@ class HttpsListener:
     def refresh(self, touched: Touched, update: Update) -> None:
         """Bring certificates, chains and listener up to date."""
         for name, there in publish(self.secrets, touched, update):
-            if there != ((tls := Terminate(name)) in self._bodies):
+            if there != ((tls := Terminate(name)) in self._drawn):
                 self._due.add(tls)
         bare = self._bare.value
         if self._bare.is_due(touched):
@@ -115,7 +123,7 @@ class HttpsListener:
     def among(self, parts: Collection[Part]) -> dict[Part, Value]:
         """The values of those of the Parts that are there."""
         pieces = {part for part in parts if part[:2] == _HTTPS[:2] and part.piece is not None}
-        chains = {part: chain for tls, chain in self._chains.items() if (part := _part(tls)) in pieces} if pieces else {}
+        chains = {part: drawn.chain for tls, drawn in self._drawn.items() if (part := _part(tls)) in pieces} if pieces else {}
         return {**chains, **self._bare.among(parts), **self.secrets.among(parts)}
 
     def passed_to(self, clusters: Collection[Cluster]) -> set[str]:
@@ -127,23 +135,21 @@ class HttpsListener:
         for tls in sorted(self._due, key=names.chain):
             self._refresh_chain(tls, bare, update)
         self._due.clear()
-        bodies = {names.chain(tls): body for tls, body in self._bodies.items()}
-        secrets = sorted(tls.certificate for tls in self._bodies if isinstance(tls, Terminate))
+        bodies = {drawn.name: drawn.body for drawn in self._drawn.values()}
+        secrets = sorted(tls.certificate for tls in self._drawn if isinstance(tls, Terminate))
         refers = [_ROUTES, Reference(SECRET, DEFAULT), *(Reference(SECRET, name) for name in secrets)]
         body = listeners.https_bytes(bare, bodies, self._leads_to())
         update.add(LISTENER, names.HTTPS, Resource.of(names.HTTPS, body, refers))
 
     def _refresh_chain(self, tls: HostTls, bare: Listener, update: Update) -> None:
-        part = _part(tls)
-        old, hosts = self._chains.get(tls), self._hosts.get(tls)
+        part, before, hosts = _part(tls), self._drawn.get(tls), self._hosts.get(tls)
+        old = before.chain if before else None
         there = tls.certificate in self.secrets.values if isinstance(tls, Terminate) else tls.cluster is not None
         new = self._holds.effective(part, Chain(tuple(sorted(hosts))) if hosts and there else None)
         if new is None:
-            self._chains.pop(tls, None)
-            self._bodies.pop(tls, None)
+            self._drawn.pop(tls, None)
         else:
-            self._chains[tls] = new
-            self._bodies[tls] = listeners.chain_bytes(tls, bare)
+            self._drawn[tls] = _Drawn(names.chain(tls), new, listeners.chain_bytes(tls, bare))
         if old != new:
             update.move(part, old, new)
 
@@ -153,11 +159,11 @@ class HttpsListener:
         A host of which TLS passes through leads to that chain also where there is none: Envoy closes its connections then.
         """
         found: dict[str, str] = {}
-        for tls in sorted(self._chains, key=names.chain):
+        for tls, drawn in sorted(self._drawn.items(), key=lambda pair: pair[1].name):
             now = self._hosts.get(tls, {})
-            for host in self._chains[tls].hosts:
+            for host in drawn.chain.hosts:
                 if host in now or host not in found:
-                    found[host] = names.chain(tls)
+                    found[host] = drawn.name
         found |= {host: names.chain(tls) for tls, hosts in self._hosts.items() if isinstance(tls, Passthrough) for host in hosts}
         return found
 
