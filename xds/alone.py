@@ -30,7 +30,7 @@ class Alone:
     """Is a `xds.coordination.Coordination`.
 
     `folder` is that of --state-dir; without one, a restart makes a new default certificate and searches anew for what Envoy refuses.
-    `manifests` are the folders that objects come from; without any, they come from a Source whose versions nobody can ask for.
+    `manifests` are the folders that objects come from. Without any, they come from another Source, which cannot be asked for versions.
     """
 
     def __init__(self, folder: Path | None = None, manifests: Sequence[Path] = ()) -> None:
@@ -75,7 +75,7 @@ class Alone:
         """A folder has no status to be written."""
 
     def published(self, change: Change) -> None:
-        """Nobody asks."""
+        """There is nobody to count Envoys for."""
 
     def problems(self, problems: Sequence[Problem]) -> None:
         """They are in the log, in the metrics, and at the debug server; a folder has no Events."""
@@ -88,7 +88,7 @@ class Alone:
         return ()
 
     async def current(self, about: Ref) -> str | None:
-        """As its file has it at this moment."""
+        """As its file is at this moment."""
         return await of_folders(self._manifests, about) if self._manifests else ""
 
     async def close(self) -> None:

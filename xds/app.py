@@ -194,7 +194,7 @@ class ControlPlane:
         await self._publisher.apply(change)
 
     async def learn(self, record: bytes) -> None:
-        """Hold what a record (`xds.units.record`) says that Envoy refuses, as far as that is published; b"" says nothing."""
+        """Hold what is held in a record (`xds.units.record`), as far as it is published now. b"" is an empty one."""
         try:
             if record:
                 await self._publisher.learn(record)

@@ -22,15 +22,15 @@ ChainAndKey = tuple[bytes, bytes]
 
 
 class Coordination(Protocol):
-    """From `open` to `close`. All methods belong to one event loop, and none of those that are not awaited may block it for long."""
+    """From `open` to `close`, in one event loop. Methods that are not awaited return at once."""
 
     async def open(self) -> None:
         """Connect, before anything else is asked for. Raises `xds.config.Failure` where that can never work."""
 
     def certificates(self) -> AsyncGenerator[ChainAndKey]:
-        """The generated default certificate: the first one within seconds, whatever happens, then each that replaces it.
+        """The generated default certificate, within seconds also if the API server is away; then each one that replaces it.
 
-        Raises `xds.config.Failure` where it is to be kept and cannot be.
+        Raises `xds.config.Failure` if the state folder, which is to keep it, cannot be used.
         """
 
     async def load(self) -> bytes:
@@ -46,19 +46,19 @@ class Coordination(Protocol):
         """The first Snapshot is published: from now on write statuses and Events, if and while that is this replica's turn."""
 
     def published(self, change: Change) -> None:
-        """A Change is in the Snapshot. Not earlier: other replicas are told up to which versions our Envoys have everything."""
+        """A Change is in the Snapshot. Call it no earlier: from then on Envoys that have this Snapshot count as having these versions."""
 
     def problems(self, problems: Sequence[Problem]) -> None:
         """All Problems of objects that there are now."""
 
     async def share_progress(self, snapshot: Snapshot, streams: Callable[[], Iterable[ConnectedStream]]) -> None:
-        """Tell other replicas how far the Envoys of these streams are, until cancelled. Returns at once where there are none."""
+        """Share with other replicas how far the Envoys of these streams are, until cancelled. Returns at once if there are none."""
 
     async def others(self) -> Sequence[Peer]:
         """The other replicas that are alive, and how far their Envoys are."""
 
     async def current(self, about: Ref) -> str | None:
-        """The version that an object has at its origin now, whatever was read of it; None if it is gone, "" where nobody can say."""
+        """The version of an object at its origin, not as it was read. None if it does not exist, "" if that is not known."""
 
     async def close(self) -> None:
-        """Give back what others wait for (the Lease), and disconnect."""
+        """Release the Lease, for another replica to take over, and disconnect."""

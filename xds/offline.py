@@ -1,6 +1,6 @@
-"""From folders and files of manifests to a Snapshot at one go, without servers: what `translate`, `check` and `explain` look at.
+"""One pass from folders and files of manifests to a Snapshot, without servers: for `translate`, `check` and `explain`.
 
-What does not belong here: waiting for changes (`xds.app`), and printing (`xds.cli`).
+What does not belong here: following changes (`xds.app`), and printing (`xds.cli`).
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from xds.snapshot import Snapshot
 from xds.units.tables import Tables
 
 MADE_AT_START = b"(made when the server starts)\n"
-"""Stands for the default certificate and its key: making one takes long, and would make each output another one."""
+"""A placeholder for the default certificate and its key: generating them takes long, and would change the output of each run."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """All that one reading of the folders came to.
+    """The result of one pass.
 
-    `problems` has those of the files, then those of the objects, each once. `faults` are errors of ours, a sentence each. `kustomized`
-    is what of the folders belongs to kustomize.
+    `problems` has those of the files, then those of the objects, each once. `faults` are internal errors, a sentence each. `kustomized`
+    has the files that belong to kustomize.
     """
 
     world: World
@@ -42,8 +42,8 @@ class Loaded:
 def load(settings: Flags, *, certificate: tuple[bytes, bytes] = (MADE_AT_START, MADE_AT_START), now: int | None = None) -> Loaded:
     """Read `settings.manifests` (folders, files, or "-" for standard input) and build everything.
 
-    `certificate` is the default certificate, PEM chain and key; `now` is in seconds since 1970, that of the clock without it. Raises
-    Failure where a folder cannot be read, and UsageError where there is none.
+    `certificate` is the default certificate: PEM chain and key. `now` is in seconds since 1970; without it the clock is read. Raises
+    Failure for a folder that cannot be read, and UsageError if none is named.
     """
     if not settings.manifests:
         raise UsageError("name a folder or a file of manifests, such as ./manifests, or - for standard input.")
@@ -62,21 +62,21 @@ def load(settings: Flags, *, certificate: tuple[bytes, bytes] = (MADE_AT_START, 
 
 
 def _standard_input() -> bytes:
-    if sys.stdin is None:  # as Python has it where whoever started us had closed it
+    if sys.stdin is None:  # so it is if the parent process has closed it
         raise Failure("standard input is closed.")
     return sys.stdin.buffer.read(MAX_BYTES)
 
 
 def _without_sockets(settings: Flags) -> Flags:
-    """What is read here is served by nobody yet: the addresses among these settings are a server's to be asked, or nobody's.
+    """Without the addresses on which a server would listen: no endpoint is to be rejected as a socket of our own.
 
-    So an endpoint on one of them is not taken for a socket of our own.
+    Here nothing is served, so these are addresses of another server, or of none.
     """
     return replace(settings, xds_address="", debug_address="", admin_address="", probe_address="")
 
 
 def faults(tables: Tables) -> tuple[str, ...]:
-    """What we failed to cope with, each as a sentence; the rest is served without it."""
+    """Internal errors, a sentence each. Everything else is built without what failed."""
     return tuple(
         f"internal error in {unit.function.__name__}{unit.arguments!r}: {fault.traceback.strip().splitlines()[-1]}; please report it."
         for unit, fault in sorted(tables.build.faults.items(), key=lambda item: (item[0].function.__name__, repr(item[0].arguments)))

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from tests.server.client import Client
 from xds.debug.server import SERVICES, DebugServer
-from xds.debug.subject import Effect, Envoy, Explained, Replica, Senseless
+from xds.debug.subject import Effect, Envoy, Explained, InvalidArgument, Replica
 from xds.problem import Problem
 from xds.protocol.discovery import Wire
 from xds.server.fleet import Fleet
@@ -70,7 +70,7 @@ class Scripted:
 
     async def explain(self, url: str, method: str) -> Explained:
         if self.explained is None:
-            raise Senseless(f"{method} {url!r} is no URL.")
+            raise InvalidArgument(f"{method} {url!r} is no URL.")
         return self.explained
 
     async def current(self, asked: Asked) -> str | None:

@@ -24,9 +24,9 @@ from envoy_data_plane.envoy.type.matcher.v3 import (
 from tests.debug.conftest import Caller, Connect, Scripted
 from tests.server.client import Client, eventually, resource
 from xds.debug import csds
-from xds.debug.csds import ClientStatus, TooMuch, shown
+from xds.debug.csds import ClientStatus, TooLarge, shown
 from xds.debug.nodes import matches
-from xds.debug.subject import Senseless
+from xds.debug.subject import InvalidArgument
 from xds.protocol.discovery import Wire
 from xds.server.messages import EnvoyNode
 from xds.snapshot import CLUSTER, ENDPOINT, SECRET, Resource
@@ -242,7 +242,7 @@ async def test_an_answer_that_is_too_large_says_how_to_ask_for_less(subject: Scr
     await accepting(connect(), CLUSTER)
     await eventually(lambda: bool(subject.envoys()))
     status = ClientStatus(subject, most=100_000)
-    with pytest.raises(TooMuch, match="node_matchers, or set exclude_resource_contents"):
+    with pytest.raises(TooLarge, match="node_matchers, or set exclude_resource_contents"):
         await status.answer(ClientStatusRequest())
     assert await status.answer(ClientStatusRequest(exclude_resource_contents=True))
 
@@ -303,7 +303,7 @@ def test_a_node_matcher_takes_a_node_that_has_all_of_it(matcher: NodeMatcher, ta
 
 @pytest.mark.parametrize("matcher", [metadata("zone", bool_match=True), string()])
 def test_a_node_matcher_that_compares_with_nothing_that_is_known_is_no_match_and_no_mismatch(matcher: NodeMatcher) -> None:
-    with pytest.raises(Senseless):
+    with pytest.raises(InvalidArgument):
         matches(EnvoyNode("edge-1"), [matcher])
 
 

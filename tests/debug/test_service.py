@@ -280,7 +280,7 @@ async def test_who_waits_for_what_stays_held_is_told_before_the_time_is_up(subje
     subject.put(CLUSTER, resource("web"))
     subject.effects[WEB] = Effect(WEB, "17", HELD)
     request = v1.ProgrammedRequest(namespace="shop", name="web", wait=True, timeout_seconds=300.0)
-    found = await Debug(subject, look=0, sure=0.01).programmed(request)
+    found = await Debug(subject, poll_every=0, believe_after=0.01).programmed(request)
     assert (found.held, found.accepted, found.programmed) == ("ingress: bad regex", 0, False)
 
 
@@ -288,7 +288,7 @@ async def test_who_waits_does_not_mind_what_is_held_for_a_moment(subject: Script
     subject.put(CLUSTER, resource("web"))
     subject.effects[WEB] = Effect(WEB, "17", HELD)
     request = v1.ProgrammedRequest(namespace="shop", name="web", wait=True, timeout_seconds=300.0)
-    waiting = asyncio.create_task(Debug(subject, look=0, sure=60).programmed(request))
+    waiting = asyncio.create_task(Debug(subject, poll_every=0, believe_after=60).programmed(request))
     for _ in range(10):
         await asyncio.sleep(0)
     subject.effects[WEB] = Effect(WEB, "17", ALL)
@@ -412,7 +412,7 @@ async def test_watch_tells_each_change_from_now_on_and_how_it_goes_on(subject: S
 
 
 async def test_watch_says_nothing_twice(subject: Scripted) -> None:
-    watching = Debug(subject, look=0).watch(v1.WatchRequest())
+    watching = Debug(subject, poll_every=0).watch(v1.WatchRequest())
     for number in (1, 2, 3):
         subject.put(CLUSTER, resource("web", str(number)))
         said = (await anext(watching)).change

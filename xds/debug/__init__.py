@@ -1,6 +1,6 @@
-"""The debug server: what a running control plane knows, over gRPC, for those who debug.
+"""The debug server: the state of a running control plane over gRPC, read-only.
 
-What belongs here: our debug service, Envoy's client status discovery service, reflection, and the words (`subject`) in which the rest of
-the house answers. `v1` is generated from protos/. What does not: knowing any of it; who asks is told by the Subject, nothing here
-decides, and nothing here writes. Private keys leave this room redacted or not at all.
+What belongs here: our debug service, Envoy's client status discovery service, reflection, and the Protocol (`subject`) by which they read
+that state. `live` implements it for a running control plane. `v1` is generated from protos/. What does not: state of its own, and any
+decision. Private keys leave this package redacted or not at all.
 """

@@ -1,7 +1,7 @@
-"""Envoy's client status discovery service: what each Envoy was sent of each resource, and what it made of that (xDS M1 to M3).
+"""Envoy's client status discovery service: which version of each resource each Envoy was sent, and which it has accepted (M1 to M3).
 
-Envoys are told apart by node.id: one with several streams is one client. Its resources are written straight to bytes, some in each round
-of the event loop: there may be 20,000. What does not belong here: knowing the state of a stream (`xds.protocol`).
+A client is a node.id, whatever the number of its streams. Resources are encoded straight to bytes, a few in each round of the event loop:
+there may be 20,000. What does not belong here: the state of a stream (`xds.protocol`).
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ METHODS: Mapping[str, Method] = {
 }
 REDACTED = "[redacted]"
 MOST = 64 * 2**20
-"""Bytes that one answer may have."""
+"""The limit of one response in bytes."""
 AT_ONCE = 0.002
-"""Seconds for which resources are written before it is seen whether others have a turn."""
+"""Seconds for which resources are encoded before other tasks get a turn."""
 
 
-class TooMuch(ValueError):
-    """An answer would be too large: a sentence that says how to ask for less."""
+class TooLarge(ValueError):
+    """A response would be too large. The text says how to ask for less."""
 
 
 class ClientStatus:
-    """Answers for the Envoys of a Subject. `most`: bytes that one answer may have; `slice_`: as in FairScheduler."""
+    """Responds for the Envoys of a Subject. `most`: the limit of one response in bytes; `slice_`: as in FairScheduler."""
 
     def __init__(self, subject: Subject, *, most: int = MOST, slice_: float = 0.005) -> None:
         self._subject = subject
@@ -50,7 +50,7 @@ class ClientStatus:
         self._turns = FairScheduler(slice_=slice_)
 
     async def answer(self, request: ClientStatusRequest) -> bytes:
-        """A ClientStatusResponse. Raises Senseless for matchers that cannot be understood, and TooMuch."""
+        """A ClientStatusResponse. Raises InvalidArgument for matchers that cannot be understood, and TooLarge."""
         clients: dict[str, list[Envoy]] = {}
         for envoy in self._subject.envoys():
             if envoy.node is not None and matches(envoy.node, request.node_matchers):
@@ -73,8 +73,8 @@ class ClientStatus:
 
     def _check(self, size: int) -> None:
         if size > self._most:
-            raise TooMuch(
-                f"the answer has more than {self._most // 2**20} MiB; name one Envoy in node_matchers, or set exclude_resource_contents."
+            raise TooLarge(
+                f"the response has more than {self._most // 2**20} MiB; name one Envoy in node_matchers, or set exclude_resource_contents."
             )
 
     def _resources(self, wire: Wire, type_url: str, standing: SubscriptionStatus, *, contents: bool) -> Iterator[bytes]:
@@ -86,7 +86,7 @@ class ClientStatus:
         for name in sorted({*state, *standing.names}) if standing.wildcard else standing.names:
             refused = None if name in standing.current else rejected.get(name)
             ours, theirs = _status(name, state, standing, refused)
-            found = state.get(name)  # of a rejected one this is what was rejected, unless it is another by now
+            found = state.get(name)  # of a rejected one this is the rejected version, unless it has changed since
             accepted = _accepted(name, state, standing, version)
             config = field(1, type_url.encode()) + field(2, name.encode()) + field(3, accepted.encode())
             if contents and found is not None:
@@ -100,7 +100,7 @@ class ClientStatus:
 
 
 def _some(resources: Iterator[bytes]) -> list[bytes]:
-    """The next ones, as many as can be written in a moment; none where there are no more."""
+    """The next ones, as many as can be encoded in AT_ONCE seconds; empty at the end."""
     now = asyncio.get_running_loop().time
     until = now() + AT_ONCE
     some: list[bytes] = []
@@ -112,7 +112,7 @@ def _some(resources: Iterator[bytes]) -> list[bytes]:
 
 
 def _status(name: str, state: State, standing: SubscriptionStatus, refused: Resource | None) -> tuple[ConfigStatus, ClientResourceStatus]:
-    """What we have sent, and what the client made of that."""
+    """The status on our side, and on that of the client."""
     if name not in state:
         return ConfigStatus.NOT_SENT, ClientResourceStatus.DOES_NOT_EXIST
     if name in standing.current:
@@ -126,7 +126,7 @@ def _status(name: str, state: State, standing: SubscriptionStatus, refused: Reso
 
 
 def _accepted(name: str, state: State, standing: SubscriptionStatus, version: str | None) -> str:
-    """The version in which the client has it, as far as that is known: state of the world has one for all resources of a type."""
+    """The version that the client has, if known. State of the world has one version for all resources of a type."""
     if name not in standing.held:
         return ""
     if version is not None:
@@ -136,7 +136,7 @@ def _accepted(name: str, state: State, standing: SubscriptionStatus, version: st
 
 
 def shown(type_url: str, resource: Resource) -> bytes:
-    """The bytes of a resource for people: of a Secret only what is not secret."""
+    """The bytes of a resource for people: of a Secret without its private key."""
     if type_url != SECRET:
         return resource.body
     secret = Secret.parse(resource.body)

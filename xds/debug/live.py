@@ -1,6 +1,6 @@
-"""A running control plane as a Subject: what `xds.debug` asks, answered by its parts.
+"""A running control plane as a Subject: the debug server reads it through this.
 
-What belongs here: asking the right part, between two steps of the Publisher. What does not: what is made of the answers (`xds.debug`).
+What belongs here: which part has what, read between two steps of the Publisher. What does not: messages (`xds.debug.service`, `csds`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from xds.coordination import Coordination
 from xds.debug import subject
 from xds.debug.programmed import Effects
 from xds.debug.server import DebugServer
-from xds.debug.subject import Effect, Envoy, Explained, Senseless
+from xds.debug.subject import Effect, Envoy, Explained, InvalidArgument
 from xds.explain.document import explain
 from xds.explain.route_of import BadUrl, parse_url
 from xds.problem import Problem
@@ -37,7 +37,7 @@ _log = logging.getLogger("xds.debug")
 class Live:
     """Is a `xds.debug.subject.Subject`.
 
-    `name` is that of the pod or host; `waiting` says what the first Snapshot waits for, `staleness` is that of the Source.
+    `name` is that of the pod or host. `waiting` returns what the first Snapshot waits for, `staleness` is that of the Source.
     """
 
     name: str
@@ -78,11 +78,11 @@ class Live:
             return self.publisher.all_problems()
 
     async def explain(self, url: str, method: str) -> Explained:
-        """What answers a URL, and who has the virtual host, the cluster and its endpoints. Raises Senseless for what is no URL."""
+        """What answers a URL, and who has the virtual host, the cluster and its endpoints. Raises InvalidArgument for what is no URL."""
         try:
             request = parse_url(url, method)
         except BadUrl as error:
-            raise Senseless(f"{url[:80]!r} {error}.") from None
+            raise InvalidArgument(f"{url[:80]!r} {error}.") from None
         async with self.publisher.lock:
             found = explain(self.tables.world, self.tables, self.flags, self.publisher.all_problems(), request)
             virtual_host, cluster = found["virtual_host"]["name"], found["cluster"] or ""

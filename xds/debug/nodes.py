@@ -1,6 +1,6 @@
-"""Which nodes a request asks for: `envoy.type.matcher.v3.NodeMatcher`, as far as there is something to compare with.
+"""Which nodes a request selects: `envoy.type.matcher.v3.NodeMatcher`.
 
-Of a node's metadata only the strings at the top are known.
+Of the metadata of a node only the strings at its top level are known.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from collections.abc import Iterable
 import re2
 from envoy_data_plane.envoy.type.matcher.v3 import NodeMatcher, StringMatcher, StructMatcher
 
-from xds.debug.subject import Senseless
+from xds.debug.subject import InvalidArgument
 from xds.server.messages import EnvoyNode
 
 
 def matches(node: EnvoyNode, matchers: Iterable[NodeMatcher]) -> bool:
-    """Whether one of the matchers takes the node, or there are none. Raises Senseless for a matcher that cannot be understood."""
+    """Whether one of the matchers matches, or there are none. Raises InvalidArgument for a matcher that is not supported."""
     chosen = list(matchers)
     return not chosen or any(_matches(node, matcher) for matcher in chosen)
 
 
 def _matches(node: EnvoyNode, matcher: NodeMatcher) -> bool:
-    """All of it: a matcher without anything takes every node."""
+    """All of its conditions must match; an empty matcher matches every node."""
     if matcher.node_id is not None and not _has(matcher.node_id, node.id):
         return False
     return all(_has_metadata(node, wanted) for wanted in matcher.node_metadatas)
@@ -32,7 +32,7 @@ def _has_metadata(node: EnvoyNode, wanted: StructMatcher) -> bool:
     if wanted.value is not None and wanted.value.present_match is not None:
         return (value is not None) == wanted.value.present_match
     if wanted.value is None or wanted.value.string_match is None:
-        raise Senseless("node_matchers: node metadata can be compared by string_match and present_match only.")
+        raise InvalidArgument("node_matchers: node metadata can be compared by string_match and present_match only.")
     return value is not None and _has(wanted.value.string_match, value)
 
 
@@ -41,7 +41,7 @@ def _has(wanted: StringMatcher, text: str) -> bool:
         try:
             return re2.fullmatch(wanted.safe_regex.regex, text) is not None
         except re2.error:
-            raise Senseless(f"node_matchers: {wanted.safe_regex.regex[:100]!r} is no regular expression of RE2.") from None
+            raise InvalidArgument(f"node_matchers: {wanted.safe_regex.regex[:100]!r} is no regular expression of RE2.") from None
     same = str.lower if wanted.ignore_case else str
     for value, compare in (
         (wanted.exact, str.__eq__),
@@ -51,4 +51,4 @@ def _has(wanted: StringMatcher, text: str) -> bool:
     ):
         if value is not None:
             return bool(compare(same(text), same(value)))
-    raise Senseless("node_matchers: a string is compared by exact, prefix, suffix, contains or safe_regex.")
+    raise InvalidArgument("node_matchers: a string is compared by exact, prefix, suffix, contains or safe_regex.")

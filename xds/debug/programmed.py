@@ -1,7 +1,7 @@
-"""How far objects are on their way to the Envoys, for the debug service, which asks for one or for all.
+"""On which Envoys objects are in effect, for one object or for all.
 
-What belongs here: bringing together what the World has read, which parts that went into, and which Envoys have these. What does not: how
-any of the three is known, how it is told, and waiting (`xds.debug`).
+What belongs here: joining the versions of objects (World), the parts that they went into (tables), and the Envoys that have accepted these
+(Progress, and the other replicas). What does not: messages, and waiting (`xds.debug.service`).
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from xds.replicas.peers import Peer
 
 _AT_ONCE = 25
-"""Objects that are looked at before others have their turn; fewer where many Envoys are late with something."""
+"""Objects that are processed between two yields to other tasks; fewer if many Envoys lag behind."""
 _LATE_AT_ONCE = 10_000
-"""Objects times such Envoys."""
+"""Objects times Envoys that lag behind."""
 
 
 class Effects:
-    """Answers from one control plane.
+    """Of one control plane.
 
-    `streams` are those of its Fleet, `origin` says which version of an object there is by now, `others` how far the Envoys of other
-    replicas are; while somebody holds `lock`, the tables change.
+    `streams` returns those of its Fleet. `origin` gets the version of an object at its origin, `others` how far the Envoys of the other
+    replicas are. The tables are read with `lock`, which the Publisher holds while it changes them.
     """
 
     def __init__(
@@ -50,17 +50,17 @@ class Effects:
         self._others = others
 
     async def current(self, asked: Asked) -> str | None:
-        """The version of the object where it comes from, whatever we have read; None where there is none, "" where nobody can say."""
+        """The version of an object at its origin, not as it was read. None if it does not exist, "" if that is not known."""
         return await self._origin(asked.about)
 
     async def programmed(self, asked: Asked) -> Effect | None:
-        """How far an object is as we have read it; None where there is no such object, or it is not ours."""
+        """On which Envoys an object is in effect, as it was read. None if it does not exist, or is not served here."""
         peers = await self._others()
         async with self._lock:
-            return self._look(asked, self._progress.envoys(self._streams()), peers)
+            return self._effect_of(asked, self._progress.envoys(self._streams()), peers)
 
     async def all_programmed(self, namespace: str = "") -> AsyncGenerator[Effect]:
-        """Every object that is served, in one namespace or in all. Others have their turn in between."""
+        """The same for every object that is served, in one namespace or in all. It yields to other tasks."""
         peers = await self._others()
         async with self._lock:
             asked = [one for one in all_served(self._tables) if namespace in ("", one.about.namespace)]
@@ -69,13 +69,13 @@ class Effects:
             async with self._lock:
                 envoys = self._progress.envoys(self._streams())
                 some = max(1, min(_AT_ONCE, _LATE_AT_ONCE // (len(envoys.late) + 1), len(asked)))
-                found = [self._look(asked.pop(), envoys, peers) for _ in range(some)]
+                found = [self._effect_of(asked.pop(), envoys, peers) for _ in range(some)]
             for effect in found:
                 if effect is not None:
                     yield effect
             await asyncio.sleep(0)
 
-    def _look(self, asked: Asked, envoys: ConnectedEnvoys, peers: Iterable[Peer]) -> Effect | None:
+    def _effect_of(self, asked: Asked, envoys: ConnectedEnvoys, peers: Iterable[Peer]) -> Effect | None:
         item = self._tables.world.get(tuple(asked.about))
         if item is None or not is_served(self._tables, asked):
             return None
@@ -86,7 +86,7 @@ class Effects:
 
 
 def _of_all(found: Programmed, peers: Iterable[Peer], kind: str, version: str) -> Programmed:
-    """With the Envoys of other replicas, of which it is not known what they are called. What is held here is held there, too."""
+    """Add the Envoys of other replicas, whose node.ids are not known here. What is held here is held there as well."""
     if not version.isdecimal():
         return found
     held = any(placed.held is not None for placed in found.parts)

@@ -1,6 +1,6 @@
-"""The gRPC server of those who debug: which services there are, where it listens, and what a caller is told who asks for what cannot be.
+"""The debug server itself: its services, its address, and the status codes of errors.
 
-What does not belong here: what the services say (`service`, `csds`, `reflection`).
+What does not belong here: what the services respond (`service`, `csds`, `reflection`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from grpc_health.v1.health import aio as health
 
 from xds.debug import csds, reflection, service
 from xds.debug.descriptors import Files, Message, Method, files, of_module
-from xds.debug.subject import Senseless, Subject
+from xds.debug.subject import InvalidArgument, Subject
 from xds.server import address as addresses
 from xds.server.calls import OpenCalls
 from xds.wire.encode import encode
@@ -27,24 +27,24 @@ _log = logging.getLogger("xds.debug")
 _CHANNELZ = "grpc.channelz.v1.Channelz"
 _HEALTH = "grpc.health.v1.Health"
 SERVICES: Mapping[str, Mapping[str, Method]] = {service.SERVICE: service.METHODS, csds.SERVICE: csds.METHODS}
-"""Those whose messages are betterproto2's."""
+"""The services whose messages are betterproto2's."""
 ALL_SERVICES = (*SERVICES, _HEALTH, _CHANNELZ, *reflection.SERVICES)
 
 OPTIONS = {
-    "grpc.so_reuseport": 0,  # else a second server on the same port takes half of the connections in silence
+    "grpc.so_reuseport": 0,  # otherwise a second server on the same port silently gets half of the connections
     "grpc.enable_channelz": 1,
     "grpc.max_concurrent_streams": 100,
     "grpc.http2.max_ping_strikes": 0,
-    "grpc.keepalive_time_ms": 30_000,  # one who watches and is gone is noticed
+    "grpc.keepalive_time_ms": 30_000,  # detects clients of Watch that are gone
     "grpc.keepalive_timeout_ms": 10_000,
     "grpc.max_allowed_incoming_connections": 64,
     **addresses.CONNECTION_TIMEOUTS,
 }
 _ERRORS = {
-    Senseless: grpc.StatusCode.INVALID_ARGUMENT,
-    service.Unknown: grpc.StatusCode.NOT_FOUND,
+    InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
+    service.NotFound: grpc.StatusCode.NOT_FOUND,
     service.NotReady: grpc.StatusCode.UNAVAILABLE,
-    csds.TooMuch: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    csds.TooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 _REFUSALS = tuple(_ERRORS)
 _Answer = Callable[[Any], Awaitable[bytes]]
@@ -68,17 +68,17 @@ class DebugServer:
 
     @property
     def address(self) -> str:
-        """Where it listens; with port 0, the port that the system has chosen is in it once it has started."""
+        """Where it listens. After `start`, a port 0 is replaced by the one that the system has chosen."""
         return str(self._address)
 
     async def start(self) -> None:
-        """Listens. Raises OSError with a sentence where that is not possible."""
+        """Listen. Raises OSError with a sentence if that is not possible."""
         server = grpc.aio.server(interceptors=[self._calls], options=list(OPTIONS.items()))
         reflected = reflection.Reflection(ALL_SERVICES, lambda: all_files().pool())
         server.add_generic_rpc_handlers((*self._rpc_handlers(), *reflected.rpc_handlers()))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         channelz.add_channelz_servicer(server)
-        await self._tell_health(serving=False)
+        await self._set_health(serving=False)
         self._address = addresses.listen(server, self._address, None, "the debug server")
         await server.start()
         self._server = server
@@ -86,13 +86,13 @@ class DebugServer:
         _log.info("the debug server listens on %s", self._address)
 
     async def drain(self) -> None:
-        """The control plane is about to stop: NOT_SERVING from now on, while everything is still told."""
+        """The control plane is about to stop: health is NOT_SERVING from now on, all services still respond."""
         if self._health_follows is not None:
             self._health_follows.cancel()
             await self._health.enter_graceful_shutdown()
 
     async def stop(self) -> None:
-        """Ends all calls, and closes the port."""
+        """End all calls, and close the port."""
         if self._server is not None:
             await self.drain()
             await self._server.stop(0)
@@ -101,15 +101,15 @@ class DebugServer:
 
     async def _follow_health(self) -> None:
         await self._subject.ready.wait()
-        await self._tell_health(serving=True)
+        await self._set_health(serving=True)
 
-    async def _tell_health(self, *, serving: bool) -> None:
+    async def _set_health(self, *, serving: bool) -> None:
         statuses = health_pb2.HealthCheckResponse
         for name in ("", *ALL_SERVICES):
             await self._health.set(name, statuses.SERVING if serving else statuses.NOT_SERVING)
 
     def _rpc_handlers(self) -> Iterator[Any]:
-        """Bytes in and bytes out: gRPC has nothing to say to a caller whose request its own parsing cannot read."""
+        """Bytes in and bytes out: where gRPC parses a request itself, a client with a malformed one gets no explanation."""
         debug = {
             "Fleet": _encoded(self._debug.fleet),
             "Problems": _encoded(self._debug.problems),
@@ -127,7 +127,7 @@ class DebugServer:
     async def _watch(self, raw: bytes, context: Any) -> AsyncIterator[bytes]:
         try:
             changes = self._debug.watch(_parse(service.METHODS["Watch"].request, raw))
-            await context.send_initial_metadata(())  # whoever has it misses nothing from then on
+            await context.send_initial_metadata(())  # a client that has received it misses nothing from then on
             async for change in changes:
                 yield encode(change)
         except _REFUSALS as error:
@@ -135,7 +135,7 @@ class DebugServer:
 
 
 def all_files() -> Files:
-    """Of everything that is served, for reflection. Takes half a second."""
+    """The descriptors of all services, for reflection. Takes half a second."""
     others = (of_module(health_pb2), of_module(channelz_pb2), *reflection.own_files())
     return files(SERVICES, others)
 
@@ -158,7 +158,7 @@ def _unary(method: Method, answer: _Answer) -> Any:
 
 
 def _each(method: Method, answer: _Answer) -> Any:
-    """An answer for each request of a stream."""
+    """A response for each request of a stream."""
 
     async def serve(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
         try:
@@ -173,8 +173,8 @@ def _each(method: Method, answer: _Answer) -> Any:
 def _parse(cls: Message, raw: bytes) -> Any:
     try:
         return cls.parse(raw)
-    except Exception:  # noqa: BLE001 - betterproto2 raises whatever it stumbles over
-        raise Senseless(f"the request is not a {cls.__name__}.") from None
+    except Exception:  # noqa: BLE001 - betterproto2 raises exceptions of many types
+        raise InvalidArgument(f"the request is not a {cls.__name__}.") from None
 
 
 async def _refuse(context: Any, error: Exception) -> NoReturn:

@@ -1,6 +1,7 @@
-"""Our debug service: what the Subject knows, as the messages of protos/xds/debug/v1/debug.proto, which say what each of them means.
+"""Our debug service: the state of a Subject as the messages of protos/xds/debug/v1/debug.proto, where each field is documented.
 
-What does not belong here: gRPC. A method takes a request and returns a response, or yields them; it raises Senseless or Unknown.
+What does not belong here: gRPC. A method takes a request and returns a response, or yields them. It raises InvalidArgument, NotFound or
+NotReady.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import AsyncIterator, Mapping
 
 from xds.debug import v1
 from xds.debug.descriptors import Method
-from xds.debug.subject import Effect, Envoy, Senseless, Subject
+from xds.debug.subject import Effect, Envoy, InvalidArgument, Subject
 from xds.kube.current import has_come
 from xds.problem import Place, Problem, Ref, Severity
 from xds.protocol.discovery import Wire
@@ -33,37 +34,37 @@ METHODS: Mapping[str, Method] = {
     "History": Method(v1.HistoryRequest, v1.HistoryResponse),
     "Watch": Method(v1.WatchRequest, v1.WatchResponse, server_streams=True),
 }
-LOOK = 0.05
-"""Seconds between two looks of those who wait: Envoys may answer thousands of times in a second, and nobody is woken for each of them."""
-SURE = 2.0
-"""Seconds for which something is held until one who waits is told: while a culprit is searched for, innocents are held for a moment."""
+POLL_EVERY = 0.05
+"""Seconds between two looks of a call that waits. Envoys may acknowledge thousands of times in a second: that must not wake each call."""
+BELIEVE_AFTER = 2.0
+"""Seconds for which a part must be held before a call that waits gives up: a search for a culprit holds innocent parts for a moment."""
 LONGEST_WAIT = 3600.0
 _USUAL_WAIT = 30.0
 _MANY = 50
-"""Envoys, or Problems, that are written before others have a turn."""
+"""Envoys, or Problems, that are converted between two yields to other tasks."""
 _WIRES = {Wire.SOTW: v1.Wire.STATE_OF_THE_WORLD, Wire.DELTA: v1.Wire.DELTA}
 _SEVERITIES = {Severity.ERROR: v1.Severity.ERROR, Severity.WARNING: v1.Severity.WARNING, Severity.NOTE: v1.Severity.NOTE}
 _VERBS = {Verb.ADDED: v1.Verb.ADDED, Verb.CHANGED: v1.Verb.CHANGED, Verb.REMOVED: v1.Verb.REMOVED}
 
 
-class Unknown(LookupError):
-    """There is no such object, or nothing is known yet: a sentence for who asked."""
+class NotFound(LookupError):
+    """There is no such object. The text is a sentence for the client."""
 
 
 class NotReady(RuntimeError):
-    """There is no Snapshot yet: a sentence for who asked."""
+    """There is no Snapshot yet. The text is a sentence for the client."""
 
 
 class Debug:
-    """Answers for a Subject. `look`: seconds between two looks of those who wait; `sure`: seconds until they believe a hold."""
+    """Responds for a Subject. `poll_every` and `believe_after` are POLL_EVERY and BELIEVE_AFTER, but for tests."""
 
-    def __init__(self, subject: Subject, *, look: float = LOOK, sure: float = SURE) -> None:
+    def __init__(self, subject: Subject, *, poll_every: float = POLL_EVERY, believe_after: float = BELIEVE_AFTER) -> None:
         self._subject = subject
-        self._look = look
-        self._sure = sure
+        self._poll_every = poll_every
+        self._believe_after = believe_after
 
     async def fleet(self, request: v1.FleetRequest) -> v1.FleetResponse:
-        """Never before a Snapshot is too early: this says what it waits for."""
+        """Before there is a Snapshot as well: the response has what it waits for."""
         replica = self._subject.replica()
         found = v1.FleetResponse(
             replica=replica.name,
@@ -94,7 +95,7 @@ class Debug:
         return found
 
     async def explain(self, request: v1.ExplainRequest) -> v1.ExplainResponse:
-        """Raises Senseless for what is no URL."""
+        """Raises InvalidArgument for a text that is no URL."""
         self._check_ready()
         explained = await self._subject.explain(request.url, request.method or "GET")
         waiting = [lacking.node for lacking in explained.programmed.lacking]
@@ -110,11 +111,11 @@ class Debug:
         )
 
     async def programmed(self, request: v1.ProgrammedRequest) -> v1.ProgrammedResponse:
-        """Raises Senseless, Unknown and NotReady; of the latter two, those that wait wait for the object, too."""
+        """Raises InvalidArgument, NotFound and NotReady. A call that waits waits for the object, or the Snapshot, to exist as well."""
         asked = _asked(request)
         seconds = request.timeout_seconds or _USUAL_WAIT
         if not 0 < seconds <= LONGEST_WAIT:
-            raise Senseless(f"timeout_seconds is more than 0 and at most {LONGEST_WAIT:g}, not {seconds:g}.")
+            raise InvalidArgument(f"timeout_seconds is more than 0 and at most {LONGEST_WAIT:g}, not {seconds:g}.")
         found: v1.ProgrammedResponse | None = None
         now = asyncio.get_running_loop().time
         held_since = math.inf
@@ -122,17 +123,17 @@ class Debug:
             async with asyncio.timeout(seconds if request.wait else None):
                 version = request.resource_version or (await self._subject.current(asked) if request.wait else "")
                 while version is not None:
-                    found = await self._look_at(asked, version)
+                    found = await self._read(asked, version)
                     held_since = min(held_since, now()) if found is not None and found.held else math.inf
-                    if not request.wait or (found is not None and found.programmed) or now() - held_since >= self._sure:
+                    if not request.wait or (found is not None and found.programmed) or now() - held_since >= self._believe_after:
                         break
-                    await asyncio.sleep(self._look)
+                    await asyncio.sleep(self._poll_every)
         if found is None:
             self._check_ready()
-            raise Unknown(f"{asked} is not served here: there is none, or it belongs to another ingress class or an unwatched namespace.")
+            raise NotFound(f"{asked} is not served here: there is none, or it belongs to another ingress class or an unwatched namespace.")
         return found
 
-    async def _look_at(self, asked: Asked, version: str) -> v1.ProgrammedResponse | None:
+    async def _read(self, asked: Asked, version: str) -> v1.ProgrammedResponse | None:
         effect = await self._subject.programmed(asked) if self._subject.snapshot.ready else None
         return None if effect is None else _programmed(effect, version)
 
@@ -153,19 +154,19 @@ class Debug:
         return v1.HistoryResponse(changes=[_change(change) for change in changes[: request.limit or len(changes)]])
 
     def watch(self, _: v1.WatchRequest) -> AsyncIterator[v1.WatchResponse]:
-        """What is published after this moment, without end, and how that goes on, as long as the history has it."""
+        """Each publication after this moment, without end, and again whenever its state changes while the history has it."""
         changes = self._subject.history()
         return self._watch_after(changes[0].number if changes else 0)
 
     async def _watch_after(self, last: int) -> AsyncIterator[v1.WatchResponse]:
-        told: dict[int, Publication] = {}
+        sent: dict[int, Publication] = {}
         while True:
             now = {change.number: change for change in reversed(self._subject.history()) if change.number > last}
-            new = [change for number, change in now.items() if told.get(number) != change]
-            told = now
+            new = [change for number, change in now.items() if sent.get(number) != change]
+            sent = now
             for change in new:
                 yield v1.WatchResponse(change=_change(change))
-            await asyncio.sleep(self._look)
+            await asyncio.sleep(self._poll_every)
 
     def _check_ready(self) -> None:
         if not self._subject.snapshot.ready:
@@ -226,11 +227,11 @@ def _problem(problem: Problem) -> v1.Problem:
 def _asked(request: v1.ProgrammedRequest) -> Asked:
     kind = request.kind or "Ingress"
     if kind not in ("Ingress", "ConfigMap"):
-        raise Senseless(f"kind is Ingress or ConfigMap, not {kind[:60]!r}.")
+        raise InvalidArgument(f"kind is Ingress or ConfigMap, not {kind[:60]!r}.")
     if not request.namespace or not request.name:
-        raise Senseless(f"name the {kind} by namespace and name.")
+        raise InvalidArgument(f"name the {kind} by namespace and name.")
     if bool(request.entry) != (kind == "ConfigMap"):
-        raise Senseless("entry is the port in the data of a ConfigMap: it is needed for one, and means nothing for an Ingress.")
+        raise InvalidArgument("entry is the port in the data of a ConfigMap: it is needed for one, and means nothing for an Ingress.")
     return Asked(Ref(kind, request.namespace, request.name), request.entry)
 
 

@@ -1,6 +1,6 @@
-"""What the debug server asks the rest of the house: one Protocol, and the values in which it answers.
+"""What the debug server reads: one Protocol, `Subject`, and the values that it returns.
 
-What belongs here: the words between who knows and who tells. What does not: gRPC, and messages.
+What does not belong here: gRPC, and messages.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from xds.snapshot import Snapshot
 from xds.units.traces import Asked
 
 
-class Senseless(ValueError):
-    """What was asked for makes no sense: a sentence for who asked."""
+class InvalidArgument(ValueError):
+    """A request cannot be understood. The text is a sentence for its client."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """Who answers. `waiting`: sentences on what the first Snapshot waits for; `staleness`: kind → seconds, as a Source tells it."""
+    """The process that responds. `waiting`: sentences on what the first Snapshot waits for; `staleness`: as in `xds.kube.source.Source`."""
 
     name: str
     version: str
@@ -48,7 +48,7 @@ class Envoy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """The document of `xds explain -o json`, with the names under which Envoy shows what answers, and who has it."""
+    """The document of `xds explain -o json`; the names in Envoy's own dumps of what answers; and which Envoys have that."""
 
     document: Json
     route: str
@@ -59,7 +59,7 @@ class Explained:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """How far an object is as it was read: `version` is its resourceVersion, or a hash of what it says where it has none."""
+    """On which Envoys an object is in effect, as it was read. `version` is its resourceVersion, or without one a hash of its content."""
 
     asked: Asked
     version: str
@@ -67,7 +67,7 @@ class Effect:
 
 
 class Subject(Protocol):
-    """A running control plane, as those who debug look at it. Its methods belong to its event loop."""
+    """The state of a running control plane. All methods are called in its event loop."""
 
     @property
     def snapshot(self) -> Snapshot:
@@ -78,28 +78,28 @@ class Subject(Protocol):
         """Set once there is a complete Snapshot."""
 
     def replica(self) -> Replica:
-        """Who and how it is."""
+        """This process."""
 
     def envoys(self) -> Sequence[Envoy]:
         """The streams of connected Envoys, oldest first."""
 
     def history(self) -> Sequence[Publication]:
-        """The last changes as they stand now, newest first."""
+        """The last publications as they are now, newest first."""
 
     def times(self, type_url: str) -> Mapping[int, datetime]:
-        """Generation of the State of a type → when it was published, as far back as is remembered."""
+        """Generation of the State of a type → when it was published, for the last publications."""
 
     async def problems(self) -> Sequence[Problem]:
-        """All that there are."""
+        """All Problems that there are now."""
 
     async def explain(self, url: str, method: str) -> Explained:
-        """What answers a URL. Raises Senseless for what is no URL."""
+        """What answers a URL. Raises InvalidArgument for a text that is no URL."""
 
     async def current(self, asked: Asked) -> str | None:
-        """The version of an object where it comes from, whatever was read of it; None where there is none, "" where nobody can say."""
+        """The version of an object at its origin, not as it was read. None if it does not exist, "" if that is not known."""
 
     async def programmed(self, asked: Asked) -> Effect | None:
-        """How far an object is, as it was read; None where there is no such object, or it is not ours."""
+        """On which Envoys an object is in effect, as it was read. None if it does not exist, or is not served here."""
 
     def all_programmed(self, namespace: str) -> AsyncIterator[Effect]:
-        """All objects of a namespace ("": of all), by kind, namespace, name and entry. Others go on meanwhile."""
+        """The same for all objects of a namespace ("": of all), by kind, namespace, name and entry. It yields to other tasks."""

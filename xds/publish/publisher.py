@@ -11,8 +11,8 @@ A step, in its order. Nothing awaits between 2 and 5, so no stream sends or rece
 7. The orders of the quarantine are carried out. Each makes an Update that goes through 2 to 5, and may return further orders.
 8. What is held now becomes Problems, and the coordination gets all Problems. After 7: no Event is about what is held for an instant.
 9. The coordination saves what is to be held after a restart. After 7, for the same reason.
-10. The coordination notes that the Change is published. Last: other replicas are told that our Envoys have these versions of the objects
-    as soon as they have acknowledged the Snapshot of this moment.
+10. The coordination notes that the Change is published. Last: it counts our Envoys as up to date with these versions of the objects as
+    soon as they have acknowledged the Snapshot of this moment.
 
 What does not belong here: any decision of those who are called, and where Changes come from (`xds.app`).
 """
@@ -152,7 +152,7 @@ class Publisher:
                 while (received := self._answers.pop()) is not None:
                     try:
                         await self._act_on(received)
-                    except Exception:  # noqa: BLE001 - whatever an Envoy answers, changes go on being published
+                    except Exception:  # noqa: BLE001 - no answer of an Envoy may stop publishing
                         _log.exception("internal error in the quarantine; please report it")
 
     async def settled(self) -> None:
