@@ -65,7 +65,7 @@ _MOMENT = 0.1
 _PLACE = "what Envoy refuses"
 
 
-class Streams(Protocol):
+class ConnectedStreams(Protocol):
     """The streams of connected Envoys; a `xds.server.fleet.Fleet` has them."""
 
     def publish(self) -> None:
@@ -81,7 +81,7 @@ class Observers:
 
     metrics: ProcessMetrics
     progress: Progress
-    streams: Streams
+    streams: ConnectedStreams
     notices: Notices
     coordination: Coordination
 

@@ -34,20 +34,20 @@ def certificate(read: Reader, namespace: str, name: str) -> Pair | Unusable:
     return kept
 
 
-class Names(NamedTuple):
+class CertificateNames(NamedTuple):
     """The names of a certificate in lower case, and the first of them as text for users."""
 
     every: frozenset[str]
     shown: str
 
 
-def verdict(read: Reader, namespace: str, name: str) -> Names | Unusable:
+def verdict(read: Reader, namespace: str, name: str) -> CertificateNames | Unusable:
     """The names of a valid certificate. A Unit: most renewals leave them as they are, and then no host is translated again."""
     found = read.unit(certificate, namespace, name)
     if isinstance(found, Unusable):
         return found
     _report_expiry(read, namespace, name, found)
-    return Names(frozenset(found.names), ", ".join(found.names[:5]) or "no name at all")
+    return CertificateNames(frozenset(found.names), ", ".join(found.names[:5]) or "no name at all")
 
 
 def host_certificate(read: Reader, host: str) -> str:
@@ -112,7 +112,7 @@ def tls_index(read: Reader, namespace: str, name: str) -> _TlsIndex:
         for host in entry.hosts:
             listed.setdefault(host.lower(), number)
         names = read.unit(verdict, namespace, entry.secret) if entry.secret else None
-        if isinstance(names, Names):
+        if isinstance(names, CertificateNames):
             for each in names.every:
                 covering.setdefault(each, number)
     if item and len(item.tls) > MOST_TLS:

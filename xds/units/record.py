@@ -36,7 +36,7 @@ class Certificate(msgspec.Struct, frozen=True):
         return "Certificate(…)"
 
 
-class Remembered(NamedTuple):
+class RecordedState(NamedTuple):
     """What is held; contents (digests) that are not, because one Envoy has accepted what another one rejected; kept certificates.
 
     Certificates are by namespace/name of their Secret.
@@ -47,7 +47,7 @@ class Remembered(NamedTuple):
     certificates: Mapping[str, Certificate]
 
 
-class Cluster(msgspec.Struct, frozen=True, omit_defaults=True):
+class RecordedCluster(msgspec.Struct, frozen=True, omit_defaults=True):
     """A `model.Cluster` with its policy as plain JSON."""
 
     namespace: str
@@ -80,7 +80,7 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     there: bool = False
     body: bytes = b""
     after: bytes = b""
-    clusters: tuple[Cluster, ...] = ()
+    clusters: tuple[RecordedCluster, ...] = ()
     hosts: tuple[str, ...] = ()
     along: tuple[str, ...] = ()
 
@@ -110,7 +110,7 @@ def encode(held: Mapping[Part, Held], good: Mapping[Part, str], certificates: Ma
     return msgspec.json.encode(Record(_VERSION, tuple(lines), kept))
 
 
-def decode(body: bytes) -> Remembered:
+def decode(body: bytes) -> RecordedState:
     """The content of a record. Raises ValueError where it is none of ours, or of a later version; the text quotes nothing of it."""
     try:
         found = msgspec.json.decode(body, type=Record)
@@ -119,7 +119,7 @@ def decode(body: bytes) -> Remembered:
     if found.version != _VERSION or any(line.type not in _TYPES for line in found.lines):
         raise ValueError(_OTHER)
     held = {line.part: _held(line) for line in found.lines if not line.good}
-    return Remembered(held, {line.part: line.refused for line in found.lines if line.good}, found.certificates)
+    return RecordedState(held, {line.part: line.refused for line in found.lines if line.good}, found.certificates)
 
 
 def _held(line: Line) -> Held:
@@ -173,13 +173,13 @@ def _value(line: Line) -> Value | None:
     return line.body
 
 
-def _plain(cluster: model.Cluster) -> Cluster:
+def _plain(cluster: model.Cluster) -> RecordedCluster:
     policy = tuple((name, msgspec.to_builtins(value)) for name, value in cluster.policy)
     rest = cluster.protocol, cluster.send_proxy, cluster.external, cluster.asked_by, cluster.by_address, cluster.host, cluster.aside
-    return Cluster(cluster.namespace, cluster.service, cluster.port, policy, *rest)
+    return RecordedCluster(cluster.namespace, cluster.service, cluster.port, policy, *rest)
 
 
-def _cluster(plain: Cluster) -> model.Cluster:
+def _cluster(plain: RecordedCluster) -> model.Cluster:
     policy = tuple((name, _setting(name, value)) for name, value in plain.policy)
     rest = plain.protocol, plain.send_proxy, plain.external, plain.asked_by, plain.by_address, plain.host, plain.aside
     return model.Cluster(plain.namespace, plain.service, plain.port, policy, *rest)

@@ -48,19 +48,19 @@ ALLOWED = Key[frozenset[str]](
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _HeadersSetting:
     """A ConfigMap as an annotation names it, and the headers that may stand in it."""
 
     config_map: str
     allowed: frozenset[str]
 
 
-def _read(notes: Notes) -> _Asked | None:
+def _read(notes: Notes) -> _HeadersSetting | None:
     written, allowed = notes.own(CUSTOM_HEADERS), notes.key(ALLOWED)
-    return _Asked(written, allowed) if written else None
+    return _HeadersSetting(written, allowed) if written else None
 
 
-def _resolve(asked: _Asked, item: Ingress, objects: Objects) -> Headers | Closed:
+def _resolve(asked: _HeadersSetting, item: Ingress, objects: Objects) -> Headers | Closed:
     """The headers, sorted by name. One that may not be set closes the paths, as in ingress-nginx: it may be there to protect somebody."""
     found = objects.config_map(CUSTOM_HEADERS, asked.config_map)
     if isinstance(found, Closed):

@@ -142,7 +142,7 @@ MIRROR_REQUEST_BODY = Annotation("mirror-request-body", choice("on", "off"), "Wh
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _MirrorSetting:
     """What the annotations say."""
 
     target: _Target
@@ -161,13 +161,13 @@ class Mirror:
     body: bool
 
 
-def _read(notes: Notes) -> _Asked | None:
+def _read(notes: Notes) -> _MirrorSetting | None:
     target = notes.own(MIRROR_TARGET)
     host, body = notes.get(MIRROR_HOST), notes.get(MIRROR_REQUEST_BODY) == "on"
-    return _Asked(target, host, body) if isinstance(target, _Target) else None
+    return _MirrorSetting(target, host, body) if isinstance(target, _Target) else None
 
 
-def _resolve(asked: _Asked, item: Ingress, objects: Objects) -> Mirror | Complaint:
+def _resolve(asked: _MirrorSetting, item: Ingress, objects: Objects) -> Mirror | Complaint:
     """The cluster. A Service of the Ingress' own namespace is asked at its endpoints, any other name is what the DNS says."""
     target, namespace = asked.target, item.meta.namespace
     host = target.host.strip("[]").rstrip(".")
