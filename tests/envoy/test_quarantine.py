@@ -40,6 +40,7 @@ from tests.envoy.harness import (
     wait_until,
 )
 from tests.envoy.harness.manifests import Manifest
+from tests.envoy.harness.tls import server_context
 from tests.server.client import Client
 from xds.protocol.discovery import Wire
 from xds.snapshot import CLUSTER, LISTENER, ROUTE, SECRET
@@ -239,6 +240,28 @@ async def test_a_bad_cluster_takes_nobody_else_along(site: Site, app: Address, r
     assert (await site.get("/", host="bad.test")).status == 503
     assert await held(site, "cds") == 1
     assert "Ingress default/bad:" in "".join(log(site))
+
+
+async def test_a_bad_cluster_that_tls_passes_to_closes_its_host_and_nothing_else(site: Site, app: Address, raw: Raw) -> None:
+    """The clients of the host are not given to the default certificate: what they send is for the backend."""
+    name = "default/passed/80~ad56966b"
+    raw((CLUSTER, name, bad_cluster(name)))
+    own = make_certificate(["passed.test"])
+    passed = await site.run(HttpApp("passed", tls=server_context(own)))
+    site.folder.write("app.yaml", *backend("app", app), ingress("app", "app.test", {"/": ("app", 80)}), *backend("passed", passed))
+    await site.start("--enable-ssl-passthrough")
+    site.folder.write("passed.yaml", ingress("passed", "passed.test", {"/": ("passed", 80)}, {"ssl-passthrough": "true"}))
+    await until_logged(site, "Ingress default/passed", f'Envoy refuses the cluster "{name}"', "It is left out")
+    with pytest.raises(ConnectionResetError):
+        await site.get("/", host="passed.test", tls=Tls("passed.test"))
+    assert (await site.get("/", host="app.test", tls=Tls("app.test"))).app == "app"
+    site.folder.write("passed.yaml", ingress("passed", "passed.test", {"/": ("app", 80)}))
+    assert (await site.until_answered("/", "app", host="passed.test", tls=Tls("passed.test"))).status == 200
+
+    async def free() -> bool:
+        return not await held(site, "cds")
+
+    await wait_until(free, "nothing to be held any more")
 
 
 async def test_a_cluster_that_was_good_before_goes_on_as_it_was(site: Site, app: Address, raw: Raw) -> None:

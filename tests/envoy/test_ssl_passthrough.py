@@ -76,7 +76,7 @@ async def is_reset(site: Site, host: str) -> bool:
     """Whether a client that names this host gets no TLS at all."""
     try:
         connection = await Http1.open(site.https, tls=Tls(host))
-    except (ConnectionResetError, OSError):
+    except OSError:
         return True
     await connection.close()
     return False
