@@ -67,6 +67,9 @@ ANNOTATIONS: tuple[dict[str, str], ...] = (
     {PREFIX + "app-root": "/app", PREFIX + "ssl-redirect": "false"},
     {PREFIX + "service-upstream": "true", PREFIX + "no-such": "x"},
     {PREFIX + "ssl-passthrough": "true"},
+    {PREFIX + "custom-headers": "one/headers"},
+    {PREFIX + "custom-headers": "two/headers", PREFIX + "mirror-target": "http://a.one.svc:81/x"},
+    {PREFIX + "mirror-target": "https://elsewhere.example$request_uri", PREFIX + "mirror-host": "$host"},
     {PREFIX + "canary": "true", PREFIX + "canary-weight": "30", PREFIX + "load-balance": "ewma"},
     {PREFIX + "canary": "true", PREFIX + "canary-by-header": "X-Canary", PREFIX + "canary-by-cookie": "next", PREFIX + "app-root": "/app"},
     {"kubernetes.io/ingress.class": "other"},
@@ -163,9 +166,11 @@ def config_maps() -> st.SearchStrategy[ConfigMap]:
         {"53": "one/a:dns"},
         {"ssl-redirect": "false", "x": "y"},
         {"proxy-body-size": "7m"},  # the route table without its hosts
+        {"global-allowed-response-headers": "X-One", "allow-cross-namespace-resources": "true"},
+        {"X-One": "1"},
         {"hsts": "false"},  # the listeners
     ]
-    return st.builds(ConfigMap, meta=metas("config", "tcp", "udp"), data=st.sampled_from(data))
+    return st.builds(ConfigMap, meta=metas("config", "tcp", "udp", "headers"), data=st.sampled_from(data))
 
 
 def cluster_scoped(item: Object) -> Object:
