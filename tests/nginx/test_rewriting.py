@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from xds.model import PathKind, PathMatch
+from xds.model import Forward, PathKind, PathMatch, Redirect, RedirectTo, Route
 from xds.nginx.registry import features
+from xds.translate.regexes import cost_of
 
 from . import drawing
 from .drawing import complaints, envoy_route, routes, settings
@@ -94,6 +95,14 @@ def test_a_rewrite_or_use_regex_makes_the_paths_of_the_host_expressions(
     feature: str, annotations: dict[str, str], path: str, exact: bool, expected: bool
 ) -> None:
     assert features()[feature].regex(settings(annotations)[feature], path, exact) is expected
+
+
+def test_only_routes_that_forward_pay_for_the_expression_of_a_rewrite() -> None:
+    path = PathMatch(PathKind.REGEX, "/v(.*)")
+    found = settings({"rewrite-target": "/$1", "upstream-hash-by": "$uri"})
+    forward, redirect = Forward(drawing.CLUSTER), Redirect(308, RedirectTo.HTTPS)
+    prices = [cost_of(Route(path, action, settings=own)) for action in (forward, redirect) for own in (found, settings())]
+    assert prices[0] > prices[1] == prices[2] == prices[3] > 0
 
 
 def test_a_rewrite_leaves_the_routes_as_they_are() -> None:

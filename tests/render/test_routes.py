@@ -87,6 +87,12 @@ def test_a_feature_draws_on_a_route_whatever_it_does(action: model.Action, marke
     assert made.typed_per_filter_config.keys() == {"of-the-listener", *(place.value for place in FilterPlace)}
 
 
+@pytest.mark.parametrize("action", ACTIONS, ids=lambda action: f"{type(action).__name__} {getattr(action, 'to', '')}")
+def test_routes_that_differ_in_what_only_on_route_draws_do_not_share_a_template(action: model.Action) -> None:
+    plain, made = drawn(action), drawn(action, DEFAULTS.but(custom_headers=(("X-A", "b"),)))
+    assert headers(made) == {**headers(plain), "X-A": "b"}
+
+
 def test_filters_of_a_route_leave_what_its_features_configured_by_name(marked: model.Settings) -> None:
     made = drawn(ACTIONS[0], marked)
     assert made.typed_per_filter_config["of-the-listener"].type_url.endswith("FilterConfig")
