@@ -202,7 +202,7 @@ async def test_a_service_that_leads_back_is_refused(backends: Backends, site: Si
         site.folder.write("loop.yaml", service("loop"), endpoint_slice("loop", [address]), host)
 
     stream = site.ports.take()
-    site.folder.write("tcp.yaml", config_map("tcp", {str(stream): f"default/pass:{backends.own[1]}"}))
+    site.folder.write("tcp.yaml", config_map("tcp", {str(stream): "default/other:80"}))
     for port in (site.https[1], stream):
         lead_to(backends.other)
         await until_served(site, "loop.test", OTHER)

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 
 import pytest
 
 from xds.config import Flags
-from xds.kube.objects import Backend, Endpoint, EndpointPort, EndpointSlice, Ingress, Meta, Object, Path, Rule, Service, ServicePort, Tls
+from xds.kube.objects import (
+    Backend,
+    ConfigMap,
+    Endpoint,
+    EndpointPort,
+    EndpointSlice,
+    Ingress,
+    Meta,
+    Object,
+    Path,
+    Rule,
+    Service,
+    ServicePort,
+    Tls,
+)
 from xds.kube.world import World
 from xds.model import Cluster, HostTls, Passthrough, Terminate
 from xds.problem import Problem
@@ -97,6 +112,15 @@ def test_a_service_of_a_stranger_that_leads_to_our_envoys_is_refused(ip: str, po
     assert isinstance(found, Passthrough)
     assert (found.cluster.port if found.cluster else None) == expected
     assert any("leads back here" in p.sentence for p in problems) is (expected is None)
+
+
+def test_a_port_of_the_tcp_services_is_a_way_back_as_well() -> None:
+    """An entry may lead to the port for TLS, from where it would come in again."""
+    flags = dataclasses.replace(FLAGS, tcp_services_configmap="one/tcp")
+    tcp = ConfigMap(meta=Meta(namespace="one", name="tcp"), data={"9000": "ingress-xds/web:443"})
+    for port, expected in ((9000, Passthrough(None)), (9001, passed())):
+        put = [ingress("i", ("/", "Prefix")), *backend("one", "10.9.9.9", port), *ours("10.9.9.9"), tcp]
+        assert tls_of(put, flags)[0] == expected
 
 
 def test_nothing_is_wrong_with_a_secret_that_is_not_served() -> None:
