@@ -27,7 +27,7 @@ from xds.quarantine.quarantine import Quarantine
 from xds.render import names
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, TYPES, Part, Snapshot
 from xds.units.memo import Unit
-from xds.units.parts import Entry, Host
+from xds.units.parts import Entry, Held, Host, digest
 from xds.units.record import decode, encode
 from xds.units.tables import Tables, Update
 from xds.units.units import cluster as cluster_unit
@@ -358,6 +358,80 @@ def test_what_was_accepted_before_its_cluster_was_refused_goes_back_to_what_work
     assert site.leads(site.snapshot[ROUTE][names.ROUTES].body, {})["h0.test"] == {"one/s0/80"}
 
 
+def test_who_refuses_a_host_that_went_back_with_its_cluster_is_still_believed() -> None:
+    """The response was on its way when the host went back. Taken for a refusal of what is proven, it would make its Envoy odd."""
+    site = Site()
+    site.connect()
+    site.put(ingress(0), ingress(1))
+    site.settle()
+    site.envoys.clear()
+    site.put(ingress(0, BAD))
+    routes, state = site.snapshot[ROUTE].generation, site.snapshot[CLUSTER]
+    refused = Acknowledgement(CLUSTER, frozenset({name(0, BAD)}), state.generation, state.version, "no")
+    site.obey(site.quarantine.rejected(refused, "envoy"))
+    assert site.quarantine.rejected(Acknowledgement(ROUTE, frozenset({names.ROUTES}), routes, "earlier", "no"), "envoy") == {}
+    site.put(ingress(1, GOOD))
+    late = Acknowledgement(ROUTE, frozenset({names.ROUTES}), site.snapshot[ROUTE].generation, "now", "no")
+    assert site.quarantine.rejected(late, "envoy").keys() == {Part(ROUTE, names.ROUTES, "h1.test")}
+
+
+def test_a_cluster_that_has_changed_since_one_envoy_refused_it_is_not_left_out_for_that() -> None:
+    site = Site()
+    for refuses in ((BAD,), (BAD, ODD)):
+        site.connect(refuses=refuses)
+    site.put(ingress(0))
+    site.settle()
+    site.put(ingress(0, ODD))
+    for which in (0, 1, 0, 1):
+        site.answer(which)
+    [(envoy, answer)] = site.rejections
+    site.put(ConfigMap(meta=Meta(namespace="one", name="config"), data={"load-balance": "ewma"}))
+    site.answer(0)
+    assert site.quarantine.rejected(answer, id(envoy)) == {}
+
+
+def test_a_host_that_began_with_a_refused_cluster_goes_on_changing() -> None:
+    """There is nothing that worked to which it could go back."""
+    site = Site()
+    envoy = site.connect()
+    site.put(ingress(0, BAD))
+    site.settle()
+    site.put(ingress(3, host=0))
+    site.settle()
+    assert clusters(envoy)["h0.test"] == {name(0, BAD), "one/s0/80"}
+
+
+def test_a_host_stays_a_culprit_while_another_of_its_clusters_is_searched_for() -> None:
+    site = Site()
+    site.connect()
+    site.put(ingress(0))
+    site.settle()
+    site.put(ingress(0, BAD))
+    site.settle()
+    site.envoys.clear()
+    site.put(ingress(0, BAD, 0, 1, 2))
+    state = site.snapshot[CLUSTER]
+    refused = Acknowledgement(CLUSTER, frozenset({name(1, BAD), name(2, BAD)}), state.generation, state.version, "no")
+    site.obey(site.quarantine.rejected(refused, "envoy"))
+    assert site.quarantine.searching
+    assert len(site.quarantine.culprits[Part(ROUTE, names.ROUTES, "h0.test")].along) == 2
+
+
+def test_what_is_refused_itself_is_not_held_along_with_what_it_names() -> None:
+    """Another replica has found both: it would be free again as soon as the cluster is."""
+    site = Site()
+    site.connect()
+    site.put(ingress(0))
+    site.settle()
+    host, cluster = Part(ROUTE, names.ROUTES, "h0.test"), Part(CLUSTER, name(0, BAD))
+    before = site.tables.values([host])[host]
+    site.envoys.clear()
+    site.put(ingress(0, BAD))
+    now = site.tables.values([host, cluster])
+    held = {host: Held(digest(now[host]), before, "no"), cluster: Held(digest(now[cluster]), None, "no")}
+    assert site.quarantine.learn(held, {}) == held
+
+
 def test_a_host_goes_back_no_further_because_an_accepted_cluster_of_it_has_changed() -> None:
     site = Site()
     site.connect()
@@ -447,6 +521,22 @@ def test_a_new_cluster_that_one_of_two_envoys_refuses_takes_nothing_from_either(
     [envoy] = site.envoys
     assert clusters(envoy)["h0.test"] == {name(0, ODD)}
     assert not site.tables.holds
+
+
+def test_all_that_an_envoy_refused_before_another_one_accepted_it_is_left_out() -> None:
+    site = Site()
+    for refuses in ((BAD, ODD), (BAD,)):
+        site.connect(refuses=refuses)
+    site.put(ingress(0), ingress(1, 0, 1))
+    site.settle()
+    for n in (0, 1):
+        site.put(ingress(n, ODD, n))
+        site.envoys[1].look()  # it has the new cluster before it, and is slow
+        site.answer(0)
+        envoy, answer = site.rejections.popleft()
+        site.obey(site.quarantine.rejected(answer, id(envoy)))
+    site.settle()
+    assert {part for part in site.tables.holds if part.type_url == CLUSTER} == {Part(CLUSTER, name(n, ODD)) for n in (0, 1)}
 
 
 def test_a_cluster_that_was_left_out_for_one_envoy_is_as_good_as_before_when_that_has_left() -> None:
