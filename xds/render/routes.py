@@ -1,4 +1,4 @@
-"""Virtual hosts and routes, and what holds for the whole table."""
+"""Virtual hosts and routes, and the route table around them."""
 
 from __future__ import annotations
 
@@ -61,16 +61,16 @@ FORWARDED = {
     "X-Forwarded-Scheme": "%REQ(x-forwarded-proto)%",
     "X-Scheme": "%REQ(x-forwarded-proto)%",
 }
-"""What a backend is told of the client (nginx 4.9); an empty value adds no header. X-Forwarded-Port is the listener's affair."""
+"""Request headers about the client (nginx 4.9); an empty value adds no header. The listener adds X-Forwarded-Port."""
 
 _NOT_FOR_CLIENTS = (*(f"x-accel-{name}" for name in ("redirect", "expires", "buffering", "limit-rate", "charset")), "x-pad")
-"""Headers of backends that are meant for nginx, which does not pass them on."""
+"""Response headers that nginx reads and does not pass on."""
 _REFUSED_HOSTS = r".*(?:,|\.\.|/).*|\.?(?::.*)?"
-"""What is no host to nginx: two Host headers (Envoy joins them with a comma), two dots in a row, a slash, nothing at all."""
+"""What nginx does not accept as a host: two Host headers (Envoy joins them with a comma), two dots in a row, a slash, an empty one."""
 
 
 def table(defaults: model.Settings, filters: Mapping[str, AnyMessage]) -> RouteConfiguration:
-    """The one route table, without its virtual hosts: what holds for all of them, with `filters` of others."""
+    """The one route table without its virtual hosts: what all of them share; `filters` are those that others configure."""
     own = _own_filters(model.Route(model.PathMatch(model.PathKind.RAW_PREFIX, "/"), model.Respond(404)), defaults)
     return RouteConfiguration(
         name=names.ROUTES,
@@ -83,7 +83,7 @@ def table(defaults: model.Settings, filters: Mapping[str, AnyMessage]) -> RouteC
 
 
 def virtual_host(host: model.VirtualHost, catch_all: model.VirtualHost | None, defaults: model.Settings) -> VirtualHost:
-    """One host. A wildcard takes one label only: what Envoy's `*.foo.com` matches beyond that goes on to the catch-all's routes."""
+    """One host. A wildcard of nginx matches one label only: what Envoy's `*.foo.com` matches beyond that gets the catch-all's routes."""
     routes = [route(r, defaults, host.host) for r in _needed(host)]
     if not host.host:
         routes = [_refused_hosts(), *routes]
@@ -148,13 +148,13 @@ def virtual_host_bytes(host: model.VirtualHost, catch_all: model.VirtualHost | N
 
 @cache
 def _refused_hosts() -> Route:
-    """What stands before the routes of requests for no host of ours: no Ingress can have such a host."""
+    """The first route of the catch-all: 400 for invalid hosts, which no Ingress can have."""
     host = HeaderMatcher(name=":authority", string_match=StringMatcher(safe_regex=RegexMatcher(regex=_REFUSED_HOSTS)))
     return Route(match=RouteMatch(prefix="/", headers=[host]), direct_response=DirectResponseAction(status=400))
 
 
 def route_bytes(wanted: model.Route, defaults: model.Settings, host: str = "") -> bytes:
-    """`encode(route(…))`; routes that differ in path, name, and cluster or Location only share a template."""
+    """`encode(route(…))`. Routes that differ only in path, name, and cluster or Location share a template."""
     forwards = isinstance(wanted.action, model.Forward)
     if any(name in wanted.settings for name in _by_path(forwards=forwards)):
         return encode(route(wanted, defaults, host))
@@ -192,7 +192,7 @@ def _template(
     defaults: model.Settings,
     wildcard: str,
 ) -> Template:
-    """All that such routes have in common; the placeholders are path, name, and cluster or Location."""
+    """The template that such routes share; its placeholders are path, name, and cluster or Location."""
     some = model.Route(model.PathMatch(kind, "/"), action, None, "", via, headers, settings, share)
     made = route(some, defaults, wildcard)
     assert made.match is not None
@@ -207,16 +207,16 @@ def _template(
 
 @cache
 def _by_path(*, forwards: bool) -> tuple[str, ...]:
-    """The features for whose sake a route is drawn by itself: what they draw depends on more than the template's placeholders."""
+    """The features whose routes have no template: what these render depends on more than the template's placeholders."""
     hooks = ("on_route", "filters", "on_forward") if forwards else ("on_route", "filters")
     return tuple(name for hook in hooks for name, _ in with_hook(hook) if features()[name].by_path)
 
 
 def _needed(host: model.VirtualHost) -> tuple[model.Route, ...]:
-    """The routes of a host that Envoy has to be told: fewer make a route table of thousands cheaper to take in."""
+    """The routes of a host without redundant ones: Envoy loads a route table of thousands faster with fewer."""
     routes = _joined_redirects(host.routes)
     if _is_wildcard(host.host) or not host.host:
-        return routes  # others would follow the last one, or are its own
+        return routes  # others follow the last one, or its 404 is the table's last word
     last = routes[-1] if routes else None
     if last and last.action == model.Respond(404) and last.match in _EVERYTHING and not _shows(last):
         return routes[:-1]  # what matches no route is answered with 404 anyway, whichever requests the last one was for
@@ -224,7 +224,7 @@ def _needed(host: model.VirtualHost) -> tuple[model.Route, ...]:
 
 
 def _shows(wanted: model.Route) -> bool:
-    """Whether its features draw anything that Envoy's own 404 would not have; a limit of bodies refuses what is refused anyway."""
+    """Whether its features render anything that Envoy's own 404 lacks; a limit of bodies does not count, since the request fails anyway."""
     own = wanted.settings
     filters = (
         draw(own[name], wanted) for name, draw in with_hook("filters") if name in own and features()[name].place is not FilterPlace.BODY
@@ -233,7 +233,7 @@ def _shows(wanted: model.Route) -> bool:
 
 
 def _joined_redirects(routes: tuple[model.Route, ...]) -> tuple[model.Route, ...]:
-    """One redirect to https for the whole host, where every path has the same one in front of it."""
+    """One redirect to https for the whole host, if every path has the same one before it."""
     redirects = [r for r in routes if _to_https(r)]
     if not redirects or redirects[-1].match not in _EVERYTHING or len({(r.action, _on_every_action(r.settings)) for r in redirects}) > 1:
         return routes
@@ -279,7 +279,7 @@ def _match(wanted: model.Route, matchers: Iterable[HeaderMatcher]) -> RouteMatch
 
 
 def _path(match: model.PathMatch) -> tuple[model.PathKind, str]:
-    """How Envoy compares the path, and with what: with text where it leaves one spelling only, else with a regular expression."""
+    """How Envoy matches the path: as text where only one spelling reaches the match, else by a regular expression."""
     pattern = spelling.pattern(match)
     return (model.PathKind.REGEX, pattern) if pattern else (match.kind, match.path)
 
@@ -298,13 +298,13 @@ def _put_path(made: RouteMatch, kind: model.PathKind, text: str) -> None:
 
 @cache
 def _by_scheme(via: model.Via) -> HeaderMatcher:
-    """By what scheme the client came; the listener overwrites what the client says of it."""
+    """Matches the scheme of the request; the listener overwrites a client's own header."""
     return HeaderMatcher(name="x-forwarded-proto", string_match=StringMatcher(exact=via.value))
 
 
 @lru_cache(maxsize=1024)
 def _fraction(share: model.Share) -> RuntimeFractionalPercent:
-    """A share as Envoy counts it: in hundredths where that is exact, else in millionths. What is neither none nor all stays so."""
+    """A share in hundredths where that is exact, else in millionths. A share above none and below all stays so when it is rounded."""
     percent, rest = divmod(100 * share.parts, share.of)
     if rest == 0:
         return RuntimeFractionalPercent(FractionalPercent(percent, FractionalPercentDenominatorType.HUNDRED))
@@ -313,7 +313,7 @@ def _fraction(share: model.Share) -> RuntimeFractionalPercent:
 
 
 def _header_matcher(wanted: model.HeaderMatch) -> HeaderMatcher:
-    """A request without the header is one that has it not, which Envoy would say of no matcher by itself."""
+    """An inverted matcher also matches requests without the header; by default Envoy's matcher would not."""
     value = StringMatcher(safe_regex=RegexMatcher(regex=wanted.value)) if wanted.regex else StringMatcher(exact=wanted.value)
     value.ignore_case = wanted.any_case
     inverted = wanted.inverted
@@ -328,7 +328,7 @@ def _one_label(host: str) -> HeaderMatcher:
 
 
 def _forward(made: Route, wanted: model.Route, action: model.Forward) -> None:
-    """To a cluster, for as long as it takes: what limits a request are idle time-outs (Envoy's own limit would be 15 s)."""
+    """Forward to a cluster without a limit of time (Envoy's default is 15 s): idle time-outs limit a request."""
     made.route = RouteAction(cluster=names.cluster(action.cluster), timeout=_NO_LIMIT)
     _ask("on_forward", made, wanted)
     if action.by_client and not made.route.hash_policy:
@@ -337,7 +337,7 @@ def _forward(made: Route, wanted: model.Route, action: model.Forward) -> None:
 
 
 def _ask(hook: str, made: Route, wanted: model.Route) -> None:
-    """Let every feature draw on a route that has this hook and a setting."""
+    """Call this hook of every feature for which the route has a setting."""
     for name, draw in with_hook(hook):
         if (setting := wanted.settings.get(name)) is not None:
             draw(setting, wanted, made)
@@ -345,15 +345,15 @@ def _ask(hook: str, made: Route, wanted: model.Route) -> None:
 
 @lru_cache(maxsize=4096)
 def _on_every_action(settings: model.Settings) -> model.Settings:
-    """The settings of features that draw on a route whether it forwards or not; in others, routes that do not are alike."""
+    """The settings of features that change a route whether it forwards or not; only these distinguish routes that do not forward."""
     names_of = {name for hook in ("on_route", "filters") for name, _ in with_hook(hook)}
     return model.Settings({name: setting for name, setting in settings.items() if name in names_of})
 
 
 def _put_filters(made: Route, wanted: model.Route, defaults: model.Settings) -> None:
-    """A route's own filters, in the places where they differ from everybody's, beside what its features have configured.
+    """Add a route's own filters to what its features have configured, in those places where they differ from the table's.
 
-    A route that no Ingress asked for has no settings, and everybody's filters.
+    A route that no Ingress requests has no settings, and the filters of the table.
     """
     own = _on_every_action(wanted.settings)
     if wanted.settings is defaults or not own:
@@ -364,7 +364,7 @@ def _put_filters(made: Route, wanted: model.Route, defaults: model.Settings) -> 
 
 
 def _own_filters(wanted: model.Route, settings: model.Settings) -> dict[str, AnyMessage]:
-    """The HTTP filters that these settings ask for, in the places that the listener keeps for them."""
+    """The HTTP filters that these settings need, by the listener's places for them."""
     places: dict[FilterPlace, list[TypedExtensionConfig]] = {}
     for name, filters in with_hook("filters"):
         if name in settings and (asked_for := filters(settings[name], wanted)):
@@ -374,7 +374,7 @@ def _own_filters(wanted: model.Route, settings: model.Settings) -> dict[str, Any
 
 @cache
 def _none() -> AnyMessage:
-    """No filters of a route's own, and not those of everybody either."""
+    """Neither filters of a route's own nor those of the table."""
     return pack(FilterConfig(disabled=True))
 
 
@@ -383,7 +383,7 @@ def _packed(filters: tuple[TypedExtensionConfig, ...]) -> AnyMessage:
 
 
 def _location(action: model.Redirect, host: str) -> str:
-    """The format of a Location header. A host of its own may stand there as text, which costs less than finding it in the request."""
+    """The format of a Location header. A host that is known is written as text, which is cheaper than extracting it from the request."""
     here = f"%REQ(x-forwarded-proto)%://{_HOST_AND_PORT}"
     written = action.location.replace("%", "%%")
     match action.to:
@@ -392,7 +392,7 @@ def _location(action: model.Redirect, host: str) -> str:
         case model.RedirectTo.PATH:
             return f"{here}{written}"
         case model.RedirectTo.HTTPS:
-            # The host as it was sent, without its port: of a host of its own the length is known, which costs Envoy less than looking.
+            # The host as sent, without its port: if its length is known, cutting it there is cheaper than an expression.
             return f"https://{_HOST if not host or _is_wildcard(host) else f'%REQ(:authority):{len(host)}%'}{_PATH}"
         case model.RedirectTo.HERE:
             return f"%REQ(x-forwarded-proto)%://{_HOST if not host or _is_wildcard(host) else host}{written}"

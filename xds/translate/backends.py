@@ -1,4 +1,4 @@
-"""Which port of which Service answers, and the endpoints behind it (nginx 4.6)."""
+"""From the backend that an object names to the port of a Service, and to the endpoints behind it (nginx 4.6)."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _MOST_REPORTED = 20
 
 
 NO_ENDPOINTS = "no-endpoints"
-"""The code of a Service that is there and has nobody who answers."""
+"""The code of Problems about a Service that exists and has no ready endpoint."""
 
 
 MOST_PORTS = 1_000
-"""Ports of one Service that have an effect: each may be a cluster of its own, with all of the endpoints."""
+"""Ports of one Service that have an effect: each may be a cluster of its own with all endpoints."""
 MOST_ENDPOINTS = 200_000
-"""Endpoints of all ports of one Service together: each port may be a cluster of its own, and each cluster has all of its endpoints."""
+"""Endpoints of one Service, summed over its ports: each port may be a cluster of its own with all endpoints."""
 _FEW = 16
-"""Ports of a Service of which no index is kept."""
+"""Ports of a Service up to which no index is kept."""
 
 
 class Reach(Enum):
-    """What a backend comes to; all but LIVE and EXTERNAL answer 503."""
+    """Whether a backend can be reached; all but LIVE and EXTERNAL answer 503."""
 
     LIVE = "live"
     EXTERNAL = "external"
@@ -47,7 +47,7 @@ class Reach(Enum):
 
 
 class Destination(NamedTuple):
-    """Where a backend leads: `port` is the Service's port number; with `by_client` one client address stays with one endpoint."""
+    """The target of a backend: `port` is the Service's port number; with `by_client` one client address stays with one endpoint."""
 
     reach: Reach
     port: int = 0
@@ -55,7 +55,7 @@ class Destination(NamedTuple):
 
 
 class Address(NamedTuple):
-    """An endpoint. `draining`: it still answers what it has begun, but is given nothing new."""
+    """An endpoint. `draining`: it finishes its requests, and gets no new ones."""
 
     ip: str
     port: int
@@ -63,17 +63,17 @@ class Address(NamedTuple):
 
 
 class _Ports(NamedTuple):
-    """The ports of a Service, by protocol and by what finds them: of two the first, as in ingress-nginx."""
+    """Indexes of a Service's ports by protocol and key; of two ports with the same key the first wins, as in ingress-nginx."""
 
     named: dict[tuple[str, str], ServicePort]
-    """By a number or a port's name."""
+    """By number or name."""
     targeted: dict[tuple[str, str], ServicePort]
-    """By these or a targetPort."""
+    """By number, name or targetPort."""
     numbered: dict[tuple[str, int], ServicePort]
 
 
 def ports_of(read: Reader, namespace: str, name: str) -> _Ports:
-    """The ports of a Service that has many, read once for all that refer to it. A Unit."""
+    """The indexes of a Service with many ports, shared by all that refer to it. A Unit."""
     found = service(read, namespace, name)
     if found and len(found.ports) > MOST_PORTS:
         sentence = f"The Service has {len(found.ports):,} ports; those after the first {MOST_PORTS:,} have no effect."
@@ -92,9 +92,9 @@ def _indexed(ports: Iterable[ServicePort]) -> _Ports:
 
 
 def find_port(read: Reader, found: Service, port: int | str, protocol: str, *, by_target: bool) -> ServicePort | None:
-    """The Service's port for what an Ingress or ConfigMap wrote: a number, or a port's name; of an Ingress a targetPort as well.
+    """The Service's port that an Ingress or ConfigMap names by number or name, and with `by_target` by its targetPort.
 
-    The first port that has any of these wins, as in ingress-nginx. Where nothing was written (0) there is none.
+    The first port that matches wins, as in ingress-nginx. 0 (no port given) matches none.
     """
     index = _ports(read, found)
     return (index.targeted if by_target else index.named).get((protocol, str(port))) if port else None
@@ -105,10 +105,10 @@ def _ports(read: Reader, found: Service) -> _Ports:
 
 
 def destination(read: Reader, namespace: str, name: str, port: int | str, by_address: bool = False) -> Destination:
-    """Where the backend of an Ingress leads.
+    """The target of an Ingress's backend.
 
-    A Unit of its own: however the endpoints change, its readers run again only when the answer differs. With `by_address`
-    (service-upstream) the Service's own address stands for its endpoints, whether there are any or not.
+    A Unit of its own: when endpoints change, its readers run again only if the result differs. With `by_address` (service-upstream) the
+    Service's own address is used instead of its endpoints, whether it has any or not.
     """
     found = service(read, namespace, name)
     if found is None:
@@ -126,7 +126,7 @@ def destination(read: Reader, namespace: str, name: str, port: int | str, by_add
 
 
 def stream_destination(read: Reader, namespace: str, name: str, port: int | str, protocol: str) -> Destination:
-    """Where an entry of the tcp- or udp-services ConfigMap leads: a Unit as `destination` is. There a targetPort names nothing."""
+    """The target of an entry of the tcp- or udp-services ConfigMap, which cannot name a targetPort. A Unit, as `destination` is."""
     found = service(read, namespace, name)
     if found is None:
         return Destination(Reach.NO_SERVICE)
@@ -140,9 +140,9 @@ def stream_destination(read: Reader, namespace: str, name: str, port: int | str,
 
 
 def by_client_address(read: Reader, namespace: str, name: str) -> bool:
-    """Whether one client address stays with one endpoint of a Service: it asks for that, and the ConfigMap lets it.
+    """Whether one client address stays with one endpoint of a Service: its `sessionAffinity` requests it, and the ConfigMap allows it.
 
-    ingress-nginx never reads `sessionAffinity`. Behind a load balancer that hides addresses it would send all clients to one pod.
+    ingress-nginx ignores `sessionAffinity`. Behind a load balancer that hides client addresses it would send all clients to one pod.
     """
     found = service(read, namespace, name)
     return found is not None and found.affinity == "ClientIP" and asks("by_affinity", read.unit(configuration).defaults)
@@ -166,8 +166,8 @@ def addresses(read: Reader, cluster: Cluster) -> tuple[Address, ...]:
 def pod_addresses(read: Reader, namespace: str, name: str, port: int, protocol: str) -> tuple[Address, ...]:
     """The ready endpoints of a Service's port, and those that serve while they terminate; each address once, sorted.
 
-    What terminates is given nothing new while another is ready. Where none is, it is given everything, as kube-proxy does: a pod that
-    still serves answers, and without it all would be 503.
+    Terminating endpoints drain while another one is ready. If none is, they get all requests, as with kube-proxy: a pod that still serves
+    is better than 503.
     """
     found = service(read, namespace, name)
     declared = _ports(read, found).numbered.get((protocol, port)) if found else None
@@ -188,7 +188,7 @@ def pod_addresses(read: Reader, namespace: str, name: str, port: int, protocol: 
 
 
 def has_refused(read: Reader, namespace: str, name: str, port: int) -> bool:
-    """Whether a TCP port of a Service has an endpoint, ready or not, that nothing may be sent to. A Unit."""
+    """Whether a TCP port of a Service has an endpoint, ready or not, whose address is denied. A Unit."""
     known = read.unit(rules)
     return any(refusal(read, known, ip, number) for ip, number in _every_endpoint(read, namespace, name, port))
 
@@ -199,7 +199,7 @@ def leads_to_us(read: Reader, namespace: str, name: str, port: int, ports: froze
 
 
 def _every_endpoint(read: Reader, namespace: str, name: str, port: int) -> Iterator[tuple[str, int]]:
-    """The addresses of a Service's TCP port, in whatever state: of those to whom kube-proxy may come to send something."""
+    """The addresses of a Service's TCP port in any state: kube-proxy may send requests to each of them sooner or later."""
     found = service(read, namespace, name)
     declared = _ports(read, found).numbered.get(("TCP", port)) if found else None
     if declared is None:
@@ -210,14 +210,14 @@ def _every_endpoint(read: Reader, namespace: str, name: str, port: int) -> Itera
 
 
 def external_host(found: Service) -> str:
-    """The name that an ExternalName Service points to, as DNS wants it."""
+    """The DNS name that an ExternalName Service points to, in lower case and without the final dot."""
     return found.external_name.strip().rstrip(".").lower()
 
 
 def external_address(found: Service | None, cluster: Cluster) -> Address | None:
-    """Where a cluster leads whose Service is an ExternalName: a host name, or an IP address; None where it is none.
+    """The target of a cluster whose Service is an ExternalName: a host name or an IP address; None for other Services.
 
-    The port is the targetPort where that is a number, for no pod says what a name means. A port that is not declared stands for itself.
+    The port is the targetPort if that is a number, since there is no pod to resolve a name. An undeclared port is used as it is.
     """
     if found is None or found.type != "ExternalName":
         return None
@@ -230,9 +230,9 @@ def _external_port(found: Service, port: int, protocol: str) -> int:
 
 
 def _own_addresses(read: Reader, found: Service, port: int) -> tuple[str, ...]:
-    """The cluster IPs of a Service that something may be sent to, sorted; a headless one has none.
+    """The cluster IPs of a Service that are not denied, sorted; none for a headless one.
 
-    Nor has one with an endpoint that nothing may be sent to: behind its own addresses kube-proxy chooses among all endpoints.
+    None either if one of its endpoints is denied: behind the cluster IP kube-proxy chooses among all endpoints.
     """
     if found.headless or not found.cluster_ips:
         return ()
@@ -269,12 +269,12 @@ def _external(read: Reader, found: Service, port: int | str, protocol: str) -> D
 
 
 def _most_endpoints(found: Service | None) -> int:
-    """How many endpoints each port of a Service may have."""
+    """The limit of endpoints for each port of a Service."""
     return MOST_ENDPOINTS // max(1, min(len(found.ports), MOST_PORTS)) if found else 0
 
 
 class _Candidate(NamedTuple):
-    """An address of a slice with a port that it may be asked at; `field` names it in the slice by two numbers."""
+    """An address of a slice with a port; `field` has the indexes of its endpoint and address in the slice."""
 
     piece: EndpointSlice
     field: tuple[int, int]
@@ -284,7 +284,7 @@ class _Candidate(NamedTuple):
 
 
 def _of_slice(read: Reader, piece: EndpointSlice, declared: ServicePort) -> Iterator[_Candidate]:
-    """The endpoints of a slice that are ready, or serve while they terminate, whatever their addresses are."""
+    """The endpoints of a slice that are ready, or serve while they terminate; their addresses are not checked yet."""
     for number in _targets(piece.ports, declared):
         if not 0 < number < 65536:
             sentence = f"The port {number} is not between 1 and 65535; its endpoints are left out."
@@ -297,7 +297,7 @@ def _of_slice(read: Reader, piece: EndpointSlice, declared: ServicePort) -> Iter
 
 
 def _judged(read: Reader, protocol: str, candidates: Iterable[_Candidate]) -> Iterator[tuple[str, int, bool]]:
-    """Those that may be given requests: (address, port, whether it terminates). The others are Problems of their slices."""
+    """The candidates with allowed addresses: (address, port, whether it terminates). The others become Problems of their slices."""
     known = read.unit(rules)
     refused: dict[str, tuple[EndpointSlice, list[tuple[str, str]]]] = {}
     for piece, (at, index), text, number, terminates in candidates:
@@ -313,7 +313,7 @@ def _judged(read: Reader, protocol: str, candidates: Iterable[_Candidate]) -> It
 
 
 def _report_refused(read: Reader, piece: EndpointSlice, refused: list[tuple[str, str]]) -> None:
-    """A Problem for each address, up to a number that somebody may read."""
+    """Report each address, up to a number that a user can read."""
     for field, what in refused[:_MOST_REPORTED]:
         read.report(Problem(ref(piece), field, "address", f"{what}; this endpoint is left out.", place=piece.meta.place))
     if len(refused) > _MOST_REPORTED:
@@ -322,7 +322,7 @@ def _report_refused(read: Reader, piece: EndpointSlice, refused: list[tuple[str,
 
 
 def _ip(text: str) -> str:
-    """An address as Envoy takes it; "" for what is none (one with a zone is none: it means something on one host only)."""
+    """An address in the form that Envoy accepts; "" for none. One with a zone is none, since it is valid on one host only."""
     if _IPV4.fullmatch(text):
         return text
     try:
@@ -332,10 +332,10 @@ def _ip(text: str) -> str:
 
 
 def _targets(ports: tuple[EndpointPort, ...], declared: ServicePort) -> tuple[int, ...]:
-    """The numbers behind a Service's port in one slice, sorted.
+    """The port numbers of a slice for a Service's port, sorted.
 
-    Those of the ports that have its name; of all ports where it has none, for such a Service has one port only. Slices that are written by
-    hand may have other names, or no ports: then it is the targetPort where that is a number, as in ingress-nginx.
+    They are those of the slice's ports with the same name. A Service's port without a name is its only one, so all ports of the slice
+    count. Slices written by hand may have other names or no ports: then it is the targetPort if that is a number, as in ingress-nginx.
     """
     of_protocol = [p for p in ports if p.protocol == declared.protocol]
     number = _number(declared)

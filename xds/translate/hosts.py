@@ -1,4 +1,4 @@
-"""One host: which paths of which Ingresses it has, who wins, and what each becomes (nginx 4.1 to 4.4)."""
+"""One host: which paths of which Ingresses it has, which of them win, and the routes of each (nginx 4.1 to 4.4)."""
 
 from __future__ import annotations
 
@@ -54,18 +54,18 @@ _HOST = re.compile(r"(\*\.)?([a-z0-9_]([-a-z0-9_]*[a-z0-9_])?\.)*[a-z0-9_]([-a-z
 _ROOT = PathMatch(PathKind.RAW_PREFIX, "/")
 _NOTHING = Respond(404)
 MOST_REPEATED = 20
-"""Routes of the catch-all that each wildcard host repeats."""
+"""Routes of the catch-all up to which each wildcard host repeats them."""
 _REPEATED_COST = 100
 MOST_EXTERNAL_NAMES = 100
-"""Ports of Services of type ExternalName that one Ingress may lead to. For each of them Envoy asks a name server, before it takes routes to
-it and again and again; a thousand new ones hold up everybody's changes for seconds."""
+"""Ports of Services of type ExternalName to which one Ingress may lead. Envoy resolves each before it accepts routes to it, and again at
+every TTL; a thousand new ones would delay all changes for seconds."""
 _HEALTH = PathMatch(PathKind.EXACT, "/healthz")
 _UNREACHABLE = (Reach.NO_SERVICE, Reach.NO_PORT, Reach.REFUSED, Reach.NOT_REACHABLE)
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A location with its routes; `rank` is the path by whose length it has its place, `closed` one that only closes what is left out."""
+    """A location with its routes. `rank` is the path by which it is sorted. `closed`: it only replaces paths that are left out."""
 
     location: Location
     routes: tuple[Route, ...]
@@ -74,7 +74,7 @@ class _Found:
 
 
 def virtual_host(read: Reader, host: str) -> VirtualHost | None:
-    """A host (in lower case, "" for all that have none of their own) with its routes in the order in which they are tried."""
+    """A host (in lower case; "" is the catch-all) with its routes in the order in which they are tried."""
     ours = serving(read, host)
     if host and not ours:
         offers.report_none_served(read, host)
@@ -92,10 +92,9 @@ def virtual_host(read: Reader, host: str) -> VirtualHost | None:
 
 
 def beyond_wildcard(read: Reader, host: str) -> VirtualHost:
-    """What answers the names that Envoy finds under a wildcard host and that are not below it by one label: the catch-all's routes.
+    """The routes for names that Envoy's wildcard matches and nginx's does not, since they are more than one label longer: the catch-all's.
 
-    Each wildcard host repeats them, so there is a limit: an Ingress of thousands of wildcards and another of thousands of paths would make
-    millions of routes.
+    Each wildcard host repeats them, so there is a limit: thousands of wildcards and thousands of paths would make millions of routes.
     """
     rest = read.unit(catch_all)
     if rest is None or (len(rest.routes) <= MOST_REPEATED and sum(map(cost_of, rest.routes)) <= _REPEATED_COST):
@@ -110,12 +109,12 @@ def beyond_wildcard(read: Reader, host: str) -> VirtualHost:
 
 
 def catch_all(read: Reader) -> VirtualHost | None:
-    """The routes of requests for no host of ours. A Unit."""
+    """The virtual host for requests whose host no Ingress has. A Unit."""
     return virtual_host(read, "")
 
 
 def _acceptable(read: Reader, host: str, ours: list[Ingress]) -> bool:
-    """Whether the text is a host name at all; says so to each Ingress that wrote it."""
+    """Whether the text is a host name; if not, a Problem is reported for each Ingress that has it."""
     if _HOST.fullmatch(host) and len(host) <= 253 and all(len(label) <= 63 for label in host.split(".")):
         return True
     for item in ours:
@@ -180,7 +179,7 @@ def _locations(
 
 
 def _closure(read: Reader, host: str, out: LeftOut, *, tls: bool, as_regex: bool) -> _Found:
-    """What takes the place of protected paths that are left out: 503 for all that they would have taken, and may be for more."""
+    """A location in place of left-out paths with access rules: 503 for all requests that they would have matched, and perhaps more."""
     kind = PathKind.REGEX if as_regex else PathKind.RAW_PREFIX
     match = PathMatch(kind, regex.literal(out.start) if as_regex else paths.encoded(out.start), escaped=True)
     item = out.first.item
@@ -189,7 +188,7 @@ def _closure(read: Reader, host: str, out: LeftOut, *, tls: bool, as_regex: bool
 
 
 def _in_order(host: str, found: list[_Found], taken: dict[Where, Claim]) -> Iterator[Route]:
-    """All routes, with those that nginx adds by itself: the health check of the catch-all, /foo → /foo/ for a path that ends in a slash."""
+    """All routes, with those that nginx adds: the health check of the catch-all, and /foo → /foo/ for a path that ends in a slash."""
     redirected: set[str] = set()
     for each in found:
         match, path = each.location.match, each.location.path
@@ -206,9 +205,9 @@ def _in_order(host: str, found: list[_Found], taken: dict[Where, Claim]) -> Iter
 
 
 def _default(read: Reader, host: str, ours: list[Ingress], offered: Sequence[Claim], *, tls: bool, as_regex: bool) -> _Found:
-    """The paths that nobody claimed: the defaultBackend of the host's first Ingress with all its annotations, else the global one.
+    """The location for unclaimed paths: the defaultBackend of the host's first Ingress with its annotations, else the global one.
 
-    Where there is no host either, an Ingress neither redirects nor rewrites; its access rules hold, as all else.
+    In the catch-all the annotations of an Ingress that redirect or rewrite have no effect; its access rules and all others have.
     """
     match = PathMatch(PathKind.REGEX, "/") if as_regex else _ROOT
     claim = default_claim(host, ours)
@@ -246,13 +245,13 @@ def _joined(read: Reader, location: Location, action: Action, offered: Sequence[
 
 
 def _without(own: Settings, *phases: Phase) -> Settings:
-    """The settings but for those of features that change routes in one of these phases."""
+    """The settings without those of features that change routes in one of these phases."""
     changing = {name for name, _ in with_hook("routes") if features()[name].phase in phases}
     return Settings({name: setting for name, setting in own.items() if name not in changing}) if changing & own.keys() else own
 
 
 def _routes(read: Reader, location: Location, action: Action) -> tuple[Route, ...]:
-    """What the features make of a location."""
+    """The routes of a location, after all features have changed them."""
     first = Route(location.match, action, location.origin, location.rule, settings=location.settings)
     routes = _with_clusters(read, drawn(location, first))
     wanted = besides(location)
@@ -260,13 +259,13 @@ def _routes(read: Reader, location: Location, action: Action) -> tuple[Route, ..
 
 
 def _host_routes(location: Location) -> tuple[Route, ...]:
-    """The routes before all others of the host, from the first feature that has any."""
+    """The routes that precede all others of the host; of several features the first one has them."""
     asked = (draw(location.settings[name], location) for name, draw in with_hook("host_routes") if name in location.settings)
     return next((routes for routes in asked if routes), ())
 
 
 def _with_clusters(read: Reader, routes: tuple[Route, ...]) -> tuple[Route, ...]:
-    """Give each cluster the policy that its route's settings ask for, now that they are final."""
+    """Give each cluster the policy of its route's settings, which are final now."""
     defaults = read.unit(configuration).defaults
 
     def with_policy(r: Route, found: Cluster) -> Cluster:
@@ -283,20 +282,20 @@ def _with_clusters(read: Reader, routes: tuple[Route, ...]) -> tuple[Route, ...]
 
 
 def cluster_settings(read: Reader, asked_by: Ref | None) -> Settings:
-    """The settings that a cluster begins with: those of the Ingress after which it is called, else everybody's."""
+    """The settings on which a cluster's policy is based: those of the Ingress in its name, else the defaults."""
     return read.unit(ingress_settings, asked_by.namespace, asked_by.name) if asked_by else read.unit(configuration).defaults
 
 
 def _changed(own: Settings, base: Settings) -> tuple[tuple[str, object], ...]:
-    """What a route's settings for its cluster have that those of its Ingress have not."""
+    """The settings for the cluster in which a route differs from its Ingress."""
     named = ((name, own.get(name)) for name in sorted(cluster_features()))
     return tuple((name, value) for name, value in named if value != base.get(name))
 
 
 def policy(own: Settings, defaults: Settings) -> tuple[tuple[str, object], ...]:
-    """The settings that make a cluster differ from the one that everybody gets.
+    """The settings that make a cluster differ from the plain one.
 
-    Going to the Service's own address does so even where everybody asks for it: it is about http only, and TCP services share the
+    The Service's own address (service-upstream) does so even where it is the default: it is for http only, and TCP services share the
     plain cluster.
     """
     named = ((name, own.get(name)) for name in sorted(cluster_features()))
@@ -304,7 +303,7 @@ def policy(own: Settings, defaults: Settings) -> tuple[tuple[str, object], ...]:
 
 
 def _backend_action(read: Reader, claim: Claim, *, offered: bool = False) -> Action:
-    """Where a claimed path leads, or one that is `offered`; what cannot be reached answers 503 and nothing else does."""
+    """The action of a claimed path, or of one that is `offered`; a backend that cannot be reached answers 503."""
     backend, namespace = claim.backend, claim.item.meta.namespace
     otherwise = "all requests stay with the path's own backend" if offered else "the path answers 503"
     if not backend.service:
@@ -332,7 +331,7 @@ def _backend_action(read: Reader, claim: Claim, *, offered: bool = False) -> Act
 
 
 def external_names(read: Reader, namespace: str, name: str) -> frozenset[tuple[str, int]]:
-    """The Services of type ExternalName that an Ingress leads to, with their ports: the first in its order. A Unit."""
+    """The Services of type ExternalName to which an Ingress leads, with their ports: the first ones of the Ingress. A Unit."""
     item = ingress(read, namespace, name)
     found: dict[tuple[str, int], None] = {}
     backends = [*(claim.backend for _, claim in claims_in_order(item)), item.default_backend] if item else []
@@ -346,7 +345,7 @@ def external_names(read: Reader, namespace: str, name: str) -> frozenset[tuple[s
 
 
 def _global_default(read: Reader) -> Action:
-    """--default-backend-service while it has endpoints, else 404 (nginx 4.4)."""
+    """The action of --default-backend-service while it has endpoints, else 404 (nginx 4.4)."""
     name = settings(read).default_backend_service
     if not name:
         return Respond(404)
@@ -384,9 +383,9 @@ def _report_conflict(read: Reader, host: str, claim: Claim, winner: Claim) -> No
 
 
 def _report_lost_defaults(read: Reader, host: str, ours: list[Ingress], root: Claim | None) -> None:
-    """Default backends that others came before: of a host all but that of its first Ingress, of no host all but the first.
+    """Report default backends without effect: on a host all but that of its first Ingress, in the catch-all all but the first.
 
-    Where a rule has "/", nothing is left for those that have no rules at all.
+    Where a rule of the catch-all has "/", those of Ingresses without rules have no effect.
     """
     if host:
         owner, lost = str(ref(ours[0])), [i for i in ours[1:] if i.default_backend not in (None, ours[0].default_backend)]

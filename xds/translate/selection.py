@@ -1,4 +1,4 @@
-"""Which Ingresses are ours: by class, namespace and what the flags exclude (nginx 4.8)."""
+"""Which Ingresses this control plane serves: by class, namespace and flags (nginx 4.8)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def served(read: Reader, ns: str, name: str) -> bool:
 
 
 def claimed(read: Reader, ns: str, name: str) -> bool:
-    """Whether this Ingress is of our class and in a namespace of ours, so that it is on us to tell what is wrong with it."""
+    """Whether this Ingress has our class and is in a namespace that we watch: then its Problems are reported. A Unit."""
     found = ingress(read, ns, name)
     if found is None:
         return False
@@ -59,7 +59,7 @@ def _of_our_class(read: Reader, item: Ingress) -> bool:
             by_name = flags.ingress_class_by_name and found.meta.name == flags.ingress_class
             return found.controller == flags.controller_class or by_name
         if item.class_name == flags.ingress_class:
-            # The class goes with the old controller's chart, and is seldom in a folder; its Ingresses must not go with it.
+            # The IngressClass is deleted with the old controller's chart, and is seldom in a folder; its Ingresses are served all the same.
             if not flags.manifests:
                 sentence = f'There is no IngressClass "{item.class_name}"; the Ingress is served because --ingress-class names it.'
                 read.report(Problem(ref(item), "spec.ingressClassName", "class-missing", sentence, Severity.WARNING, item.meta.place))
@@ -76,7 +76,7 @@ def _of_our_class(read: Reader, item: Ingress) -> bool:
 
 
 def selects(selector: str, labels: Mapping[str, str]) -> bool:
-    """Whether a Kubernetes label selector (`a=b,c!=d,e in (f,g),h,!i`) matches; one that cannot be read matches nothing."""
+    """Whether a Kubernetes label selector (`a=b,c!=d,e in (f,g),h,!i`) matches; an invalid one matches nothing."""
     end = 0
     while end < len(selector):
         part = _REQUIREMENT.match(selector, end)
