@@ -19,7 +19,7 @@ _SNIPPETS = (
     "Envoy has no nginx configuration that text could be put into; use the annotation that does the same, such as permanent-redirect, "
     "rewrite-target or backend-protocol, or change the application"
 )
-_ACCESS = "it only says how an access rule works, and those close their paths for now"
+_ACCESS = "it only configures an access rule, and those close their paths for now"
 _CLOSES = "until it is, the paths that it protects answer 503"
 _NO_FASTCGI = "Envoy does not speak FastCGI; put a web server that does in front of the application"
 _WAF = "Envoy has no ModSecurity; run a web application firewall in front of, or behind, Envoy"
@@ -80,7 +80,7 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
             ("proxy-ssl-verify", "off", "on", "Whether the certificates of backends are verified."),
             ("proxy-ssl-verify-depth", "1", "2", "The longest certificate chain of a backend."),
             ("proxy-ssl-name", "", "internal.example.com", "The name that the certificate of a backend must have."),
-            ("proxy-ssl-server-name", "off", "on", "Whether backends are told proxy-ssl-name (SNI)."),
+            ("proxy-ssl-server-name", "off", "on", "Whether proxy-ssl-name is sent to backends (SNI)."),
             ("proxy-ssl-ciphers", "DEFAULT", "ECDHE-RSA-AES128-GCM-SHA256", "The ciphers that backends are offered."),
             ("proxy-ssl-protocols", "TLSv1.2", "TLSv1.2 TLSv1.3", "The TLS versions that backends are offered."),
         ),
@@ -157,7 +157,7 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
             ("satisfy", "all", "any", "Whether one of several access rules is enough."),
             ("auth-method", "", "GET", "The method with which auth-url is asked."),
             ("auth-signin", "", "https://auth.example.com/start", "Where clients go whom auth-url does not let in."),
-            ("auth-signin-redirect-param", "rd", "return", "The parameter that tells auth-signin the way back."),
+            ("auth-signin-redirect-param", "rd", "return", "The parameter of auth-signin with the URL to return to."),
             ("auth-response-headers", "", "X-User", "Headers of auth-url's answer that the backend gets."),
             ("auth-request-redirect", "", "https://example.com/", "The header X-Auth-Request-Redirect for auth-url."),
             ("auth-proxy-set-headers", "", "default/headers", "The ConfigMap with headers for auth-url."),
@@ -296,7 +296,7 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
     ),
     (
         _LATER,
-        "the client is who opened the connection, and what it says of itself is not believed",
+        "the client is the peer of the connection, and its own headers are not trusted",
         (
             ("use-forwarded-headers", "false", "Whether X-Forwarded-* of clients are believed."),
             ("enable-real-ip", "false", "Whether X-Forwarded-For of clients is believed."),
@@ -320,7 +320,7 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
             ("no-auth-locations", "/.well-known/acme-challenge", "Beginnings of paths without authentication."),
             ("global-auth-method", "", "The method with which global-auth-url is asked."),
             ("global-auth-signin", "", "Where clients go whom global-auth-url does not let in."),
-            ("global-auth-signin-redirect-param", "rd", "The parameter that tells global-auth-signin the way back."),
+            ("global-auth-signin-redirect-param", "rd", "The parameter of global-auth-signin with the URL to return to."),
             ("global-auth-response-headers", "", "Headers of global-auth-url's answer that backends get."),
             ("global-auth-request-redirect", "", "The header X-Auth-Request-Redirect for global-auth-url."),
             ("global-auth-cache-key", "", "What global-auth-url's answers are remembered by."),
@@ -336,7 +336,7 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
         (
             ("limit-req-status-code", "503", "The status for a client over its rate."),
             ("limit-conn-status-code", "503", "The status for a client with too many requests open."),
-            ("limit-conn-zone-variable", "$binary_remote_addr", "What clients are told apart by."),
+            ("limit-conn-zone-variable", "$binary_remote_addr", "The variable that identifies a client."),
         ),
     ),
     (
@@ -487,7 +487,7 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
     ),
     (
         _IGNORED,
-        "Envoy drains connections for as long as --drain-time-s says",
+        "Envoy drains connections for the time of its flag --drain-time-s",
         (("worker-shutdown-timeout", "240s", "How long old connections may go on after a change."),),
     ),
     (
@@ -500,7 +500,7 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
             ("enable-multi-accept", "true", "How nginx takes connections."),
             ("enable-serial-reloads", "false", "How nginx reloads."),
             ("error-log-level", "notice", "What nginx logs of itself."),
-            ("error-log-path", "/var/log/nginx/error.log", "Where nginx logs what it says of itself."),
+            ("error-log-path", "/var/log/nginx/error.log", "The path of the error log of nginx."),
             ("grpc-buffer-size-kb", "0", "nginx's buffer for gRPC."),
             ("http2-max-field-size", "", "nginx's buffer for an HTTP/2 header."),
             ("http2-max-header-size", "", "nginx's buffer for all HTTP/2 headers."),

@@ -13,11 +13,11 @@ from xds.nginx.feature import Annotation, Fidelity
 from xds.nginx.registry import known_annotations, known_keys
 
 _LEGEND = {
-    Fidelity.EXACT: "as in ingress-nginx, but for what nobody would notice",
-    Fidelity.APPROXIMATE: "with a difference, which the last column names",
-    Fidelity.IGNORED: "accepted without effect; nothing that a user can see is lost",
-    Fidelity.LATER: "no effect yet; `xds check` says so of each place where it is written",
-    Fidelity.CLOSES: "what it protects answers 503, because served without it it would be open; `xds check` says so",
+    Fidelity.EXACT: "as in ingress-nginx, but for differences without an effect",
+    Fidelity.APPROXIMATE: "with a difference, which is in the last column",
+    Fidelity.IGNORED: "accepted without effect; users lose nothing",
+    Fidelity.LATER: "no effect yet; `xds check` reports each place where it is written",
+    Fidelity.CLOSES: "the paths that it protects answer 503, because without it they would be open; `xds check` reports them",
     Fidelity.REFUSED: "no effect, for the reason in the last column",
 }
 
@@ -26,8 +26,8 @@ def annotation_page() -> str:
     """docs/annotations.md."""
     return _page(
         "Annotations",
-        "Every annotation of ingress-nginx, without its prefix `nginx.ingress.kubernetes.io/`, and what becomes of it.",
-        ("Annotation", "Verdict", "Default", "Holds for", "What it says", "Example", "Remark"),
+        "Every annotation of ingress-nginx, without its prefix `nginx.ingress.kubernetes.io/`, and its verdict.",
+        ("Annotation", "Verdict", "Default", "Holds for", "Meaning", "Example", "Remark"),
         (
             (f"`{name}`", a.fidelity.value, _code(_text(a.default)), a.scope.value, a.doc, _code(a.example), _remark(name, a))
             for name, a in sorted(known_annotations().items())
@@ -39,9 +39,9 @@ def configmap_page() -> str:
     """docs/configmap.md."""
     return _page(
         "ConfigMap keys",
-        "Every key of the ConfigMap that `--configmap` names, and what becomes of it. "
+        "Every key of the ConfigMap that `--configmap` names, and its verdict. "
         "A key that has the name of an annotation is its default for the whole cluster.",
-        ("Key", "Verdict", "Default", "What it says", "Example", "Remark"),
+        ("Key", "Verdict", "Default", "Meaning", "Example", "Remark"),
         (
             (
                 f"`{name}`",

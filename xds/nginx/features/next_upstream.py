@@ -52,7 +52,7 @@ NEXT_UPSTREAM = with_key(
         "error timeout http_502",
         ("error", "timeout"),
         Fidelity.APPROXIMATE,
-        "Envoy does not tell error, timeout and invalid_header apart",
+        "Envoy does not distinguish error, timeout and invalid_header",
         lambda conditions, _paths: set(conditions).intersection(_FAILURES) not in (set(), {"error", "timeout"}, set(_FAILURES)),
         risk=Risk.MEDIUM,
     )

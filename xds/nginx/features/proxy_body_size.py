@@ -16,7 +16,7 @@ PROXY_BODY_SIZE = with_key(
     Annotation(
         "proxy-body-size",
         size,
-        "The most bytes that the body of a request may have (k, m and g count in 1024s); more is answered with 413, 0 sets no limit.",
+        "The largest body of a request in bytes (k, m and g count in 1024s). A larger one gets 413; 0 sets no limit.",
         "8m",
         1 << 20,
         risk=Risk.MEDIUM,
