@@ -621,6 +621,35 @@ def test_one_envoy_keeps_a_few_clusters_from_the_others_and_no_more(monkeypatch:
     assert clusters(site.envoys[0])[f"h{odd[-1]}.test"] == {name(0, odd[-1])}
 
 
+def test_of_the_clusters_that_one_envoy_may_keep_from_the_others_those_count_that_are_left_out_now() -> None:
+    site = Site()
+    for refuses in ((BAD,), (BAD, *range(60, 60 + MOST_DIVIDED + 1))):
+        site.connect(refuses=refuses)
+    site.put(ingress(0))
+    site.settle()
+    for seconds in range(60, 60 + MOST_DIVIDED + 1):
+        site.put(ingress(0, seconds))
+        site.settle()
+        assert {part.resource for part in site.tables.holds if part.type_url == CLUSTER} == {name(0, seconds)}
+        site.put(ingress(0))
+        site.settle()
+        assert not site.tables.holds
+
+
+def test_a_cluster_to_which_a_new_host_leads_as_well_is_not_left_out_for_one_envoy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would answer for nobody, though others accept it."""
+    site = Site()
+    for refuses in ((BAD,), (BAD, ODD)):
+        site.connect(refuses=refuses)
+    monkeypatch.setattr(site.envoys[1], "check", lambda: None)  # it loses the host that could go back
+    site.put(ingress(0))
+    site.settle()
+    site.put(ingress(0, ODD), ingress(1, ODD))
+    site.settle()
+    assert not site.tables.holds
+    assert clusters(site.envoys[0])["h1.test"] == {name(0, ODD)}
+
+
 @pytest.mark.parametrize("others", [MOST_NEW - 1, MOST_NEW])
 def test_a_response_of_very_many_clusters_takes_none_back(others: int) -> None:
     """It is what a new Envoy is told: to go back in parts would cost more than it saves."""
