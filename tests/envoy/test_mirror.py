@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -11,7 +12,19 @@ import pytest_asyncio
 import yaml
 
 from examples.apps import HttpApp, StreamServer
-from tests.envoy.harness import NameServer, Site, endpoint_slice, ingress, make_certificate, resolving, server_context, service, wait_until
+from tests.envoy.harness import (
+    Http2,
+    NameServer,
+    Site,
+    WebSocket,
+    endpoint_slice,
+    ingress,
+    make_certificate,
+    resolving,
+    server_context,
+    service,
+    wait_until,
+)
 from tests.envoy.test_endpoint_addresses import BAD, EXCEPTED, apply
 from tests.kube.scripted import Scripted, serving
 
@@ -173,6 +186,21 @@ async def test_a_copy_goes_over_tls(site: Site, secure: HttpApp) -> None:
         return secure.hits > 0
 
     await wait_until(came, "a copy over TLS")
+
+
+async def test_a_websocket_works_beside_its_copy(site: Site, copies: Copies) -> None:
+    async with await WebSocket.open(site.http, host="plain.test") as websocket:
+        for number in range(3):
+            assert await websocket.ask(b"%d" % number) == b"%d" % number
+    assert (await copies.next()).line == "GET /mirror HTTP/1.1"
+
+
+async def test_a_request_over_http_2_is_copied_over_http_1(site: Site, copies: Copies) -> None:
+    async with await Http2.open(site.http) as client:
+        answer = await client.request("POST", "/a", host="plain.test", body=b"x" * 300_000)
+    assert (answer.status, json.loads(answer.body)["body_length"]) == (200, 300_000)
+    copy = await copies.next()
+    assert (copy.line, len(copy.body)) == ("POST /mirror HTTP/1.1", 300_000)
 
 
 async def test_copies_that_come_back_end(site: Site, looping: HttpApp) -> None:

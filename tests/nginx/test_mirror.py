@@ -139,6 +139,9 @@ def test_a_name_with_a_dot_is_another_one_than_with_an_underscore() -> None:
     "target",
     [
         "ftp://a.test/",
+        "http://[::zz]/",
+        "http://[:::]/",
+        "http://[10.0.0.1]/",
         "http://",
         "http:///x",
         "http://a.test:0/",

@@ -6,6 +6,7 @@ shall be, which the client cannot, and a script in the cluster of copies obeys t
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -97,6 +98,11 @@ def _target(text: str) -> _Target:
     scheme, host, port, rest = found.groups()
     if port and not 0 < int(port) < 65536:
         raise ValueError(f"is {shown(text)}, whose port is not between 1 and 65535")
+    if host.startswith("["):
+        try:
+            ipaddress.IPv6Address(host[1:-1])
+        except ValueError:
+            raise ValueError(f"is {shown(text)}, whose host is no IPv6 address") from None
     path, names = _path(text, rest or "$request_uri")
     return _Target(scheme, host.lower(), int(port) if port else {"http": 80, "https": 443}[scheme], path, "request_uri" in names)
 
