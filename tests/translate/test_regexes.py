@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
@@ -299,18 +300,43 @@ NOTES = st.sampled_from(
 )
 
 
-@given(st.lists(st.tuples(PATHS, NOTES, st.integers(1, 40)), max_size=3))
-def test_envoy_compiles_nothing_that_was_not_paid_for(many: list[tuple[list[str], dict[str, str], int]]) -> None:
+OFFERS = st.sampled_from(
+    [
+        None,
+        {"canary_weight": "5"},
+        {"canary_by_cookie": "next", "canary_weight": "5"},
+        {"canary_by_header": "x-canary", "canary_by_header_pattern": "(a|b)[0-9]+x{20}"},
+        {"canary_by_header": "x-canary", "canary_by_header_pattern": "[[["},
+    ]
+)
+
+
+def other_backend(item: Ingress) -> list[Object]:
+    """The same Ingress with another Service, so that a canary of it has an effect."""
+    paths = tuple(msgspec.structs.replace(path, backend=Backend("b", 80)) for path in item.rules[0].paths)
+    of_b = Meta(namespace="one", name="b")
+    slices = EndpointSlice(
+        meta=Meta(namespace="one", name="b-1"), service="b", ports=(EndpointPort("", 8080),), endpoints=(Endpoint(("10.0.0.2",)),)
+    )
+    changed = msgspec.structs.replace(item, rules=(Rule(HOST, paths),))
+    return [changed, Service(meta=of_b, ports=(ServicePort(80, "", 8080),)), slices]
+
+
+@given(st.lists(st.tuples(PATHS, NOTES, st.integers(1, 40), OFFERS), max_size=3))
+def test_envoy_compiles_nothing_that_was_not_paid_for(many: list[tuple[list[str], dict[str, str], int, dict[str, str] | None]]) -> None:
     """Each expression in what Envoy is sent counts, but for what takes the place of paths that are left out: few for each Ingress.
 
-    Each has a route, that has one to https before it, and both may stand a second time before all others.
+    Each has a route, that has one to https before it, and both may stand a second time before all others. Of a canary's routes some are its
+    primary's by name, and its own by what they cost.
     """
     each = 4 * (regex.cost(in_every_spelling("/" + "x" * regexes.LONGEST_START)) + regex.cost(spelling.ESCAPED_RUN))
     closing = (regexes.MOST_CLOSURES + 1) * each
-    items = [
-        ingress(f"i{n}", *(f"{path}{k}" for k in range(times) for path in paths), age=n + 1, **notes)
-        for n, (paths, notes, times) in enumerate(many)
-    ]
+    items: list[Object] = []
+    for n, (paths, notes, times, offer) in enumerate(many):
+        all_paths = [f"{path}{k}" for k in range(times) for path in paths]
+        items.append(ingress(f"i{n}", *all_paths, age=n + 1, **notes))
+        if offer:
+            items += other_backend(ingress(f"c{n}", *all_paths, age=n + 1, canary="true", **offer))
     life = Life([*BASE, *items])
     spent: dict[str, int] = {}
     for route in routes_of(life) if items else ():
@@ -318,5 +344,7 @@ def test_envoy_compiles_nothing_that_was_not_paid_for(many: list[tuple[list[str]
         if route.match and route.match.safe_regex and route.match.safe_regex.regex == regex.nginx_location("/"):
             continue  # what no path takes: everybody's
         spent[owner] = spent.get(owner, 0) + sum(regex.cost(pattern) for pattern in expressions(route))
-    assert all(cost <= regexes.OF_INGRESS + closing for cost in spent.values())
+    offers = sum(offer is not None for *_, offer in many)
+    for owner, cost in spent.items():
+        assert cost <= regexes.OF_INGRESS * (1 if owner.startswith("one/c") else 1 + offers) + closing
     assert sum(spent.values()) <= regexes.OF_HOST + 3 * closing

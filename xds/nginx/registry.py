@@ -119,6 +119,7 @@ def upstream_features() -> frozenset[str]:
     return frozenset(name for name, scopes in about.items() if scopes == {Scope.UPSTREAM})
 
 
+@lru_cache(maxsize=1024)
 def offered(location: Settings, offering: Settings) -> Settings:
     """What holds for requests of a location that go to an offered backend: all that is not about the Service itself."""
     kept = {name: setting for name, setting in location.items() if name not in upstream_features()}
