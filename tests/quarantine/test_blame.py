@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.units.test_any_order import site
@@ -106,3 +107,13 @@ def test_a_problem_of_what_is_held_along_is_about_its_cluster() -> None:
 def test_at_most_twenty_objects_are_told_of() -> None:
     life = Holding([*site(1), *(shared(f"x{n}") for n in range(30))])
     assert len(problems(life.tables, {host(1): Held("1", None, "no")})) == 20
+
+
+def test_a_canary_is_to_blame_for_the_host_that_it_joins_and_for_its_cluster() -> None:
+    notes = {"nginx.ingress.kubernetes.io/canary": "true", "nginx.ingress.kubernetes.io/canary-weight": "5"}
+    joining = leading_to(1, 2)
+    canary = msgspec.structs.replace(joining, meta=Meta(namespace="one", name="next", annotations=notes))
+    life = Holding([*site(3), canary])
+    which = Ref("Ingress", "one", "next")
+    assert objects(life.tables, host(1)) == [WEB, which]
+    assert which in objects(life.tables, Part(CLUSTER, "one/s2/80"))

@@ -147,3 +147,17 @@ def test_asking_leaves_no_trace_in_the_build(tmp_path: Path) -> None:
         is_served(found, asked)
     assert (len(found.build), found.problems()) == before[:2]
     assert found.build.problem_changes() == {}
+
+
+def test_a_canary_went_into_the_host_of_its_primary_and_into_its_own_backend(tmp_path: Path) -> None:
+    canary = ingress("next", "a.example.com", {"/": ("next", 80), "/none": ("web", 80)}, {"canary": "true", "canary-weight": "5"})
+    primary = ingress("web", "a.example.com", {"/": ("web", 80)})
+    found = tables(tmp_path, primary, canary, *application("web"), *application("next"))
+    asked = Asked(Ref("Ingress", "default", "next"))
+    assert asked in all_served(found)
+    assert is_served(found, asked)
+    assert parts_of(found, asked) == (host("a.example.com"), HTTP, HTTPS, DEFAULT, *backend("next"))
+    assert parts_of(found, Asked(WEB)) == (host("a.example.com"), HTTP, HTTPS, DEFAULT, *backend("web"))
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    assert parts_of(tables(alone, canary, *application("next")), asked) == ()
