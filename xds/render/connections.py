@@ -36,11 +36,10 @@ from envoy_data_plane.envoy.type.v3 import FractionalPercent
 
 from xds.model import Settings, Via
 from xds.nginx.feature import FilterPlace
-from xds.nginx.messages import HEADERS_COUNT, HEADERS_KB, http2, preserve_case
+from xds.nginx.messages import HEADERS_COUNT, HEADERS_KB, formatted, http2, preserve_case
 from xds.nginx.registry import with_hook
 from xds.render import names, passages, untrusted
 from xds.render.answers import METHOD_REFUSED, local_replies
-from xds.render.routes import header
 from xds.render.sources import ads
 from xds.wire.encode import pack
 
@@ -155,7 +154,7 @@ def _to_stdout(line: str) -> AccessLog:
 def _forwarded_port(via: Via, port: int) -> HttpFilter:
     """The filter that sets X-Forwarded-Port: the listener's port, and 443 for https on any port (nginx 4.9)."""
     shown = "443" if via is Via.HTTPS else str(port)
-    mutations = Mutations(request_mutations=[Mutation(append=header("X-Forwarded-Port", shown))])
+    mutations = Mutations(request_mutations=[Mutation(append=formatted("X-Forwarded-Port", shown))])
     return HttpFilter(name=names.COUNT_FILTER, typed_config=pack(HeaderMutation(mutations=mutations)))
 
 

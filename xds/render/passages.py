@@ -24,8 +24,8 @@ from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.envoy.type.v3 import FractionalPercent
 from envoy_data_plane.google.protobuf import Any as AnyMessage
 
+from xds.nginx.messages import formatted
 from xds.render import names
-from xds.render.routes import header
 from xds.wire.encode import pack
 
 MOST = 10
@@ -38,7 +38,7 @@ _LOOP_DETECTED = 508
 @cache
 def note_arrival() -> TypedExtensionConfig:
     """The listener's early mutation, before anything else: notes whether a request has passed an Envoy before."""
-    noted = [Mutation(remove=_NOTE), Mutation(append=header(_NOTE, "%REQ(X-SCHEME)%"))]
+    noted = [Mutation(remove=_NOTE), Mutation(append=formatted(_NOTE, "%REQ(X-SCHEME)%"))]
     return TypedExtensionConfig(
         name="envoy.http.early_header_mutation.header_mutation", typed_config=pack(EarlyHeaderMutation(mutations=noted))
     )
@@ -57,6 +57,6 @@ def of_table(marker: str) -> dict[str, AnyMessage]:
     came_back_often = RegexMatcher(regex=f"(?:.*http){{{MOST - 2}}}.*")  # the first passage leaves none, and this one none yet
     abort = FaultAbort(http_status=_LOOP_DETECTED, percentage=FractionalPercent(numerator=100))
     refused = HttpFault(abort=abort, headers=[HeaderMatcher(name=passages, string_match=StringMatcher(safe_regex=came_back_often))])
-    one_more = header(passages, f"%REQ({passages.upper()})%%REQ({_NOTE.upper()})%")
+    one_more = formatted(passages, f"%REQ({passages.upper()})%%REQ({_NOTE.upper()})%")
     counted = Mutations(request_mutations=[Mutation(append=one_more), Mutation(remove=_NOTE)])
     return {names.LOOP_FILTER: pack(refused), names.COUNT_FILTER: pack(HeaderMutationPerRoute(mutations=counted))}

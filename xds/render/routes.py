@@ -9,9 +9,6 @@ from urllib.parse import urlsplit
 
 from envoy_data_plane.envoy.config.core.v3 import (
     DataSource,
-    HeaderValue,
-    HeaderValueOption,
-    HeaderValueOptionHeaderAppendAction,
     RuntimeFractionalPercent,
     TypedExtensionConfig,
 )
@@ -36,14 +33,13 @@ from envoy_data_plane.google.protobuf import Any as AnyMessage
 
 from xds import model
 from xds.nginx.feature import FilterPlace
-from xds.nginx.messages import HSTS_FILTER, overwriting, substitution
+from xds.nginx.messages import HSTS_FILTER, formatted, overwriting, substitution
 from xds.nginx.registry import features, with_hook
 from xds.patterns import regex, spelling
 from xds.render import names
 from xds.wire.encode import encode, field, pack
 from xds.wire.template import Template, placeholder
 
-_OVERWRITE = HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
 _HOST = "%CEL(re.extract(request.host, '^([[].*[]]|[^:]*)', '\\\\1'))%"
 _PATH = "%CEL(re.extract(request.path, '^(.*?)/?$', '\\\\1'))%"
 _HOST_AND_PORT = "%REQ(:authority)%"
@@ -75,7 +71,7 @@ def table(defaults: model.Settings, filters: Mapping[str, AnyMessage]) -> RouteC
     return RouteConfiguration(
         name=names.ROUTES,
         ignore_port_in_host_matching=True,
-        request_headers_to_add=[header(name, value) for name, value in FORWARDED.items()],
+        request_headers_to_add=[formatted(name, value) for name, value in FORWARDED.items()],
         request_headers_to_remove=["proxy", "x-envoy-external-address"],
         response_headers_to_remove=["server", "x-envoy-upstream-service-time", *_NOT_FOR_CLIENTS],
         typed_per_filter_config={**own, **filters},
@@ -106,7 +102,7 @@ def route(wanted: model.Route, defaults: model.Settings, host: str = "") -> Rout
             made.redirect = _rewritten(wanted.action)
         case model.Redirect(status):
             made.direct_response = DirectResponseAction(status=status)
-            made.response_headers_to_add = [header("Location", _location(wanted.action, host))]
+            made.response_headers_to_add = [formatted("Location", _location(wanted.action, host))]
     _ask("on_route", made, wanted)
     _put_filters(made, wanted, defaults)
     if isinstance(wanted.action, model.Redirect) and wanted.action.to is model.RedirectTo.PATH and "hsts" in defaults:
@@ -201,7 +197,7 @@ def _template(
     if made.route is not None:
         made.route.cluster = placeholder(2)
     if isinstance(action, model.Redirect):
-        made.response_headers_to_add[0] = header("Location", placeholder(2))
+        made.response_headers_to_add[0] = formatted("Location", placeholder(2))
     return Template(made, 3)
 
 
@@ -257,11 +253,6 @@ def _to_https(wanted: model.Route) -> bool:
 
 def _is_wildcard(host: str) -> bool:
     return host.startswith("*.")
-
-
-def header(name: str, value: str) -> HeaderValueOption:
-    """A header that replaces those of its name; `value` is a format, so a "%" in text must be written "%%"."""
-    return HeaderValueOption(header=HeaderValue(key=name, value=value), append_action=_OVERWRITE)
 
 
 def _name(wanted: model.Route) -> str:
