@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -298,6 +299,36 @@ def test_an_envoy_that_refuses_what_is_good_is_still_asked_about_other_types() -
     assert site.searching
     assert site.quarantine.rejected(Acknowledgement(CLUSTER, frozenset({"good"}), 0, "other", "no"), "envoy") == {}
     assert site.searching
+
+
+def test_an_ack_matters_as_long_as_it_may_change_something() -> None:
+    site = Site()
+    site.put(a=b"a1")
+    state = site.snapshot[ROUTE]
+    ack = Acknowledgement(ROUTE, frozenset({"ingress"}), state.generation, state.version)
+    assert site.quarantine.cares(ack), "it would prove the host"
+    site.connect()
+    assert not site.quarantine.cares(ack)
+    site.obey(site.quarantine.rejected(replace(ack, error="no"), "odd"))
+    assert site.quarantine.cares(ack), "that Envoy would be odd no longer"
+    site.obey(site.quarantine.accepted(ack, "odd"))
+    assert not site.quarantine.cares(ack)
+    site.put(a=b"bad")
+    site.put(a=None)
+    assert site.quarantine.cares(ack), "the rejected version would be no such any longer"
+
+
+def test_what_an_envoy_refuses_that_is_held_already_is_forgotten_with_it() -> None:
+    site = Site()
+    site.change({cluster("a"): b"good"})
+    site.connect()
+    generation = site.snapshot[CLUSTER].generation
+    site.change({cluster("a"): b"bad"})
+    late = Acknowledgement(CLUSTER, frozenset({"a"}), generation + 1, "that", "no")
+    assert site.quarantine.rejected(late, "late") == {}
+    assert site.quarantine.knows("late")
+    assert site.quarantine.left("late") == {}
+    assert not site.quarantine.knows("late")
 
 
 def test_a_search_ends_with_the_only_envoy_that_can_be_asked() -> None:
