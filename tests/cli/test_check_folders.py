@@ -302,3 +302,37 @@ def test_remarks_are_in_the_json_as_well(say: Say, good: Path) -> None:
 def test_an_endpoint_where_a_server_may_be_asked_is_no_socket_of_ours(say: Say, tmp_path: Path) -> None:
     write(tmp_path / "f", ingress("a", "a.example.com", {"/": ("a", 80)}), service("a"), endpoint_slice("a", [("127.0.0.1", 18001)]))
     assert say("check", tmp_path / "f") == (0, "Nothing to complain about: 1 Ingress.\n", "")
+
+
+def application(name: str) -> tuple[Manifest, Manifest]:
+    return service(name), endpoint_slice(name, [("10.0.0.1", 8080)])
+
+
+CANARY = {"canary": "true", "canary-weight": "10"}
+
+
+def test_a_canary_whose_host_nobody_claims_may_be_deployed_apart(say: Say, tmp_path: Path) -> None:
+    put = write(tmp_path / "m", *application("next"), ingress("next", "a.example.com", {"/": ("next", 80)}, CANARY))
+    said = say("check", put)
+    remark = "Without an Ingress in the folder that claims the host, so not judged: default/next (a.example.com)."
+    assert (said.code, remark in said.out) == (0, True)
+    assert say("check", put, "--strict").code == 1
+
+
+def test_paths_that_ingress_nginx_would_give_to_a_canary_are_one_sentence(say: Say, tmp_path: Path) -> None:
+    """There a canary holds for all paths to the Service of its primary; here for those that it names."""
+    paths = {"/": ("web", 80), "/x": ("web", 80), "/other": ("next", 80)}
+    put = write(
+        tmp_path / "m",
+        *application("web"),
+        *application("next"),
+        ingress("web", "a.example.com", paths),
+        ingress("www", "www.example.com", {"/": ("web", 80)}),
+        ingress("next", "a.example.com", {"/": ("next", 80)}, CANARY),
+    )
+    said = say("check", put)
+    places = "a.example.com/x, www.example.com/"
+    assert f"In ingress-nginx these get a share of a canary as well, as they lead to the Service of its primary: {places}." in said.out
+    assert said.code == 0
+    plain = write(tmp_path / "plain", *application("web"), ingress("web", "a.example.com", paths))
+    assert "share of a canary" not in say("check", plain).out

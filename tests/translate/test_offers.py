@@ -358,7 +358,7 @@ def test_where_hosts_have_owners_nobody_else_has_a_canary_there() -> None:
 def test_a_canary_makes_no_host_and_owns_none() -> None:
     served = sites(canary("next", ROOT, "next", ALL, tls=True))
     assert HOST not in served.tables.hosts.values
-    assert "offer-unclaimed" in served.problems("next")
+    assert "offer-unclaimed-host" in served.problems("next")
     found = (canary("early", ROOT, "next", ALL), ingress("web", ROOT, "web", {}, namespace="two", age=2))
     assert [backend(r) for r in sites(*found, host_ownership=True).routes()] == [("two", "web")]
 

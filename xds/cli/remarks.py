@@ -15,12 +15,18 @@ from typing import NamedTuple
 from xds.cli.printing import plural
 from xds.config import Flags
 from xds.kube.manifests import DUPLICATE
-from xds.kube.objects import Backend, EndpointSlice, Ingress
+from xds.kube.objects import Backend, EndpointSlice, Ingress, ref
 from xds.kube.parse import ENCRYPTED, MADE, NO_MANIFEST, REFUSED, TEMPLATE
 from xds.kube.world import World
+from xds.model import Forward
+from xds.nginx.feature import Role
 from xds.offline import Loaded
 from xds.problem import Problem, Ref, Severity
 from xds.translate.backends import NO_ENDPOINTS
+from xds.translate.hosts import virtual_host
+from xds.translate.offers import NOBODY
+from xds.translate.selection import served_as
+from xds.units.memo import Recorder
 
 _ISSUERS = ("cert-manager.io/issuer", "cert-manager.io/cluster-issuer", "certmanager.k8s.io/issuer", "certmanager.k8s.io/cluster-issuer")
 """Annotations by which cert-manager makes the Secrets of an Ingress' tls section (cert-manager's ingress-shim)."""
@@ -51,9 +57,9 @@ _NOTHING = _Step(frozenset(), "")
 
 def judged(loaded: Loaded, settings: Flags) -> Judged:
     """The Problems and remarks to show."""
-    steps = [_no_manifests(loaded), _templates(loaded), _kustomize(loaded, settings), _reported_twice(loaded)]
+    steps = [_no_manifests(loaded), _templates(loaded), _kustomize(loaded, settings), _reported_twice(loaded), _shares(loaded)]
     if not settings.strict:
-        steps += [_issued(loaded), _encrypted(loaded), _endpoints(loaded)]
+        steps += [_issued(loaded), _encrypted(loaded), _endpoints(loaded), _primaries(loaded)]
     gone = frozenset[Problem]().union(*(step.gone for step in steps))
     return Judged(tuple(p for p in loaded.problems if p not in gone), tuple(step.remark for step in steps if step.remark))
 
@@ -142,6 +148,41 @@ def _endpoints(loaded: Loaded) -> _Step:
     return _Step(frozenset(gone), remark) if gone else _NOTHING
 
 
+def _primaries(loaded: Loaded) -> _Step:
+    """Canaries may be deployed apart from the Ingress that has the host."""
+    found = frozenset(p for p in loaded.problems if p.code.partition(":")[0] == NOBODY)
+    hosts = sorted({f"{p.about.namespace}/{p.about.name} ({p.code.partition(':')[2]})" for p in found})
+    remark = f"Without an Ingress in the folder that claims the host, so not judged: {_listed(hosts, 'canary', 'canaries')}."
+    return _Step(found, remark) if found else _NOTHING
+
+
+def _shares(loaded: Loaded) -> _Step:
+    """Paths that ingress-nginx would give a share to a canary as well, because they lead to the Service of its primary."""
+    read = Recorder(loaded.tables.build)
+    canaries = {
+        ref(item) for item in loaded.world.objects(Ingress) if read.unit(served_as, item.meta.namespace, item.meta.name) is Role.OFFERS
+    }
+    shared: set[tuple[str, str, int]] = set()
+    alone: dict[str, tuple[str, str, int]] = {}
+    for host in loaded.tables.hosts.values if canaries else ():
+        found = virtual_host(read, host)
+        routes = [(r, r.action.cluster) for r in (found.routes if found else ()) if isinstance(r.action, Forward)]
+        joined = {r.match for r, _ in routes if r.origin in canaries}
+        for route, cluster in routes:
+            which = (cluster.namespace, cluster.service, cluster.port)
+            if route.origin in canaries:
+                continue
+            if route.match in joined:
+                shared.add(which)
+            else:
+                alone[f"{host or '*'}{route.match.path}"] = which
+    places = sorted(place for place, which in alone.items() if which in shared)
+    remark = (
+        f"In ingress-nginx these get a share of a canary as well, as they lead to the Service of its primary: {_listed(places, 'path')}."
+    )
+    return _Step(frozenset(), remark) if places else _NOTHING
+
+
 def _service(world: World, problem: Problem) -> tuple[str, str] | None:
     """Namespace and name of the Service that a Problem about missing endpoints is about."""
     found = world.get(problem.about)
@@ -168,7 +209,7 @@ def _names(problems: Iterable[Problem]) -> list[str]:
     return sorted({p.about.name for p in problems})
 
 
-def _listed(names: Sequence[str], noun: str = "file") -> str:
+def _listed(names: Sequence[str], noun: str = "file", nouns: str = "") -> str:
     """`a.yaml, b.yaml, c.yaml and 4 more files`."""
     shown, more = ", ".join(names[:_SHOWN]), len(names) - _SHOWN
-    return f"{shown} and {more} more {noun}{'s' if more > 1 else ''}" if more > 0 else shown
+    return f"{shown} and {more} more {(nouns or f'{noun}s') if more > 1 else noun}" if more > 0 else shown

@@ -16,6 +16,9 @@ from xds.problem import Problem, Severity
 from xds.translate.claims import Claim, Where, claimants, claims_of, offerers, offering, offers_in_order, report_foreign
 from xds.translate.regexes import Allowance, admit_offers
 
+NOBODY = "offer-unclaimed-host"
+"""The code, before the host, of offers for a host that no Ingress claims."""
+
 Joining = Mapping[Where, Sequence[Claim]]
 
 
@@ -42,7 +45,7 @@ def report_none_served(read: Reader, host: str) -> None:
         sentence = f'No Ingress claims host "{host}", so that there is nothing to be a canary of; this has no effect.'
         first = next(iter(_offers_of(read, item, host)), None)
         field = first.field if first else "spec.rules"
-        read.report(Problem(ref(item), field, f"offer-unclaimed:{host}", sentence, place=item.meta.place))
+        read.report(Problem(ref(item), field, f"{NOBODY}:{host}", sentence, place=item.meta.place))
 
 
 def first(
