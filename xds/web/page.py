@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
-_SUFFIXES = {"counter": ("_total", "_created"), "histogram": ("_bucket", "_sum", "_count", "_created")}
 _OURS = "xds_"
 _OPENING = """\
 # Metrics
@@ -41,11 +40,6 @@ class Described:
     kind: str
     labels: tuple[str, ...]
     text: str
-
-    @property
-    def samples(self) -> frozenset[str]:
-        """The names under which Prometheus finds it."""
-        return frozenset(self.name + suffix for suffix in _SUFFIXES.get(self.kind, ("",)))
 
 
 def described(registry: CollectorRegistry) -> Iterator[Described]:
