@@ -12,8 +12,6 @@ import xds
 from xds.nginx.registry import features
 
 ROOMS = ("translate", "render", "units")
-KNOWN = {("translate/selection.py", "canary"), ("render/routes.py", "hsts")}
-"""Those for which there is no hook yet."""
 
 
 def named() -> Iterator[tuple[str, str]]:
@@ -27,7 +25,7 @@ def named() -> Iterator[tuple[str, str]]:
 
 
 def test_no_feature_is_known_by_the_name_of_its_setting() -> None:
-    assert set(named()) - KNOWN == set()
+    assert set(named()) == set()
 
 
 @pytest.mark.parametrize("room", ROOMS)

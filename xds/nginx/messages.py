@@ -42,10 +42,6 @@ CACHED = 1024
 """How many messages, each made from one value that users wrote, a function remembers."""
 
 
-HSTS_FILTER = "envoy.filters.http.header_mutation"
-"""The name of the filter that adds Strict-Transport-Security on the https listener; a route may do without it."""
-
-
 @dataclass(eq=False, repr=False, config={"extra": "forbid"})
 class BodySizeLimit(betterproto2.Message):
     """How many bytes the body of a request may have; more are answered with 413.

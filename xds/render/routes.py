@@ -33,7 +33,7 @@ from envoy_data_plane.google.protobuf import Any as AnyMessage
 
 from xds import model
 from xds.nginx.feature import FilterPlace
-from xds.nginx.messages import HSTS_FILTER, formatted, overwriting, substitution
+from xds.nginx.messages import formatted, overwriting, substitution
 from xds.nginx.registry import features, with_hook
 from xds.patterns import regex, spelling
 from xds.render import names
@@ -105,8 +105,10 @@ def route(wanted: model.Route, defaults: model.Settings, host: str = "") -> Rout
             made.response_headers_to_add = [formatted("Location", _location(wanted.action, host))]
     _ask("on_route", made, wanted)
     _put_filters(made, wanted, defaults)
-    if isinstance(wanted.action, model.Redirect) and wanted.action.to is model.RedirectTo.PATH and "hsts" in defaults:
-        made.typed_per_filter_config[HSTS_FILTER] = _none()
+    if isinstance(wanted.action, model.Redirect) and wanted.action.to is model.RedirectTo.PATH:
+        for name, draw in with_hook("off_location"):
+            if name in defaults:
+                draw(defaults[name], made)
     return made
 
 

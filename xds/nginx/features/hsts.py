@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as Mutation
+from envoy_data_plane.envoy.config.route.v3 import FilterConfig
+from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation, Mutations
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager, HttpFilter
 
 from xds.model import Via
 from xds.nginx.feature import Feature, Key, Notes
-from xds.nginx.messages import HSTS_FILTER, overwriting
+from xds.nginx.messages import overwriting
 from xds.nginx.values import boolean, whole
 from xds.wire.encode import pack
 
+_FILTER = "envoy.filters.http.header_mutation"
+"""The name of the filter that adds Strict-Transport-Security on the https listener; a route may do without it."""
 HSTS = Key("hsts", boolean, "Whether each https response has the header Strict-Transport-Security.", "false", default=True)
 HSTS_MAX_AGE = Key("hsts-max-age", whole(0, 10**12), "Seconds for which a browser remembers to come by https only.", "15724800", 31536000)
 HSTS_INCLUDE_SUBDOMAINS = Key("hsts-include-subdomains", boolean, "Whether subdomains are meant as well.", "false", default=True)
@@ -32,7 +36,16 @@ def _on_connection(value: str, connection: HttpConnectionManager, via: Via) -> N
     if via is Via.HTTPS:
         mutation = Mutation(append=overwriting("strict-transport-security", value))
         config = pack(HeaderMutation(mutations=Mutations(response_mutations=[mutation])))
-        connection.http_filters.insert(0, HttpFilter(name=HSTS_FILTER, typed_config=config))
+        connection.http_filters.insert(0, HttpFilter(name=_FILTER, typed_config=config))
 
 
-FEATURE = Feature(read=_read, keys=(HSTS, HSTS_MAX_AGE, HSTS_INCLUDE_SUBDOMAINS, HSTS_PRELOAD), on_connection=_on_connection)
+def _off_location(_value: str, envoy: EnvoyRoute) -> None:
+    envoy.typed_per_filter_config[_FILTER] = pack(FilterConfig(disabled=True))
+
+
+FEATURE = Feature(
+    read=_read,
+    keys=(HSTS, HSTS_MAX_AGE, HSTS_INCLUDE_SUBDOMAINS, HSTS_PRELOAD),
+    on_connection=_on_connection,
+    off_location=_off_location,
+)
