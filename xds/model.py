@@ -52,8 +52,8 @@ class Via(Enum):
 class HeaderMatch:
     """A header that a request must have: exactly `value`, or, with `regex`, wholly matched by it (RE2).
 
-    With `any_case` upper and lower case are the same, which a `regex` has to say by itself. With `inverted` the request must not have it.
-    `words` say the same for people, where name and value do not.
+    With `any_case` upper and lower case are the same; a `regex` has a flag of its own for that. With `inverted` the request must not have
+    it. `words` are the same for people, where name and value are not enough.
     """
 
     name: str
@@ -69,9 +69,9 @@ CLOSED = "closed"
 
 
 class Settings(dict[str, Any]):
-    """What the Features read from an Ingress: feature name → its setting. Only features that have something to say, and `CLOSED`.
+    """What the Features read from an Ingress: feature name → its setting. Only features with a setting are in it, and `CLOSED`.
 
-    Never changed once it is made; hashable, as its values are, so that what is drawn of equal settings is drawn once.
+    It is never changed, and hashable, as its values are, so that equal settings are rendered once.
     """
 
     __slots__ = ("_hash",)
@@ -91,13 +91,13 @@ class Settings(dict[str, Any]):
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A port of a Service under a policy: what an Envoy cluster is made from.
+    """A port of a Service under a policy: the input of an Envoy cluster.
 
-    `policy` holds the settings of features that draw on clusters, sorted by name, without those that equal the defaults.
+    `policy` holds the settings of features that configure clusters, sorted by name, without those that equal the defaults.
     `protocol` is "TCP" or "UDP"; with `send_proxy` each connection begins with a PROXY header.
 
     `external`: the DNS knows the endpoints (a Service of type ExternalName). Then `asked_by` is the Ingress whose settings are the policy,
-    and `policy` only what its route changes of them: such a cluster keeps its name while the settings change.
+    and `policy` is only what its route changes of them. So the cluster keeps its name while the settings change.
 
     `by_address`: the Service's own addresses stand for its endpoints, whatever the policy is.
 
@@ -132,10 +132,10 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class Respond:
-    """Answer by ourselves, with these `headers` (names and literal values).
+    """Envoy itself responds, with these `headers` (names and literal values).
 
-    Without a `body` of its own the response has nginx's page for its status. A body is text, and text/plain unless a header says otherwise.
-    Raises ValueError for a body that is too large.
+    Without a `body` of its own the response has nginx's page for its status. A body is text, and text/plain unless a header sets another
+    type. Raises ValueError for a body that is too large.
     """
 
     status: int
@@ -155,8 +155,9 @@ class RedirectTo(Enum):
     HTTPS = "https"
     """The same host (without port) and path over https, as nginx's ssl-redirect writes it."""
     PATH = "path"
-    """`location` is a path on the same scheme, host and port; the query is dropped. nginx answers so before it looks for a location, and
-    leaves out what locations add (HSTS)."""
+    """`location` is a path on the same scheme, host and port; the query is dropped.
+
+    nginx responds so before it looks for a location, without the headers of locations (HSTS)."""
     HERE = "here"
     """`location` is a path on the same scheme and host, without a port; the query is dropped."""
     REWRITTEN = "rewritten"
@@ -212,7 +213,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What an Ingress that claims no paths offers for a path of another one: where requests would go, and who says so.
+    """What an Ingress that claims no paths offers for a path of another one: where requests would go, and its origin.
 
     `own` are the settings of its Ingress. `settings` are those of a route that leads there: the location's, but for what concerns the
     Service.
@@ -229,8 +230,7 @@ class Offer:
 class Location:
     """A path of a host before the features have acted on it.
 
-    `tls` says whether the host has a tls section (nginx 4.5), `path` is the path as configured. `offers` are in the order of who comes
-    first.
+    `tls`: the host has a tls section (nginx 4.5). `path` is the path as configured. `offers` are in the order of their Ingresses.
     """
 
     host: str
