@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from random import Random
+from typing import NamedTuple
 
 import hypothesis.strategies as st
 from hypothesis import Phase, given, settings
@@ -308,6 +310,14 @@ def test_an_envoy_that_rejects_whatever_has_something_bad_gets_all_that_is_good(
     assert all(BAD in world[type_url].values() for type_url in link.session.rejections)
 
 
+class Answer(NamedTuple):
+    """An ACK or a NACK of the oldest response, with other names on the way."""
+
+    error: str | None
+    names: tuple[str, ...]
+    unsubscribe: tuple[str, ...]
+
+
 NAMES = st.sampled_from(["a", "b", "c", "*", ""])
 SOME = st.lists(NAMES, max_size=4).map(tuple)
 REQUESTS = st.builds(
@@ -322,22 +332,34 @@ REQUESTS = st.builds(
     version=st.sampled_from(["", "old"]),
 )
 WORLDS = st.dictionaries(st.sampled_from(TYPES), st.dictionaries(st.sampled_from(["a", "b"]), st.sampled_from([b"1", b"2"])))
+ANSWERS = st.builds(Answer, st.sampled_from([None, None, "no"]), SOME, SOME)
+OTHERS = st.sampled_from([0.3, ACK_TIMEOUT, "compact"])
+
+
+def answer_to(response: DiscoveryResponse, wire: Wire, answer: Answer) -> DiscoveryRequest:
+    """It changes subscriptions, too."""
+    if wire is Wire.SOTW:
+        return DiscoveryRequest(response.type_url, response.nonce, answer.error, names=answer.names, version=response.version)
+    return DiscoveryRequest(response.type_url, response.nonce, answer.error, subscribe=answer.names, unsubscribe=answer.unsubscribe)
 
 
 @settings(max_examples=examples(300), deadline=None)
-@given(st.sampled_from(Wire), st.booleans(), st.lists(REQUESTS | WORLDS | st.sampled_from([0.3, ACK_TIMEOUT, "compact"]), max_size=20))
+@given(st.sampled_from(Wire), st.booleans(), st.lists(REQUESTS | WORLDS | ANSWERS | ANSWERS | OTHERS, max_size=25))
 def test_no_request_in_any_order_breaks_a_session(
-    wire: Wire, ordered: bool, events: list[DiscoveryRequest | dict[str, dict[str, bytes]] | float | str]
+    wire: Wire, ordered: bool, events: list[DiscoveryRequest | Answer | dict[str, dict[str, bytes]] | float | str]
 ) -> None:
     """Unknown types and names, foreign nonces, ACKs for nothing, names twice, wildcards anywhere; removals, time and compaction between."""
     snapshot, now = Snapshot(), 0.0
     session = Session(wire, snapshot, nonce_prefix="p", ordered=ordered)
     nonces: set[str] = set()
+    in_flight: deque[DiscoveryResponse] = deque()
     for event in events:
         said: list[DiscoveryResponse] = []
         match event:
             case DiscoveryRequest():
                 said = session.receive(event, now)
+            case Answer():
+                said = session.receive(answer_to(in_flight.popleft(), wire, event), now) if in_flight else []
             case dict():
                 put(snapshot, event)
                 said = session.publish(now)
@@ -352,4 +374,5 @@ def test_no_request_in_any_order_breaks_a_session(
             check(response)
             assert response.nonce not in nonces
             nonces.add(response.nonce)
+        in_flight.extend(said)
         assert snapshot.ready or not said
