@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.protocol.life_of_a_name import ALLOWED, Life, broken, life_of
+from tests.exploring import examples
+from tests.protocol.life_of_a_name import ALLOWED, Life, broken, check, life_of
 from tests.protocol.talk import KINDS, Talk
-from xds.protocol.discovery import Wire
+from xds.protocol.discovery import DiscoveryRequest, DiscoveryResponse, Wire
 from xds.protocol.rejections import MOST_IN_FLIGHT
-from xds.protocol.session import REQUEST_GRACE
-from xds.protocol.subscription import Subscription
-from xds.snapshot import CLUSTER, ENDPOINT
+from xds.protocol.session import REQUEST_GRACE, Session
+from xds.protocol.subscription import ACK_TIMEOUT, Subscription
+from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, SECRET, Resource, Snapshot
 
 
 def current(talk: Talk) -> None:
@@ -191,3 +197,57 @@ def test_the_check_finds_what_is_withheld_though_it_exists() -> None:
     talk.put(cds="a=1", lds="l=2")
     subscription.generation = subscription.state.generation
     assert "the removal of a is withheld, though it exists" in list(broken(subscription))
+
+
+FEW = st.sampled_from(["a", "b"])
+SOME = st.lists(FEW | st.just("*"), max_size=2).map(tuple)
+
+
+class Step(NamedTuple):
+    """What happens next; `names` and `gone` are subscribed and unsubscribed, or put and deleted."""
+
+    what: str
+    names: tuple[str, ...]
+    gone: tuple[str, ...]
+
+
+STEPS = st.builds(Step, st.sampled_from(["publish", "publish", "request", "ack", "ack", "nack", "pass"]), SOME, SOME)
+
+
+@settings(max_examples=examples(300), deadline=None)
+@given(st.sampled_from(Wire), st.sampled_from([CLUSTER, ENDPOINT, SECRET]), st.lists(STEPS, max_size=30))
+def test_every_name_of_a_type_stays_within_the_table(wire: Wire, type_url: str, steps: list[Step]) -> None:
+    """What uses the type is requested as well and never accepted, so that removals are withheld."""
+    snapshot, now, edition = Snapshot(), 0.0, 0
+    for user in (LISTENER, CLUSTER):
+        snapshot[user].update([Resource.of("user", b"1")])
+    snapshot.ready = True
+    session = Session(wire, snapshot)
+    for user in {LISTENER, CLUSTER} - {type_url}:
+        session.receive(DiscoveryRequest(user), now)
+    in_flight: deque[DiscoveryResponse] = deque()
+    for step in steps:
+        responses: list[DiscoveryResponse] = []
+        match step.what:
+            case "publish":
+                edition += 1
+                put = [Resource.of(name, str(edition).encode()) for name in step.names if name != "*"]
+                snapshot[type_url].update(put, step.gone)
+                responses = session.publish(now)
+            case "pass":
+                now += ACK_TIMEOUT
+                responses = session.expire(now)
+            case "request":
+                responses = session.receive(request(wire, type_url, step, in_flight[-1].nonce if in_flight else ""), now)
+            case answer if in_flight:
+                response = in_flight.popleft()
+                answered = request(wire, type_url, step, response.nonce)
+                responses = session.receive(replace(answered, error="no" if answer == "nack" else None), now)
+        in_flight.extend(response for response in responses if response.type_url == type_url)
+        check(session)
+
+
+def request(wire: Wire, type_url: str, step: Step, nonce: str) -> DiscoveryRequest:
+    if wire is Wire.SOTW:
+        return DiscoveryRequest(type_url, nonce, names=step.names)
+    return DiscoveryRequest(type_url, nonce, subscribe=step.names, unsubscribe=step.gone)

@@ -98,7 +98,10 @@ class Session:
             self._early.append(request)
             return []
         self._read_early(now)
-        return self._flush(now) if self._read(request, now) else []
+        if not self._read(request, now):
+            return []
+        self.subscriptions[request.type_url].settle()
+        return self._flush(now)
 
     def publish(self, now: float) -> list[DiscoveryResponse]:
         """The Snapshot has changed."""
@@ -185,9 +188,13 @@ class Session:
     # Requests
 
     def _read_early(self, now: float) -> None:
+        if not self._early:
+            return
         for request in self._early:
             self._read(request, now)
         self._early.clear()
+        for subscription in self.subscriptions.values():
+            subscription.settle()  # not before: the client is not up to date with what it has requested since
 
     def _read(self, request: DiscoveryRequest, now: float) -> bool:
         if self._first_request_at is None:
@@ -221,10 +228,12 @@ class Session:
             if subscription.generation != subscription.state.generation:
                 subscription.catch_up(partial(self._removal_condition, type_url, now))
         for type_url in _RELEASE_ORDER:
-            if (known := self.subscriptions.get(type_url)) is not None:
-                if known.withheld:
-                    known.release([until for until in set(known.withheld.values()) if self._may_remove(type_url, until, now)])
-                known.settle()
+            if (known := self.subscriptions.get(type_url)) is None:
+                continue
+            if known.withheld:
+                known.release([until for until in set(known.withheld.values()) if self._may_remove(type_url, until, now)])
+            elif known.reported < known.generation:
+                known.settle()  # responses that were not answered in time may have been all that it waited for
         responses = [*self._respond(SECRET, now), *self._respond(CLUSTER, now), *self._respond(ENDPOINT, now)]
         if not self._is_blocked(now):
             # Secrets once more, because a listener may refer to one that the client has already (O5).
@@ -233,7 +242,7 @@ class Session:
 
     def _respond(self, type_url: str, now: float) -> list[DiscoveryResponse]:
         subscription = self.subscriptions.get(type_url)
-        if subscription is None or not subscription.has_news:
+        if subscription is None or not (subscription.pending or subscription.wildcard_due):
             return []
         responses = []
         for response, updated in subscription.respond(self._nonces, now):
@@ -310,8 +319,8 @@ class Session:
         """The clusters of which the client has no version, and those of whose endpoints it has none; nothing if nothing waits for them."""
         none = self._snapshot[CLUSTER].index.none
         clusters, endpoints = self.subscriptions.get(CLUSTER), self.subscriptions.get(ENDPOINT)
-        is_needed = self._ordered and any(s.has_news for t in (LISTENER, ROUTE) if (s := self.subscriptions.get(t)) is not None)
-        if not is_needed or clusters is None or not clusters.started:
+        users = [s for t in (LISTENER, ROUTE) if (s := self.subscriptions.get(t)) is not None and (s.pending or s.wildcard_due)]
+        if not self._ordered or not users or clusters is None or not clusters.started:
             return none, none
         wanted = clusters.interest.existing
         known = endpoints.held | endpoints.given_up if endpoints is not None else none

@@ -164,9 +164,9 @@ class Subscription:
     def receive(self, request: DiscoveryRequest, condition: Condition) -> bool:
         """Takes a request: the answer to a response, a change of what is subscribed, or both. Returns False if it is to be ignored.
 
-        State of the world ignores a request with an old nonce (A2). Delta never does (A3).
+        State of the world ignores a request with an old nonce (A2). Delta never does (A3). Call `settle` when no further request follows.
         """
-        self.catch_up(condition)
+        self._catch_up(condition)
         answered = self._answer(request.nonce, request.error)
         if self.delta:
             if request.nonce and self.started and not answered:
@@ -297,13 +297,17 @@ class Subscription:
         """What the client has and is still current counts as accepted: it must have accepted it once."""
         self.state.prove(self.state.select(current), current)
         if current:
-            self._settle()
+            self._note_if_current()
             self._report(current, self.state.generation, self.state.version)
 
     # Changes of the State
 
     def catch_up(self, condition: Condition) -> None:
         """Takes note of what has changed in the State. The removal of what the client may have is withheld."""
+        self._catch_up(condition)
+        self.settle()
+
+    def _catch_up(self, condition: Condition) -> None:
         before, self.generation = self.generation, self.state.generation
         if before == self.generation:
             return
@@ -345,6 +349,7 @@ class Subscription:
         if self.can_remove:
             self.pending |= dict.fromkeys(released, NEVER)
             self.uncertain = self.uncertain.union(released)
+        self.settle()
 
     def resend(self, names: Iterable[str]) -> None:
         """A response refers to these: the client may wait for them, although they have not changed (O3, O4, O5)."""
@@ -357,20 +362,14 @@ class Subscription:
 
     # Responses
 
-    @property
-    def has_news(self) -> bool:
-        """Whether there is something to send, now or later."""
-        return self.started and bool(self.pending or self.wildcard_due)
-
     def respond(self, nonces: Iterator[str], now: float) -> list[tuple[DiscoveryResponse, Mapping[str, int]]]:
         """The responses that may be sent now: one, or several where names are sent apart.
 
         With each come the names that it updates → the generation as of which the client was last sent them.
         """
         responses = []
-        if self.has_news:
-            while (names := self._sendable(now)) or self.wildcard_due:
-                responses.append(self._send(names, next(nonces), now))
+        while (names := self._sendable(now)) or self.wildcard_due:
+            responses.append(self._send(names, next(nonces), now))
         return responses
 
     @property
@@ -541,12 +540,13 @@ class Subscription:
 
     def settle(self) -> None:
         """Notes that the client is up to date, if it is; and reports it, where that has not come with an answer."""
-        if self.started:
-            self._settle()
-            if self.reported < self.generation and self.reported < (settled := self.settled):
-                self._report(NOTHING, settled, self.version)
+        if not self.started:
+            return
+        self._note_if_current()
+        if self.reported < self.generation and self.reported < (settled := self.settled):
+            self._report(NOTHING, settled, self.version)
 
-    def _settle(self) -> None:
+    def _note_if_current(self) -> None:
         if not self.is_quiet:
             return
         self.accepted, self.version = self.generation, self.state.version
