@@ -14,8 +14,8 @@ from urllib.parse import unquote_to_bytes
 
 from tests.envoy.harness.manifests import Manifest, ingress
 
-CLOSING = {"auth-url": "http://auth.example.com/check"}
-"""An access rule that closes paths; a test that needs one which still closes has it from here."""
+CLOSING = ({"auth-url": "http://auth.example.com/check"}, {"custom-headers": "default/none"})
+"""What closes paths: an access rule that nobody keeps, and an object that is not there."""
 TEXTS = (
     *("/admin", "/admin/", "/", "/a@b", "/café", "/admin/public", "/admin/public/", "/a b", "/a+b/x", "/a%20b", "/x", "/ADMIN"),
     *("/admin;x", "/a[b]", "/a%2Fb", "/admin/x:y", "/a.b", "/x/"),
@@ -46,6 +46,11 @@ class Host:
     claims: tuple[Claim, ...]
     as_regex: bool
 
+    @property
+    def closing(self) -> dict[str, str]:
+        """How the closed one of its Ingresses is."""
+        return CLOSING[len(self.claims) % len(CLOSING)]
+
     def manifests(self, port: int = 80) -> list[Manifest]:
         """Two Ingresses, one of them closed; the path of number n leads to the Service s<n>."""
         found = []
@@ -56,7 +61,7 @@ class Host:
                 for n, c in enumerate(self.claims)
                 if c.closed is closed
             ]
-            made = ingress(f"{self.name}-{closed}".lower(), self.name, {"/": ("s0", port)}, own | (CLOSING if closed else {}))
+            made = ingress(f"{self.name}-{closed}".lower(), self.name, {"/": ("s0", port)}, own | (self.closing if closed else {}))
             made["spec"]["rules"][0]["http"]["paths"] = paths
             found += [made] if paths else []
         return found
