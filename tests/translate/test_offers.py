@@ -37,7 +37,7 @@ from xds.nginx.registry import rules, upstream_features
 from xds.problem import Problem
 from xds.snapshot import TYPES, Snapshot
 from xds.translate import regexes
-from xds.translate.hosts import virtual_host
+from xds.translate.hosts import beyond_wildcard, virtual_host
 from xds.units.memo import Recorder
 from xds.units.tables import Tables
 
@@ -392,6 +392,17 @@ def test_the_default_backend_of_a_canary_is_for_what_nobody_claims() -> None:
     offer = Ingress(meta=Meta(namespace="one", name="next", annotations=notes), default_backend=Backend("next", 80))
     assert [backend(r) for r in sites(bare, offer).routes("") if isinstance(r.action, Forward)] == [("one", "next"), ("one", "web")]
     assert "offer-unclaimed" in sites(offer).problems("next")
+
+
+def test_what_is_beyond_a_wildcard_stays_where_it_is_when_its_canary_would_be_too_dear() -> None:
+    wild = ingress("wild", [("/", "Prefix")], "later", {}, host="*.wild.test")
+    bare = Ingress(meta=Meta(namespace="one", name="bare"), default_backend=Backend("web", 80))
+    for rules_, repeated in (({"canary-weight": "10"}, ["next", "web"]), ({"canary-by-cookie": "next", "canary-weight": "1"}, ["web"])):
+        notes = {PREFIX + name: text for name, text in {"canary": "true", **rules_}.items()}
+        offer = Ingress(meta=Meta(namespace="one", name="next", annotations=notes), default_backend=Backend("next", 80))
+        read = Recorder(sites(wild, bare, offer).tables.build)
+        found = beyond_wildcard(read, "*.wild.test").routes
+        assert [(backend(r) or ("", ""))[1] for r in found if isinstance(r.action, Forward)] == repeated
 
 
 COSTLY = {"canary-by-header": "X-Canary", "canary-by-header-pattern": "(" + "|".join(f"[a-z{n}]+" for n in range(40)) + ")"}

@@ -73,8 +73,11 @@ class _Found:
     closed: bool = False
 
 
-def virtual_host(read: Reader, host: str) -> VirtualHost | None:
-    """A host (in lower case; "" is the catch-all) with its routes in the order in which they are tried."""
+def virtual_host(read: Reader, host: str, *, with_offers: bool = True) -> VirtualHost | None:
+    """A host (in lower case; "" is the catch-all) with its routes in the order in which they are tried.
+
+    Those of offers are among them unless told otherwise.
+    """
     ours = serving(read, host)
     if host and not ours:
         offers.report_none_served(read, host)
@@ -84,7 +87,7 @@ def virtual_host(read: Reader, host: str) -> VirtualHost | None:
     offers.report_foreigners(read, host)
     claims = _claims(read, host, ours)
     as_regex = has_regex(read, claims)
-    locations, routes = _locations(read, host, ours, claims, as_regex=as_regex)
+    locations, routes = _locations(read, host, ours, claims, as_regex=as_regex, with_offers=with_offers)
     in_nginx = sorted(locations, key=lambda location: (len(location.path.encode()), location.path.encode()), reverse=True)
     first = next((r for location in in_nginx if (r := _host_routes(location))), ())
     own = (*_with_clusters(read, first), *routes)
@@ -95,10 +98,11 @@ def beyond_wildcard(read: Reader, host: str) -> VirtualHost:
     """The routes for names that Envoy's wildcard matches and nginx's does not, since they are more than one label longer: the catch-all's.
 
     Each wildcard host repeats them, so there is a limit: thousands of wildcards and thousands of paths would make millions of routes.
+    Where offers make them too many, they are left out.
     """
-    rest = read.unit(catch_all)
-    if rest is None or (len(rest.routes) <= MOST_REPEATED and sum(map(cost_of, rest.routes)) <= _REPEATED_COST):
-        return rest or VirtualHost("", ())
+    for rest in map(read.unit, (catch_all, catch_all_alone)):
+        if rest is None or (len(rest.routes) <= MOST_REPEATED and sum(map(cost_of, rest.routes)) <= _REPEATED_COST):
+            return rest or VirtualHost("", ())
     for item in serving(read, host)[:1]:
         sentence = (
             f'Names further below "{host[2:]}" than one label are answered with 404, not by the paths without a host: those are more than '
@@ -106,6 +110,11 @@ def beyond_wildcard(read: Reader, host: str) -> VirtualHost:
         sentence += f"{MOST_REPEATED}, or regular expressions."
         read.report(Problem(ref(item), "spec.rules", f"wildcard:{host}", sentence, Severity.WARNING, item.meta.place))
     return VirtualHost("", (Route(_ROOT, Respond(404)),))
+
+
+def catch_all_alone(read: Reader) -> VirtualHost | None:
+    """The same routes without those of offers. A Unit."""
+    return virtual_host(read, "", with_offers=False)
 
 
 def catch_all(read: Reader) -> VirtualHost | None:
@@ -146,7 +155,7 @@ def _claims(read: Reader, host: str, ours: list[Ingress]) -> list[Claim]:
 
 
 def _locations(
-    read: Reader, host: str, ours: list[Ingress], claims: list[Claim], *, as_regex: bool
+    read: Reader, host: str, ours: list[Ingress], claims: list[Claim], *, as_regex: bool, with_offers: bool
 ) -> tuple[list[Location], tuple[Route, ...]]:
     """The locations, those of the oldest Ingress first, and all routes in the order in which they are tried."""
     tls = redirects_to_https(read, host, ours)
@@ -154,7 +163,7 @@ def _locations(
     found: list[_Found] = []
     allowance = Allowance(OF_HOST)
     admitted, left_out = admit(read, host, claims, allowance, as_regex=as_regex)
-    joining = offers.joining(read, host, allowance)
+    joining = offers.joining(read, host, allowance) if with_offers else {}
     guard = read.unit(guards.guard, host)
     for claim in admitted:
         winner = taken.setdefault(claim.where, claim)
