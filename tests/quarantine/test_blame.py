@@ -60,6 +60,19 @@ def shared(name: str, **meta: Any) -> Ingress:
     return Ingress(meta=Meta(namespace="one", name=name, **meta), rules=(rule,))
 
 
+def test_for_a_cluster_no_ingress_of_another_namespace_is_to_blame_whatever_it_has_on_the_host() -> None:
+    rule = Rule("h1.example.com", (Path("/two", "Prefix", Backend("s1", 80)),))
+    life = Holding([*site(3), Ingress(meta=Meta(namespace="two", name="i1"), rules=(rule,))])
+    assert {ref.namespace for ref in objects(life.tables, host(1))} == {"one", "two"}
+    assert objects(life.tables, Part(CLUSTER, "one/s1/80")) == [Ref("Service", "one", "s1"), WEB]
+
+
+@pytest.mark.parametrize("part", [host(1), Part(CLUSTER, "one/s1/80"), Part(ENDPOINT, "one/s1/80")])
+def test_of_very_many_objects_twenty_are_to_blame(part: Part) -> None:
+    life = Holding([*site(3), *(shared(f"x{n:02}") for n in range(30))])
+    assert len(objects(life.tables, part)) == 20
+
+
 def test_of_several_ingresses_of_a_host_those_that_changed_are_to_blame() -> None:
     life = Holding([*site(3), shared("other"), shared("third")])
     found = problems(life.tables, {host(1): Held("1", None, "no", causes=(Ref("Ingress", "one", "third"), Ref("Service", "one", "s1")))})
@@ -94,19 +107,14 @@ def test_a_problem_says_what_stays_and_what_envoy_says_and_where_to_look() -> No
     assert kept == problems(life.tables, {host(0): Held("2", None, "other words")})[0]  # the same Problem, said anew (decision 17)
 
 
-def test_a_problem_of_what_is_held_along_is_about_its_cluster() -> None:
+def test_a_problem_of_what_is_held_along_is_about_the_first_of_its_clusters() -> None:
     life = Holding(site(2))
-    along = frozenset([Part(CLUSTER, "one/s1/80")])
+    along = frozenset([Part(CLUSTER, "one/s1/80"), *(Part(CLUSTER, f"one/s1/80~{n}") for n in range(10))])
     [found] = problems(life.tables, {host(1): Held("1", life.value(host(1)), "no", along=along)})
     assert found.sentence == (
         'Envoy refuses the cluster "one/s1/80", to which the virtual host "h1.example.com", which is made from this, leads now. '
         "What it accepted before stays in place until the object is changed. Envoy says: no"
     )
-
-
-def test_at_most_twenty_objects_are_told_of() -> None:
-    life = Holding([*site(1), *(shared(f"x{n}") for n in range(30))])
-    assert len(problems(life.tables, {host(1): Held("1", None, "no")})) == 20
 
 
 def test_a_canary_is_to_blame_for_the_host_that_it_joins_and_for_its_cluster() -> None:
