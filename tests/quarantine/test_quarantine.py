@@ -318,6 +318,26 @@ def test_an_ack_matters_as_long_as_it_may_change_something() -> None:
     assert site.quarantine.cares(ack), "the rejected version would be no such any longer"
 
 
+def test_who_refuses_what_has_come_back_and_others_accept_is_odd_though_it_accepted_something_in_between() -> None:
+    """It will not be sent that again, and so cannot accept it."""
+    site = Site()
+
+    def answer(error: str | None = None) -> Acknowledgement:
+        state = site.snapshot[ROUTE]
+        return Acknowledgement(ROUTE, frozenset({"ingress"}), state.generation, state.version, error)
+
+    site.put(a=b"a1")
+    late = answer("no")
+    site.put(a=b"a2")
+    site.quarantine.accepted(answer(), "odd")
+    site.put(a=b"a1")
+    site.quarantine.accepted(answer(), "another")
+    assert site.quarantine.rejected(late, "odd") == {}
+    site.put(b=b"b1")
+    assert site.quarantine.rejected(answer("no"), "odd") == {}
+    assert site.quarantine.rejected(answer("no"), "third").keys() == {host("b")}
+
+
 def test_what_an_envoy_refuses_that_is_held_already_is_forgotten_with_it() -> None:
     site = Site()
     site.change({cluster("a"): b"good"})
