@@ -24,7 +24,7 @@ from xds.machine import state_dir
 from xds.problem import Problem
 from xds.protocol.discovery import Wire
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Part
-from xds.units.record import decode
+from xds.units.record import decode, encode
 
 HOST = Part(ROUTE, "ingress", "web.test")
 HTTP = Part(LISTENER, "http")
@@ -126,6 +126,19 @@ async def test_the_key_of_a_certificate_that_is_kept_is_remembered_until_its_sec
     assert "default/web" not in site.control_plane.snapshot[SECRET], "what comes back under that name is not what it was"
 
 
+async def test_a_record_is_saved_when_it_differs_and_a_certificate_of_it_replaces_none_that_is_kept_already() -> None:
+    site = Wired()
+    own, others = make_certificate(["web.test"]), make_certificate(["web.test"])
+    rubbish = Secret(meta=secret("web", own).meta, type="kubernetes.io/tls", data={"tls.crt": b"rubbish", "tls.key": b"rubbish"})
+    await site.put(ingress("web", tls="web"), secret("web", own))
+    await site.put(rubbish)
+    await site.put(ingress("other"))
+    assert len(site.coordination.saved) == 1
+    await site.publisher.learn(encode({}, {}, {"default/web": (others.cert_pem, others.key_pem)}))
+    assert own.cert_pem in site.snapshot[SECRET]["default/web"].body
+    assert len(site.coordination.saved) == 1
+
+
 async def test_what_one_envoy_refuses_and_another_accepts_a_moment_later_is_not_held_in_between() -> None:
     site = Wired()
     odd, good = site.connect("odd"), site.connect("good")
@@ -134,10 +147,13 @@ async def test_what_one_envoy_refuses_and_another_accepts_a_moment_later_is_not_
     generation = site.snapshot[ROUTE].generation
     judging = asyncio.create_task(site.publisher.judge())
     odd.answer()
+    settled = asyncio.create_task(site.publisher.settled())
     for _ in range(10):
         await asyncio.sleep(0)  # whatever is to be done at once is done
+    assert not settled.done(), "a NACK waits to be judged"
     good.answer()
-    await site.publisher.settled()
+    async with asyncio.timeout(30):
+        await settled
     assert odd.session.rejections
     assert not good.session.rejections
     assert site.snapshot[ROUTE].generation == generation
@@ -157,9 +173,10 @@ async def test_it_is_settled_when_the_culprit_is_found_and_not_while_it_is_searc
     await eventually(lambda: bool(site.tables.holds))
     assert not settled.done()
     assert not site.publisher.held, "some are held, but none for good"
-    while not settled.done():
-        envoy.answer()
-        await asyncio.sleep(0)
+    async with asyncio.timeout(30):
+        while not settled.done():
+            envoy.answer()
+            await asyncio.sleep(0)
     assert site.publisher.held.keys() == {Part(ROUTE, "ingress", "b.test")} == site.tables.holds.keys()
     judging.cancel()
 
