@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.nginx.drawing import complaints, location
@@ -9,6 +11,7 @@ from xds.config import Flags
 from xds.kube.objects import Backend, Endpoint, EndpointPort, EndpointSlice, Ingress, Meta, Object, Path, Rule, Service, ServicePort
 from xds.kube.world import World
 from xds.model import Cluster, Settings
+from xds.nginx.features.mirror import MIRROR_TARGET
 from xds.nginx.registry import besides, cluster_name
 from xds.problem import Ref
 from xds.quarantine import blame
@@ -128,6 +131,32 @@ def test_the_names_of_these_clusters_do_not_change() -> None:
     for target, name in targets.items():
         case = Case(ingress(target), *service("one", "copies", 8080))
         assert [cluster_name(found) for found in case.copies] == [name]
+
+
+@pytest.mark.parametrize(
+    ("rest", "path"),
+    [
+        ("", "<uri>"),
+        ("$request_uri", "<uri>"),
+        ("/$request_uri", "/<uri>"),
+        ("/a${request_uri}z", "/a<uri>z"),
+        ("/a%20b", "/a%%20b<?><query>"),
+        ("/a$is_args$args", "/a<?><query>"),
+        ("/a?x=$query_string", "/a?x=<query>"),
+        ("$is_args$args", "/<?><query>"),
+    ],
+)
+def test_the_path_of_copies_is_a_format_of_envoy(rest: str, path: str) -> None:
+    target: Any = MIRROR_TARGET.parse(f"http://a.test{rest}")
+    named = {
+        "%FILTER_STATE(xds.copy.path:PLAIN)%": "<uri>",
+        "%CEL(request.query)%": "<query>",
+        "%CEL(request.query != '' ? '?' : '')%": "<?>",
+    }
+    found = target.path
+    for text, name in named.items():
+        found = found.replace(text, name)
+    assert (found, target.keeps_path) == (path, "<uri>" in path)
 
 
 def test_a_name_with_a_dot_is_another_one_than_with_an_underscore() -> None:

@@ -114,7 +114,8 @@ def _path(text: str, rest: str) -> tuple[str, list[str]]:
         raise ValueError(f"is {shown(text)}, but of ${shown(unknown)[1:-1]} nothing is known here: ${', $'.join(_OF_PATH)} may stand in it")
     if set(_VARIABLE.sub("", rest)) & set("${}"):
         raise ValueError(f'is {shown(text)}, where a "$" or a brace belongs to no variable')
-    made = "".join(_OF_PATH[part] if part in _OF_PATH and number % 2 else literal(part) for number, part in enumerate(_parts(rest)))
+    made = "".join(_OF_PATH[part] if number % 2 else literal(part) for number, part in enumerate(_parts(rest)))
+    made = made if made.startswith(("/", _OF_PATH["request_uri"])) else f"/{made}"
     return made if names else f"{made}{_QUESTION}{_QUERY}", names
 
 
