@@ -60,6 +60,12 @@ def test_what_is_written_is_read(found: list[tuple[Part, Value]], absent: list[b
     assert encode(dict(reversed(held.items())), dict(reversed(good.items())), {"a/b": (b"chain", b"key")}) == body
 
 
+def test_of_very_long_words_the_beginning_is_written() -> None:
+    part = Part(CLUSTER, "one/s0/80")
+    read = decode(encode({part: Held("1", None, "no" * 2_000)}, {}, {}))
+    assert read.held[part].words == "no" * 1_000
+
+
 def test_the_frame_of_the_https_listener_comes_back_with_the_same_bytes() -> None:
     frame = https("::", 443, model.Settings())
     held = {Part(LISTENER, "https"): Held(digest(frame), frame, "no")}
