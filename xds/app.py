@@ -82,7 +82,7 @@ class ControlPlane:
         self._coordination = coordination(self._world, self._notices.replace)
         self._certificates: AsyncGenerator[ChainAndKey] | None = None
         quarantine = Quarantine(self._tables, self.snapshot, serves)
-        answers = Answers(self._progress, quarantine)
+        answers = Answers(self._progress, quarantine)  # the Fleet fills it, the Publisher empties it and wakes the Fleet
         name = f"xds/{__version__} {socket.gethostname()}"
         self._fleet = Fleet(
             self.snapshot, self.registry, identifier=name, on_acknowledgement=answers.received, on_disconnect=answers.disconnected
@@ -136,10 +136,10 @@ class ControlPlane:
         await self._coordination.open()
         self._certificates = self._coordination.certificates()
         self._world.set_constant(DEFAULT_CERTIFICATE, await anext(self._certificates))
-        first = await anext(self._changes)
+        first = await anext(self._changes)  # whole: half of the objects would be half of the routes
         with first_build():
             await self.apply(first)
-        await self.learn(await self._coordination.load())
+        await self.learn(await self._coordination.load())  # before any Envoy is sent what it would reject once more
         self.snapshot.ready = True
         self._fleet.publish()
         self._coordination.start()

@@ -119,7 +119,7 @@ class Publisher:
         """Publish a Change of the Source."""
         async with self._step():
             begun = time.monotonic()
-            causes = _causes(self._world, change)
+            causes = _causes(self._world, change)  # these two ask what there was before
             kept = kept_certificates(self._tables, change.put, change.drop)
             if causes.total > _MANY:
                 keys = await asyncio.to_thread(self._world.apply, change.put, change.drop)
@@ -195,7 +195,7 @@ class Publisher:
         """What changed keys come to. A little is worked out at once, which is quickest; more in a thread, for the loop to go on."""
         if len(keys) > _MANY or any(key[0] in _FAR for key in keys):
             return await asyncio.to_thread(self._tables.apply, keys)
-        touched = self._tables.touch(keys)
+        touched = self._tables.touch(keys)  # one small object may concern a large virtual host
         if touched.weight > _HEAVY:
             return await asyncio.to_thread(self._tables.refresh, touched)
         return self._tables.refresh(touched)
