@@ -338,14 +338,17 @@ def test_who_refuses_what_has_come_back_and_others_accept_is_odd_though_it_accep
     assert site.quarantine.rejected(answer("no"), "third").keys() == {host("b")}
 
 
-def test_of_several_contents_that_were_refused_together_and_replaced_none_is_a_culprit() -> None:
+@pytest.mark.parametrize(("kind", "names"), [(cluster, {"a", "b"}), (host, {"ingress"})])
+def test_of_several_contents_that_were_refused_together_and_replaced_none_is_a_culprit(
+    kind: Callable[[str], Part], names: set[str]
+) -> None:
     site = Site()
-    site.change({cluster("a"): b"a1", cluster("b"): b"bad"})
-    state = site.snapshot[CLUSTER]
-    late = Acknowledgement(CLUSTER, frozenset({"a", "b"}), state.generation, state.version, "no")
-    site.change({cluster("a"): b"a2", cluster("b"): b"b2"})
+    site.change({kind("a"): b"a1", kind("b"): b"bad"})
+    state = site.snapshot[kind("a").type_url]
+    late = Acknowledgement(kind("a").type_url, frozenset(names), state.generation, state.version, "no")
+    site.change({kind("a"): b"a2", kind("b"): b"b2"})
     assert site.quarantine.rejected(late, "envoy") == {}
-    site.change({cluster("a"): b"a1"})
+    site.change({kind("a"): b"a1"})
     assert not site.holds
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import msgspec
 import pytest
+from envoy_data_plane.envoy.config.listener.v3 import FilterChain, Listener
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +23,8 @@ from xds.units.parts import Chain, Entry, Frame, Held, Host, Value, digest, host
 from xds.units.record import Certificate, Record, decode, encode
 from xds.wire.encode import encode as encoded
 
+WITHOUT_FILTERS = encoded(Listener(name="https", filter_chains=[FilterChain(name="default")]))
+"""A frame of the https listener from which no chain can be rendered."""
 texts = st.text(max_size=20)
 clusters = st.builds(
     model.Cluster,
@@ -58,6 +62,13 @@ def test_what_is_written_is_read(found: list[tuple[Part, Value]], absent: list[b
     read = decode(body)
     assert (read.held, read.good, read.certificates) == (held, good, {"a/b": Certificate(b"chain", b"key")})
     assert encode(dict(reversed(held.items())), dict(reversed(good.items())), {"a/b": (b"chain", b"key")}) == body
+
+
+def test_clusters_are_written_in_the_order_of_their_names() -> None:
+    wanted = frozenset(model.Cluster("one", f"s{n:02}", 80) for n in range(30))
+    body = encode({Part(ROUTE, "ingress", "a"): Held("1", Host(b"", host_digest(b""), wanted, ""), "no")}, {}, {})
+    [line] = json.loads(body)["lines"]
+    assert [cluster["service"] for cluster in line["clusters"]] == [f"s{n:02}" for n in range(30)]
 
 
 def test_of_very_long_words_the_beginning_is_written() -> None:
@@ -150,6 +161,7 @@ def test_rubbish_is_a_value_error(body: bytes) -> None:
     [
         {"type": "no such type", "resource": "a", "refused": "1"},
         {"type": "listener", "resource": "https", "refused": "1", "there": True, "body": "Cg=="},
+        {"type": "listener", "resource": "https", "refused": "1", "there": True, "body": base64.b64encode(WITHOUT_FILTERS).decode()},
         {"type": "listener", "resource": "tcp/1", "refused": "1", "there": True, "body": ""},
         {
             "type": "route",
