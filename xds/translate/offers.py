@@ -99,7 +99,8 @@ def report_unasked(read: Reader, location: Location, routes: Sequence[Route], cl
 
 def report_foreigners(read: Reader, host: str) -> None:
     """Offers of other namespaces than the one that owns the host (`--host-ownership`)."""
-    owners, others = claimants(read, host), offerers(read, host)
+    others = offerers(read, host)
+    owners = claimants(read, host) if others else []
     if owners and any(item.meta.namespace != owners[0].meta.namespace for item in others):
         report_foreign(read, host, [owners[0], *others])
 
