@@ -34,6 +34,7 @@ from xds.kube.objects import (
 from xds.kube.world import DEFAULT_CERTIFICATE, NOW, World
 from xds.model import Forward, HeaderMatch, Respond, Route, Via
 from xds.nginx.registry import rules, upstream_features
+from xds.patterns import regex
 from xds.problem import Problem
 from xds.snapshot import TYPES, Snapshot
 from xds.translate import regexes
@@ -439,3 +440,14 @@ def test_the_settings_of_its_service_are_the_canarys_own() -> None:
     assert (first.settings["load_balance"], second.settings["load_balance"]) == ("ip_hash", "ewma")
     assert "upstream_hash_by" not in first.settings
     assert first.settings["proxy_connect_timeout"] == second.settings["proxy_connect_timeout"]
+
+
+@pytest.mark.parametrize("name", ["x" * 64, "-._~/:" * 10 + "aA0z", "Ab" * 32])
+def test_the_longest_name_of_a_cookie_is_an_expression_that_envoy_takes(name: str) -> None:
+    served = sites(ingress("web", ROOT, "web", {}), canary("next", ROOT, "next", {"canary-by-cookie": name}))
+    [header] = served.routes()[0].headers
+    assert regex.verdict(header.value).fault == ""
+    assert regex.cost(header.value) < regexes.OF_INGRESS
+    assert re2.fullmatch(header.value, f"a=b; {name}=always; c=d")
+    assert not re2.fullmatch(header.value, f"{name}=never; {name}=always")
+    assert "annotation-value" in sites(canary("next", ROOT, "next", {"canary-by-cookie": name + "x"})).problems("next")
