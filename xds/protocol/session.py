@@ -224,6 +224,7 @@ class Session:
     def _flush(self, now: float) -> list[DiscoveryResponse]:
         """Everything that can be sent now."""
         self.deadline = None
+        # All types catch up before any removal is considered: its condition is about what other types have accepted.
         for type_url, subscription in self.subscriptions.items():
             if subscription.generation != subscription.state.generation:
                 subscription.catch_up(partial(self._removal_condition, type_url, now))
@@ -306,6 +307,7 @@ class Session:
         if now < until:
             self._wake_at(until)
             return True
+        # The wait is over for these clusters only: the next new cluster blocks again.
         self._subscription(CLUSTER).given_up |= clusters
         self._subscription(ENDPOINT).given_up |= endpoints
         self._unblock(now)

@@ -206,7 +206,7 @@ class Subscription:
         stream (D6, D7)."""
         first, self.started = not self.started, True
         if not (first or request.subscribe or request.unsubscribe):
-            return
+            return  # a mere ACK or NACK, as most requests are
         interest = self.interest
         removed = frozenset(request.unsubscribe)
         interest.has_named = interest.has_named or bool(request.subscribe or removed)
@@ -335,7 +335,7 @@ class Subscription:
                 self.pending[name] = NEVER
         self.requested = self.requested.intersection(self.pending) or NOTHING
         if not self.can_remove:
-            self.rejections.forget(names)
+            self.rejections.forget(names)  # no response about them will ever be accepted, which is what ends a rejection otherwise
         deleted = self.state.index.names(names)
         self.held -= deleted
         self.given_up -= deleted
@@ -483,6 +483,7 @@ class Subscription:
         return True
 
     def _accept(self, sent: SentResponse) -> None:
+        # Names that were deleted or unsubscribed while the response was in flight are not held: their removal is pending or needless.
         present, _ = self.state.split(sent.updated)
         self.held |= self.state.names(present) & self.interest.existing
         self.rejections.accept(sent.names)
@@ -491,6 +492,7 @@ class Subscription:
             self.rejections.clear()
             self.uncertain = self.uncertain.intersection(self.pending) or NOTHING
             self.version = sent.version
+            # What else is in flight, or withheld, is of this generation as well, and not accepted yet.
             if not self.withheld and not self.in_flight:
                 self.accepted = sent.generation
 
@@ -553,6 +555,7 @@ class Subscription:
         self.held = self.interest.existing
         if self.given_up:
             self.given_up -= self.held
+        # After a NACK of something that was deleted since, nothing is pending, but the client has not accepted anything: its error stands.
         if self.rejections.last_was_ack or self.interest.is_empty:
             self.rejections.clear()
 
