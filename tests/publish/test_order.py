@@ -67,7 +67,7 @@ async def test_what_is_held_at_once_is_held_before_anybody_outside_is_told_of_th
 
 
 async def test_a_change_counts_as_published_when_the_snapshot_has_it() -> None:
-    """10 after 2: other replicas are told that who has acknowledged this Snapshot has this version."""
+    """10 after 2: Envoys that have acknowledged this Snapshot count as having this version."""
     site = Wired()
     seen: list[bool] = []
     site.coordination.look = lambda: seen.append(b"late.test" in routes(site))
