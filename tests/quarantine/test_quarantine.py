@@ -352,6 +352,35 @@ def test_of_several_contents_that_were_refused_together_and_replaced_none_is_a_c
     assert not site.holds
 
 
+def test_who_rejects_the_same_during_a_search_is_asked_as_well() -> None:
+    site = Site()
+    site.put(a=b"a1", b=b"b1")
+    state = site.snapshot[ROUTE]
+    refused = Acknowledgement(ROUTE, frozenset({"ingress"}), state.generation, state.version, "no")
+    site.obey(site.quarantine.rejected(refused, "one"))
+    assert site.quarantine.rejected(refused, "two") == {}
+    assert site.quarantine.left("one") == {}
+    assert site.quarantine.searching
+    assert site.quarantine.left("two") == {host("b"): None}
+
+
+def test_what_is_held_for_a_search_is_convicted_only_if_nothing_else_can_be_to_blame() -> None:
+    site = Site()
+    site.change({cluster(name): b"1" for name in "cdz"})
+    generation = site.snapshot[CLUSTER].generation
+
+    def refused(*names: str) -> Acknowledgement:
+        return Acknowledgement(CLUSTER, frozenset(names), generation, "that", "no")
+
+    site.obey(site.quarantine.rejected(refused("c", "d", "z"), "one"))
+    assert site.holds.keys() == {cluster("z")}
+    assert site.quarantine.rejected(refused("c", "z"), "one") == {}, "it may be the other one, which is tested"
+    site.change({cluster("c"): b"2"})
+    assert site.quarantine.rejected(refused("c", "z"), "one") == {}, "it may have been what the other one was then"
+    assert site.quarantine.culprits == {}
+    assert site.quarantine.rejected(refused("z"), "one").keys() == {cluster("z")}
+
+
 def test_what_an_envoy_refuses_that_is_held_already_is_forgotten_with_it() -> None:
     site = Site()
     site.change({cluster("a"): b"good"})
