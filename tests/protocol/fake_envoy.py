@@ -135,7 +135,7 @@ class FakeEnvoy:
         for name in removed:
             versions.pop(name, None)
             if type_url in FULL_STATE:
-                have.pop(name, None)  # Envoy takes nothing else away because it is told to (D14, D15)
+                have.pop(name, None)  # Envoy removes nothing else because of a response (D14, D15)
 
     def _warm(self, names: Collection[str]) -> None:
         self.active |= self.warming.intersection(names)
@@ -167,7 +167,7 @@ class FakeEnvoy:
         return [DiscoveryRequest(child, subscribe=tuple(sorted(wanted - had)), unsubscribe=tuple(sorted(had - wanted)))]
 
     def _provide(self, wanted: set[str]) -> None:
-        """A listener that asks for a secret in a new way waits until it comes again, but no request tells (envoy 47309)."""
+        """A listener that asks for a secret in a new way waits until it comes again, but sends no request (envoy 47309)."""
         providers = {secret for body in self.have[LISTENER].values() for secret in parts(body)}
         self.starved |= {secret.split("@")[0] for secret in providers - self._providers}
         self.starved &= wanted
@@ -200,7 +200,7 @@ class Link:
         self.to_client: deque[DiscoveryResponse] = deque()
 
     def publish(self, world: World) -> None:
-        """The Snapshot is this now, and the Session is told."""
+        """The Snapshot is this now, and the Session is notified."""
         put(self.snapshot, world)
         self.to_client.extend(self.session.publish(self.now))
 

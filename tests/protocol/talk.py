@@ -56,35 +56,35 @@ class Talk:
 
     def publish(self, **kinds: str) -> list[str]:
         self.put(**kinds)
-        return self.said(self.session.publish(self.now))
+        return self.record(self.session.publish(self.now))
 
     def ask(self, kind: str, *names: str, nonce: str | None = None, error: str | None = None, version: str = "") -> list[str]:
         """State of the world: these names, with the last nonce unless another one is given."""
         self.names[kind] = names
         nonce = self.nonces.get(kind, "") if nonce is None else nonce
-        return self.said(self.session.receive(DiscoveryRequest(KINDS[kind], nonce, error, names=names, version=version), self.now))
+        return self.record(self.session.receive(DiscoveryRequest(KINDS[kind], nonce, error, names=names, version=version), self.now))
 
     def sub(self, kind: str, *names: str, un: Iterable[str] = (), held: Mapping[str, str] | None = None, nonce: str = "") -> list[str]:
         """Delta: these names more, those fewer."""
         request = DiscoveryRequest(KINDS[kind], nonce, subscribe=names, unsubscribe=tuple(un), initial_versions=held or {})
-        return self.said(self.session.receive(request, self.now))
+        return self.record(self.session.receive(request, self.now))
 
     def ack(self, kind: str, error: str | None = None) -> list[str]:
         """Accepts the last response of this type, or rejects it."""
         if self.wire is Wire.SOTW:
             return self.ask(kind, *self.names.get(kind, ()), error=error)
-        return self.said(self.session.receive(DiscoveryRequest(KINDS[kind], self.nonces[kind], error), self.now))
+        return self.record(self.session.receive(DiscoveryRequest(KINDS[kind], self.nonces[kind], error), self.now))
 
     def ack_of(self, kind: str, nonce: str, error: str | None = None) -> list[str]:
         """Delta: accepts or rejects the response with this nonce."""
-        return self.said(self.session.receive(DiscoveryRequest(KINDS[kind], nonce, error), self.now))
+        return self.record(self.session.receive(DiscoveryRequest(KINDS[kind], nonce, error), self.now))
 
     def nack(self, kind: str, error: str = "no") -> list[str]:
         return self.ack(kind, error)
 
     def passes(self, seconds: float) -> list[str]:
         self.now += seconds
-        return self.said(self.session.expire(self.now))
+        return self.record(self.session.expire(self.now))
 
     def agree(self) -> list[str]:
         """Accepts all there is, until nothing more comes; returns what came."""
@@ -93,18 +93,18 @@ class Talk:
             for kind, nonce in pending:
                 names = self.names.get(kind, ())
                 request = DiscoveryRequest(KINDS[kind], nonce, names=names if self.wire is Wire.SOTW else ())
-                came += self.said(self.session.receive(request, self.now))
+                came += self.record(self.session.receive(request, self.now))
         return came
 
     def in_flight(self, kind: str) -> tuple[str, ...]:
         """The nonces of the responses of this type that await an answer."""
-        standing = self.session.summaries.get(KINDS[kind])
-        return standing.nonces if standing else ()
+        status = self.session.summaries.get(KINDS[kind])
+        return status.nonces if status else ()
 
     def version(self, kind: str, name: str) -> str:
         return self.snapshot[KINDS[kind]][name].version
 
-    def said(self, responses: list[DiscoveryResponse]) -> list[str]:
+    def record(self, responses: list[DiscoveryResponse]) -> list[str]:
         self.last |= {kind: shorthand(r for r in responses if SHORT[r.type_url] == kind) for kind in {SHORT[r.type_url] for r in responses}}
         for response in responses:
             self.nonces[SHORT[response.type_url]] = response.nonce

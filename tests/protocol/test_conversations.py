@@ -69,7 +69,7 @@ class Conversation(RuleBasedStateMachine):
         self.rejected = False  # something was rejected in this stream
         self.refused: dict[str, set[int]] = {t: set() for t in TYPES}
         self.asked: dict[str, set[str]] = {t: set() for t in TYPES}
-        self.said: dict[str, int] = {}  # nonce → content
+        self.sent: dict[str, int] = {}  # nonce → content
 
     # What happens
 
@@ -83,12 +83,12 @@ class Conversation(RuleBasedStateMachine):
     @rule()
     def server_reads(self) -> None:
         request = self.link.to_server[0]
-        standing = self.link.session.summaries.get(request.type_url)
-        if standing is not None and request.nonce in standing.nonces:  # not one that was given up meanwhile
+        status = self.link.session.summaries.get(request.type_url)
+        if status is not None and request.nonce in status.nonces:  # not one that was given up meanwhile
             if request.error is None:
                 self.refused[request.type_url].clear()
             else:
-                self.refused[request.type_url].add(self.said[request.nonce])
+                self.refused[request.type_url].add(self.sent[request.nonce])
                 self.asked[request.type_url].clear()
         self.asked[request.type_url].update(request.subscribe, request.names)
         self.link.server_reads()
@@ -111,7 +111,7 @@ class Conversation(RuleBasedStateMachine):
 
     @rule()
     def reconnect(self) -> None:
-        """With all it holds. What is gone, and no stream has withheld since, an Envoy of the old wire cannot be told."""
+        """With all it holds. A state-of-the-world Envoy never learns that something is gone whose removal no stream has withheld."""
         self.link.connect()
         self.rejected = False
         for t in TYPES:
@@ -187,9 +187,9 @@ class Conversation(RuleBasedStateMachine):
     def look(self) -> None:
         """What is true of every response; to be called when the Session has spoken."""
         for response in self.link.to_client:
-            if response.nonce in self.said:
+            if response.nonce in self.sent:
                 continue
-            content = self.said[response.nonce] = content_of(response)
+            content = self.sent[response.nonce] = content_of(response)
             check(response)
             assert self.link.snapshot.ready
             named = {*(r.name for r in response.resources), *response.removed}
@@ -214,7 +214,7 @@ class Conversation(RuleBasedStateMachine):
     def one_in_flight(self) -> None:
         """Of a type at most one response awaits an answer; only a delta client that asks for more is given more."""
         if self.link.wire is Wire.SOTW:
-            assert all(len(standing.nonces) <= 1 for standing in self.link.session.summaries.values())
+            assert all(len(status.nonces) <= 1 for status in self.link.session.summaries.values())
 
     def agree(self) -> None:
         """The Envoy holds what is published, waits for nothing, and the Session knows that it does."""
@@ -354,25 +354,25 @@ def test_no_request_in_any_order_breaks_a_session(
     nonces: set[str] = set()
     in_flight: deque[DiscoveryResponse] = deque()
     for event in events:
-        said: list[DiscoveryResponse] = []
+        responses: list[DiscoveryResponse] = []
         match event:
             case DiscoveryRequest():
-                said = session.receive(event, now)
+                responses = session.receive(event, now)
             case Answer():
-                said = session.receive(answer_to(in_flight.popleft(), wire, event), now) if in_flight else []
+                responses = session.receive(answer_to(in_flight.popleft(), wire, event), now) if in_flight else []
             case dict():
                 put(snapshot, event)
-                said = session.publish(now)
+                responses = session.publish(now)
             case float():
                 now += event
-                said = session.expire(now)
+                responses = session.expire(now)
                 assert session.deadline is None or session.deadline > now
             case _:
                 compact(snapshot, [session])
         life_of_a_name.check(session)
-        for response in said:
+        for response in responses:
             check(response)
             assert response.nonce not in nonces
             nonces.add(response.nonce)
-        in_flight.extend(said)
-        assert snapshot.ready or not said
+        in_flight.extend(responses)
+        assert snapshot.ready or not responses

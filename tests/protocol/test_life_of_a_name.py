@@ -155,6 +155,18 @@ def test_a_full_state_that_is_requested_still_has_what_is_withheld() -> None:
     assert talk.passes(REQUEST_GRACE) == ["cds"], "the client does not use routes"
 
 
+def test_an_ack_of_what_was_unsubscribed_meanwhile_does_not_count() -> None:
+    talk = Talk(Wire.DELTA)
+    talk.put(eds="a=1 b=1")
+    talk.sub("eds", "a")
+    first = talk.nonces["eds"]
+    talk.sub("eds", "b")
+    talk.sub("eds", un=["a"])
+    talk.ack_of("eds", first)
+    assert not talk.session.accepted(ENDPOINT, "a")
+    assert not list(broken(talk.session.subscriptions[ENDPOINT]))
+
+
 def forget_it(s: Subscription) -> None:
     s.held -= s.state.existing
 

@@ -46,7 +46,7 @@ def test_o7_a_client_that_came_too_early_is_not_told_what_it_has(delta: Talk) ->
 def test_s12_d12_a_first_wildcard_with_nothing_to_give_is_answered_once(wire: Wire, kind: str) -> None:
     talk = Talk(wire)
     talk.put()
-    assert talk.said(talk.session.receive(DiscoveryRequest(KINDS[kind]), 0.0)) == [kind]
+    assert talk.record(talk.session.receive(DiscoveryRequest(KINDS[kind]), 0.0)) == [kind]
     assert talk.ack(kind) == []
     assert talk.publish() == []
 
@@ -56,11 +56,11 @@ def test_s12_d12_a_first_wildcard_with_nothing_to_give_is_answered_once(wire: Wi
 def test_d16_w4_other_types_are_never_answered_with_nothing(wire: Wire, kind: str) -> None:
     talk = Talk(wire)
     talk.put(**{kind: "a=1"})
-    assert talk.said(talk.session.receive(DiscoveryRequest(KINDS[kind]), 0.0)) == [], "no names: no wildcard, nothing"
-    assert talk.said(talk.session.receive(DiscoveryRequest(KINDS[kind], names=("*",), subscribe=("*",)), 0.0)) == [f"{kind} a=1"]
+    assert talk.record(talk.session.receive(DiscoveryRequest(KINDS[kind]), 0.0)) == [], "no names: no wildcard, nothing"
+    assert talk.record(talk.session.receive(DiscoveryRequest(KINDS[kind], names=("*",), subscribe=("*",)), 0.0)) == [f"{kind} a=1"]
     empty = Talk(wire)
     empty.put()
-    assert empty.said(empty.session.receive(DiscoveryRequest(KINDS[kind], names=("*",), subscribe=("*",)), 0.0)) == []
+    assert empty.record(empty.session.receive(DiscoveryRequest(KINDS[kind], names=("*",), subscribe=("*",)), 0.0)) == []
 
 
 def test_an_unknown_type_is_never_answered(delta: Talk) -> None:
@@ -240,7 +240,7 @@ def test_w2_the_walk_in_delta(delta: Talk) -> None:
 def test_w3_an_explicit_wildcard_with_names(wire: Wire, kind: str) -> None:
     talk = Talk(wire)
     talk.put(**{kind: "a=1 b=1"})
-    assert talk.said(talk.session.receive(DiscoveryRequest(KINDS[kind], names=("*", "z"), subscribe=("*", "z")), 0.0)) == [
+    assert talk.record(talk.session.receive(DiscoveryRequest(KINDS[kind], names=("*", "z"), subscribe=("*", "z")), 0.0)) == [
         f"{kind} a=1 b=1" + (" -z" if wire is Wire.DELTA else "")
     ]
 
@@ -249,8 +249,8 @@ def test_w3_an_explicit_wildcard_with_names(wire: Wire, kind: str) -> None:
 def test_w5_the_legacy_wildcard_can_be_switched_off(wire: Wire) -> None:
     talk = Talk(wire, legacy_wildcards=())
     talk.put(cds="a=1")
-    assert talk.said(talk.session.receive(DiscoveryRequest(CLUSTER), 0.0)) == []
-    assert talk.said(talk.session.receive(DiscoveryRequest(CLUSTER, names=("*",), subscribe=("*",)), 0.0)) == ["cds a=1"]
+    assert talk.record(talk.session.receive(DiscoveryRequest(CLUSTER), 0.0)) == []
+    assert talk.record(talk.session.receive(DiscoveryRequest(CLUSTER, names=("*",), subscribe=("*",)), 0.0)) == ["cds a=1"]
 
 
 def test_w6_dropping_a_name_under_a_wildcard_is_answered(delta: Talk) -> None:
@@ -327,7 +327,7 @@ def test_a3_delta_takes_names_with_any_nonce(delta: Talk) -> None:
 def test_a2_the_nonce_of_an_earlier_stream_in_a_first_request_is_not_counted(wire: Wire) -> None:
     talk = Talk(wire)
     talk.put(cds="a=1")
-    assert talk.said(talk.session.receive(DiscoveryRequest(CLUSTER, nonce="earlier"), 0.0)) == ["cds a=1"]
+    assert talk.record(talk.session.receive(DiscoveryRequest(CLUSTER, nonce="earlier"), 0.0)) == ["cds a=1"]
     assert talk.session.stale_nonces == 0
 
 
@@ -520,8 +520,8 @@ def test_a5_the_innocent_and_the_removed_are_not_left_behind(delta: Talk) -> Non
     delta.passes(REQUEST_GRACE)
     assert delta.publish(cds="a=bad b=2") == ["cds a=bad b=2 -c"]
     assert sorted(delta.nack("cds")) == ["cds -c", "cds a=bad", "cds b=2"]
-    for nonce, said in zip(delta.in_flight("cds"), delta.last["cds"], strict=True):
-        assert delta.ack_of("cds", nonce, "no" if said == "cds a=bad" else None) == []
+    for nonce, sent in zip(delta.in_flight("cds"), delta.last["cds"], strict=True):
+        assert delta.ack_of("cds", nonce, "no" if sent == "cds a=bad" else None) == []
     assert delta.publish(cds="a=1 b=2") == ["cds a=1"], "it was put back"
     assert delta.ack("cds") == []
     assert delta.publish(cds="a=1 b=2 d=1") == ["cds d=1"]
@@ -563,7 +563,7 @@ def test_a6_new_names_in_a_nack_are_served_and_the_rejected_ones_are_not(wire: W
     talk.put(sds="a=bad b=1")
     talk.ask("sds", "a") if wire is Wire.SOTW else talk.sub("sds", "a")
     request = DiscoveryRequest(SECRET, talk.nonces["sds"], "no", names=("a", "b"), subscribe=("b",))
-    assert talk.said(talk.session.receive(request, 0.0)) == ["sds b=1"]
+    assert talk.record(talk.session.receive(request, 0.0)) == ["sds b=1"]
     assert talk.ack("sds") == []
     assert talk.session.rejections == {SECRET: "no"}, "a is still what it was"
 
@@ -582,8 +582,8 @@ def test_a7_a10_a_rejection_is_told_until_something_is_accepted(wire: Wire) -> N
     talk.ask("eds", "a") if wire is Wire.SOTW else talk.sub("eds", "a")
     talk.nack("eds", "no such thing")
     assert talk.session.rejections == {ENDPOINT: "no such thing"}
-    standing = talk.session.status(ENDPOINT)
-    assert (standing.error, [r.name for r in standing.rejected], standing.accepted) == ("no such thing", ["a"], "")
+    status = talk.session.status(ENDPOINT)
+    assert (status.error, [r.name for r in status.rejected], status.accepted) == ("no such thing", ["a"], "")
     talk.publish(eds="a=2")
     assert talk.session.rejections == {ENDPOINT: "no such thing"}
     talk.ack("eds")
@@ -863,7 +863,7 @@ def test_o2_what_is_gone_and_new_in_a_rejected_full_state_is_not_said_again(sotw
 
 
 def test_o2_what_is_kept_for_a_client_that_comes_back_was_accepted_once() -> None:
-    """It may still route to x, however it rejects what is new; and y, which nobody has ever accepted, is not said again."""
+    """It may still route to x, however it rejects what is new; and y, which nobody has ever accepted, is not sent again."""
     first = settled(Wire.SOTW, cds="a=1 x=1", lds="l=1", rds="l=x")
     first.publish(cds="a=1 x=bad y=bad", lds="l=1", rds="l=x")
     first.nack("cds")
@@ -912,7 +912,7 @@ def test_o2_a_removal_does_not_wait_for_ever_for_clusters_that_never_come(delta:
         came = delta.publish(cds=f"a{n}=bad", lds="l=1", rds=f"l={n}")
         delta.nack("cds")
         came += delta.passes(ACK_TIMEOUT / 2)
-        taken += [n for said in came if said.startswith("cds ") and said.endswith("-x")]
+        taken += [n for sent in came if sent.startswith("cds ") and sent.endswith("-x")]
     assert taken == [5]
 
 
@@ -943,8 +943,8 @@ def test_o2_secrets_go_after_the_clusters_that_use_them(delta: Talk) -> None:
 def test_o2_what_comes_back_before_it_went_is_as_if_it_had_stayed(wire: Wire) -> None:
     talk = settled(wire, cds="x=1 y=1", lds="l=1", rds="r=1")
     assert talk.publish(cds="y=1", lds="l=1", rds="r=2") == ["rds r=2"]
-    said = "cds x=1" if wire is Wire.DELTA else "cds x=1 y=1"
-    assert talk.publish(cds="x=1 y=1", lds="l=1", rds="r=3") == [said]
+    sent = "cds x=1" if wire is Wire.DELTA else "cds x=1 y=1"
+    assert talk.publish(cds="x=1 y=1", lds="l=1", rds="r=3") == [sent]
     assert talk.ack("rds") == [], "whether the client still has it is known when it answers"
     assert talk.agree() == ["rds r=3"]
 
@@ -1005,7 +1005,7 @@ def test_o2_a_client_that_never_takes_endpoints_waits_for_them_for_a_moment_only
     talk = Talk(wire)
     talk.put(cds="a=1", lds="l=1")
     for kind in ("cds", "lds"):
-        talk.said(talk.session.receive(DiscoveryRequest(KINDS[kind]), 0.0))
+        talk.record(talk.session.receive(DiscoveryRequest(KINDS[kind]), 0.0))
         talk.agree()
     talk.publish(cds="a=1 b=1", eds="b=1", lds="l=2")
     assert talk.session.deadline == ACK_TIMEOUT, "it has a listener to lose, and a cluster to accept"
@@ -1019,9 +1019,9 @@ def test_o2_a_client_that_comes_back_with_listeners_has_something_to_lose(wire: 
     """As after a restart of ours, of which all listeners may be others than those that it has."""
     talk = Talk(wire)
     talk.put(cds="a=1", lds="l=1")
-    talk.said(talk.session.receive(DiscoveryRequest(KINDS["cds"]), 0.0))
+    talk.record(talk.session.receive(DiscoveryRequest(KINDS["cds"]), 0.0))
     brought = DiscoveryRequest(KINDS["lds"], version="old", initial_versions={"gone": "1"} if wire is Wire.DELTA else {})
-    assert talk.said(talk.session.receive(brought, 0.0)) == []
+    assert talk.record(talk.session.receive(brought, 0.0)) == []
     assert talk.session.deadline == ACK_TIMEOUT
     assert talk.ack("cds") == ["lds l=1" if wire is Wire.SOTW else "lds l=1 -gone"]
 
@@ -1081,8 +1081,8 @@ def test_o4_the_number_of_endpoints_that_are_gone_makes_no_others_new(delta: Tal
 def test_o5_secrets_and_routes_follow_a_listener_that_refers_to_them_anew(wire: Wire) -> None:
     """One that is added, and one that is referred to in another way; not the others (envoy 47309)."""
     talk = settled(wire, lds="l=1>sds:s,sds:t@1,rds:q", rds="q=1 r=1", sds="s=1 t=1 u=1")
-    said = talk.publish(lds="l=2>sds:s,sds:t@2,sds:u,rds:q,rds:r", rds="q=1 r=1", sds="s=1 t=1 u=1")
-    assert said == ["lds l=2", "rds r=1", "sds t=1 u=1"]
+    sent = talk.publish(lds="l=2>sds:s,sds:t@2,sds:u,rds:q,rds:r", rds="q=1 r=1", sds="s=1 t=1 u=1")
+    assert sent == ["lds l=2", "rds r=1", "sds t=1 u=1"]
     assert talk.agree() == []
 
 
@@ -1126,9 +1126,9 @@ def test_a_resource_is_accepted_when_the_client_has_it_as_it_is_now(delta: Talk)
     delta.ack("eds")
     assert delta.session.accepted(ENDPOINT, "a")
     delta.put(eds="a=2")
-    assert not delta.session.accepted(ENDPOINT, "a"), "not told yet"
+    assert not delta.session.accepted(ENDPOINT, "a"), "not sent yet"
     delta.session.publish(0.0)
-    assert not delta.session.accepted(ENDPOINT, "a"), "told"
+    assert not delta.session.accepted(ENDPOINT, "a"), "sent"
 
 
 @pytest.mark.parametrize("wire", Wire)
@@ -1162,8 +1162,8 @@ def test_an_answer_tells_how_far_the_client_has_accepted_everything(delta: Talk)
     delta.ack("rds")
     assert [(SHORT[a.type_url], a.names, a.settled) for a in delta.session.take_acknowledgements()] == [("rds", {"r"}, 2)]
     delta.nack("cds")
-    told = [(SHORT[a.type_url], a.settled, a.rejects) for a in delta.session.take_acknowledgements()]
-    assert told == [("cds", 2, {"b"})], "all but the removal of b"
+    reported = [(SHORT[a.type_url], a.settled, a.rejects) for a in delta.session.take_acknowledgements()]
+    assert reported == [("cds", 2, {"b"})], "all but the removal of b"
     assert delta.session.accepted_all(CLUSTER) == 1
     delta.publish(cds="a=2", rds="r=2")
     delta.ack("cds")
@@ -1183,28 +1183,28 @@ def test_a_client_that_wants_nothing_of_a_change_has_come_that_far_by_itself(del
         talk.publish(eds="a=1 b=2")
         assert [(a.names, a.generation, a.settled, a.error) for a in talk.session.take_acknowledgements()] == [(frozenset(), 2, 2, None)]
         talk.publish(eds="a=1 b=2")
-        assert talk.session.take_acknowledgements() == [], "told once"
+        assert talk.session.take_acknowledgements() == [], "reported once"
 
 
 def test_what_a_client_has_since_a_generation_stays_so_while_others_are_on_their_way(delta: Talk) -> None:
     delta = settled(Wire.DELTA, cds="a=1 b=1")
     delta.publish(cds="a=1 b=2")
     assert [delta.session.accepted(CLUSTER, name, at) for name, at in (("a", 1), ("b", 1), ("b", 2))] == [True, True, False]
-    assert delta.session.accepted(CLUSTER, "a", 2), "nothing of it was said in this generation"
+    assert delta.session.accepted(CLUSTER, "a", 2), "nothing of it was sent in this generation"
     assert not delta.session.accepted(CLUSTER, "c", 1)
     assert not delta.session.up_to_date(CLUSTER)
     delta.ack("cds")
     assert delta.session.accepted(CLUSTER, "b", 2)
     assert delta.session.up_to_date(CLUSTER)
     delta.put(cds="a=1 b=3")
-    assert not delta.session.up_to_date(CLUSTER), "not told yet"
+    assert not delta.session.up_to_date(CLUSTER), "not sent yet"
 
 
 def test_a_standing_tells_what_was_asked_for_and_what_is_in_flight(delta: Talk) -> None:
     delta.put(eds="a=1")
     delta.sub("eds", "a", "z")
-    standing = delta.session.status(ENDPOINT)
-    assert (standing.wildcard, standing.names, standing.nonces) == (False, ("a", "z"), (delta.nonces["eds"],))
+    status = delta.session.status(ENDPOINT)
+    assert (status.wildcard, status.names, status.nonces) == (False, ("a", "z"), (delta.nonces["eds"],))
     delta.sub("cds")
     assert delta.session.status(CLUSTER).wildcard
     assert LISTENER not in delta.session.summaries
@@ -1241,7 +1241,7 @@ def test_what_a_stream_has_not_taken_note_of_is_not_forgotten(delta: Talk) -> No
     delta.put()
     compact(delta.snapshot, [delta.session])
     delta.snapshot[ENDPOINT].update([resource("b=1")])
-    assert delta.said(delta.session.publish(0.0)) == ["eds -a"], "and b has not been given its number"
+    assert delta.record(delta.session.publish(0.0)) == ["eds -a"], "and b has not been given its number"
 
 
 def test_what_one_of_several_streams_has_not_taken_note_of_is_not_forgotten(delta: Talk) -> None:
@@ -1254,7 +1254,7 @@ def test_what_one_of_several_streams_has_not_taken_note_of_is_not_forgotten(delt
     delta.ack("eds")
     compact(delta.snapshot, [delta.session, other.session])
     delta.snapshot[ENDPOINT].update([resource("c=1")])
-    assert other.said(other.session.publish(0.0)) == ["eds -b"], "and c has not been given its number"
+    assert other.record(other.session.publish(0.0)) == ["eds -b"], "and c has not been given its number"
 
 
 def test_without_streams_everything_that_is_gone_is_forgotten(delta: Talk) -> None:

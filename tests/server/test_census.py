@@ -38,7 +38,7 @@ class Site:
         """These versions were read, and this came of it."""
         Talk(Wire.DELTA, snapshot=self.snapshot).put(**kinds)
         for stream in self.streams:
-            stream.talk.said(stream.session.publish(0.0))
+            stream.talk.record(stream.session.publish(0.0))
         put = [
             Ingress(meta=Meta(namespace="a", name="a", version=str(ingresses))),
             Service(meta=Meta(namespace="a", name="s", version="999")),

@@ -63,7 +63,7 @@ class Site:
         generations = {t: self.snapshot[t].generation for t in changed}
         self.progress.published(causes, changed, generations, built, self.now, AT, moved=moved)
         for envoy in self.envoys:
-            envoy.talk.said(envoy.session.publish(self.now))
+            envoy.talk.record(envoy.session.publish(self.now))
             self.hear(envoy)
 
     def envoy(self, name: str = "one", *kinds: str, accepts: bool = True, names: Collection[str] = ("*",)) -> Envoy:

@@ -1,4 +1,4 @@
-"""What a Session tells those who debug: how far its client is with each type, name by name, and in short."""
+"""What a Session shows to those who debug: how far its client is with each type, name by name, and in short."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from xds.protocol.discovery import SubscriptionStatus, SubscriptionSummary, Wire
 from xds.snapshot import CLUSTER, ENDPOINT
 
 
-def standing(talk: Talk) -> SubscriptionStatus:
+def status(talk: Talk) -> SubscriptionStatus:
     return talk.session.status(CLUSTER)
 
 
@@ -26,14 +26,14 @@ def talk(request: pytest.FixtureRequest) -> Talk:
     return talk
 
 
-def test_what_was_said_is_neither_held_nor_current_before_it_is_accepted(talk: Talk) -> None:
-    assert (standing(talk).in_flight, standing(talk).held, standing(talk).current) == ({"a", "b"}, frozenset(), frozenset())
+def test_what_was_sent_is_neither_held_nor_current_before_it_is_accepted(talk: Talk) -> None:
+    assert (status(talk).in_flight, status(talk).held, status(talk).current) == ({"a", "b"}, frozenset(), frozenset())
     assert not summary(talk).settled
 
 
 def test_what_is_accepted_is_held_and_current(talk: Talk) -> None:
     talk.ack("cds")
-    assert (standing(talk).in_flight, standing(talk).held, standing(talk).current) == (frozenset(), {"a", "b"}, {"a", "b"})
+    assert (status(talk).in_flight, status(talk).held, status(talk).current) == (frozenset(), {"a", "b"}, {"a", "b"})
     assert summary(talk) == SubscriptionSummary(
         talk.snapshot[CLUSTER].version, (), wildcard=True, names=0, error=None, rejected=(), settled=True
     )
@@ -42,26 +42,26 @@ def test_what_is_accepted_is_held_and_current(talk: Talk) -> None:
 def test_what_has_changed_since_is_held_and_not_current(talk: Talk) -> None:
     talk.ack("cds")
     talk.publish(cds="a=2 b=1")
-    assert (standing(talk).in_flight, standing(talk).held) == ({"a"}, {"a", "b"})
-    assert standing(talk).current == {"b"}
+    assert (status(talk).in_flight, status(talk).held) == ({"a"}, {"a", "b"})
+    assert status(talk).current == {"b"}
     assert not summary(talk).settled
 
 
-def test_a_change_of_which_the_stream_has_not_heard_counts_already(talk: Talk) -> None:
+def test_a_change_with_which_the_stream_has_not_caught_up_counts_already(talk: Talk) -> None:
     talk.ack("cds")
     talk.put(cds="a=2 b=1")
-    assert standing(talk).current == {"b"}
+    assert status(talk).current == {"b"}
     assert not summary(talk).settled
 
 
 def test_a_client_that_rejects_something_is_not_settled(talk: Talk) -> None:
     talk.nack("cds", "no")
     assert (summary(talk).error, [r.name for r in summary(talk).rejected], summary(talk).settled) == ("no", ["a", "b"], False)
-    assert standing(talk).current == frozenset()
+    assert status(talk).current == frozenset()
 
 
 def test_a_rejection_is_not_settled_by_what_was_rejected_going_away() -> None:
-    """State of the world says nothing of endpoints that are gone, so the client has not accepted anything since."""
+    """State of the world sends nothing about endpoints that are gone, so the client has not accepted anything since."""
     talk = Talk(Wire.SOTW)
     talk.put(eds="a=1")
     talk.ask("eds", "a")
