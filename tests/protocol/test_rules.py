@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.protocol.life_of_a_name import broken
 from tests.protocol.talk import KINDS, SHORT, Talk, resource
 from xds.protocol.discovery import DiscoveryRequest, Wire
 from xds.protocol.rejections import MOST_IN_FLIGHT, MOST_REJECTED
@@ -681,6 +682,16 @@ def test_d7_versions_in_a_later_request_are_ignored(delta: Talk) -> None:
     delta.put(eds="a=1 b=1")
     delta.sub("eds", "a")
     assert delta.sub("eds", "b", held={"b": delta.version("eds", "b"), "a": "old"}) == ["eds b=1"]
+
+
+def test_d6_what_is_gone_is_not_removed_before_what_uses_it_even_if_it_is_subscribed_again(delta: Talk) -> None:
+    delta.put(cds="c=1")
+    assert delta.sub("cds", held={"a": "old"}) == ["cds c=1"]
+    assert delta.sub("eds", "a", held={"a": "old"}) == [], "a cluster that the client may have uses it"
+    assert not list(broken(delta.session.subscriptions[ENDPOINT]))
+    delta.ack("cds")
+    assert delta.passes(REQUEST_GRACE) == ["cds -a"]
+    assert delta.ack("cds") == ["eds -a"]
 
 
 def test_d9_dropping_what_was_never_asked_for_is_harmless(delta: Talk) -> None:
