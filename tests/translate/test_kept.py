@@ -92,9 +92,12 @@ def test_a_deleted_secret_is_served_no_longer_also_if_it_was_broken_and_comes_ba
 
 
 def test_a_secret_that_was_never_good_keeps_nothing() -> None:
+    """Also where it is that of the default certificate, in whose place the generated one is served."""
     life = Life(secret(RUBBISH))
     life.take([secret({})])
     assert life.shown() is None
+    assert life.world.get(last_valid_key("one", "first")) is None
+    assert "certificate-kept" not in life.codes()
 
 
 def test_of_a_secret_that_nobody_serves_nothing_is_kept() -> None:
