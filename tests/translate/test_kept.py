@@ -100,6 +100,17 @@ def test_a_secret_that_was_never_good_keeps_nothing() -> None:
     assert "certificate-kept" not in life.codes()
 
 
+def test_what_is_kept_of_a_secret_stays_while_no_host_needs_it_and_it_is_no_better() -> None:
+    life = Life(web("second"), secret(GOOD, "second"))
+    before = life.shown("one/second")
+    life.take([secret(RUBBISH, "second")])
+    life.take(drop=[ref(web())])
+    life.take([secret({}, "second")])
+    assert life.shown("one/second") is None
+    life.take([web("second")])
+    assert life.shown("one/second") == before is not None
+
+
 def test_of_a_secret_that_nobody_serves_nothing_is_kept() -> None:
     life = Life(secret(GOOD, "other"))
     assert kept.changes(life.tables, [secret(RUBBISH, "other")], []) == {}
