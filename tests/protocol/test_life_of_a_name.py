@@ -167,6 +167,16 @@ def test_an_ack_of_what_was_unsubscribed_meanwhile_does_not_count() -> None:
     assert not list(broken(talk.session.subscriptions[ENDPOINT]))
 
 
+def test_what_was_unsubscribed_in_flight_and_is_deleted_then_is_not_removed() -> None:
+    talk = Talk(Wire.DELTA)
+    talk.put(eds="a=1")
+    talk.sub("eds", "a")
+    talk.sub("eds", un=["a"])
+    assert talk.publish() == []
+    assert talk.ack("eds") == []
+    assert not list(broken(talk.session.subscriptions[ENDPOINT]))
+
+
 def forget_it(s: Subscription) -> None:
     s.held -= s.state.existing
 
