@@ -214,7 +214,9 @@ def test_a_debug_service_that_is_off_cannot_be_asked(say: Say) -> None:
 
 def test_of_a_socket_that_is_not_there_it_is_said_who_knows_the_right_one(say: Say, tmp_path: Path) -> None:
     said = say("status", "--debug-address", f"unix:{tmp_path}/none").err
-    assert said == f"xds status: no management server answers at unix:{tmp_path}/none: the log of an `xds up` has the paths of its sockets.\n"
+    assert (
+        said == f"xds status: no management server answers at unix:{tmp_path}/none: the log of an `xds up` has the paths of its sockets.\n"
+    )
 
 
 @pytest.mark.parametrize(

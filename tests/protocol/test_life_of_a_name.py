@@ -177,6 +177,14 @@ def test_what_was_unsubscribed_in_flight_and_is_deleted_then_is_not_removed() ->
     assert not list(broken(talk.session.subscriptions[ENDPOINT]))
 
 
+def test_a_missing_name_that_was_unsubscribed_is_not_sent_when_it_exists() -> None:
+    talk = Talk(Wire.DELTA)
+    missing(talk)
+    talk.sub("eds", un=["a"])
+    assert talk.session.unknown == 0
+    assert talk.publish(eds="a=1") == []
+
+
 def forget_it(s: Subscription) -> None:
     s.held -= s.state.existing
 
