@@ -125,8 +125,9 @@ async def until_changed(cluster: Cluster, app: str) -> None:
 
 def listed_by_us(cluster: Cluster, after: int) -> set[str]:
     """What the control plane has listed since so many requests."""
+    # Who was not authenticated has no name.
     user = f"system:serviceaccount:{SPACE}:xds"
-    ours = [each for each in cluster.kube.audit()[after:] if each["user"]["username"] == user]
+    ours = [each for each in cluster.kube.audit()[after:] if each["user"].get("username") == user]
     return {each["objectRef"]["resource"] for each in ours if each["verb"] == "list"}
 
 

@@ -52,4 +52,5 @@ async def test_headers_follow_the_config_map_that_is_named(cluster: Cluster) -> 
     finally:
         await allow(cluster, global_allowed_response_headers=None, allow_cross_namespace_resources=None)
         await cluster.kubectl("delete ingress headed")
+        await cluster.kubectl("delete configmap headers --ignore-not-found")
         await cluster.kubectl("delete namespace elsewhere --wait=false")
