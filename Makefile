@@ -1,5 +1,5 @@
 # make demo    set up, start the control plane and a real Envoy, show traffic (DEMO_ARGS=--once ends by itself)
-# make test    set up, run every check and every test, in as many processes as there are cores, four at most (JOBS=1: one)
+# make test    set up, run every check and every test, in one process more than there are cores, four at most (JOBS=1: one)
 # make explore what make test tries a few examples of, with 20 times as many and a seed of its own: an hour (EXPLORE_TIMES=1 SEED=7
 #              EXPLORE_ARGS=tests/units: less, the same again, some of it); what fails is printed as a line to put above the test
 # make kube    build a Kubernetes control plane for tests/cluster, once: 7 minutes, into ~/.cache/xds-ingress/kube (needs Go)
@@ -18,7 +18,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
-JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 1); [ "$$n" -lt 4 ] && echo "$$n" || echo 4)
+JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 1); [ "$$n" -lt 4 ] && echo "$$((n + 1))" || echo 4)
 EXPLORE_TIMES ?= 20
 EXPLORE_ARGS ?=
 SEED ?= $(shell date +%s)
