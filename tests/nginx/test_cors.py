@@ -107,8 +107,10 @@ def test_wildcards_are_paid_for_once_a_route_and_names_are_not() -> None:
 
 
 def test_lists_that_all_paths_repeat_have_a_bound() -> None:
-    found = settings({"enable-cors": "true", "cors-allow-headers": ",".join(["X-Long-Name"] * 100)})
-    for count, there in ((2_000, True), (3_000, False)):
+    headers = {"cors-allow-headers": ",".join(["X-Long-Name"] * 100)}
+    origins = {"cors-allow-origin": ",".join(f"a://{number}" for number in range(100))}
+    for written, count, there in ((headers, 400, True), (headers, 600, False), (origins, 98, True), (origins, 99, False)):
+        found = settings({"enable-cors": "true", **written})
         paths = tuple(Path(f"/{number}", "Exact", Backend()) for number in range(count))
         item = Ingress(meta=Meta(namespace="default", name="web"), rules=(Rule("a.example.com", paths),))
         made, faults = resolved(found, item, Nothing())

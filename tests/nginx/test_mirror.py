@@ -42,8 +42,8 @@ def service(namespace: str, name: str, port: int = 80, **more: str) -> list[Obje
 class Case:
     """A host with a mirror, as an API server gives it unless `folder`."""
 
-    def __init__(self, *objects: Object, folder: bool = False) -> None:
-        self.world = World(Flags(watch_ingress_without_class=True, manifests=("here",) if folder else ()))
+    def __init__(self, *objects: Object, folder: bool = False, **flags: Any) -> None:
+        self.world = World(Flags(watch_ingress_without_class=True, manifests=("here",) if folder else (), **flags))
         self.tables = Tables(self.world)
         self.snapshot = Snapshot()
         self.apply(*service("one", "web"), *objects)
@@ -100,6 +100,20 @@ def test_no_copy_goes_where_no_request_may(host: str) -> None:
 def test_no_copy_goes_where_no_request_may_through_an_external_name() -> None:
     case = Case(ingress("http://out.one.svc/x"), *service("one", "out", type="ExternalName", external_name="169.254.169.254"))
     assert case.copies == []
+
+
+@pytest.mark.parametrize("name", ["", "a b/c", "a\nb", "ä.example.org"])
+def test_no_copy_goes_to_an_external_name_that_is_no_name(name: str) -> None:
+    case = Case(ingress("http://out.one.svc/x"), *service("one", "out", type="ExternalName", external_name=name))
+    assert case.copies == []
+    assert case.sentences == [
+        "mirror-target leads to Service one/out of type ExternalName, which stands for no name here; it has no effect."
+    ]
+
+
+def test_no_copy_goes_to_an_external_name_where_these_are_disabled() -> None:
+    out = service("one", "out", type="ExternalName", external_name="copies.example.org")
+    assert Case(ingress("http://out.one.svc/x"), *out, disable_svc_external_name=True).copies == []
 
 
 def test_in_a_folder_loopback_is_where_applications_are_but_our_own_sockets_are_not() -> None:

@@ -15,7 +15,7 @@ from xds.kube.objects import Backend, ConfigMap, Ingress, Meta, Object, Path, Ru
 from xds.kube.world import Key, World
 from xds.model import CLOSED
 from xds.nginx.features.custom_headers import LONGEST
-from xds.nginx.values import LONGEST_IN_ALL_ROUTES
+from xds.nginx.values import LONGEST_IN_ALL_LOCATIONS
 from xds.problem import Problem
 from xds.translate.configuration import ingress_settings
 from xds.units.memo import Build, Unit
@@ -120,7 +120,7 @@ def test_headers_have_a_bound_for_one_answer_and_for_all_routes() -> None:
     assert sum(len(name) + len(value) for name, value in case.headers.items()) == LONGEST
     case.apply(config_map("one", "headers", A="x" * 8191, B="x" * 8192))
     assert CLOSED in case.settings
-    paths = tuple(Path(f"/{number}", "Exact", Backend()) for number in range(LONGEST_IN_ALL_ROUTES // LONGEST))
+    paths = tuple(Path(f"/{number}", "Exact", Backend()) for number in range(LONGEST_IN_ALL_LOCATIONS // LONGEST))
     case.apply(config_map("one", "headers", A="x" * 8191, B="x" * 8191), ingress("one/headers", (Rule("a.example.com", paths),)))
     assert CLOSED in case.settings
 

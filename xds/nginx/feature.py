@@ -198,6 +198,9 @@ class Objects(Protocol):
     def service(self, namespace: str, name: str) -> Service | None:
         """A Service by name; None where it does not exist, or may not be read."""
 
+    def external_host(self, found: Service) -> str:
+        """The DNS name that a Service of type ExternalName stands for; "" where it is none, or --disable-svc-external-name is set."""
+
     def refusal(self, host: str, port: int) -> str:
         """Why nothing may be sent to a host name or IP address, as the end of a sentence ("is …"); "" where it may."""
 

@@ -18,8 +18,9 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _EVERYBODY = {"0.0.0.0/0", "::/0"}
 LONGEST = 8192
 """Characters of a value; no annotation or key has a use for more."""
-LONGEST_IN_ALL_ROUTES = 10_000_000
-"""Characters that all routes of an Ingress repeat together: Envoy reads them again at every change of the table."""
+LONGEST_IN_ALL_LOCATIONS = 2_000_000
+"""Bytes that all locations of an Ingress repeat together. Up to ten routes of a location (for http and https, for origins, of a canary)
+repeat them, so this is at most 20 MB of the table that Envoy reads again at every change."""
 LONGEST_IN_ROUTE = 2_000
 """Characters of a text that each route of an Ingress repeats: with 5,000 paths, 10 MB of the table that Envoy reads at every change."""
 

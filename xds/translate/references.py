@@ -6,14 +6,18 @@ write an Ingress could have shown what stands in a namespace that is not theirs 
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from xds.kube.objects import ConfigMap, Service
-from xds.kube.world import Reader, config_map, service
+from xds.kube.world import Reader, config_map, service, settings
 from xds.nginx.feature import Annotation, Closed
 from xds.nginx.values import shown
 from xds.problem import Ref
 from xds.translate.endpoint_addresses import name_refusal
+
+_NAME = re.compile(r"[a-z0-9_.:-]+")
+"""A DNS name, or an IP address, in lower case."""
 
 
 class References:
@@ -39,6 +43,11 @@ class References:
     def service(self, namespace: str, name: str) -> Service | None:
         """A Service by name; None where it does not exist, or may not be read."""
         return service(self._read, namespace, name) if self._may_read(namespace) else None
+
+    def external_host(self, found: Service) -> str:
+        """The DNS name that a Service of type ExternalName stands for; "" where it is none, or --disable-svc-external-name is set."""
+        name = found.external_name.strip().rstrip(".").lower()
+        return name if _NAME.fullmatch(name) and not settings(self._read).disable_svc_external_name else ""
 
     def refusal(self, host: str, port: int) -> str:
         """Why nothing may be sent to a host name or IP address, as the end of a sentence ("is …"); "" where it may."""

@@ -22,7 +22,7 @@ from xds.kube.objects import Ingress
 from xds.model import HeaderMatch, Location, Respond, Route
 from xds.nginx.feature import Annotation, Complaint, Feature, Notes, Objects, Phase, Risk
 from xds.nginx.messages import CACHED, formatted, overwriting
-from xds.nginx.values import LONGEST_IN_ALL_ROUTES, LONGEST_IN_ROUTE, boolean, matching, shown, whole, words
+from xds.nginx.values import LONGEST_IN_ALL_LOCATIONS, LONGEST_IN_ROUTE, boolean, matching, shown, whole, words
 from xds.patterns import regex
 from xds.wire.encode import pack
 
@@ -36,6 +36,8 @@ _LABEL = "[-A-Za-z0-9]+"
 """What takes the place of a wildcard."""
 _NAMES = r"{0}(?:(?:, ?| ){0})*(?:, ?| )?"
 _ORIGIN_HEADER = "origin"
+MOST_COMPARED = 10_000
+"""Origins of an Ingress on all of its paths together. A request of the host is compared with one after the other, at some 0.1 µs each."""
 _PREFLIGHT = HeaderMatch(":method", "OPTIONS")
 
 
@@ -141,12 +143,15 @@ def _acceptable(notes: Notes) -> tuple[str, ...]:
 
 
 def _resolve(cors: Cors, item: Ingress, _objects: Objects) -> Cors | Complaint:
-    """Not where the lists, on so many paths, would make a route table that takes Envoy long to read."""
-    size = 2 * sum(map(len, cors.origins)) + 3 * sum(len(name) + len(value) for name, value in cors.headers)
+    """Not where the lists, on so many paths, would make a table that takes Envoy long to read, or requests that it compares for long."""
+    compared = () if cors.origins == EVERYBODY else cors.origins
+    size = 2 * sum(map(len, compared)) + 3 * sum(len(name) + len(value) for name, value in cors.headers)
     most = item.most_locations
-    if size * most <= LONGEST_IN_ALL_ROUTES:
-        return cors
-    return Complaint(ENABLE_CORS.name, f"has lists that come to {size:,} characters on each path, too many for {most:,} paths and hosts")
+    if len(compared) * most > MOST_COMPARED:
+        return Complaint(ENABLE_CORS.name, f"has {len(compared):,} origins, too many for {most:,} paths and hosts")
+    if size * most > LONGEST_IN_ALL_LOCATIONS:
+        return Complaint(ENABLE_CORS.name, f"has lists that come to {size:,} bytes on each path, too many for {most:,} paths and hosts")
+    return cors
 
 
 def _routes(cors: Cors, location: Location, routes: tuple[Route, ...]) -> tuple[Route, ...]:

@@ -11,8 +11,8 @@ from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from xds.kube.objects import Ingress
 from xds.model import Route
 from xds.nginx.feature import Annotation, Closed, Feature, Key, Notes, Objects, Risk
-from xds.nginx.messages import overwriting
-from xds.nginx.values import LONGEST_IN_ALL_ROUTES, readable, shown
+from xds.nginx.messages import literal, overwriting
+from xds.nginx.values import LONGEST_IN_ALL_LOCATIONS, readable, shown
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]+")
 _OF_THE_CONNECTION = frozenset(
@@ -20,7 +20,7 @@ _OF_THE_CONNECTION = frozenset(
 )
 """Headers that say where a message ends or for whom it is; Envoy refuses `Host`, and with the others clients would read nonsense."""
 LONGEST = 16_384
-"""Characters of all headers of one ConfigMap: many clients read no more."""
+"""Bytes of all headers of one ConfigMap: many clients read no more."""
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -74,11 +74,9 @@ def _resolve(asked: _HeadersSetting, item: Ingress, objects: Objects) -> Headers
             headers.append((name, _value(found.data[name])))
         except ValueError as error:
             return Closed(CUSTOM_HEADERS.name, f"names {about}, where {shown(name)} {error}")
-    size = sum(len(name) + len(value) for name, value in headers)
-    if size > LONGEST or size * item.most_locations > LONGEST_IN_ALL_ROUTES:
-        return Closed(
-            CUSTOM_HEADERS.name, f"names {about}, whose {size:,} characters are too many for {item.most_locations:,} paths and hosts"
-        )
+    size = sum(len(name) + len(literal(value).encode()) for name, value in headers)
+    if size > LONGEST or size * item.most_locations > LONGEST_IN_ALL_LOCATIONS:
+        return Closed(CUSTOM_HEADERS.name, f"names {about}, whose {size:,} bytes are too many for {item.most_locations:,} paths and hosts")
     return tuple(headers)
 
 

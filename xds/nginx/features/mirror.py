@@ -190,7 +190,9 @@ def _resolve(asked: _MirrorSetting, item: Ingress, objects: Objects) -> Mirror |
                 return Complaint(MIRROR_TARGET.name, f"leads to Service {home}/{name}, which has no TCP port {target.port}")
             cluster = Cluster(home, name, target.port, policy, aside=True)
         elif found is not None:
-            cluster = Cluster(namespace, "", target.port, policy, host=found.external_name.strip().rstrip(".").lower(), aside=True)
+            if not (external := objects.external_host(found)):
+                return Complaint(MIRROR_TARGET.name, f"leads to Service {home}/{name} of type ExternalName, which stands for no name here")
+            cluster = Cluster(namespace, "", target.port, policy, host=external, aside=True)
     if cluster.host and (why := objects.refusal(cluster.host, target.port)):
         return Complaint(MIRROR_TARGET.name, f"leads to {shown(cluster.host)}, which {why}")
     return Mirror(cluster, target.path, target.keeps_path, asked.host or target.host, asked.body)
