@@ -4,7 +4,7 @@
     python -m bench.request_price 1          the comparison with one host only
 
 The proxy has one worker, pinned to a core of its own; wrk and the backend share another one. wrk asks over 32 connections, HTTP/1.1 with
-keep-alive. Needs wrk and nginx; the row with Lua needs nginx' Lua module (Debian packages wrk, nginx-light, libnginx-mod-http-lua).
+keep-alive. Needs wrk and nginx; the row with Lua needs nginx' Lua module (Debian packages wrk, nginx, libnginx-mod-http-lua).
 """
 
 from __future__ import annotations
@@ -236,7 +236,7 @@ def measure_parts(*, seconds: int = 3, rounds: int = 3) -> Table:
 
 def _need_programs() -> None:
     if missing := [program for program in ("wrk", "nginx", "taskset") if shutil.which(program) is None]:
-        raise Missing(f"{' and '.join(missing)} cannot be found; on Debian: apt-get install wrk nginx-light util-linux")
+        raise Missing(f"{' and '.join(missing)} cannot be found; on Debian: apt-get install wrk nginx util-linux")
 
 
 def main(*sizes: str) -> int:
