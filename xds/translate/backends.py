@@ -15,7 +15,7 @@ from xds.model import Cluster
 from xds.nginx.registry import asks
 from xds.problem import Problem, Severity
 from xds.translate.configuration import configuration
-from xds.translate.endpoint_addresses import is_ours, name_refusal, refusal, rules
+from xds.translate.endpoint_addresses import external_host, is_ours, name_refusal, refusal, rules
 
 _IPV4 = re.compile(r"((25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(\.(?!$)|$)){4}", re.ASCII)
 _MOST_REPORTED = 20
@@ -207,11 +207,6 @@ def _every_endpoint(read: Reader, namespace: str, name: str, port: int) -> Itera
     for piece in slices_of(read, namespace, name):
         for number in _targets(piece.ports, declared):
             yield from ((ip, number) for endpoint in piece.endpoints for text in endpoint.addresses if (ip := _ip(text)))
-
-
-def external_host(found: Service) -> str:
-    """The DNS name that an ExternalName Service points to, in lower case and without the final dot."""
-    return found.external_name.strip().rstrip(".").lower()
 
 
 def external_address(found: Service | None, cluster: Cluster) -> Address | None:

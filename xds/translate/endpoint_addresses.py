@@ -21,6 +21,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple
 
 from xds.config import Flags, tcp_port
+from xds.kube.objects import Service
 from xds.kube.world import Reader, own_addresses, own_slices, service, settings
 
 Network = IPv4Network | IPv6Network
@@ -93,6 +94,11 @@ def refusal(read: Reader, known: Rules, ip: str, port: int, protocol: str = "TCP
     if whose and is_ours(read, ip):
         return f"is ours, and there, on port {port}, this program or its Envoy itself listens ({whose})"
     return ""
+
+
+def external_host(found: Service) -> str:
+    """The DNS name that an ExternalName Service points to, in lower case and without the final dot."""
+    return found.external_name.strip().rstrip(".").lower()
 
 
 def name_refusal(read: Reader, host: str, port: int, protocol: str = "TCP") -> str:

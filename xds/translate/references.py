@@ -14,7 +14,7 @@ from xds.kube.world import Reader, config_map, service, settings
 from xds.nginx.feature import Annotation, Closed
 from xds.nginx.values import shown
 from xds.problem import Ref
-from xds.translate.endpoint_addresses import name_refusal
+from xds.translate.endpoint_addresses import external_host, name_refusal
 
 _NAME = re.compile(r"[a-z0-9_.:-]+")
 """A DNS name, or an IP address, in lower case."""
@@ -46,7 +46,7 @@ class References:
 
     def external_host(self, found: Service) -> str:
         """The DNS name that a Service of type ExternalName stands for; "" where it is none, or --disable-svc-external-name is set."""
-        name = found.external_name.strip().rstrip(".").lower()
+        name = external_host(found)
         return name if _NAME.fullmatch(name) and not settings(self._read).disable_svc_external_name else ""
 
     def refusal(self, host: str, port: int) -> str:
