@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ _KEEP_CASE = {
     }
 }
 _AS_OURS = {"normalize_path": True, "merge_slashes": True, "use_remote_address": True, "http_protocol_options": _KEEP_CASE}
+LUA_MODULES = tuple(Path("/usr/lib/nginx/modules", name) for name in ("ndk_http_module.so", "ngx_http_lua_module.so"))
 _UPSTREAM_INFO = (
     '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent" '
     "$request_length $request_time [name] [] $upstream_addr $upstream_response_length $upstream_response_time $upstream_status $request_id"
@@ -120,42 +121,38 @@ def with_plain_log(manager: Json) -> None:
 
 def nginx(port: int, backend: int, names: Sequence[str], folder: Path, *, lua: bool, log: bool) -> str:
     """An nginx with a server a host and connections kept alive; `lua`: a balancer in Lua and the log line, as ingress-nginx has them."""
-    modules = "load_module modules/ndk_http_module.so;\nload_module modules/ngx_http_lua_module.so;\n" if lua else ""
     balancer = f'balancer_by_lua_block {{ require("ngx.balancer").set_current_peer("127.0.0.1", {backend}) }}'
     server = f"server 0.0.0.1; {balancer}" if lua else f"server 127.0.0.1:{backend};"
     path = f"{folder}/access.log {'upstreaminfo' if lua else 'combined'}" if log else "off"
-    return "\n".join(
-        [
-            _modules(modules),
-            f"worker_processes 1; daemon off; pid {folder}/pid; error_log {folder}/error.log;",
-            "events { worker_connections 1024; }",
-            "http {",
-            f"  log_format upstreaminfo '{_UPSTREAM_INFO}'; access_log {path};",
-            *(f"  {kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")),
-            "  keepalive_requests 1000000000; server_names_hash_max_size 16384; server_names_hash_bucket_size 128;",
-            f"  upstream backend {{ {server} keepalive 320; keepalive_requests 1000000000; }}",
-            *_servers(port, names),
-            "}",
-        ]
+    http = (
+        f"log_format upstreaminfo '{_UPSTREAM_INFO}'; access_log {path};",
+        "server_names_hash_max_size 16384; server_names_hash_bucket_size 128;",
+        f"upstream backend {{ {server} keepalive 320; keepalive_requests 1000000000; }}",
+        *_servers(port, names),
     )
+    return _nginx(folder, http, modules=LUA_MODULES if lua else ())
 
 
 def answering_nginx(port: int, folder: Path) -> str:
     """An nginx that answers 200 with two bytes."""
+    return _nginx(folder, [f"access_log off; server {{ listen 127.0.0.1:{port}; return 200 ok; }}"])
+
+
+def _nginx(folder: Path, http: Iterable[str], modules: Sequence[Path] = ()) -> str:
+    """An nginx with one worker that writes nowhere but into a folder."""
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     return "\n".join(
         [
+            *(f"load_module {module};" for module in modules),
             f"worker_processes 1; daemon off; pid {folder}/pid; error_log {folder}/error.log;",
             "events { worker_connections 1024; }",
             "http {",
-            *(f"  {kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")),
-            f"  access_log off; keepalive_requests 1000000000; server {{ listen 127.0.0.1:{port}; return 200 ok; }}",
+            "keepalive_requests 1000000000;",
+            *(f"{kind}_temp_path {folder}/{kind};" for kind in kinds),
+            *http,
             "}",
         ]
     )
-
-
-def _modules(loads: str) -> str:
-    return loads.replace("modules/", "/usr/lib/nginx/modules/")
 
 
 def _servers(port: int, names: Sequence[str]) -> Iterator[str]:

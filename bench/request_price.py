@@ -37,7 +37,6 @@ MARKS = {True: Mark(1.25, "×"), False: Mark(1.15, "×")}
 """With our access log, and without, beside the bare Envoy that treats paths, ids and names of headers as we do."""
 BARE, LIKE_OURS, OURS = "Envoy, bare", "Envoy, bare, treating path, id and case as ours", "ours"
 NGINX, LUA = "nginx", "nginx with a Lua balancer and ingress-nginx' log line"
-_LUA_MODULE = Path("/usr/lib/nginx/modules/ngx_http_lua_module.so")
 _START = 30.0
 """Seconds in which a proxy must answer."""
 _CONNECTIONS = 32
@@ -177,7 +176,7 @@ def compared(n: int, *, log: bool, seconds: int, rounds: int) -> dict[str, float
         config = proxies.ours(port, ports.take(), back, names)
         running[OURS] = stack.enter_context(envoy(config if log else without(config, without_fields("access_log")), port))
         for name, lua in ((NGINX, False), (LUA, True)):
-            if not lua or _LUA_MODULE.exists():
+            if not lua or _has_lua():
                 port = ports.take()
                 write = lambda folder, port=port, lua=lua: proxies.nginx(port, back, names, folder, lua=lua, log=log)  # noqa: E731
                 running[name] = stack.enter_context(nginx(write, port, mine))
@@ -200,7 +199,7 @@ def measure(sizes: Sequence[int] = HOSTS, *, seconds: int = 3, rounds: int = 3) 
                 ratio = each / found[LIKE_OURS]
                 mark = marked(ratio, "", MARKS[log])[1:] if name == OURS else ("–", "–")
                 table.add(name, f"{n:,}", "on" if log else "off", number(each), f"{each / found[BARE]:.2f}", f"{ratio:.2f}", *mark)
-    if not _LUA_MODULE.exists():
+    if not _has_lua():
         table.note += " nginx' Lua module is not installed, so its row is missing."
     return table
 
@@ -232,6 +231,10 @@ def measure_parts(*, seconds: int = 3, rounds: int = 3) -> Table:
         table.add(name, number(cost), "" if before is None else f"{before - cost:.1f}")
         before = cost
     return table
+
+
+def _has_lua() -> bool:
+    return all(module.exists() for module in proxies.LUA_MODULES)
 
 
 def _need_programs() -> None:
