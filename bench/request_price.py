@@ -31,6 +31,7 @@ from bench.proxies import Json, without, without_fields, without_filters
 from bench.table import Mark, Table, marked, number
 from tests.envoy.harness import Ports
 from tests.envoy.harness.envoy import envoy_binary
+from xds.nginx.feature import FilterPlace
 
 HOSTS = (1, 1_000)
 MARKS = {True: Mark(1.25, "×"), False: Mark(1.15, "×")}
@@ -57,7 +58,7 @@ PARTS: Sequence[tuple[str, Callable[[Json], None]]] = (
     ("x-forwarded-port", without_filters("forwarded-port")),
     ("the loop guard", without_filters("loop")),
     ("refused methods", without_filters("methods")),
-    ("chains of filters in the route", without_filters("body", "route")),
+    ("chains of filters in the route", without_filters(*(place.value for place in FilterPlace))),
     ("headers that clients may not send", without_filters("untrusted")),
     ("the mark of an internal redirect", without_filters("envoy.http.early_header_mutation.header_mutation")),
     ("the case of headers", without_fields("http_protocol_options.header_key_format")),

@@ -91,6 +91,14 @@ class FilterPlace(Enum):
 
     BODY = "body"
     """What limits bodies. Websockets and their like pass it by, for what they carry is no body."""
+    CORS = "cors"
+    """What has to see the answers of all places after it."""
+    LIMIT = "limit"
+    """What refuses requests because there are too many of them."""
+    ACCESS = "access"
+    """What refuses clients by their address or certificate."""
+    AUTH = "auth"
+    """What asks who a client is."""
     ROUTE = "route"
     """Everything else, right before the request is routed."""
 
@@ -275,6 +283,8 @@ class Feature(Generic[S]):
     read          Notes → the setting, None for "nothing to say". Must depend on nothing else.
     resolve       (setting, its Ingress, Objects) → the setting instead, made of other objects; a Complaint if it has no effect; Closed if
                   nothing of the Ingress may be served without it. Only for settings that come from annotations
+    on_path       (setting, a path of its Ingress as configured) → what of the setting holds there, None for nothing. Whatever depends on
+                  settings sees this one, also the guard that lets no spelling of a path walk around the access rules of others
     regex         (setting, a path of its Ingress as written, whether it is Exact) → whether it turns all paths of the host into regular
                   expressions
     role          setting → what its Ingress does with its paths; of an Ingress that offers them, only annotations of Scope.UPSTREAM count
@@ -313,6 +323,7 @@ class Feature(Generic[S]):
     keys: tuple[Key[Any], ...] = ()
     phase: Phase = Phase.PROXY
     resolve: Callable[[S, Ingress, Objects], Any] | None = None
+    on_path: Callable[[S, str], S | None] | None = None
     regex: Callable[[S, str, bool], bool] | None = None
     role: Callable[[S], Role] | None = None
     routes: Callable[[S, Location, tuple[Route, ...]], tuple[Route, ...]] | None = None

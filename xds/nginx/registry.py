@@ -126,6 +126,14 @@ def offered(location: Settings, offering: Settings) -> Settings:
     return Settings(kept | {name: offering[name] for name in upstream_features() & offering.keys()})
 
 
+def on_path(settings: Settings, path: str) -> Settings:
+    """What of the settings of an Ingress holds on one of its paths."""
+    changed = {name: hook(settings[name], path) for name, hook in with_hook("on_path") if name in settings}
+    if all(setting == settings[name] for name, setting in changed.items()):
+        return settings
+    return Settings({name: setting for name, setting in {**settings, **changed}.items() if setting is not None})
+
+
 def guarded(settings: Settings) -> bool:
     """Whether an access rule protects the paths that have these settings, or they are closed."""
     return bool(rules(settings))

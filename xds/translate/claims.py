@@ -13,7 +13,7 @@ from xds.kube.objects import Backend, Ingress, Rule, ref
 from xds.kube.world import MOST_RULES, MOST_WILDCARDS, Reader, ingress, ingresses_of, rules_with_effect, settings
 from xds.model import Settings
 from xds.nginx.feature import Role
-from xds.nginx.registry import with_hook
+from xds.nginx.registry import on_path, with_hook
 from xds.problem import Problem, Severity
 from xds.translate.configuration import ingress_settings
 from xds.translate.paths import EXACT
@@ -138,6 +138,11 @@ def _numbered(item: Ingress) -> Iterator[tuple[int, int, Rule]]:
 def settings_of(read: Reader, item: Ingress) -> Settings:
     """The settings that the features read from an Ingress."""
     return read.unit(ingress_settings, item.meta.namespace, item.meta.name)
+
+
+def settings_on(read: Reader, claim: Claim) -> Settings:
+    """Those that hold on the path that is claimed."""
+    return on_path(settings_of(read, claim.item), claim.path)
 
 
 def claimed(read: Reader, host: str) -> Mapping[Where, tuple[Claim, ...]]:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 from xds.kube.world import Reader, settings
 from xds.model import HeaderMatch, Location, PathKind, PathMatch, Respond, Route, Settings
-from xds.nginx.registry import rules
+from xds.nginx.registry import on_path, rules
 from xds.patterns import regex, spelling
 from xds.translate import paths
-from xds.translate.claims import claims_of, serving, settings_of
+from xds.translate.claims import claims_of, serving, settings_of, settings_on
 
 Rules = tuple[tuple[str, object], ...]
 _ESCAPED_RUN = HeaderMatch(":path", spelling.ESCAPED_RUN, regex=True)
@@ -45,12 +45,13 @@ class Guard:
 def guard(read: Reader, host: str) -> Guard | None:
     """The Guard of a host; None where all of its paths have the same access rules, or none. A Unit."""
     ours = serving(read, host)
-    found = {rules(settings_of(read, item)) for item in ours if item.rules}
+    claims = [claim for item in ours for claim in claims_of(read, item, host)]
+    found = {rules(settings_on(read, claim)) for claim in claims}
     if settings(read).default_backend_service or any(item.default_backend for item in ours):
-        found |= {rules(settings_of(read, item)) for item in ours} if host else {(), *found}
+        found |= {rules(on_path(settings_of(read, item), "/")) for item in ours} if host else {(), *found}
     if len(found) < 2:
         return None
-    closed = [(c.type, c.path) for item in ours if rules(settings_of(read, item)) for c in claims_of(read, item, host)]
+    closed = [(claim.type, claim.path) for claim in claims if rules(settings_on(read, claim))]
     return Guard(
         frozenset(paths.encoded(path) for _, path in closed),
         frozenset(paths.encoded(path).removesuffix("/") for kind, path in closed if kind != paths.EXACT),

@@ -25,7 +25,7 @@ from xds.model import (
 )
 from xds.nginx import registry
 from xds.nginx.feature import Phase
-from xds.nginx.registry import asks, besides, cluster_features, drawn, features, guarded, with_hook
+from xds.nginx.registry import asks, besides, cluster_features, drawn, features, guarded, on_path, with_hook
 from xds.patterns import regex
 from xds.problem import Problem, Ref, Severity
 from xds.translate import guards, offers, paths
@@ -45,6 +45,7 @@ from xds.translate.claims import (
     rules_of,
     serving,
     settings_of,
+    settings_on,
 )
 from xds.translate.configuration import configuration, ingress_settings
 from xds.translate.regexes import OF_HOST, Allowance, LeftOut, admit, cost_of
@@ -173,7 +174,7 @@ def _locations(
         _report_escape(read, claim)
         match = paths.match(claim.path, claim.type, as_regex=as_regex)
         match = guard.widened(match) if guard else match
-        location = Location(host, claim.path, match, tls, ref(claim.item), claim.field, settings_of(read, claim.item))
+        location = Location(host, claim.path, match, tls, ref(claim.item), claim.field, settings_on(read, claim))
         found.append(_joined(read, location, _backend_action(read, claim), joining.get(claim.where, ())))
     if ROOT not in taken:
         found.append(_default(read, host, ours, joining.get(ROOT, ()), tls=tls, as_regex=as_regex))
@@ -225,7 +226,7 @@ def _default(read: Reader, host: str, ours: list[Ingress], offered: Sequence[Cla
         own = _without(read.unit(configuration).defaults, Phase.HOST, Phase.RETURN, Phase.SSL_REDIRECT, Phase.ACCESS)
         location = Location(host, "/", match, tls, None, "", own)
         return _Found(location, _routes(read, location, _global_default(read)), match)
-    own = settings_of(read, item)
+    own = on_path(settings_of(read, item), "/")
     if not host:
         own = _without(own, Phase.HOST, Phase.RETURN, Phase.SSL_REDIRECT)
     location = Location(host, "/", match, tls, ref(item), "spec.defaultBackend", own)

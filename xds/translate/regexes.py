@@ -18,7 +18,17 @@ from xds.patterns import regex, spelling
 from xds.problem import Problem, Ref
 from xds.translate import guards, paths
 from xds.translate.certificates import redirects_to_https
-from xds.translate.claims import MOST_PATHS, Claim, claimed, claims_in_order, is_regex_host, offers_in_order, serving, settings_of
+from xds.translate.claims import (
+    MOST_PATHS,
+    Claim,
+    claimed,
+    claims_in_order,
+    is_regex_host,
+    offers_in_order,
+    serving,
+    settings_of,
+    settings_on,
+)
 
 OF_INGRESS = 5_000
 """The budget of an Ingress: 5 ms at each change of the table, enough for some 80 usual paths that are redirected and rewritten."""
@@ -111,7 +121,7 @@ def _surplus(read: Reader, host: str, claim: Claim, offered: Claim) -> int:
     if paths.fault(claim.path, as_regex=as_regex):
         return 0
     match = _match(read, host, claim, as_regex=as_regex)
-    own, others = settings_of(read, claim.item), settings_of(read, offered.item)
+    own, others = settings_on(read, claim), settings_of(read, offered.item)
     location = Location(host, claim.path, match, tls, ref(claim.item), claim.field, own)
     offer = Offer(_SOMEWHERE, ref(offered.item), offered.field, others, registry.offered(own, others))
     alone = Route(match, _SOMEWHERE, location.origin, location.rule, settings=own)
@@ -125,7 +135,7 @@ def _cost(read: Reader, host: str, claim: Claim, *, as_regex: bool, tls: bool) -
     if paths.fault(claim.path, as_regex=as_regex):
         return REFUSED
     match = _match(read, host, claim, as_regex=as_regex)
-    own = settings_of(read, claim.item)
+    own = settings_on(read, claim)
     location = Location(host, claim.path, match, tls, ref(claim.item), claim.field, own)
     cost = sum(map(cost_of, drawn(location, Route(match, _SOMEWHERE, location.origin, location.rule, settings=own))))
     return cost + guards.surcharge(match, own, cost)

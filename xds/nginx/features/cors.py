@@ -20,7 +20,7 @@ from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import He
 
 from xds.kube.objects import Ingress
 from xds.model import HeaderMatch, Location, Respond, Route
-from xds.nginx.feature import Annotation, Complaint, Feature, Notes, Objects, Phase, Risk
+from xds.nginx.feature import Annotation, Complaint, Feature, FilterPlace, Notes, Objects, Phase, Risk
 from xds.nginx.messages import CACHED, formatted, overwriting
 from xds.nginx.values import LONGEST_IN_ALL_LOCATIONS, LONGEST_IN_ROUTE, boolean, matching, shown, whole, words
 from xds.patterns import regex
@@ -213,5 +213,6 @@ FEATURE = Feature(
     resolve=_resolve,
     routes=_routes,
     filters=_filters,
+    place=FilterPlace.CORS,
     patterns=_patterns,
 )
