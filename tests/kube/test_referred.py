@@ -74,18 +74,24 @@ def test_an_ingress_refers_to_config_maps_by_annotations(written: str, names: se
     assert {f"{which.namespace}/{which.name}" for which in found} == names
 
 
-def test_every_annotation_whose_feature_reads_a_config_map_is_followed() -> None:
+def test_every_annotation_whose_feature_reads_a_config_map_or_secret_is_followed() -> None:
     asked: set[str] = set()
+    secrets: set[str] = set()
 
     class Asking(Nothing):
         def config_map(self, annotation: Annotation[Any], written: str) -> ConfigMap | Closed:
             asked.add(annotation.name)
             return super().config_map(annotation, written)
 
+        def secret(self, annotation: Annotation[Any], written: str) -> Secret | Closed:
+            secrets.add(annotation.name)
+            return super().secret(annotation, written)
+
     for annotation in (a for feature in features().values() if feature.resolve for a in feature.annotations):
         found, _ = read_settings({annotation.name: annotation.example}, {})
         resolved(found, ingress("a"), Asking())
     assert asked == set(NAMING_CONFIG_MAPS)
+    assert all(name.endswith("-secret") for name in secrets)
 
 
 def test_annotations_of_another_prefix_refer_to_nothing() -> None:

@@ -16,7 +16,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOpti
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatchAndSubstitute
 
 from xds import model
-from xds.kube.objects import ConfigMap, Ingress, Meta, Service
+from xds.kube.objects import ConfigMap, Ingress, Meta, Secret, Service
 from xds.nginx import registry
 from xds.nginx.feature import Annotation, Closed
 from xds.nginx.registry import read_keys, read_settings, with_hook
@@ -40,6 +40,9 @@ class Nothing:
     """No other objects."""
 
     def config_map(self, annotation: Annotation[Any], written: str) -> ConfigMap | Closed:
+        return Closed(annotation.name, "is not there")
+
+    def secret(self, annotation: Annotation[Any], written: str) -> Secret | Closed:
         return Closed(annotation.name, "is not there")
 
     def service(self, namespace: str, name: str) -> Service | None:

@@ -11,13 +11,15 @@ from hypothesis import strategies as st
 
 from tests.exploring import examples
 from xds.config import Flags
-from xds.kube.objects import Backend, ConfigMap, Ingress, Meta, Object, Path, Rule
-from xds.kube.world import Key, World
+from xds.kube.objects import Backend, ConfigMap, Ingress, Meta, Object, Path, Rule, Secret
+from xds.kube.world import Key, Reader, World
 from xds.model import CLOSED
+from xds.nginx.feature import Annotation, Closed
 from xds.nginx.features.custom_headers import LONGEST
 from xds.nginx.values import LONGEST_IN_ALL_LOCATIONS
 from xds.problem import Problem
 from xds.translate.configuration import ingress_settings
+from xds.translate.references import References
 from xds.units.memo import Build, Unit
 
 from .test_bad_values import HOSTILE, assert_sentence
@@ -138,3 +140,42 @@ def test_any_contents_are_headers_that_envoy_takes_or_close(data: dict[str, str]
     assert set(case.headers) <= {"X-One"}
     assert case.headers.keys() == data.keys()
     assert not set("".join(case.headers.values())) & set("\r\n\0")
+
+
+NAMING = Annotation("auth-secret", str, "A Secret.", "users", "")
+USERS = Secret(meta=Meta(namespace="one", name="users"), data={"auth": b"u:{PLAIN}hidden"})
+ELSEWHERE = Secret(meta=Meta(namespace="two", name="users"), type="kubernetes.io/tls")
+
+
+def named_secret(written: str, *, crosses: bool = False) -> Secret | Closed:
+    world = World(Flags())
+    world.apply([USERS, ELSEWHERE])
+    build = Build(world.get)
+    found = build.value(Unit(_named_secret, (written, crosses)))
+    assert isinstance(found, Secret | Closed)
+    return found
+
+
+def _named_secret(read: Reader, written: str, crosses: bool) -> Secret | Closed:
+    return References(read, "one", crosses=crosses).secret(NAMING, written)
+
+
+@pytest.mark.parametrize("written", ["users", "one/users"])
+def test_a_secret_is_named_with_and_without_its_namespace(written: str) -> None:
+    assert named_secret(written) == USERS
+    assert "hidden" not in repr(named_secret(written))
+
+
+def test_a_secret_of_another_namespace_and_of_any_type_needs_the_key() -> None:
+    assert named_secret("two/users", crosses=True) == ELSEWHERE
+    refused = named_secret("two/users")
+    assert isinstance(refused, Closed)
+    assert "allow-cross-namespace-resources" in refused.sentence
+
+
+@pytest.mark.parametrize("written", [*(text for text in HOSTILE), "a/b/c", "/", "/users", "one/", "", "none", "x" * 254])
+@pytest.mark.parametrize("crosses", [True, False])
+def test_what_names_no_secret_is_closed_in_one_short_sentence(written: str, crosses: bool) -> None:
+    found = named_secret(written, crosses=crosses)
+    assert isinstance(found, Closed)
+    assert_sentence(found.sentence.replace("names Secret", "is"))

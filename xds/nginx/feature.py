@@ -20,7 +20,7 @@ from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
 
-from xds.kube.objects import ConfigMap, Ingress, Service
+from xds.kube.objects import ConfigMap, Ingress, Secret, Service
 from xds.model import Cluster, Location, Route, Stream, Via
 from xds.nginx.values import readable
 
@@ -202,6 +202,13 @@ class Objects(Protocol):
 
     def config_map(self, annotation: Annotation[Any], written: str) -> ConfigMap | Closed:
         """The ConfigMap that an annotation names as `namespace/name`."""
+
+    def secret(self, annotation: Annotation[Any], written: str) -> Secret | Closed:
+        """The Secret, of any type, that an annotation names as `name` (in the namespace of its Ingress) or `namespace/name`.
+
+        An API server is asked for what annotations whose names end in `-secret` name. A setting should not keep `data`, but what is made of
+        it: a Unit of its own reads the content where it is sent. No sentence may quote it.
+        """
 
     def service(self, namespace: str, name: str) -> Service | None:
         """A Service by name; None where it does not exist, or may not be read."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from xds.kube.objects import ConfigMap, Service
-from xds.kube.world import Reader, config_map, service, settings
+from xds.kube.objects import ConfigMap, Secret, Service
+from xds.kube.world import Reader, config_map, secret, service, settings
 from xds.nginx.feature import Annotation, Closed
 from xds.nginx.values import shown
 from xds.problem import Ref
@@ -18,6 +18,10 @@ from xds.translate.endpoint_addresses import external_host, name_refusal
 
 _NAME = re.compile(r"[a-z0-9_.:-]+")
 """A DNS name, or an IP address, in lower case."""
+
+
+_OBJECT = re.compile(r"[A-Za-z0-9._-]{1,253}")
+"""The name of an object or namespace. An API server permits fewer; a folder holds whatever its author called it."""
 
 
 class References:
@@ -33,12 +37,22 @@ class References:
     def config_map(self, annotation: Annotation[Any], written: str) -> ConfigMap | Closed:
         """The ConfigMap that an annotation names as `namespace/name`."""
         namespace, _, name = written.partition("/")
-        if not namespace or not name or "/" in name:
+        if not _OBJECT.fullmatch(namespace) or not _OBJECT.fullmatch(name):
             return Closed(annotation.name, f"is {shown(written)}, which is no namespace/name of a ConfigMap")
         about = Ref("ConfigMap", namespace, name)
         if not self._may_read(namespace):
-            return Closed(annotation.name, f"names {about} of another namespace, which allow-cross-namespace-resources does not allow")
-        return config_map(self._read, namespace, name) or Closed(annotation.name, f"names {about}, which does not exist")
+            return _of_another_namespace(annotation, about)
+        return config_map(self._read, namespace, name) or _missing(annotation, about)
+
+    def secret(self, annotation: Annotation[Any], written: str) -> Secret | Closed:
+        """The Secret, of any type, that an annotation names as `name` (in the namespace of its Ingress) or `namespace/name`."""
+        namespace, name = written.split("/", 1) if "/" in written else (self._home, written)
+        if not _OBJECT.fullmatch(namespace) or not _OBJECT.fullmatch(name):
+            return Closed(annotation.name, f"is {shown(written)}, which is no name or namespace/name of a Secret")
+        about = Ref("Secret", namespace, name)
+        if not self._may_read(about.namespace):
+            return _of_another_namespace(annotation, about)
+        return secret(self._read, about.namespace, name) or _missing(annotation, about)
 
     def service(self, namespace: str, name: str) -> Service | None:
         """A Service by name; None where it does not exist, or may not be read."""
@@ -56,3 +70,11 @@ class References:
     def _may_read(self, namespace: str) -> bool:
         """What all of these ask before they read anything."""
         return self._crosses or namespace == self._home
+
+
+def _of_another_namespace(annotation: Annotation[Any], about: Ref) -> Closed:
+    return Closed(annotation.name, f"names {about} of another namespace, which allow-cross-namespace-resources does not allow")
+
+
+def _missing(annotation: Annotation[Any], about: Ref) -> Closed:
+    return Closed(annotation.name, f"names {about}, which does not exist")
