@@ -65,11 +65,15 @@ class HeaderMatch:
 
 
 CLOSED = "closed"
-"""The one name in Settings that is no Feature's: why nothing of the Ingress is served, as a sentence about its annotation."""
+"""A name in Settings that is no Feature's: why nothing of the Ingress is served, as a sentence about its annotation."""
+
+
+LEFT_OUT = "left out"
+"""The other such name: why the Ingress has no effect at all, as if it were not there, as a sentence about its annotation."""
 
 
 class Settings(dict[str, Any]):
-    """What the Features read from an Ingress: feature name → its setting. Only features with a setting are in it, and `CLOSED`.
+    """What the Features read from an Ingress: feature name → its setting. Only features with a setting are in it, `CLOSED` and `LEFT_OUT`.
 
     It is never changed, and hashable, as its values are, so that equal settings are rendered once.
     """

@@ -41,7 +41,13 @@ HOSTILE = [
     "(" * 50,
 ]
 NO_NUMBERS = ["٣", "９", "-1", "1e3", "0x10", "9" * 20, "9" * 5000]
-ANY_TEXT = ("no-tls-redirect-locations", "global-allowed-response-headers", "custom-headers")
+ANY_TEXT = (
+    "no-tls-redirect-locations",
+    "global-allowed-response-headers",
+    "custom-headers",
+    "annotation-value-word-blocklist",
+    "annotations-risk-level",
+)
 """What may be a list of anything, or is judged where other objects can be read (`test_references`)."""
 UNHURRIED = hypothesis_settings(deadline=None)
 PATHS = ("app-root", "permanent-redirect", "rewrite-target", "upstream-vhost", "x-forwarded-prefix")

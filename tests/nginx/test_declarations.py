@@ -143,6 +143,7 @@ def test_an_annotation_wins_over_its_key(annotation: Annotation[Any]) -> None:
 def test_what_everybody_gets_is_what_ingress_nginx_does_by_default() -> None:
     found = {name: str(setting) for name, setting in settings().items()}
     assert found == {
+        "annotations_risk_level": "Risk.HIGH",
         "backend_protocol": "Protocol.HTTP",
         "hsts": "max-age=31536000; includeSubDomains",
         "large_client_header_buffers": "256",

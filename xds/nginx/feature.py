@@ -194,6 +194,26 @@ class Closed:
     sentence: str
 
 
+@dataclass(frozen=True)
+class Forbidden:
+    """Why an Ingress is left out, as if it were not there: the annotation without prefix, and the rest of its sentence.
+
+    ingress-nginx leaves out what its administrator does not allow, or what its validation does not take.
+    """
+
+    name: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Written:
+    """An annotation of an Ingress as it is written, without prefix; `risk` is that of its name, None where the name is not known."""
+
+    name: str
+    text: str
+    risk: Risk | None
+
+
 class Objects(Protocol):
     """What `resolve` may read besides its Ingress. The Unit of the Ingress' settings depends on whatever was read, there or not.
 
@@ -292,6 +312,7 @@ class Feature(Generic[S]):
                   nothing of the Ingress may be served without it. Only for settings that come from annotations
     on_path       (setting, a path of its Ingress as configured) → what of the setting holds there, None for nothing. Whatever depends on
                   settings sees this one, also the guard that lets no spelling of a path walk around the access rules of others
+    forbids       (setting, all annotations of an Ingress) → what of them leaves the Ingress out; the setting is that of the ConfigMap alone
     regex         (setting, a path of its Ingress as written, whether it is Exact) → whether it turns all paths of the host into regular
                   expressions
     role          setting → what its Ingress does with its paths; of an Ingress that offers them, only annotations of Scope.UPSTREAM count
@@ -331,6 +352,7 @@ class Feature(Generic[S]):
     phase: Phase = Phase.PROXY
     resolve: Callable[[S, Ingress, Objects], Any] | None = None
     on_path: Callable[[S, str], S | None] | None = None
+    forbids: Callable[[S, Iterable[Written]], Iterable[Forbidden]] | None = None
     regex: Callable[[S, str, bool], bool] | None = None
     role: Callable[[S], Role] | None = None
     routes: Callable[[S, Location, tuple[Route, ...]], tuple[Route, ...]] | None = None

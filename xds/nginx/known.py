@@ -254,18 +254,12 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
     (
         _IGNORED,
         "each annotation has a verdict of its own here, snippets too",
-        (
-            ("annotations-risk-level", "High", "The class of annotations above which an Ingress is refused."),
-            ("allow-snippet-annotations", "false", "Whether annotations may hold nginx configuration."),
-        ),
+        (("allow-snippet-annotations", "false", "Whether annotations may hold nginx configuration."),),
     ),
     (
         _LATER,
         "each annotation has a fixed verdict here; see `xds check`",
-        (
-            ("annotation-value-word-blocklist", "", "Words for which an Ingress is refused."),
-            ("strict-validate-path-type", "true", "Whether odd characters in a path are refused at admission."),
-        ),
+        (("strict-validate-path-type", "true", "Whether odd characters in a path are refused at admission."),),
     ),
     (
         _REFUSED,

@@ -15,7 +15,21 @@ from typing import Any
 import xds.nginx.features
 from xds.kube.objects import Ingress
 from xds.model import CLOSED, Cluster, Location, Respond, Route, Settings, Stream
-from xds.nginx.feature import Annotation, Closed, Complaint, Feature, Fidelity, Key, Notes, Objects, Phase, Role, Scope
+from xds.nginx.feature import (
+    Annotation,
+    Closed,
+    Complaint,
+    Feature,
+    Fidelity,
+    Forbidden,
+    Key,
+    Notes,
+    Objects,
+    Phase,
+    Role,
+    Scope,
+    Written,
+)
 from xds.nginx.known import ANNOTATIONS, KEYS
 from xds.nginx.values import readable
 
@@ -217,6 +231,13 @@ def _read(annotations_: Mapping[str, str], key_values: Mapping[str, Any]) -> tup
     notes = Notes(annotations_, key_values)
     found = Settings({name: setting for name, feature in features().items() if (setting := feature.read(notes)) is not None})
     return found, notes.complaints
+
+
+def forbidden(annotations_: Mapping[str, str], defaults: Settings) -> list[Forbidden]:
+    """What of the annotations (without prefix) leaves their Ingress out, by the settings of the ConfigMap alone."""
+    known = known_annotations()
+    written = [Written(name, text, known[name].risk if name in known else None) for name, text in sorted(annotations_.items())]
+    return [each for name, forbids in with_hook("forbids") if name in defaults for each in forbids(defaults[name], written)]
 
 
 def resolved(settings: Settings, item: Ingress, objects: Objects) -> tuple[Settings, list[Complaint | Closed]]:

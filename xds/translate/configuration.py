@@ -9,9 +9,9 @@ from typing import Any
 
 from xds.kube.objects import ConfigMap, Ingress, ref
 from xds.kube.world import Reader, config_map, ingress, settings
-from xds.model import Settings
+from xds.model import LEFT_OUT, Settings
 from xds.nginx import hints, registry
-from xds.nginx.feature import Annotation, Closed, Complaint, Declared, Fidelity
+from xds.nginx.feature import Annotation, Closed, Complaint, Declared, Fidelity, Forbidden
 from xds.problem import Problem, Ref, Severity
 from xds.translate.references import References
 
@@ -70,6 +70,8 @@ def ingress_settings(read: Reader, namespace: str, name: str) -> Settings:
     _report_prefixes(read, found)
     if not own:
         return base.defaults
+    if forbidden := registry.forbidden(own, base.defaults):
+        return _left_out(read, found, prefix, forbidden)
     known = registry.known_annotations()
     allowed = {key: value for key, value in own.items() if key not in known or _has_flag(read, known[key])}
     values, complaints = registry.read_settings(allowed, base.keys)
@@ -90,6 +92,14 @@ def ingress_settings(read: Reader, namespace: str, name: str) -> Settings:
         _judge(read, found, prefix, key, known[key], own[key], paths)
     _report_unknown(read, found, prefix, sorted(own.keys() - known.keys()))
     return values
+
+
+def _left_out(read: Reader, item: Ingress, prefix: str, forbidden: Sequence[Forbidden]) -> Settings:
+    """The settings of an Ingress that is left out; what else may be wrong with it does not matter."""
+    for each in forbidden[:MOST_UNKNOWN]:
+        sentence = f"{each.name[:80]} {each.sentence}; the Ingress is left out, as in ingress-nginx."
+        _report(read, item, prefix, each.name, "annotation-forbidden", sentence)
+    return Settings({LEFT_OUT: f"{forbidden[0].name[:80]} {forbidden[0].sentence}"})
 
 
 def _report_unknown(read: Reader, item: Ingress, prefix: str, names: Sequence[str]) -> None:

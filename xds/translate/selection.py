@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from xds.kube.objects import Ingress, ref
 from xds.kube.world import Reader, ingress, ingress_class, namespace, settings
+from xds.model import LEFT_OUT
 from xds.nginx.feature import Role
 from xds.nginx.registry import role
 from xds.problem import Problem, Severity
@@ -20,7 +21,7 @@ _REQUIREMENT = re.compile(
 
 
 def served_as(read: Reader, ns: str, name: str) -> Role | None:
-    """What an Ingress that is ours does with its paths; None for one that is not. A Unit."""
+    """What an Ingress that is ours does with its paths; None for one that is not, or is left out. A Unit."""
     return role(read.unit(ingress_settings, ns, name)) if served(read, ns, name) else None
 
 
@@ -33,7 +34,7 @@ def served(read: Reader, ns: str, name: str) -> bool:
         sentence = "The Ingress is ignored: it has a default backend, and --disable-catch-all is set."
         read.report(Problem(ref(found), "spec.defaultBackend", "catch-all-disabled", sentence, place=found.meta.place))
         return False
-    return True
+    return LEFT_OUT not in read.unit(ingress_settings, ns, name)
 
 
 def claimed(read: Reader, ns: str, name: str) -> bool:
