@@ -6,7 +6,6 @@ shall be, which the client cannot, and a script in the cluster of copies obeys t
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 from envoy_data_plane.envoy.config.cluster.v3 import CircuitBreakers, CircuitBreakersThresholds
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster as EnvoyCluster
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as Mutation
-from envoy_data_plane.envoy.config.core.v3 import DataSource, SubstitutionFormatString, TransportSocket, TypedExtensionConfig
+from envoy_data_plane.envoy.config.core.v3 import DataSource, SubstitutionFormatString, TypedExtensionConfig
 from envoy_data_plane.envoy.config.core.v3 import HttpProtocolOptions as CommonOptions
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from envoy_data_plane.envoy.config.route.v3 import RouteActionRequestMirrorPolicy
@@ -25,12 +24,6 @@ from envoy_data_plane.envoy.extensions.filters.common.set_filter_state.v3 import
 from envoy_data_plane.envoy.extensions.filters.http.lua.v3 import Lua
 from envoy_data_plane.envoy.extensions.filters.http.set_filter_state.v3 import Config as SetFilterState
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
-from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
-    CommonTlsContext,
-    TlsParameters,
-    TlsParametersTlsProtocol,
-    UpstreamTlsContext,
-)
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
 
 from xds.kube.objects import Ingress
@@ -38,6 +31,7 @@ from xds.model import Cluster, Forward, Location, Route
 from xds.nginx.feature import Annotation, Complaint, Feature, Notes, Objects, Risk
 from xds.nginx.messages import CACHED, action_of, formatted, literal
 from xds.nginx.registry import cluster_name
+from xds.nginx.targets import Target, cluster_of, speak, target
 from xds.nginx.values import choice, matching, shown
 from xds.wire.encode import pack
 
@@ -47,10 +41,9 @@ LONGEST = timedelta(seconds=60)
 AT_ONCE = 1_000
 """Copies that may be under way to one place. More are left out: a place that never answers must not fill the memory of Envoy."""
 
-_URL = re.compile(r"(https?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[-A-Za-z0-9_.]*[A-Za-z0-9_])?\.?)(?::([0-9]{1,5}))?(/.*|\$.*)?")
+_URL = re.compile(r"(https?)://(\[[0-9A-Fa-f:.]+\]|[-A-Za-z0-9_.]+)(?::([0-9]{1,5}))?(/.*|\$.*)?")
 _FORM = matching(r"[-A-Za-z0-9._~:/?=&%+,;@!()*'\[\]${}]*", "URL such as https://test.example.com$request_uri")
 _VARIABLE = re.compile(r"\$(?:\{([a-z_]+)\}|([a-z_]+))")
-_SERVICE = re.compile(r"([a-z0-9-]+)\.([a-z0-9-]+)\.svc(?:\.cluster\.local)?\.?")
 _PATH, _HOST, _BODY = "x-xds-copy-path", "x-xds-copy-host", "x-xds-copy-body"
 _ASKED_PATH, _ASKED_HOST = "xds.copy.path", "xds.copy.host"
 """What the client asked for, as Envoy's filter state keeps it while paths and hosts are rewritten."""
@@ -84,9 +77,7 @@ end
 class _Target:
     """Where copies go: `path` is one of Envoy's formats, and with `keeps_path` what the client asked for stands in it."""
 
-    scheme: str
-    host: str
-    port: int
+    server: Target
     path: str
     keeps_path: bool
 
@@ -96,15 +87,12 @@ def _target(text: str) -> _Target:
     if found is None:
         raise ValueError(f"is {shown(text)}, which is no URL such as https://test.example.com$request_uri, with http or https and a host")
     scheme, host, port, rest = found.groups()
-    if port and not 0 < int(port) < 65536:
-        raise ValueError(f"is {shown(text)}, whose port is not between 1 and 65535")
-    if host.startswith("["):
-        try:
-            ipaddress.IPv6Address(host[1:-1])
-        except ValueError:
-            raise ValueError(f"is {shown(text)}, whose host is no IPv6 address") from None
+    try:
+        server = target(scheme, host, port or "")
+    except ValueError as error:
+        raise ValueError(f"is {shown(text)}, {error}") from None
     path, names = _path(text, rest or "$request_uri")
-    return _Target(scheme, host.lower(), int(port) if port else {"http": 80, "https": 443}[scheme], path, "request_uri" in names)
+    return _Target(server, path, "request_uri" in names)
 
 
 def _path(text: str, rest: str) -> tuple[str, list[str]]:
@@ -175,27 +163,10 @@ def _read(notes: Notes) -> _MirrorSetting | None:
 
 
 def _resolve(asked: _MirrorSetting, item: Ingress, objects: Objects) -> Mirror | Complaint:
-    """The cluster. A Service of the Ingress' own namespace is asked at its endpoints, any other name is what the DNS says."""
-    target, namespace = asked.target, item.meta.namespace
-    host = target.host.strip("[]").rstrip(".")
-    policy = ((NAME, target.scheme if target.scheme == "http" else f"https:{'' if ':' in host else host}"),)
-    cluster = Cluster(namespace, "", target.port, policy, host=host, aside=True)
-    if named := _SERVICE.fullmatch(target.host):
-        name, home = named.groups()
-        found = objects.service(home, name)
-        if found is None and home == namespace:
-            return Complaint(MIRROR_TARGET.name, f"leads to Service {home}/{name}, which does not exist")
-        if found is not None and found.type != "ExternalName":
-            if not any(port.port == target.port and port.protocol == "TCP" for port in found.ports):
-                return Complaint(MIRROR_TARGET.name, f"leads to Service {home}/{name}, which has no TCP port {target.port}")
-            cluster = Cluster(home, name, target.port, policy, aside=True)
-        elif found is not None:
-            if not (external := objects.external_host(found)):
-                return Complaint(MIRROR_TARGET.name, f"leads to Service {home}/{name} of type ExternalName, which stands for no name here")
-            cluster = Cluster(namespace, "", target.port, policy, host=external, aside=True)
-    if cluster.host and (why := objects.refusal(cluster.host, target.port)):
-        return Complaint(MIRROR_TARGET.name, f"leads to {shown(cluster.host)}, which {why}")
-    return Mirror(cluster, target.path, target.keeps_path, asked.host or target.host, asked.body)
+    cluster = cluster_of(asked.target.server, NAME, item.meta.namespace, objects)
+    if isinstance(cluster, str):
+        return Complaint(MIRROR_TARGET.name, cluster)
+    return Mirror(cluster, asked.target.path, asked.target.keeps_path, asked.host or asked.target.server.host, asked.body)
 
 
 def _clusters(mirror: Mirror, _location: Location) -> tuple[Cluster, ...]:
@@ -242,11 +213,7 @@ def _on_cluster(how: str, cluster: EnvoyCluster) -> None:
     """As little as possible depends on the place: a bounded number of copies, none of them sent twice; TLS as towards a backend."""
     limits = CircuitBreakersThresholds(max_connections=AT_ONCE, max_pending_requests=AT_ONCE, max_requests=AT_ONCE, max_retries=0)
     cluster.circuit_breakers = CircuitBreakers(thresholds=[limits])
-    scheme, _, name = how.partition(":")
-    if scheme == "https":
-        versions = TlsParameters(tls_maximum_protocol_version=TlsParametersTlsProtocol.TLSv1_3)
-        context = UpstreamTlsContext(common_tls_context=CommonTlsContext(tls_params=versions), sni=name)
-        cluster.transport_socket = TransportSocket(name="envoy.transport_sockets.tls", typed_config=pack(context))
+    speak(how, cluster)
 
 
 def _on_upstream(_how: str, options: HttpProtocolOptions) -> None:
