@@ -5,12 +5,9 @@ from __future__ import annotations
 import pytest
 
 from xds.model import Cluster, Forward, Location, PathKind, PathMatch, Redirect, RedirectTo, Respond, Route
-from xds.nginx.registry import features, known_annotations, read_keys, read_settings
+from xds.nginx.registry import features, read_keys, read_settings
 
 RULES = {
-    "allowlist-source-range": "10.0.0.0/8",
-    "whitelist-source-range": "10.0.0.0/8",
-    "denylist-source-range": "192.0.2.0/24",
     "auth-type": "basic",
     "auth-url": "https://auth.example.com/check",
     "auth-tls-secret": "default/authority",
@@ -27,7 +24,7 @@ def test_a_rule_closes_its_paths_whether_it_can_be_read_or_not(name: str, value:
     assert found["access_rules"] is True
 
 
-@pytest.mark.parametrize("name", ["whitelist-source-range", "denylist-source-range", "block-cidrs", "global-auth-url"])
+@pytest.mark.parametrize("name", ["block-cidrs", "global-auth-url"])
 @pytest.mark.parametrize("value", ["10.0.0.0/8", "\x00"])
 def test_a_rule_of_the_config_map_closes_everything(name: str, value: str) -> None:
     keys, _ = read_keys({name: value})
@@ -37,22 +34,6 @@ def test_a_rule_of_the_config_map_closes_everything(name: str, value: str) -> No
 def test_an_ingress_can_be_left_out_of_global_authentication() -> None:
     keys, _ = read_keys({"global-auth-url": "https://auth.example.com"})
     assert "access_rules" not in read_settings({"enable-global-auth": "false"}, keys)[0]
-
-
-@pytest.mark.parametrize("name", ["whitelist-source-range", "allowlist-source-range"])
-@pytest.mark.parametrize(
-    ("value", "closed"),
-    [("0.0.0.0/0,::/0", False), ("::/0, 0.0.0.0/0\n", False), ("10.0.0.0/8,0.0.0.0/0,::/0", False), ("0.0.0.0/0", True), ("::/0", True)],
-)
-def test_a_list_that_lets_in_everybody_closes_nothing(name: str, value: str, *, closed: bool) -> None:
-    assert ("access_rules" in read_settings({name: value}, {})[0]) is closed
-    keys, _ = read_keys({"whitelist-source-range": value})
-    assert ("access_rules" in read_settings({}, keys)[0]) is closed
-    assert known_annotations()[name].needs_verdict(value) is closed
-
-
-def test_a_deny_list_of_everybody_closes() -> None:
-    assert "access_rules" in read_settings({"denylist-source-range": "0.0.0.0/0,::/0"}, {})[0]
 
 
 @pytest.mark.parametrize("name", ["auth-realm", "auth-secret", "auth-signin", "satisfy"])

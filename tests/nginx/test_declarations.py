@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from xds.nginx.feature import Annotation, Declared, Fidelity, Notes, Risk
+from xds.nginx.feature import Annotation, Declared, Fidelity, Notes, Risk, Unreadable
 from xds.nginx.known import ANNOTATIONS, KEYS
 from xds.nginx.registry import features, known_annotations, known_keys, read_keys, read_settings
 
@@ -135,9 +135,13 @@ def test_the_example_of_a_key_changes_what_everybody_gets(key: Declared[Any]) ->
 
 @pytest.mark.parametrize("annotation", [a for _, a in OF_FEATURES if a.key], ids=lambda a: a.name)
 def test_an_annotation_wins_over_its_key(annotation: Annotation[Any]) -> None:
-    values, _ = read_keys({annotation.name: annotation.example})
+    assert annotation.key
+    values, _ = read_keys({annotation.key.name: annotation.example})
     assert Notes({}, values).get(annotation) == annotation.parse(annotation.example)
-    assert Notes({annotation.name: "\tnonsense %\t"}, values).get(annotation) == annotation.parse(annotation.example)
+    unreadable = Notes({annotation.name: "\tnonsense %\t"}, values)
+    closes = annotation.unreadable is Unreadable.CLOSES
+    assert unreadable.get(annotation) == (annotation.default if closes else annotation.parse(annotation.example))
+    assert bool(unreadable.closed) is closes
 
 
 def test_what_everybody_gets_is_what_ingress_nginx_does_by_default() -> None:

@@ -41,6 +41,14 @@ class Fidelity(Enum):
     REFUSED = "cannot be"
 
 
+class Unreadable(Enum):
+    """What becomes of the paths of an Ingress whose annotation, or the key that holds for it, cannot be read."""
+
+    IDLE = "it has no effect"
+    CLOSES = "its paths answer 503"
+    """It protects somebody, and a rule that cannot be read is a rule. ingress-nginx denies the locations as well."""
+
+
 class Risk(Enum):
     """ingress-nginx's own classes of what a value can do beyond its Ingress."""
 
@@ -89,10 +97,10 @@ class FilterPlace(Enum):
     The filters of several features in one place follow each other in the order of phase and name.
     """
 
+    CORS = "cors"
+    """What has to see the answers of all other places."""
     BODY = "body"
     """What limits bodies. Websockets and their like pass it by, for what they carry is no body."""
-    CORS = "cors"
-    """What has to see the answers of all places after it."""
     LIMIT = "limit"
     """What refuses requests because there are too many of them."""
     ACCESS = "access"
@@ -114,7 +122,8 @@ class Declared(Generic[T]):
 
     `parse` turns the text (trimmed, never empty) into a value or raises ValueError with the rest of the sentence "<name> …".
     `default` holds where nothing, or nothing usable, was written. `example` must parse. `differs` is whether a value, on an Ingress with
-    these paths, can meet the difference that `reason` names. `tuning`: without it requests are answered all the same.
+    these paths, can meet the difference that `reason` names. `tuning`: without it requests are answered all the same. `unreadable`: what a
+    value that `parse` refuses means for the paths.
     """
 
     name: str
@@ -126,6 +135,7 @@ class Declared(Generic[T]):
     reason: str = ""
     differs: Callable[[T, Collection[str]], bool] = always
     tuning: bool = False
+    unreadable: Unreadable = Unreadable.IDLE
 
     def needs_verdict(self, text: str, paths: Collection[str] = ()) -> bool:
         """Whether what was written is neither what holds anyway, nor a value that does what it says."""
@@ -167,7 +177,7 @@ class Key(Declared[T]):
 def same_key(annotation: Annotation[T]) -> Key[T]:
     """The ConfigMap key that has the name of an annotation and gives its default."""
     a = annotation
-    return Key(a.name, a.parse, a.doc, a.example, a.default, a.fidelity, a.reason, a.differs, a.tuning)
+    return Key(a.name, a.parse, a.doc, a.example, a.default, a.fidelity, a.reason, a.differs, a.tuning, a.unreadable)
 
 
 def with_key(annotation: Annotation[T]) -> Annotation[T]:
@@ -177,10 +187,11 @@ def with_key(annotation: Annotation[T]) -> Annotation[T]:
 
 @dataclass(frozen=True)
 class Complaint:
-    """An annotation or key that could not be read: its name as it was written, and why."""
+    """An annotation or key that could not be read: its name as it was written, why, and what that means for the paths."""
 
     name: str
     sentence: str
+    then: Unreadable = Unreadable.IDLE
 
 
 @dataclass(frozen=True)
@@ -243,15 +254,17 @@ class Objects(Protocol):
 class Notes:
     """The annotations of one Ingress, or none, over the values of the ConfigMap: read with care, a bad value is a Complaint (once).
 
-    `annotations` has the names without prefix; `keys` has values as `read_keys` parsed them, by name.
+    `annotations` has the names without prefix; `keys` has values as `read_keys` parsed them, by name. `closed` is what could not be read
+    and therefore closes the paths, also of the keys that were asked for.
     """
 
-    __slots__ = ("_annotations", "_keys", "complaints")
+    __slots__ = ("_annotations", "_keys", "closed", "complaints")
 
     def __init__(self, annotations: Mapping[str, str], keys: Mapping[str, Any]) -> None:
         self._annotations = annotations
         self._keys = keys
         self.complaints: list[Complaint] = []
+        self.closed: list[Complaint] = []
 
     def own(self, annotation: Annotation[T]) -> T | None:
         """What the Ingress itself says; None where it says nothing, or nothing usable."""
@@ -260,16 +273,18 @@ class Notes:
             text = readable(self._annotations.get(name, ""))
             return annotation.parse(text) if text else None
         except ValueError as error:
-            complaint = Complaint(name, str(error))
-            if complaint not in self.complaints:
-                self.complaints.append(complaint)
+            self._add(Complaint(name, str(error), annotation.unreadable))
             return None
 
     def complain(self, annotation: Annotation[Any], sentence: str) -> None:
         """What is wrong with a part of a value of which the rest counts; `sentence` goes on after the name."""
-        complaint = Complaint(annotation.name, sentence)
+        self._add(Complaint(annotation.name, sentence))
+
+    def _add(self, complaint: Complaint) -> None:
         if complaint not in self.complaints:
             self.complaints.append(complaint)
+            if complaint.then is Unreadable.CLOSES:
+                self.closed.append(complaint)
 
     def says(self, annotation: Annotation[Any]) -> bool:
         """Whether the Ingress has it, readable or not, and asks for more than what holds anyway."""
@@ -281,11 +296,16 @@ class Notes:
         own = self.own(annotation)
         if own is not None:
             return own
+        if any(complaint.name in (annotation.name, annotation.alias) for complaint in self.closed):
+            return annotation.default
         return self.key(annotation.key) if annotation.key else annotation.default
 
     def key(self, key: Key[T]) -> T:
         """What the ConfigMap says, else the default."""
-        value: T = self._keys.get(key.name, key.default)
+        value: T | Complaint = self._keys.get(key.name, key.default)
+        if isinstance(value, Complaint):
+            self.closed.append(value)
+            return key.default
         return value
 
 

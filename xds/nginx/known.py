@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from xds.nginx.feature import Annotation, Fidelity, Key, Risk, Scope, always, same_key
-from xds.nginx.values import admitted
 
 _Row = tuple[str, str, str, str]
 _LATER, _REFUSED, _IGNORED = Fidelity.LATER, Fidelity.REFUSED, Fidelity.IGNORED
@@ -139,9 +138,6 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
         Fidelity.CLOSES,
         _CLOSES,
         (
-            ("allowlist-source-range", "", "10.0.0.0/8", "The only client addresses that may come."),
-            ("whitelist-source-range", "", "10.0.0.0/8", "The older name of allowlist-source-range."),
-            ("denylist-source-range", "", "192.0.2.0/24", "Client addresses that may not come."),
             ("auth-type", "", "basic", "Whether clients need a password."),
             ("auth-url", "", "https://auth.example.com/check", "The service that is asked about each request."),
             ("auth-tls-secret", "", "default/authority", "The Secret with the authority of client certificates."),
@@ -528,7 +524,7 @@ _HIGH = (
     "proxy-ssl-name"
 )
 _MEDIUM = (
-    "allowlist-source-range whitelist-source-range denylist-source-range auth-realm auth-secret auth-cache-key auth-cache-duration "
+    "auth-realm auth-secret auth-cache-key auth-cache-duration "
     "auth-response-headers auth-proxy-set-headers auth-request-redirect auth-signin-redirect-param auth-tls-secret auth-tls-verify-client "
     "custom-headers fastcgi-index fastcgi-params-configmap opentelemetry-operation-name "
     "proxy-cookie-domain proxy-cookie-path proxy-redirect-from proxy-redirect-to proxy-ssl-ciphers proxy-ssl-secret "
@@ -536,8 +532,6 @@ _MEDIUM = (
     "session-cookie-path"
 )
 _PARSERS: dict[str, Callable[[str], Any]] = {
-    "allowlist-source-range": admitted,
-    "whitelist-source-range": admitted,
     "ssl-protocols": lambda text: " ".join(sorted(text.split())),
 }
 _DIFFERS: dict[str, Callable[[str, Collection[str]], bool]] = {

@@ -28,6 +28,7 @@ from xds.nginx.feature import (
     Phase,
     Role,
     Scope,
+    Unreadable,
     Written,
 )
 from xds.nginx.known import ANNOTATIONS, KEYS
@@ -202,7 +203,9 @@ def read_keys(data: Mapping[str, str]) -> tuple[dict[str, Any], list[Complaint]]
                 if text := readable(data[name]):
                     values[name] = key.parse(text)
             except ValueError as error:
-                complaints.append(Complaint(name, str(error)))
+                complaints.append(Complaint(name, str(error), key.unreadable))
+                if key.unreadable is Unreadable.CLOSES:
+                    values[name] = complaints[-1]  # it closes the paths of whoever has no value of its own (`Notes.key`)
                 if key.fidelity is Fidelity.CLOSES:
                     values[name] = data[name]  # a rule that cannot be read is a rule
     return values, complaints
@@ -230,6 +233,8 @@ def without_effect(annotations_: Iterable[str], own: Settings) -> frozenset[str]
 def _read(annotations_: Mapping[str, str], key_values: Mapping[str, Any]) -> tuple[Settings, list[Complaint]]:
     notes = Notes(annotations_, key_values)
     found = Settings({name: setting for name, feature in features().items() if (setting := feature.read(notes)) is not None})
+    if notes.closed:
+        found[CLOSED] = _sentences(notes.closed)
     return found, notes.complaints
 
 
@@ -253,9 +258,13 @@ def resolved(settings: Settings, item: Ingress, objects: Objects) -> tuple[Setti
             faults.append(found)
         else:
             made[name] = found
-    if closed := [f"{fault.name} {fault.sentence}" for fault in faults if isinstance(fault, Closed)]:
-        made[CLOSED] = "; ".join(closed)
+    if closed := [fault for fault in faults if isinstance(fault, Closed)]:
+        made[CLOSED] = "; ".join([*([made[CLOSED]] if CLOSED in made else []), _sentences(closed)])
     return made, faults
+
+
+def _sentences(faults: Iterable[Complaint | Closed]) -> str:
+    return "; ".join(dict.fromkeys(f"{fault.name} {fault.sentence}" for fault in faults))
 
 
 @cache

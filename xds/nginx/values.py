@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import itertools
 import re
 from collections.abc import Callable
@@ -15,7 +16,9 @@ _DURATION = re.compile(r"([0-9]+)(ms|[smhdwMy]?) *")
 _DAY = 86_400_000
 _MILLISECONDS = {"y": 365 * _DAY, "M": 30 * _DAY, "w": 7 * _DAY, "d": _DAY, "h": 3_600_000, "m": 60_000, "s": 1000, "": 1000, "ms": 1}
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_EVERYBODY = {"0.0.0.0/0", "::/0"}
+_RANGE = re.compile(r"[0-9A-Fa-f:.]+(?:/[0-9]{1,3})?")
+_MAPPED = 96
+"""The prefix length of ::ffff:0:0/96, the IPv6 form of all IPv4 addresses."""
 LONGEST = 8192
 """Characters of a value; no annotation or key has a use for more."""
 LONGEST_IN_ALL_LOCATIONS = 2_000_000
@@ -42,9 +45,29 @@ def shown(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "…")
 
 
-def admitted(text: str) -> str:
-    """A list of client addresses that may come; "" where it lets in everybody, as cert-manager's challenge solvers have it."""
-    return "" if {part.strip() for part in text.split(",")} >= _EVERYBODY else text
+def ranges(text: str) -> tuple[str, ...]:
+    """A list of IP addresses and CIDR ranges, as ranges without overlap: IPv4 first, sorted. Bits of the host part are dropped.
+
+    Raises ValueError if a part is neither, an empty one included: ingress-nginx takes none of the list then.
+    """
+    found = [_range(part.strip(), text) for part in text.split(",")]
+    v4 = ipaddress.collapse_addresses(each for each in found if isinstance(each, ipaddress.IPv4Network))
+    v6 = ipaddress.collapse_addresses(each for each in found if isinstance(each, ipaddress.IPv6Network))
+    return tuple(map(str, (*v4, *v6)))
+
+
+def _range(part: str, text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """One address or range, in the forms that Go reads: no netmask, no zone, no leading zeros."""
+    try:
+        if not _RANGE.fullmatch(part):
+            raise ValueError
+        found = ipaddress.ip_network(part, strict=False)
+    except ValueError:
+        raise ValueError(f"is {shown(text)}, where {shown(part)} is neither an IP address nor a range such as 10.0.0.0/8") from None
+    mapped = found.network_address.ipv4_mapped if isinstance(found, ipaddress.IPv6Network) else None
+    if mapped and found.prefixlen >= _MAPPED:
+        return ipaddress.IPv4Network((mapped, found.prefixlen - _MAPPED))
+    return found
 
 
 def boolean(text: str) -> bool:

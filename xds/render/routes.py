@@ -46,6 +46,8 @@ _HOST_AND_PORT = "%REQ(:authority)%"
 _QUERY = "%CEL(request.query != '' ? '?' : '')%%CEL(request.query)%"
 _EVERYTHING = (model.PathMatch(model.PathKind.RAW_PREFIX, "/"), model.PathMatch(model.PathKind.REGEX, "/"))
 _NO_LIMIT = datetime.timedelta(0)
+_RULES = frozenset(place.value for place in (FilterPlace.ACCESS, FilterPlace.AUTH))
+"""The places of filters by which the routes of an Ingress let clients in."""
 
 FORWARDED = {
     "X-Request-ID": "%REQ(x-request-id)%",
@@ -67,7 +69,7 @@ _REFUSED_HOSTS = r".*(?:,|\.\.|/).*|\.?(?::.*)?"
 
 def table(defaults: model.Settings, filters: Mapping[str, AnyMessage]) -> RouteConfiguration:
     """The one route table without its virtual hosts: what all of them share; `filters` are those that others configure."""
-    own = _own_filters(model.Route(model.PathMatch(model.PathKind.RAW_PREFIX, "/"), model.Respond(404)), defaults)
+    own = _filters_of_table(defaults)
     return RouteConfiguration(
         name=names.ROUTES,
         ignore_port_in_host_matching=True,
@@ -346,14 +348,21 @@ def _on_every_action(settings: model.Settings) -> model.Settings:
 def _put_filters(made: Route, wanted: model.Route, defaults: model.Settings) -> None:
     """Add a route's own filters to what its features have configured, in those places where they differ from the table's.
 
-    A route that no Ingress requests has no settings, and the filters of the table.
+    A route that no Ingress requests has no settings, and the filters of the table: but for those that keep rules, which are for the paths
+    of Ingresses (a health check comes from anywhere).
     """
-    own = _on_every_action(wanted.settings)
-    if wanted.settings is defaults or not own:
+    own, theirs = _on_every_action(wanted.settings), _filters_of_table(defaults)
+    if (wanted.settings is defaults or not own) and not theirs.keys() & _RULES:
         return
-    mine, theirs = _own_filters(wanted, own), _own_filters(wanted, defaults)
-    places = {**mine, **theirs}
+    mine = _own_filters(wanted, own)
+    places = {**mine, **theirs} if own else dict.fromkeys(_RULES & theirs.keys())
     made.typed_per_filter_config |= {place: mine.get(place) or _none() for place in places if mine.get(place) != theirs.get(place)}
+
+
+@lru_cache(maxsize=16)
+def _filters_of_table(defaults: model.Settings) -> dict[str, AnyMessage]:
+    """The filters of routes that say nothing else: those of a location of which the ConfigMap decides everything."""
+    return _own_filters(model.Route(model.PathMatch(model.PathKind.RAW_PREFIX, "/"), model.Respond(404)), defaults)
 
 
 def _own_filters(wanted: model.Route, settings: model.Settings) -> dict[str, AnyMessage]:

@@ -11,7 +11,7 @@ from xds.kube.objects import ConfigMap, Ingress, ref
 from xds.kube.world import Reader, config_map, ingress, settings
 from xds.model import LEFT_OUT, Settings
 from xds.nginx import hints, registry
-from xds.nginx.feature import Annotation, Closed, Complaint, Declared, Fidelity, Forbidden
+from xds.nginx.feature import Annotation, Closed, Complaint, Declared, Fidelity, Forbidden, Unreadable
 from xds.problem import Problem, Ref, Severity
 from xds.translate.references import References
 
@@ -79,10 +79,9 @@ def ingress_settings(read: Reader, namespace: str, name: str) -> Settings:
     values, faults = registry.resolved(values, found, References(read, namespace, crosses=crosses))
     unreadable = {fault.name for fault in (*complaints, *faults)}
     for fault in (*complaints, *faults):
-        code, then = (
-            ("annotation-closes", "its paths answer 503") if isinstance(fault, Closed) else ("annotation-value", "it has no effect")
-        )
-        _report(read, found, prefix, fault.name, code, f"{fault.name} {fault.sentence}; {then}.")
+        then = Unreadable.CLOSES if isinstance(fault, Closed) else fault.then
+        code = "annotation-closes" if then is Unreadable.CLOSES else "annotation-value"
+        _report(read, found, prefix, fault.name, code, f"{fault.name} {fault.sentence}; {then.value}.")
     paths = [path.path for rule in found.rules for path in rule.paths]
     idle = registry.without_effect(own, values)
     _report_idle(read, found, {key: own[key] for key in sorted(idle)})
@@ -175,7 +174,9 @@ def _report(read: Reader, item: Ingress, prefix: str, name: str, code: str, sent
 def _report_keys(read: Reader, found: ConfigMap, complaints: list[Complaint]) -> None:
     about = Ref("ConfigMap", found.meta.namespace, found.meta.name)
     for c in complaints:
-        read.report(Problem(about, f"data[{c.name}]", "key-value", f"{c.name} {c.sentence}; the default holds.", place=found.meta.place))
+        closes = "all paths without a value of their own answer 503"
+        then = closes if c.then is Unreadable.CLOSES else "the default holds"
+        read.report(Problem(about, f"data[{c.name}]", "key-value", f"{c.name} {c.sentence}; {then}.", place=found.meta.place))
     known = registry.known_keys()
     unknown = sorted(found.data.keys() - known.keys())
     for number, name in enumerate(unknown[:MOST_UNKNOWN]):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from xds.kube.objects import Ingress, ref
 from xds.kube.world import Reader, ingress, ingresses_of, settings
 from xds.model import (
+    CLOSED,
     Action,
     Cluster,
     Forward,
@@ -255,8 +256,9 @@ def _joined(read: Reader, location: Location, action: Action, offered: Sequence[
 
 
 def _without(own: Settings, *phases: Phase) -> Settings:
-    """The settings without those of features that change routes in one of these phases."""
-    changing = {name for name, _ in with_hook("routes") if features()[name].phase in phases}
+    """The settings without those of features that change routes, or filter their requests, in one of these phases."""
+    changing = {name for hook in ("routes", "filters") for name, _ in with_hook(hook) if features()[name].phase in phases}
+    changing |= {CLOSED} if Phase.ACCESS in phases else set()
     return Settings({name: setting for name, setting in own.items() if name not in changing}) if changing & own.keys() else own
 
 
