@@ -47,6 +47,8 @@ class Unreadable(Enum):
     IDLE = "it has no effect"
     CLOSES = "its paths answer 503"
     """It protects somebody, and a rule that cannot be read is a rule. ingress-nginx denies the locations as well."""
+    LEAVES_OUT = "the Ingress is left out, as in ingress-nginx"
+    """ingress-nginx refuses the Ingress for it. Only annotations have this."""
 
 
 class Risk(Enum):
@@ -177,7 +179,8 @@ class Key(Declared[T]):
 def same_key(annotation: Annotation[T]) -> Key[T]:
     """The ConfigMap key that has the name of an annotation and gives its default."""
     a = annotation
-    return Key(a.name, a.parse, a.doc, a.example, a.default, a.fidelity, a.reason, a.differs, a.tuning, a.unreadable)
+    then = Unreadable.IDLE if a.unreadable is Unreadable.LEAVES_OUT else a.unreadable
+    return Key(a.name, a.parse, a.doc, a.example, a.default, a.fidelity, a.reason, a.differs, a.tuning, then)
 
 
 def with_key(annotation: Annotation[T]) -> Annotation[T]:

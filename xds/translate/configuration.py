@@ -75,6 +75,8 @@ def ingress_settings(read: Reader, namespace: str, name: str) -> Settings:
     known = registry.known_annotations()
     allowed = {key: value for key, value in own.items() if key not in known or _has_flag(read, known[key])}
     values, complaints = registry.read_settings(allowed, base.keys)
+    if refused := [Forbidden(fault.name, fault.sentence) for fault in complaints if fault.then is Unreadable.LEAVES_OUT]:
+        return _left_out(read, found, prefix, refused)
     crosses = registry.asks("by_reference", base.defaults)
     values, faults = registry.resolved(values, found, References(read, namespace, crosses=crosses))
     unreadable = {fault.name for fault in (*complaints, *faults)}
