@@ -70,6 +70,11 @@ HARMLESS: Mapping[str, Collection[str]] = {
     "cors-expose-headers": NAMES,
     "cors-max-age": {"-1"},
     "mirror-host": WORDS,
+    "session-cookie-name": WORDS,
+    "session-cookie-path": WORDS,
+    "session-cookie-domain": NAMES,
+    "session-cookie-max-age": {"-1"},
+    "session-cookie-expires": {"-1"},
     "x-forwarded-prefix": {"a b"},
 }
 """What is no fault in some annotations: names, also in lists that spaces separate, regular expressions, and numbers of either sign."""

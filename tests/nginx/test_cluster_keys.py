@@ -19,6 +19,8 @@ from xds.nginx.registry import cluster_features, cluster_key, features
 from .drawing import settings
 
 KEYS = """
+affinity: cookie                                                            → affinity: balanced
+affinity: cookie + affinity-mode: persistent                                → affinity: persistent
 backend-protocol: HTTP                                                      → backend_protocol: HTTP
 backend-protocol: https                                                     → backend_protocol: HTTPS
 backend-protocol: GRPC                                                      → backend_protocol: GRPC
@@ -56,8 +58,10 @@ upstream-hash-by: $http_X_User$cookie_sid$remote_addr                       → 
 def pinned() -> Iterator[tuple[dict[str, str], str, str]]:
     """Annotations, feature, key."""
     for line in KEYS.strip().splitlines():
-        (annotation, text), (feature, key) = (side.strip().split(": ", 1) for side in line.split("→"))
-        yield {annotation: text}, feature, key
+        written, told = line.split("→")
+        feature, key = told.strip().split(": ", 1)
+        sides = [part.strip().split(": ", 1) for part in written.split(" + ")]
+        yield dict(sides), feature, key
 
 
 @pytest.mark.parametrize(("annotations", "feature", "key"), list(pinned()), ids=lambda value: value if isinstance(value, str) else "")
@@ -83,6 +87,8 @@ def test_a_feature_without_a_setting_has_no_key() -> None:
 
 VARIABLES = st.sampled_from(("request_uri", "host", "uri", "remote_addr", "arg_a", "arg_b", "arg_a_b", "cookie_a", "http_a"))
 TEXTS: Mapping[str, st.SearchStrategy[str]] = {
+    "affinity": st.sampled_from(("cookie", "COOKIE")),
+    "affinity-mode": st.sampled_from(("balanced", "persistent")),
     "backend-protocol": st.sampled_from(("HTTP", "http", "HTTPS", "GRPC", "grpc", "GRPCS", "AUTO_HTTP")),
     "load-balance": st.sampled_from(("round_robin", "ewma", "EWMA", "least_conn", "ip_hash")),
     "proxy-buffer-size": st.builds("{}{}".format, st.integers(0, 2048) | st.integers(0, 2**33), st.sampled_from(("", "k", "K", "m"))),
@@ -118,10 +124,12 @@ def test_keys_are_equal_where_settings_are_equal_and_nowhere_else(ones: dict[str
 
 
 def as_annotations(feature: str, key: str) -> dict[str, str]:
-    """What a user would write for this key. next_upstream has two annotations, and its key a word for each."""
+    """What a user would write for this key. next_upstream has two annotations, and its key a word for each; affinity has two as well."""
     if feature == "next_upstream":
         conditions, _, tries = key.rpartition(" ")
         return {"proxy-next-upstream": conditions, "proxy-next-upstream-tries": tries} if conditions else {"proxy-next-upstream": key}
+    if feature == "affinity":
+        return {"affinity": "cookie", "affinity-mode": key}
     [annotation] = features()[feature].annotations
     return {annotation.name: key}
 

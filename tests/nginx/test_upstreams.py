@@ -196,6 +196,7 @@ def test_service_upstream_is_false_unless_told_otherwise() -> None:
 
 def test_the_features_that_make_clusters_differ() -> None:
     assert cluster_features() == {
+        "affinity",
         "backend_protocol",
         "load_balance",
         "next_upstream",

@@ -90,9 +90,9 @@ def test_a_cluster_from_a_template_has_the_bytes_of_the_whole_cluster(
     assert clusters.cluster_bytes(cluster, base, by_client=by_client, external=external) == encode(whole)
 
 
-@given(words, st.lists(st.builds(Address, st.ip_addresses().map(str), ports, st.booleans()), max_size=5))
-def test_endpoints_written_directly_have_the_bytes_of_the_whole_assignment(name: str, addresses: list[Address]) -> None:
-    assert endpoints.load_assignment_bytes(name, addresses) == encode(endpoints.load_assignment(name, addresses))
+@given(words, st.lists(st.builds(Address, st.ip_addresses().map(str), ports, st.booleans()), max_size=5), st.sampled_from(["", "key"]))
+def test_endpoints_written_directly_have_the_bytes_of_the_whole_assignment(name: str, addresses: list[Address], secret: str) -> None:
+    assert endpoints.load_assignment_bytes(name, addresses, secret) == encode(endpoints.load_assignment(name, addresses, secret))
 
 
 @given(st.text(min_size=1), st.text(min_size=1))

@@ -89,6 +89,8 @@ class Phase(IntEnum):
     BODY = 50
     ACCESS = 60
     PROXY = 70
+    SESSION = 75
+    """A cookie finds the endpoint of a client, whatever else would choose one."""
     BALANCER = 80
     """Which backend a request goes to is decided last, so that all else holds whichever it is."""
 
@@ -362,6 +364,7 @@ class Feature(Generic[S]):
     on_connection (setting, HttpConnectionManager, Via) → None; the setting is that of the ConfigMap alone
     on_stream     (setting, an entry of the tcp- or udp-services ConfigMap) → the entry instead; the setting is that of the ConfigMap alone
     by_address    setting → whether requests go to a Service's own address instead of its endpoints
+    by_endpoint   setting → whether endpoints have names that requests may ask for; only with `cluster`
     by_reference  setting → whether annotations may name objects of other namespaces; the setting is that of the ConfigMap alone
     by_affinity   setting → whether a Service's `sessionAffinity` has an effect; the setting is that of the ConfigMap alone
     passes_tls    setting → whether TLS of the host goes to the backend of its path "/" as it is; asked of the host's oldest Ingress
@@ -394,6 +397,7 @@ class Feature(Generic[S]):
     on_connection: Callable[[S, HttpConnectionManager, Via], None] | None = None
     on_stream: Callable[[S, Stream], Stream] | None = None
     by_address: Callable[[S], bool] | None = None
+    by_endpoint: Callable[[S], bool] | None = None
     by_reference: Callable[[S], bool] | None = None
     by_affinity: Callable[[S], bool] | None = None
     passes_tls: Callable[[S], bool] | None = None

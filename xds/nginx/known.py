@@ -47,24 +47,6 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
     ),
     (
         _LATER,
-        "requests of one client go to any endpoint, unless service-session-affinity is set and the Service has ClientIP",
-        (
-            ("affinity", "", "cookie", "Whether a cookie keeps a client with its endpoint."),
-            ("affinity-mode", "balanced", "persistent", "Whether clients may move when endpoints are added."),
-            ("affinity-canary-behavior", "sticky", "legacy", "Whether a client stays with the canary as well."),
-            ("session-cookie-name", "INGRESSCOOKIE", "route", "The name of the cookie."),
-            ("session-cookie-path", "", "/app", "The path of the cookie."),
-            ("session-cookie-max-age", "", "172800", "Seconds until the cookie expires."),
-            ("session-cookie-expires", "", "172800", "Seconds until the cookie expires, as a date."),
-            ("session-cookie-domain", "", "example.com", "The domain of the cookie."),
-            ("session-cookie-samesite", "", "Lax", "The attribute SameSite of the cookie."),
-            ("session-cookie-conditional-samesite-none", "false", "true", "Whether old browsers are spared SameSite=None."),
-            ("session-cookie-secure", "", "true", "Whether the cookie is for https only."),
-            ("session-cookie-change-on-failure", "false", "true", "Whether a client gets another endpoint when its own fails."),
-        ),
-    ),
-    (
-        _LATER,
         "upstream-hash-by chooses among all endpoints",
         (
             ("upstream-hash-by-subset", "false", "true", "Whether a hash chooses a set of endpoints instead of one."),
@@ -528,8 +510,7 @@ _MEDIUM = (
     "auth-response-headers auth-proxy-set-headers auth-request-redirect auth-signin-redirect-param auth-tls-secret auth-tls-verify-client "
     "custom-headers fastcgi-index fastcgi-params-configmap opentelemetry-operation-name "
     "proxy-cookie-domain proxy-cookie-path proxy-redirect-from proxy-redirect-to proxy-ssl-ciphers proxy-ssl-secret "
-    "preserve-trailing-slash affinity-mode session-cookie-domain session-cookie-expires session-cookie-max-age session-cookie-name "
-    "session-cookie-path"
+    "preserve-trailing-slash"
 )
 _PARSERS: dict[str, Callable[[str], Any]] = {
     "ssl-protocols": lambda text: " ".join(sorted(text.split())),
@@ -547,7 +528,7 @@ otel-max-export-batch-size otel-max-queuesize otel-schedule-delay-millis
 """
 """Names without which requests are answered all the same, only sooner, later, or in other bytes on the wire."""
 _OF_HOST = "server-alias server-snippet ssl-ciphers ssl-prefer-server-ciphers from-to-www-redirect"
-_OF_UPSTREAM = "upstream-hash-by-subset upstream-hash-by-subset-size affinity affinity-mode"
+_OF_UPSTREAM = "upstream-hash-by-subset upstream-hash-by-subset-size"
 
 
 def _risk(name: str) -> Risk:

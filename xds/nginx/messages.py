@@ -38,6 +38,8 @@ nginx takes 32 of a client by default, and 4 of a backend; Envoy's defaults are 
 """
 LARGEST_HEADERS_KB = 8192
 """The most that Envoy can be asked to take."""
+LB_METADATA, ENDPOINT_NAME = "envoy.lb", "endpoint"
+"""Where Envoy looks for what distinguishes endpoints of a cluster, in what is known of a request and of each endpoint; and its key."""
 CACHED = 1024
 """How many messages, each made from one value that users wrote, a function remembers."""
 

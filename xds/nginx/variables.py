@@ -74,15 +74,16 @@ def _format(name: str, route: Route) -> str:
     return f"%CEL('{header}' in request.headers ? request.headers['{header}'] : '')%"
 
 
+def quoted(text: str) -> str:
+    """A text for a string of CEL within a format: what could end either is written by its number."""
+    return "".join(c if c.isascii() and c.isalnum() else _by_number(c) for c in text)
+
+
 def _by_number(character: str) -> str:
     """A character within a string of CEL."""
     return f"\\x{ord(character):02x}" if character.isascii() else f"\\U{ord(character):08x}"
 
 
 def extracted(pattern: str, text: str) -> str:
-    """A format for what an acceptable pattern finds in the path of a request; `text` refers to groups as `\\1`, and has no other escapes.
-
-    The pattern stands in an expression within a format, so that each character that could end either is written by its number.
-    """
-    quoted = ("".join(c if c.isascii() and c.isalnum() else _by_number(c) for c in part) for part in (pattern, text))
-    return "%CEL(re.extract(request.url_path, '{}', '{}'))%".format(*quoted)
+    """A format for what an acceptable pattern finds in the path of a request; `text` refers to groups as `\\1`, with no other escapes."""
+    return f"%CEL(re.extract(request.url_path, '{quoted(pattern)}', '{quoted(text)}'))%"

@@ -11,6 +11,7 @@ from envoy_data_plane.envoy.config.listener.v3 import Listener
 from xds import model
 from xds.certificates.pairs import Pair
 from xds.kube.world import Reader, service, settings
+from xds.nginx.registry import asks
 from xds.render import clusters, endpoints, listeners, names, passages, routes, secrets
 from xds.translate import endpoint_addresses, hosts
 from xds.translate.backends import Address, addresses, by_client_address, external_address
@@ -63,7 +64,8 @@ def load_assignment(read: Reader, wanted: model.Cluster) -> bytes | None:
     found = service(read, wanted.namespace, wanted.service)
     if found is not None and found.type == "ExternalName":
         return None
-    return endpoints.load_assignment_bytes(names.cluster(wanted), addresses(read, wanted))
+    secret = marker(read) if asks("by_endpoint", dict(wanted.policy)) else ""
+    return endpoints.load_assignment_bytes(names.cluster(wanted), addresses(read, wanted), secret)
 
 
 def http_listener(read: Reader) -> bytes:

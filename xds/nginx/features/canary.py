@@ -13,10 +13,10 @@ from functools import lru_cache
 from xds.model import Forward, HeaderMatch, Location, Offer, Route, Share
 from xds.nginx.feature import Annotation, Feature, Fidelity, Notes, Phase, Risk, Role, Scope
 from xds.nginx.messages import CACHED
-from xds.nginx.values import boolean, matching, whole
+from xds.nginx.values import boolean, choice, matching, whole
 from xds.patterns import regex
 
-_NAME = "canary"
+NAME = "canary"
 _LEAST_TOTAL = 100
 _MOST = 1_000_000_000
 _LONGEST_COOKIE = 64
@@ -92,26 +92,39 @@ WEIGHT_TOTAL = Annotation(
     scope=Scope.UPSTREAM,
     beside="canary",
 )
+AFFINITY_BEHAVIOR = Annotation(
+    "affinity-canary-behavior",
+    choice("sticky", "legacy"),
+    "Whether a client stays with the canary (sticky), or is judged by the canary's rules at each request (legacy).",
+    "legacy",
+    "sticky",
+    scope=Scope.UPSTREAM,
+    beside="canary",
+)
 _RULES = (BY_HEADER, BY_HEADER_VALUE, BY_HEADER_PATTERN, BY_COOKIE, WEIGHT, WEIGHT_TOTAL)
 
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """Which requests go to the canary: the first rule that a request fits says whether it does, and where none fits, chance."""
+    """Which requests go to the canary: the first rule that a request fits says whether it does, and where none fits, chance.
+
+    With `legacy` clients of the canary get no cookie of the primary's affinity.
+    """
 
     rules: tuple[tuple[HeaderMatch, bool], ...]
     share: Share | None
+    legacy: bool
 
 
 def _read(notes: Notes) -> Canary | None:
     weight, total = notes.get(WEIGHT), notes.get(WEIGHT_TOTAL)
-    rules = [*_by_header(notes), *_by_cookie(notes)]
+    rules, legacy = [*_by_header(notes), *_by_cookie(notes)], notes.get(AFFINITY_BEHAVIOR) == "legacy"
     if not notes.get(CANARY):
         return None
     share = Share(min(weight, total), total) if weight else None
     while rules and share is None and not rules[-1][1]:
         rules.pop()  # the primary has what is left, with and without it
-    return Canary(tuple(rules), share)
+    return Canary(tuple(rules), share, legacy)
 
 
 def _by_header(notes: Notes) -> Iterator[tuple[HeaderMatch, bool]]:
@@ -161,7 +174,7 @@ def _routes(_setting: Canary | None, location: Location, routes: tuple[Route, ..
 
 def _split(offer: Offer, primary: Route) -> Iterator[Route]:
     """The routes of a request that the primary would answer: each rule's, that of the share, and the primary's own."""
-    canary: Canary = offer.own[_NAME]
+    canary: Canary = offer.own[NAME]
     if isinstance(primary.action, Forward):
         offered = replace(primary, action=offer.action, origin=offer.origin, rule=offer.rule, settings=offer.settings)
         for header, leads in canary.rules:
@@ -173,7 +186,7 @@ def _split(offer: Offer, primary: Route) -> Iterator[Route]:
 
 FEATURE = Feature(
     read=_read,
-    annotations=(CANARY, *_RULES),
+    annotations=(CANARY, *_RULES, AFFINITY_BEHAVIOR),
     phase=Phase.BALANCER,
     role=lambda _canary: Role.OFFERS,
     routes=_routes,
