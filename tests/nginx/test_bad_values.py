@@ -75,6 +75,8 @@ HARMLESS: Mapping[str, Collection[str]] = {
     "session-cookie-domain": NAMES,
     "session-cookie-max-age": {"-1"},
     "session-cookie-expires": {"-1"},
+    "upstream-hash-by": WORDS,
+    "upstream-hash-by-subset-size": {"-1"},
     "x-forwarded-prefix": {"a b"},
 }
 """What is no fault in some annotations: names, also in lists that spaces separate, regular expressions, and numbers of either sign."""

@@ -48,6 +48,9 @@ proxy-next-upstream-tries: 1                                                → 
 proxy-next-upstream-tries: 5                                                → next_upstream: error timeout 5
 service-upstream: true                                                      → service_upstream: true
 service-upstream: F                                                         → service_upstream: false
+upstream-hash-by: abc                                                       → upstream_hash_by: -
+upstream-hash-by: $host + upstream-hash-by-subset: true                     → upstream_hash_by: ${host}
+upstream-hash-by: $host + upstream-hash-by-subset-size: 2                   → upstream_hash_by: ${host}
 upstream-hash-by: $request_uri                                              → upstream_hash_by: ${request_uri}
 upstream-hash-by: ${host}-$arg_id$host                                      → upstream_hash_by: ${host}${arg_id}
 upstream-hash-by: $http_X_User$cookie_sid$remote_addr                       → upstream_hash_by: ${http_X_User}${cookie_sid}${remote_addr}
@@ -90,7 +93,7 @@ TEXTS: Mapping[str, st.SearchStrategy[str]] = {
     "affinity": st.sampled_from(("cookie", "COOKIE")),
     "affinity-mode": st.sampled_from(("balanced", "persistent")),
     "backend-protocol": st.sampled_from(("HTTP", "http", "HTTPS", "GRPC", "grpc", "GRPCS", "AUTO_HTTP")),
-    "load-balance": st.sampled_from(("round_robin", "ewma", "EWMA", "least_conn", "ip_hash")),
+    "load-balance": st.sampled_from(("round_robin", "ewma", "least_conn", "LEAST_CONN", "ip_hash")),
     "proxy-buffer-size": st.builds("{}{}".format, st.integers(0, 2048) | st.integers(0, 2**33), st.sampled_from(("", "k", "K", "m"))),
     "proxy-connect-timeout": st.builds("{}{}".format, st.sampled_from(("", "+", "0")), st.integers(1, 12) | st.integers(1, 2_147_483)),
     "proxy-next-upstream": st.lists(
@@ -100,6 +103,8 @@ TEXTS: Mapping[str, st.SearchStrategy[str]] = {
     ).map(" ".join),
     "proxy-next-upstream-tries": st.integers(0, 4).map(str) | st.integers(0, 1000).map(str),
     "service-upstream": st.sampled_from(("true", "T", "1", "false", "0")),
+    "upstream-hash-by-subset": st.sampled_from(("true", "false")),
+    "upstream-hash-by-subset-size": st.integers(1, 4).map(str),
     "upstream-hash-by": st.lists(VARIABLES.map("${}".format) | VARIABLES.map("${{{}}}".format), min_size=1, max_size=3).map("-".join),
 }
 """What users write for the settings of clusters: few values, so that two are equal now and then, and any value."""
@@ -130,6 +135,8 @@ def as_annotations(feature: str, key: str) -> dict[str, str]:
         return {"proxy-next-upstream": conditions, "proxy-next-upstream-tries": tries} if conditions else {"proxy-next-upstream": key}
     if feature == "affinity":
         return {"affinity": "cookie", "affinity-mode": key}
+    if feature == "upstream_hash_by":
+        return {"upstream-hash-by": key}
     [annotation] = features()[feature].annotations
     return {annotation.name: key}
 

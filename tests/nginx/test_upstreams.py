@@ -80,11 +80,13 @@ def describe(policy: RouteActionHashPolicy) -> str:
         ("$cookie_sid", ["cookie sid"]),
         ("${request_uri}-text-$arg_a${cookie_b}", [":path", "?a", "cookie b"]),
         ("$host$host", [":authority"]),
+        ("text", []),
     ],
 )
 def test_upstream_hash_by_goes_by_each_variable(text: str, expected: list[str]) -> None:
-    assert hashes(action({"upstream-hash-by": text}).hash_policy) == expected
-    assert hashes(action(keys={"upstream-hash-by": text}).hash_policy) == expected
+    same_for_all = ":authority .*"
+    assert hashes(action({"upstream-hash-by": text}).hash_policy) == [*expected, same_for_all]
+    assert hashes(action(keys={"upstream-hash-by": text}).hash_policy) == [*expected, same_for_all]
     assert cluster(settings({"upstream-hash-by": text})).lb_policy is ClusterLbPolicy.RING_HASH
 
 
@@ -94,7 +96,6 @@ NINE = "$arg_a$arg_b$arg_c$arg_d$arg_e$arg_f$arg_g$arg_h$uri"
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("text", "is 'text', which has no variable, so that all requests would go to one endpoint"),
         ("$upstream_addr", "is '$upstream_addr', but $upstream_addr is no variable that Envoy could hash by"),
         ("$http_", "is '$http_', but $http_ is no variable that Envoy could hash by"),
         ("$host$", "is '$host$', where a \"$\" or a brace belongs to no variable"),
@@ -111,7 +112,7 @@ def test_upstream_hash_by_says_what_it_cannot_go_by(text: str, sentence: str) ->
 def test_upstream_hash_by_wins_over_load_balance(policy: str) -> None:
     annotations = {"load-balance": policy, "upstream-hash-by": "$host"}
     assert cluster(settings(annotations)).lb_policy is ClusterLbPolicy.RING_HASH
-    assert hashes(action(annotations).hash_policy) == [":authority"]
+    assert hashes(action(annotations).hash_policy) == [":authority", ":authority .*"]
 
 
 def test_a_connection_has_five_seconds_to_come_about_unless_told_otherwise() -> None:

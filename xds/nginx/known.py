@@ -47,14 +47,6 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
     ),
     (
         _LATER,
-        "upstream-hash-by chooses among all endpoints",
-        (
-            ("upstream-hash-by-subset", "false", "true", "Whether a hash chooses a set of endpoints instead of one."),
-            ("upstream-hash-by-subset-size", "3", "5", "The number of endpoints that a hash chooses together."),
-        ),
-    ),
-    (
-        _LATER,
         "TLS to endpoints is neither verified nor does it show a certificate",
         (
             ("proxy-ssl-secret", "", "default/client", "The Secret with the certificate for backends and the authority for theirs."),
@@ -211,7 +203,7 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
 
 _ALSO_KEYS = """
 custom-http-errors disable-proxy-intercept-errors preserve-trailing-slash use-port-in-redirects relative-redirects
-upstream-hash-by-subset upstream-hash-by-subset-size proxy-next-upstream-timeout proxy-request-buffering proxy-buffering
+proxy-next-upstream-timeout proxy-request-buffering proxy-buffering
 proxy-buffers-number proxy-busy-buffers-size proxy-max-temp-file-size proxy-http-version proxy-cookie-domain
 proxy-cookie-path proxy-redirect-from proxy-redirect-to client-body-buffer-size limit-rate limit-rate-after
 ssl-ciphers enable-opentelemetry opentelemetry-operation-name opentelemetry-trust-incoming-span
@@ -233,6 +225,14 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
         _IGNORED,
         "each annotation has a verdict of its own here, snippets too",
         (("allow-snippet-annotations", "false", "Whether annotations may hold nginx configuration."),),
+    ),
+    (
+        _LATER,
+        "a hash chooses one endpoint, as if each set had one",
+        (
+            ("upstream-hash-by-subset", "false", "Whether a hash chooses a set of endpoints instead of one."),
+            ("upstream-hash-by-subset-size", "3", "The number of endpoints that a hash chooses together."),
+        ),
     ),
     (
         _LATER,
@@ -528,7 +528,6 @@ otel-max-export-batch-size otel-max-queuesize otel-schedule-delay-millis
 """
 """Names without which requests are answered all the same, only sooner, later, or in other bytes on the wire."""
 _OF_HOST = "server-alias server-snippet ssl-ciphers ssl-prefer-server-ciphers from-to-www-redirect"
-_OF_UPSTREAM = "upstream-hash-by-subset upstream-hash-by-subset-size"
 
 
 def _risk(name: str) -> Risk:
@@ -539,7 +538,7 @@ def _risk(name: str) -> Risk:
 def _scope(name: str) -> Scope:
     if name in _OF_HOST.split() or name.startswith(("auth-tls-", "proxy-ssl-")):
         return Scope.HOST
-    return Scope.UPSTREAM if name in _OF_UPSTREAM.split() else Scope.LOCATION
+    return Scope.LOCATION
 
 
 def _annotations() -> Iterator[Annotation[Any]]:

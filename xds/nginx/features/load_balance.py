@@ -8,9 +8,9 @@ from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from envoy_data_plane.envoy.config.route.v3 import RouteActionHashPolicy, RouteActionHashPolicyConnectionProperties
 
 from xds.model import Route
-from xds.nginx.feature import Annotation, Feature, Fidelity, Scope, with_key
+from xds.nginx.feature import Annotation, Feature, Fidelity, Scope, Unreadable, with_key
 from xds.nginx.messages import action_of
-from xds.nginx.values import choice
+from xds.nginx.values import shown
 
 _POLICIES = {
     "round_robin": ClusterLbPolicy.ROUND_ROBIN,
@@ -18,10 +18,22 @@ _POLICIES = {
     "least_conn": ClusterLbPolicy.LEAST_REQUEST,
     "ip_hash": ClusterLbPolicy.RING_HASH,
 }
+_OF_INGRESS_NGINX = ("round_robin", "ewma")
+
+
+def _parse(text: str) -> str:
+    """ingress-nginx refuses its own words in capitals, and those of earlier versions, which are of use here."""
+    if text in _OF_INGRESS_NGINX:
+        return text
+    if text.lower() in _POLICIES and text.lower() not in _OF_INGRESS_NGINX:
+        return text.lower()
+    raise ValueError(f"is {shown(text)}, which is none of {', '.join(_POLICIES)}")
+
+
 LOAD_BALANCE = with_key(
     Annotation(
         "load-balance",
-        choice(*_POLICIES),
+        _parse,
         "How endpoints are chosen: round_robin, ewma, least_conn or ip_hash.",
         "ewma",
         "round_robin",
@@ -29,6 +41,7 @@ LOAD_BALANCE = with_key(
         "ewma and least_conn take, of two endpoints, the one with fewer open requests",
         lambda name, _paths: name in ("ewma", "least_conn"),
         scope=Scope.UPSTREAM,
+        unreadable=Unreadable.LEAVES_OUT,
     )
 )
 

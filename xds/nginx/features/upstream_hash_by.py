@@ -20,13 +20,12 @@ from envoy_data_plane.envoy.config.route.v3 import (
 )
 
 from xds.model import Forward, Route
-from xds.nginx.feature import Annotation, Feature, Fidelity, Risk, Scope, with_key
+from xds.nginx.feature import Annotation, Feature, Fidelity, Notes, Risk, Scope, Unreadable, with_key
 from xds.nginx.messages import CACHED, action_of, substitution
-from xds.nginx.values import matching, shown
+from xds.nginx.values import boolean, matching, shown, whole
 
 MOST_VARIABLES = 8
 """Variables of one text: each is a hash policy of its own in each route of the Ingress, some 200 bytes of Envoy's memory."""
-_FORM = matching(r"[A-Za-z0-9\-_${}]*", "text with nginx variables such as $request_uri")
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z0-9_]+)\}|([A-Za-z0-9_]+))")
 _HEADERS = {
     "request_uri": ":path",
@@ -46,35 +45,71 @@ _BY_CLIENT = ("remote_addr", "binary_remote_addr", "the_real_ip")
 _PREFIXES = ("http_", "arg_", "cookie_")
 
 
-def _variables(text: str) -> tuple[str, ...]:
-    """The variables in the text, each once; text around them is the same for all requests and says nothing."""
-    names = tuple(dict.fromkeys(braced or bare for braced, bare in _VARIABLE.findall(_FORM(text))))
+def _fault(text: str) -> str:
+    """Why nobody could hash by this text, as the rest of a sentence; "" where Envoy can."""
+    names = _names(text)
     if re.search(r"[${}]", _VARIABLE.sub("", text)):
-        raise ValueError(f'is {shown(text)}, where a "$" or a brace belongs to no variable')
-    if not names:
-        raise ValueError(f"is {shown(text)}, which has no variable, so that all requests would go to one endpoint")
+        return f'is {shown(text)}, where a "$" or a brace belongs to no variable'
     if len(names) > MOST_VARIABLES:
-        raise ValueError(f"is {shown(text)}, which has {len(names)} variables, more than {MOST_VARIABLES}")
+        return f"is {shown(text)}, which has {len(names)} variables, more than {MOST_VARIABLES}"
     for name in names:
         known = name in _HEADERS or name in _OF_PATH or name in _BY_CLIENT
         if not known and not any(name.startswith(prefix) and name != prefix for prefix in _PREFIXES):
-            raise ValueError(f"is {shown(text)}, but ${name[:40]} is no variable that Envoy could hash by")
-    return names
+            return f"is {shown(text)}, but ${name[:40]} is no variable that Envoy could hash by"
+    return ""
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """The variables in the text, each once; text around them is the same for all requests and makes no difference."""
+    return tuple(dict.fromkeys(braced or bare for braced, bare in _VARIABLE.findall(text)))
 
 
 UPSTREAM_HASH_BY = with_key(
-    Annotation[tuple[str, ...]](
+    Annotation[str](
         "upstream-hash-by",
-        _variables,
-        "nginx variables whose values choose the endpoint, by consistent hashing.",
+        matching(r"[A-Za-z0-9\-_${}]*", "text with nginx variables such as $request_uri"),
+        "nginx variables whose values choose the endpoint, by consistent hashing; without variables one endpoint answers all requests.",
         "$request_uri",
-        (),
-        Fidelity.APPROXIMATE,
-        "the hash is another one than nginx's, and a request without any of the values goes to any endpoint",
+        "",
         scope=Scope.UPSTREAM,
         risk=Risk.HIGH,
+        unreadable=Unreadable.LEAVES_OUT,
     )
 )
+SUBSET = Annotation(
+    "upstream-hash-by-subset",
+    boolean,
+    "Whether a hash chooses a set of endpoints, of which any answers, instead of one endpoint.",
+    "true",
+    default=False,
+    fidelity=Fidelity.APPROXIMATE,
+    reason="a hash chooses one endpoint, as if each set had one",
+    scope=Scope.UPSTREAM,
+    beside="upstream-hash-by",
+    unreadable=Unreadable.LEAVES_OUT,
+)
+SUBSET_SIZE = Annotation(
+    "upstream-hash-by-subset-size",
+    whole(-(10**9), 10**9),
+    "The number of endpoints that a hash chooses together.",
+    "5",
+    3,
+    Fidelity.APPROXIMATE,
+    "a hash chooses one endpoint, as if each set had one",
+    scope=Scope.UPSTREAM,
+    beside="upstream-hash-by-subset",
+    unreadable=Unreadable.LEAVES_OUT,
+)
+
+
+def _read(notes: Notes) -> tuple[str, ...] | None:
+    """The variables, `()` for a text without; None where nothing is hashed. Sets are read for what cannot be read of them."""
+    text = notes.get(UPSTREAM_HASH_BY)
+    notes.own(SUBSET), notes.own(SUBSET_SIZE)
+    if why := _fault(text):
+        notes.complain(UPSTREAM_HASH_BY, why)
+        return None
+    return _names(text) if text else None
 
 
 @lru_cache(maxsize=CACHED)
@@ -95,12 +130,20 @@ def hash_policy(name: str) -> RouteActionHashPolicy:
     return RouteActionHashPolicy(header=RouteActionHashPolicyHeader(header_name=rest.lower().replace("_", "-")))
 
 
+@lru_cache(maxsize=1)
+def _for_all() -> RouteActionHashPolicy:
+    """The same for all requests: it counts alone where there is no other, and changes nothing where there is."""
+    same = substitution(".*", "")
+    return RouteActionHashPolicy(header=RouteActionHashPolicyHeader(header_name=":authority", regex_rewrite=same))
+
+
 def _on_forward(names: tuple[str, ...], _route: Route, envoy: EnvoyRoute) -> None:
-    action_of(envoy).hash_policy = [hash_policy(name) for name in names]
+    """A value that a request does not have is empty, and empty values have a hash like others."""
+    action_of(envoy).hash_policy = [*(hash_policy(name) for name in names), _for_all()]
 
 
 def _patterns(names: tuple[str, ...], route: Route) -> tuple[str, ...]:
-    return tuple(_OF_PATH[name][0] for name in names if name in _OF_PATH) if isinstance(route.action, Forward) else ()
+    return (".*", *(_OF_PATH[name][0] for name in names if name in _OF_PATH)) if isinstance(route.action, Forward) else ()
 
 
 def _on_cluster(_names: tuple[str, ...], cluster: EnvoyCluster) -> None:
@@ -108,12 +151,12 @@ def _on_cluster(_names: tuple[str, ...], cluster: EnvoyCluster) -> None:
 
 
 def _cluster_key(names: tuple[str, ...]) -> str:
-    return "".join(f"${{{name}}}" for name in names)
+    return "".join(f"${{{name}}}" for name in names) or "-"
 
 
 FEATURE = Feature(
-    read=lambda notes: notes.get(UPSTREAM_HASH_BY) or None,
-    annotations=(UPSTREAM_HASH_BY,),
+    read=_read,
+    annotations=(UPSTREAM_HASH_BY, SUBSET, SUBSET_SIZE),
     on_forward=_on_forward,
     patterns=_patterns,
     cluster=True,
