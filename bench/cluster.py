@@ -26,7 +26,7 @@ from typing import Any
 from bench import machine, objects
 from bench.machine import cpu_of, memory, quantile
 from bench.objects import Raw
-from bench.real_envoy import until_still
+from bench.real_envoy import AS_DEPLOYED, until_still
 from bench.table import Mark, Table, marked
 from bench.through_envoy import NEIGHBOUR, NEW, OLD, OTHER, SEEN, Client
 from tests.cluster.harness import API, HTTP, NEEDED, NODE, Cluster, NotPermitted, missing, own_network
@@ -196,7 +196,7 @@ async def bed(n: int) -> AsyncIterator[Bed]:
 async def started(test: Bed, into: list[float]) -> AsyncIterator[tuple[ControlPlane, Envoy]]:
     """A control plane and an Envoy, which is started as soon as it finds somebody; appends the seconds until the last Ingress answers."""
     plane = test.cluster.new_control_plane("--update-status=false", "--disable-sync-events")
-    envoy = Envoy(await plane.bootstrap(), test.cluster.folder, test.cluster.ports)
+    envoy = Envoy(await plane.bootstrap(), test.cluster.folder, test.cluster.ports, flags=AS_DEPLOYED)
     test.cluster.control_planes.append(plane)
     test.cluster.envoys.append(envoy)
     begun = perf_counter()

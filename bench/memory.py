@@ -68,7 +68,7 @@ def processes(n: int) -> dict[str, float]:
 
 async def _processes(n: int) -> dict[str, float]:
     from bench.control_plane import ControlPlane
-    from bench.real_envoy import DEADLINE, until_still
+    from bench.real_envoy import AS_DEPLOYED, DEADLINE, until_still
     from tests.envoy.harness import Site, wait_until
     from xds.config import Flags
     from xds.render.bootstrap import bootstrap
@@ -79,7 +79,9 @@ async def _processes(n: int) -> dict[str, float]:
             try:
                 await plane.start()
                 ready = memory(plane.pid)
-                envoy = await site.static_envoy(bootstrap(Flags(xds_address=plane.xds_address, node_id="bench")), ready=False)
+                envoy = await site.static_envoy(
+                    bootstrap(Flags(xds_address=plane.xds_address, node_id="bench")), ready=False, flags=AS_DEPLOYED
+                )
                 await wait_until(envoy.ready, "Envoy to be ready", deadline=DEADLINE)
                 await until_still(envoy.process.pid)
                 served = memory(plane.pid)

@@ -16,7 +16,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from bench.machine import cpu_of
-from bench.real_envoy import settings_for, until_still
+from bench.real_envoy import AS_DEPLOYED, settings_for, until_still
 from bench.table import Mark, Table, marked, number
 from tests.envoy.harness import Envoy, Ports, wait_until
 from xds.kube.world import World
@@ -79,7 +79,7 @@ async def rebuilding(expression: str, count: int, changes: int = CHANGES) -> flo
     try:
         with tempfile.TemporaryDirectory(prefix="xds-bench-") as folder:
             own = settings_for(ports, xds_address=server.address, node_id="bench")
-            async with Envoy(bootstrap(own), Path(folder), ports) as envoy:
+            async with Envoy(bootstrap(own), Path(folder), ports, flags=AS_DEPLOYED) as envoy:
                 before = await until_still(envoy.process.pid)
                 for changed in range(1, changes + 1):
                     await publish(changed)

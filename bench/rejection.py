@@ -26,7 +26,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import RegexMatchAndSubstitute, Rege
 
 from bench import objects
 from bench.injected import Given
-from bench.real_envoy import settings_for, until_still
+from bench.real_envoy import AS_DEPLOYED, settings_for, until_still
 from bench.table import Mark, Table, marked, number
 from tests.envoy.harness import Envoy, Ports
 from xds.app import ControlPlane
@@ -80,7 +80,7 @@ async def search(n: int, culprits: int, *, quoted: bool) -> Search:
         await plane.start()
         running = asyncio.create_task(plane.run())
         try:
-            async with Envoy(bootstrap(settings), folder, ports) as envoy:
+            async with Envoy(bootstrap(settings), folder, ports, flags=AS_DEPLOYED) as envoy:
                 await until_still(envoy.process.pid)
                 before = _count(plane, "xds_nacks_total")
                 changed = [objects.ingress(i, path=f"{_REFUSED}-{i}-" if i in bad else "/new") for i in range(n)]

@@ -80,7 +80,7 @@ class Proxy:
     port: int
 
 
-def _cores() -> tuple[set[int], set[int]]:
+def cores() -> tuple[set[int], set[int]]:
     """The core of the proxy, and those of all others; the same where there is only one."""
     have = sorted(os.sched_getaffinity(0))
     return {have[0]}, set(have[1:]) or {have[0]}
@@ -119,7 +119,7 @@ def envoy(config: Json, port: int) -> Iterator[Proxy]:
         path = folder / "envoy.json"
         path.write_text(json.dumps({key: value for key, value in config.items() if key != "admin"}))
         arguments = [envoy_binary(), "-c", str(path), "--use-dynamic-base-id", "--concurrency", "1", "-l", "error"]
-        with _running(arguments, folder, port, _cores()[0]) as pid:
+        with _running(arguments, folder, port, cores()[0]) as pid:
             yield Proxy(pid, port)
 
 
@@ -142,7 +142,7 @@ def price(proxy: Proxy, n: int, seconds: int) -> float:
         script.write(_ASKING.format(n=n))
         script.flush()
         used = cpu_of(proxy.pid)
-        pin = ["taskset", "--cpu-list", ",".join(map(str, sorted(_cores()[1])))]
+        pin = ["taskset", "--cpu-list", ",".join(map(str, sorted(cores()[1])))]
         asking = ["wrk", "-t1", f"-c{_CONNECTIONS}", f"-d{seconds}s", "-s", script.name, f"http://127.0.0.1:{proxy.port}/"]
         said = subprocess.run([*pin, *asking], capture_output=True, text=True, check=True, timeout=seconds + 30).stdout
         used = cpu_of(proxy.pid) - used
@@ -166,7 +166,7 @@ def prices(running: Mapping[str, Proxy], n: int, *, seconds: int, rounds: int) -
 def compared(n: int, *, log: bool, seconds: int, rounds: int) -> dict[str, float]:
     """Prices of all proxies that can run here, with `n` hosts."""
     ports, names = Ports(), proxies.hosts(n)
-    mine, others = _cores()
+    mine, others = cores()
     with contextlib.ExitStack() as stack:
         back = stack.enter_context(nginx(lambda folder: proxies.answering_nginx(backend, folder), backend := ports.take(), others)).port
         running = {}
@@ -187,7 +187,7 @@ def compared(n: int, *, log: bool, seconds: int, rounds: int) -> dict[str, float
 
 def measure(sizes: Sequence[int] = HOSTS, *, seconds: int = 3, rounds: int = 3) -> Table:
     """The comparison. Raises Missing."""
-    _need_programs()
+    need_programs()
     table = Table(
         "A request, µs of the proxy's CPU",
         ("proxy", "hosts", "log", "µs", "× bare", "× like ours", "mark", ""),
@@ -207,7 +207,7 @@ def measure(sizes: Sequence[int] = HOSTS, *, seconds: int = 3, rounds: int = 3) 
 
 def measure_parts(*, seconds: int = 3, rounds: int = 3) -> Table:
     """Ours with one part after the other taken out; what each saved. Raises Missing."""
-    _need_programs()
+    need_programs()
     table = Table(
         "Our configuration with one part after the other taken out, µs of CPU a request",
         ("without", "µs", "saved"),
@@ -217,7 +217,7 @@ def measure_parts(*, seconds: int = 3, rounds: int = 3) -> Table:
     with contextlib.ExitStack() as stack:
         stack.callback(ports.release)
         backend = ports.take()
-        stack.enter_context(nginx(lambda folder: proxies.answering_nginx(backend, folder), backend, _cores()[1]))
+        stack.enter_context(nginx(lambda folder: proxies.answering_nginx(backend, folder), backend, cores()[1]))
         running, changes = {}, []
         for name, change in (("nothing: as it is", lambda _: None), *PARTS):
             port = ports.take()
@@ -238,7 +238,8 @@ def _has_lua() -> bool:
     return all(module.exists() for module in proxies.LUA_MODULES)
 
 
-def _need_programs() -> None:
+def need_programs() -> None:
+    """Raise Missing where a program is not installed."""
     if missing := [program for program in ("wrk", "nginx", "taskset") if shutil.which(program) is None]:
         raise Missing(f"{' and '.join(missing)} cannot be found; on Debian: apt-get install wrk nginx util-linux")
 

@@ -21,7 +21,7 @@ from time import perf_counter, sleep
 from bench import objects
 from bench.control_plane import ControlPlane
 from bench.machine import cpu_of, quantile
-from bench.real_envoy import until_still
+from bench.real_envoy import AS_DEPLOYED, until_still
 from bench.table import NO_MARK, Mark, Table, marked
 from examples.apps import Address
 from tests.envoy.harness import Folder, Process, Site, endpoint_slice, ingress, service, wait_until
@@ -142,7 +142,9 @@ async def injected(n: int, count: int, burst: int) -> Results:
             site.processes.append(plane.process)
             try:
                 await plane.start()
-                envoy = await site.static_envoy(bootstrap(Flags(xds_address=plane.xds_address, node_id="bench")), ready=False)
+                envoy = await site.static_envoy(
+                    bootstrap(Flags(xds_address=plane.xds_address, node_id="bench")), ready=False, flags=AS_DEPLOYED
+                )
                 await wait_until(envoy.ready, "Envoy to be ready", deadline=60)
                 await until_still(envoy.process.pid)
                 return await _asked(site, plane.http, lambda client: _with_injected(plane, client, ports, count, burst))

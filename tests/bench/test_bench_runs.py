@@ -6,11 +6,27 @@ import gc
 import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bench import change, cold_start, event_loop, fleet, machine, memory, objects, proxies, regexes, request_price, through_envoy
+from bench import (
+    change,
+    cold_start,
+    event_loop,
+    fleet,
+    machine,
+    memory,
+    objects,
+    proxies,
+    regexes,
+    request_price,
+    scope_key,
+    through_envoy,
+)
 from bench.table import NO_MARK, Mark, Table, marked
+from tests.envoy.harness import Site, fetch
 
 N = 12
 
@@ -143,6 +159,45 @@ def test_a_request_is_priced_beside_bare_envoy_and_nginx() -> None:
     assert [name for name in column(table, "proxy") if name not in (request_price.NGINX, request_price.LUA)] == bare * 2
     assert column(table, "proxy").count(request_price.NGINX) == 2
     assert all(price > 0 for price in numbers(column(table, "µs")))
+
+
+@pytest.mark.envoy
+def test_the_price_of_every_key_is_measured() -> None:
+    try:
+        table = scope_key.measure(seconds=1, rounds=1)
+    except request_price.Missing as error:
+        pytest.skip(str(error))
+    assert column(table, "what") == ["no key", *scope_key.KEYS]
+
+
+def test_every_kind_of_hosts_is_spread() -> None:
+    table = scope_key.measure_spread(100)
+    assert column(table, "hosts") == [name for name, _ in scope_key.host_sets(1)]
+    assert all(1 <= parts <= scope_key.PARTS for parts in numbers(column(table, "parts with hosts")))
+
+
+HOSTS = ("web-1.example.com", "WEB-1.Example.COM", "web-1.example.com:8080", "a", "10.0.0.1", "[::1]:80", "under_score.example", "x" * 200)
+
+
+@pytest.mark.envoy
+async def test_envoy_finds_the_key_that_a_host_is_spread_by(tmp_path: Path) -> None:
+    def shown(manager: dict[str, Any]) -> None:
+        """The same answer to everybody, with the key in it."""
+        scope_key.with_key(scope_key.hashed(), scoped=False)(manager)
+        manager["http_filters"] = manager["http_filters"][-1:]
+        manager["upgrade_configs"] = []
+        answer = {"status": 200, "body_format": {"text_format_source": {"inline_string": "%REQ(x-part)%"}}}
+        every = {"name": "every", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, "direct_response": answer}]}
+        manager["route_config"] = {"name": "shown", "virtual_hosts": [every]}
+        del manager["local_reply_config"]
+
+    async with Site(tmp_path) as site:
+        port, other = site.ports.take(), site.ports.take()
+        await site.static_envoy(proxies.without(proxies.ours(port, other, 9, proxies.hosts(1)), shown))
+        for host in HOSTS:
+            response = await fetch(("127.0.0.1", port), host=host)
+            assert (response.status, response.text) == (200, str(scope_key.part_of(host))), host
+    assert len({scope_key.part_of(host) for host in HOSTS[:3]}) == 1
 
 
 @pytest.mark.envoy

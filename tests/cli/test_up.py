@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
 import os
 import signal
 import socket
@@ -163,6 +164,8 @@ async def test_the_commands_that_ask_find_it_and_people_find_the_admin_page(tmp_
         (said,) = [line for line in up.process.stderr if "admin page" in line]
         words = said[said.index("curl") : said.index(";", said.index("curl"))].split()
         assert (await run([*words[:-1], f"{words[-1]}ready"]))[:2] == (0, "LIVE\n")
+        flags = json.loads((await run([*words[:-1], f"{words[-1]}server_info"]))[1])["command_line_options"]
+        assert flags["ignore_unknown_dynamic_fields"] is True
     finally:
         await up.send(signal.SIGTERM)
 

@@ -441,6 +441,13 @@ def test_pods_live_as_long_as_their_drain_takes(objects: list[Json]) -> None:
     assert serving["terminationGracePeriodSeconds"] > settings(of_command(objects, "serve")).shutdown_grace_period + 5
 
 
+def test_every_envoy_spends_no_time_on_fields_that_it_does_not_know(objects: list[Json]) -> None:
+    for name, pod in pods(objects):
+        for container in containers(pod):
+            given = "--ignore-unknown-dynamic-fields" in container.get("args", ())
+            assert given is (container["name"] == "envoy"), name
+
+
 def test_envoy_keeps_below_its_limit_of_memory(objects: list[Json]) -> None:
     units = {"Gi": 2**30, "Mi": 2**20}
     for item in objects:

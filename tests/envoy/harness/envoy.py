@@ -6,7 +6,7 @@ import contextlib
 import copy
 import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -52,7 +52,9 @@ class Envoy:
 
     _numbers = itertools.count(1)
 
-    def __init__(self, config: Mapping[str, Any] | str, folder: Path, ports: Ports, *, log_level: str = "warning") -> None:
+    def __init__(
+        self, config: Mapping[str, Any] | str, folder: Path, ports: Ports, *, log_level: str = "warning", flags: Sequence[str] = ()
+    ) -> None:
         given = yaml.safe_load(config) if isinstance(config, str) else copy.deepcopy(dict(config))
         self.admin: Address = ("127.0.0.1", ports.take())
         given.setdefault("admin", {})["address"] = {"socket_address": {"address": self.admin[0], "port_value": self.admin[1]}}
@@ -61,7 +63,7 @@ class Envoy:
         path.write_text(json.dumps(given, indent=1))
         options = ["--use-dynamic-base-id", "--concurrency", "1", "--drain-time-s", str(DRAIN_SECONDS), "-l", log_level]
         options += ["--file-flush-interval-msec", str(FLUSH_MILLISECONDS)]
-        self.process = Process(name, [envoy_binary(), "-c", str(path), *options], folder)
+        self.process = Process(name, [envoy_binary(), "-c", str(path), *options, *flags], folder)
 
     async def start(self, *, ready: bool = True, deadline: float = 120) -> Self:
         """Start it and, if `ready`, wait until it serves. Raises AssertionError with its output where it does not."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +93,9 @@ class Site:
         """Start an Envoy that asks the management server, and return it."""
         return await self.static_envoy(await self.control_plane.bootstrap(node_id), ready=ready)
 
-    async def static_envoy(self, config: Mapping[str, Any] | str, *, ready: bool = True) -> Envoy:
-        """Start an Envoy with a bootstrap and return it."""
-        found = Envoy(config, self.path, self.ports)
+    async def static_envoy(self, config: Mapping[str, Any] | str, *, ready: bool = True, flags: Sequence[str] = ()) -> Envoy:
+        """Start an Envoy with a bootstrap and further command-line flags, and return it."""
+        found = Envoy(config, self.path, self.ports, flags=flags)
         self.processes.append(found.process)
         self._stack.push_async_callback(found.stop)
         self._envoys.append(await found.start(ready=ready))
