@@ -65,6 +65,7 @@ docs: $(VENV)/test
 	$(BIN)/python -m xds.cli.manual metrics > docs/metrics.md
 	$(BIN)/python -m xds.nginx.manual annotations > docs/annotations.md
 	$(BIN)/python -m xds.nginx.manual configmap > docs/configmap.md
+	$(BIN)/python -m xds.nginx.manual snippets > docs/snippets.md
 
 protos: $(VENV)/protos
 	PATH="$(CURDIR)/$(VENV)/protos/bin:$$PATH" $(VENV)/protos/bin/python protos/compile.py

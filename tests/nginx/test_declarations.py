@@ -129,7 +129,7 @@ def test_a_feature_reads_its_example_without_complaint(feature: str, annotation:
 
 @pytest.mark.parametrize("key", [k for k in known_keys().values() if k not in KEYS], ids=lambda k: k.name)
 def test_the_example_of_a_key_changes_what_everybody_gets(key: Declared[Any]) -> None:
-    dependent = {"hsts-preload", "http-redirect-code", "global-allowed-response-headers"}
+    dependent = {"hsts-preload", "http-redirect-code", "global-allowed-response-headers", "allow-snippet-annotations"}
     assert key.name in dependent or settings(keys={key.name: key.example}) != settings()
 
 
@@ -169,10 +169,11 @@ def test_the_first_to_act_on_a_request_is_the_first_feature() -> None:
     assert names.index("app_root") < names.index("redirects") < names.index("ssl_redirect") < names.index("proxy_body_size")
 
 
-def test_snippets_are_critical_and_refused() -> None:
+def test_snippets_are_critical() -> None:
     critical = {a.name for a in known_annotations().values() if a.risk is Risk.CRITICAL}
     assert critical == {"auth-snippet", "configuration-snippet", "server-snippet", "stream-snippet", "modsecurity-snippet"}
-    assert {known_annotations()[name].fidelity for name in critical} == {Fidelity.REFUSED}
+    translated = {name for name in critical if known_annotations()[name].fidelity is not Fidelity.REFUSED}
+    assert translated == {"configuration-snippet"}
 
 
 def test_what_only_says_what_holds_anyway_is_told_apart() -> None:

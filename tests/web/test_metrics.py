@@ -112,7 +112,7 @@ def test_a_problem_that_is_told_anew_with_another_severity_moves() -> None:
     [
         (f"metadata.annotations[{PREFIX}proxy-body-size]", "annotation-value", "proxy_body_size"),
         ("metadata.annotations[example.org/rewrite-target]", "annotation-value", "rewrite_target"),
-        (f"metadata.annotations[{PREFIX}configuration-snippet]", "annotation-verdict", "annotation-verdict"),
+        (f"metadata.annotations[{PREFIX}stream-snippet]", "annotation-verdict", "annotation-verdict"),
         (f"metadata.annotations[{PREFIX}anything a user writes]", "annotation-unknown", "annotation-unknown"),
         ("data[proxy-body-size]", "key-value", "proxy_body_size"),
         ("data[no-such-key]", "key-unknown", "key-unknown"),

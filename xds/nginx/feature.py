@@ -47,6 +47,8 @@ class Unreadable(Enum):
     IDLE = "it has no effect"
     CLOSES = "its paths answer 503"
     """It protects somebody, and a rule that cannot be read is a rule. ingress-nginx denies the locations as well."""
+    PARTLY = "the rest of it counts"
+    """One part of a value of several parts."""
     LEAVES_OUT = "the Ingress is left out, as in ingress-nginx"
     """ingress-nginx refuses the Ingress for it. Only annotations have this."""
 
@@ -161,8 +163,8 @@ class Declared(Generic[T]):
 class Annotation(Declared[T]):
     """An annotation, named without its prefix. `key` is the ConfigMap key with its default for the whole cluster, if there is one.
 
-    `beside` is the name of another annotation without which it has no effect, and `flag` the field of `xds.config.Flags`, here and in
-    ingress-nginx.
+    `beside` is the name of another annotation without which it has no effect, `flag` the field of `xds.config.Flags`, and `switch` the
+    boolean ConfigMap key, here and in ingress-nginx.
     """
 
     scope: Scope = Scope.LOCATION
@@ -171,6 +173,7 @@ class Annotation(Declared[T]):
     alias: str = ""
     beside: str = ""
     flag: str = ""
+    switch: str = ""
 
 
 @dataclass(frozen=True)
@@ -281,9 +284,9 @@ class Notes:
             self._add(Complaint(name, str(error), annotation.unreadable))
             return None
 
-    def complain(self, annotation: Annotation[Any], sentence: str) -> None:
+    def complain(self, annotation: Annotation[Any], sentence: str, then: Unreadable = Unreadable.IDLE) -> None:
         """What is wrong with a part of a value of which the rest counts; `sentence` goes on after the name."""
-        self._add(Complaint(annotation.name, sentence))
+        self._add(Complaint(annotation.name, sentence, then))
 
     def _add(self, complaint: Complaint) -> None:
         if complaint not in self.complaints:

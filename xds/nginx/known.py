@@ -193,7 +193,6 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
         _REFUSED,
         _SNIPPETS,
         (
-            ("configuration-snippet", "", "more_set_headers 'X-A: b';", "nginx configuration for each path."),
             ("server-snippet", "", "gzip on;", "nginx configuration for the host."),
             ("stream-snippet", "", "server { listen 1; }", "nginx configuration for TCP and UDP."),
             ("auth-snippet", "", "proxy_set_header X-A b;", "nginx configuration for the authentication request."),
@@ -221,11 +220,6 @@ datadog-priority-sampling datadog-sample-rate
 
 _KeyRow = tuple[str, str, str]
 _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
-    (
-        _IGNORED,
-        "each annotation has a verdict of its own here, snippets too",
-        (("allow-snippet-annotations", "false", "Whether annotations may hold nginx configuration."),),
-    ),
     (
         _LATER,
         "a hash chooses one endpoint, as if each set had one",

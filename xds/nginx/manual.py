@@ -11,7 +11,35 @@ from enum import Enum
 
 from xds.nginx.feature import Annotation, Fidelity
 from xds.nginx.registry import known_annotations, known_keys
+from xds.nginx.snippets.directives import ROWS, Outcome
 
+_NOTE = "<!-- Written by `python -m xds.nginx.manual`; change the declarations in xds/nginx/ instead. -->"
+_SNIPPETS = """\
+A snippet is nginx configuration in an annotation. As in ingress-nginx, an Ingress with one is left out, unless the
+ConfigMap has `annotations-risk-level: Critical`; and the snippet counts only with `allow-snippet-annotations:
+"true"`. `xds check` says what would become of it in any case.
+
+Envoy has no nginx configuration. A white list of directives is translated to its routes and filters; nothing of a
+snippet is executed, and no file is read. What is in no row of this table is refused. A directive that nginx does not
+take where it stands, or with the arguments that it has, is refused alone; text that nginx could not read at all
+leaves the Ingress out. In ingress-nginx either stops every change of all Ingresses.
+
+Where it matters:
+
+- A snippet may have 200 directives, in 4 blocks within each other, and 16 ways through its conditions.
+- `add_header` without `always`, and `expires`, hold for the statuses 200, 201, 204, 206, 301, 302, 303, 304, 307 and
+  308, as in nginx. So do the rules by which blocks inherit: a block with an `add_header` of its own has none of the
+  outer one.
+- Headers that say who the client is (`X-Real-IP`, `X-Forwarded-*`, …) are the proxy's. nginx would send them twice.
+- Conditions are matchers of routes. `$http_x_forwarded_*` and `$remote_addr` cannot be asked for there: use the lists
+  of addresses, and `ssl-redirect`.
+- Regular expressions are RE2's, with the same limits as in paths.
+- Variables: those of the request (`$host`, `$http_*`, `$arg_*`, `$cookie_*`, `$request_uri`, `$uri`, `$args`,
+  `$is_args`, `$scheme`, `$request_method`, `$remote_addr`, `$request_id`, …), of the response (`$status`,
+  `$upstream_status`, `$upstream_addr`, `$upstream_http_*`, `$sent_http_*`), of the Ingress (`$namespace`,
+  `$ingress_name`, `$service_name`, `$service_port`), and those that `set` sets.
+
+What becomes of a directive:"""
 _LEGEND = {
     Fidelity.EXACT: "as in ingress-nginx, but for differences without an effect",
     Fidelity.APPROXIMATE: "with a difference, which is in the last column",
@@ -56,14 +84,44 @@ def configmap_page() -> str:
     )
 
 
-PAGES: dict[str, Callable[[], str]] = {"annotations": annotation_page, "configmap": configmap_page}
+def snippet_page() -> str:
+    """docs/snippets.md."""
+    meaning = {
+        Outcome.HEADERS: "changes headers of the request or the response",
+        Outcome.FLOW: "becomes routes, each with its conditions",
+        Outcome.ACCESS: "becomes an access rule",
+        Outcome.PLACE: "becomes paths of the host",
+        Outcome.IDLE: "accepted; nothing but speed, or a log, differs",
+        Outcome.REFUSED: "no effect; `xds check` names it with its line, and the rest of the snippet counts",
+        Outcome.CLOSES: "as above, and the paths of the snippet answer 503: nginx would have kept somebody out by it",
+    }
+    rows = sorted(ROWS.items(), key=lambda item: (list(Outcome).index(item[1].kind), item[0]))
+    return "\n".join(
+        (
+            "# Snippets",
+            "",
+            _NOTE,
+            "",
+            _SNIPPETS,
+            "",
+            *(f"- **{kind.value}**: {text}" for kind, text in meaning.items()),
+            "",
+            *_table(
+                ("Directive", "Becomes", "In", "Remark"),
+                ((f"`{name}`", row.kind.value, ", ".join(b.value for b in row.blocks), _sentence(row.remark)) for name, row in rows),
+            ),
+            "",
+        )
+    )
+
+
+PAGES: dict[str, Callable[[], str]] = {"annotations": annotation_page, "configmap": configmap_page, "snippets": snippet_page}
 """What can be written, by the name of its file in docs/."""
 
 
 def _page(title: str, opening: str, head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     legend = (f"- **{fidelity.value}**: {meaning}" for fidelity, meaning in _LEGEND.items())
-    note = "<!-- Written by `python -m xds.nginx.manual`; change the declarations in xds/nginx/ instead. -->"
-    return "\n".join((f"# {title}", "", note, "", opening, "", "Verdicts:", "", *legend, "", *_table(head, rows), ""))
+    return "\n".join((f"# {title}", "", _NOTE, "", opening, "", "Verdicts:", "", *legend, "", *_table(head, rows), ""))
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:

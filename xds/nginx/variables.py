@@ -1,81 +1,206 @@
 """nginx's variables in texts that users write, as Envoy's formats: what a text may hold, and what it becomes on a route.
 
-What belongs here: variables whose value Envoy knows of each request, or that are known of a route. What does not: which annotation takes
-them.
+What belongs here: variables whose value Envoy knows of each request or response, or that are known of a route. What does not: which
+annotation takes them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
-from xds.model import Cluster, Forward, Route
+from xds.model import Forward, Route
 from xds.nginx.values import shown
 
 MOST = 8
 """Variables of one text: each is worked out for each request."""
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z0-9_]+)\}|([A-Za-z0-9_]+))")
-_OF_REQUEST = {
-    "host": "%CEL(re.extract(request.host, '^([[].*[]]|[^:]*)', '\\\\1'))%",
-    "http_host": "%REQ(:authority)%",
-    "best_http_host": "%REQ(:authority)%",
-    "request_uri": "%REQ(:path)%",
-    "uri": "%CEL(request.url_path)%",
-    "document_uri": "%CEL(request.url_path)%",
-    "args": "%CEL(request.query)%",
-    "query_string": "%CEL(request.query)%",
-    "request_method": "%REQ(:method)%",
-    "request_id": "%REQ(x-request-id)%",
-    "req_id": "%REQ(x-request-id)%",
-    "scheme": "%REQ(x-forwarded-proto)%",
-    "pass_access_scheme": "%REQ(x-forwarded-proto)%",
-    "remote_addr": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
-    "the_real_ip": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+
+
+@dataclass(frozen=True, slots=True)
+class _Variable:
+    """A variable as an expression of CEL, and as a format where that costs less. Without an expression it cannot be in a condition."""
+
+    cel: str
+    format: str = ""
+
+
+def _header_of(name: str, message: str) -> str:
+    return f"'{name}' in {message}.headers ? {message}.headers['{name}'] : ''"
+
+
+_PATH = "request.url_path"
+_URI = "request.path"
+_HOST = "re.extract(request.host, '^([[].*[]]|[^:]*)', '\\\\1')"
+_CLIENT = "re.extract(source.address, '^[[]?(.*?)[]]?:[0-9]+$', '\\\\1')"
+_SCHEME = _header_of("x-forwarded-proto", "request")
+_ID = _header_of("x-request-id", "request")
+_ADDRESS = "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"
+_OF_REQUEST: Mapping[str, _Variable] = {
+    "host": _Variable(_HOST),
+    "http_host": _Variable("request.host", "%REQ(:authority)%"),
+    "best_http_host": _Variable("request.host", "%REQ(:authority)%"),
+    "request_uri": _Variable(_URI, "%REQ(:path)%"),
+    "uri": _Variable(_PATH),
+    "document_uri": _Variable(_PATH),
+    "args": _Variable("request.query"),
+    "query_string": _Variable("request.query"),
+    "is_args": _Variable("request.query != '' ? '?' : ''"),
+    "request_method": _Variable("request.method", "%REQ(:method)%"),
+    "request_id": _Variable(_ID, "%REQ(x-request-id)%"),
+    "req_id": _Variable(_ID, "%REQ(x-request-id)%"),
+    "scheme": _Variable(_SCHEME, "%REQ(x-forwarded-proto)%"),
+    "pass_access_scheme": _Variable(_SCHEME, "%REQ(x-forwarded-proto)%"),
+    "https": _Variable("'x-forwarded-proto' in request.headers && request.headers['x-forwarded-proto'] == 'https' ? 'on' : ''"),
+    "server_protocol": _Variable("request.protocol", "%PROTOCOL%"),
+    "remote_addr": _Variable(_CLIENT, _ADDRESS),
+    "the_real_ip": _Variable(_CLIENT, _ADDRESS),
+    "proxy_add_x_forwarded_for": _Variable("", f"%REQ(x-forwarded-for)%%CEL('x-forwarded-for' in request.headers ? ', ' : '')%{_ADDRESS}"),
+    "ssl_protocol": _Variable("", "%DOWNSTREAM_TLS_VERSION%"),
+    "ssl_cipher": _Variable("", "%DOWNSTREAM_TLS_CIPHER%"),
+    "ssl_server_name": _Variable("", "%REQUESTED_SERVER_NAME%"),
+    "ssl_client_s_dn": _Variable("", "%DOWNSTREAM_PEER_SUBJECT%"),
+    "ssl_client_i_dn": _Variable("", "%DOWNSTREAM_PEER_ISSUER%"),
+    "ssl_client_serial": _Variable("", "%DOWNSTREAM_PEER_SERIAL%"),
+    "ssl_client_fingerprint": _Variable("", "%DOWNSTREAM_PEER_FINGERPRINT_1%"),
+    "ssl_client_escaped_cert": _Variable("", "%DOWNSTREAM_PEER_CERT%"),
 }
+_OF_RESPONSE: Mapping[str, _Variable] = {
+    "status": _Variable("response.code", "%RESPONSE_CODE%"),
+    "upstream_status": _Variable("response.code", "%RESPONSE_CODE%"),
+    "upstream_addr": _Variable("upstream.address", "%UPSTREAM_REMOTE_ADDRESS%"),
+    "upstream_cache_status": _Variable("''"),
+}
+"""What is known when a response is there. There is no cache, so that no response has a state of one."""
+
+
+def _upstream(route: Route) -> str:
+    if not isinstance(route.action, Forward):
+        return ""
+    return f"{route.action.cluster.namespace}-{route.action.cluster.service}-{route.action.cluster.port}"
+
+
 _OF_ROUTE: dict[str, Callable[[Route], str]] = {
-    "namespace": lambda route: _cluster(route).namespace,
-    "service_name": lambda route: _cluster(route).service,
-    "service_port": lambda route: str(_cluster(route).port),
-    "proxy_upstream_name": lambda route: "{0.namespace}-{0.service}-{0.port}".format(_cluster(route)),
+    "namespace": lambda route: route.origin.namespace if route.origin else "",
+    "service_name": lambda route: route.action.cluster.service if isinstance(route.action, Forward) else "",
+    "service_port": lambda route: str(route.action.cluster.port) if isinstance(route.action, Forward) else "",
+    "proxy_upstream_name": _upstream,
     "ingress_name": lambda route: route.origin.name if route.origin else "",
 }
-_HEADER = re.compile(r"http_[a-z0-9_]+")
+_FAMILY = re.compile(r"(http|arg|cookie)_([a-z0-9_]+)", re.IGNORECASE)
+_OF_ANSWER = re.compile(r"(?:upstream|sent)_http_([a-z0-9_]+)", re.IGNORECASE)
 
 
-def _cluster(route: Route) -> Cluster:
-    assert isinstance(route.action, Forward)
-    return route.action.cluster
+def names_in(text: str) -> list[str]:
+    """The names of the variables in a text, in its order."""
+    return [braced or bare for braced, bare in _VARIABLE.findall(text)]
 
 
-def known(text: str) -> str:
+def pieces(text: str) -> Iterator[tuple[str, str]]:
+    """A text as pairs of what is before a variable, and the name of the variable; "" for none at the end."""
+    position = 0
+    for found in _VARIABLE.finditer(text):
+        yield text[position : found.start()], found[1] or found[2]
+        position = found.end()
+    if position < len(text):
+        yield text[position:], ""
+
+
+def known(text: str, *, of_response: bool = False) -> str:
     """The text, if every "$" in it begins a variable of which the value can be worked out. Raises ValueError."""
-    names = [braced or bare for braced, bare in _VARIABLE.findall(text)]
     if re.search(r"[${}]", _VARIABLE.sub("", text)):
         raise ValueError(f'is {shown(text)}, where a "$" or a brace belongs to no variable')
-    if len(names) > MOST:
-        raise ValueError(f"is {shown(text)}, which has {len(names)} variables, more than {MOST}")
-    for name in names:
-        if name not in _OF_REQUEST and name not in _OF_ROUTE and not _HEADER.fullmatch(name):
-            raise ValueError(f"is {shown(text)}, but ${name[:40]} is no variable that Envoy knows")
+    fault = unknown(text, of_response=of_response)
+    if fault:
+        raise ValueError(f"is {shown(text)}, {fault}")
     return text
 
 
-def as_format(text: str, route: Route) -> str:
-    """A text of `known` as Envoy's format on a route that forwards. A header that a request has not is empty, as in nginx."""
-    return _VARIABLE.sub(lambda found: _format(found[1] or found[2], route), text.replace("%", "%%"))
+def unknown(text: str, *, of_response: bool = False) -> str:
+    """Why the variables of a text cannot be worked out, as the end of a sentence; "" where they can."""
+    names = names_in(text)
+    if len(names) > MOST:
+        return f"which has {len(names)} variables, more than {MOST}"
+    for name in names:
+        if name not in _OF_ROUTE and _variable(name, of_response=of_response) is None:
+            return f"but ${name[:40]} is no variable that Envoy knows"
+    return ""
 
 
-def _format(name: str, route: Route) -> str:
+def only_text(text: str) -> bool:
+    """Whether a text has no variable."""
+    return not _VARIABLE.search(text)
+
+
+def as_format(text: str, route: Route, *, of_response: bool = False) -> str:
+    """A text of `known` as Envoy's format on a route. A header that a request has not is empty, as in nginx."""
+    return _VARIABLE.sub(lambda found: _format(found[1] or found[2], route, of_response=of_response), text.replace("%", "%%"))
+
+
+def as_format_where(text: str, route: Route, condition: str) -> str:
+    """The same for a response, where a condition of CEL holds; else nothing. Raises ValueError for a variable without an expression.
+
+    Envoy's CEL joins no texts, so that each piece has the condition.
+    """
+    made: list[str] = []
+    for before, name in pieces(text):
+        if before:
+            made.append(_where(condition, f"'{quoted(before)}'"))
+        if name in _OF_ROUTE:
+            made.append(_where(condition, f"'{quoted(_OF_ROUTE[name](route))}'"))
+        elif name:
+            variable = _variable(name, of_response=True)
+            if variable is None or not variable.cel:
+                raise ValueError(f"${name[:40]} cannot depend on the status of the response")
+            made.append(_where(condition, f"({variable.cel})"))
+    return "".join(made)
+
+
+def _where(condition: str, value: str) -> str:
+    return f"%CEL(({condition}) ? {value} : '')%"
+
+
+def _variable(name: str, *, of_response: bool = False) -> _Variable | None:
+    """A variable of the request, or of its response."""
+    found = _OF_REQUEST.get(name) or (_OF_RESPONSE.get(name) if of_response else None)
+    if found:
+        return found
+    if of_response and (answer := _OF_ANSWER.fullmatch(name)):
+        return _Variable(_header_of(answer[1].lower().replace("_", "-"), "response"))
+    family = _FAMILY.fullmatch(name)
+    return _Variable(_FAMILIES[family[1].lower()](family[2].lower())) if family else None
+
+
+def _of_argument(name: str) -> str:
+    """The first argument of a name, as it was sent; the case of the name does not matter."""
+    pattern = f"(?i)^(?:.*?&)??{name}=([^&]*).*$"
+    return f"request.query.matches('(?i)(^|&){name}=') ? re.extract(request.query, '{pattern}', '\\\\1') : ''"
+
+
+def _of_cookie(name: str) -> str:
+    pattern = f"(?i)^(?:.*?[;,] *)??{name} *= *([^;,]*).*$"
+    there = f"'cookie' in request.headers && request.headers['cookie'].matches('(?i)(^|[;,] *){name} *=')"
+    return f"{there} ? re.extract(request.headers['cookie'], '{pattern}', '\\\\1') : ''"
+
+
+_FAMILIES: Mapping[str, Callable[[str], str]] = {
+    "http": lambda name: _header_of(name.replace("_", "-"), "request"),
+    "arg": _of_argument,
+    "cookie": _of_cookie,
+}
+
+
+def _format(name: str, route: Route, *, of_response: bool) -> str:
     if name in _OF_ROUTE:
         return _OF_ROUTE[name](route).replace("%", "%%")
-    if name in _OF_REQUEST:
-        return _OF_REQUEST[name]
-    header = name.removeprefix("http_").replace("_", "-")
-    return f"%CEL('{header}' in request.headers ? request.headers['{header}'] : '')%"
+    variable = _variable(name, of_response=of_response)
+    assert variable is not None
+    return variable.format or f"%CEL({variable.cel})%"
 
 
 def quoted(text: str) -> str:
-    """A text for a string of CEL within a format: what could end either is written by its number."""
+    """A text within a string of CEL: each character that could end the string, or the format around it, is written by its number."""
     return "".join(c if c.isascii() and c.isalnum() else _by_number(c) for c in text)
 
 
@@ -84,6 +209,9 @@ def _by_number(character: str) -> str:
     return f"\\x{ord(character):02x}" if character.isascii() else f"\\U{ord(character):08x}"
 
 
-def extracted(pattern: str, text: str) -> str:
-    """A format for what an acceptable pattern finds in the path of a request; `text` refers to groups as `\\1`, with no other escapes."""
-    return f"%CEL(re.extract(request.url_path, '{quoted(pattern)}', '{quoted(text)}'))%"
+def extracted(pattern: str, text: str, of: str = _PATH) -> str:
+    """A format for what an acceptable pattern finds in the path of a request; `text` refers to groups as `\\1`, and has no other escapes.
+
+    `of` is the expression of CEL that is searched instead of the path. The pattern stands in an expression within a format.
+    """
+    return f"%CEL(re.extract({of}, '{quoted(pattern)}', '{quoted(text)}'))%"

@@ -131,6 +131,11 @@ def cost(pattern: str) -> int:
     return text + verdict(pattern).size // 4 + 2 * found.classes + found.copies // 3
 
 
+def finds(pattern: str, text: str) -> bool:
+    """Whether an acceptable pattern is found in a text."""
+    return re2.search(pattern.encode(errors="surrogatepass"), text.encode(errors="surrogatepass"), _OPTIONS) is not None
+
+
 def literal_start(pattern: str) -> str:
     """A text that every path begins with which `nginx_location(pattern)` takes, in either case; it may be shorter than possible."""
     if _is_alternation(pattern):

@@ -21,6 +21,7 @@ _VERDICT = {
     Fidelity.REFUSED: (Severity.ERROR, "cannot be supported and has no effect"),
     Fidelity.IGNORED: (Severity.NOTE, "is accepted and needs no effect here"),
 }
+_CODES = {Unreadable.CLOSES: "annotation-closes", Unreadable.PARTLY: "annotation-part"}
 MOST_UNKNOWN = 100
 """Unknown names in one object that are reported one by one."""
 _MOST_LISTED = 8
@@ -73,7 +74,7 @@ def ingress_settings(read: Reader, namespace: str, name: str) -> Settings:
     if forbidden := registry.forbidden(own, base.defaults):
         return _left_out(read, found, prefix, forbidden)
     known = registry.known_annotations()
-    allowed = {key: value for key, value in own.items() if key not in known or _has_flag(read, known[key])}
+    allowed = {key: value for key, value in own.items() if key not in known or not _missing(read, known[key])}
     values, complaints = registry.read_settings(allowed, base.keys)
     if refused := [Forbidden(fault.name, fault.sentence) for fault in complaints if fault.then is Unreadable.LEAVES_OUT]:
         return _left_out(read, found, prefix, refused)
@@ -82,7 +83,7 @@ def ingress_settings(read: Reader, namespace: str, name: str) -> Settings:
     unreadable = {fault.name for fault in (*complaints, *faults)}
     for fault in (*complaints, *faults):
         then = Unreadable.CLOSES if isinstance(fault, Closed) else fault.then
-        code = "annotation-closes" if then is Unreadable.CLOSES else "annotation-value"
+        code = _CODES.get(then, "annotation-value")
         _report(read, found, prefix, fault.name, code, f"{fault.name} {fault.sentence}; {then.value}.")
     paths = [path.path for rule in found.rules for path in rule.paths]
     idle = registry.without_effect(own, values)
@@ -151,9 +152,8 @@ def _judge(read: Reader, item: Ingress, prefix: str, name: str, known: Annotatio
     """Report what is not supported of an annotation, or differs; nothing where its value is what holds anyway."""
     if not known.needs_verdict(value, paths):
         return
-    if not _has_flag(read, known):
-        flag = "--" + known.flag.replace("_", "-")
-        sentence = f"{name} has no effect without the flag {flag}, as in ingress-nginx."
+    if missing := _missing(read, known):
+        sentence = f"{name} has no effect without {missing}, as in ingress-nginx."
         _report(read, item, prefix, name, "annotation-verdict", sentence, Severity.NOTE)
     elif known.fidelity in _VERDICT:
         severity, verdict = _verdict(known)
@@ -164,9 +164,11 @@ def _judge(read: Reader, item: Ingress, prefix: str, name: str, known: Annotatio
         )
 
 
-def _has_flag(read: Reader, known: Annotation[Any]) -> bool:
-    """Whether the flag is set without which an annotation has no effect."""
-    return not known.flag or bool(getattr(settings(read), known.flag))
+def _missing(read: Reader, known: Annotation[Any]) -> str:
+    """The flag or key that is not set, without which an annotation has no effect; "" for none."""
+    if known.flag and not getattr(settings(read), known.flag):
+        return f"the flag --{known.flag.replace('_', '-')}"
+    return f"the ConfigMap key {known.switch}" if known.switch and not read.unit(configuration).keys.get(known.switch) else ""
 
 
 def _report(read: Reader, item: Ingress, prefix: str, name: str, code: str, sentence: str, severity: Severity = Severity.ERROR) -> None:

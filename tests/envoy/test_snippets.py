@@ -1,0 +1,109 @@
+"""configuration-snippet through a real Envoy: what clients and backends see of it, and what stays closed."""
+
+from __future__ import annotations
+
+import pytest
+import pytest_asyncio
+
+from examples.apps import HttpApp
+from tests.envoy.harness import Site, backend, config_map, ingress
+
+pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module")]
+
+SNIPPETS = {
+    "always": 'add_header X-A "50% of \\"$host\\"; \\x41" always; add_header X-Ns $namespace/$ingress_name/$service_name always;',
+    "usual": "add_header X-A $request_method; expires 1h;",
+    "more": "more_set_headers -s 404 'X-Lost: yes'; more_set_headers 'Content-Type: text/x-own'; more_clear_headers 'X-App*';",
+    "variables": "more_set_headers 'X-V: $arg_b|$cookie_c|$scheme|$remote_addr|$http_x_none|$uri|$is_args$args';",
+    "request": "proxy_set_header X-User $http_x_claim; proxy_set_header Accept ''; proxy_set_header Host in.test; "
+    "proxy_set_header X-B %REQ(x)%;",
+    "answers": (
+        'if ($uri = /body) { return 200 \'from $remote_addr: {"a": "$arg_a"}\'; } if ($uri = /gone) { return 410; } '
+        "if ($uri = /teapot) { return 418; } if ($uri = /no) { return 405; } if ($uri = /empty) { return 204; } "
+        "rewrite ^/old/(.*)/(.*)$ /$2/$1 redirect; rewrite ^/cut/(.*)$ https://e.test/$1? permanent;"
+    ),
+    "rewrites": "rewrite ^/a/(.*)$ /b/$1 break; return 418;",
+    "addresses": "deny 127.0.0.0/8; allow all;",
+    "lets-in": "if ($uri = /public) { return 200 public; } allow 127.0.0.0/8; deny all;",
+    "closed": "auth_request /check; more_set_headers 'X-A: b';",
+}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def site(shared_site: Site) -> Site:
+    app = await shared_site.run(HttpApp("web"))
+    allowed = {"annotations-risk-level": "Critical", "allow-snippet-annotations": "true"}
+    made = [ingress(name, f"{name}.test", {"/": ("web", 80)}, {"configuration-snippet": text}) for name, text in SNIPPETS.items()]
+    shared_site.folder.write("all.yaml", *backend("web", app), config_map("controller", allowed), *made)
+    await shared_site.start("--configmap", "default/controller")
+    await shared_site.until_answered("/", "web", host="always.test")
+    return shared_site
+
+
+async def test_values_are_text_but_for_variables(site: Site) -> None:
+    answer = await site.get("/", host="always.test")
+    assert answer.header("X-A") == '50% of "always.test"; \\x41'
+    assert answer.header("X-Ns") == "default/always/web"
+
+
+async def test_add_header_and_expires_hold_for_the_usual_statuses(site: Site) -> None:
+    answer = await site.get("/", host="usual.test")
+    assert (answer.header("X-A"), answer.header("Cache-Control")) == ("GET", "max-age=3600")
+    assert (answer.header("Expires") or "").endswith(" GMT")
+    answer = await site.get("/status/404", host="usual.test")
+    assert (answer.status, answer.header("X-A"), answer.header("Cache-Control"), answer.header("Expires")) == (404, None, None, None)
+
+
+async def test_more_set_headers_replaces_and_heeds_the_status(site: Site) -> None:
+    answer = await site.get("/", host="more.test")
+    assert (answer.header("Content-Type"), answer.header("X-Lost"), answer.header("X-App")) == ("text/x-own", None, None)
+    assert (await site.get("/status/404", host="more.test")).header("X-Lost") == "yes"
+
+
+async def test_variables_stand_for_what_they_do_in_nginx(site: Site) -> None:
+    answer = await site.get("/p?a=1&B=2&b=3", host="variables.test", headers=[("cookie", "x=y; C=d; c=e")])
+    assert answer.header("X-V") == "2|d|http|127.0.0.1||/p|?a=1&B=2&b=3"
+    assert (await site.get("/p", host="variables.test")).header("X-V") == "||http|127.0.0.1||/p|"
+
+
+@pytest.mark.parametrize("claims", [[], ["me"]])
+async def test_a_client_cannot_send_what_a_snippet_sets(site: Site, claims: list[str]) -> None:
+    sent = [("x-user", "root"), ("accept", "text/html"), *(("x-claim", claim) for claim in claims)]
+    answer = await site.get("/", host="request.test", headers=sent)
+    got = [answer.received(name) for name in ("x-user", "accept", "host", "x-b")]
+    assert got == [claims, [], ["in.test"], ["%REQ(x)%"]]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "body", "location"),
+    [
+        ("/body?a=b", 200, 'from 127.0.0.1: {"a": "b"}', None),
+        ("/teapot", 418, "", None),
+        ("/empty", 204, "", None),
+        ("/old/x/y?q=1", 302, None, "http://answers.test/y/x?q=1"),
+        ("/cut/x/y?q=1", 301, None, "https://e.test/x/y"),
+    ],
+)
+async def test_what_is_answered_here(site: Site, path: str, status: int, body: str | None, location: str | None) -> None:
+    answer = await site.get(path, host="answers.test")
+    assert (answer.status, answer.header("Location")) == (status, location)
+    assert body is None or answer.body.decode() == body
+
+
+@pytest.mark.parametrize(("path", "title"), [("/gone", "410 Gone"), ("/no", "405 Not Allowed")])
+async def test_a_status_without_a_text_has_the_page_of_nginx(site: Site, path: str, title: str) -> None:
+    answer = await site.get(path, host="answers.test")
+    assert f"<title>{title}</title>" in answer.body.decode()
+    assert answer.header("Content-Type") == "text/html"
+
+
+async def test_a_rewrite_gives_the_backend_another_path_and_ends_the_steps(site: Site) -> None:
+    assert (await site.get("/a/x?q=1", host="rewrites.test")).json()["path"] == "/b/x?q=1"
+    assert (await site.get("/c", host="rewrites.test")).status == 418
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "status"), [("addresses", "/", 403), ("lets-in", "/", 200), ("lets-in", "/public", 200), ("closed", "/", 503)]
+)
+async def test_whom_nginx_keeps_out_is_kept_out(site: Site, host: str, path: str, status: int) -> None:
+    assert (await site.get(path, host=f"{host}.test")).status == status

@@ -1,0 +1,81 @@
+"""configuration-snippet: nginx configuration for each path, as far as `xds.nginx.snippets` translates it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
+from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
+
+from xds.kube.objects import Ingress
+from xds.model import Location, Route
+from xds.nginx.feature import Annotation, Closed, Complaint, Feature, Fidelity, FilterPlace, Notes, Objects, Phase, Risk, Unreadable
+from xds.nginx.snippets import routing
+from xds.nginx.snippets.directives import Block
+from xds.nginx.snippets.gate import ALLOW_SNIPPET_ANNOTATIONS, SNIPPETS_REASON, read_snippet
+from xds.nginx.snippets.program import Program, Way, program
+
+NAME = "configuration_snippet"
+
+
+def _parse(text: str) -> Program:
+    return program(text, Block.LOCATION)
+
+
+def _differs(found: Program, _paths: Collection[str]) -> bool:
+    return bool(found.remarks)
+
+
+CONFIGURATION_SNIPPET = Annotation(
+    "configuration-snippet",
+    _parse,
+    "nginx configuration for each path, of which the directives of [snippets.md](snippets.md) are translated.",
+    'more_set_headers "X-Team: red";',
+    Program(),
+    Fidelity.APPROXIMATE,
+    SNIPPETS_REASON,
+    _differs,
+    risk=Risk.CRITICAL,
+    switch=ALLOW_SNIPPET_ANNOTATIONS.name,
+    unreadable=Unreadable.LEAVES_OUT,
+)
+
+
+def _read(notes: Notes) -> Program | None:
+    return read_snippet(notes, CONFIGURATION_SNIPPET)
+
+
+def _resolve(found: Program, item: Ingress, _objects: Objects) -> Program | Complaint | Closed:
+    return routing.affordable(CONFIGURATION_SNIPPET.name, found, item)
+
+
+def _routes(found: Program, location: Location, routes: tuple[Route, ...]) -> tuple[Route, ...]:
+    return routing.routes(NAME, found, location, routes)
+
+
+def _on_route(setting: Program | Way, route: Route, envoy: EnvoyRoute) -> None:
+    routing.on_route(routing.way_of(setting), route, envoy)
+
+
+def _filters(setting: Program | Way, route: Route) -> Iterable[TypedExtensionConfig]:
+    return routing.filters(NAME, routing.way_of(setting), route)
+
+
+def _patterns(setting: Program | Way, _route: Route) -> tuple[str, ...]:
+    return routing.way_of(setting).patterns
+
+
+FEATURE = Feature[Any](
+    read=_read,
+    annotations=(CONFIGURATION_SNIPPET,),
+    keys=(ALLOW_SNIPPET_ANNOTATIONS,),
+    phase=Phase.RETURN,
+    resolve=_resolve,
+    routes=_routes,
+    on_route=_on_route,
+    filters=_filters,
+    place=FilterPlace.CORS,
+    patterns=_patterns,
+    by_path=True,
+)

@@ -1,0 +1,121 @@
+"""A Program on the routes of a location."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as Mutation
+from envoy_data_plane.envoy.config.core.v3 import DataSource, SubstitutionFormatString, TypedExtensionConfig
+from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation, Mutations
+
+from xds.kube.objects import Ingress
+from xds.model import Forward, Location, Respond, Route
+from xds.nginx.feature import Closed, Complaint
+from xds.nginx.messages import action_of, formatted, substitution
+from xds.nginx.snippets import headers
+from xds.nginx.snippets.program import Answer, MovedTo, Program, Way
+from xds.nginx.values import LONGEST_IN_ALL_LOCATIONS
+from xds.nginx.variables import as_format, extracted, only_text
+from xds.patterns import regex
+from xds.wire.encode import pack
+
+_PAGES = {
+    402: "Payment Required",
+    405: "Not Allowed",
+    406: "Not Acceptable",
+    409: "Conflict",
+    410: "Gone",
+    411: "Length Required",
+    412: "Precondition Failed",
+    415: "Unsupported Media Type",
+    416: "Requested Range Not Satisfiable",
+    421: "Misdirected Request",
+    429: "Too Many Requests",
+    501: "Not Implemented",
+    505: "HTTP Version Not Supported",
+    507: "Insufficient Storage",
+}
+"""Statuses of which nginx has a page, beside those whose page is Envoy's local reply. That of 405 is for methods that nginx refuses."""
+_OF_THE_LISTENER = (301, 302, 303, 307, 308, 400, 401, 403, 404, 408, 413, 414, 431, 500, 502, 503, 504, 508)
+_CAPTURE = re.compile(r"\$(?:\{([1-9])\}|([1-9]))")
+
+
+def affordable(name: str, found: Program, item: Ingress) -> Program | Complaint | Closed:
+    """The program, unless it closes the paths of its Ingress, or is too large for as many paths as that has."""
+    if closed := found.closed:
+        return Closed(name, f"has `{closed.name}` in line {closed.line}, without which its paths would be open: {closed.sentence}")
+    if found.size * item.most_locations > LONGEST_IN_ALL_LOCATIONS:
+        return Closed(name, f"comes to {found.size:,} bytes on each path, too many for {item.most_locations:,} paths and hosts")
+    return found
+
+
+def way_of(setting: Program | Way) -> Way:
+    """The way that a route has; of one that is answered before the snippet, the last one, which has no tests."""
+    return setting if isinstance(setting, Way) else setting.ways[-1]
+
+
+def routes(name: str, found: Program, location: Location, before: tuple[Route, ...]) -> tuple[Route, ...]:
+    """The routes of each way, in order."""
+    return tuple(each for way in found.ways for each in _of_way(name, way, location, before))
+
+
+def _of_way(name: str, way: Way, location: Location, before: tuple[Route, ...]) -> Iterator[Route]:
+    if way.end:
+        before = (Route(location.match, _respond(way.end), location.origin, location.rule, settings=location.settings),)
+    for route in before:
+        yield replace(route, headers=(*route.headers, *way.tests), settings=route.settings.but(**{name: way}))
+
+
+def _respond(end: Answer | MovedTo) -> Respond:
+    """What Envoy answers by itself. A Content-Type keeps the body as it is."""
+    if isinstance(end, MovedTo) or (not end.body and end.status in _OF_THE_LISTENER) or end.status == 204:
+        return Respond(end.status)
+    if not end.body and end.status in _PAGES:
+        return Respond(end.status, (("Content-Type", "text/html"),), _page(end.status))
+    return Respond(end.status, (("Content-Type", end.type),), end.body if only_text(end.body) else "")
+
+
+def _page(status: int) -> str:
+    title = f"{status} {_PAGES[status]}"
+    head = f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n"
+    return f"{head}<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
+
+
+def on_route(way: Way, route: Route, envoy: EnvoyRoute) -> None:
+    """Where the request ends, or what the backend gets of it."""
+    if isinstance(way.end, MovedTo) and envoy.direct_response:
+        envoy.response_headers_to_add.append(formatted("Location", _location(way.end, route)))
+    elif isinstance(way.end, Answer) and envoy.direct_response and not only_text(way.end.body):
+        text = DataSource(inline_string=as_format(way.end.body, route))
+        envoy.direct_response.body_format = SubstitutionFormatString(text_format_source=text)
+    elif isinstance(route.action, Forward):
+        headers.on_request(way.headers, route, envoy)
+        if way.rewritten:
+            action_of(envoy).regex_rewrite = substitution(way.rewritten.pattern, way.rewritten.replacement)
+
+
+def _location(moved: MovedTo, route: Route) -> str:
+    if not moved.pattern:
+        return as_format(moved.location, route)
+    made, position = "", 0
+    for found in _CAPTURE.finditer(moved.location):
+        made += as_format(moved.location[position : found.start()], route)
+        number = found[1] or found[2]
+        made += extracted(moved.pattern, f"\\{number}") if int(number) <= regex.groups(moved.pattern) else ""
+        position = found.end()
+    return made + as_format(moved.location[position:], route)
+
+
+def filters(name: str, way: Way, route: Route) -> Iterable[TypedExtensionConfig]:
+    """The filter for what a response shows of the snippet."""
+    changes = headers.on_response(way.headers, route)
+    end = way.end
+    if isinstance(end, Answer) and not end.body and end.status not in (*_OF_THE_LISTENER, *_PAGES, 204):
+        changes.insert(0, Mutation(remove="content-type"))
+    if not changes:
+        return ()
+    config = HeaderMutation(mutations=Mutations(response_mutations=changes))
+    return (TypedExtensionConfig(name=name.replace("_", "-"), typed_config=pack(config)),)
