@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +94,8 @@ def test_an_environment_variable_of_ours_that_is_read_is_named() -> None:
 class Spy(Notes):
     """Notes that keep the names that were asked for."""
 
-    def __init__(self) -> None:
-        super().__init__({}, {})
+    def __init__(self, annotations: Mapping[str, str]) -> None:
+        super().__init__(annotations, {})
         self.asked: set[str] = set()
 
     def own(self, annotation: Annotation[Any]) -> Any:
@@ -121,10 +121,12 @@ WORKS = (Fidelity.EXACT, Fidelity.APPROXIMATE)
 @functools.cache
 def asked() -> frozenset[str]:
     found: set[str] = set()
+    beside = {a.beside: known_annotations()[a.beside].example for a in known_annotations().values() if a.beside}
     for feature in features().values():
-        spy = Spy()
-        feature.read(spy)
-        found |= spy.asked
+        for there in ({}, beside):
+            spy = Spy(there)
+            feature.read(spy)
+            found |= spy.asked
     return frozenset(found)
 
 

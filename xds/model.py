@@ -184,6 +184,47 @@ Action = Forward | Respond | Redirect
 
 
 @dataclass(frozen=True, slots=True)
+class Authority:
+    """Whose certificates a client may show: the Secret ("namespace/name") with the certificates of who signs them.
+
+    `depth` is the number of certificates that may stand between the client's and one of those.
+    """
+
+    secret: str
+    depth: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Terminate:
+    """TLS of a host ends at Envoy, under the certificate of a Secret ("namespace/name"); "" is the default certificate.
+
+    With an `authority` clients are asked for a certificate. TLS goes on without a good one: routes decide what then (`Handshake`).
+    `ciphers` are the suites of TLS 1.2, in their order; none stands for those of all hosts.
+    """
+
+    certificate: str = ""
+    authority: Authority | None = None
+    ciphers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """What the TLS of a request must have been, for a route.
+
+    `into`: the request came in where TLS of the route's host ends so, by the host's own name (SNI); `elsewhere`: it did not. `unnamed`: by
+    no name, or by one that has no certificate of its own. `presented` and `validated` are about the client's certificate; `subject` is an
+    expression (RE2) for its distinguished name.
+    """
+
+    into: Terminate | None = None
+    elsewhere: bool = False
+    unnamed: bool = False
+    presented: bool | None = None
+    validated: bool | None = None
+    subject: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Share:
     """A part of the requests that match, by chance: `parts` of `of`, from none to all."""
 
@@ -196,7 +237,8 @@ class Route:
     """What happens to the requests that match. `origin` is the Ingress; `rule` names its path, such as `spec.rules[0].http.paths[1]`.
 
     With a `share` the route takes that part of them only, and the routes after it the others.
-    `besides` are clusters that Envoy must have for it beside the one that it leads to, such as that of copies.
+    `besides` are clusters that Envoy must have for it beside the one that it leads to, such as that of copies. `early`: nginx responds so
+    before it looks for a location, without the headers of locations.
     """
 
     match: PathMatch
@@ -208,6 +250,8 @@ class Route:
     settings: Settings = dataclasses.field(default_factory=Settings)
     share: Share | None = None
     besides: tuple[Cluster, ...] = ()
+    handshake: Handshake | None = None
+    early: bool = False
 
     @property
     def clusters(self) -> tuple[Cluster, ...]:
@@ -245,13 +289,6 @@ class Location:
     rule: str
     settings: Settings
     offers: tuple[Offer, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Terminate:
-    """TLS of a host ends at Envoy, under the certificate of a Secret ("namespace/name"); "" is the default certificate."""
-
-    certificate: str = ""
 
 
 @dataclass(frozen=True, slots=True)

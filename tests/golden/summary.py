@@ -5,7 +5,7 @@ Made from the bytes that Envoy gets, read back; so nothing in them can change un
 
 from __future__ import annotations
 
-import re
+import copy
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -19,6 +19,7 @@ from xds.render.static import Json, as_json
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Snapshot
 from xds.units.tables import Tables
 
+_REST = "any other name"
 _PATHS = {"path": "exact", "path_separated_prefix": "prefix", "prefix": "raw prefix"}
 
 
@@ -133,6 +134,9 @@ def _match(match: Json) -> str:
     headers = "".join(f" [{_not(h)}{h['name']} {_flat_text(h['string_match'])}]" for h in match.get("headers", ()))
     if share := match.get("runtime_fraction", {}).get("default_value"):
         headers += f" [{share['numerator']} of a {share.get('denominator', 'HUNDRED').lower()}]"
+    headers += "".join(f" [{state['key']} {_flat_text(state['string_match'])}]" for state in match.get("filter_state", ()))
+    if "tls_context" in match:
+        headers += f" [certificate {_flat_text(match['tls_context'])}]"
     if "safe_regex" in match:
         return f"regex {match['safe_regex']['regex']}{headers}"
     kind = next(kind for kind in _PATHS if kind in match)
@@ -155,7 +159,6 @@ def _listeners(snapshot: Snapshot) -> Iterator[tuple[str, Any]]:
     for name, listener in _of(snapshot, LISTENER).items():
         default, *chains = listener.get("filter_chains", [{}])
         ending = [chain for chain in chains if "transport_socket" in chain]
-        assert all(_bare(chain) == _bare(default) for chain in ending), "a chain differs from the default one in more than its name"
         matcher = listener.pop("filter_chain_matcher", {})
         same = {"filter_chains": [default]} if chains else {}
         found: list[Any] = _differences({**listener, **same}, _unmatched(usual.get(name) or usual[f"{name.partition('/')[0]}/1"]))
@@ -163,7 +166,8 @@ def _listeners(snapshot: Snapshot) -> Iterator[tuple[str, Any]]:
         before: Json = {}
         for chain in chains:
             line, called = f"{chain['name']} for {', '.join(_server_names(matcher, chain['name']))}", {"name": chain["name"]}
-            found.append(line if chain in ending else {line: _differences(chain, {**before, **called})})
+            differing = _differences(_bare(chain), _bare(default)) if chain in ending else _differences(chain, {**before, **called})
+            found.append({line: differing} if differing else line)
             before = before if chain in ending else chain
         led_to = {on["action"]["typed_config"]["value"] for on in _by_name(matcher).values()}
         for closed in sorted(led_to - {chain["name"] for chain in chains}):
@@ -179,7 +183,7 @@ def _unmatched(listener: Json) -> Json:
 def _server_names(matcher: Json, chain: str) -> list[str]:
     """The names that lead to a chain, as an Ingress writes them. Each is there with and without the dot of the root."""
     names = {name for name, on in _by_name(matcher).items() if on["action"]["typed_config"]["value"] == chain}
-    assert {f"{name}." for name in names if not name.endswith(".")} == {name for name in names if name.endswith(".")}
+    assert {f"{name}." for name in names - {_REST} if not name.endswith(".")} == {name for name in names if name.endswith(".")}
     return sorted(name for name in names if not name.endswith("."))
 
 
@@ -189,16 +193,21 @@ def _by_name(matcher: Json) -> Json:
         return {}
     found = dict(matcher.get("matcher_tree", {}).get("exact_match_map", {}).get("map", {}).items())
     last = matcher["on_no_match"].get("matcher", matcher)
-    assert last["on_no_match"]["action"]["typed_config"]["value"] == "default"
+    if last["on_no_match"]["action"]["typed_config"]["value"] != "default":
+        found[_REST] = last["on_no_match"]
     for wildcard in last.get("matcher_list", {}).get("matchers", ()):
         found["*" + wildcard["predicate"]["single_predicate"]["value_match"]["suffix"]] = wildcard["on_match"]
     return found
 
 
 def _bare(chain: Json) -> Any:
-    """A filter chain without what makes it that of one certificate."""
-    made = {key: value for key, value in chain.items() if key != "name"}
-    return re.sub(r"'name': '[^']*', 'sds_config'", "'sds_config'", repr(made))
+    """A filter chain without what makes it that of one certificate: its own name, in its note as well, and that of the certificate."""
+    made: Json = copy.deepcopy({key: value for key, value in chain.items() if key != "name"})
+    for noted in made["filters"][0]["typed_config"]["on_new_connection"]:
+        noted["format_string"]["text_format_source"] = {}
+    for shown in made["transport_socket"]["typed_config"]["common_tls_context"]["tls_certificate_sds_secret_configs"]:
+        shown["name"] = ""
+    return made
 
 
 def _endpoints(assignment: Json) -> Iterator[str]:

@@ -10,7 +10,6 @@ from xds.nginx.registry import features, read_keys, read_settings
 RULES = {
     "auth-type": "basic",
     "auth-url": "https://auth.example.com/check",
-    "auth-tls-secret": "default/authority",
 }
 ROOT = PathMatch(PathKind.RAW_PREFIX, "/")
 FORWARD = Route(ROOT, Forward(Cluster("a", "b", 80)))

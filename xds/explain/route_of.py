@@ -19,7 +19,7 @@ import re2
 
 from xds.kube.objects import Backend, Ingress
 from xds.kube.world import Reader
-from xds.model import HeaderMatch, PathKind, PathMatch, Redirect, RedirectTo, Route, Via
+from xds.model import Handshake, HeaderMatch, PathKind, PathMatch, Redirect, RedirectTo, Route, Via
 from xds.patterns import spelling
 from xds.translate.hosts import virtual_host
 
@@ -225,7 +225,16 @@ def _choose(served: Container[str], host: str) -> tuple[Chosen, str]:
 
 
 def _takes_path(route: Route, request: HttpRequest) -> bool:
-    return route.via in (Via.ANY, request.via) and matches(route.match, request.path)
+    return route.via in (Via.ANY, request.via) and matches(route.match, request.path) and _is_met(route.handshake, request)
+
+
+def _is_met(wanted: Handshake | None, request: HttpRequest) -> bool:
+    """Whether a client meets it that names the host in TLS, and shows a certificate as it should be."""
+    if wanted is None:
+        return True
+    if request.via is not Via.HTTPS:
+        return not (wanted.into or wanted.subject or wanted.unnamed or wanted.presented or wanted.validated)
+    return not (wanted.elsewhere or wanted.unnamed or wanted.presented is False or wanted.validated is False)
 
 
 def _has_headers(route: Route, request: HttpRequest) -> bool:

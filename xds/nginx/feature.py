@@ -9,7 +9,7 @@ of `xds check`, and a test case.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
 from typing import Any, Generic, Protocol, TypeVar
@@ -18,10 +18,11 @@ from envoy_data_plane.envoy.config.cluster.v3 import Cluster as EnvoyCluster
 from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager
+from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import DownstreamTlsContext
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
 
 from xds.kube.objects import ConfigMap, Ingress, Secret, Service
-from xds.model import Cluster, Location, Route, Stream, Via
+from xds.model import Cluster, Location, Route, Stream, Via, VirtualHost
 from xds.nginx.values import readable
 
 T = TypeVar("T")
@@ -214,6 +215,19 @@ class Closed:
 
 
 @dataclass(frozen=True)
+class Barred:
+    """Why nobody is let in to what an Ingress has a rule for: `setting` says so in place of the one that was read.
+
+    `name` is the annotation without prefix, `sentence` the rest of the sentence about it, and `then` what follows from it.
+    """
+
+    setting: Any
+    name: str
+    sentence: str
+    then: str
+
+
+@dataclass(frozen=True)
 class Forbidden:
     """Why an Ingress is left out, as if it were not there: the annotation without prefix, and the rest of its sentence.
 
@@ -337,7 +351,7 @@ class Feature(Generic[S]):
 
     read          Notes → the setting, None for "nothing to say". Must depend on nothing else.
     resolve       (setting, its Ingress, Objects) → the setting instead, made of other objects; a Complaint if it has no effect; Closed if
-                  nothing of the Ingress may be served without it. Only for settings that come from annotations
+                  nothing of the Ingress may be served without it; Barred with another setting. Only for settings that come from annotations
     on_path       (setting, a path of its Ingress as configured) → what of the setting holds there, None for nothing. Whatever depends on
                   settings sees this one, also the guard that lets no spelling of a path walk around the access rules of others
     forbids       (setting, all annotations of an Ingress) → what of them leaves the Ingress out; the setting is that of the ConfigMap alone
@@ -364,6 +378,9 @@ class Feature(Generic[S]):
                   Envoy, which drops their connections and statistics (decision 26): `tests/nginx/test_cluster_keys.py` pins each
     on_cluster    (setting, Envoy's Cluster) → None; only with `cluster`, or for what `clusters` gives
     on_upstream   (setting, the cluster's HttpProtocolOptions) → None; only with `cluster`, or for what `clusters` gives
+    on_host       (the settings of a host's Ingresses that have one, oldest first; the host with all of its routes) → the host instead
+    on_tls        (setting, DownstreamTlsContext) → None: what all filter chains share; the setting is that of the ConfigMap alone
+    rejects_unnamed  setting → whether TLS is refused to who names no host that is there; the setting is that of the ConfigMap alone
     on_connection (setting, HttpConnectionManager, Via) → None; the setting is that of the ConfigMap alone
     on_stream     (setting, an entry of the tcp- or udp-services ConfigMap) → the entry instead; the setting is that of the ConfigMap alone
     by_address    setting → whether requests go to a Service's own address instead of its endpoints
@@ -397,6 +414,9 @@ class Feature(Generic[S]):
     cluster_key: Callable[[S], str] = as_written
     on_cluster: Callable[[S, EnvoyCluster], None] | None = None
     on_upstream: Callable[[S, HttpProtocolOptions], None] | None = None
+    on_host: Callable[[Sequence[S], VirtualHost], VirtualHost] | None = None
+    on_tls: Callable[[S, DownstreamTlsContext], None] | None = None
+    rejects_unnamed: Callable[[S], bool] | None = None
     on_connection: Callable[[S, HttpConnectionManager, Via], None] | None = None
     on_stream: Callable[[S, Stream], Stream] | None = None
     by_address: Callable[[S], bool] | None = None

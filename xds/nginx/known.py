@@ -114,7 +114,6 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
         (
             ("auth-type", "", "basic", "Whether clients need a password."),
             ("auth-url", "", "https://auth.example.com/check", "The service that is asked about each request."),
-            ("auth-tls-secret", "", "default/authority", "The Secret with the authority of client certificates."),
         ),
     ),
     (
@@ -134,11 +133,6 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
             ("auth-cache-key", "", "$remote_user$http_authorization", "What auth-url's answers are remembered by."),
             ("auth-cache-duration", "", "200 202 401 5m", "How long auth-url's answers are remembered."),
             ("auth-always-set-cookie", "false", "true", "Whether auth-url's cookies reach the client with errors too."),
-            ("auth-tls-verify-client", "on", "optional", "Whether clients need a certificate."),
-            ("auth-tls-verify-depth", "1", "2", "The longest chain of a client certificate."),
-            ("auth-tls-error-page", "", "https://example.com/no", "Where clients without a good certificate go."),
-            ("auth-tls-pass-certificate-to-upstream", "false", "true", "Whether the backend gets the client certificate."),
-            ("auth-tls-match-cn", "", "CN=client", "The regular expression for the name in a client certificate."),
         ),
     ),
     (
@@ -495,13 +489,10 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
 )
 
 _CRITICAL = "auth-snippet configuration-snippet server-snippet stream-snippet modsecurity-snippet"
-_HIGH = (
-    "server-alias auth-tls-error-page auth-tls-match-cn auth-signin auth-url mirror-host mirror-target modsecurity-transaction-id "
-    "proxy-ssl-name"
-)
+_HIGH = "server-alias auth-signin auth-url mirror-host mirror-target modsecurity-transaction-id proxy-ssl-name"
 _MEDIUM = (
     "auth-realm auth-secret auth-cache-key auth-cache-duration "
-    "auth-response-headers auth-proxy-set-headers auth-request-redirect auth-signin-redirect-param auth-tls-secret auth-tls-verify-client "
+    "auth-response-headers auth-proxy-set-headers auth-request-redirect auth-signin-redirect-param "
     "custom-headers fastcgi-index fastcgi-params-configmap opentelemetry-operation-name "
     "proxy-cookie-domain proxy-cookie-path proxy-redirect-from proxy-redirect-to proxy-ssl-ciphers proxy-ssl-secret "
     "preserve-trailing-slash"

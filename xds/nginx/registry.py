@@ -14,13 +14,15 @@ from typing import Any
 
 import xds.nginx.features
 from xds.kube.objects import Ingress
-from xds.model import CLOSED, Cluster, Location, Respond, Route, Settings, Stream
+from xds.model import CLOSED, Cluster, Location, Respond, Route, Settings, Stream, VirtualHost
 from xds.nginx.feature import (
     Annotation,
+    Barred,
     Closed,
     Complaint,
     Feature,
     Fidelity,
+    FilterPlace,
     Forbidden,
     Key,
     Notes,
@@ -173,7 +175,8 @@ def is_set(name: str, annotations_: Mapping[str, str]) -> bool:
 def protects(name: str) -> bool:
     """Whether an annotation is an access rule, kept or not."""
     found = known_annotations()[name]
-    kept = any(found in feature.annotations for feature in features().values() if feature.phase is Phase.ACCESS)
+    keeping = (f for f in features().values() if f.phase is Phase.ACCESS or f.place is FilterPlace.ACCESS)
+    kept = any(found in feature.annotations for feature in keeping)
     return kept or found.fidelity is Fidelity.CLOSES
 
 
@@ -245,16 +248,28 @@ def forbidden(annotations_: Mapping[str, str], defaults: Settings) -> list[Forbi
     return [each for name, forbids in with_hook("forbids") if name in defaults for each in forbids(defaults[name], written)]
 
 
-def resolved(settings: Settings, item: Ingress, objects: Objects) -> tuple[Settings, list[Complaint | Closed]]:
+def of_host(settings: Iterable[Settings], host: VirtualHost) -> VirtualHost:
+    """What the features make of a host with all of its routes, by the settings of its Ingresses, oldest first."""
+    everything = list(settings)
+    for name, on_host in with_hook("on_host"):
+        if own := [each[name] for each in everything if name in each]:
+            host = on_host(own, host)
+    return host
+
+
+def resolved(settings: Settings, item: Ingress, objects: Objects) -> tuple[Settings, list[Complaint | Closed | Barred]]:
     """The settings with what features read of other objects, and what came in the way."""
     made = Settings(settings)
-    faults: list[Complaint | Closed] = []
+    faults: list[Complaint | Closed | Barred] = []
     for name, resolve in with_hook("resolve"):
         if name not in settings:
             continue
         found = resolve(settings[name], item, objects)
         if isinstance(found, (Complaint, Closed)):
             del made[name]
+            faults.append(found)
+        elif isinstance(found, Barred):
+            made[name] = found.setting
             faults.append(found)
         else:
             made[name] = found

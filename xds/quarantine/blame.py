@@ -39,6 +39,7 @@ def objects(tables: Tables, part: Part) -> list[Ref]:
         return [*([] if is_host else [service]), *_users(tables, cluster)][:_MOST]
     certificate = part.resource if part.type_url == SECRET else part.piece
     if certificate is not None:
+        certificate = names.certificate_of(names.secret_of(certificate))
         named = tables.world.get(SETTINGS).default_ssl_certificate if certificate == DEFAULT else certificate
         return [Ref("Secret", *named.split("/", 1))] if named else []
     return _config_map(tables, part)
@@ -62,7 +63,11 @@ def in_words(part: Part) -> str:
         return "route table" if part.piece is None else f'virtual host "{part.piece or "*"}"'
     if part.piece is not None:
         passed = names.passed_to(part.piece)
-        return f'filter chain that passes TLS through to "{passed}"' if passed else f'filter chain of certificate "{part.piece}"'
+        return (
+            f'filter chain that passes TLS through to "{passed}"'
+            if passed
+            else f'filter chain of certificate "{names.certificate_of(part.piece)}"'
+        )
     return f'{_KINDS[part.type_url]} "{part.resource}"'
 
 

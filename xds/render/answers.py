@@ -38,6 +38,7 @@ _TITLES = {
     408: "Request Time-out",
     413: "Request Entity Too Large",
     414: "Request-URI Too Large",
+    421: "Misdirected Request",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     502: "Bad Gateway",

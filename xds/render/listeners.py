@@ -10,6 +10,8 @@ from __future__ import annotations
 import datetime
 import ipaddress
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
 
 from envoy_data_plane.envoy.config.core.v3 import (
     Address,
@@ -27,19 +29,25 @@ from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import TcpPr
 from envoy_data_plane.envoy.extensions.filters.udp.udp_proxy.v3 import Route as UdpRoute
 from envoy_data_plane.envoy.extensions.filters.udp.udp_proxy.v3 import UdpProxyConfig, UdpProxyConfigHashPolicy
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
+    CertificateValidationContext,
+    CertificateValidationContextTrustChainVerification,
     CommonTlsContext,
+    CommonTlsContextCombinedCertificateValidationContext,
     DownstreamTlsContext,
     SdsSecretConfig,
     TlsParameters,
     TlsParametersTlsProtocol,
 )
 from envoy_data_plane.envoy.type.v3 import HashPolicy, HashPolicySourceIp
+from envoy_data_plane.google.protobuf import StringValue
 from envoy_data_plane.xds.core.v3 import TypedExtensionConfig
 from envoy_data_plane.xds.type.matcher.v3 import Matcher, MatcherOnMatch
 
-from xds.model import Cluster, HostTls, Passthrough, Settings, Stream, Via
+from xds.model import Cluster, HostTls, Passthrough, Settings, Stream, Terminate, Via
+from xds.nginx.registry import asks, with_hook
 from xds.render import names
 from xds.render.connections import connection, stream_log
+from xds.render.handshakes import noted
 from xds.render.server_names import matcher_bytes
 from xds.render.sources import ads
 from xds.translate.certificates import DEFAULT
@@ -58,6 +66,8 @@ _LARGEST_DATAGRAM = 9000
 _SOL_SOCKET, _SO_RCVBUF, _RECEIVE_BUFFER = 1, 8, 4 << 20
 """Linux's constants, and the bytes that the kernel buffers, so that a burst of datagrams is not lost."""
 _PASSTHROUGH_IDLE = datetime.timedelta(hours=24)
+_NOWHERE = "nowhere"
+"""The name of no chain: whoever is led there is refused."""
 _FILTER_CHAINS = 3
 """The field number of Listener.filter_chains."""
 _FILTER_CHAIN_MATCHER = 32
@@ -76,21 +86,30 @@ def https(address: str, port: int, defaults: Settings) -> Listener:
     The default chain is no `default_filter_chain`: a listener whose `filter_chains` are empty Envoy replaces as a whole, which drains it.
     """
     inspector = ListenerFilter(name="envoy.filters.listener.tls_inspector", typed_config=pack(TlsInspector()))
-    chain = _tls_chain(DEFAULT, _manager(Via.HTTPS, port, defaults))
-    return _listener(names.HTTPS, address, port, listener_filters=[inspector], filter_chains=[chain])
+    chain = _tls_chain(Terminate(), _manager(Via.HTTPS, port, defaults), _tls_context(defaults))
+    made = _listener(names.HTTPS, address, port, listener_filters=[inspector], filter_chains=[chain])
+    if asks("rejects_unnamed", defaults):
+        made.filter_chain_matcher = Matcher(on_no_match=MatcherOnMatch(action=_to_chain(_NOWHERE)))
+    return made
 
 
 def https_bytes(bare: Listener, chains: Mapping[str, bytes], by_host: Mapping[str, str]) -> bytes:
     """The TLS listener with further filter chains (name → as `chain_bytes` made them), sorted by name.
 
-    `by_host` is host → the name of its chain; a host may be a wildcard such as `*.example.com`. Where there is no chain of that name, Envoy
-    closes the connection.
+    `by_host` is host → the name of its chain; a host may be a wildcard such as `*.example.com`, and "" is every other name. Where there is
+    no chain of that name, Envoy closes the connection.
     """
     before = encode(Listener(name=bare.name, address=bare.address, stat_prefix=bare.stat_prefix, filter_chains=bare.filter_chains))
-    whole = encode(bare)
+    whole = encode(replace(bare, filter_chain_matcher=None))
     assert whole.startswith(before)
-    matcher = field(_FILTER_CHAIN_MATCHER, matcher_bytes(by_host, DEFAULT))
+    named = {host: chain for host, chain in by_host.items() if host}
+    matcher = field(_FILTER_CHAIN_MATCHER, matcher_bytes(named, _NOWHERE if rejects_unnamed(bare) else by_host.get("", DEFAULT)))
     return b"".join([before, *(chains[name] for name in sorted(chains)), matcher, whole[len(before) :]])
+
+
+def rejects_unnamed(bare: Listener) -> bool:
+    """Whether a client must name a host that is there."""
+    return bare.filter_chain_matcher is not None
 
 
 def chain_bytes(tls: HostTls, bare: Listener) -> bytes:
@@ -98,7 +117,11 @@ def chain_bytes(tls: HostTls, bare: Listener) -> bytes:
     if isinstance(tls, Passthrough):
         assert tls.cluster is not None
         return field(_FILTER_CHAINS, encode(_passthrough_chain(names.chain(tls), tls.cluster)))
-    return field(_FILTER_CHAINS, encode(_tls_chain(names.chain(tls), bare.filter_chains[0].filters[0])))
+    first = bare.filter_chains[0]
+    assert first.transport_socket is not None
+    assert first.transport_socket.typed_config is not None
+    context = _parsed(first.transport_socket.typed_config.value)
+    return field(_FILTER_CHAINS, encode(_tls_chain(tls, first.filters[-1], context)))
 
 
 def tcp(entry: Stream, address: str, cluster: str) -> Listener:
@@ -179,21 +202,55 @@ def _manager(via: Via, port: int, defaults: Settings) -> Filter:
     return Filter(name="envoy.filters.network.http_connection_manager", typed_config=pack(connection(via, port, defaults)))
 
 
-def _tls_chain(certificate: str, manager: Filter) -> FilterChain:
-    """TLS 1.2 and 1.3 with nginx's ciphers; the certificate is only named, so that a renewal touches no listener."""
+def _tls_context(defaults: Settings) -> DownstreamTlsContext:
+    """What all chains share: TLS 1.2 and 1.3 with nginx's ciphers, as far as the ConfigMap says nothing else."""
     parameters = TlsParameters(
         tls_minimum_protocol_version=TlsParametersTlsProtocol.TLSv1_2,
         tls_maximum_protocol_version=TlsParametersTlsProtocol.TLSv1_3,
         cipher_suites=_CIPHERS,
     )
-    common = CommonTlsContext(
-        tls_params=parameters,
-        tls_certificate_sds_secret_configs=[SdsSecretConfig(name=certificate, sds_config=ads())],
-        alpn_protocols=["h2", "http/1.1"],
+    context = DownstreamTlsContext(common_tls_context=CommonTlsContext(tls_params=parameters, alpn_protocols=["h2", "http/1.1"]))
+    for name, on_tls in with_hook("on_tls"):
+        if name in defaults:
+            on_tls(defaults[name], context)
+    return context
+
+
+@lru_cache(maxsize=8)
+def _parsed(context: bytes) -> DownstreamTlsContext:
+    """The context of the first chain; it is copied, never changed."""
+    return DownstreamTlsContext.parse(context)
+
+
+def _tls_chain(tls: Terminate, manager: Filter, shared: DownstreamTlsContext) -> FilterChain:
+    """The chain of a certificate, which is only named, so that a renewal touches no listener.
+
+    Who asks clients for certificates lets TLS go on without a good one, since nginx answers those in HTTP. Its sessions are not resumed:
+    they would be taken for validated whatever has been revoked since.
+    """
+    assert shared.common_tls_context is not None
+    common = replace(
+        shared.common_tls_context,
+        tls_certificate_sds_secret_configs=[SdsSecretConfig(name=tls.certificate or DEFAULT, sds_config=ads())],
     )
-    tls = TransportSocket(name="envoy.transport_sockets.tls", typed_config=pack(DownstreamTlsContext(common_tls_context=common)))
-    return FilterChain(
-        name=certificate,
-        filters=[manager],
-        transport_socket=tls,
-    )
+    context = replace(shared, common_tls_context=common)
+    if tls.ciphers:
+        assert common.tls_params is not None
+        common.tls_params = replace(common.tls_params, cipher_suites=list(tls.ciphers))
+    if tls.authority:
+        trust = CertificateValidationContext(
+            trust_chain_verification=CertificateValidationContextTrustChainVerification.ACCEPT_UNTRUSTED,
+            max_verify_depth=tls.authority.depth + 1,  # BoringSSL counts the authority itself as well
+        )
+        common.combined_validation_context = CommonTlsContextCombinedCertificateValidationContext(
+            default_validation_context=trust,
+            validation_context_sds_secret_config=SdsSecretConfig(name=names.authority(tls.authority.secret), sds_config=ads()),
+        )
+        context.require_client_certificate = False
+        context.disable_stateless_session_resumption = context.disable_stateful_session_resumption = True
+    socket = TransportSocket(name="envoy.transport_sockets.tls", typed_config=pack(context))
+    return FilterChain(name=names.chain(tls), filters=[noted(tls), manager], transport_socket=socket)
+
+
+def _to_chain(name: str) -> TypedExtensionConfig:
+    return TypedExtensionConfig(name="chain", typed_config=pack(StringValue(value=name)))

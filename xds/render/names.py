@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from functools import lru_cache
+
 from xds.model import Cluster, HostTls, Terminate
 from xds.nginx.registry import cluster_name
 from xds.translate.certificates import DEFAULT
@@ -10,6 +14,7 @@ ROUTES = "ingress"
 HTTP = "http"
 HTTPS = "https"
 _PASSTHROUGH = "passthrough:"
+_AUTHORITY = "authority:"
 COUNT_FILTER = "forwarded-port"
 """The HTTP filter that writes what is known of a passage: the port by which it came, and that it is one more."""
 LOOP_FILTER = "loop"
@@ -29,11 +34,40 @@ def upstream(wanted: Cluster) -> str:
 def chain(tls: HostTls) -> str:
     """A filter chain of the https listener, and the piece that it is: called as the Secret of its certificate, `<namespace>/<secret>`.
 
-    One that passes TLS through is `passthrough:` and the name of its cluster. No Secret is called so.
+    Where it differs from others with that certificate, `~` and 8 hex digits follow. One that passes TLS through is `passthrough:` and the
+    name of its cluster. No Secret is called so.
     """
     if isinstance(tls, Terminate):
-        return tls.certificate or DEFAULT
+        certificate = tls.certificate or DEFAULT
+        return certificate if tls == Terminate(tls.certificate) else f"{certificate}~{_digits(tls)}"
     return _PASSTHROUGH + (cluster(tls.cluster) if tls.cluster else "")
+
+
+@lru_cache(maxsize=1 << 14)
+def _digits(tls: Terminate) -> str:
+    """What, beside the certificate, makes a chain. It never changes for the same, since a renamed chain drains its connections."""
+    authority = [tls.authority.secret, tls.authority.depth] if tls.authority else []
+    return hashlib.blake2b(json.dumps([authority, tls.ciphers]).encode(), digest_size=4).hexdigest()
+
+
+def certificate_of(piece: str) -> str:
+    """The certificate of a filter chain in which TLS ends: `<namespace>/<secret>`, or that of nobody."""
+    return piece.partition("~")[0]
+
+
+def authority(secret: str) -> str:
+    """The SDS secret with the certificates of who signs those of clients or backends, from the Secret `<namespace>/<secret>`."""
+    return _AUTHORITY + secret
+
+
+def secret_of(name: str) -> str:
+    """The Kubernetes Secret, `<namespace>/<secret>`, that an SDS secret is made from."""
+    return name.removeprefix(_AUTHORITY)
+
+
+def is_authority(name: str) -> bool:
+    """Whether an SDS secret has the certificates of who signs, and no certificate of our own."""
+    return name.startswith(_AUTHORITY)
 
 
 def passed_to(piece: str) -> str | None:

@@ -36,7 +36,7 @@ from xds.nginx.feature import FilterPlace
 from xds.nginx.messages import formatted, overwriting, substitution
 from xds.nginx.registry import features, with_hook
 from xds.patterns import regex, spelling
-from xds.render import names
+from xds.render import handshakes, names
 from xds.wire.encode import encode, field, pack
 from xds.wire.template import Template, placeholder
 
@@ -93,6 +93,9 @@ def virtual_host(host: model.VirtualHost, catch_all: model.VirtualHost | None, d
 def route(wanted: model.Route, defaults: model.Settings, host: str = "") -> Route:
     """One route of a host. Named after the rule of the Ingress that it comes from."""
     made = Route(match=_match(wanted, [_one_label(host)] if _is_wildcard(host) else []))
+    if wanted.handshake:
+        assert made.match is not None
+        handshakes.put(made.match, wanted.handshake, host)
     if wanted.origin:
         made.name = _name(wanted)
     match wanted.action:
@@ -107,7 +110,7 @@ def route(wanted: model.Route, defaults: model.Settings, host: str = "") -> Rout
             made.response_headers_to_add = [formatted("Location", _location(wanted.action, host))]
     _ask("on_route", made, wanted)
     _put_filters(made, wanted, defaults)
-    if isinstance(wanted.action, model.Redirect) and wanted.action.to is model.RedirectTo.PATH:
+    if wanted.early or (isinstance(wanted.action, model.Redirect) and wanted.action.to is model.RedirectTo.PATH):
         for name, draw in with_hook("off_location"):
             if name in defaults:
                 draw(defaults[name], made)
@@ -156,7 +159,7 @@ def _refused_hosts() -> Route:
 def route_bytes(wanted: model.Route, defaults: model.Settings, host: str = "") -> bytes:
     """`encode(route(…))`. Routes that differ only in path, name, and cluster or Location share a template."""
     forwards = isinstance(wanted.action, model.Forward)
-    if any(name in wanted.settings for name in _by_path(forwards=forwards)):
+    if wanted.handshake or wanted.early or any(name in wanted.settings for name in _by_path(forwards=forwards)):
         return encode(route(wanted, defaults, host))
     if isinstance(wanted.action, model.Redirect) and wanted.action.to in (model.RedirectTo.PATH, model.RedirectTo.REWRITTEN):
         return encode(route(wanted, defaults, host))
@@ -218,7 +221,7 @@ def _needed(host: model.VirtualHost) -> tuple[model.Route, ...]:
     if _is_wildcard(host.host) or not host.host:
         return routes  # others follow the last one, or its 404 is the table's last word
     last = routes[-1] if routes else None
-    if last and last.action == model.Respond(404) and last.match in _EVERYTHING and not _shows(last):
+    if last and last.action == model.Respond(404) and last.match in _EVERYTHING and last.handshake is None and not _shows(last):
         return routes[:-1]  # what matches no route is answered with 404 anyway, whichever requests the last one was for
     return routes
 
@@ -227,7 +230,9 @@ def _shows(wanted: model.Route) -> bool:
     """Whether its features render anything that Envoy's own 404 lacks; a limit of bodies does not count, since the request fails anyway."""
     own = wanted.settings
     filters = (
-        draw(own[name], wanted) for name, draw in with_hook("filters") if name in own and features()[name].place is not FilterPlace.BODY
+        tuple(draw(own[name], wanted))
+        for name, draw in with_hook("filters")
+        if name in own and features()[name].place is not FilterPlace.BODY
     )
     return any(name in own for name, _ in with_hook("on_route")) or any(filters)
 
@@ -251,7 +256,7 @@ def _joined_redirects(routes: tuple[model.Route, ...]) -> tuple[model.Route, ...
 
 def _to_https(wanted: model.Route) -> bool:
     action = wanted.action
-    for_all = wanted.via is model.Via.HTTP and not wanted.headers and wanted.share is None
+    for_all = wanted.via is model.Via.HTTP and not wanted.headers and wanted.share is None and wanted.handshake is None
     return for_all and isinstance(action, model.Redirect) and action.to is model.RedirectTo.HTTPS
 
 
@@ -369,7 +374,7 @@ def _own_filters(wanted: model.Route, settings: model.Settings) -> dict[str, Any
     """The HTTP filters that these settings need, by the listener's places for them."""
     places: dict[FilterPlace, list[TypedExtensionConfig]] = {}
     for name, filters in with_hook("filters"):
-        if name in settings and (asked_for := filters(settings[name], wanted)):
+        if name in settings and (asked_for := tuple(filters(settings[name], wanted))):
             places.setdefault(features()[name].place, []).extend(asked_for)
     return {place.value: _packed(tuple(filters)) for place, filters in places.items()}
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from typing import NamedTuple
 
+from xds.certificates import authorities
+from xds.certificates.authorities import Trusted
 from xds.certificates.pairs import Pair, Unusable, parse
 from xds.kube.objects import Ingress, Tls, ref
 from xds.kube.world import Reader, default_certificate, ingress, last_valid_key, now, secret, settings
@@ -32,6 +34,12 @@ def certificate(read: Reader, namespace: str, name: str) -> Pair | Unusable:
     sentence = f"It {judged.sentence}; the certificate that it held before stays in place until that is fixed."
     read.report(Problem(Ref("Secret", namespace, name), "data", f"certificate-kept:{judged.code}", sentence, place=found.meta.place))
     return kept
+
+
+def authority(read: Reader, namespace: str, name: str) -> Trusted | Unusable:
+    """Who signs certificates, as a Secret of any type has it. A Unit."""
+    found = secret(read, namespace, name)
+    return authorities.parse(found) if found else Unusable("secret-missing", "does not exist")
 
 
 class CertificateNames(NamedTuple):

@@ -11,7 +11,7 @@ from xds.kube.objects import ConfigMap, Ingress, ref
 from xds.kube.world import Reader, config_map, ingress, settings
 from xds.model import LEFT_OUT, Settings
 from xds.nginx import hints, registry
-from xds.nginx.feature import Annotation, Closed, Complaint, Declared, Fidelity, Forbidden, Unreadable
+from xds.nginx.feature import Annotation, Barred, Closed, Complaint, Declared, Fidelity, Forbidden, Unreadable
 from xds.problem import Problem, Ref, Severity
 from xds.translate.references import References
 
@@ -82,9 +82,8 @@ def ingress_settings(read: Reader, namespace: str, name: str) -> Settings:
     values, faults = registry.resolved(values, found, References(read, namespace, crosses=crosses))
     unreadable = {fault.name for fault in (*complaints, *faults)}
     for fault in (*complaints, *faults):
-        then = Unreadable.CLOSES if isinstance(fault, Closed) else fault.then
-        code = _CODES.get(then, "annotation-value")
-        _report(read, found, prefix, fault.name, code, f"{fault.name} {fault.sentence}; {then.value}.")
+        code, then = _consequence(fault)
+        _report(read, found, prefix, fault.name, code, f"{fault.name} {fault.sentence}; {then}.")
     paths = [path.path for rule in found.rules for path in rule.paths]
     idle = registry.without_effect(own, values)
     _report_idle(read, found, {key: own[key] for key in sorted(idle)})
@@ -94,6 +93,14 @@ def ingress_settings(read: Reader, namespace: str, name: str) -> Settings:
         _judge(read, found, prefix, key, known[key], own[key], paths)
     _report_unknown(read, found, prefix, sorted(own.keys() - known.keys()))
     return values
+
+
+def _consequence(fault: Complaint | Closed | Barred) -> tuple[str, str]:
+    """The code of a Problem, and what follows from the fault."""
+    if isinstance(fault, Barred):
+        return "annotation-closes", fault.then
+    then = Unreadable.CLOSES if isinstance(fault, Closed) else fault.then
+    return _CODES.get(then, "annotation-value"), then.value
 
 
 def _left_out(read: Reader, item: Ingress, prefix: str, forbidden: Sequence[Forbidden]) -> Settings:

@@ -93,7 +93,8 @@ def virtual_host(read: Reader, host: str, *, with_offers: bool = True) -> Virtua
     in_nginx = sorted(locations, key=lambda location: (len(location.path.encode()), location.path.encode()), reverse=True)
     first = next((r for location in in_nginx if (r := _host_routes(location))), ())
     own = (*_with_clusters(read, first), *routes)
-    return VirtualHost(host, own, host_tls(read, host, ours, claims))
+    made = VirtualHost(host, own, host_tls(read, host, ours, claims))
+    return registry.of_host((settings_of(read, item) for item in ours), made)
 
 
 def beyond_wildcard(read: Reader, host: str) -> VirtualHost:

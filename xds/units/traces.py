@@ -85,6 +85,8 @@ def _of_tls(tables: Tables, found: model.VirtualHost, about: Ref) -> Iterator[Pa
     yield Part(LISTENER, names.HTTPS, names.chain(tls) if is_own else None)
     if isinstance(tls, model.Terminate):
         yield Part(SECRET, tls.certificate or DEFAULT)
+        if tls.authority:
+            yield Part(SECRET, names.authority(tls.authority.secret))
     elif tls.cluster and any(_leads_to(route, tls.cluster) for route in found.routes if route.origin == about):
         yield from _of_cluster(tables, tls.cluster)
 

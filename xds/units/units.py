@@ -9,13 +9,14 @@ from __future__ import annotations
 from envoy_data_plane.envoy.config.listener.v3 import Listener
 
 from xds import model
+from xds.certificates.authorities import Trusted
 from xds.certificates.pairs import Pair
 from xds.kube.world import Reader, service, settings
 from xds.nginx.registry import asks
 from xds.render import clusters, endpoints, listeners, names, passages, routes, secrets
 from xds.translate import endpoint_addresses, hosts
 from xds.translate.backends import Address, addresses, by_client_address, external_address
-from xds.translate.certificates import DEFAULT, certificate, default_pair
+from xds.translate.certificates import DEFAULT, authority, certificate, default_pair
 from xds.translate.configuration import configuration
 from xds.translate.passages import marker
 from xds.translate.streams import streams
@@ -92,8 +93,11 @@ def stream_listener(read: Reader, entry: model.Stream) -> Entry:
 
 
 def secret(read: Reader, name: str) -> bytes | None:
-    """A certificate with its key as an SDS secret; None where the Secret has no valid certificate."""
+    """A certificate with its key, or those of who signs, as an SDS secret; None where the Secret has no valid ones."""
     if name == DEFAULT:
         return encode(secrets.secret(name, *default_pair(read)))
+    if names.is_authority(name):
+        trusted = read.unit(authority, *names.secret_of(name).split("/", 1))
+        return encode(secrets.authority(name, trusted.certificates, trusted.revoked)) if isinstance(trusted, Trusted) else None
     found = read.unit(certificate, *name.split("/", 1))
     return encode(secrets.secret(name, found.chain, found.key)) if isinstance(found, Pair) else None

@@ -22,7 +22,7 @@ from xds.units.tables.update import Update
 _ROUTES = Reference(ROUTE, names.ROUTES)
 _HTTPS = Part(LISTENER, names.HTTPS)
 _DEFAULT = Terminate()
-"""Its chain is always there, and belongs to nobody."""
+"""Its chain is always there, and is that of every name which no other chain has."""
 
 
 class HttpListener:
@@ -68,6 +68,8 @@ class HttpsListener:
         self._backends = backends
         self._bare: Single[Listener] = Single(build, units.https_listener, _HTTPS, holds)
         self._hosts: dict[HostTls, dict[str, None]] = {}  # where TLS ends → the hosts of which it does; without the default chain
+        self._plain: dict[str, None] = {}  # the hosts with a name whose TLS ends in the default chain
+        self._by_secret: dict[str, set[HostTls]] = {}  # SDS secret → where TLS ends that needs it
         self._drawn: dict[HostTls, _Drawn] = {}
         self._due: set[HostTls] = set()  # those whose chains may be out of date
         self.secrets.want([DEFAULT])
@@ -76,6 +78,13 @@ class HttpsListener:
         """TLS of a host ends at `new` from now on, and no longer at `old`; None where there is no such host."""
         if old == new:
             return
+        if host and _DEFAULT in (old, new):
+            if new == _DEFAULT:
+                self._plain[host] = None
+            else:
+                self._plain.pop(host, None)
+            if self._names_all():
+                self._due.add(_DEFAULT)
         if old is not None and old != _DEFAULT:
             del self._hosts[old][host]
             if not self._hosts[old]:
@@ -89,10 +98,20 @@ class HttpsListener:
             self._hosts[new][host] = None
             self._due.add(new)
 
+    def _names_all(self) -> bool:
+        """Whether each host has to be named, because other names do not lead to the default chain."""
+        return _refuses(self._bare.value) or any("" in hosts for hosts in self._hosts.values())
+
     def _want(self, tls: HostTls, *, wanted: bool) -> None:
         """What a chain needs besides itself: a certificate, or a cluster."""
         if isinstance(tls, Terminate):
-            self.secrets.want([tls.certificate] if wanted else (), () if wanted else [tls.certificate])
+            needed = _secrets(tls)
+            self.secrets.want(needed if wanted else (), () if wanted else needed)
+            for name in needed:
+                users = self._by_secret.setdefault(name, set())
+                (users.add if wanted else users.discard)(tls)
+                if not users:
+                    del self._by_secret[name]
         elif tls.cluster is not None:
             self._backends.want([tls.cluster] if wanted else (), () if wanted else [tls.cluster])
 
@@ -108,9 +127,8 @@ class HttpsListener:
 
     def refresh(self, touched: Touched, update: Update) -> None:
         """Bring certificates, chains and listener up to date."""
-        for name, there in publish(self.secrets, touched, update):
-            if there != ((tls := Terminate(name)) in self._drawn):
-                self._due.add(tls)
+        for name, _there in publish(self.secrets, touched, update):
+            self._due |= {tls for tls in self._by_secret.get(name, ()) if self._is_there(tls) != (tls in self._drawn)}
         bare = self._bare.value
         if self._bare.is_due(touched):
             bare = self._bare.refresh(update)
@@ -136,7 +154,7 @@ class HttpsListener:
             self._refresh_chain(tls, bare, update)
         self._due.clear()
         bodies = {drawn.name: drawn.body for drawn in self._drawn.values()}
-        secrets = sorted(tls.certificate for tls in self._drawn if isinstance(tls, Terminate))
+        secrets = sorted({name for tls in self._drawn if isinstance(tls, Terminate) for name in _secrets(tls)} - {DEFAULT})
         refers = [_ROUTES, Reference(SECRET, DEFAULT), *(Reference(SECRET, name) for name in secrets)]
         body = listeners.https_bytes(bare, bodies, self._leads_to())
         update.add(LISTENER, names.HTTPS, Resource.of(names.HTTPS, body, refers))
@@ -144,8 +162,7 @@ class HttpsListener:
     def _refresh_chain(self, tls: HostTls, bare: Listener, update: Update) -> None:
         part, before, hosts = _part(tls), self._drawn.get(tls), self._hosts.get(tls)
         old = before.chain if before else None
-        there = tls.certificate in self.secrets.values if isinstance(tls, Terminate) else tls.cluster is not None
-        new = self._holds.effective(part, Chain(tuple(sorted(hosts))) if hosts and there else None)
+        new = self._holds.effective(part, Chain(tuple(sorted(hosts))) if hosts and self._is_there(tls) else None)
         if new is None:
             self._drawn.pop(tls, None)
         else:
@@ -153,10 +170,15 @@ class HttpsListener:
         if old != new:
             update.move(part, old, new)
 
+    def _is_there(self, tls: HostTls) -> bool:
+        """Whether all that a chain names is there."""
+        return all(name in self.secrets.values for name in _secrets(tls)) if isinstance(tls, Terminate) else tls.cluster is not None
+
     def _leads_to(self) -> dict[str, str]:
         """Host → filter chain. Where a held Part still has a host that leads to another one by now, it leads to that one.
 
-        A host of which TLS passes through leads to that chain also where there is none: Envoy closes its connections then.
+        A host of which TLS passes through leads to that chain also where there is none: Envoy closes its connections then. Hosts of the
+        default chain are named only where other names do not lead there.
         """
         found: dict[str, str] = {}
         for tls, drawn in sorted(self._drawn.items(), key=lambda pair: pair[1].name):
@@ -165,8 +187,17 @@ class HttpsListener:
                 if host in now or host not in found:
                     found[host] = drawn.name
         found |= {host: names.chain(tls) for tls, hosts in self._hosts.items() if isinstance(tls, Passthrough) for host in hosts}
-        return found
+        return {**dict.fromkeys(self._plain, DEFAULT), **found} if self._names_all() else found
 
 
 def _part(tls: HostTls) -> Part:
     return _HTTPS._replace(piece=names.chain(tls))
+
+
+def _secrets(tls: Terminate) -> list[str]:
+    """The SDS secrets that a chain in which TLS ends needs."""
+    return [tls.certificate or DEFAULT, *([names.authority(tls.authority.secret)] if tls.authority else [])]
+
+
+def _refuses(bare: Listener | None) -> bool:
+    return bare is not None and listeners.rejects_unnamed(bare)
