@@ -47,6 +47,7 @@ ANY_TEXT = (
     "custom-headers",
     "annotation-value-word-blocklist",
     "annotations-risk-level",
+    "log-format-upstream",
 )
 """What may be a list of anything, or is judged where other objects can be read (`test_references`)."""
 UNHURRIED = hypothesis_settings(deadline=None)

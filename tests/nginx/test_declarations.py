@@ -146,6 +146,7 @@ def test_an_annotation_wins_over_its_key(annotation: Annotation[Any]) -> None:
 
 def test_what_everybody_gets_is_what_ingress_nginx_does_by_default() -> None:
     found = {name: str(setting) for name, setting in settings().items()}
+    assert found.pop("access_log").startswith("Log(line='$remote_addr - $remote_user [$time_local]")
     assert found == {
         "annotations_risk_level": "Risk.HIGH",
         "backend_protocol": "Protocol.HTTP",

@@ -129,8 +129,8 @@ class Declared(Generic[T]):
 
     `parse` turns the text (trimmed, never empty) into a value or raises ValueError with the rest of the sentence "<name> …".
     `default` holds where nothing, or nothing usable, was written. `example` must parse. `differs` is whether a value, on an Ingress with
-    these paths, can meet the difference that `reason` names. `tuning`: without it requests are answered all the same. `unreadable`: what a
-    value that `parse` refuses means for the paths.
+    these paths, can meet the difference that `reason` names. `tuning`: without it requests are answered all the same. `because` gives
+    the reason for one value, in place of `reason`. `unreadable`: what a value that `parse` refuses means for the paths.
     """
 
     name: str
@@ -142,6 +142,7 @@ class Declared(Generic[T]):
     reason: str = ""
     differs: Callable[[T, Collection[str]], bool] = always
     tuning: bool = False
+    because: Callable[[T], str] | None = None
     unreadable: Unreadable = Unreadable.IDLE
 
     def needs_verdict(self, text: str, paths: Collection[str] = ()) -> bool:
@@ -186,7 +187,7 @@ def same_key(annotation: Annotation[T]) -> Key[T]:
     """The ConfigMap key that has the name of an annotation and gives its default."""
     a = annotation
     then = Unreadable.IDLE if a.unreadable is Unreadable.LEAVES_OUT else a.unreadable
-    return Key(a.name, a.parse, a.doc, a.example, a.default, a.fidelity, a.reason, a.differs, a.tuning, then)
+    return Key(a.name, a.parse, a.doc, a.example, a.default, a.fidelity, a.reason, a.differs, a.tuning, a.because, then)
 
 
 def with_key(annotation: Annotation[T]) -> Annotation[T]:

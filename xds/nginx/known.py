@@ -157,9 +157,8 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
     ),
     (
         _LATER,
-        "requests are not traced, and all are logged",
+        "requests are not traced",
         (
-            ("enable-access-log", "true", "false", "Whether requests are logged."),
             ("enable-opentelemetry", "false", "true", "Whether requests are traced."),
             ("opentelemetry-operation-name", "", "checkout", "The name of a trace's span."),
             ("opentelemetry-trust-incoming-span", "true", "false", "Whether the client's trace goes on."),
@@ -419,19 +418,11 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
     ),
     (
         _LATER,
-        "each request is a line of ingress-nginx's default format on Envoy's standard output",
+        "a TCP connection or UDP session has a line of ingress-nginx's default format; requests that no Ingress answers are logged too",
         (
-            ("log-format-upstream", "$remote_addr - $remote_user [$time_local]", "The line for a request."),
             ("log-format-stream", "[$remote_addr] [$time_local]", "The line for a TCP connection or UDP session."),
-            ("log-format-escape-json", "false", "Whether values in the log are escaped for JSON."),
-            ("log-format-escape-none", "false", "Whether values in the log are not escaped at all."),
-            ("access-log-path", "/var/log/nginx/access.log", "The file of both logs."),
-            ("http-access-log-path", "", "The file of the log of requests."),
             ("stream-access-log-path", "", "The file of the log of TCP and UDP."),
-            ("disable-access-log", "false", "Whether nothing is logged."),
-            ("disable-http-access-log", "false", "Whether requests are not logged."),
             ("disable-stream-access-log", "false", "Whether TCP and UDP are not logged."),
-            ("skip-access-log-urls", "", "Beginnings of paths that are not logged."),
             ("enable-access-log-for-default-backend", "false", "Whether requests without a host are logged."),
             ("enable-auth-access-log", "false", "Whether authentication requests are logged."),
             ("enable-syslog", "false", "Whether the log goes to a syslog server."),

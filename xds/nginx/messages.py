@@ -9,15 +9,19 @@ from functools import cache
 
 import betterproto2
 from envoy_data_plane.envoy.config.core.v3 import (
+    CelExpressionConfig,
+    DataSource,
     HeaderValue,
     HeaderValueOption,
     HeaderValueOptionHeaderAppendAction,
     Http1ProtocolOptionsHeaderKeyFormat,
     Http2ProtocolOptions,
+    SubstitutionFormatString,
     TypedExtensionConfig,
 )
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from envoy_data_plane.envoy.config.route.v3 import RouteAction
+from envoy_data_plane.envoy.extensions.formatter.cel.v3 import Cel
 from envoy_data_plane.envoy.extensions.http.header_formatters.preserve_case.v3 import (
     PreserveCaseFormatterConfig,
     PreserveCaseFormatterConfigFormatterTypeOnEnvoyHeaders,
@@ -57,6 +61,26 @@ class BodySizeLimit(betterproto2.Message):
 
 
 default_message_pool.register_message("envoy.extensions.filters.http.body_size_limit.v3", "BodySizeLimit", BodySizeLimit)
+
+
+@dataclass(eq=False, repr=False, config={"extra": "forbid"})
+class CelFormatter(betterproto2.Message):
+    """The command %CEL()% in a format, with the functions that its expressions may use.
+
+    Source: envoy.extensions.formatter.cel.v3.Cel, of which envoy-data-plane has no field. It goes when envoy-data-plane has that.
+    """
+
+    cel_config: CelExpressionConfig | None = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """Which functions there are beside those that are always there; None has none."""
+
+
+_CEL = default_message_pool.type_to_url.pop(Cel)
+default_message_pool.url_to_type[_CEL], default_message_pool.type_to_url[CelFormatter] = CelFormatter, _CEL
+
+
+def text_format(inline: str) -> SubstitutionFormatString:
+    """One of Envoy's formats as a message."""
+    return SubstitutionFormatString(text_format_source=DataSource(inline_string=inline))
 
 
 def action_of(envoy: EnvoyRoute) -> RouteAction:

@@ -1,4 +1,4 @@
-"""The HTTP connection manager of both listeners, and the access log (decision 7)."""
+"""The HTTP connection manager of both listeners, and the log of TCP connections and UDP sessions (decision 7)."""
 
 from __future__ import annotations
 
@@ -9,20 +9,16 @@ from functools import cache
 from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as Mutation
 from envoy_data_plane.envoy.config.core.v3 import (
-    DataSource,
     Http1ProtocolOptions,
     HttpProtocolOptions,
     HttpProtocolOptionsHeadersWithUnderscoresAction,
-    SubstitutionFormatString,
 )
 from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
 from envoy_data_plane.envoy.extensions.access_loggers.stream.v3 import StdoutAccessLog
-from envoy_data_plane.envoy.extensions.filters.common.set_filter_state.v3 import FilterStateValue
 from envoy_data_plane.envoy.extensions.filters.http.fault.v3 import FaultAbort, HttpFault
 from envoy_data_plane.envoy.extensions.filters.http.filter_chain.v3 import FilterChainConfig
 from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation, Mutations
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
-from envoy_data_plane.envoy.extensions.filters.http.set_filter_state.v3 import Config as SetFilterState
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
     HttpConnectionManagerPathWithEscapedSlashesAction,
@@ -35,8 +31,9 @@ from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.envoy.type.v3 import FractionalPercent
 
 from xds.model import Settings, Via
+from xds.nginx import log_format
 from xds.nginx.feature import FilterPlace
-from xds.nginx.messages import HEADERS_COUNT, HEADERS_KB, formatted, http2, preserve_case
+from xds.nginx.messages import HEADERS_COUNT, HEADERS_KB, formatted, http2, preserve_case, text_format
 from xds.nginx.registry import with_hook
 from xds.render import names, passages, untrusted
 from xds.render.answers import METHOD_REFUSED, local_replies
@@ -50,33 +47,6 @@ Envoy answers 403 to all others; nginx would leave them to the backend.
 """
 _IGNORED_UPGRADES = ("TLS/", "HTTP/")
 """Upgrades that some clients (Apache's HttpClient) offer with every request, and that are ignored; Envoy ignores h2c by itself."""
-_PATH_STATE = "xds.path"
-"""The filter state with the path as requested: the access log would otherwise see the rewritten path."""
-
-
-def _decimal(seconds: str, known: str = "true") -> str:
-    """The format of a duration in seconds with three decimals, as nginx writes it; "-" where it is unknown."""
-    zeros = f"{seconds}.getMilliseconds() < 10 ? '.00' : {seconds}.getMilliseconds() < 100 ? '.0' : '.'"
-    whole, point, rest = f"{seconds}.getSeconds() : '-'", f"({zeros}) : ''", f"{seconds}.getMilliseconds() : ''"
-    return "".join(f"%CEL({known} ? {part})%" for part in (whole, point, rest))
-
-
-def _quotable(text: str) -> str:
-    """The format of a client's text, cut at its first quotation mark or backslash: Envoy does not escape them, as nginx does."""
-    odd = f"{text}.contains('\"') || {text}.contains('\\\\')"
-    return f"%CEL({odd} ? re.extract({text}, '^([^\"\\\\\\\\]*)', '\\\\1') : {text})%"
-
-
-_BY_UPSTREAM = "response.code_details == 'via_upstream'"
-LOG_FORMAT = (
-    "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% - - [%START_TIME_LOCAL(%d/%b/%Y:%H:%M:%S %z)%] "
-    f"\"%REQ(:METHOD)% %FILTER_STATE({_PATH_STATE}:PLAIN)% %CEL(request.protocol == 'HTTP/2' ? 'HTTP/2.0' : request.protocol)%\" "
-    f'%RESPONSE_CODE% %BYTES_SENT% "{_quotable("request.referer")}" "{_quotable("request.useragent")}" %DOWNSTREAM_WIRE_BYTES_RECEIVED% '
-    f"{_decimal('request.duration')} [%METADATA(CLUSTER:xds:upstream)%] [] %UPSTREAM_HOST% "
-    f"%CEL({_BY_UPSTREAM} ? response.size : '-')% {_decimal('response.backend_latency', 'has(response.backend_latency)')} "
-    f"%CEL({_BY_UPSTREAM} ? response.code : '-')% {_quotable('request.id')}\n"
-)
-"""ingress-nginx's log-format-upstream, without what Envoy does not know: $remote_user, and the names of alternative upstreams."""
 STREAM_LOG_FORMAT = (
     "[%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%] [%START_TIME_LOCAL(%d/%b/%Y:%H:%M:%S %z)%] {protocol} 200 "
     "%BYTES_SENT% %BYTES_RECEIVED% {duration}\n"
@@ -90,7 +60,6 @@ def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager
         stat_prefix=via.value,
         rds=Rds(route_config_name=names.ROUTES, config_source=ads()),
         http_filters=[
-            _keep_path(),
             passages.guard(),
             _refused_methods(),
             _forwarded_port(via, port),
@@ -114,7 +83,6 @@ def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager
         server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
         stream_idle_timeout=datetime.timedelta(0),
         request_headers_timeout=datetime.timedelta(seconds=60),
-        access_log=[access_log()],
         use_remote_address=True,
         skip_xff_append=True,
         preserve_external_request_id=True,
@@ -134,21 +102,12 @@ def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager
 
 
 @cache
-def access_log() -> AccessLog:
-    """ingress-nginx's line for each request (its default log-format-upstream), on stdout."""
-    return _to_stdout(LOG_FORMAT)
-
-
-@cache
 def stream_log(protocol: str) -> AccessLog:
     """ingress-nginx's line for each TCP connection or UDP session (its log-format-stream)."""
-    duration = _decimal("request.duration") if protocol == "TCP" else "-"  # Envoy does not log the duration of a UDP session
-    return _to_stdout(STREAM_LOG_FORMAT.format(protocol=protocol, duration=duration))
-
-
-def _to_stdout(line: str) -> AccessLog:
-    config = StdoutAccessLog(log_format=SubstitutionFormatString(text_format_source=DataSource(inline_string=line)))
-    return AccessLog(name="envoy.access_loggers.stdout", typed_config=pack(config))
+    duration = log_format.duration("request.duration") if protocol == "TCP" else "-"  # Envoy does not log that of a UDP session
+    line = text_format(STREAM_LOG_FORMAT.format(protocol=protocol, duration=duration))
+    line.formatters = [log_format.formatter()]
+    return AccessLog(name="envoy.access_loggers.stdout", typed_config=pack(StdoutAccessLog(log_format=line)))
 
 
 def _forwarded_port(via: Via, port: int) -> HttpFilter:
@@ -156,13 +115,6 @@ def _forwarded_port(via: Via, port: int) -> HttpFilter:
     shown = "443" if via is Via.HTTPS else str(port)
     mutations = Mutations(request_mutations=[Mutation(append=formatted("X-Forwarded-Port", shown))])
     return HttpFilter(name=names.COUNT_FILTER, typed_config=pack(HeaderMutation(mutations=mutations)))
-
-
-@cache
-def _keep_path() -> HttpFilter:
-    path = SubstitutionFormatString(text_format_source=DataSource(inline_string=_quotable("request.path")))
-    kept = FilterStateValue(object_key=_PATH_STATE, factory_key="envoy.string", format_string=path)
-    return HttpFilter(name="envoy.filters.http.set_filter_state", typed_config=pack(SetFilterState(on_request_headers=[kept])))
 
 
 @cache

@@ -11,7 +11,8 @@ from xds.kube.objects import ConfigMap, Ingress, ref
 from xds.kube.world import Reader, config_map, ingress, settings
 from xds.model import LEFT_OUT, Settings
 from xds.nginx import hints, registry
-from xds.nginx.feature import Annotation, Barred, Closed, Complaint, Declared, Fidelity, Forbidden, Unreadable
+from xds.nginx.feature import Annotation, Barred, Closed, Complaint, Declared, Fidelity, Forbidden, Key, Unreadable
+from xds.nginx.values import readable
 from xds.problem import Problem, Ref, Severity
 from xds.translate.references import References
 
@@ -164,11 +165,9 @@ def _judge(read: Reader, item: Ingress, prefix: str, name: str, known: Annotatio
         _report(read, item, prefix, name, "annotation-verdict", sentence, Severity.NOTE)
     elif known.fidelity in _VERDICT:
         severity, verdict = _verdict(known)
-        _report(read, item, prefix, name, "annotation-verdict", f"{name} {verdict}{_because(known)}.", severity)
-    elif known.fidelity is Fidelity.APPROXIMATE and known.reason:
-        _report(
-            read, item, prefix, name, "annotation-approximate", f"{name} works nearly as in ingress-nginx{_because(known)}.", Severity.NOTE
-        )
+        _report(read, item, prefix, name, "annotation-verdict", f"{name} {verdict}{_because(known, value)}.", severity)
+    elif known.fidelity is Fidelity.APPROXIMATE and (because := _because(known, value)):
+        _report(read, item, prefix, name, "annotation-approximate", f"{name} works nearly as in ingress-nginx{because}.", Severity.NOTE)
 
 
 def _missing(read: Reader, known: Annotation[Any]) -> str:
@@ -197,11 +196,22 @@ def _report_keys(read: Reader, found: ConfigMap, complaints: list[Complaint]) ->
     if len(unknown) > MOST_UNKNOWN:
         sentence = f"{len(unknown) - MOST_UNKNOWN:,} more keys are none of ingress-nginx's ConfigMap, and have no effect."
         read.report(Problem(about, "data", "key-unknown", sentence, Severity.WARNING, found.meta.place))
-    for name in sorted(found.data.keys() & known.keys()):
-        if known[name].fidelity in _VERDICT and known[name].needs_verdict(found.data[name]):
-            severity, verdict = _verdict(known[name])
-            sentence = f"{name} {verdict}{_because(known[name])}."
-            read.report(Problem(about, f"data[{name}]", "key-verdict", sentence, severity, found.meta.place))
+    for name in sorted(found.data.keys() & known.keys() - {c.name for c in complaints}):
+        _judge_key(read, found, about, known[name])
+
+
+def _judge_key(read: Reader, found: ConfigMap, about: Ref, known: Key[Any]) -> None:
+    """Report what is not supported of a key, or differs; nothing where its value is what holds anyway."""
+    text = found.data[known.name]
+    if not known.needs_verdict(text):
+        return
+    if known.fidelity in _VERDICT:
+        severity, verdict = _verdict(known)
+        sentence = f"{known.name} {verdict}{_because(known, text)}."
+        read.report(Problem(about, f"data[{known.name}]", "key-verdict", sentence, severity, found.meta.place))
+    elif known.fidelity is Fidelity.APPROXIMATE and (because := _because(known, text)):
+        sentence = f"{known.name} works nearly as in ingress-nginx{because}."
+        read.report(Problem(about, f"data[{known.name}]", "key-approximate", sentence, Severity.NOTE, found.meta.place))
 
 
 def _verdict(known: Declared[Any]) -> tuple[Severity, str]:
@@ -219,8 +229,10 @@ def _instead(name: str) -> str:
     return _nearest(name, registry.known_annotations())
 
 
-def _because(known: Declared[Any]) -> str:
-    return f": {known.reason.rstrip('.')}" if known.reason else ""
+def _because(known: Declared[Any], text: str) -> str:
+    """The reason of a verdict, as the end of a sentence; "" where there is none."""
+    reason = known.because(known.parse(readable(text))) if known.because else known.reason
+    return f": {reason.rstrip('.')}" if reason else ""
 
 
 def _nearest(name: str, names: Mapping[str, Any]) -> str:

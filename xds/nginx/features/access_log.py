@@ -1,0 +1,182 @@
+"""log-format-upstream and its relatives: the line that each request has in the access log, and which requests have none."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import cache
+from typing import NamedTuple
+
+from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog, AccessLogFilter, AndFilter, HeaderFilter, MetadataFilter
+from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
+from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
+from envoy_data_plane.envoy.extensions.access_loggers.stream.v3 import StderrAccessLog, StdoutAccessLog
+from envoy_data_plane.envoy.extensions.filters.common.set_filter_state.v3 import FilterStateValue
+from envoy_data_plane.envoy.extensions.filters.http.set_filter_state.v3 import Config as SetFilterState
+from envoy_data_plane.envoy.extensions.filters.http.set_metadata.v3 import Config as SetMetadata
+from envoy_data_plane.envoy.extensions.filters.http.set_metadata.v3 import Metadata
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager, HttpFilter
+from envoy_data_plane.envoy.type.matcher.v3 import MetadataMatcher, MetadataMatcherPathSegment, StringMatcher, ValueMatcher
+from envoy_data_plane.google.protobuf import Struct, Value
+
+from xds.model import Route, Via
+from xds.nginx import log_format
+from xds.nginx.feature import Annotation, Feature, Fidelity, Key, Notes, Phase
+from xds.nginx.log_format import Escape
+from xds.nginx.messages import text_format
+from xds.nginx.values import boolean, shown
+from xds.wire.encode import pack
+
+_METADATA = "xds.log"
+"""The namespace of dynamic metadata in which a route without a line says so."""
+_MOST_SKIPPED = 100
+"""Paths that are not logged: each request that is logged was compared with each of them."""
+_STDOUT = ("/var/log/nginx/access.log", "/dev/stdout")
+_STDERR = ("/var/log/nginx/error.log", "/dev/stderr")
+
+
+def _path(text: str) -> str:
+    if text in (*_STDOUT, *_STDERR):
+        return text
+    raise ValueError(f"is {shown(text)}; Envoy's container has no file for logs, only /dev/stdout and /dev/stderr")
+
+
+def _urls(text: str) -> tuple[str, ...]:
+    urls = tuple(dict.fromkeys(url for part in text.split(",") if (url := part.strip())))
+    if len(urls) > _MOST_SKIPPED:
+        raise ValueError(f"has {len(urls)} URLs, more than {_MOST_SKIPPED}")
+    for url in urls:
+        if not url.startswith("/"):
+            raise ValueError(f"has {shown(url)}, which is no path; a regular expression is not taken here")
+    return urls
+
+
+def _lacks(text: str) -> str:
+    names = log_format.unknown(text)
+    return f'Envoy has no value for {", ".join(f"${name[:40]}" for name in names[:20])}; "-" is written in its place'
+
+
+def _is_lacking(text: str, _paths: Collection[str]) -> bool:
+    return bool(log_format.unknown(text))
+
+
+ENABLE_ACCESS_LOG = Annotation("enable-access-log", boolean, "Whether requests are logged.", "false", default=True)
+LOG_FORMAT_UPSTREAM = Key(
+    "log-format-upstream",
+    log_format.parsed,
+    "The line for a request.",
+    "$remote_addr $request_id $status",
+    log_format.DEFAULT,
+    Fidelity.APPROXIMATE,
+    'a variable for which Envoy has no value is written as "-"',
+    _is_lacking,
+    because=_lacks,
+)
+LOG_FORMAT_ESCAPE_JSON = Key("log-format-escape-json", boolean, "Whether values in the log are escaped for JSON.", "true", default=False)
+LOG_FORMAT_ESCAPE_NONE = Key("log-format-escape-none", boolean, "Whether values in the log are not escaped at all.", "true", default=False)
+ACCESS_LOG_PATH = Key(
+    "access-log-path",
+    _path,
+    "Where requests are logged: standard output or standard error of Envoy.",
+    "/dev/stderr",
+    _STDOUT[0],
+    Fidelity.APPROXIMATE,
+    "TCP connections and UDP sessions are always logged on standard output",
+)
+HTTP_ACCESS_LOG_PATH = Key("http-access-log-path", _path, "The same, for requests alone.", "/dev/stderr", "")
+DISABLE_ACCESS_LOG = Key(
+    "disable-access-log",
+    boolean,
+    "Whether no request is logged.",
+    "true",
+    default=False,
+    fidelity=Fidelity.APPROXIMATE,
+    reason="TCP connections and UDP sessions are logged all the same",
+)
+DISABLE_HTTP_ACCESS_LOG = Key("disable-http-access-log", boolean, "Whether no request is logged.", "true", default=False)
+_NO_URLS: tuple[str, ...] = ()
+SKIP_ACCESS_LOG_URLS = Key("skip-access-log-urls", _urls, "Paths, with their queries, that are not logged.", "/healthz,/ready", _NO_URLS)
+
+
+class Log(NamedTuple):
+    """The log of all requests: its line ("" for none), how values are escaped, whether it is on standard error, and what has no line.
+
+    `own` is whether the requests of this Ingress are logged.
+    """
+
+    line: str
+    escape: Escape
+    to_stderr: bool
+    skipped: tuple[str, ...]
+    own: bool
+
+
+def _read(notes: Notes) -> Log:
+    escape = Escape.JSON if notes.key(LOG_FORMAT_ESCAPE_JSON) else Escape.NONE if notes.key(LOG_FORMAT_ESCAPE_NONE) else Escape.DEFAULT
+    silent = notes.key(DISABLE_ACCESS_LOG) or notes.key(DISABLE_HTTP_ACCESS_LOG)
+    path = notes.key(HTTP_ACCESS_LOG_PATH) or notes.key(ACCESS_LOG_PATH)
+    line = "" if silent else notes.key(LOG_FORMAT_UPSTREAM)
+    return Log(line, escape, path in _STDERR, notes.key(SKIP_ACCESS_LOG_URLS), notes.get(ENABLE_ACCESS_LOG))
+
+
+def _on_connection(log: Log, connection: HttpConnectionManager, _via: Via) -> None:
+    """The path is kept in front of all filters, and whatever the line: other features read it too."""
+    connection.http_filters.insert(0, _keep_path())
+    if log.line:
+        connection.access_log = [_access_log(log)]
+
+
+def _access_log(log: Log) -> AccessLog:
+    made = log_format.line(log.line, log.escape)
+    config = StderrAccessLog(log_format=made) if log.to_stderr else StdoutAccessLog(log_format=made)
+    name = "stderr" if log.to_stderr else "stdout"
+    filters = [_unless_silent(), *map(_unless_asked_for, log.skipped)]
+    chosen = filters[0] if len(filters) == 1 else AccessLogFilter(and_filter=AndFilter(filters=filters))
+    return AccessLog(name=f"envoy.access_loggers.{name}", filter=chosen, typed_config=pack(config))
+
+
+@cache
+def _keep_path() -> HttpFilter:
+    kept = FilterStateValue(object_key=log_format.PATH_STATE, factory_key="envoy.string", format_string=text_format("%REQ(:PATH)%"))
+    return HttpFilter(name="envoy.filters.http.set_filter_state", typed_config=pack(SetFilterState(on_request_headers=[kept])))
+
+
+@cache
+def _unless_silent() -> AccessLogFilter:
+    """Without the metadata a request is logged. Envoy ignores `invert` here, so that the value decides."""
+    logged = MetadataMatcher(filter=_METADATA, path=[MetadataMatcherPathSegment(key="logged")], value=ValueMatcher(bool_match=True))
+    return AccessLogFilter(metadata_filter=MetadataFilter(matcher=logged, match_if_key_not_found=True))
+
+
+def _unless_asked_for(path: str) -> AccessLogFilter:
+    header = HeaderMatcher(name=":path", string_match=StringMatcher(exact=path), invert_match=True)
+    return AccessLogFilter(header_filter=HeaderFilter(header=header))
+
+
+@cache
+def _silence() -> TypedExtensionConfig:
+    value = Struct(fields={"logged": Value(bool_value=False)})
+    config = SetMetadata(metadata=[Metadata(metadata_namespace=_METADATA, value=value)])
+    return TypedExtensionConfig(name="silent", typed_config=pack(config))
+
+
+def _filters(log: Log, _route: Route) -> tuple[TypedExtensionConfig, ...]:
+    return () if log.own else (_silence(),)
+
+
+FEATURE = Feature(
+    read=_read,
+    annotations=(ENABLE_ACCESS_LOG,),
+    keys=(
+        LOG_FORMAT_UPSTREAM,
+        LOG_FORMAT_ESCAPE_JSON,
+        LOG_FORMAT_ESCAPE_NONE,
+        ACCESS_LOG_PATH,
+        HTTP_ACCESS_LOG_PATH,
+        DISABLE_ACCESS_LOG,
+        DISABLE_HTTP_ACCESS_LOG,
+        SKIP_ACCESS_LOG_URLS,
+    ),
+    phase=Phase.HOST,
+    on_connection=_on_connection,
+    filters=_filters,
+)
