@@ -174,7 +174,7 @@ def test_snippets_are_critical() -> None:
     critical = {a.name for a in known_annotations().values() if a.risk is Risk.CRITICAL}
     assert critical == {"auth-snippet", "configuration-snippet", "server-snippet", "stream-snippet", "modsecurity-snippet"}
     translated = {name for name in critical if known_annotations()[name].fidelity is not Fidelity.REFUSED}
-    assert translated == {"configuration-snippet"}
+    assert translated == {"configuration-snippet", "server-snippet"}
 
 
 def test_what_only_says_what_holds_anyway_is_told_apart() -> None:

@@ -248,6 +248,27 @@ class Written:
     risk: Risk | None
 
 
+class Before(IntEnum):
+    """Where in nginx's order of locations one stands that no Ingress has."""
+
+    EXACT = 0
+    """Before all others, as `location =`."""
+    PATTERNS = 1
+    """Before the regular expressions of the host, as `location ^~`."""
+    PATHS = 2
+    """Before the paths of Ingresses, as `location ~`."""
+    SHORTER = 3
+    """Among the paths of Ingresses, the longer one first."""
+
+
+@dataclass(frozen=True)
+class Further:
+    """A location that no Ingress has. Where no feature makes other routes of it, it answers 404."""
+
+    location: Location
+    before: Before
+
+
 class Objects(Protocol):
     """What `resolve` may read besides its Ingress. The Unit of the Ingress' settings depends on whatever was read, there or not.
 
@@ -389,6 +410,9 @@ class Feature(Generic[S]):
     by_reference  setting → whether annotations may name objects of other namespaces; the setting is that of the ConfigMap alone
     by_affinity   setting → whether a Service's `sessionAffinity` has an effect; the setting is that of the ConfigMap alone
     passes_tls    setting → whether TLS of the host goes to the backend of its path "/" as it is; asked of the host's oldest Ingress
+    by_host       whether the setting holds for all paths of a host, those of other Ingresses too: that of the oldest Ingress which has one.
+                  Only for settings that come from annotations
+    locations     (setting, a location of its Ingress) → further locations of the host, which Envoy answers itself; only with `by_host`
     by_path       whether `on_route`, `on_forward` or `filters` look at the path, name or cluster of the route: else it is drawn once for
                   many routes
     """
@@ -425,4 +449,6 @@ class Feature(Generic[S]):
     by_reference: Callable[[S], bool] | None = None
     by_affinity: Callable[[S], bool] | None = None
     passes_tls: Callable[[S], bool] | None = None
+    by_host: bool = False
+    locations: Callable[[S, Location], Iterable[Further]] | None = None
     by_path: bool = False

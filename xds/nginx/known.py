@@ -186,7 +186,6 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
         _REFUSED,
         _SNIPPETS,
         (
-            ("server-snippet", "", "gzip on;", "nginx configuration for the host."),
             ("stream-snippet", "", "server { listen 1; }", "nginx configuration for TCP and UDP."),
             ("auth-snippet", "", "proxy_set_header X-A b;", "nginx configuration for the authentication request."),
         ),
@@ -199,7 +198,7 @@ proxy-next-upstream-timeout proxy-request-buffering proxy-buffering
 proxy-buffers-number proxy-busy-buffers-size proxy-max-temp-file-size proxy-http-version proxy-cookie-domain
 proxy-cookie-path proxy-redirect-from proxy-redirect-to client-body-buffer-size limit-rate limit-rate-after
 ssl-ciphers enable-opentelemetry opentelemetry-operation-name opentelemetry-trust-incoming-span
-enable-modsecurity modsecurity-snippet server-snippet stream-snippet
+enable-modsecurity modsecurity-snippet stream-snippet
 """
 """Annotations whose default for the whole cluster is a key of the same name."""
 
@@ -233,6 +232,7 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
             ("main-snippet", "", "nginx configuration for all of it."),
             ("http-snippet", "", "nginx configuration for all hosts."),
             ("location-snippet", "", "nginx configuration for all paths."),
+            ("server-snippet", "", "nginx configuration for each host."),
             ("global-auth-snippet", "", "nginx configuration for all authentication requests."),
             ("plugins", "", "Lua programs that nginx runs."),
         ),

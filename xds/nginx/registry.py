@@ -143,6 +143,12 @@ def offered(location: Settings, offering: Settings) -> Settings:
     return Settings(kept | {name: offering[name] for name in upstream_features() & offering.keys()})
 
 
+@cache
+def host_features() -> frozenset[str]:
+    """The names of the features whose settings hold for a whole host."""
+    return frozenset(name for name, feature in features().items() if feature.by_host)
+
+
 def on_path(settings: Settings, path: str) -> Settings:
     """What of the settings of an Ingress holds on one of its paths."""
     changed = {name: hook(settings[name], path) for name, hook in with_hook("on_path") if name in settings}

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from xds.kube.objects import Backend, Ingress, Rule, ref
 from xds.kube.world import MOST_RULES, MOST_WILDCARDS, Reader, ingress, ingresses_of, rules_with_effect, settings
 from xds.model import Settings
 from xds.nginx.feature import Role
-from xds.nginx.registry import on_path, with_hook
+from xds.nginx.registry import host_features, on_path, with_hook
 from xds.problem import Problem, Severity
 from xds.translate.configuration import ingress_settings
 from xds.translate.paths import EXACT
@@ -140,9 +141,24 @@ def settings_of(read: Reader, item: Ingress) -> Settings:
     return read.unit(ingress_settings, item.meta.namespace, item.meta.name)
 
 
-def settings_on(read: Reader, claim: Claim) -> Settings:
-    """Those that hold on the path that is claimed."""
-    return on_path(settings_of(read, claim.item), claim.path)
+def settings_on(read: Reader, host: str, claim: Claim) -> Settings:
+    """Those that hold on the path that is claimed of a host."""
+    return on_host(read, host, on_path(settings_of(read, claim.item), claim.path))
+
+
+def on_host(read: Reader, host: str, own: Settings) -> Settings:
+    """Settings with those that hold for the whole host."""
+    found = read.unit(host_settings, host)
+    return Settings({**own, **found}) if found else own
+
+
+def host_settings(read: Reader, host: str) -> Settings:
+    """What holds for all paths of a host: of each such feature, the setting of the oldest Ingress that has one. A Unit."""
+    found: dict[str, Any] = {}
+    for item in reversed(serving(read, host)) if host_features() else ():
+        own = settings_of(read, item)
+        found |= {name: own[name] for name in host_features() if name in own}
+    return Settings(found)
 
 
 def claimed(read: Reader, host: str) -> Mapping[Where, tuple[Claim, ...]]:

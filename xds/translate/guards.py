@@ -15,7 +15,7 @@ from xds.model import HeaderMatch, Location, PathKind, PathMatch, Respond, Route
 from xds.nginx.registry import on_path, rules
 from xds.patterns import regex, spelling
 from xds.translate import paths
-from xds.translate.claims import claims_of, serving, settings_of, settings_on
+from xds.translate.claims import claims_of, on_host, serving, settings_of, settings_on
 
 Rules = tuple[tuple[str, object], ...]
 _ESCAPED_RUN = HeaderMatch(":path", spelling.ESCAPED_RUN, regex=True)
@@ -46,12 +46,12 @@ def guard(read: Reader, host: str) -> Guard | None:
     """The Guard of a host; None where all of its paths have the same access rules, or none. A Unit."""
     ours = serving(read, host)
     claims = [claim for item in ours for claim in claims_of(read, item, host)]
-    found = {rules(settings_on(read, claim)) for claim in claims}
+    found = {rules(settings_on(read, host, claim)) for claim in claims}
     if settings(read).default_backend_service or any(item.default_backend for item in ours):
-        found |= {rules(on_path(settings_of(read, item), "/")) for item in ours} if host else {(), *found}
+        found |= {rules(on_host(read, host, on_path(settings_of(read, item), "/"))) for item in ours} if host else {(), *found}
     if len(found) < 2:
         return None
-    closed = [(claim.type, claim.path) for claim in claims if rules(settings_on(read, claim))]
+    closed = [(claim.type, claim.path) for claim in claims if rules(settings_on(read, host, claim))]
     return Guard(
         frozenset(paths.encoded(path) for _, path in closed),
         frozenset(paths.encoded(path).removesuffix("/") for kind, path in closed if kind != paths.EXACT),
@@ -74,6 +74,11 @@ def first_routes(found: Sequence[tuple[Location, tuple[Route, ...]]]) -> Iterato
             for route in routes if alike else (Route(location.match, Respond(400)),):
                 yield replace(route, headers=(*route.headers, _ESCAPED_RUN))
         before.add(own)
+
+
+def dots(further: Sequence[object]) -> tuple[Route, ...]:
+    """The route for paths that may lead to a location which no Ingress has, though nobody knows: dots beside an escaped slash get 400."""
+    return (Route(PathMatch(PathKind.PATTERN, spelling.DOTS), Respond(400)),) if further else ()
 
 
 def surcharge(match: PathMatch, own: Settings, cost: int, *, routes: int = 1) -> int:

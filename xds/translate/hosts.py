@@ -25,7 +25,7 @@ from xds.model import (
     VirtualHost,
 )
 from xds.nginx import registry
-from xds.nginx.feature import Phase
+from xds.nginx.feature import Before, Further, Phase
 from xds.nginx.registry import asks, besides, cluster_features, drawn, features, guarded, on_path, with_hook
 from xds.patterns import regex
 from xds.problem import Problem, Ref, Severity
@@ -41,7 +41,9 @@ from xds.translate.claims import (
     claims_of,
     default_claim,
     has_regex,
+    host_settings,
     offering,
+    on_host,
     report_foreign,
     rules_of,
     serving,
@@ -176,18 +178,51 @@ def _locations(
         _report_escape(read, claim)
         match = paths.match(claim.path, claim.type, as_regex=as_regex)
         match = guard.widened(match) if guard else match
-        location = Location(host, claim.path, match, tls, ref(claim.item), claim.field, settings_on(read, claim))
+        location = Location(host, claim.path, match, tls, ref(claim.item), claim.field, settings_on(read, host, claim))
         found.append(_joined(read, location, _backend_action(read, claim), joining.get(claim.where, ())))
     if ROOT not in taken:
         found.append(_default(read, host, ours, joining.get(ROOT, ()), tls=tls, as_regex=as_regex))
     offers.report_unclaimed(read, host, joining, taken.keys() | ({ROOT} if default_claim(host, ours) else set()))
     found += (_closure(read, host, each, tls=tls, as_regex=as_regex) for each in left_out if guarded(settings_of(read, each.first.item)))
     _report_lost_defaults(read, host, ours, taken.get(ROOT))
+    further = [*_further(read, host, found, allowance)]
     locations = [each.location for each in found if not each.closed]
     found.sort(key=lambda each: each.rank.path, reverse=as_regex)
     found.sort(key=lambda each: (paths.precedence(each.rank), not each.closed))
     served = [(each.location, each.routes) for each in found if each.routes[-1].action != _NOTHING]
-    return locations, (*(guards.first_routes(served) if guard else ()), *_in_order(host, found, taken))
+    first, last = _around(further, found, as_regex=as_regex)
+    return locations, (*(guards.first_routes(served) if guard else guards.dots(further)), *first, *_in_order(host, found, taken), *last)
+
+
+def _further(read: Reader, host: str, found: Sequence[_Found], allowance: Allowance) -> Iterator[tuple[Further, _Found]]:
+    """The locations that no Ingress has, as far as the host can pay for their regular expressions."""
+    shared = read.unit(host_settings, host)
+    for name, hook in with_hook("locations"):
+        owner = next((item for item in serving(read, host) if name in settings_of(read, item)), None) if name in shared else None
+        if owner is None:
+            continue
+        root = Location(host, "/", _ROOT, found[0].location.tls, ref(owner), "", settings_of(read, owner))
+        for each in hook(shared[name], root):
+            routes = _routes(read, each.location, Respond(404))
+            if allowance.spend(sum(map(cost_of, routes))):
+                yield each, _Found(each.location, routes, each.location.match)
+            else:
+                why = "the regular expressions of its host take all that one host may take"
+                sentence = f"The location in {each.location.rule} has no effect: {why}."
+                read.report(Problem(ref(owner), "metadata.annotations", f"regex-budget-of-host:{host}", sentence, place=owner.meta.place))
+
+
+def _around(
+    further: Sequence[tuple[Further, _Found]], found: list[_Found], *, as_regex: bool
+) -> tuple[tuple[Route, ...], tuple[Route, ...]]:
+    """The routes of further locations before those of `found`, and after; some are put among them."""
+    among = [each for where, each in further if where.before is Before.SHORTER]
+    if not as_regex:
+        found += among
+        found.sort(key=lambda each: (paths.precedence(each.rank), not each.closed))
+    ordered = sorted((pair for pair in further if pair[0].before is not Before.SHORTER), key=lambda pair: pair[0].before)
+    first = tuple(route for _, each in ordered for route in each.routes)
+    return first, tuple(route for each in among for route in each.routes) if as_regex else ()
 
 
 def _closure(read: Reader, host: str, out: LeftOut, *, tls: bool, as_regex: bool) -> _Found:
@@ -226,9 +261,9 @@ def _default(read: Reader, host: str, ours: list[Ingress], offered: Sequence[Cla
     item = ours[0] if host else (claim.item if claim else None)
     if item is None:
         own = _without(read.unit(configuration).defaults, Phase.HOST, Phase.RETURN, Phase.SSL_REDIRECT, Phase.ACCESS)
-        location = Location(host, "/", match, tls, None, "", own)
+        location = Location(host, "/", match, tls, None, "", on_host(read, host, own))
         return _Found(location, _routes(read, location, _global_default(read)), match)
-    own = on_path(settings_of(read, item), "/")
+    own = on_host(read, host, on_path(settings_of(read, item), "/"))
     if not host:
         own = _without(own, Phase.HOST, Phase.RETURN, Phase.SSL_REDIRECT)
     location = Location(host, "/", match, tls, ref(item), "spec.defaultBackend", own)

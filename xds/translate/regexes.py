@@ -61,7 +61,7 @@ class Allowance:
 
 def _has_expressions(read: Reader, host: str, claim: Claim, *, as_regex: bool) -> bool:
     """Whether Envoy compiles an expression for a path of a host."""
-    if as_regex or any(name in settings_of(read, claim.item) for name, _ in with_hook("patterns")):
+    if as_regex or any(name in settings_on(read, host, claim) for name, _ in with_hook("patterns")):
         return True
     return bool(spelling.pattern(_match(read, host, claim, as_regex=False)))
 
@@ -121,7 +121,7 @@ def _surplus(read: Reader, host: str, claim: Claim, offered: Claim) -> int:
     if paths.fault(claim.path, as_regex=as_regex):
         return 0
     match = _match(read, host, claim, as_regex=as_regex)
-    own, others = settings_on(read, claim), settings_of(read, offered.item)
+    own, others = settings_on(read, host, claim), settings_of(read, offered.item)
     location = Location(host, claim.path, match, tls, ref(claim.item), claim.field, own)
     offer = Offer(_SOMEWHERE, ref(offered.item), offered.field, others, registry.offered(own, others))
     alone = Route(match, _SOMEWHERE, location.origin, location.rule, settings=own)
@@ -135,7 +135,7 @@ def _cost(read: Reader, host: str, claim: Claim, *, as_regex: bool, tls: bool) -
     if paths.fault(claim.path, as_regex=as_regex):
         return REFUSED
     match = _match(read, host, claim, as_regex=as_regex)
-    own = settings_on(read, claim)
+    own = settings_on(read, host, claim)
     location = Location(host, claim.path, match, tls, ref(claim.item), claim.field, own)
     cost = sum(map(cost_of, drawn(location, Route(match, _SOMEWHERE, location.origin, location.rule, settings=own))))
     return cost + guards.surcharge(match, own, cost)

@@ -1,4 +1,7 @@
-"""allow and deny in a configuration-snippet: an access rule like others, so that no spelling of a path walks around it."""
+"""allow and deny in a configuration-snippet: an access rule like others, so that no spelling of a path walks around it.
+
+A snippet that refuses some requests by `return` is one as well, of no addresses.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,29 @@ from collections.abc import Iterable
 
 from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
 
-from xds.model import Forward, Route
+from xds.model import Forward, Respond, Route
 from xds.nginx.feature import Feature, FilterPlace, Notes, Phase
 from xds.nginx.features.configuration_snippet import CONFIGURATION_SNIPPET
+from xds.nginx.features.configuration_snippet import NAME as SNIPPET
 from xds.nginx.snippets import access
 from xds.nginx.snippets.access import AccessRule
 from xds.nginx.snippets.gate import read_snippet
+from xds.nginx.snippets.routing import way_of
+
+NAME = "snippet_access"
+_NO_FILE = Respond(404)
 
 
 def _read(notes: Notes) -> tuple[AccessRule, ...] | None:
     found = read_snippet(notes, CONFIGURATION_SNIPPET)
-    return (found.rules or None) if found else None
+    return found.rules if found and (found.rules or found.refuses) else None
 
 
-def _filters(rules: tuple[AccessRule, ...], route: Route) -> Iterable[TypedExtensionConfig]:
-    """nginx answers itself before it asks who the client is."""
-    return (access.filter_of(rules),) if isinstance(route.action, Forward) else ()
+def filters(rules: tuple[AccessRule, ...], route: Route) -> Iterable[TypedExtensionConfig]:
+    """The filter, but where nginx answers before it asks who the client is: by `return` and `rewrite`."""
+    setting = route.settings.get(SNIPPET)
+    asks = isinstance(route.action, Forward) or (route.action == _NO_FILE and not (setting and way_of(setting).end))
+    return (access.filter_of(rules),) if asks and rules else ()
 
 
-FEATURE = Feature(read=_read, phase=Phase.ACCESS, filters=_filters, place=FilterPlace.ACCESS)
+FEATURE = Feature(read=_read, phase=Phase.ACCESS, filters=filters, place=FilterPlace.ACCESS)

@@ -117,6 +117,11 @@ class Program:
         return next((fault for fault in self.faults if fault.closes), None)
 
     @property
+    def refuses(self) -> bool:
+        """Whether some requests are answered with an error in place of the backend."""
+        return any(isinstance(way.end, Answer) and way.end.status >= 400 for way in self.ways)
+
+    @property
     def size(self) -> int:
         """The characters that each path of an Ingress repeats."""
         return sum(way.headers.size + sum(len(test.value) for test in way.tests) + 100 for way in self.ways)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from urllib.parse import quote
 
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as Mutation
 from envoy_data_plane.envoy.config.core.v3 import DataSource, SubstitutionFormatString, TypedExtensionConfig
@@ -12,14 +13,14 @@ from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation, Mutations
 
 from xds.kube.objects import Ingress
-from xds.model import Forward, Location, Respond, Route
+from xds.model import Forward, Location, PathKind, PathMatch, Respond, Route
 from xds.nginx.feature import Closed, Complaint
 from xds.nginx.messages import action_of, formatted, substitution
 from xds.nginx.snippets import headers
 from xds.nginx.snippets.program import Answer, MovedTo, Program, Way
 from xds.nginx.values import LONGEST_IN_ALL_LOCATIONS
 from xds.nginx.variables import as_format, extracted, only_text
-from xds.patterns import regex
+from xds.patterns import regex, spelling
 from xds.wire.encode import pack
 
 _PAGES = {
@@ -64,18 +65,30 @@ def routes(name: str, found: Program, location: Location, before: tuple[Route, .
 
 def _of_way(name: str, way: Way, location: Location, before: tuple[Route, ...]) -> Iterator[Route]:
     if way.end:
-        before = (Route(location.match, _respond(way.end), location.origin, location.rule, settings=location.settings),)
+        before = (Route(location.match, respond(way.end), location.origin, location.rule, settings=location.settings),)
     for route in before:
         yield replace(route, headers=(*route.headers, *way.tests), settings=route.settings.but(**{name: way}))
 
 
-def _respond(end: Answer | MovedTo) -> Respond:
+def respond(end: Answer | MovedTo) -> Respond:
     """What Envoy answers by itself. A Content-Type keeps the body as it is."""
     if isinstance(end, MovedTo) or (not end.body and end.status in _OF_THE_LISTENER) or end.status == 204:
         return Respond(end.status)
     if not end.body and end.status in _PAGES:
         return Respond(end.status, (("Content-Type", "text/html"),), _page(end.status))
     return Respond(end.status, (("Content-Type", end.type),), end.body if only_text(end.body) else "")
+
+
+def anywhere(pattern: str, *, any_case: bool) -> str:
+    """A pattern for whole paths, in whatever spelling, in which something is found."""
+    spelled = spelling.expression(PathMatch(PathKind.REGEX, pattern, escaped=True))
+    found = f"(?{'i' if any_case else ''}s){regex.found_in(spelled)}"
+    return found if not regex.fault(found) else f"(?{'i' if any_case else ''}s){regex.found_in(pattern)}"
+
+
+def encoded(path: str) -> str:
+    """A plain path in the percent-encoding with which requests are compared."""
+    return quote(path, safe="/:@!$&'()*+,;=-._~")
 
 
 def _page(status: int) -> str:
