@@ -1,4 +1,4 @@
-"""configuration-snippet through a real Envoy: what clients and backends see of it, and what stays closed."""
+"""Snippets through a real Envoy: what clients and backends see of it, and what stays closed."""
 
 from __future__ import annotations
 
@@ -28,12 +28,27 @@ SNIPPETS = {
     "closed": "auth_request /check; more_set_headers 'X-A: b';",
 }
 
+SERVER = """
+more_set_headers "X-Both: server" "X-Server: yes";
+if ($http_x_bad) { return 403; }
+location = /healthy { default_type text/plain; return 200 "fine"; }
+location /inner { deny all; }
+location ~* \\.php$ { return 404; }
+location /nobody { auth_basic on; }
+"""
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def site(shared_site: Site) -> Site:
     app = await shared_site.run(HttpApp("web"))
     allowed = {"annotations-risk-level": "Critical", "allow-snippet-annotations": "true"}
     made = [ingress(name, f"{name}.test", {"/": ("web", 80)}, {"configuration-snippet": text}) for name, text in SNIPPETS.items()]
+    made += [
+        ingress("server", "server.test", {"/": ("web", 80)}, {"server-snippet": SERVER}),
+        ingress("inner", "server.test", {"/inner/deep": ("web", 80)}, {"configuration-snippet": "more_set_headers 'X-Both: location';"}),
+        ingress("shut", "shut.test", {"/a": ("web", 80)}, {"server-snippet": "auth_basic on;"}),
+        ingress("shut-too", "shut.test", {"/b": ("web", 80)}),
+    ]
     shared_site.folder.write("all.yaml", *backend("web", app), config_map("controller", allowed), *made)
     await shared_site.start("--configmap", "default/controller")
     await shared_site.until_answered("/", "web", host="always.test")
@@ -107,3 +122,35 @@ async def test_a_rewrite_gives_the_backend_another_path_and_ends_the_steps(site:
 )
 async def test_whom_nginx_keeps_out_is_kept_out(site: Site, host: str, path: str, status: int) -> None:
     assert (await site.get(path, host=f"{host}.test")).status == status
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "app", "both"),
+    [
+        ("/", 200, "web", "server"),
+        ("/inner/deep/x", 200, "web", "location"),
+        ("/inner/x", 403, "", "server"),
+        ("/inner%2Fx", 403, "", "server"),
+        ("/%69nner", 403, "", "server"),
+        ("/%2Finner", 403, "", "server"),
+        ("/x/..%2Finner", 400, "", None),
+        ("/a.PHP", 404, "", "server"),
+        ("/a.php%35", 200, "web", "server"),
+        ("/nobody/x", 503, "", None),
+        ("/healthyx", 200, "web", "server"),
+    ],
+)
+async def test_a_server_snippet_holds_for_the_whole_host(site: Site, path: str, status: int, app: str, both: str | None) -> None:
+    answer = await site.get(path, host="server.test")
+    assert (answer.status, answer.app, answer.header("X-Both")) == (status, app, both)
+
+
+async def test_a_location_of_a_server_snippet_answers_by_itself(site: Site) -> None:
+    answer = await site.get("/healthy", host="server.test")
+    assert (answer.status, answer.header("Content-Type"), answer.body, answer.header("X-Server")) == (200, "text/plain", b"fine", "yes")
+    assert (await site.get("/healthy", host="server.test", headers=[("x-bad", "1")])).status == 403
+
+
+@pytest.mark.parametrize("path", ["/a", "/b", "/"])
+async def test_a_host_is_closed_where_its_snippet_keeps_somebody_out(site: Site, path: str) -> None:
+    assert (await site.get(path, host="shut.test")).status == 503
