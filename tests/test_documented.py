@@ -94,8 +94,8 @@ def test_an_environment_variable_of_ours_that_is_read_is_named() -> None:
 class Spy(Notes):
     """Notes that keep the names that were asked for."""
 
-    def __init__(self, annotations: Mapping[str, str]) -> None:
-        super().__init__(annotations, {})
+    def __init__(self, written: Mapping[str, str]) -> None:
+        super().__init__(written, {})
         self.asked: set[str] = set()
 
     def own(self, annotation: Annotation[Any]) -> Any:
@@ -121,10 +121,9 @@ WORKS = (Fidelity.EXACT, Fidelity.APPROXIMATE)
 @functools.cache
 def asked() -> frozenset[str]:
     found: set[str] = set()
-    beside = {a.beside: known_annotations()[a.beside].example for a in known_annotations().values() if a.beside}
     for feature in features().values():
-        for there in ({}, beside):
-            spy = Spy(there)
+        for written in ({}, {a.name: a.example for a in feature.annotations}):  # some are read beside another one only
+            spy = Spy(written)
             feature.read(spy)
             found |= spy.asked
     return frozenset(found)

@@ -142,6 +142,13 @@ def parse_address(text: str) -> SocketAddress:
     return SocketAddress(host or "::", int(port))
 
 
+def _socket(text: str) -> str:
+    """An address that is a Unix socket. Raises ValueError for others."""
+    if not (found := parse_address(text)).path:
+        raise ValueError(text)
+    return str(found)
+
+
 def tcp_port(text: str) -> int:
     """The port in an address of Flags; 0 for what has none: a Unix socket, or an address that is off."""
     if text in ("", PRIVATE):
@@ -277,6 +284,8 @@ PRIVATE_OR_OFF = Kind(
     lambda text: text if text == PRIVATE else ADDRESS_OR_OFF.parse(text),
     ADDRESS_OR_OFF.show,
 )
+SOCKET = Kind("SOCKET", "a Unix socket such as unix:/run/authz.sock", _socket)
+SOCKET_OR_PRIVATE = Kind("SOCKET", f"{SOCKET.expects}, or {PRIVATE}", lambda text: text if text == PRIVATE else _socket(text), SOCKET.show)
 ADDRESS_OR_RUNNING = Kind(
     "ADDRESS", f"{ADDRESS.expects}, or {RUNNING}", lambda text: text if text == RUNNING else ADDRESS_OR_OFF.parse(text), ADDRESS_OR_OFF.show
 )
@@ -287,10 +296,14 @@ FOLDER: Kind[Path | None] = Kind("DIR", "the name of a folder", FILE.parse, FILE
 FOLDERS: Kind[tuple[Path, ...]] = Kind("DIR", "the name of a folder", _folders, lambda paths: ":".join(map(str, paths)), many=True)
 
 RUN = ("up", "serve")
+LOGS = (*RUN, "authz")
+"""The commands that log."""
 OBJECTS = ("up", "serve", "translate", "check", "explain")
 ENVOY = ("up", "bootstrap")
+NODE = (*ENVOY, "authz")
+XDS_CLIENT = ("bootstrap", "authz")
 LIVE = ("serve", "certgen")
-ALL = (*OBJECTS, "bootstrap", "certgen", "status", "history")
+ALL = (*OBJECTS, "bootstrap", "authz", "certgen", "status", "history")
 ASKING = ("check", "explain", "status", "history")
 
 SOURCE = "Where objects come from"
@@ -485,22 +498,22 @@ class Flags:
         "127.0.0.1:18000",
         "Address of the management server (gRPC); beyond loopback only with the --xds-tls flags. private: a Unix socket in a folder "
         "that only this user can open.",
-        (*RUN, "bootstrap"),
+        (*RUN, *XDS_CLIENT),
         instead={"up": (ADDRESS_OR_PRIVATE, PRIVATE)},
     )
     xds_tls_cert: Path | None = setting(
         SERVER,
         FILE,
         None,
-        "PEM file with the certificate chain of this side: the server's in `xds serve`, Envoy's in `xds bootstrap`.",
-        ("serve", "bootstrap"),
+        "PEM file with the certificate chain of this side: the server's in `xds serve`, else Envoy's.",
+        ("serve", *XDS_CLIENT),
     )
-    xds_tls_key: Path | None = setting(SERVER, FILE, None, "PEM file with the key of --xds-tls-cert.", ("serve", "bootstrap"))
+    xds_tls_key: Path | None = setting(SERVER, FILE, None, "PEM file with the key of --xds-tls-cert.", ("serve", *XDS_CLIENT))
     xds_tls_ca: Path | None = setting(
-        SERVER, FILE, None, "PEM file of the authority that the other side's certificate must be signed by.", ("serve", "bootstrap")
+        SERVER, FILE, None, "PEM file of the authority that the other side's certificate must be signed by.", ("serve", *XDS_CLIENT)
     )
     xds_server_name: str = setting(
-        SERVER, TEXT, "", "Name that the server's certificate must bear; without it, the host of --xds-address.", ("bootstrap",)
+        SERVER, TEXT, "", "Name that the server's certificate must bear; without it, the host of --xds-address.", XDS_CLIENT
     )
     xds_client_names: tuple[str, ...] = setting(
         SERVER,
@@ -603,11 +616,11 @@ class Flags:
         Kind("ID", "a node id, which is not empty", _matching(r"\S+", 253)),
         "envoy",
         "Node id in the bootstrap; `envoy --service-node ID` overrides it.",
-        ENVOY,
+        NODE,
         fallbacks=("POD_NAME", "HOSTNAME"),
     )
     node_cluster: str = setting(
-        DATA_PLANE, Kind("NAME", "the name of a node cluster", _matching(r"\S+", 253)), "ingress", "Node cluster in the bootstrap.", ENVOY
+        DATA_PLANE, Kind("NAME", "the name of a node cluster", _matching(r"\S+", 253)), "ingress", "Node cluster in the bootstrap.", NODE
     )
     admin_address: str = setting(
         DATA_PLANE,
@@ -616,6 +629,15 @@ class Flags:
         "Where Envoy's admin page is; no backend may be there. private: a Unix socket in a folder that only this user can open.",
         (*RUN, "bootstrap"),
         instead={"up": (ADDRESS_OR_PRIVATE, PRIVATE)},
+    )
+    authz_address: str = setting(
+        DATA_PLANE,
+        SOCKET,
+        "unix:/run/authz/authz.sock",
+        "Unix socket of the authorisation service beside Envoy, which Envoy asks about passwords. private: one in a folder that only this "
+        "user can open.",
+        NODE,
+        instead={"up": (SOCKET_OR_PRIVATE, PRIVATE)},
     )
     probe_address: str = setting(
         DATA_PLANE,
@@ -653,9 +675,9 @@ class Flags:
         choice("auto", "text", "json"),
         "auto",
         "Form of the log; auto is text on a terminal, and JSON elsewhere (docs/logs.md).",
-        RUN,
+        LOGS,
     )
-    log_level: str = setting(GENERAL, choice("debug", "info", "warning", "error"), "info", "The lowest level of what is logged.", RUN)
+    log_level: str = setting(GENERAL, choice("debug", "info", "warning", "error"), "info", "The lowest level of what is logged.", LOGS)
     live: bool = setting(GENERAL, BOOL, False, "Ask the management server at --debug-address instead of reading folders.", ("check",))
     strict: bool = setting(
         GENERAL,

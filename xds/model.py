@@ -122,6 +122,24 @@ class Cluster:
     aside: bool = False
 
 
+class PasswordForm(Enum):
+    """How passwords are written in a Secret, by the words of `auth-secret-type`."""
+
+    FILE = "auth-file"
+    """The key `auth` holds an htpasswd file."""
+    MAP = "auth-map"
+    """Each key is a user, each value a hash."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passwords:
+    """The passwords in a Secret, which the authorisation service beside each Envoy needs."""
+
+    namespace: str
+    name: str
+    form: PasswordForm
+
+
 LARGEST_BODY = 4_096
 """Bytes of a body of our own: Envoy rejects a route table with a longer one (RouteConfiguration.max_direct_response_body_size_bytes)."""
 
@@ -237,8 +255,8 @@ class Route:
     """What happens to the requests that match. `origin` is the Ingress; `rule` names its path, such as `spec.rules[0].http.paths[1]`.
 
     With a `share` the route takes that part of them only, and the routes after it the others.
-    `besides` are clusters that Envoy must have for it beside the one that it leads to, such as that of copies. `early`: nginx responds so
-    before it looks for a location, without the headers of locations.
+    `besides` are clusters that Envoy must have for it beside the one that it leads to, such as that of copies, `passwords` those that the
+    authorisation service must have. `early`: nginx responds so before it looks for a location, without the headers of locations.
     """
 
     match: PathMatch
@@ -252,6 +270,7 @@ class Route:
     besides: tuple[Cluster, ...] = ()
     handshake: Handshake | None = None
     early: bool = False
+    passwords: Passwords | None = None
 
     @property
     def clusters(self) -> tuple[Cluster, ...]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from xds import passwords
 from xds.bitset import NameIndex, Names
 
 _PREFIX = "type.googleapis.com/"
@@ -20,7 +21,9 @@ ENDPOINT = _PREFIX + "envoy.config.endpoint.v3.ClusterLoadAssignment"
 LISTENER = _PREFIX + "envoy.config.listener.v3.Listener"
 ROUTE = _PREFIX + "envoy.config.route.v3.RouteConfiguration"
 SECRET = _PREFIX + "envoy.extensions.transport_sockets.tls.v3.Secret"
-TYPES = (CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET)
+PASSWORDS = passwords.TYPE
+"""Our own type: no Envoy asks for it, only the authorisation service beside one."""
+TYPES = (CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, PASSWORDS)
 
 
 class Part(NamedTuple):

@@ -30,8 +30,9 @@ TLS = Flags(
 
 
 def cluster(settings: Flags) -> dict[str, Any]:
-    (only,) = bootstrap(settings)["static_resources"]["clusters"]
-    return only
+    found, authz = bootstrap(settings)["static_resources"]["clusters"]
+    assert authz["name"] == "xds_authz"
+    return found
 
 
 def place(settings: Flags) -> Any:
@@ -131,7 +132,7 @@ def test_probes_see_two_pages_of_the_admin_and_may_only_look() -> None:
     routes = connection["route_config"]["virtual_hosts"][0]["routes"]
     assert [route["match"]["path"] for route in routes] == ["/ready", "/stats/prometheus"]
     assert {route["match"]["headers"][0]["string_match"]["safe_regex"]["regex"] for route in routes} == {"GET|HEAD"}
-    assert {route["route"]["cluster"] for route in routes} == {static["clusters"][1]["name"]}
+    assert {route["route"]["cluster"] for route in routes} == {static["clusters"][-1]["name"]}
 
 
 def test_an_envoy_with_all_its_connections_still_answers_probes() -> None:

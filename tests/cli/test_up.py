@@ -53,7 +53,7 @@ class Up:
             return False
 
     def pids(self) -> list[int]:
-        """Of the management server and of its Envoy."""
+        """Of the management server, of the authorisation service and of Envoy."""
         pid = self.process.pid
         return [pid, *(int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
 
@@ -123,9 +123,9 @@ async def test_no_port_is_open_but_those_of_clients_and_of_probes(tmp_path: Path
     """Whatever listens on a port of this machine, a manifest can have Envoy connect to."""
     up = await Up(tmp_path, ports).start()
     try:
-        ours, envoy = up.pids()
-        assert (listening(ours), listening(envoy)) == ({up.health[1]}, {up.http[1], up.https[1]})
-        assert {path.name for path in up.folder.iterdir()} == {"xds.sock", "admin.sock", "debug.sock", "envoy.yaml"}
+        ours, authz, envoy = up.pids()
+        assert (listening(ours), listening(authz), listening(envoy)) == ({up.health[1]}, set(), {up.http[1], up.https[1]})
+        assert {path.name for path in up.folder.iterdir()} == {"xds.sock", "admin.sock", "debug.sock", "authz.sock", "envoy.yaml"}
         assert up.folder.stat().st_mode & 0o777 == 0o700
     finally:
         await up.send(signal.SIGTERM)
@@ -136,7 +136,7 @@ async def test_an_address_that_is_asked_for_is_opened(tmp_path: Path, ports: Por
     flags = [f"--xds-address=127.0.0.1:{xds}", f"--debug-address=127.0.0.1:{debug}", f"--admin-address=127.0.0.1:{admin}"]
     up = await Up(tmp_path, ports, *flags).start()
     try:
-        ours, envoy = up.pids()
+        ours, _, envoy = up.pids()
         assert listening(ours) == {up.health[1], xds, debug}
         assert listening(envoy) == {up.http[1], up.https[1], admin}
         assert (await fetch(("127.0.0.1", admin), "/ready", host="admin")).text == "LIVE\n"
@@ -192,17 +192,19 @@ async def test_of_two_none_is_guessed(tmp_path: Path, ports: Ports) -> None:
 )
 async def test_signals_end_both_and_nothing_is_left(numbers: list[int], tmp_path: Path, ports: Ports) -> None:
     up = await Up(tmp_path, ports).start()
-    _, envoy = up.pids()
+    _, authz, envoy = up.pids()
     assert await up.send(*numbers) == 0
     await gone(envoy)
+    await gone(authz)
     assert not up.folder.exists()
 
 
 async def test_an_envoy_ends_with_its_killed_parent_and_the_next_one_takes_the_rest_away(tmp_path: Path, ports: Ports) -> None:
     up = await Up(tmp_path / "1", ports).start()
-    _, envoy = up.pids()
+    _, authz, envoy = up.pids()
     assert await up.send(signal.SIGKILL) == -signal.SIGKILL
     await gone(envoy)
+    await gone(authz)
     assert up.folder.exists()
     other = await Up(tmp_path / "2", ports).start()
     assert not up.folder.exists()

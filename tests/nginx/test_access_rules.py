@@ -8,7 +8,6 @@ from xds.model import Cluster, Forward, Location, PathKind, PathMatch, Redirect,
 from xds.nginx.registry import features, read_keys, read_settings
 
 RULES = {
-    "auth-type": "basic",
     "auth-url": "https://auth.example.com/check",
 }
 ROOT = PathMatch(PathKind.RAW_PREFIX, "/")
@@ -42,7 +41,7 @@ def test_what_only_describes_a_rule_closes_nothing(name: str) -> None:
 
 def test_closed_paths_answer_503_and_redirects_stay() -> None:
     location = Location("a.example.com", "/", ROOT, tls=True, origin=None, rule="", settings=read_settings({}, {})[0])
-    found, _ = read_settings({"auth-type": "basic"}, {})
+    found, _ = read_settings({"auth-url": "https://auth.example.com/check"}, {})
     closed = features()["access_rules"].routes(found["access_rules"], location, (REDIRECT, FORWARD))
     assert [r.action for r in closed] == [REDIRECT.action, Respond(503)]
 

@@ -21,6 +21,7 @@ from xds.wire.encode import encode
 from .drawing import cluster, complaints, connection, envoy_route, filters, host_routes, resolved, rewritten, routes
 
 ANNOTATIONS: list[Annotation[Any]] = [a for feature in features().values() for a in feature.annotations]
+BY_NAME = {a.name: a for a in ANNOTATIONS}
 FEATURE_KEYS: list[Key[Any]] = [k for k in known_keys().values() if k not in KEYS]
 HOSTILE = [
     "\x00",
@@ -48,6 +49,8 @@ ANY_TEXT = (
     "annotation-value-word-blocklist",
     "annotations-risk-level",
     "log-format-upstream",
+    "auth-secret",
+    "no-auth-locations",
 )
 """What may be a list of anything, or is judged where other objects can be read (`test_references`)."""
 UNHURRIED = hypothesis_settings(deadline=None)
@@ -67,6 +70,7 @@ HARMLESS: Mapping[str, Collection[str]] = {
     "canary-by-header": WORDS,
     "canary-by-header-value": NAMES,
     "canary-by-header-pattern": WORDS | {"$", "${", "$0"},
+    "auth-realm": NAMES,
     "canary-by-cookie": WORDS,
     "cors-allow-methods": {"a b"},
     "cors-allow-headers": NAMES,
@@ -111,7 +115,7 @@ def test_a_text_that_each_path_repeats_has_a_length(name: str, start: str) -> No
 @pytest.mark.parametrize("annotation", [a for a in ANNOTATIONS if a.name not in ANY_TEXT], ids=lambda a: a.name)
 def test_a_hostile_value_is_a_complaint_in_one_short_sentence(annotation: Annotation[Any]) -> None:
     for text in hostile_to(annotation.name):
-        beside = {AUTHORITY: "default/authority"} if annotation.beside == AUTHORITY else {}
+        beside = {annotation.beside: BY_NAME[annotation.beside].example} if annotation.beside in (AUTHORITY, "auth-type") else {}
         found = complaints({**beside, annotation.name: text})
         assert [name for name, _ in found] == [annotation.name], text
         assert_sentence(found[0][1])

@@ -14,7 +14,7 @@ from xds.kube.objects import Backend, ConfigMap, Ingress, Meta, Object, Path, Ru
 from xds.kube.world import World
 from xds.problem import Ref
 from xds.render import names
-from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, TYPES, Part, Snapshot
+from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, PASSWORDS, ROUTE, SECRET, TYPES, Part, Snapshot
 from xds.units.parts import Chain, Entry, Frame, Held, Host, Value, digest
 from xds.units.tables import Tables, Update
 
@@ -51,6 +51,7 @@ class Holding(Life):
         found = {Part(ROUTE, names.ROUTES, host) for host in (None, *t.hosts.values)}
         found |= {Part(type_url, names.cluster(c)) for type_url in (CLUSTER, ENDPOINT) for c in t.clusters.values}
         found |= {Part(SECRET, name) for name in t.secrets.values}
+        found |= {Part(PASSWORDS, name) for name in self.snapshot[PASSWORDS]}
         found |= {Part(LISTENER, name, piece) for name in self.snapshot[LISTENER] for piece in (None, *self.chains)}
         return sorted((found & self.seen.keys()) | t.holds.keys(), key=str)
 
@@ -196,6 +197,16 @@ def passing() -> list[Object]:
     return [*tls_site(), Ingress(meta=meta, rules=(Rule("p.example.com", (Path("/", "Prefix", Backend("s0", 80)),)),))]
 
 
+def protected() -> list[Object]:
+    """A host that needs a password."""
+    notes = {PREFIX + "auth-type": "basic", PREFIX + "auth-secret": "users"}
+    rule = Rule("q.example.com", (Path("/", "Prefix", Backend("s0", 80)),))
+    return [
+        Ingress(meta=Meta(namespace="one", name="q", annotations=notes), rules=(rule,)),
+        Secret(meta=Meta(namespace="one", name="users"), data={"auth": b"u:{PLAIN}p\n"}),
+    ]
+
+
 def led_to(life: Holding) -> dict[str, bytes]:
     """What the matcher of the https listener does with each name."""
     matcher = Message.parse(life.snapshot[LISTENER][names.HTTPS].body).filter_chain_matcher
@@ -245,7 +256,7 @@ def test_a_hold_of_a_filter_chain_that_is_gone_by_now_ends() -> None:
 
 def test_each_kind_of_part_can_be_held_and_let_go() -> None:
     tcp = ConfigMap(meta=Meta(namespace="one", name="tcp"), data={"5000": "one/s0:80"})
-    life = Holding([*passing(), tcp])
+    life = Holding([*passing(), tcp, *protected()])
     kinds = set()
     for part in life.parts():
         if (value := life.value(part)) is None:

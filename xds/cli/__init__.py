@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from xds import __version__, logs
 from xds.cli.arguments import COMMANDS, parse
-from xds.config import RUN, Failure, UsageError
+from xds.config import LOGS, Failure, UsageError
 
 _INTERRUPTED = 128 + 2
 _PIPE_CLOSED = 128 + 13
@@ -61,7 +61,7 @@ def _dispatch(words: Sequence[str]) -> int:
     if parsed.settings.version:
         print(f"xds {__version__}")
         return 0
-    if command in RUN:
+    if command in LOGS:
         logs.begin(parsed.settings.log_format, parsed.settings.log_level, sys.stderr)
     for notice in parsed.notices:
         _print(f"xds {command}", notice, logging.WARNING)

@@ -53,6 +53,11 @@ _COMMANDS = (
     Command("up", "[DIR …]", "Run the management server together with a local Envoy. Ctrl-C stops both.", folders=True),
     Command("serve", "--manifests DIR … | --kubeconfig FILE", "Run the management server; in a pod, from the API server of its cluster."),
     Command("bootstrap", "[--xds-address ADDRESS]", "Print the bootstrap with which an Envoy finds the management server."),
+    Command(
+        "authz",
+        "[--authz-address SOCKET]",
+        "Run the authorisation service beside an Envoy: it verifies passwords, and gets password files from the management server.",
+    ),
     Command("certgen", "", "Make the certificates of xDS in a cluster as Secrets, and renew those that end soon."),
     Command("translate", "DIR … | FILE … | -", "Print the Envoy resources that manifests become.", folders=True),
     Command(
@@ -326,7 +331,7 @@ def _check_source(command: str, settings: Flags, environment: Mapping[str, str])
 
 def _check_sockets(settings: Flags, given: Mapping[str, _Given]) -> None:
     """The path of a Unix socket has a limit of the kernel."""
-    for field in ("xds_address", "debug_address", "admin_address", "probe_address"):
+    for field in ("xds_address", "debug_address", "admin_address", "probe_address", "authz_address"):
         length = len(os.fsencode(getattr(settings, field).removeprefix("unix:")))
         if field in given and length > LONGEST_SOCKET_PATH and getattr(settings, field).startswith("unix:"):
             raise UsageError(f"{given[field].by}: the path has {length} bytes, and that of a Unix socket may have {LONGEST_SOCKET_PATH}.")

@@ -13,6 +13,7 @@ from xds.cli.printing import columns, plural, show, show_json, text
 from xds.config import Flags, UsageError
 from xds.debug import v1
 from xds.json_forms import Json, object_json
+from xds.passwords import AUTHZ_NODE
 
 VERSION = 1
 """Of the JSON forms; docs/schemas/status.schema.json and status-object.schema.json describe them."""
@@ -60,10 +61,23 @@ def _fleet(address: str) -> Json:
         "waiting": list(fleet.waiting),
         "staleness_seconds": {kind: fleet.staleness_seconds[kind] for kind in sorted(fleet.staleness_seconds)},
         "published": [{"type": short(p.type_url), "resources": p.resources, "version": p.version} for p in fleet.published],
-        "envoys": [_envoy(envoy) for envoy in fleet.envoys],
+        "envoys": _pairs([_envoy(envoy) for envoy in fleet.envoys]),
         "unfinished": [_programmed(found) for found in unfinished],
         "problems": {name: sum(p.severity is severity for p in problems) for severity, name in _SEVERITIES.items()},
     }
+
+
+def _pairs(envoys: list[Json]) -> list[Json]:
+    """Each Envoy with the authorisation service beside it; a service without its Envoy stands by itself."""
+    beside = {envoy["node"]: envoy for envoy in envoys if envoy["node"].endswith(AUTHZ_NODE)}
+    paired = [envoy | {"authz": beside.get(envoy["node"] + AUTHZ_NODE)} for envoy in envoys if envoy["node"] not in beside]
+    known = {envoy["authz"]["node"] for envoy in paired if envoy["authz"]}
+    return paired + [envoy | {"authz": None} for node, envoy in beside.items() if node not in known]
+
+
+def _with_beside(envoy: Json) -> list[Json]:
+    """An Envoy and its authorisation service, if there is one."""
+    return [envoy, *([envoy["authz"]] if envoy["authz"] else [])]
 
 
 def _envoy(envoy: v1.Envoy) -> Json:
@@ -113,10 +127,10 @@ def _fleet_lines(found: Json) -> Iterator[Text]:
     else:
         yield text("No Envoy is connected.")
     for envoy in found["envoys"]:
-        for of_type in envoy["types"]:
+        for node, of_type in [(each["node"], of_type) for each in _with_beside(envoy) for of_type in each["types"]]:
             if of_type["rejection"]:
                 about = ", ".join(of_type["rejection"]["resources"][:5])
-                yield text(("rejected ", "bold red"), f" {envoy['node']} {of_type['type']} ({about}): {of_type['rejection']['error']}")
+                yield text(("rejected ", "bold red"), f" {node} {of_type['type']} ({about}): {of_type['rejection']['error']}")
     if found["unfinished"]:
         yield text("")
         yield text((f"Not on every Envoy: {plural(len(found['unfinished']), 'object')}", "bold"))
@@ -128,8 +142,9 @@ def _fleet_lines(found: Json) -> Iterator[Text]:
 
 
 def _envoy_row(envoy: Json) -> tuple[str | tuple[str, str], ...]:
-    behind = [t["type"] for t in envoy["types"] if not t["in_sync"]]
-    rejected = [t["type"] for t in envoy["types"] if t["rejection"]]
+    types = [t for each in _with_beside(envoy) for t in each["types"]]
+    behind = [t["type"] for t in types if not t["in_sync"]]
+    rejected = [t["type"] for t in types if t["rejection"]]
     state = ("in sync", "green")
     if behind:
         state = (f"behind: {', '.join(behind)}", "yellow")

@@ -1,4 +1,4 @@
-"""`xds up`: the management server together with a local Envoy; both end together."""
+"""`xds up`: the management server together with a local Envoy and its authorisation service; all end together."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import shlex
 import shutil
 import socket
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 
+import xds
 from xds.app import ControlPlane
 from xds.cli.arguments import Parsed
 from xds.cli.bootstrap import bootstrap_text
@@ -75,6 +77,7 @@ def _with_sockets(settings: Flags, folder: Path) -> Flags:
         xds_address=address(settings.xds_address, "xds.sock"),
         admin_address=address(settings.admin_address, "admin.sock"),
         debug_address=address(settings.debug_address, DEBUG_SOCKET),
+        authz_address=address(settings.authz_address, "authz.sock"),
     )
 
 
@@ -82,16 +85,17 @@ async def _up_in(folder: Path, binary: Path, settings: Flags) -> None:
     control_plane = ControlPlane(settings)
     try:
         await control_plane.start()
-        envoy = await _start_envoy(binary, settings, folder)
-        try:
-            await _both(control_plane, envoy, settings)
-        finally:
-            await _end(envoy)
+        async with AsyncExitStack() as programs:
+            authz = await _start_authz(settings)
+            programs.push_async_callback(_end, authz)
+            envoy = await _start_envoy(binary, settings, folder)
+            programs.push_async_callback(_end, envoy)
+            await _all(control_plane, envoy, authz, settings)
     finally:
         await control_plane.stop()
 
 
-async def _both(control_plane: ControlPlane, envoy: asyncio.subprocess.Process, settings: Flags) -> None:
+async def _all(control_plane: ControlPlane, envoy: asyncio.subprocess.Process, authz: asyncio.subprocess.Process, settings: Flags) -> None:
     host = "127.0.0.1" if settings.listen_address in _EVERY else settings.listen_address
     _log.info(
         "Envoy is starting: http://%s and https://%s, admin page %s; Ctrl-C stops it all",
@@ -100,11 +104,12 @@ async def _both(control_plane: ControlPlane, envoy: asyncio.subprocess.Process, 
         _admin_page(parse_address(settings.admin_address)),
     )
     serving = asyncio.ensure_future(control_plane.run())
-    ended = asyncio.ensure_future(envoy.wait())
-    await work({serving, ended}, settings.shutdown_grace_period)
+    ended = {asyncio.ensure_future(program.wait()) for program in (envoy, authz)}
+    await work({serving, *ended}, settings.shutdown_grace_period)
     if not serving.cancelled():
         serving.result()
-    raise Failure(f"Envoy has ended by itself with exit code {envoy.returncode}; its log is above.")
+    name, code = ("Envoy", envoy.returncode) if envoy.returncode is not None else ("xds authz", authz.returncode)
+    raise Failure(f"{name} has ended by itself with exit code {code}; its log is above.")
 
 
 def _admin_page(address: SocketAddress) -> str:
@@ -123,13 +128,36 @@ async def _start_envoy(binary: Path, settings: Flags, folder: Path) -> asyncio.s
     # Hot restart is for two Envoys at a time, and what it keeps in /dev/shm outlives an Envoy that is killed.
     # Without a look for fields that it does not know, Envoy takes a new route table in with a fifth less CPU (decision 28).
     trust = ["--ignore-unknown-dynamic-fields"]
-    command = [str(binary), "-c", str(config), "--disable-hot-restart", "--drain-time-s", "5", *trust, *logs, *workers]
+    return await _start([str(binary), "-c", str(config), "--disable-hot-restart", "--drain-time-s", "5", *trust, *logs, *workers])
+
+
+async def _start_authz(settings: Flags) -> asyncio.subprocess.Process:
+    """The authorisation service, as a process of its own, as beside any Envoy: verifying a password takes a core for a while."""
+    flags = {
+        "xds-address": settings.xds_address,
+        "authz-address": settings.authz_address,
+        "node-id": settings.node_id,
+        "node-cluster": settings.node_cluster,
+        "log-format": "json" if is_json() else "text",
+        "log-level": "warning" if settings.log_level == "info" else settings.log_level,
+    }
+    return await _start([sys.executable, "-P", "-c", _AUTHZ, *(f"--{name}={value}" for name, value in flags.items())])
+
+
+async def _start(command: list[str]) -> asyncio.subprocess.Process:
     try:
-        # A session of its own: Ctrl-C in the terminal must reach this program only, which then ends Envoy in order.
+        # A session of its own: Ctrl-C in the terminal must reach this program only, which then ends the others in order.
         return await asyncio.create_subprocess_exec(*_tied(command), stdin=asyncio.subprocess.DEVNULL, start_new_session=True)
     except OSError as error:
-        raise Failure(f"Envoy cannot be run: {binary}: {error.strerror}.") from None
+        raise Failure(f"{command[0]} cannot be run: {error.strerror}.") from None
 
+
+_AUTHZ = f"""
+import sys
+sys.path.insert(0, {str(Path(xds.__file__).parent.parent)!r})  # this very program, wherever it was started
+from xds.cli import main
+sys.exit(main(["authz", *sys.argv[1:]]))
+"""
 
 _TIE = """
 import ctypes, os, signal, sys

@@ -22,7 +22,7 @@ from xds.debug.subject import Envoy, Subject
 from xds.protocol.discovery import SubscriptionStatus, Wire
 from xds.server.messages import EnvoyNode
 from xds.server.turns import FairScheduler
-from xds.snapshot import SECRET, Resource, State
+from xds.snapshot import PASSWORDS, SECRET, Resource, State
 from xds.wire.encode import encode, field, varint
 
 SERVICE = "envoy.service.status.v3.ClientStatusDiscoveryService"
@@ -136,7 +136,9 @@ def _accepted(name: str, state: State, standing: SubscriptionStatus, version: st
 
 
 def shown(type_url: str, resource: Resource) -> bytes:
-    """The bytes of a resource for people: of a Secret without its private key."""
+    """The bytes of a resource for people: of a Secret without its private key, of a password file nothing."""
+    if type_url == PASSWORDS:
+        return b""
     if type_url != SECRET:
         return resource.body
     secret = Secret.parse(resource.body)

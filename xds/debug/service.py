@@ -99,7 +99,7 @@ class Debug:
         self._check_ready()
         explained = await self._subject.explain(request.url, request.method or "GET")
         waiting = [lacking.node for lacking in explained.programmed.lacking]
-        nodes = sorted({envoy.node.id for envoy in self._subject.envoys() if envoy.node is not None})
+        nodes = sorted({envoy.node.id for envoy in self._subject.envoys() if envoy.node and envoy.node.id == envoy.node.envoy})
         return v1.ExplainResponse(
             json=json.dumps(explained.document, ensure_ascii=False),
             answered=bool(explained.document["answered"]),

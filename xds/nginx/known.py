@@ -111,19 +111,12 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
     (
         Fidelity.CLOSES,
         _CLOSES,
-        (
-            ("auth-type", "", "basic", "Whether clients need a password."),
-            ("auth-url", "", "https://auth.example.com/check", "The service that is asked about each request."),
-        ),
+        (("auth-url", "", "https://auth.example.com/check", "The service that is asked about each request."),),
     ),
     (
         _LATER,
         _ACCESS,
         (
-            ("auth-secret", "", "passwords", "The Secret with the passwords."),
-            ("auth-secret-type", "auth-file", "auth-map", "The form of the Secret with the passwords."),
-            ("auth-realm", "", "Members only", "What browsers show when they ask for the password."),
-            ("satisfy", "all", "any", "Whether one of several access rules is enough."),
             ("auth-method", "", "GET", "The method with which auth-url is asked."),
             ("auth-signin", "", "https://auth.example.com/start", "Where clients go whom auth-url does not let in."),
             ("auth-signin-redirect-param", "rd", "return", "The parameter of auth-signin with the URL to return to."),
@@ -276,7 +269,6 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
         _LATER,
         _ACCESS,
         (
-            ("no-auth-locations", "/.well-known/acme-challenge", "Beginnings of paths without authentication."),
             ("global-auth-method", "", "The method with which global-auth-url is asked."),
             ("global-auth-signin", "", "Where clients go whom global-auth-url does not let in."),
             ("global-auth-signin-redirect-param", "rd", "The parameter of global-auth-signin with the URL to return to."),
@@ -482,8 +474,7 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
 _CRITICAL = "auth-snippet configuration-snippet server-snippet stream-snippet modsecurity-snippet"
 _HIGH = "server-alias auth-signin auth-url mirror-host mirror-target modsecurity-transaction-id proxy-ssl-name"
 _MEDIUM = (
-    "auth-realm auth-secret auth-cache-key auth-cache-duration "
-    "auth-response-headers auth-proxy-set-headers auth-request-redirect auth-signin-redirect-param "
+    "auth-cache-key auth-cache-duration auth-response-headers auth-proxy-set-headers auth-request-redirect auth-signin-redirect-param "
     "custom-headers fastcgi-index fastcgi-params-configmap opentelemetry-operation-name "
     "proxy-cookie-domain proxy-cookie-path proxy-redirect-from proxy-redirect-to proxy-ssl-ciphers proxy-ssl-secret "
     "preserve-trailing-slash"

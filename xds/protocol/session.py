@@ -41,7 +41,7 @@ from xds.protocol.discovery import (
     Wire,
 )
 from xds.protocol.subscription import ACK_TIMEOUT, FULL_STATE, RemovalCondition, Subscription
-from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, TYPES, Snapshot
+from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, PASSWORDS, ROUTE, SECRET, TYPES, Snapshot
 
 REQUEST_GRACE = 0.25
 """Seconds to wait for a first request of another type: an Envoy that reconnects, or gets a cluster, sends all its requests at once."""
@@ -54,7 +54,7 @@ _USERS: Mapping[str, tuple[str, ...]] = {
     SECRET: (LISTENER, CLUSTER),
 }
 """Type → the types that may use its resources, and must be accepted without a resource before that one is removed."""
-_RELEASE_ORDER = (LISTENER, ROUTE, CLUSTER, ENDPOINT, SECRET)
+_RELEASE_ORDER = (LISTENER, ROUTE, CLUSTER, ENDPOINT, SECRET, PASSWORDS)
 
 
 class Session:
@@ -235,7 +235,12 @@ class Session:
                 known.release([until for until in set(known.withheld.values()) if self._may_remove(type_url, until, now)])
             elif known.reported < known.generation:
                 known.settle()  # responses that were not answered in time may have been all that it waited for
-        responses = [*self._respond(SECRET, now), *self._respond(CLUSTER, now), *self._respond(ENDPOINT, now)]
+        responses = [
+            *self._respond(PASSWORDS, now),
+            *self._respond(SECRET, now),
+            *self._respond(CLUSTER, now),
+            *self._respond(ENDPOINT, now),
+        ]
         if not self._is_blocked(now):
             # Secrets once more, because a listener may refer to one that the client has already (O5).
             responses += [*self._respond(LISTENER, now), *self._respond(ROUTE, now), *self._respond(SECRET, now)]

@@ -11,7 +11,7 @@ from xds.kube.objects import ref
 from xds.kube.world import SETTINGS, ingresses_of
 from xds.problem import Place, Problem, Ref
 from xds.render import names
-from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Part
+from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, PASSWORDS, ROUTE, SECRET, Part
 from xds.translate.certificates import DEFAULT
 from xds.translate.selection import served
 from xds.units.memo import Recorder
@@ -20,7 +20,13 @@ from xds.units.tables import Tables
 
 _MOST = 20
 """Objects to blame for one Part that are reported."""
-_KINDS: Mapping[str, str] = {CLUSTER: "cluster", ENDPOINT: "endpoints of cluster", LISTENER: "listener", SECRET: "secret"}
+_KINDS: Mapping[str, str] = {
+    CLUSTER: "cluster",
+    ENDPOINT: "endpoints of cluster",
+    LISTENER: "listener",
+    SECRET: "secret",
+    PASSWORDS: "password file",
+}
 
 
 def problems(tables: Tables, culprits: Mapping[Part, Held]) -> dict[Part, tuple[Problem, ...]]:
@@ -32,6 +38,8 @@ def objects(tables: Tables, part: Part) -> list[Ref]:
     """The objects that a Part was made from and that a user can fix, at most 20. Linear in all hosts."""
     if part.type_url == ROUTE and part.piece is not None:
         return _ingresses(tables, part.piece)[:_MOST]
+    if part.type_url == PASSWORDS:
+        return [Ref("Secret", *part.resource.split("/")[:2])]
     cluster = part.resource if part.type_url in (CLUSTER, ENDPOINT) else names.passed_to(part.piece or "")
     if cluster:
         service = Ref("Service", *cluster.split("/")[:2])

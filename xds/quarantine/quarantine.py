@@ -33,12 +33,12 @@ from xds.quarantine.ledger import Ledger, Orders, Published
 from xds.quarantine.refusal import accused
 from xds.quarantine.replays import Replays
 from xds.quarantine.search import Search, Step
-from xds.snapshot import CLUSTER, ENDPOINT, SECRET, TYPES, Part, Snapshot
+from xds.snapshot import CLUSTER, ENDPOINT, PASSWORDS, SECRET, TYPES, Part, Snapshot
 from xds.units.parts import Held, Move, content, digest
 
 _SENT_APART = (ENDPOINT, SECRET)
 """Types of which a Session resends what was rejected, one resource a response: that finds the culprit as well."""
-_WHOLE = (CLUSTER, ENDPOINT, SECRET)
+_WHOLE = (CLUSTER, ENDPOINT, SECRET, PASSWORDS)
 """Types whose resources have no pieces."""
 
 

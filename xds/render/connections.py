@@ -32,6 +32,7 @@ from envoy_data_plane.envoy.type.v3 import FractionalPercent
 
 from xds.model import Settings, Via
 from xds.nginx import log_format
+from xds.nginx.access import authorisation
 from xds.nginx.feature import FilterPlace
 from xds.nginx.messages import HEADERS_COUNT, HEADERS_KB, formatted, http2, preserve_case, text_format
 from xds.nginx.registry import with_hook
@@ -63,7 +64,7 @@ def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager
             passages.guard(),
             _refused_methods(),
             _forwarded_port(via, port),
-            *map(_place, FilterPlace),
+            *_places(),
             _router(),
         ],
         common_http_protocol_options=HttpProtocolOptions(
@@ -123,6 +124,12 @@ def _refused_methods() -> HttpFilter:
     abort = FaultAbort(http_status=METHOD_REFUSED, percentage=FractionalPercent(numerator=100))
     refused = HeaderMatcher(name=":method", string_match=StringMatcher(safe_regex=RegexMatcher(regex="TRACE|.*[^A-Z_-].*")))
     return HttpFilter(name="methods", typed_config=pack(HttpFault(abort=abort, headers=[refused])))
+
+
+def _places() -> list[HttpFilter]:
+    """The places of the filters of routes. nginx asks for a password after it has seen the address, and before it asks another service."""
+    asked = {FilterPlace.ACCESS: (authorisation(),)}
+    return [filter_ for place in FilterPlace for filter_ in (_place(place), *asked.get(place, ()))]
 
 
 def _place(place: FilterPlace) -> HttpFilter:

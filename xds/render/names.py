@@ -6,7 +6,8 @@ import hashlib
 import json
 from functools import lru_cache
 
-from xds.model import Cluster, HostTls, Terminate
+from xds.model import Cluster, HostTls, Passwords, Terminate
+from xds.nginx.access import file_name
 from xds.nginx.registry import cluster_name
 from xds.translate.certificates import DEFAULT
 
@@ -78,3 +79,8 @@ def passed_to(piece: str) -> str | None:
 def stream(protocol: str, port: int) -> str:
     """The listener of an entry of the tcp- or udp-services ConfigMap: `tcp/6379`."""
     return f"{protocol.lower()}/{port}"
+
+
+def passwords(wanted: Passwords) -> str:
+    """A password file (`xds.nginx.access.file_name`)."""
+    return file_name(wanted)

@@ -15,8 +15,8 @@ from typing import NamedTuple
 from xds.kube.objects import ConfigMap, Ingress
 from xds.kube.source import Change
 from xds.replicas.peers import Counts, Reached
-from xds.server.progress import ConnectedStream
-from xds.snapshot import TYPES, Snapshot
+from xds.server.progress import ConnectedStream, by_envoy
+from xds.snapshot import PASSWORDS, TYPES, Snapshot
 
 _SAMPLES = 120
 
@@ -49,10 +49,7 @@ class Census:
         now = _Sample(self._read, tuple(snapshot[type_url].generation if snapshot[type_url] else -1 for type_url in TYPES))
         if not self._samples or self._samples[-1] != now:
             self._samples.append(now)
-        by_node: dict[str, list[ConnectedStream]] = {}
-        for stream in streams:
-            if stream.node is not None:
-                by_node.setdefault(stream.node.id, []).append(stream)
+        by_node = by_envoy(streams)
         found = {node: self._reached(of_node) for node, of_node in by_node.items()}
         self._streams = {stream: found[node] for node, of_node in by_node.items() for stream in of_node}
         return Counter(found.values())
@@ -60,12 +57,14 @@ class Census:
     def _reached(self, streams: Sequence[ConnectedStream]) -> Reached:
         """What these streams of one Envoy have reached.
 
-        If that is older than all samples, the last result holds: a stream loses nothing.
+        If that is older than all samples, the last result holds: a stream loses nothing. Password files count only where the Envoy has its
+        authorisation service: one without it is not behind with everything else.
         """
         before = max((self._streams[stream] for stream in streams if stream in self._streams), default=Reached())
         sessions = [stream.session for stream in streams]
         accepted = [max(session.accepted_all(type_url) for session in sessions) for type_url in TYPES]
         for sample in reversed(self._samples):
-            if all(has >= wanted for has, wanted in zip(accepted, sample.generations, strict=True)):
+            wanted = zip(TYPES, accepted, sample.generations, strict=True)
+            if all(has >= generation or (type_url == PASSWORDS and has < 0) for type_url, has, generation in wanted):
                 return sample.reached
         return before

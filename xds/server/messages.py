@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
+from xds.passwords import AUTHZ_NODE
 from xds.protocol.discovery import DiscoveryRequest, DiscoveryResponse, Wire
 from xds.snapshot import Resource
 
@@ -49,6 +50,11 @@ class EnvoyNode:
     cluster: str = ""
     agent: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def envoy(self) -> str:
+        """The node.id of the Envoy: that of the authorisation service beside one is the same with an ending."""
+        return self.id.removesuffix(AUTHZ_NODE)
 
     @property
     def size(self) -> int:

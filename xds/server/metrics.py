@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from xds.protocol.discovery import Wire
-from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET
+from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, PASSWORDS, ROUTE, SECRET
 
-SHORT: Mapping[str, str] = {CLUSTER: "cds", ENDPOINT: "eds", LISTENER: "lds", ROUTE: "rds", SECRET: "sds"}
+SHORT: Mapping[str, str] = {CLUSTER: "cds", ENDPOINT: "eds", LISTENER: "lds", ROUTE: "rds", SECRET: "sds", PASSWORDS: "passwords"}
 """A type url → what operators call its discovery service."""
 
 

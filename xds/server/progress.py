@@ -136,7 +136,10 @@ class ConnectedStream(Protocol):
 
 
 class ConnectedEnvoys(NamedTuple):
-    """The connected Envoys at one moment: node.id → its streams; and node.id → the types of which it lacks something, if there are any."""
+    """The connected Envoys at one moment: node.id → its streams, with those of its authorisation service.
+
+    `late` has node.id → the types of which it lacks something, if there are any.
+    """
 
     by_node: Mapping[str, Sequence[ConnectedStream]]
     late: Mapping[str, frozenset[str]]
@@ -470,10 +473,7 @@ class Progress:
 
     def envoys(self, streams: Iterable[ConnectedStream]) -> ConnectedEnvoys:
         """The Envoys of these streams at this moment. The result is valid until the next await only."""
-        by_node: dict[str, list[ConnectedStream]] = {}
-        for stream in streams:
-            if stream.node is not None:
-                by_node.setdefault(stream.node.id, []).append(stream)
+        by_node = by_envoy(streams)
         some = [type_url for type_url in SHORT if self._snapshot[type_url]]
         late: dict[str, frozenset[str]] = {}
         for node, of_node in by_node.items():
@@ -511,6 +511,15 @@ class Progress:
         lacked = {(p.part.type_url, p.part.resource) for p in lacks}
         about = tuple(last.rejection for last in rejected if any((last.rejection.type_url, name) in lacked for name in last.names))
         return LaggingEnvoy(node, tuple(p.part for p in lacks), about)
+
+
+def by_envoy(streams: Iterable[ConnectedStream]) -> dict[str, list[ConnectedStream]]:
+    """The streams of each Envoy by its node.id, with those of the authorisation service beside it; that alone is no Envoy."""
+    found: dict[str, list[ConnectedStream]] = {}
+    for stream in streams:
+        if stream.node is not None:
+            found.setdefault(stream.node.envoy, []).append(stream)
+    return {node: of_node for node, of_node in found.items() if any(stream.node and stream.node.id == node for stream in of_node)}
 
 
 def _has(streams: Iterable[ConnectedStream], late: frozenset[str], placed: PlacedPart) -> bool:

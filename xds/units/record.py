@@ -16,10 +16,17 @@ from xds.nginx.feature import Notes
 from xds.nginx.registry import features
 from xds.problem import Ref
 from xds.render import names
-from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Part
+from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, PASSWORDS, ROUTE, SECRET, Part
 from xds.units.parts import Chain, Entry, Frame, Held, Host, Value, content, host_digest
 
-_TYPES: Mapping[str, str] = {"cluster": CLUSTER, "endpoints": ENDPOINT, "listener": LISTENER, "route": ROUTE, "secret": SECRET}
+_TYPES: Mapping[str, str] = {
+    "cluster": CLUSTER,
+    "endpoints": ENDPOINT,
+    "listener": LISTENER,
+    "route": ROUTE,
+    "secret": SECRET,
+    "passwords": PASSWORDS,
+}
 _WORDS: Mapping[str, str] = {type_url: word for word, type_url in _TYPES.items()}
 _VERSION = 1
 _LONGEST_WORDS = 2_000
@@ -83,6 +90,7 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     clusters: tuple[RecordedCluster, ...] = ()
     hosts: tuple[str, ...] = ()
     along: tuple[str, ...] = ()
+    passwords: tuple[model.Passwords, ...] = ()
 
     def __repr__(self) -> str:
         return f"Line({self.type} {self.resource} {self.piece})"
@@ -134,7 +142,8 @@ def _line(part: Part, held: Held) -> Line:
             pass
         case Host() as host:
             ordered = sorted(host.clusters, key=lambda c: (names.cluster(c), repr(c)))
-            fields = {"body": host.body, "clusters": tuple(map(_plain, ordered))}
+            needed = tuple(sorted(host.passwords, key=names.passwords))
+            fields = {"body": host.body, "clusters": tuple(map(_plain, ordered)), "passwords": needed}
         case Entry() as entry:
             fields = {"body": entry.body, "clusters": (_plain(entry.cluster),)}
         case Frame() as frame:
@@ -159,7 +168,8 @@ def _value(line: Line) -> Value | None:
             case "route", _, None:
                 return Frame(line.body, line.after)
             case "route", _, _:
-                return Host(line.body, host_digest(line.body), frozenset(map(_cluster, line.clusters)), model.Terminate())
+                clusters = frozenset(map(_cluster, line.clusters))
+                return Host(line.body, host_digest(line.body), clusters, model.Terminate(), frozenset(line.passwords))
             case "listener", names.HTTPS, None:
                 bare = Listener.parse(line.body)
                 assert bare.filter_chains[0].filters, "the other chains are made after the first one"

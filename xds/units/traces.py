@@ -14,7 +14,7 @@ from xds.kube.objects import Ingress, ref
 from xds.kube.world import SETTINGS, Reader, hosts_of
 from xds.problem import Ref
 from xds.render import names
-from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Part
+from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, PASSWORDS, ROUTE, SECRET, Part
 from xds.translate import hosts
 from xds.translate.certificates import DEFAULT
 from xds.translate.selection import served
@@ -76,6 +76,8 @@ def _of_host(tables: Tables, read: Reader, name: str, about: Ref) -> Iterator[Pa
         if route.origin == about:
             for cluster in route.clusters:
                 yield from _of_cluster(tables, cluster)
+            if route.passwords:
+                yield Part(PASSWORDS, names.passwords(route.passwords))
 
 
 def _of_tls(tables: Tables, found: model.VirtualHost, about: Ref) -> Iterator[Part]:

@@ -37,7 +37,8 @@ def host(read: Reader, name: str) -> Host | None:
     body = field(_VIRTUAL_HOSTS, routes.virtual_host_bytes(found, rest, defaults))
     all_routes = (*found.routes, *(rest.routes if rest else ()))
     wanted = frozenset(cluster for r in all_routes for cluster in r.clusters)
-    return Host(body, host_digest(body), wanted, found.tls)
+    needed = frozenset(r.passwords for r in all_routes if r.passwords)
+    return Host(body, host_digest(body), wanted, found.tls, needed)
 
 
 def route_table(read: Reader) -> Frame:

@@ -15,6 +15,7 @@ from envoy_data_plane.envoy.extensions.filters.http.rbac.v3 import Rbac as RbacF
 
 from xds.kube.objects import Ingress
 from xds.model import Forward, Respond, Route
+from xds.nginx.access import noting, satisfies_any
 from xds.nginx.feature import Annotation, Closed, Feature, FilterPlace, Key, Notes, Objects, Phase, Risk, Unreadable
 from xds.nginx.messages import CACHED
 from xds.nginx.values import LONGEST_IN_ALL_LOCATIONS, ranges
@@ -92,7 +93,12 @@ def _resolve(found: SourceRanges, item: Ingress, _objects: Objects) -> SourceRan
 
 
 def _filters(found: SourceRanges, route: Route) -> tuple[TypedExtensionConfig, ...]:
-    """What nginx answers before it looks at addresses stays: redirects, and that there are no endpoints."""
+    """What nginx answers before it looks at addresses stays: redirects, and that there are no endpoints.
+
+    Where another rule may let clients in (`satisfy: any`), nobody is refused here. Whoever is only not denied still has to ask.
+    """
+    if satisfies_any(route.settings):
+        return (_noted(found),) if found.allowed else ()
     if isinstance(route.action, Forward) or route.action == _DEFAULT_BACKEND:
         return (_access(found),)
     return ()
@@ -100,12 +106,21 @@ def _filters(found: SourceRanges, route: Route) -> tuple[TypedExtensionConfig, .
 
 @lru_cache(maxsize=CACHED)
 def _access(found: SourceRanges) -> TypedExtensionConfig:
+    return TypedExtensionConfig(name=NAME, typed_config=pack(RbacFilter(rules=_rules(found))))
+
+
+@lru_cache(maxsize=CACHED)
+def _noted(found: SourceRanges) -> TypedExtensionConfig:
+    return TypedExtensionConfig(name=NAME, typed_config=pack(noting(_rules(found))))
+
+
+def _rules(found: SourceRanges) -> Rbac:
     """One policy: the client is among those who are allowed, and not among those who are denied."""
     conditions = [Principal(not_id=_one_of(found.denied))] if found.denied else []
     conditions += [_one_of(found.allowed)] if found.allowed else []
     principal = conditions[0] if len(conditions) == 1 else Principal(and_ids=PrincipalSet(ids=conditions))
     policy = Policy(permissions=[Permission(any=True)], principals=[principal])
-    return TypedExtensionConfig(name=NAME, typed_config=pack(RbacFilter(rules=Rbac(policies={NAME: policy}))))
+    return Rbac(policies={NAME: policy})
 
 
 def _one_of(found: Iterable[str]) -> Principal:

@@ -16,6 +16,7 @@ from xds.units.parts import Frame, Host, Value, same
 from xds.units.tables.backends import Backends
 from xds.units.tables.holds import Holds
 from xds.units.tables.listeners import HttpsListener
+from xds.units.tables.password_files import PasswordFiles
 from xds.units.tables.table import Single, Table, Touched
 from xds.units.tables.update import Update
 
@@ -23,13 +24,16 @@ _MASK = (1 << 128) - 1
 
 
 class RouteTable:
-    """The virtual hosts that the World asks for, as one RouteConfiguration. They want clusters, and filter chains for their TLS."""
+    """The virtual hosts that the World asks for, as one RouteConfiguration. They want clusters, filter chains and password files."""
 
-    def __init__(self, world: World, build: Build, holds: Holds, backends: Backends, https: HttpsListener) -> None:
+    def __init__(
+        self, world: World, build: Build, holds: Holds, backends: Backends, https: HttpsListener, passwords: PasswordFiles
+    ) -> None:
         self.hosts: Table[str, Host] = Table(build, units.host, ROUTE, lambda name: Part(ROUTE, names.ROUTES, name), holds)
         self._world = world
         self._backends = backends
         self._https = https
+        self._passwords = passwords
         self._frame = Single(build, units.route_table, Part(ROUTE, names.ROUTES), holds)
         self._joined = Joined()
         self.hosts.want([""])
@@ -59,6 +63,8 @@ class RouteTable:
             changed = True
             before, after = (old.clusters if old else frozenset()), (new.clusters if new else frozenset())
             self._backends.want(after - before, before - after)
+            known, needed = (old.passwords if old else frozenset()), (new.passwords if new else frozenset())
+            self._passwords.want(needed - known, known - needed)
             self._https.serve(name, old.tls if old else None, new.tls if new else None)
             self._joined.put(name, old, new)
             if not same(old, new):

@@ -13,6 +13,7 @@ from xds.units.parts import Held, Move, Raw, Value
 from xds.units.tables.backends import Backends
 from xds.units.tables.holds import Holds
 from xds.units.tables.listeners import HttpListener, HttpsListener
+from xds.units.tables.password_files import PasswordFiles
 from xds.units.tables.routes import RouteTable
 from xds.units.tables.streams import Streams
 from xds.units.tables.table import Touched
@@ -48,9 +49,11 @@ class Tables:
         holds.update(held or {})
         backends = Backends(build, holds)
         self._https = https = HttpsListener(build, holds, backends)
-        self._routes = RouteTable(world, build, holds, backends, https)
+        passwords = PasswordFiles(build, holds)
+        self._routes = RouteTable(world, build, holds, backends, https, passwords)
         self._streams = Streams(build, holds, backends)
-        self._groups: tuple[Group, ...] = (self._routes, self._streams, HttpListener(build, holds), https, backends)  # users come first
+        # users come first
+        self._groups: tuple[Group, ...] = (self._routes, self._streams, HttpListener(build, holds), https, backends, passwords)
         self.hosts = self._routes.hosts
         self.streams = self._streams.listeners
         self.secrets = https.secrets

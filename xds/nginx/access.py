@@ -1,0 +1,112 @@
+"""What the rules about who may come share: the filter that asks the authorisation service, `satisfy`, and `no-auth-locations`.
+
+nginx asks in this order: address lists, passwords (auth-type), another service (auth-url). With `satisfy: all` each must let a client in.
+With `any` one is enough, and then an earlier rule only notes in the metadata of the request that it does. So with `any`:
+
+- the filter of the lists uses `noting` in place of its rules, for `satisfies_any`;
+- the filter of the authorisation service does not ask where the lists have let the client in (`UNLESS_NOTED`).
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from functools import cache, lru_cache
+
+from envoy_data_plane.envoy.config.core.v3 import ApiVersion, GrpcService, GrpcServiceEnvoyGrpc
+from envoy_data_plane.envoy.config.rbac.v3 import Rbac as Rules
+from envoy_data_plane.envoy.extensions.filters.http.ext_authz.v3 import CheckSettings, ExtAuthz, ExtAuthzPerRoute
+from envoy_data_plane.envoy.extensions.filters.http.rbac.v3 import Rbac
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
+from envoy_data_plane.envoy.type.matcher.v3 import (
+    ListStringMatcher,
+    MetadataMatcher,
+    MetadataMatcherPathSegment,
+    StringMatcher,
+    ValueMatcher,
+)
+from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
+from envoy_data_plane.google.protobuf import Any as AnyMessage
+
+from xds.model import Passwords, Settings
+from xds.nginx.feature import Key
+from xds.nginx.messages import CACHED
+from xds.nginx.values import words
+from xds.wire.encode import pack
+
+FILTER = "authz"
+"""The filter of both listeners that asks the authorisation service. It is disabled until a route switches it on."""
+CLUSTER = "xds_authz"
+"""The static cluster of the service, in the bootstrap."""
+PASSWORDS, REALM = "passwords", "realm"
+"""What a route says to the service: the name of a password file, and the realm of a 401."""
+PATIENCE = 10
+"""Seconds that a question may take: an expensive hash waits for those before it."""
+SATISFY = "satisfy"
+"""The name of the feature whose setting says that one rule is enough."""
+_ASKING = frozenset({"auth_basic", "auth_url"})
+"""The names of the features that may let in whom the lists do not."""
+_RBAC = "envoy.filters.http.rbac"
+_NOTE = "satisfy_"
+
+NO_AUTH_LOCATIONS = Key[tuple[str, ...]](
+    "no-auth-locations",
+    words,
+    "Beginnings of paths, as Ingresses have them, that need neither a password nor auth-url.",
+    "/.well-known/acme-challenge,/healthz",
+    ("/.well-known/acme-challenge",),
+)
+
+
+def is_exempt(path: str, beginnings: tuple[str, ...]) -> bool:
+    """Whether `no-auth-locations` has the beginning of a path as it is configured; characters count, not segments."""
+    return any(path.startswith(beginning) for beginning in beginnings)
+
+
+def satisfies_any(settings: Settings) -> bool:
+    """Whether a client that the lists do not let in may still be let in by another rule."""
+    return SATISFY in settings and not _ASKING.isdisjoint(settings)
+
+
+def noting(rules: Rules) -> Rbac:
+    """The lists of a route with `satisfies_any`: nobody is refused, and who is let in is noted."""
+    return Rbac(shadow_rules=rules, shadow_rules_stat_prefix=_NOTE)
+
+
+UNLESS_NOTED = MetadataMatcher(
+    filter=_RBAC,
+    path=[MetadataMatcherPathSegment(key=f"{_NOTE}shadow_engine_result")],
+    value=ValueMatcher(string_match=StringMatcher(exact="allowed")),
+    invert=True,
+)
+"""For `filter_enabled_metadata` of a filter that need not ask where the lists have let the client in."""
+
+
+@cache
+def authorisation() -> HttpFilter:
+    """The filter that asks the service. Its bytes never change: they are those of the listener.
+
+    Without an answer the status is 503. The service gets the header Authorization, and nothing else of a request that a client could make
+    long.
+    """
+    config = ExtAuthz(
+        grpc_service=GrpcService(envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=CLUSTER), timeout=datetime.timedelta(seconds=PATIENCE)),
+        transport_api_version=ApiVersion.V3,
+        status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable),
+        allowed_headers=ListStringMatcher(patterns=[StringMatcher(exact="authorization")]),
+        encode_raw_headers=True,
+        filter_enabled_metadata=UNLESS_NOTED,
+    )
+    return HttpFilter(name=FILTER, typed_config=pack(config), disabled=True)
+
+
+@lru_cache(maxsize=CACHED)
+def asking(name: str, realm: str) -> AnyMessage:
+    """What switches the filter on in a route: the name of its password file, and the realm."""
+    said: Mapping[str, str] = {PASSWORDS: name, REALM: realm}
+    return pack(ExtAuthzPerRoute(check_settings=CheckSettings(context_extensions=dict(said))))
+
+
+def file_name(wanted: Passwords) -> str:
+    """The name of a password file: `<namespace>/<secret>/auth-file`, or `auth-map`."""
+    return f"{wanted.namespace}/{wanted.name}/{wanted.form.value}"
