@@ -175,7 +175,7 @@ class RedirectTo(Enum):
     URL = "url"
     """`location` is the whole Location header."""
     HTTPS = "https"
-    """The same host (without port) and path over https, as nginx's ssl-redirect writes it."""
+    """The same host and path over https, as nginx's ssl-redirect writes it; `location` is the port, such as ":443", or ""."""
     PATH = "path"
     """`location` is a path on the same scheme, host and port; the query is dropped.
 
@@ -184,18 +184,27 @@ class RedirectTo(Enum):
     """`location` is a path on the same scheme and host, without a port; the query is dropped."""
     REWRITTEN = "rewritten"
     """`location` is an address in whose path `\\1` stands for a group of `pattern`; the query stays."""
+    NAME = "name"
+    """`location` is another name for the host: scheme, port (in any case) and what follows stay, without a last slash.
+
+    nginx has a server of its own for it, and responds without what locations add (HSTS)."""
     SLASH = "slash"
     """The same URL with a slash after the path; the query stays."""
 
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """Answer with a Location header. `pattern` is a regular expression that takes in the whole path."""
+    """Answer with a Location header. `pattern` is a regular expression that takes in the whole path.
+
+    `keep_slash`: to HTTPS, the last slash stays. `relative`: to HERE or SLASH, the Location has neither scheme nor host.
+    """
 
     status: int
     to: RedirectTo
     location: str = ""
     pattern: str = ""
+    keep_slash: bool = False
+    relative: bool = False
 
 
 Action = Forward | Respond | Redirect
@@ -240,6 +249,14 @@ class Handshake:
     presented: bool | None = None
     validated: bool | None = None
     subject: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A further name (in lower case) of a host. It has the paths of that host, or (`redirect`) all requests for it are redirected."""
+
+    host: str
+    redirect: Redirect | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,11 +340,12 @@ HostTls = Terminate | Passthrough
 
 @dataclass(frozen=True, slots=True)
 class VirtualHost:
-    """One host and its routes, in the order in which they are tried."""
+    """One host and its routes, in the order in which they are tried. With `deep` a wildcard stands for one label or more, else for one."""
 
     host: str
     routes: tuple[Route, ...]
     tls: HostTls = Terminate()
+    deep: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -355,14 +355,18 @@ async def test_explain_says_what_envoy_does(say: Say, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("to", "wanted"),
     [
-        (RedirectTo.URL, "https://example.org/new"),
-        (RedirectTo.HTTPS, "https://a.example/x/?q"),
-        (RedirectTo.PATH, "http://a.example:8080https://example.org/new"),
-        (RedirectTo.SLASH, "http://a.example:8080/x//?q"),
+        (Redirect(301, RedirectTo.URL, "https://example.org/new"), "https://example.org/new"),
+        (Redirect(301, RedirectTo.HTTPS), "https://a.example/x/?q"),
+        (Redirect(301, RedirectTo.HTTPS, ":443", keep_slash=True), "https://a.example:443/x/?q"),
+        (Redirect(301, RedirectTo.PATH, "/new"), "http://a.example:8080/new"),
+        (Redirect(301, RedirectTo.HERE, "/new", relative=True), "/new"),
+        (Redirect(301, RedirectTo.NAME, "www.a.example"), "http://www.a.example:8080/x/?q"),
+        (Redirect(301, RedirectTo.SLASH), "http://a.example:8080/x//?q"),
+        (Redirect(301, RedirectTo.SLASH, relative=True), "/x//?q"),
     ],
 )
-def test_locations_are_those_that_the_routes_make(to: RedirectTo, wanted: str) -> None:
-    assert location(Redirect(301, to, "https://example.org/new"), HttpRequest(Via.HTTP, "a.example", 8080, "/x/", "?q")) == wanted
+def test_locations_are_those_that_the_routes_make(to: Redirect, wanted: str) -> None:
+    assert location(to, HttpRequest(Via.HTTP, "a.example", 8080, "/x/", "?q")) == wanted
 
 
 def test_an_object_that_is_there_twice_may_have_more_rules_than_the_one_that_counts(say: Say, tmp_path: Path) -> None:

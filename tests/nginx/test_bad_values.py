@@ -84,6 +84,7 @@ HARMLESS: Mapping[str, Collection[str]] = {
     "session-cookie-expires": {"-1"},
     "upstream-hash-by": WORDS,
     "upstream-hash-by-subset-size": {"-1"},
+    "server-alias": {"1e3", "0x10", "9" * 20},
     "x-forwarded-prefix": {"a b"},
     "auth-tls-secret": WORDS,
     "auth-tls-error-page": WORDS | {"$", "$0"},

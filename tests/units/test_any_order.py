@@ -67,6 +67,8 @@ ANNOTATIONS: tuple[dict[str, str], ...] = (
     {PREFIX + "app-root": "/app", PREFIX + "ssl-redirect": "false"},
     {PREFIX + "service-upstream": "true", PREFIX + "no-such": "x"},
     {PREFIX + "ssl-passthrough": "true"},
+    {PREFIX + "from-to-www-redirect": "true"},
+    {PREFIX + "server-alias": "a.example.com, other.example.com, *.deep.example.com"},
     {PREFIX + "custom-headers": "one/headers"},
     {PREFIX + "custom-headers": "two/headers", PREFIX + "mirror-target": "http://a.one.svc:81/x"},
     {PREFIX + "mirror-target": "https://elsewhere.example$request_uri", PREFIX + "mirror-host": "$host"},

@@ -144,7 +144,7 @@ def normalised(path: str) -> str:
 
 def answer(read: Reader, served: Container[str], request: HttpRequest) -> MatchedRoute:
     """What answers a request; `served` are the hosts that have a virtual host."""
-    chosen, host = _choose(served, request.host)
+    chosen, host = _choose(read, served, request.host)
     found = virtual_host(read, host)
     assert found is not None
     matching = [(n, route) for n, route in enumerate(found.routes, 1) if _takes_path(route, request)]
@@ -162,16 +162,23 @@ def location(redirect: Redirect, request: HttpRequest) -> str:
         case RedirectTo.URL:
             return redirect.location
         case RedirectTo.HTTPS:
-            return f"https://{_in_url(request.host)}{(request.path + request.query).removesuffix('/')}"
+            path = request.path + request.query
+            return f"https://{_in_url(request.host)}{redirect.location}{path if redirect.keep_slash else path.removesuffix('/')}"
         case RedirectTo.PATH:
             return f"{request.via.value}://{request.authority}{redirect.location}"
+        case RedirectTo.HERE if redirect.relative:
+            return redirect.location
         case RedirectTo.HERE:
             return f"{request.via.value}://{_in_url(request.host)}{redirect.location}"
+        case RedirectTo.NAME:
+            port = 443 if request.via is Via.HTTPS else request.port
+            return f"{request.via.value}://{redirect.location}:{port}{(request.path + request.query).removesuffix('/')}"
         case RedirectTo.REWRITTEN:
             scheme, host, path, *_ = urlsplit(redirect.location)
             return f"{scheme}://{host}{re2.sub(redirect.pattern, path, request.path)}{request.query}"
         case RedirectTo.SLASH:
-            return f"{request.via.value}://{request.authority}{request.path}/{request.query}"
+            here = "" if redirect.relative else f"{request.via.value}://{request.authority}"
+            return f"{here}{request.path}/{request.query}"
 
 
 def names_under(host: str) -> Iterator[str]:
@@ -214,13 +221,15 @@ def rule_of(field: str, item: Ingress) -> tuple[str, str] | None:
     return (rule.host.lower(), rule.paths[int(found[2])].path or "/") if int(found[2]) < len(rule.paths) else None
 
 
-def _choose(served: Container[str], host: str) -> tuple[Chosen, str]:
+def _choose(read: Reader, served: Container[str], host: str) -> tuple[Chosen, str]:
     for name in names_under(host):
         if name in served:
             if name == host:
                 return Chosen.EXACT, name
-            # Envoy's wildcard takes any number of labels; its routes take one, and leave the others to the catch-all.
-            return (Chosen.WILDCARD, name) if _LABEL.fullmatch(host.removesuffix(name[1:])) else (Chosen.CATCH_ALL, "")
+            # Envoy's wildcard takes any number of labels; the routes of most take one, and leave the others to the catch-all.
+            found = virtual_host(read, name)
+            takes = (found is not None and found.deep) or _LABEL.fullmatch(host.removesuffix(name[1:]))
+            return (Chosen.WILDCARD, name) if takes else (Chosen.CATCH_ALL, "")
     return Chosen.CATCH_ALL, ""
 
 

@@ -3,7 +3,8 @@
 A *key* names one value of the World:
 
     ("Service", "default", "web")        an object: kind, namespace, name. `tuple(ref)`
-    ("ingresses-of", "shop.example")     the Ingresses that name a host. `ingresses_key`
+    ("ingresses-of", "shop.example")     the Ingresses that have rules for a host. `ingresses_key`
+    ("named-by", "www.shop.example")     the Ingresses whose annotations give this name to one of their hosts, with that host. `named_key`
     ("slices-of", "default", "web")      the EndpointSlices of a Service. `slices_key`
     ("last-valid", "default", "tls")     the last valid certificate of a Secret that is invalid now. `last_valid_key`
     ("settings",), ("now",), …           a constant of this process, which the publisher sets
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 from xds.config import Flags
@@ -35,22 +37,32 @@ NOW: Key = ("now",)
 OWN_ADDRESSES: Key = ("own-addresses",)
 OWN_SLICES: Key = ("own-slices",)
 """The EndpointSlices of `--pod-namespace`, where the pods of this program and its Envoys are; none with a folder of manifests."""
-_INGRESSES_OF, _SLICES_OF, _LAST_VALID = "ingresses-of", "slices-of", "last-valid"
+_INGRESSES_OF, _NAMED_BY, _SLICES_OF, _LAST_VALID = "ingresses-of", "named-by", "slices-of", "last-valid"
 _CONSTANTS = frozenset({SETTINGS[0], DEFAULT_CERTIFICATE[0], NOW[0], OWN_ADDRESSES[0], _LAST_VALID})
 MOST_RULES = 5_000
 """Rules of one Ingress that have an effect. Each may be a host of its own, which every Envoy parses again at every change of the table."""
 MOST_WILDCARDS = 500
 """Rules of one Ingress for wildcard hosts that have an effect. For each of their routes, Envoy matches a regular expression."""
+MOST_NAMES = 5_000
+"""Further names of the hosts of one Ingress that have an effect: as many as it may have rules."""
+
+FurtherNames = Callable[[Ingress], Iterable[tuple[str, str]]]
+"""The further names that an Ingress may give to its hosts, each with that host: both in lower case."""
 
 
 def ingresses_key(host: str) -> Key:
-    """The key of all Ingresses that name a host (in lower case, "" for the catch-all)."""
+    """The key of all Ingresses that have rules for a host (in lower case, "" for the catch-all)."""
     return (_INGRESSES_OF, host)
 
 
+def named_key(name: str) -> Key:
+    """The key of all Ingresses whose annotations give a name (in lower case) to one of their hosts."""
+    return (_NAMED_BY, name)
+
+
 def host_of_key(key: Key) -> str | None:
-    """The host of an `ingresses_key`; None for every other key."""
-    return key[1] if key[0] == _INGRESSES_OF else None
+    """The host of an `ingresses_key`, the name of a `named_key`; None for every other key."""
+    return key[1] if key[0] in (_INGRESSES_OF, _NAMED_BY) else None
 
 
 def slices_key(namespace: str, service_name: str) -> Key:
@@ -88,10 +100,20 @@ class World:
         """How many objects there are of each kind."""
         self._objects: dict[Key, Object] = {}
         self._by_host: dict[str, tuple[Ingress, ...]] = {}
+        self._by_name: dict[str, tuple[tuple[Ingress, str], ...]] = {}
+        self._further: FurtherNames = lambda _ingress: ()
         self._by_service: dict[tuple[str, str], tuple[EndpointSlice, ...]] = {}
         self._own_slices: dict[Ref, EndpointSlice] = {}
         self._own_namespace = "" if settings.manifests else settings.pod_namespace
         self._constants: dict[Key, Any] = {SETTINGS: settings, **(constants or {})}
+
+    def name_by(self, further: FurtherNames) -> None:
+        """Index Ingresses by their further names as well: those that are there, and those to come."""
+        self._further = further
+        self._by_name.clear()
+        for which, item in sorted(self._objects.items()):
+            if isinstance(item, Ingress):
+                self._index_names(Ref(*which), None, item, set())
 
     def apply(self, put: Iterable[Object] = (), drop: Iterable[Ref] = ()) -> set[Key]:
         """Store new and changed objects, and remove deleted ones. Returns the keys whose values may differ for a Unit.
@@ -118,6 +140,8 @@ class World:
         kind = key[0]
         if kind == _INGRESSES_OF:
             return self._by_host.get(key[1], ())
+        if kind == _NAMED_BY:
+            return self._by_name.get(key[1], ())
         if kind == _SLICES_OF:
             return live_ones(self._by_service.get((key[1], key[2]), ()))
         if key == OWN_SLICES:
@@ -126,12 +150,12 @@ class World:
 
     @property
     def hosts(self) -> Iterable[str]:
-        """Every host that an Ingress names, in lower case; "" for the catch-all."""
+        """Every host that an Ingress has a rule for, in lower case; "" for the catch-all."""
         return self._by_host.keys()
 
     def has_host(self, host: str) -> bool:
-        """Whether an Ingress names this host (in lower case)."""
-        return host in self._by_host
+        """Whether an Ingress has a rule for this host (in lower case), or gives this name to one of its hosts."""
+        return host in self._by_host or host in self._by_name
 
     def objects(self, kind: type[T]) -> list[T]:
         """All objects of a kind, in the order of namespace and name."""
@@ -155,6 +179,8 @@ class World:
         kind = key[0]
         if kind == _INGRESSES_OF:
             return tuple(ref(i) for i in self._by_host.get(key[1], ()))
+        if kind == _NAMED_BY:
+            return tuple(dict.fromkeys(ref(i) for i, _ in self._by_name.get(key[1], ())))
         if kind == _SLICES_OF:
             return tuple(ref(s) for s in self._by_service.get((key[1], key[2]), ()))
         if key == OWN_SLICES:
@@ -190,6 +216,21 @@ class World:
             else:
                 self._by_host.pop(host, None)
             touched.add(ingresses_key(host))
+        self._index_names(which, old, new, touched)
+
+    def _index_names(self, which: Ref, old: Ingress | None, new: Ingress | None, touched: set[Key]) -> None:
+        after: dict[str, list[tuple[Ingress, str]]] = {}
+        for name, host in islice(self._further(new) if new else (), MOST_NAMES):
+            assert new is not None
+            after.setdefault(name, []).append((new, host))
+        before = {name for name, _ in islice(self._further(old) if old else (), MOST_NAMES)}
+        for name in {*before, *after}:
+            others = [pair for pair in self._by_name.get(name, ()) if ref(pair[0]) != which]
+            if pairs := [*others, *after.get(name, ())]:
+                self._by_name[name] = tuple(sorted(pairs, key=lambda pair: (ref(pair[0]), pair[1])))
+            else:
+                self._by_name.pop(name, None)
+            touched.add(named_key(name))
 
     def _index_slice(self, which: Ref, old: EndpointSlice | None, new: EndpointSlice | None, touched: set[Key]) -> None:
         for item in (old, new):  # a slice may move to another Service by its label: both Services are touched
@@ -270,6 +311,12 @@ def settings(read: Reader) -> Flags:
 def ingresses_of(read: Reader, host: str) -> tuple[Ingress, ...]:
     """The Ingresses that name a host (in lower case), oldest first, whatever their class."""
     found: tuple[Ingress, ...] = read(ingresses_key(host))
+    return found
+
+
+def named_by(read: Reader, name: str) -> tuple[tuple[Ingress, str], ...]:
+    """The Ingresses whose annotations give a name (in lower case) to one of their hosts, with that host; sorted by name."""
+    found: tuple[tuple[Ingress, str], ...] = read(named_key(name))
     return found
 
 

@@ -22,7 +22,7 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import Downstrea
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
 
 from xds.kube.objects import ConfigMap, Ingress, Secret, Service
-from xds.model import Cluster, Location, Route, Stream, Via, VirtualHost
+from xds.model import Cluster, Location, Name, Route, Stream, Via, VirtualHost
 from xds.nginx.values import readable
 
 T = TypeVar("T")
@@ -377,6 +377,8 @@ class Feature(Generic[S]):
     on_path       (setting, a path of its Ingress as configured) → what of the setting holds there, None for nothing. Whatever depends on
                   settings sees this one, also the guard that lets no spelling of a path walk around the access rules of others
     forbids       (setting, all annotations of an Ingress) → what of them leaves the Ingress out; the setting is that of the ConfigMap alone
+    names         (setting, a host of its Ingress) → further names of that host; the host's first Ingress whose setting gives any wins. A
+                  host that has a rule keeps its name. The setting is read of the annotations alone
     regex         (setting, a path of its Ingress as written, whether it is Exact) → whether it turns all paths of the host into regular
                   expressions
     role          setting → what its Ingress does with its paths; of an Ingress that offers them, only annotations of Scope.UPSTREAM count
@@ -413,6 +415,7 @@ class Feature(Generic[S]):
     by_host       whether the setting holds for all paths of a host, those of other Ingresses too: that of the oldest Ingress which has one.
                   Only for settings that come from annotations
     locations     (setting, a location of its Ingress) → further locations of the host, which Envoy answers itself; only with `by_host`
+    is_relative   setting → whether redirects to other paths of the same host leave out scheme and host
     by_path       whether `on_route`, `on_forward` or `filters` look at the path, name or cluster of the route: else it is drawn once for
                   many routes
     """
@@ -424,6 +427,7 @@ class Feature(Generic[S]):
     resolve: Callable[[S, Ingress, Objects], Any] | None = None
     on_path: Callable[[S, str], S | None] | None = None
     forbids: Callable[[S, Iterable[Written]], Iterable[Forbidden]] | None = None
+    names: Callable[[S, str], tuple[Name, ...]] | None = None
     regex: Callable[[S, str, bool], bool] | None = None
     role: Callable[[S], Role] | None = None
     routes: Callable[[S, Location, tuple[Route, ...]], tuple[Route, ...]] | None = None
@@ -451,4 +455,5 @@ class Feature(Generic[S]):
     passes_tls: Callable[[S], bool] | None = None
     by_host: bool = False
     locations: Callable[[S, Location], Iterable[Further]] | None = None
+    is_relative: Callable[[S], bool] | None = None
     by_path: bool = False

@@ -26,19 +26,8 @@ _WAF = "Envoy has no ModSecurity; run a web application firewall in front of, or
 _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
     (
         _LATER,
-        "redirects to https and to www take their standard form",
-        (
-            ("preserve-trailing-slash", "false", "true", "Whether the redirect to https keeps the last slash of the path."),
-            ("use-port-in-redirects", "false", "true", "Whether the redirect to https names the port."),
-            ("relative-redirects", "false", "true", "Whether redirects leave out scheme and host."),
-            ("from-to-www-redirect", "false", "true", "Whether www.example.com leads to example.com, or the other way round."),
-        ),
-    ),
-    (
-        _LATER,
         "hosts, headers and the default backend are those of the Ingress itself",
         (
-            ("server-alias", "", "www.example.com", "Further names of the host."),
             ("default-backend", "", "fallback", "The Service that answers where the one of the path has no endpoints."),
             ("custom-http-errors", "", "404,503", "The statuses whose responses the default backend replaces."),
             ("disable-proxy-intercept-errors", "false", "true", "Whether custom-http-errors leaves the backend's own responses alone."),
@@ -186,7 +175,7 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
 )
 
 _ALSO_KEYS = """
-custom-http-errors disable-proxy-intercept-errors preserve-trailing-slash use-port-in-redirects relative-redirects
+custom-http-errors disable-proxy-intercept-errors
 proxy-next-upstream-timeout proxy-request-buffering proxy-buffering
 proxy-buffers-number proxy-busy-buffers-size proxy-max-temp-file-size proxy-http-version proxy-cookie-domain
 proxy-cookie-path proxy-redirect-from proxy-redirect-to client-body-buffer-size limit-rate limit-rate-after
@@ -472,12 +461,11 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
 )
 
 _CRITICAL = "auth-snippet configuration-snippet server-snippet stream-snippet modsecurity-snippet"
-_HIGH = "server-alias auth-signin auth-url mirror-host mirror-target modsecurity-transaction-id proxy-ssl-name"
+_HIGH = "auth-signin auth-url mirror-host mirror-target modsecurity-transaction-id proxy-ssl-name"
 _MEDIUM = (
     "auth-cache-key auth-cache-duration auth-response-headers auth-proxy-set-headers auth-request-redirect auth-signin-redirect-param "
     "custom-headers fastcgi-index fastcgi-params-configmap opentelemetry-operation-name "
     "proxy-cookie-domain proxy-cookie-path proxy-redirect-from proxy-redirect-to proxy-ssl-ciphers proxy-ssl-secret "
-    "preserve-trailing-slash"
 )
 _PARSERS: dict[str, Callable[[str], Any]] = {
     "ssl-protocols": lambda text: " ".join(sorted(text.split())),
@@ -494,7 +482,7 @@ ssl-session-tickets ssl-session-timeout ssl-ecdh-curve enable-ocsp use-http2 dis
 otel-max-export-batch-size otel-max-queuesize otel-schedule-delay-millis
 """
 """Names without which requests are answered all the same, only sooner, later, or in other bytes on the wire."""
-_OF_HOST = "server-alias server-snippet ssl-ciphers ssl-prefer-server-ciphers from-to-www-redirect"
+_OF_HOST = "server-snippet ssl-ciphers ssl-prefer-server-ciphers"
 
 
 def _risk(name: str) -> Risk:

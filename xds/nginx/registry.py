@@ -6,7 +6,7 @@ import hashlib
 import json
 import pkgutil
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache, lru_cache
 from importlib import import_module
@@ -14,6 +14,7 @@ from typing import Any
 
 import xds.nginx.features
 from xds.kube.objects import Ingress
+from xds.kube.world import hosts_of
 from xds.model import CLOSED, Cluster, Location, Respond, Route, Settings, Stream, VirtualHost
 from xds.nginx.feature import (
     Annotation,
@@ -282,6 +283,17 @@ def resolved(settings: Settings, item: Ingress, objects: Objects) -> tuple[Setti
     if closed := [fault for fault in faults if isinstance(fault, Closed)]:
         made[CLOSED] = "; ".join([*([made[CLOSED]] if CLOSED in made else []), _sentences(closed)])
     return made, faults
+
+
+def further_names(item: Ingress, prefix: str) -> Iterator[tuple[str, str]]:
+    """The names that an Ingress gives to its hosts, each with that host, as far as its annotations tell."""
+    own = {key.removeprefix(prefix): value for key, value in item.meta.annotations.items() if key.startswith(prefix)}
+    for name, names in with_hook("names"):
+        feature = features()[name]
+        if own.keys().isdisjoint(a.name for a in feature.annotations) or (setting := feature.read(Notes(own, {}))) is None:
+            continue
+        for host in hosts_of(item):
+            yield from ((given.host, host) for given in names(setting, host))
 
 
 def _sentences(faults: Iterable[Complaint | Closed]) -> str:

@@ -13,6 +13,7 @@ from xds.problem import Place, Problem, Ref
 from xds.render import names
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, PASSWORDS, ROUTE, SECRET, Part
 from xds.translate.certificates import DEFAULT
+from xds.translate.further_names import home
 from xds.translate.selection import served
 from xds.units.memo import Recorder
 from xds.units.parts import Held
@@ -86,7 +87,7 @@ def _place(tables: Tables, which: Ref) -> Place | None:
 
 def _ingresses(tables: Tables, host: str) -> list[Ref]:
     read = Recorder(tables.build)
-    return [ref(i) for i in ingresses_of(read, host) if served(read, i.meta.namespace, i.meta.name)]
+    return [ref(i) for i in ingresses_of(read, home(read, host)) if served(read, i.meta.namespace, i.meta.name)]
 
 
 def _users(tables: Tables, cluster: str) -> list[Ref]:

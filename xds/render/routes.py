@@ -45,6 +45,8 @@ _PATH = "%CEL(re.extract(request.path, '^(.*?)/?$', '\\\\1'))%"
 _HOST_AND_PORT = "%REQ(:authority)%"
 _QUERY = "%CEL(request.query != '' ? '?' : '')%%CEL(request.query)%"
 _EVERYTHING = (model.PathMatch(model.PathKind.RAW_PREFIX, "/"), model.PathMatch(model.PathKind.REGEX, "/"))
+_OFF_LOCATION = (model.RedirectTo.PATH, model.RedirectTo.NAME)
+"""What nginx answers before it looks for a location."""
 _NO_LIMIT = datetime.timedelta(0)
 _RULES = frozenset(place.value for place in (FilterPlace.ACCESS, FilterPlace.AUTH))
 """The places of filters by which the routes of an Ingress let clients in."""
@@ -82,7 +84,7 @@ def table(defaults: model.Settings, filters: Mapping[str, AnyMessage]) -> RouteC
 
 def virtual_host(host: model.VirtualHost, catch_all: model.VirtualHost | None, defaults: model.Settings) -> VirtualHost:
     """One host. A wildcard of nginx matches one label only: what Envoy's `*.foo.com` matches beyond that gets the catch-all's routes."""
-    routes = [route(r, defaults, host.host) for r in _needed(host)]
+    routes = [route(r, defaults, _pattern_of(host)) for r in _needed(host)]
     if not host.host:
         routes = [_refused_hosts(), *routes]
     if catch_all and _is_wildcard(host.host):
@@ -110,7 +112,7 @@ def route(wanted: model.Route, defaults: model.Settings, host: str = "") -> Rout
             made.response_headers_to_add = [formatted("Location", _location(wanted.action, host))]
     _ask("on_route", made, wanted)
     _put_filters(made, wanted, defaults)
-    if wanted.early or (isinstance(wanted.action, model.Redirect) and wanted.action.to is model.RedirectTo.PATH):
+    if wanted.early or (isinstance(wanted.action, model.Redirect) and wanted.action.to in _OFF_LOCATION):
         for name, draw in with_hook("off_location"):
             if name in defaults:
                 draw(defaults[name], made)
@@ -143,7 +145,7 @@ def virtual_host_bytes(host: model.VirtualHost, catch_all: model.VirtualHost | N
     name = (host.host or "*").encode()
     refused = field(3, encode(_refused_hosts()))
     parts = [field(1, name), field(2, name), *([] if host.host else [refused])]
-    parts += [field(3, route_bytes(r, defaults, host.host)) for r in _needed(host)]
+    parts += [field(3, route_bytes(r, defaults, _pattern_of(host))) for r in _needed(host)]
     if catch_all and _is_wildcard(host.host):
         parts += [refused, *(field(3, route_bytes(r, defaults)) for r in catch_all.routes)]
     return b"".join(parts)
@@ -161,7 +163,7 @@ def route_bytes(wanted: model.Route, defaults: model.Settings, host: str = "") -
     forwards = isinstance(wanted.action, model.Forward)
     if wanted.handshake or wanted.early or any(name in wanted.settings for name in _by_path(forwards=forwards)):
         return encode(route(wanted, defaults, host))
-    if isinstance(wanted.action, model.Redirect) and wanted.action.to in (model.RedirectTo.PATH, model.RedirectTo.REWRITTEN):
+    if isinstance(wanted.action, model.Redirect) and wanted.action.to in (*_OFF_LOCATION, model.RedirectTo.REWRITTEN):
         return encode(route(wanted, defaults, host))
     kind, text = _path(wanted.match)
     action, target = wanted.action, "-"
@@ -258,6 +260,11 @@ def _to_https(wanted: model.Route) -> bool:
     action = wanted.action
     for_all = wanted.via is model.Via.HTTP and not wanted.headers and wanted.share is None and wanted.handshake is None
     return for_all and isinstance(action, model.Redirect) and action.to is model.RedirectTo.HTTPS
+
+
+def _pattern_of(host: model.VirtualHost) -> str:
+    """The host as its routes must know it; "" where that is any name that Envoy finds the virtual host by."""
+    return "" if host.deep else host.host
 
 
 def _is_wildcard(host: str) -> bool:
@@ -400,8 +407,14 @@ def _location(action: model.Redirect, host: str) -> str:
             return f"{here}{written}"
         case model.RedirectTo.HTTPS:
             # The host as sent, without its port: if its length is known, cutting it there is cheaper than an expression.
-            return f"https://{_HOST if not host or _is_wildcard(host) else f'%REQ(:authority):{len(host)}%'}{_PATH}"
+            known = bool(host) and not _is_wildcard(host)
+            path = "%REQ(:path)%" if action.keep_slash else _PATH
+            return f"https://{f'%REQ(:authority):{len(host)}%' if known else _HOST}{written}{path}"
+        case model.RedirectTo.HERE if action.relative:
+            return written
         case model.RedirectTo.HERE:
             return f"%REQ(x-forwarded-proto)%://{_HOST if not host or _is_wildcard(host) else host}{written}"
+        case model.RedirectTo.NAME:
+            return f"%REQ(x-forwarded-proto)%://{written}:%REQ(x-forwarded-port)%{_PATH}"
         case model.RedirectTo.SLASH:
-            return f"{here}%PATH(NQ)%/{_QUERY}"
+            return f"{'' if action.relative else here}%PATH(NQ)%/{_QUERY}"

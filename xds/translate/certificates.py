@@ -76,6 +76,11 @@ def redirects_to_https(read: Reader, host: str, ours: Sequence[Ingress]) -> bool
     """
     if not host or any(item.tls for item in ours):
         return bool(host)
+    return under_redirecting_wildcard(read, host, ours)
+
+
+def under_redirecting_wildcard(read: Reader, host: str, ours: Sequence[Ingress]) -> bool:
+    """The same for the wildcard alone."""
     if "." not in host or host.startswith("*."):
         return False
     owner = ours[0].meta.namespace if ours and settings(read).host_ownership else ""

@@ -22,6 +22,7 @@ from xds.model import (
     Respond,
     Route,
     Settings,
+    Terminate,
     VirtualHost,
 )
 from xds.nginx import registry
@@ -29,7 +30,7 @@ from xds.nginx.feature import Before, Further, Phase
 from xds.nginx.registry import asks, besides, cluster_features, drawn, features, guarded, on_path, with_hook
 from xds.patterns import regex
 from xds.problem import Problem, Ref, Severity
-from xds.translate import guards, offers, paths
+from xds.translate import further_names, guards, offers, paths
 from xds.translate.backends import NO_ENDPOINTS, Reach, destination, first_port
 from xds.translate.certificates import redirects_to_https
 from xds.translate.claims import (
@@ -51,6 +52,7 @@ from xds.translate.claims import (
     settings_on,
 )
 from xds.translate.configuration import configuration, ingress_settings
+from xds.translate.further_names import Given
 from xds.translate.regexes import OF_HOST, Allowance, LeftOut, admit, cost_of
 from xds.translate.tls import host_tls
 
@@ -85,18 +87,46 @@ def virtual_host(read: Reader, host: str, *, with_offers: bool = True) -> Virtua
     ours = serving(read, host)
     if host and not ours:
         offers.report_none_served(read, host)
-    if host and (not ours or not _acceptable(read, host, ours)):
+        found = read.unit(further_names.given, host)
+        return _further_host(read, found) if found else None
+    if host and not _acceptable(read, host, ours):
         return None
     _report_foreign(read, host)
     offers.report_foreigners(read, host)
     claims = _claims(read, host, ours)
+    own = _routes_of(read, host, ours, claims, tls=redirects_to_https(read, host, ours), with_offers=with_offers)
+    further_names.report(read, host)
+    return _finished(read, ours, VirtualHost(host, own, host_tls(read, host, ours, claims)))
+
+
+def _finished(read: Reader, ours: list[Ingress], made: VirtualHost) -> VirtualHost:
+    """What features make of a host as a whole, such as whose certificates its clients show: of its further names as well."""
+    return registry.of_host((settings_of(read, item) for item in ours), made)
+
+
+def _further_host(read: Reader, found: Given) -> VirtualHost | None:
+    """The virtual host of a further name: a redirect, or the routes of the host that has the name."""
+    name, ours = found.name.host, serving(read, found.host)
+    tls = Terminate(further_names.certificate_of(read, found))
+    if not _HOST.fullmatch(name) or not _acceptable(read, found.host, ours):
+        return None
+    if found.name.redirect:
+        number = next(iter(rules_of(read, found.item, found.host)))[0]
+        return VirtualHost(name, (Route(_ROOT, found.name.redirect, ref(found.item), f"spec.rules[{number}]"),), tls)
+    if not further_names.is_affordable(read, found):
+        return None
+    claims = _claims(read, found.host, ours)
+    own = _routes_of(read, found.host, ours, claims, tls=further_names.redirects(read, found, ours), with_offers=True)
+    return _finished(read, ours, VirtualHost(name, own, tls, deep=name.startswith("*.")))
+
+
+def _routes_of(read: Reader, host: str, ours: list[Ingress], claims: list[Claim], *, tls: bool, with_offers: bool) -> tuple[Route, ...]:
+    """All routes of a host. With `tls` plain http is redirected where nobody says otherwise."""
     as_regex = has_regex(read, claims)
-    locations, routes = _locations(read, host, ours, claims, as_regex=as_regex, with_offers=with_offers)
+    locations, routes = _locations(read, host, ours, claims, tls=tls, as_regex=as_regex, with_offers=with_offers)
     in_nginx = sorted(locations, key=lambda location: (len(location.path.encode()), location.path.encode()), reverse=True)
     first = next((r for location in in_nginx if (r := _host_routes(location))), ())
-    own = (*_with_clusters(read, first), *routes)
-    made = VirtualHost(host, own, host_tls(read, host, ours, claims))
-    return registry.of_host((settings_of(read, item) for item in ours), made)
+    return (*_with_clusters(read, first), *routes)
 
 
 def beyond_wildcard(read: Reader, host: str) -> VirtualHost:
@@ -160,10 +190,9 @@ def _claims(read: Reader, host: str, ours: list[Ingress]) -> list[Claim]:
 
 
 def _locations(
-    read: Reader, host: str, ours: list[Ingress], claims: list[Claim], *, as_regex: bool, with_offers: bool
+    read: Reader, host: str, ours: list[Ingress], claims: list[Claim], *, tls: bool, as_regex: bool, with_offers: bool
 ) -> tuple[list[Location], tuple[Route, ...]]:
     """The locations, those of the oldest Ingress first, and all routes in the order in which they are tried."""
-    tls = redirects_to_https(read, host, ours)
     taken: dict[Where, Claim] = {}
     found: list[_Found] = []
     allowance = Allowance(OF_HOST)
@@ -248,7 +277,8 @@ def _in_order(host: str, found: list[_Found], taken: dict[Where, Claim]) -> Iter
         if (bare, "Exact") not in taken and (bare, "Prefix") not in taken:
             redirected.add(bare)
             exact = replace(paths.match(bare, paths.EXACT, as_regex=False), escaped=match.escaped)
-            yield Route(exact, Redirect(301, RedirectTo.SLASH), each.location.origin, each.location.rule)
+            slash = Redirect(301, RedirectTo.SLASH, relative=asks("is_relative", each.location.settings))
+            yield Route(exact, slash, each.location.origin, each.location.rule)
 
 
 def _default(read: Reader, host: str, ours: list[Ingress], offered: Sequence[Claim], *, tls: bool, as_regex: bool) -> _Found:

@@ -12,10 +12,11 @@ from typing import NamedTuple
 from xds import model
 from xds.kube.objects import Ingress, ref
 from xds.kube.world import SETTINGS, Reader, hosts_of
+from xds.nginx import registry
 from xds.problem import Ref
 from xds.render import names
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, PASSWORDS, ROUTE, SECRET, Part
-from xds.translate import hosts
+from xds.translate import further_names, hosts
 from xds.translate.certificates import DEFAULT
 from xds.translate.selection import served
 from xds.units.memo import Recorder
@@ -61,7 +62,9 @@ def parts_of(tables: Tables, asked: Asked) -> tuple[Part, ...]:
         return tuple(dict.fromkeys(_of_entry(tables, read, asked)))
     if not served(read, found.meta.namespace, found.meta.name):
         return ()
-    return tuple(dict.fromkeys(part for host in hosts_of(found) for part in _of_host(tables, read, host, asked.about)))
+    prefix = tables.world.get(SETTINGS).annotations_prefix + "/"
+    further = sorted({name for name, host in registry.further_names(found, prefix) if further_names.home(read, name) == host})
+    return tuple(dict.fromkeys(part for host in (*hosts_of(found), *further) for part in _of_host(tables, read, host, asked.about)))
 
 
 def _of_host(tables: Tables, read: Reader, name: str, about: Ref) -> Iterator[Part]:

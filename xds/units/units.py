@@ -32,7 +32,7 @@ def host(read: Reader, name: str) -> Host | None:
     found = read.unit(hosts.catch_all) if not name else hosts.virtual_host(read, name)
     if found is None:
         return None
-    rest = hosts.beyond_wildcard(read, name) if name.startswith("*.") else None
+    rest = hosts.beyond_wildcard(read, name) if name.startswith("*.") and not found.deep else None
     defaults = read.unit(configuration).defaults
     body = field(_VIRTUAL_HOSTS, routes.virtual_host_bytes(found, rest, defaults))
     all_routes = (*found.routes, *(rest.routes if rest else ()))

@@ -1,4 +1,4 @@
-"""ssl-redirect, force-ssl-redirect: plain http is sent to https."""
+"""ssl-redirect, force-ssl-redirect: plain http is sent to https; preserve-trailing-slash, use-port-in-redirects: how that is written."""
 
 from __future__ import annotations
 
@@ -21,6 +21,19 @@ FORCE_SSL_REDIRECT = with_key(
         risk=Risk.MEDIUM,
     )
 )
+PRESERVE_TRAILING_SLASH = with_key(
+    Annotation(
+        "preserve-trailing-slash",
+        boolean,
+        "Whether the redirect to https keeps the last slash of the path.",
+        "true",
+        default=False,
+        risk=Risk.MEDIUM,
+    )
+)
+USE_PORT_IN_REDIRECTS = with_key(
+    Annotation("use-port-in-redirects", boolean, "Whether the redirect to https names the port, 443.", "true", default=False)
+)
 
 
 def _code(text: str) -> int:
@@ -39,30 +52,38 @@ NO_TLS_REDIRECT_LOCATIONS = Key[tuple[str, ...]](
 
 @dataclass(frozen=True, slots=True)
 class SslRedirect:
-    """When to redirect: where the host has tls, or (`force`) in any case; `exempt` are beginnings of paths that are left alone."""
+    """When to redirect: where the host has tls, or (`force`) in any case; `exempt` are beginnings of paths that are left alone.
+
+    `keep_slash` and `port` are about the Location.
+    """
 
     with_tls: bool
     force: bool
     code: int
     exempt: tuple[str, ...]
+    keep_slash: bool = False
+    port: str = ""
 
 
 def _read(notes: Notes) -> SslRedirect:
     with_tls, force = notes.get(SSL_REDIRECT), notes.get(FORCE_SSL_REDIRECT)
-    return SslRedirect(with_tls, force, notes.key(HTTP_REDIRECT_CODE), notes.key(NO_TLS_REDIRECT_LOCATIONS))
+    code, exempt = notes.key(HTTP_REDIRECT_CODE), notes.key(NO_TLS_REDIRECT_LOCATIONS)
+    return SslRedirect(
+        with_tls, force, code, exempt, notes.get(PRESERVE_TRAILING_SLASH), ":443" if notes.get(USE_PORT_IN_REDIRECTS) else ""
+    )
 
 
 def _routes(setting: SslRedirect, location: Location, routes: tuple[Route, ...]) -> tuple[Route, ...]:
     asked = setting.force or (setting.with_tls and location.tls)
     if not asked or location.path.startswith(setting.exempt):
         return routes
-    redirect = Redirect(setting.code, RedirectTo.HTTPS)
+    redirect = Redirect(setting.code, RedirectTo.HTTPS, setting.port, keep_slash=setting.keep_slash)
     return (Route(location.match, redirect, location.origin, location.rule, Via.HTTP, settings=location.settings), *routes)
 
 
 FEATURE = Feature(
     read=_read,
-    annotations=(SSL_REDIRECT, FORCE_SSL_REDIRECT),
+    annotations=(SSL_REDIRECT, FORCE_SSL_REDIRECT, PRESERVE_TRAILING_SLASH, USE_PORT_IN_REDIRECTS),
     keys=(HTTP_REDIRECT_CODE, NO_TLS_REDIRECT_LOCATIONS),
     phase=Phase.SSL_REDIRECT,
     routes=_routes,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
-from xds.kube.world import Key, World
+from xds.kube.world import SETTINGS, Key, World
+from xds.nginx import registry
 from xds.problem import Problem
 from xds.snapshot import CLUSTER, Part
 from xds.units.memo import Build
@@ -44,6 +45,8 @@ class Tables:
 
     def __init__(self, world: World, held: Mapping[Part, Held] | None = None, raws: Iterable[Raw] = ()) -> None:
         self.world = world
+        prefix = world.get(SETTINGS).annotations_prefix + "/"
+        world.name_by(lambda item: registry.further_names(item, prefix))
         self.build = build = Build(world.get)
         self.holds = holds = Holds(raws)
         holds.update(held or {})
