@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.nginx.drawing import Nothing
-from xds.kube.apiserver.referred import NAMING_CONFIG_MAPS, Referred, config_maps_of, secrets_of
+from xds.kube.apiserver.referred import NAMING_CONFIG_MAPS, NAMING_CONFIG_MAPS_OF_ALL, Referred, config_maps_of, secrets_of
 from xds.kube.objects import ConfigMap, Ingress, Meta, Object, Secret, Tls, ref
 from xds.kube.source import Change
 from xds.nginx.feature import Annotation, Closed
-from xds.nginx.registry import features, read_settings, resolved
+from xds.nginx.registry import features, known_keys, read_settings, resolved
 from xds.problem import Ref
 
 PREFIX = "nginx.ingress.kubernetes.io"
@@ -92,6 +92,27 @@ def test_every_annotation_whose_feature_reads_a_config_map_or_secret_is_followed
         resolved(found, ingress("a"), Asking())
     assert asked == set(NAMING_CONFIG_MAPS)
     assert all(name.endswith("-secret") for name in secrets)
+
+
+def test_every_key_that_names_a_config_map_is_followed() -> None:
+    assert {name for name, key in known_keys().items() if key.of_config_map} == set(NAMING_CONFIG_MAPS_OF_ALL)
+
+
+def test_the_keys_of_a_flagged_config_map_refer_to_others() -> None:
+    added = Ref("ConfigMap", "default", "added")
+    config_maps = Referred(partial(config_maps_of, prefix=PREFIX))
+    config_maps.metadata(put(ConfigMap(meta=Meta(namespace="default", name="added", version="1"), data={})))
+    assert not config_maps.due
+    flagged = Meta(namespace="default", name="xds")
+    config_maps.keys(put(ConfigMap(meta=flagged, data={"add-headers": " default/added ", "proxy-set-headers": "odd"})))
+    assert config_maps.due == {added}
+    assert config_maps.begin(added)
+    there = ConfigMap(meta=Meta(namespace="default", name="added", version="1"), data={"X-A": "b"})
+    assert config_maps.fetched(added, there).put == (there,)
+    assert config_maps.keys(put(ConfigMap(meta=flagged, data={}))).drop == (added,)
+    config_maps.keys(put(ConfigMap(meta=flagged, data={"add-headers": "default/added"})))
+    assert config_maps.keys(drop(ref(ConfigMap(meta=flagged, data={})))).drop == (ref(ConfigMap(meta=flagged, data={})),)
+    assert not config_maps.due
 
 
 def test_annotations_of_another_prefix_refer_to_nothing() -> None:

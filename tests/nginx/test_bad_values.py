@@ -76,6 +76,7 @@ HARMLESS: Mapping[str, Collection[str]] = {
     "cors-allow-headers": NAMES,
     "cors-expose-headers": NAMES,
     "cors-max-age": {"-1"},
+    "hide-headers": WORDS,
     "mirror-host": WORDS,
     "session-cookie-name": WORDS,
     "session-cookie-path": WORDS,

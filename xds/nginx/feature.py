@@ -17,6 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster as EnvoyCluster
 from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
+from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import DownstreamTlsContext
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
@@ -104,6 +105,8 @@ class FilterPlace(Enum):
     The filters of several features in one place follow each other in the order of phase and name.
     """
 
+    COMPRESSION = "compression"
+    """What makes bodies of responses smaller, last of all."""
     CORS = "cors"
     """What has to see the answers of all other places."""
     BODY = "body"
@@ -180,7 +183,13 @@ class Annotation(Declared[T]):
 
 @dataclass(frozen=True)
 class Key(Declared[T]):
-    """A key of the ConfigMap that `--configmap` names."""
+    """A key of the ConfigMap that `--configmap` names.
+
+    With `of_config_map` the text names another one, as `namespace/name`. This function makes the value of its data, and sentences about
+    what of the data has no effect, which go on after "names ConfigMap a/b, ".
+    """
+
+    of_config_map: Callable[[Mapping[str, str]], tuple[T, Sequence[str]]] | None = None
 
 
 def same_key(annotation: Annotation[T]) -> Key[T]:
@@ -405,6 +414,7 @@ class Feature(Generic[S]):
     on_host       (the settings of a host's Ingresses that have one, oldest first; the host with all of its routes) → the host instead
     on_tls        (setting, DownstreamTlsContext) → None: what all filter chains share; the setting is that of the ConfigMap alone
     rejects_unnamed  setting → whether TLS is refused to who names no host that is there; the setting is that of the ConfigMap alone
+    on_table      (setting, Envoy's RouteConfiguration) → None, for what all hosts share; the setting is that of the ConfigMap alone
     on_connection (setting, HttpConnectionManager, Via) → None; the setting is that of the ConfigMap alone
     on_stream     (setting, an entry of the tcp- or udp-services ConfigMap) → the entry instead; the setting is that of the ConfigMap alone
     by_address    setting → whether requests go to a Service's own address instead of its endpoints
@@ -446,6 +456,7 @@ class Feature(Generic[S]):
     on_host: Callable[[Sequence[S], VirtualHost], VirtualHost] | None = None
     on_tls: Callable[[S, DownstreamTlsContext], None] | None = None
     rejects_unnamed: Callable[[S], bool] | None = None
+    on_table: Callable[[S, RouteConfiguration], None] | None = None
     on_connection: Callable[[S, HttpConnectionManager, Via], None] | None = None
     on_stream: Callable[[S, Stream], Stream] | None = None
     by_address: Callable[[S], bool] | None = None

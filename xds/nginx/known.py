@@ -223,9 +223,6 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
         _LATER,
         "headers are those that ingress-nginx sets by default",
         (
-            ("add-headers", "", "The ConfigMap with headers for all responses."),
-            ("proxy-set-headers", "", "The ConfigMap with headers for all backends."),
-            ("hide-headers", "", "Headers of backends that clients do not get."),
             ("allow-backend-server-header", "false", "Whether clients get the backend's Server header."),
             ("server-tokens", "false", "Whether the Server header shows a version."),
             ("proxy-add-original-uri-header", "false", "Whether backends get X-Original-Uri."),
@@ -337,18 +334,8 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
     ),
     (
         _LATER,
-        "responses are as large as the backend made them",
-        (
-            ("use-gzip", "false", "Whether responses are compressed with gzip."),
-            ("gzip-level", "1", "How hard gzip tries, from 1 to 9."),
-            ("gzip-min-length", "256", "The least bytes of a response that is compressed with gzip."),
-            ("gzip-types", "text/css text/plain", "The content types of responses that are compressed with gzip."),
-            ("gzip-disable", "", "User agents that get responses without gzip."),
-            ("enable-brotli", "false", "Whether responses are compressed with Brotli."),
-            ("brotli-level", "4", "How hard Brotli tries, from 1 to 11."),
-            ("brotli-min-length", "20", "The least bytes of a response that is compressed with Brotli."),
-            ("brotli-types", "text/css text/plain", "The content types of responses that are compressed with Brotli."),
-        ),
+        "use-gzip holds for all browsers; none that is in use is known to fail with it",
+        (("gzip-disable", "", "User agents that get responses without gzip."),),
     ),
     (
         _REFUSED,
@@ -477,7 +464,7 @@ _TUNING = """
 client-body-timeout client-header-timeout client-header-buffer-size large-client-header-buffers http2-max-concurrent-streams
 keep-alive keep-alive-requests upstream-keepalive-connections upstream-keepalive-requests upstream-keepalive-time upstream-keepalive-timeout
 proxy-stream-next-upstream proxy-stream-next-upstream-timeout proxy-stream-next-upstream-tries
-use-gzip gzip-disable gzip-level gzip-min-length gzip-types enable-brotli brotli-level brotli-min-length brotli-types
+gzip-disable
 ssl-session-tickets ssl-session-timeout ssl-ecdh-curve enable-ocsp use-http2 disable-ipv6 disable-ipv6-dns server-tokens
 otel-max-export-batch-size otel-max-queuesize otel-schedule-delay-millis
 """

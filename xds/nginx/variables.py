@@ -128,6 +128,14 @@ def unknown(text: str, *, of_response: bool = False) -> str:
     return ""
 
 
+def of_request(text: str) -> str:
+    """A text whose variables are all those of a request, as Envoy's format wherever there is a request. Raises ValueError for others."""
+    for name in names_in(known(text)):
+        if name in _OF_ROUTE:
+            raise ValueError(f"is {shown(text)}, but ${name} is not the same for all Ingresses")
+    return _VARIABLE.sub(lambda found: _of_request(found[1] or found[2], of_response=False), text.replace("%", "%%"))
+
+
 def only_text(text: str) -> bool:
     """Whether a text has no variable."""
     return not _VARIABLE.search(text)
@@ -194,6 +202,10 @@ _FAMILIES: Mapping[str, Callable[[str], str]] = {
 def _format(name: str, route: Route, *, of_response: bool) -> str:
     if name in _OF_ROUTE:
         return _OF_ROUTE[name](route).replace("%", "%%")
+    return _of_request(name, of_response=of_response)
+
+
+def _of_request(name: str, *, of_response: bool) -> str:
     variable = _variable(name, of_response=of_response)
     assert variable is not None
     return variable.format or f"%CEL({variable.cel})%"

@@ -48,6 +48,7 @@ _EVERYTHING = (model.PathMatch(model.PathKind.RAW_PREFIX, "/"), model.PathMatch(
 _OFF_LOCATION = (model.RedirectTo.PATH, model.RedirectTo.NAME)
 """What nginx answers before it looks for a location."""
 _NO_LIMIT = datetime.timedelta(0)
+_OF_BODIES = frozenset((FilterPlace.BODY, FilterPlace.COMPRESSION))
 _RULES = frozenset(place.value for place in (FilterPlace.ACCESS, FilterPlace.AUTH))
 """The places of filters by which the routes of an Ingress let clients in."""
 
@@ -72,7 +73,7 @@ _REFUSED_HOSTS = r".*(?:,|\.\.|/).*|\.?(?::.*)?"
 def table(defaults: model.Settings, filters: Mapping[str, AnyMessage]) -> RouteConfiguration:
     """The one route table without its virtual hosts: what all of them share; `filters` are those that others configure."""
     own = _filters_of_table(defaults)
-    return RouteConfiguration(
+    made = RouteConfiguration(
         name=names.ROUTES,
         ignore_port_in_host_matching=True,
         request_headers_to_add=[formatted(name, value) for name, value in FORWARDED.items()],
@@ -80,6 +81,10 @@ def table(defaults: model.Settings, filters: Mapping[str, AnyMessage]) -> RouteC
         response_headers_to_remove=["server", "x-envoy-upstream-service-time", *_NOT_FOR_CLIENTS],
         typed_per_filter_config={**own, **filters},
     )
+    for name, draw in with_hook("on_table"):
+        if name in defaults:
+            draw(defaults[name], made)
+    return made
 
 
 def virtual_host(host: model.VirtualHost, catch_all: model.VirtualHost | None, defaults: model.Settings) -> VirtualHost:
@@ -229,12 +234,10 @@ def _needed(host: model.VirtualHost) -> tuple[model.Route, ...]:
 
 
 def _shows(wanted: model.Route) -> bool:
-    """Whether its features render anything that Envoy's own 404 lacks; a limit of bodies does not count, since the request fails anyway."""
+    """Whether its features render anything that Envoy's own 404 lacks. What concerns bodies does not count: it has none to speak of."""
     own = wanted.settings
     filters = (
-        tuple(draw(own[name], wanted))
-        for name, draw in with_hook("filters")
-        if name in own and features()[name].place is not FilterPlace.BODY
+        tuple(draw(own[name], wanted)) for name, draw in with_hook("filters") if name in own and features()[name].place not in _OF_BODIES
     )
     return any(name in own for name, _ in with_hook("on_route")) or any(filters)
 

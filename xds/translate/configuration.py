@@ -46,8 +46,25 @@ def configuration(read: Reader) -> Configuration:
     if found:
         values, complaints = registry.read_keys(found.data)
         _report_keys(read, found, complaints)
+        _follow(read, found, values)
     defaults, _ = registry.read_settings({}, values)
     return Configuration(values, defaults)
+
+
+def _follow(read: Reader, found: ConfigMap, values: dict[str, Any]) -> None:
+    """Put what ConfigMaps hold in place of the keys that name them."""
+    for name, key in sorted(registry.known_keys().items()):
+        if key.of_config_map is None or name not in values:
+            continue
+        written: str = values.pop(name)
+        other = config_map(read, *written.split("/", 1))
+        if other is None:
+            faults: Sequence[str] = ("which does not exist; it has no effect",)
+        else:
+            values[name], faults = key.of_config_map(other.data)
+        for fault in faults:
+            sentence = f"{name} names ConfigMap {written}, {fault}."
+            read.report(Problem(ref(found), f"data[{name}]", "key-value", sentence, place=found.meta.place))
 
 
 def flagged(read: Reader, flag: str, name: str, otherwise: str) -> ConfigMap | None:

@@ -146,6 +146,7 @@ class ApiServer:
             _scoped(TLS_SECRETS, settings): secrets.whole,
             _scoped(OTHER_SECRETS, settings): secrets.metadata,
             _scoped(CONFIG_MAPS, settings): config_maps.metadata,
+            **{each: config_maps.keys for each in self._reflectors if each.kind == "ConfigMap" and not each.only_metadata},
         }
         self._following: list[asyncio.Task[None]] = []
         self._fetching: dict[Ref, asyncio.Task[None]] = {}

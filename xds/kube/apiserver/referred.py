@@ -1,4 +1,4 @@
-"""Which Secrets and ConfigMaps are needed because an Ingress names them.
+"""Which Secrets and ConfigMaps are needed because an Ingress, or a key of the ConfigMap of `--configmap`, names them.
 
 Secrets of type kubernetes.io/tls are all watched (decision 13), and so are the ConfigMaps that flags name. Of others only the metadata is
 watched. A body is fetched by name when an Ingress refers to it, and again when its metadata changes. What belongs here: references, and
@@ -8,7 +8,7 @@ which objects must be fetched now. What does not: fetching (`xds.kube.apiserver.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 
 from xds.kube.objects import ConfigMap, Ingress, Secret, ref
 from xds.kube.source import Batch, Change
@@ -21,10 +21,24 @@ NAMING_CONFIG_MAPS = ("custom-headers",)
 """The annotations that name a ConfigMap, as `namespace/name`."""
 
 
+NAMING_CONFIG_MAPS_OF_ALL = ("add-headers", "proxy-set-headers")
+"""The keys of the ConfigMap of `--configmap` that name another one."""
+
+
+def config_maps_of_keys(item: ConfigMap) -> frozenset[Ref]:
+    """The ConfigMaps that the keys of a ConfigMap name."""
+    return _config_maps(item.data.get(name, "") for name in NAMING_CONFIG_MAPS_OF_ALL)
+
+
 def config_maps_of(item: Ingress, prefix: str) -> frozenset[Ref]:
     """The ConfigMaps that an Ingress names in annotations such as `<prefix>/custom-headers`."""
-    written = (item.meta.annotations.get(f"{prefix}/{name}", "").strip().split("/") for name in NAMING_CONFIG_MAPS)
-    return frozenset(Ref("ConfigMap", *parts) for parts in written if len(parts) == 2 and all(parts))
+    return _config_maps(item.meta.annotations.get(f"{prefix}/{name}", "") for name in NAMING_CONFIG_MAPS)
+
+
+def _config_maps(written: Iterable[str]) -> frozenset[Ref]:
+    """Of texts such as `namespace/name`."""
+    found = (text.strip().split("/") for text in written)
+    return frozenset(Ref("ConfigMap", *parts) for parts in found if len(parts) == 2 and all(parts))
 
 
 def secrets_of(item: Ingress, prefix: str) -> frozenset[Ref]:
@@ -99,6 +113,17 @@ class Referred:
         for item in change.put:
             if isinstance(item, Ingress):
                 self._refer(ref(item), self._names_of(item), batch)
+        for gone in change.drop:
+            self._refer(gone, frozenset(), batch)
+        return batch.take()
+
+    def keys(self, change: Change) -> Change:
+        """A Change of ConfigMaps that flags name: their keys may refer to others."""
+        batch = Batch()
+        batch.add(change)
+        for item in change.put:
+            if isinstance(item, ConfigMap):
+                self._refer(ref(item), config_maps_of_keys(item), batch)
         for gone in change.drop:
             self._refer(gone, frozenset(), batch)
         return batch.take()

@@ -1,0 +1,87 @@
+"""Keys of the ConfigMap that concern all requests: they take effect while the connections of clients stay."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from examples.apps import HttpApp
+from tests.envoy.harness import Http1, Response, Site, backend, config_map, ingress
+from tests.envoy.harness.waiting import wait_until
+
+pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("steady")]
+
+HOST = "a.test"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def site(shared_site: Site) -> AsyncIterator[Site]:
+    """Redirects are there to see that they have the headers of all responses."""
+    shared_site.folder.write("app.yaml", *backend("web", await shared_site.run(HttpApp("web"))))
+    moved = ingress("moved", "moved.test", {"/": ("web", 80)}, {"permanent-redirect": "https://e.test"})
+    shared_site.folder.write("web.yaml", ingress("web", HOST, {"/": ("web", 80)}), moved)
+    shared_site.folder.write("keys.yaml", config_map("keys", {}))
+    await shared_site.start("--configmap", "default/keys")
+    yield shared_site
+
+
+async def keep_connected(site: Site, keys: dict[str, str], header: str, value: str | None, **asked: str) -> Response:
+    """Change the ConfigMap, and wait until the responses on one connection have the header with that value."""
+    async with await Http1.open(site.http) as connection:
+        site.folder.write("keys.yaml", config_map("keys", keys))
+
+        async def look() -> Response | None:
+            response = await connection.request(target="/big/5000", host=HOST, headers=list(asked.items()))
+            return response if response.header(header) == value else None
+
+        return await wait_until(look, f"{header}: {value}")
+
+
+async def test_headers_of_all_responses_follow_their_config_map(site: Site) -> None:
+    site.folder.write("added.yaml", config_map("added", {"X-Added": "one $http_host", "Connection": "close"}))
+    keys = {"add-headers": "default/added"}
+    await keep_connected(site, keys, "x-added", f"one {HOST}")
+    assert (await site.get("/", host="moved.test")).header("x-added") == "one moved.test"
+    assert (await site.get("/", host="nobody.test")).header("x-added") == "one nobody.test"
+    site.folder.write("added.yaml", config_map("added", {"X-Added": "two"}))
+    await keep_connected(site, keys, "x-added", "two")
+    site.folder.remove("added.yaml")
+    await keep_connected(site, keys, "x-added", None)
+
+
+async def test_headers_for_all_backends(site: Site) -> None:
+    site.folder.write("set.yaml", config_map("set", {"X-Set": "$request_uri", "X-Real-IP": "6.6.6.6", "X-Empty": "", "Host": "evil.test"}))
+    site.folder.write("keys.yaml", config_map("keys", {"proxy-set-headers": "default/set"}))
+
+    async def look() -> Response | None:
+        response = await site.get("/x?y", host=HOST, headers=[("X-Empty", "client"), ("X-Set", "client")])
+        return response if response.received("x-set") == ["/x?y"] else None
+
+    response = await wait_until(look, "the header at the backend")
+    assert response.received("x-real-ip") == ["6.6.6.6"]
+    assert response.received("x-empty") == []
+    assert response.received("host") == [HOST]
+
+
+async def test_headers_that_clients_do_not_get(site: Site) -> None:
+    assert (await site.get("/", host=HOST)).header("content-type")
+    await keep_connected(site, {"hide-headers": "Content-Type, nothing"}, "content-type", None)
+
+
+async def test_responses_are_compressed_for_clients_that_take_it(site: Site) -> None:
+    types = "application/octet-stream text/plain"
+    both = {"use-gzip": "true", "gzip-types": types, "enable-brotli": "true", "brotli-types": types}
+    found = await keep_connected(site, both, "content-encoding", "gzip", **{"Accept-Encoding": "gzip"})
+    assert len(gzip.decompress(found.body)) == 5000
+    assert found.header("vary") == "Accept-Encoding"
+    for accepted, encoding in (("gzip, br", "br"), ("br", "br"), ("gzip;q=0", None), ("identity", None), ("br;q=0.5, gzip", "gzip")):
+        response = await site.get("/big/5000", host=HOST, headers=[("Accept-Encoding", accepted)])
+        assert response.header("content-encoding") == encoding, accepted
+    small = await site.get("/big/10", host=HOST, headers=[("Accept-Encoding", "gzip, br")])
+    assert small.header("content-encoding") is None
+    only_gzip = {"use-gzip": "true", "gzip-types": types}
+    await keep_connected(site, only_gzip, "content-encoding", "gzip", **{"Accept-Encoding": "gzip, br"})
+    await keep_connected(site, {}, "content-encoding", None, **{"Accept-Encoding": "gzip, br"})

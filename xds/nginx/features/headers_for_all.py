@@ -1,0 +1,115 @@
+"""add-headers, proxy-set-headers, hide-headers: headers of all responses, and of all requests on their way to backends.
+
+They stand in the route table, behind what routes add, so that they win as in ingress-nginx, and a change drains no connection.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from envoy_data_plane.envoy.config.core.v3 import HeaderValueOption
+from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
+
+from xds.nginx import variables
+from xds.nginx.feature import Feature, Fidelity, Key, Notes
+from xds.nginx.messages import formatted
+from xds.nginx.values import matching, readable, shown, words
+
+_OF_THE_CONNECTION = frozenset(
+    ("connection", "content-length", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade")
+)
+"""Headers that say where a message ends or for whom it is."""
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,200}")
+_CONFIG_MAP = matching(r"[A-Za-z0-9._-]{1,253}/[A-Za-z0-9._-]{1,253}", "namespace/name of a ConfigMap")
+_MOST = 100
+"""Headers of one ConfigMap."""
+_REASON = "a header of the connection, such as Host, or with a variable that Envoy does not know, is left out"
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """The names of headers in a list, each once. What is none hides nothing, while there is one that is."""
+    found = {word.lower() for word in words(text) if _NAME.fullmatch(word)} - _OF_THE_CONNECTION
+    if not found:
+        raise ValueError(f"is {shown(text)}, in which there is no name of a header")
+    return tuple(sorted(found))
+
+
+def _formats(data: Mapping[str, str]) -> tuple[Pairs, list[str]]:
+    """The headers that can be set, sorted by name, and what is wrong with the others."""
+    made, faults = [], []
+    for name in sorted(data)[:_MOST]:
+        try:
+            made.append((name, _format(name, data[name])))
+        except ValueError as error:
+            faults.append(f"where {shown(name)} {error}; it is left out")
+    if len(data) > _MOST:
+        faults.append(f"which has {len(data):,} headers, and those after the first {_MOST} are left out")
+    return tuple(made), faults
+
+
+def _format(name: str, text: str) -> str:
+    """A value as one of Envoy's formats. Raises ValueError for a header that cannot be set."""
+    value = readable(text)
+    if not _NAME.fullmatch(name):
+        raise ValueError("is no name of a header")
+    if name.lower() in _OF_THE_CONNECTION:
+        raise ValueError("belongs to the connection")
+    if "\n" in value:
+        raise ValueError("has several lines")
+    return variables.of_request(value)
+
+
+def _of_config_map(name: str, doc: str, example: str) -> Key[Any]:
+    return Key(name, _CONFIG_MAP, doc, example, (), Fidelity.APPROXIMATE, _REASON, of_config_map=_formats)
+
+
+ADD_HEADERS = _of_config_map(
+    "add-headers", "The ConfigMap (`namespace/name`) with headers for all responses; nginx's variables may stand in them.", "ingress/added"
+)
+PROXY_SET_HEADERS = _of_config_map(
+    "proxy-set-headers",
+    "The ConfigMap (`namespace/name`) with headers for all requests to backends; nginx's variables may stand in them.",
+    "ingress/set",
+)
+HIDE_HEADERS = Key[tuple[str, ...]](
+    "hide-headers", _names, "Headers of backends that clients do not get, separated by commas.", "X-Powered-By, Server", ()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HeadersForAll:
+    """`added` to responses and `set_` for backends, as names and Envoy's formats ("" removes one); `hidden` from clients."""
+
+    added: Pairs
+    set_: Pairs
+    hidden: tuple[str, ...]
+
+
+def _read(notes: Notes) -> HeadersForAll | None:
+    found = HeadersForAll(notes.key(ADD_HEADERS), notes.key(PROXY_SET_HEADERS), notes.key(HIDE_HEADERS))
+    return found if found != HeadersForAll((), (), ()) else None
+
+
+def _on_table(setting: HeadersForAll, table: RouteConfiguration) -> None:
+    table.response_headers_to_remove += [*setting.hidden, *_removed(setting.added)]
+    table.response_headers_to_add += _options(setting.added)
+    table.request_headers_to_remove += _removed(setting.set_)
+    names = {name.lower() for name, _ in setting.set_}
+    kept = [option for option in table.request_headers_to_add if option.header and option.header.key.lower() not in names]
+    table.request_headers_to_add = [*kept, *_options(setting.set_)]
+
+
+def _options(pairs: Pairs) -> list[HeaderValueOption]:
+    return [formatted(name, value) for name, value in pairs if value]
+
+
+def _removed(pairs: Pairs) -> list[str]:
+    return [name.lower() for name, value in pairs if not value]
+
+
+FEATURE = Feature(read=_read, keys=(ADD_HEADERS, PROXY_SET_HEADERS, HIDE_HEADERS), on_table=_on_table)
