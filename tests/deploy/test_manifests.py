@@ -233,6 +233,25 @@ def test_the_admin_page_is_a_socket_in_a_folder_of_the_envoy_alone(objects: list
         assert [c["name"] for c in containers(pod) for m in c.get("volumeMounts", ()) if m["name"] == mount["name"]] == ["envoy"]
 
 
+def test_the_authorisation_service_is_beside_each_envoy(objects: list[Json]) -> None:
+    """It has the identity of its Envoy, which finds it on a socket that they share. It ends after Envoy, which asks it while it drains."""
+    for name, pod in pods(objects):
+        named = {each["name"]: each for each in containers(pod)}
+        if "envoy" not in named:
+            continue
+        authz, boot = settings(named["authz"]), settings(named["bootstrap"])
+        assert authz.authz_address == boot.authz_address, name
+        same = ("node_id", "node_cluster", "xds_address", "xds_tls_cert", "xds_tls_key", "xds_tls_ca", "xds_server_name")
+        assert [getattr(authz, field) for field in same] == [getattr(boot, field) for field in same], name
+        assert named["authz"] in pod["spec"]["initContainers"], name
+        assert named["authz"]["restartPolicy"] == "Always", name
+        folder = str(PurePosixPath(authz.authz_address.removeprefix("unix:")).parent)
+        mounted = {each: m for each, c in named.items() for m in c.get("volumeMounts", ()) if m["mountPath"] == folder}
+        assert set(mounted) == {"authz", "envoy"}, name
+        (volume,) = [each for each in pod["spec"]["volumes"] if each["name"] == mounted["authz"]["name"]]
+        assert set(volume) == {"name", "emptyDir"}
+
+
 def test_metrics_are_where_prometheus_is_sent(objects: list[Json]) -> None:
     for name, pod in pods(objects):
         told = {key.partition("/")[2]: value for key, value in pod["metadata"].get("annotations", {}).items()}
@@ -271,10 +290,10 @@ def test_files_in_flags_are_in_what_is_mounted(objects: list[Json]) -> None:
     """Envoy reads what the bootstrap names: it has the same mounts at the same places."""
     for name, pod in pods(objects):
         for container in containers(pod):
-            if container["args"][:1] not in (["serve"], ["bootstrap"]) if "args" in container else True:
+            if container["args"][:1] not in (["serve"], ["bootstrap"], ["authz"]) if "args" in container else True:
                 continue
             said = settings(container)
-            reader = container if container["args"][0] == "serve" else next(each for each in containers(pod) if each["name"] == "envoy")
+            reader = container if container["args"][0] != "bootstrap" else next(each for each in containers(pod) if each["name"] == "envoy")
             places = {mount["mountPath"] for mount in reader["volumeMounts"]}
             files = [str(path.parent) for path in (said.xds_tls_cert, said.xds_tls_key, said.xds_tls_ca) if path]
             assert len(files) == 3
@@ -452,7 +471,7 @@ def test_envoy_keeps_below_its_limit_of_memory(objects: list[Json]) -> None:
     units = {"Gi": 2**30, "Mi": 2**20}
     for item in objects:
         if item["kind"] == "DaemonSet":
-            boot, envoy = containers(item["spec"]["template"])
+            boot, _, envoy = containers(item["spec"]["template"])
             limit = envoy["resources"]["limits"]["memory"]
             assert 0.7 <= settings(boot).max_heap_bytes / (int(limit[:-2]) * units[limit[-2:]]) <= 0.85
 
