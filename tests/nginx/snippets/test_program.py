@@ -254,3 +254,21 @@ def test_any_snippet_comes_to_a_program_of_bounded_size(text: str, block: Block)
 
 def test_every_row_says_why_it_is_refused() -> None:
     assert all(row.remark for row in ROWS.values() if row.kind in (Outcome.REFUSED, Outcome.CLOSES, Outcome.IDLE))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("rewrite ^/a /b break; proxy_set_header A $uri;", [(1, "proxy_set_header", False)]),
+        ("rewrite ^/a /b break; add_header A $request_uri;", [(1, "add_header", False)]),
+        ("rewrite ^/a /b break; add_header A $uri;", []),
+        ("rewrite ^/a /b last;", []),
+        ("if ($uri ~ ^/admin) { return 403; } rewrite ^/x/(.*) /$1 last;", [(1, "rewrite", False)]),
+        ("if ($uri ~ ^/admin) { return 403; } rewrite ^/x/(.*) /$1;", [(1, "rewrite", False)]),
+        ("if ($uri ~ ^/admin) { return 403; } rewrite ^/x/(.*) /$1 break;", []),
+        ("rewrite ^/a /b break; rewrite ^/c /d break;", []),
+        ("rewrite ^/a /b; rewrite ^/b /d break;", [(1, "rewrite", False)]),
+    ],
+)
+def test_what_would_need_the_path_after_a_rewrite_is_refused(text: str, expected: list[tuple[int, str, bool]]) -> None:
+    assert faults(text) == expected

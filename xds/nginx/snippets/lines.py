@@ -52,6 +52,14 @@ class HeaderLine:
     list_of: str
     item: OnResponse | OnRequest | Expiry | str
 
+    @property
+    def of_the_path(self) -> str:
+        """A variable of it that Envoy does not know of a rewritten path: the new one of a request, the old one of a response."""
+        if not isinstance(self.item, OnResponse | OnRequest):
+            return ""
+        unknown_there = ("request_uri",) if isinstance(self.item, OnResponse) else ("uri", "document_uri")
+        return next((name for name in names_in(self.item.value) if name in unknown_there), "")
+
     def filled(self, fill: Callable[[str], str]) -> HeaderLine:
         """The same with what a snippet's own variables stand for. Raises ValueError for a variable that nobody knows."""
         if not isinstance(self.item, OnResponse | OnRequest) or only_text(self.item.value):

@@ -177,9 +177,11 @@ class _Translation:
     lines: tuple[HeaderLine, ...] = ()
     faults: dict[Directive, Untranslated] = field(default_factory=dict)
     remarks: dict[str, None] = field(default_factory=dict)
+    by_path: int = 0
 
     def program(self, directives: Sequence[Directive]) -> Program:
         """All of it."""
+        self.by_path = sum(map(_by_path, directives))
         taken = self._taken(directives, self.block)
         self.lines = tuple(self._header_lines(taken))
         rules = tuple(self._rules(taken))
@@ -256,6 +258,8 @@ class _Translation:
         for number, each in enumerate(flow):
             try:
                 step = _STEPS[each.name](each.args, state)
+                if isinstance(step, _Branch) and step.rewritten and self.by_path > 1 and each.args[-1] != "break":
+                    raise ValueError("would have the other steps about the path taken again, with the new path; write `break` after it")
             except ValueError as error:
                 self._refuse(each, str(error))
                 continue
@@ -306,7 +310,10 @@ class _Translation:
     def _filled(self, lines: Sequence[HeaderLine], state: _State) -> Iterator[HeaderLine]:
         for line in lines:
             try:
-                yield line.filled(state.filled)
+                filled = line.filled(state.filled)
+                if state.rewritten and (name := filled.of_the_path):
+                    raise ValueError(f"has ${name}, which Envoy does not know there once the path is rewritten")
+                yield filled
             except ValueError as error:
                 self._refuse(line.directive, str(error))
 
@@ -322,6 +329,14 @@ def _protects(directive: Directive) -> bool:
     if directive.name == "return":
         return not (directive.args and (directive.args[0].startswith(_ABSOLUTE) or directive.args[0] in map(str, _REDIRECTS)))
     return any(map(_protects, directive.block or ()))
+
+
+def _by_path(directive: Directive) -> int:
+    """How many steps of a directive ask about the path, which `rewrite` changes."""
+    asks = directive.name == "rewrite" or (
+        directive.name == "if" and any("uri" in arg and "request_uri" not in arg for arg in directive.args)
+    )
+    return asks + sum(map(_by_path, directive.block or ()))
 
 
 def _where(args: Sequence[str]) -> tuple[str, str]:
