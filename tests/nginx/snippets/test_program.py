@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from xds.model import HeaderMatch
 from xds.nginx.snippets.directives import ROWS, Block, Outcome
-from xds.nginx.snippets.headers import OnRequest, OnResponse
+from xds.nginx.snippets.headers import Expiry, OnRequest, OnResponse
 from xds.nginx.snippets.program import MOST_WAYS, Answer, MovedTo, Program, Rewritten, Way, program
 from xds.nginx.snippets.syntax import parse
 
@@ -272,3 +272,10 @@ def test_every_row_says_why_it_is_refused() -> None:
 )
 def test_what_would_need_the_path_after_a_rewrite_is_refused(text: str, expected: list[tuple[int, str, bool]]) -> None:
     assert faults(text) == expected
+
+
+def test_expires_off_in_a_block_ends_what_holds_outside() -> None:
+    text = "expires max; if ($http_x) { expires off; } if ($http_y) { expires 1h; }"
+    assert way(text).headers.expiry == Expiry("max-age=315360000", at="Thu, 31 Dec 2037 23:55:55 GMT")
+    assert way(text, x="1").headers.expiry == Expiry("")
+    assert way(text, y="1").headers.expiry == Expiry("max-age=3600", 3600)

@@ -58,16 +58,21 @@ class OnRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Headers:
-    """What one block of nginx's configuration says about headers. The values may hold variables.
+class Expiry:
+    """What `expires` says: the value of Cache-Control ("" for `off`), and a date: `at`, or so many seconds from now, or none."""
 
-    `expires`: seconds from now for `Expires`, negative ones in the past; None for no such header. `cached`: the value of Cache-Control.
-    """
+    cached: str
+    seconds: int | None = None
+    at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Headers:
+    """What one block of nginx's configuration says about headers. The values may hold variables."""
 
     hidden: tuple[str, ...] = ()
     more: tuple[OnResponse, ...] = ()
-    expires: int | None = None
-    cached: str = ""
+    expiry: Expiry | None = None
     added: tuple[OnResponse, ...] = ()
     request: tuple[OnRequest, ...] = ()
 
@@ -76,7 +81,7 @@ class Headers:
         return Headers(
             (*outer.hidden, *self.hidden),
             (*outer.more, *self.more),
-            *((self.expires, self.cached) if self.cached else (outer.expires, outer.cached)),
+            self.expiry or outer.expiry,
             self.added or outer.added,
             (*outer.request, *self.request),
         )
@@ -96,8 +101,8 @@ def on_response(headers: Headers, route: Route) -> list[Mutation]:
     made = [Mutation(remove=name) for name in headers.hidden]
     for each in headers.more:
         made += _changed(each, route)
-    if headers.cached:
-        made += _expiry(headers, route)
+    if headers.expiry and headers.expiry.cached:
+        made += _expiry(headers.expiry)
     for each in headers.added:
         made += _changed(each, route)
     return made
@@ -130,11 +135,11 @@ def may_be_empty(name: str, value: str) -> bool:
     return all(not text for text, _ in pieces(value)) and not any(each.lower().endswith(itself) for each in names_in(value))
 
 
-def _expiry(headers: Headers, route: Route) -> Iterator[Mutation]:
-    cached = OnResponse("set", "Cache-Control", headers.cached, USUAL)
-    if headers.expires is not None:
-        yield Mutation(append=_option("Expires", _date(headers.expires), _SET))
-    yield Mutation(append=_option(cached.name, value_of(cached, route), _SET))
+def _expiry(expiry: Expiry) -> Iterator[Mutation]:
+    date = _text(expiry.at) if expiry.at else "" if expiry.seconds is None else _date(expiry.seconds)
+    if date:
+        yield Mutation(append=_option("Expires", date, _SET))
+    yield Mutation(append=_option("Cache-Control", _text(expiry.cached), _SET))
 
 
 def _date(seconds: int) -> str:

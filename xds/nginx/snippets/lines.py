@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from xds.model import PathKind, PathMatch, Respond, Route
-from xds.nginx.snippets.headers import ALL, FRAMING, OF_THE_PROXY, OF_THE_SERVER, USUAL, Headers, OnRequest, OnResponse
+from xds.nginx.snippets.headers import ALL, FRAMING, OF_THE_PROXY, OF_THE_SERVER, USUAL, Expiry, Headers, OnRequest, OnResponse
 from xds.nginx.snippets.syntax import Directive
 from xds.nginx.values import LONGEST_IN_ROUTE, shown
 from xds.nginx.variables import as_format_where, names_in, only_text, unknown
@@ -33,15 +33,6 @@ _SAME = {
 }
 """What can be written of a header that the proxy sets, for it is so anyway."""
 _SOMEWHERE = Route(PathMatch(PathKind.RAW_PREFIX, "/"), Respond(200))
-
-
-@dataclass(frozen=True, slots=True)
-class Expiry:
-    """What `expires` says: seconds from now, or a fixed date (`at`), and the value of Cache-Control."""
-
-    seconds: int | None
-    cached: str
-    at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +90,11 @@ def headers_of(lines: Iterable[HeaderLine]) -> tuple[Headers, str]:
     lists: dict[str, list[object]] = {"hidden": [], "more": [], "added": [], "request": [], "expiry": [], "type": []}
     for line in lines:
         lists[line.list_of].append(line.item)
-    expiry = lists["expiry"][-1] if lists["expiry"] else Expiry(None, "")
-    assert isinstance(expiry, Expiry)
-    fixed = [OnResponse("set", "Expires", expiry.at, USUAL)] if expiry.at else []
+    expiry = lists["expiry"][-1] if lists["expiry"] else None
     made = Headers(
         tuple(str(name) for name in lists["hidden"]),
-        tuple(item for item in (*lists["more"], *fixed) if isinstance(item, OnResponse)),
-        expiry.seconds,
-        expiry.cached,
+        tuple(item for item in lists["more"] if isinstance(item, OnResponse)),
+        expiry if isinstance(expiry, Expiry) else None,
         tuple(item for item in lists["added"] if isinstance(item, OnResponse)),
         tuple(item for item in lists["request"] if isinstance(item, OnRequest)),
     )
@@ -244,16 +232,16 @@ def _expires(args: _Args) -> _Items:
         raise ValueError("depends on when a file was modified")
     text = " ".join(args)
     if text == "off":
-        return
-    if text == "epoch":
-        yield "expiry", Expiry(None, "no-cache", _EPOCH)
+        yield "expiry", Expiry("")
+    elif text == "epoch":
+        yield "expiry", Expiry("no-cache", at=_EPOCH)
     elif text == "max":
-        yield "expiry", Expiry(None, "max-age=315360000", _MAX)
+        yield "expiry", Expiry("max-age=315360000", at=_MAX)
     elif found := _TIME.fullmatch(text):
         seconds = sum(int(number) * _SECONDS[unit] for number, unit in _PART.findall(found[2]))
         if seconds > _LONGEST_AGE:
             raise ValueError(f"has {shown(text)}, which is longer than ten years")
-        yield "expiry", Expiry(-seconds, "no-cache") if found[1] else Expiry(seconds, f"max-age={seconds}")
+        yield "expiry", Expiry("no-cache", -seconds) if found[1] else Expiry(f"max-age={seconds}", seconds)
     else:
         raise ValueError(f"has {shown(text)}, which is no time such as 1h, -1, epoch, max or off")
 
