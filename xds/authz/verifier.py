@@ -101,7 +101,9 @@ class Verifier:
         file = self._files.get(name) or await self._appears(name)
         if file is None:
             return Admission.UNKNOWN
-        user, password = credentials or (b"", b"")
+        if credentials is None:
+            return Admission.REFUSED
+        user, password = credentials
         hashed = file.users.get(user)
         if hashed is None:
             return Admission.REFUSED

@@ -69,9 +69,13 @@ class ControlPlane:
         """Ask its HTTP port: /healthz, /readyz, /metrics."""
         return await fetch(self.health, path, host="xds")
 
-    async def bootstrap(self, node_id: str = "envoy-1", node_cluster: str = "ingress") -> str:
-        """Return the bootstrap of an Envoy that asks this server."""
-        named = ["--node-id", node_id, "--node-cluster", node_cluster]
+    def authz(self, socket: Path, node_id: str = "envoy-1") -> list[str]:
+        """The command of the authorisation service beside an Envoy of this server."""
+        return [*XDS, "authz", "--xds-address", _joined(self.xds), "--node-id", node_id, "--authz-address", f"unix:{socket}"]
+
+    async def bootstrap(self, node_id: str = "envoy-1", node_cluster: str = "ingress", authz: Path | None = None) -> str:
+        """Return the bootstrap of an Envoy that asks this server, and an authorisation service on the socket `authz`."""
+        named = ["--node-id", node_id, "--node-cluster", node_cluster, *(["--authz-address", f"unix:{authz}"] if authz else [])]
         code, out, err = await run([*XDS, "bootstrap", "--xds-address", _joined(self.xds), *named, "--admin-address", "127.0.0.1:9901"])
         assert code == 0, f"xds bootstrap ended with {code}: {err}"
         return out

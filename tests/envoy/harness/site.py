@@ -93,6 +93,21 @@ class Site:
         """Start an Envoy that asks the management server, and return it."""
         return await self.static_envoy(await self.control_plane.bootstrap(node_id), ready=ready)
 
+    async def start_beside_authz(self, node_id: str = "envoy-1") -> Process:
+        """Start an Envoy with the authorisation service beside it, and return the service."""
+        socket = self.path / f"{node_id}.sock"
+        authz = Process(f"authz-{node_id}", self.control_plane.authz(socket, node_id), self.path)
+        self.processes.append(authz)
+        self._stack.push_async_callback(authz.stop)
+        await authz.start()
+
+        async def listening() -> bool:
+            return socket.exists()
+
+        await wait_until(listening, "the authorisation service to listen", deadline=60)
+        await self.static_envoy(await self.control_plane.bootstrap(node_id, authz=socket))
+        return authz
+
     async def static_envoy(self, config: Mapping[str, Any] | str, *, ready: bool = True, flags: Sequence[str] = ()) -> Envoy:
         """Start an Envoy with a bootstrap and further command-line flags, and return it."""
         found = Envoy(config, self.path, self.ports, flags=flags)
