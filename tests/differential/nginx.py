@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import signal
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -79,12 +78,11 @@ class Nginx:
         )
         _, said = await tested.communicate()
         assert tested.returncode == 0, said.decode()
-        if self._process is None:
-            self._process = Process("nginx", [NGINX, "-c", str(file)], self._folder)
-            self._site.processes.append(self._process)
-            await self._process.start()
-        else:
-            self._process.signal(signal.SIGHUP)
+        await self.stop()  # of two generations of workers, either may answer for a while
+        self._process = Process(f"nginx-{self._generation}", [NGINX, "-c", str(file)], self._folder)
+        self._site.processes[:] = [each for each in self._site.processes if not each.name.startswith("nginx-")]
+        self._site.processes.append(self._process)
+        await self._process.start()
         await wait_until(self._serves, "nginx to serve", deadline=60)
 
     async def _serves(self) -> bool:

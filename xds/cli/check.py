@@ -27,6 +27,8 @@ from xds.units.memo import Unit
 VERSION = 1
 """Of the JSON form; docs/schemas/check.schema.json describes it."""
 UNKNOWN = "unknown"
+_UNREADABLE = ("annotation-value", "annotation-part")
+"""Codes of values that cannot be read, or of which a part has no effect."""
 _STYLES = {Fidelity.EXACT.value: "green", Fidelity.APPROXIMATE.value: "cyan", Fidelity.IGNORED.value: "dim"}
 
 
@@ -126,7 +128,7 @@ def _summary(loaded: Loaded, found: Judged) -> dict[str, int]:
 def _annotations(loaded: Loaded, settings: Flags) -> list[Verdict]:
     prefix = settings.annotations_prefix + "/"
     used = Counter(key.removeprefix(prefix) for i in ours(loaded) for key in i.meta.annotations if key.startswith(prefix))
-    bad = Counter(p.field.removeprefix(f"metadata.annotations[{prefix}")[:-1] for p in loaded.problems if p.code == "annotation-value")
+    bad = Counter(p.field.removeprefix(f"metadata.annotations[{prefix}")[:-1] for p in loaded.problems if p.code in _UNREADABLE)
     return _verdicts(used, bad, known_annotations())
 
 

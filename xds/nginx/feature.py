@@ -169,7 +169,7 @@ class Annotation(Declared[T]):
     """An annotation, named without its prefix. `key` is the ConfigMap key with its default for the whole cluster, if there is one.
 
     `beside` is the name of another annotation without which it has no effect, `flag` the field of `xds.config.Flags`, and `switch` the
-    boolean ConfigMap key, here and in ingress-nginx.
+    boolean ConfigMap key, here and in ingress-nginx. `outlook`: what would become of a value that is not allowed, as a sentence.
     """
 
     scope: Scope = Scope.LOCATION
@@ -179,6 +179,7 @@ class Annotation(Declared[T]):
     beside: str = ""
     flag: str = ""
     switch: str = ""
+    outlook: Callable[[T], str] | None = None
 
 
 @dataclass(frozen=True)

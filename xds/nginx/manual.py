@@ -11,7 +11,7 @@ from enum import Enum
 
 from xds.nginx.feature import Annotation, Fidelity
 from xds.nginx.registry import known_annotations, known_keys
-from xds.nginx.snippets.directives import ROWS, Outcome
+from xds.nginx.snippets.directives import ROWS, Outcome, Row
 
 _NOTE = "<!-- Written by `python -m xds.nginx.manual`; change the declarations in xds/nginx/ instead. -->"
 _SNIPPETS = """\
@@ -108,11 +108,15 @@ def snippet_page() -> str:
             "",
             *_table(
                 ("Directive", "Becomes", "In", "Remark"),
-                ((f"`{name}`", row.kind.value, ", ".join(b.value for b in row.blocks), _sentence(row.remark)) for name, row in rows),
+                ((f"`{name}`", row.kind.value, _blocks(row), _sentence(row.remark)) for name, row in rows),
             ),
             "",
         )
     )
+
+
+def _blocks(row: Row) -> str:
+    return ", ".join(f"{block.value} (no effect)" if block in row.idle else block.value for block in row.blocks)
 
 
 PAGES: dict[str, Callable[[], str]] = {"annotations": annotation_page, "configmap": configmap_page, "snippets": snippet_page}

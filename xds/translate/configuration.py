@@ -126,7 +126,20 @@ def _left_out(read: Reader, item: Ingress, prefix: str, forbidden: Sequence[Forb
     for each in forbidden[:MOST_UNKNOWN]:
         sentence = f"{each.name[:80]} {each.sentence}; the Ingress is left out, as in ingress-nginx."
         _report(read, item, prefix, each.name, "annotation-forbidden", sentence)
+        _report_outlook(read, item, prefix, each.name)
     return Settings({LEFT_OUT: f"{forbidden[0].name[:80]} {forbidden[0].sentence}"})
+
+
+def _report_outlook(read: Reader, item: Ingress, prefix: str, name: str) -> None:
+    """Report what would become of a value if it were allowed, where an annotation can say that."""
+    known = registry.known_annotations().get(name)
+    if known is None or known.outlook is None:
+        return
+    try:
+        sentence = known.outlook(known.parse(readable(item.meta.annotations[prefix + name])))
+    except ValueError:
+        return  # it is left out for that alone
+    _report(read, item, prefix, name, "annotation-outlook", sentence, Severity.NOTE)
 
 
 def _report_unknown(read: Reader, item: Ingress, prefix: str, names: Sequence[str]) -> None:
@@ -179,7 +192,8 @@ def _judge(read: Reader, item: Ingress, prefix: str, name: str, known: Annotatio
         return
     if missing := _missing(read, known):
         sentence = f"{name} has no effect without {missing}, as in ingress-nginx."
-        _report(read, item, prefix, name, "annotation-verdict", sentence, Severity.NOTE)
+        _report(read, item, prefix, name, "annotation-verdict", sentence, Severity.WARNING if known.switch else Severity.NOTE)
+        _report_outlook(read, item, prefix, name)
     elif known.fidelity in _VERDICT:
         severity, verdict = _verdict(known)
         _report(read, item, prefix, name, "annotation-verdict", f"{name} {verdict}{_because(known, value)}.", severity)

@@ -13,7 +13,7 @@ from xds.model import Location, Route
 from xds.nginx.feature import Annotation, Closed, Complaint, Feature, Fidelity, FilterPlace, Notes, Objects, Phase, Risk, Unreadable
 from xds.nginx.snippets import routing
 from xds.nginx.snippets.directives import Block
-from xds.nginx.snippets.gate import ALLOW_SNIPPET_ANNOTATIONS, SNIPPETS_REASON, read_snippet
+from xds.nginx.snippets.gate import ALLOW_SNIPPET_ANNOTATIONS, SNIPPETS_REASON, outlook, read_snippet
 from xds.nginx.snippets.program import Program, Way, program
 
 NAME = "configuration_snippet"
@@ -39,6 +39,7 @@ CONFIGURATION_SNIPPET = Annotation(
     risk=Risk.CRITICAL,
     switch=ALLOW_SNIPPET_ANNOTATIONS.name,
     unreadable=Unreadable.LEAVES_OUT,
+    outlook=outlook,
 )
 
 

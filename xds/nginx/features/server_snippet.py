@@ -30,7 +30,7 @@ from xds.nginx.feature import (
 from xds.nginx.features import configuration_snippet, snippet_access
 from xds.nginx.snippets import routing
 from xds.nginx.snippets.directives import Block
-from xds.nginx.snippets.gate import ALLOW_SNIPPET_ANNOTATIONS, SNIPPETS_REASON, read_snippet
+from xds.nginx.snippets.gate import ALLOW_SNIPPET_ANNOTATIONS, SNIPPETS_REASON, outlook, read_snippet
 from xds.nginx.snippets.program import Program, ServerLocation, Way, program
 
 _NAME = configuration_snippet.NAME
@@ -57,6 +57,7 @@ SERVER_SNIPPET = Annotation(
     risk=Risk.CRITICAL,
     switch=ALLOW_SNIPPET_ANNOTATIONS.name,
     unreadable=Unreadable.LEAVES_OUT,
+    outlook=outlook,
 )
 
 

@@ -33,11 +33,15 @@ class Block(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One directive. `remark` ends the sentence about what differs, or why it is refused; "" where it is as in nginx."""
+    """One directive. `remark` ends the sentence about what differs, or why it is refused; "" where it is as in nginx.
+
+    `idle`: blocks in which it has no effect in ingress-nginx either, for each location has its own.
+    """
 
     kind: Outcome
     remark: str = ""
     blocks: tuple[Block, ...] = (Block.SERVER, Block.LOCATION)
+    idle: tuple[Block, ...] = ()
 
     @property
     def differs(self) -> bool:
@@ -55,12 +59,13 @@ _ALONE = "it has an effect only beside another directive, which is refused"
 _ANNOTATION = "it stands in each location already; use the annotation {}"
 _LUA = "nothing that an annotation holds is executed"
 _BODIES = "Envoy's own filters change no bodies; change the application"
+_UPWARDS = "a header that the proxy sets itself can be set to what it is anyway; Host, and all others, replace instead of being sent twice"
 _BACKENDS = "where requests go is what an Ingress is for: add a path with the Service"
 _LIMIT = "its zone is in a part of nginx's configuration that there is none of; use the annotation {}"
 
 
 def _own(annotation: str) -> Row:
-    return Row(Outcome.REFUSED, _ANNOTATION.format(annotation), (Block.LOCATION,))
+    return Row(Outcome.REFUSED, _ANNOTATION.format(annotation), idle=(Block.SERVER,))
 
 
 ROWS: dict[str, Row] = {
@@ -70,11 +75,7 @@ ROWS: dict[str, Row] = {
     "more_clear_headers": Row(Outcome.HEADERS, "with -s or -t it is refused", _ANY),
     "more_set_input_headers": Row(Outcome.HEADERS, "of what the proxy sets itself, the backend gets the proxy's", _ANY),
     "more_clear_input_headers": Row(Outcome.HEADERS, "of what the proxy sets itself, the backend gets the proxy's", _ANY),
-    "proxy_set_header": Row(
-        Outcome.HEADERS,
-        "a header that the proxy sets itself can be set to what it is anyway; Host, and all others, replace instead of being sent twice",
-        (Block.SERVER, Block.LOCATION),
-    ),
+    **dict.fromkeys(("proxy_set_header", "grpc_set_header"), Row(Outcome.HEADERS, _UPWARDS, idle=(Block.SERVER,))),
     "proxy_hide_header": Row(Outcome.HEADERS),
     "expires": Row(Outcome.HEADERS, "`modified`, `@` and variables are refused", _ANY),
     "default_type": Row(Outcome.HEADERS, "it is the type of what `return` writes"),
@@ -162,7 +163,6 @@ ROWS: dict[str, Row] = {
     "proxy_ssl_trusted_certificate": Row(Outcome.REFUSED, "no file is read; use the annotation proxy-ssl-secret"),
     "proxy_pass": Row(Outcome.REFUSED, _BACKENDS, (Block.LOCATION, Block.IF)),
     "grpc_pass": Row(Outcome.REFUSED, _BACKENDS, (Block.LOCATION, Block.IF)),
-    "grpc_set_header": Row(Outcome.REFUSED, "use proxy_set_header, which holds for gRPC as well"),
     "error_page": Row(Outcome.REFUSED, "use the annotations custom-http-errors and default-backend", _ANY),
     "auth_request_set": Row(Outcome.REFUSED, "use the annotation auth-response-headers"),
     "sub_filter": Row(Outcome.REFUSED, _BODIES),

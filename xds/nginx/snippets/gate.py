@@ -13,6 +13,7 @@ ALLOW_SNIPPET_ANNOTATIONS = Key(
     "true",
     default=False,
 )
+_MOST_NAMED = 8
 SNIPPETS_REASON = "each directive has a verdict of its own, in snippets.md"
 
 
@@ -23,3 +24,14 @@ def read_snippet(notes: Notes, annotation: Annotation[Program]) -> Program | Non
         what = f"has `{fault.name}` in line {fault.line}, which has no effect: {fault.sentence}"
         notes.complain(annotation, what, Unreadable.PARTLY)
     return found
+
+
+def outlook(found: Program) -> str:
+    """What would become of a snippet if it were allowed."""
+    if closed := found.closed:
+        return f"If it were allowed, its paths would answer 503 because of `{closed.name}` in line {closed.line}: {closed.sentence}."
+    if not found.faults:
+        return "If it were allowed, all of it would be translated."
+    named = [f"`{fault.name}` in line {fault.line}" for fault in found.faults[:_MOST_NAMED]]
+    more = len(found.faults) - len(named)
+    return f"If it were allowed, all of it would be translated but {', '.join(named)}{f' and {more} more' if more else ''}."

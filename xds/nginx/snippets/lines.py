@@ -259,6 +259,7 @@ _READERS: dict[str, Callable[[_Args], _Items]] = {
     "more_set_input_headers": lambda args: _input_headers(args, clear=False),
     "more_clear_input_headers": lambda args: _input_headers(args, clear=True),
     "proxy_set_header": _proxy_set_header,
+    "grpc_set_header": _proxy_set_header,
     "proxy_hide_header": _proxy_hide_header,
     "expires": _expires,
     "default_type": _default_type,

@@ -199,7 +199,9 @@ class _Translation:
 
     def _may(self, directive: Directive, block: Block) -> bool:
         row = ROWS.get(directive.name, UNKNOWN)
-        if row.kind in (Outcome.REFUSED, Outcome.CLOSES):
+        if block in row.idle:
+            self.remarks[directive.name] = None
+        elif row.kind in (Outcome.REFUSED, Outcome.CLOSES):
             self._refuse(directive, row.remark, closes=row.kind is Outcome.CLOSES)
         elif block not in row.blocks:
             self._refuse(directive, f"nginx does not take it in a block of `{block.value}`")
