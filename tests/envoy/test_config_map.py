@@ -85,3 +85,13 @@ async def test_responses_are_compressed_for_clients_that_take_it(site: Site) -> 
     only_gzip = {"use-gzip": "true", "gzip-types": types}
     await keep_connected(site, only_gzip, "content-encoding", "gzip", **{"Accept-Encoding": "gzip, br"})
     await keep_connected(site, {}, "content-encoding", None, **{"Accept-Encoding": "gzip, br"})
+
+
+async def test_a_backend_sees_what_was_requested_and_a_client_its_server(site: Site) -> None:
+    site.folder.write("keys.yaml", config_map("keys", {"proxy-add-original-uri-header": "true", "allow-backend-server-header": "true"}))
+
+    async def look() -> Response | None:
+        response = await site.get("/x?y", host=HOST)
+        return response if response.received("x-original-uri") == ["/x?y"] else None
+
+    assert "Python" in ((await wait_until(look, "X-Original-Uri")).header("server") or "")

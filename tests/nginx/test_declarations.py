@@ -152,6 +152,10 @@ def test_what_everybody_gets_is_what_ingress_nginx_does_by_default() -> None:
     assert found == {
         "annotations_risk_level": "Risk.HIGH",
         "backend_protocol": "Protocol.HTTP",
+        "client_connections": (
+            "ClientConnections(idle=75, requests=0, header_timeout=60, streams=128, underscores=False, request_id=True)"
+        ),
+        "upstream_keepalive": "Keepalive(idle=60, requests=0, time=0)",
         "hsts": "max-age=31536000; includeSubDomains",
         "large_client_header_buffers": "256",
         "load_balance": "round_robin",

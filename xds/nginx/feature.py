@@ -411,7 +411,8 @@ class Feature(Generic[S]):
                   nowhere else; made of what a user could have written, never of names in the code. A key that changes renames clusters of
                   Envoy, which drops their connections and statistics (decision 26): `tests/nginx/test_cluster_keys.py` pins each
     on_cluster    (setting, Envoy's Cluster) → None; only with `cluster`, or for what `clusters` gives
-    on_upstream   (setting, the cluster's HttpProtocolOptions) → None; only with `cluster`, or for what `clusters` gives
+    on_upstream   (setting, the cluster's HttpProtocolOptions) → None; only with `cluster`, for what `clusters` gives, or where only keys of
+                  the ConfigMap are read
     on_host       (the settings of a host's Ingresses that have one, oldest first; the host with all of its routes) → the host instead
     on_tls        (setting, DownstreamTlsContext) → None: what all filter chains share; the setting is that of the ConfigMap alone
     rejects_unnamed  setting → whether TLS is refused to who names no host that is there; the setting is that of the ConfigMap alone

@@ -220,14 +220,24 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
         ),
     ),
     (
+        _IGNORED,
+        "Envoy keeps a connection to a backend until it has been idle for upstream-keepalive-timeout",
+        (("upstream-keepalive-connections", "320", "Idle connections to backends."),),
+    ),
+    (
+        _IGNORED,
+        "a request whose body pauses ends by the time-outs for backends, proxy-read-timeout and proxy-send-timeout",
+        (("client-body-timeout", "60", "Seconds between two pieces of a request's body."),),
+    ),
+    (
+        _IGNORED,
+        "no response and no page names a version",
+        (("server-tokens", "false", "Whether the Server header shows a version."),),
+    ),
+    (
         _LATER,
         "headers are those that ingress-nginx sets by default",
         (
-            ("allow-backend-server-header", "false", "Whether clients get the backend's Server header."),
-            ("server-tokens", "false", "Whether the Server header shows a version."),
-            ("proxy-add-original-uri-header", "false", "Whether backends get X-Original-Uri."),
-            ("generate-request-id", "true", "Whether a request without X-Request-ID gets one."),
-            ("enable-underscores-in-headers", "false", "Whether header names may have underscores."),
             ("ignore-invalid-headers", "true", "Whether headers with odd names are left out."),
             ("default-type", "text/html", "The content type of Envoy's own responses."),
         ),
@@ -312,16 +322,7 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
         "connections have the limits of ingress-nginx's defaults, or none",
         (
             ("use-http2", "true", "Whether clients may use HTTP/2."),
-            ("http2-max-concurrent-streams", "128", "Requests at a time on one HTTP/2 connection."),
-            ("keep-alive", "75", "Seconds that a client's connection may be idle."),
-            ("keep-alive-requests", "1000", "Requests on one connection of a client."),
-            ("client-header-timeout", "60", "Seconds that the header of a request may take."),
-            ("client-body-timeout", "60", "Seconds between two pieces of a request's body."),
             ("client-header-buffer-size", "1k", "The memory for a request's header."),
-            ("upstream-keepalive-connections", "320", "Idle connections to backends."),
-            ("upstream-keepalive-time", "1h", "How long a connection to a backend is used."),
-            ("upstream-keepalive-timeout", "60", "Seconds that a connection to a backend may be idle."),
-            ("upstream-keepalive-requests", "10000", "Requests on one connection to a backend."),
             ("proxy-stream-next-upstream", "true", "Whether a TCP connection that failed is tried at the next endpoint."),
             ("proxy-stream-next-upstream-timeout", "600s", "How long a TCP connection is tried."),
             ("proxy-stream-next-upstream-tries", "3", "How often a TCP connection is tried."),
@@ -461,8 +462,7 @@ _DIFFERS: dict[str, Callable[[str, Collection[str]], bool]] = {
     "proxy-request-buffering": lambda value, _paths: value != "off",
 }
 _TUNING = """
-client-body-timeout client-header-timeout client-header-buffer-size large-client-header-buffers http2-max-concurrent-streams
-keep-alive keep-alive-requests upstream-keepalive-connections upstream-keepalive-requests upstream-keepalive-time upstream-keepalive-timeout
+client-body-timeout client-header-buffer-size upstream-keepalive-connections
 proxy-stream-next-upstream proxy-stream-next-upstream-timeout proxy-stream-next-upstream-tries
 gzip-disable
 ssl-session-tickets ssl-session-timeout ssl-ecdh-curve enable-ocsp use-http2 disable-ipv6 disable-ipv6-dns server-tokens

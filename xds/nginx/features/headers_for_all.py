@@ -16,7 +16,7 @@ from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
 from xds.nginx import variables
 from xds.nginx.feature import Feature, Fidelity, Key, Notes
 from xds.nginx.messages import formatted
-from xds.nginx.values import matching, readable, shown, words
+from xds.nginx.values import boolean, matching, readable, shown, words
 
 _OF_THE_CONNECTION = frozenset(
     ("connection", "content-length", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade")
@@ -81,21 +81,35 @@ HIDE_HEADERS = Key[tuple[str, ...]](
 )
 
 
+SERVER = Key("allow-backend-server-header", boolean, "Whether clients get the Server header that a backend sends.", "true", default=False)
+ORIGINAL_URI = Key(
+    "proxy-add-original-uri-header", boolean, "Whether backends get the path as it was requested in X-Original-Uri.", "true", default=False
+)
+
+
 @dataclass(frozen=True, slots=True)
 class HeadersForAll:
-    """`added` to responses and `set_` for backends, as names and Envoy's formats ("" removes one); `hidden` from clients."""
+    """`added` to responses and `set_` for backends, as names and Envoy's formats ("" removes one); `hidden` from clients.
+
+    With `server` clients get the Server header of the backend.
+    """
 
     added: Pairs
     set_: Pairs
     hidden: tuple[str, ...]
+    server: bool
 
 
 def _read(notes: Notes) -> HeadersForAll | None:
-    found = HeadersForAll(notes.key(ADD_HEADERS), notes.key(PROXY_SET_HEADERS), notes.key(HIDE_HEADERS))
-    return found if found != HeadersForAll((), (), ()) else None
+    own = (("X-Original-Uri", "%REQ(:path)%"),) if notes.key(ORIGINAL_URI) else ()
+    set_ = (*own, *notes.key(PROXY_SET_HEADERS))
+    found = HeadersForAll(notes.key(ADD_HEADERS), set_, notes.key(HIDE_HEADERS), notes.key(SERVER))
+    return found if found != HeadersForAll((), (), (), server=False) else None
 
 
 def _on_table(setting: HeadersForAll, table: RouteConfiguration) -> None:
+    if setting.server:
+        table.response_headers_to_remove.remove("server")
     table.response_headers_to_remove += [*setting.hidden, *_removed(setting.added)]
     table.response_headers_to_add += _options(setting.added)
     table.request_headers_to_remove += _removed(setting.set_)
@@ -112,4 +126,4 @@ def _removed(pairs: Pairs) -> list[str]:
     return [name.lower() for name, value in pairs if not value]
 
 
-FEATURE = Feature(read=_read, keys=(ADD_HEADERS, PROXY_SET_HEADERS, HIDE_HEADERS), on_table=_on_table)
+FEATURE = Feature(read=_read, keys=(ADD_HEADERS, PROXY_SET_HEADERS, HIDE_HEADERS, SERVER, ORIGINAL_URI), on_table=_on_table)
