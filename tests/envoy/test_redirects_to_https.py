@@ -52,6 +52,7 @@ async def redirecting(shared_site: Site) -> AsyncIterator[Site]:
         ingress("tls", "tls.test", WEB | {"/deep": ("web", 80)}, tls={"all": ["tls.test"]}),
         ingress("off", "off.test", WEB, {"ssl-redirect": "false"}, tls={"all": ["off.test"]}),
         ingress("plain", "plain.test", WEB),
+        ingress("away", "away.test", WEB, {"permanent-redirect": "HTTPS://else.test/a/", "permanent-redirect-code": "308"}),
         ingress("forced", "forced.test", WEB, {"force-ssl-redirect": "true"}),
         ingress("missing", "missing.test", WEB, tls={"missing": ["missing.test"]}),
         ingress("unlisted", "unlisted.test", WEB, tls={"all": ["else.test"]}),
@@ -121,6 +122,11 @@ async def test_https_is_never_redirected(redirecting: Site, host: str) -> None:
 async def test_every_method_is_redirected(redirecting: Site, method: str) -> None:
     answer = await redirecting.get("/a", host="tls.test", method=method)
     assert (answer.status, answer.header("location")) == (308, "https://tls.test/a")
+
+
+async def test_an_address_with_a_last_slash_keeps_it(redirecting: Site) -> None:
+    answer = await redirecting.get("/b", host="away.test")
+    assert (answer.status, answer.all("location")) == (308, ["https://else.test/a/"])
 
 
 async def test_the_page_is_that_of_nginx(redirecting: Site) -> None:

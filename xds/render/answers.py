@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from http import HTTPStatus
 
@@ -21,6 +22,8 @@ from envoy_data_plane.envoy.extensions.access_loggers.filters.cel.v3 import Expr
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import LocalReplyConfig, ResponseMapper
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
+from xds.model import Via
+from xds.nginx.messages import formatted
 from xds.render.addresses import POLICY
 from xds.wire.encode import pack
 
@@ -48,13 +51,16 @@ _TITLES = {
 }
 """nginx's reason phrases."""
 
+TO_HTTPS = "HTTPS://"
+"""How the Location of a route begins that redirects to https: here it becomes a URL as ingress-nginx writes it, without a last slash."""
+_REDIRECTS = (301, 302, 303, 307, 308)
 METHOD_REFUSED = 405
 """The status for TRACE. For what nginx does not accept as a method it is replaced by 400."""
 
 
 @cache
-def local_replies() -> LocalReplyConfig:
-    """nginx's statuses and pages for local replies.
+def local_replies(via: Via) -> LocalReplyConfig:
+    """nginx's statuses and pages for local replies of the http or the https listener; redirects to https are only on the former.
 
     A refused or broken connection gets 502, and a timed out one 504, where Envoy would send 503. A name that resolves to a denied address
     gets 503, like a Service whose address is denied at once.
@@ -66,8 +72,10 @@ def local_replies() -> LocalReplyConfig:
     denied = _mapper(_all(_status(403), _cel(f"response.code_details.contains('[{POLICY}]')")), 503)
     no_method = _mapper(_all(_status(METHOD_REFUSED), _other_method_than("TRACE")), 400)
     pages = [_mapper(_status(status), status) for status in _TITLES]
+    redirects = [_without_page(), *(_mapper(_status(status), status) for status in _REDIRECTS)] if via is Via.HTTP else []
     return LocalReplyConfig(
-        mappers=[_without_page(), timed_out, broken, denied, no_method, *pages], body_format=_page("%RESPONSE_CODE%", "")
+        mappers=[*map(_to_https, redirects), _without_page(), timed_out, broken, denied, no_method, *pages],
+        body_format=_page("%RESPONSE_CODE%", ""),
     )
 
 
@@ -76,6 +84,14 @@ def _without_page() -> ResponseMapper:
     own = _cel("response.code_details == 'direct_response' && (response.code == 204 || 'content-type' in response.headers)")
     as_it_is = SubstitutionFormatString(text_format_source=DataSource(inline_string="%LOCAL_REPLY_BODY%"))
     return ResponseMapper(filter=own, body_format_override=as_it_is)
+
+
+def _to_https(mapper: ResponseMapper) -> ResponseMapper:
+    """The same for a redirect to https, whose Location is completed: in a route its expression would be compiled for each host."""
+    assert mapper.filter is not None
+    here = _cel(f"'location' in response.headers && response.headers['location'].startsWith('{TO_HTTPS}')")
+    url = f"https://%CEL(re.extract(response.headers['location'], '^{TO_HTTPS}(.*?)/?$', '\\\\1'))%"
+    return replace(mapper, filter=_all(mapper.filter, here), headers_to_add=[formatted("Location", url)])
 
 
 def _mapper(when: AccessLogFilter, status: int) -> ResponseMapper:

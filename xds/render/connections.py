@@ -91,7 +91,7 @@ def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager
         merge_slashes=True,
         path_with_escaped_slashes_action=HttpConnectionManagerPathWithEscapedSlashesAction.KEEP_UNCHANGED,
         strip_trailing_host_dot=True,
-        local_reply_config=local_replies(),
+        local_reply_config=local_replies(via),
         early_header_mutation_extensions=[untrusted.removed(), passages.note_arrival()],
     )
     for name, on_connection in with_hook("on_connection"):

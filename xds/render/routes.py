@@ -37,6 +37,7 @@ from xds.nginx.messages import formatted, overwriting, substitution
 from xds.nginx.registry import features, with_hook
 from xds.patterns import regex, spelling
 from xds.render import handshakes, names
+from xds.render.answers import TO_HTTPS
 from xds.wire.encode import encode, field, pack
 from xds.wire.template import Template, placeholder
 
@@ -405,14 +406,15 @@ def _location(action: model.Redirect, host: str) -> str:
     written = action.location.replace("%", "%%")
     match action.to:
         case model.RedirectTo.URL | model.RedirectTo.REWRITTEN:
-            return written
+            return f"https://{written.removeprefix(TO_HTTPS)}" if written.startswith(TO_HTTPS) else written
         case model.RedirectTo.PATH:
             return f"{here}{written}"
         case model.RedirectTo.HTTPS:
             # The host as sent, without its port: if its length is known, cutting it there is cheaper than an expression.
             known = bool(host) and not _is_wildcard(host)
-            path = "%REQ(:path)%" if action.keep_slash else _PATH
-            return f"https://{f'%REQ(:authority):{len(host)}%' if known else _HOST}{written}{path}"
+            # Without the last slash if `answers` completes it: an expression here costs Envoy 30 µs whenever any host changes.
+            scheme = "https://" if action.keep_slash else TO_HTTPS
+            return f"{scheme}{f'%REQ(:authority):{len(host)}%' if known else _HOST}{written}%REQ(:path)%"
         case model.RedirectTo.HERE if action.relative:
             return written
         case model.RedirectTo.HERE:
