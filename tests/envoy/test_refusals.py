@@ -32,10 +32,10 @@ from tests.envoy.harness import Envoy, Ports
 from tests.envoy.harness.raw import Bodies, RawControlPlane
 from tests.quarantine.test_refusal import CASES, OTHER_PAIR, Case, assignment, at, chain, cluster, host, listener, secret, without_noise
 from xds.config import Flags
+from xds.nginx.messages import ads
 from xds.protocol.discovery import Wire
 from xds.quarantine.refusal import Accused, accused
 from xds.render.bootstrap import bootstrap
-from xds.render.sources import ads
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Part
 from xds.wire.encode import encode, field, pack
 

@@ -62,8 +62,8 @@ TEXT = st.one_of(
 )
 
 
-AUTHORITY = "auth-tls-secret"
-"""Without it the annotations beside it are not read."""
+SECRETS = ("auth-tls-secret", "proxy-ssl-secret")
+"""Without one of these the annotations beside it are not read."""
 WORDS = {"-1", "1e3", "0x10", "9" * 20}
 NAMES = WORDS | {"a b"}
 HARMLESS: Mapping[str, Collection[str]] = {
@@ -89,6 +89,9 @@ HARMLESS: Mapping[str, Collection[str]] = {
     "x-forwarded-prefix": {"a b"},
     "auth-tls-secret": WORDS,
     "auth-tls-error-page": WORDS | {"$", "$0"},
+    "proxy-ssl-secret": WORDS,
+    "proxy-ssl-name": WORDS,
+    "proxy-ssl-ciphers": {"-1"},
 }
 """What is no fault in some annotations: names, also in lists that spaces separate, regular expressions, and numbers of either sign."""
 
@@ -117,7 +120,7 @@ def test_a_text_that_each_path_repeats_has_a_length(name: str, start: str) -> No
 @pytest.mark.parametrize("annotation", [a for a in ANNOTATIONS if a.name not in ANY_TEXT], ids=lambda a: a.name)
 def test_a_hostile_value_is_a_complaint_in_one_short_sentence(annotation: Annotation[Any]) -> None:
     for text in hostile_to(annotation.name):
-        beside = {annotation.beside: BY_NAME[annotation.beside].example} if annotation.beside in (AUTHORITY, "auth-type") else {}
+        beside = {annotation.beside: BY_NAME[annotation.beside].example} if annotation.beside in (*SECRETS, "auth-type") else {}
         found = complaints({**beside, annotation.name: text})
         assert [name for name, _ in found] == [annotation.name], text
         assert_sentence(found[0][1])

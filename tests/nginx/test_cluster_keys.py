@@ -46,6 +46,12 @@ proxy-next-upstream: error off                                              → 
 proxy-next-upstream-tries: 0                                                → next_upstream: error timeout 32
 proxy-next-upstream-tries: 1                                                → next_upstream: off
 proxy-next-upstream-tries: 5                                                → next_upstream: error timeout 5
+proxy-ssl-secret: a/b                                                       → proxy_ssl: a/b off 0 - off DEFAULT TLSv1.2
+proxy-ssl-secret: a/b + proxy-ssl-verify: on                                → proxy_ssl: a/b on 1 upstream_balancer off DEFAULT TLSv1.2
+proxy-ssl-secret: a/b + proxy-ssl-verify: on + proxy-ssl-verify-depth: 2    → proxy_ssl: a/b on 2 upstream_balancer off DEFAULT TLSv1.2
+proxy-ssl-secret: a/b + proxy-ssl-name: c + proxy-ssl-server-name: on       → proxy_ssl: a/b off 0 c on DEFAULT TLSv1.2
+proxy-ssl-secret: a/b + proxy-ssl-protocols: TLSv1.3 SSLv3 TLSv1.2          → proxy_ssl: a/b off 0 - off DEFAULT TLSv1.2 TLSv1.3
+proxy-ssl-secret: a/b + proxy-ssl-ciphers: AES128-SHA                       → proxy_ssl: a/b off 0 - off AES128-SHA TLSv1.2
 service-upstream: true                                                      → service_upstream: true
 service-upstream: F                                                         → service_upstream: false
 upstream-hash-by: abc                                                       → upstream_hash_by: -
@@ -90,6 +96,13 @@ def test_a_feature_without_a_setting_has_no_key() -> None:
 
 VARIABLES = st.sampled_from(("request_uri", "host", "uri", "remote_addr", "arg_a", "arg_b", "arg_a_b", "cookie_a", "http_a"))
 TEXTS: Mapping[str, st.SearchStrategy[str]] = {
+    "proxy-ssl-secret": st.sampled_from(("a/b", "a/c")),
+    "proxy-ssl-verify": st.sampled_from(("on", "off")),
+    "proxy-ssl-verify-depth": st.sampled_from(("0", "1", "2")),
+    "proxy-ssl-name": st.sampled_from(("c", "d")),
+    "proxy-ssl-server-name": st.sampled_from(("on", "off")),
+    "proxy-ssl-ciphers": st.sampled_from(("DEFAULT", "HIGH", "AES128-SHA", "AES256-SHA")),
+    "proxy-ssl-protocols": st.sampled_from(("TLSv1.2", "TLSv1.3", "TLSv1.3 TLSv1.2", "TLSv1 TLSv1.2")),
     "affinity": st.sampled_from(("cookie", "COOKIE")),
     "affinity-mode": st.sampled_from(("balanced", "persistent")),
     "backend-protocol": st.sampled_from(("HTTP", "http", "HTTPS", "GRPC", "grpc", "GRPCS", "AUTO_HTTP")),
@@ -137,6 +150,11 @@ def as_annotations(feature: str, key: str) -> dict[str, str]:
         return {"affinity": "cookie", "affinity-mode": key}
     if feature == "upstream_hash_by":
         return {"upstream-hash-by": key}
+    if feature == "proxy_ssl":
+        secret, verify, depth, name, sends_name, ciphers, *versions = key.split(" ")
+        told = {"secret": secret, "verify": verify, "verify-depth": depth, "name": name.removeprefix("-"), "server-name": sends_name}
+        told |= {"ciphers": ciphers, "protocols": " ".join(versions)}
+        return {f"proxy-ssl-{last}": text for last, text in told.items()}
     [annotation] = features()[feature].annotations
     return {annotation.name: key}
 

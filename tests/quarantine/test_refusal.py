@@ -22,8 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.envoy.harness.tls import make_certificate
+from xds.nginx.messages import ads
 from xds.quarantine.refusal import Accused, accused
-from xds.render.sources import ads
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Part
 from xds.wire.encode import encode, field, pack
 

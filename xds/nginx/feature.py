@@ -410,6 +410,7 @@ class Feature(Generic[S]):
     cluster_key   setting → the text that stands for it in the names of clusters; only with `cluster`. Equal where settings are equal, and
                   nowhere else; made of what a user could have written, never of names in the code. A key that changes renames clusters of
                   Envoy, which drops their connections and statistics (decision 26): `tests/nginx/test_cluster_keys.py` pins each
+    cluster_secrets  setting → the names of the SDS secrets that `on_cluster` refers to; only with `cluster`
     on_cluster    (setting, Envoy's Cluster) → None; only with `cluster`, or for what `clusters` gives
     on_upstream   (setting, the cluster's HttpProtocolOptions) → None; only with `cluster`, for what `clusters` gives, or where only keys of
                   the ConfigMap are read
@@ -426,6 +427,7 @@ class Feature(Generic[S]):
     passes_tls    setting → whether TLS of the host goes to the backend of its path "/" as it is; asked of the host's oldest Ingress
     by_host       whether the setting holds for all paths of a host, those of other Ingresses too: that of the oldest Ingress which has one.
                   Only for settings that come from annotations
+    stays         setting → whether it holds for its own Ingress alone all the same; only with `by_host`
     locations     (setting, a location of its Ingress) → further locations of the host, which Envoy answers itself; only with `by_host`
     is_relative   setting → whether redirects to other paths of the same host leave out scheme and host
     by_path       whether `on_route`, `on_forward` or `filters` look at the path, name or cluster of the route: else it is drawn once for
@@ -453,6 +455,7 @@ class Feature(Generic[S]):
     patterns: Callable[[S, Route], Iterable[str]] | None = None
     cluster: bool = False
     cluster_key: Callable[[S], str] = as_written
+    cluster_secrets: Callable[[S], Iterable[str]] | None = None
     on_cluster: Callable[[S, EnvoyCluster], None] | None = None
     on_upstream: Callable[[S, HttpProtocolOptions], None] | None = None
     on_host: Callable[[Sequence[S], VirtualHost], VirtualHost] | None = None
@@ -467,6 +470,7 @@ class Feature(Generic[S]):
     by_affinity: Callable[[S], bool] | None = None
     passes_tls: Callable[[S], bool] | None = None
     by_host: bool = False
+    stays: Callable[[S], bool] | None = None
     locations: Callable[[S, Location], Iterable[Further]] | None = None
     is_relative: Callable[[S], bool] | None = None
     by_path: bool = False

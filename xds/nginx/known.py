@@ -37,15 +37,7 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
     (
         _LATER,
         "TLS to endpoints is neither verified nor does it show a certificate",
-        (
-            ("proxy-ssl-secret", "", "default/client", "The Secret with the certificate for backends and the authority for theirs."),
-            ("proxy-ssl-verify", "off", "on", "Whether the certificates of backends are verified."),
-            ("proxy-ssl-verify-depth", "1", "2", "The longest certificate chain of a backend."),
-            ("proxy-ssl-name", "", "internal.example.com", "The name that the certificate of a backend must have."),
-            ("proxy-ssl-server-name", "off", "on", "Whether proxy-ssl-name is sent to backends (SNI)."),
-            ("proxy-ssl-ciphers", "DEFAULT", "ECDHE-RSA-AES128-GCM-SHA256", "The ciphers that backends are offered."),
-            ("proxy-ssl-protocols", "TLSv1.2", "TLSv1.2 TLSv1.3", "The TLS versions that backends are offered."),
-        ),
+        (),
     ),
     (
         _REFUSED,
@@ -309,7 +301,6 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
             ("ssl-session-timeout", "10m", "How long a TLS session can be resumed."),
             ("ssl-reject-handshake", "false", "Whether TLS for unknown hosts is refused."),
             ("enable-ocsp", "false", "Whether certificates come with their state of revocation."),
-            ("proxy-ssl-location-only", "false", "Whether proxy-ssl-* hold for a path instead of the host."),
         ),
     ),
     (
@@ -449,11 +440,11 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
 )
 
 _CRITICAL = "auth-snippet configuration-snippet server-snippet stream-snippet modsecurity-snippet"
-_HIGH = "auth-signin auth-url mirror-host mirror-target modsecurity-transaction-id proxy-ssl-name"
+_HIGH = "auth-signin auth-url mirror-host mirror-target modsecurity-transaction-id"
 _MEDIUM = (
     "auth-cache-key auth-cache-duration auth-response-headers auth-proxy-set-headers auth-request-redirect auth-signin-redirect-param "
     "custom-headers fastcgi-index fastcgi-params-configmap opentelemetry-operation-name "
-    "proxy-cookie-domain proxy-cookie-path proxy-redirect-from proxy-redirect-to proxy-ssl-ciphers proxy-ssl-secret "
+    "proxy-cookie-domain proxy-cookie-path proxy-redirect-from proxy-redirect-to "
 )
 _PARSERS: dict[str, Callable[[str], Any]] = {
     "ssl-protocols": lambda text: " ".join(sorted(text.split())),

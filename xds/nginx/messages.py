@@ -9,7 +9,10 @@ from functools import cache
 
 import betterproto2
 from envoy_data_plane.envoy.config.core.v3 import (
+    AggregatedConfigSource,
+    ApiVersion,
     CelExpressionConfig,
+    ConfigSource,
     DataSource,
     HeaderValue,
     HeaderValueOption,
@@ -26,6 +29,7 @@ from envoy_data_plane.envoy.extensions.http.header_formatters.preserve_case.v3 i
     PreserveCaseFormatterConfig,
     PreserveCaseFormatterConfigFormatterTypeOnEnvoyHeaders,
 )
+from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import SdsSecretConfig
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatchAndSubstitute, RegexMatcher
 from envoy_data_plane.google.protobuf import UInt64Value
 from envoy_data_plane.message_pool import default_message_pool
@@ -33,6 +37,8 @@ from pydantic.dataclasses import dataclass
 
 from xds.wire.encode import pack
 
+AUTHORITY = "authority:"
+"""What the names of SDS secrets begin with that have the certificates of who signs. No Secret is called so."""
 HEADERS_COUNT = 1_000
 """Headers that a message may have, from either side. nginx counts only their bytes; Envoy's default is 100."""
 HEADERS_KB = 256
@@ -61,6 +67,25 @@ class BodySizeLimit(betterproto2.Message):
 
 
 default_message_pool.register_message("envoy.extensions.filters.http.body_size_limit.v3", "BodySizeLimit", BodySizeLimit)
+
+
+@cache
+def ads() -> ConfigSource:
+    """The source of every resource that a message refers to: always the one ADS stream, on which the message itself came.
+
+    These bytes must never change: Envoy treats a changed ConfigSource as a new subscription (envoy#47309).
+    """
+    return ConfigSource(ads=AggregatedConfigSource(), resource_api_version=ApiVersion.V3)
+
+
+def sds(name: str) -> SdsSecretConfig:
+    """A reference to a secret by name."""
+    return SdsSecretConfig(name=name, sds_config=ads())
+
+
+def authority(secret: str) -> str:
+    """The SDS secret with the certificates of who signs those of clients or backends, from the Secret `<namespace>/<secret>`."""
+    return AUTHORITY + secret
 
 
 @dataclass(eq=False, repr=False, config={"extra": "forbid"})

@@ -150,6 +150,13 @@ def host_features() -> frozenset[str]:
     return frozenset(name for name, feature in features().items() if feature.by_host)
 
 
+def for_host(own: Settings) -> Settings:
+    """Those of the settings of an Ingress that hold for its whole hosts."""
+    stays = dict(with_hook("stays"))
+    found = (name for name in host_features() if name in own)
+    return Settings({name: own[name] for name in found if name not in stays or not stays[name](own[name])})
+
+
 def on_path(settings: Settings, path: str) -> Settings:
     """What of the settings of an Ingress holds on one of its paths."""
     changed = {name: hook(settings[name], path) for name, hook in with_hook("on_path") if name in settings}
@@ -255,12 +262,18 @@ def forbidden(annotations_: Mapping[str, str], defaults: Settings) -> list[Forbi
     return [each for name, forbids in with_hook("forbids") if name in defaults for each in forbids(defaults[name], written)]
 
 
+def secrets_of(cluster: Cluster) -> tuple[str, ...]:
+    """The SDS secrets that a cluster refers to by its policy."""
+    asked = ((setting, features()[name].cluster_secrets) for name, setting in cluster.policy if setting is not None)
+    return tuple(secret for setting, hook in asked if hook for secret in hook(setting))
+
+
 def of_host(settings: Iterable[Settings], host: VirtualHost) -> VirtualHost:
     """What the features make of a host with all of its routes, by the settings of its Ingresses, oldest first."""
     everything = list(settings)
-    for name, on_host in with_hook("on_host"):
+    for name, hook in with_hook("on_host"):
         if own := [each[name] for each in everything if name in each]:
-            host = on_host(own, host)
+            host = hook(own, host)
     return host
 
 

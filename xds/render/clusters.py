@@ -33,11 +33,11 @@ from envoy_data_plane.google.protobuf import Struct, Value
 
 from xds import model
 from xds.config import ip_or_none
+from xds.nginx.messages import ads
 from xds.nginx.registry import with_hook
 from xds.render import names
 from xds.render.addresses import upstream_filters
 from xds.render.endpoints import load_assignment
-from xds.render.sources import ads
 from xds.translate.backends import Address
 from xds.translate.endpoint_addresses import NOTHING_DENIED, Denied
 from xds.wire.encode import encode, pack

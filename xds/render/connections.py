@@ -34,11 +34,10 @@ from xds.model import Settings, Via
 from xds.nginx import log_format
 from xds.nginx.access import authorisation
 from xds.nginx.feature import FilterPlace
-from xds.nginx.messages import HEADERS_COUNT, HEADERS_KB, formatted, http2, preserve_case, text_format
+from xds.nginx.messages import HEADERS_COUNT, HEADERS_KB, ads, formatted, http2, preserve_case, text_format
 from xds.nginx.registry import with_hook
 from xds.render import names, passages, untrusted
 from xds.render.answers import METHOD_REFUSED, local_replies
-from xds.render.sources import ads
 from xds.wire.encode import pack
 
 _UPGRADES = ("websocket", "spdy/3.1", "tcp")

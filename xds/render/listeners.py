@@ -34,7 +34,6 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     CommonTlsContext,
     CommonTlsContextCombinedCertificateValidationContext,
     DownstreamTlsContext,
-    SdsSecretConfig,
     TlsParameters,
     TlsParametersTlsProtocol,
 )
@@ -44,23 +43,16 @@ from envoy_data_plane.xds.core.v3 import TypedExtensionConfig
 from envoy_data_plane.xds.type.matcher.v3 import Matcher, MatcherOnMatch
 
 from xds.model import Cluster, HostTls, Passthrough, Settings, Stream, Terminate, Via
+from xds.nginx.messages import authority, sds
 from xds.nginx.registry import asks, with_hook
+from xds.nginx.tls import USUAL
 from xds.render import names
 from xds.render.connections import connection, stream_log
 from xds.render.handshakes import noted
 from xds.render.server_names import matcher_bytes
-from xds.render.sources import ads
 from xds.translate.certificates import DEFAULT
 from xds.wire.encode import encode, field, pack
 
-_CIPHERS = [
-    "ECDHE-ECDSA-AES128-GCM-SHA256",
-    "ECDHE-RSA-AES128-GCM-SHA256",
-    "ECDHE-ECDSA-AES256-GCM-SHA384",
-    "ECDHE-RSA-AES256-GCM-SHA384",
-    "ECDHE-ECDSA-CHACHA20-POLY1305",
-    "ECDHE-RSA-CHACHA20-POLY1305",
-]
 _LARGEST_DATAGRAM = 9000
 """Bytes: the payload of jumbo frames. Envoy's default of 1,500 truncates the answers of many DNS servers."""
 _SOL_SOCKET, _SO_RCVBUF, _RECEIVE_BUFFER = 1, 8, 4 << 20
@@ -207,7 +199,7 @@ def _tls_context(defaults: Settings) -> DownstreamTlsContext:
     parameters = TlsParameters(
         tls_minimum_protocol_version=TlsParametersTlsProtocol.TLSv1_2,
         tls_maximum_protocol_version=TlsParametersTlsProtocol.TLSv1_3,
-        cipher_suites=_CIPHERS,
+        cipher_suites=list(USUAL),
     )
     context = DownstreamTlsContext(common_tls_context=CommonTlsContext(tls_params=parameters, alpn_protocols=["h2", "http/1.1"]))
     for name, on_tls in with_hook("on_tls"):
@@ -231,7 +223,7 @@ def _tls_chain(tls: Terminate, manager: Filter, shared: DownstreamTlsContext) ->
     assert shared.common_tls_context is not None
     common = replace(
         shared.common_tls_context,
-        tls_certificate_sds_secret_configs=[SdsSecretConfig(name=tls.certificate or DEFAULT, sds_config=ads())],
+        tls_certificate_sds_secret_configs=[sds(tls.certificate or DEFAULT)],
     )
     context = replace(shared, common_tls_context=common)
     if tls.ciphers:
@@ -244,7 +236,7 @@ def _tls_chain(tls: Terminate, manager: Filter, shared: DownstreamTlsContext) ->
         )
         common.combined_validation_context = CommonTlsContextCombinedCertificateValidationContext(
             default_validation_context=trust,
-            validation_context_sds_secret_config=SdsSecretConfig(name=names.authority(tls.authority.secret), sds_config=ads()),
+            validation_context_sds_secret_config=sds(authority(tls.authority.secret)),
         )
         context.require_client_certificate = False
         context.disable_stateless_session_resumption = context.disable_stateful_session_resumption = True

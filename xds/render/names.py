@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from xds.model import Cluster, HostTls, Passwords, Terminate
 from xds.nginx.access import file_name
+from xds.nginx.messages import AUTHORITY
 from xds.nginx.registry import cluster_name
 from xds.translate.certificates import DEFAULT
 
@@ -15,7 +16,6 @@ ROUTES = "ingress"
 HTTP = "http"
 HTTPS = "https"
 _PASSTHROUGH = "passthrough:"
-_AUTHORITY = "authority:"
 COUNT_FILTER = "forwarded-port"
 """The HTTP filter that writes what is known of a passage: the port by which it came, and that it is one more."""
 LOOP_FILTER = "loop"
@@ -56,19 +56,14 @@ def certificate_of(piece: str) -> str:
     return piece.partition("~")[0]
 
 
-def authority(secret: str) -> str:
-    """The SDS secret with the certificates of who signs those of clients or backends, from the Secret `<namespace>/<secret>`."""
-    return _AUTHORITY + secret
-
-
 def secret_of(name: str) -> str:
     """The Kubernetes Secret, `<namespace>/<secret>`, that an SDS secret is made from."""
-    return name.removeprefix(_AUTHORITY)
+    return name.removeprefix(AUTHORITY)
 
 
 def is_authority(name: str) -> bool:
     """Whether an SDS secret has the certificates of who signs, and no certificate of our own."""
-    return name.startswith(_AUTHORITY)
+    return name.startswith(AUTHORITY)
 
 
 def passed_to(piece: str) -> str | None:

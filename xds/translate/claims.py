@@ -14,7 +14,7 @@ from xds.kube.objects import Backend, Ingress, Rule, ref
 from xds.kube.world import MOST_RULES, MOST_WILDCARDS, Reader, ingress, ingresses_of, rules_with_effect, settings
 from xds.model import Settings
 from xds.nginx.feature import Role
-from xds.nginx.registry import host_features, on_path, with_hook
+from xds.nginx.registry import for_host, host_features, on_path, with_hook
 from xds.problem import Problem, Severity
 from xds.translate.configuration import ingress_settings
 from xds.translate.paths import EXACT
@@ -156,8 +156,7 @@ def host_settings(read: Reader, host: str) -> Settings:
     """What holds for all paths of a host: of each such feature, the setting of the oldest Ingress that has one. A Unit."""
     found: dict[str, Any] = {}
     for item in reversed(serving(read, host)) if host_features() else ():
-        own = settings_of(read, item)
-        found |= {name: own[name] for name in host_features() if name in own}
+        found |= for_host(settings_of(read, item))
     return Settings(found)
 
 

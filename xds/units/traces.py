@@ -13,6 +13,8 @@ from xds import model
 from xds.kube.objects import Ingress, ref
 from xds.kube.world import SETTINGS, Reader, hosts_of
 from xds.nginx import registry
+from xds.nginx.messages import authority
+from xds.nginx.registry import secrets_of
 from xds.problem import Ref
 from xds.render import names
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, PASSWORDS, ROUTE, SECRET, Part
@@ -91,7 +93,7 @@ def _of_tls(tables: Tables, found: model.VirtualHost, about: Ref) -> Iterator[Pa
     if isinstance(tls, model.Terminate):
         yield Part(SECRET, tls.certificate or DEFAULT)
         if tls.authority:
-            yield Part(SECRET, names.authority(tls.authority.secret))
+            yield Part(SECRET, authority(tls.authority.secret))
     elif tls.cluster and any(_leads_to(route, tls.cluster) for route in found.routes if route.origin == about):
         yield from _of_cluster(tables, tls.cluster)
 
@@ -113,6 +115,7 @@ def _of_cluster(tables: Tables, wanted: model.Cluster) -> Iterator[Part]:
     """A cluster and its endpoints; an ExternalName has no endpoints, since Envoy resolves it."""
     name = names.cluster(wanted)
     yield Part(CLUSTER, name)
+    yield from (Part(SECRET, secret) for secret in secrets_of(wanted))
     if wanted in tables.endpoints.values:
         yield Part(ENDPOINT, name)
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from envoy_data_plane.envoy.config.listener.v3 import Listener
 
 from xds.model import Cluster, HostTls, Passthrough, Terminate
+from xds.nginx.messages import authority
 from xds.render import listeners, names
 from xds.snapshot import LISTENER, ROUTE, SECRET, Part, Reference, Resource
 from xds.translate.certificates import DEFAULT
@@ -196,7 +197,7 @@ def _part(tls: HostTls) -> Part:
 
 def _secrets(tls: Terminate) -> list[str]:
     """The SDS secrets that a chain in which TLS ends needs."""
-    return [tls.certificate or DEFAULT, *([names.authority(tls.authority.secret)] if tls.authority else [])]
+    return [tls.certificate or DEFAULT, *([authority(tls.authority.secret)] if tls.authority else [])]
 
 
 def _refuses(bare: Listener | None) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 
 from xds.kube.world import Key, World, host_of_key
 from xds.model import Cluster
+from xds.nginx.registry import secrets_of
 from xds.render import names
 from xds.snapshot import ROUTE, Part, Resource
 from xds.units import units
@@ -63,6 +64,7 @@ class RouteTable:
             changed = True
             before, after = (old.clusters if old else frozenset()), (new.clusters if new else frozenset())
             self._backends.want(after - before, before - after)
+            self._https.secrets.want(_secrets(after - before), _secrets(before - after))
             known, needed = (old.passwords if old else frozenset()), (new.passwords if new else frozenset())
             self._passwords.want(needed - known, known - needed)
             self._https.serve(name, old.tls if old else None, new.tls if new else None)
@@ -83,6 +85,11 @@ class RouteTable:
     def naming(self, clusters: Collection[Cluster]) -> dict[Part, Value]:
         """The virtual hosts that need one of these clusters. Costs what there is."""
         return {self.hosts.part(n): host for n, host in self.hosts.values.items() if not host.clusters.isdisjoint(clusters)}
+
+
+def _secrets(clusters: Iterable[Cluster]) -> list[str]:
+    """The SDS secrets that clusters refer to, once for each that does."""
+    return [name for cluster in clusters for name in secrets_of(cluster)]
 
 
 class Joined:
