@@ -85,6 +85,7 @@ HARMLESS: Mapping[str, Collection[str]] = {
     "session-cookie-expires": {"-1"},
     "upstream-hash-by": WORDS,
     "upstream-hash-by-subset-size": {"-1"},
+    "default-backend": {"1e3", "0x10", "9" * 20},
     "server-alias": {"1e3", "0x10", "9" * 20},
     "x-forwarded-prefix": {"a b"},
     "auth-tls-secret": WORDS,

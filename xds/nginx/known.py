@@ -28,10 +28,8 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
         _LATER,
         "hosts, headers and the default backend are those of the Ingress itself",
         (
-            ("default-backend", "", "fallback", "The Service that answers where the one of the path has no endpoints."),
             ("custom-http-errors", "", "404,503", "The statuses whose responses the default backend replaces."),
             ("disable-proxy-intercept-errors", "false", "true", "Whether custom-http-errors leaves the backend's own responses alone."),
-            ("connection-proxy-header", "", "keep-alive", "The Connection header that the backend gets."),
         ),
     ),
     (
