@@ -156,11 +156,13 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
     ),
     (
         _REFUSED,
+        "the authentication request is Envoy's own; use the annotation auth-proxy-set-headers",
+        (("auth-snippet", "", "proxy_set_header X-A b;", "nginx configuration for the authentication request."),),
+    ),
+    (
+        _REFUSED,
         _SNIPPETS,
-        (
-            ("stream-snippet", "", "server { listen 1; }", "nginx configuration for TCP and UDP."),
-            ("auth-snippet", "", "proxy_set_header X-A b;", "nginx configuration for the authentication request."),
-        ),
+        (("stream-snippet", "", "server { listen 1; }", "nginx configuration for TCP and UDP."),),
     ),
 )
 

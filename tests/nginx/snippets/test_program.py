@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import pytest
 import re2
+from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
+from envoy_data_plane.envoy.config.route.v3 import RouteAction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xds.model import HeaderMatch
+from xds.model import Cluster, Forward, HeaderMatch, PathKind, PathMatch, Route, Settings
 from xds.nginx.snippets.directives import ROWS, Block, Outcome
-from xds.nginx.snippets.headers import Expiry, OnRequest, OnResponse
+from xds.nginx.snippets.headers import Expiry, OnRequest, OnResponse, on_request, on_response
 from xds.nginx.snippets.program import MOST_WAYS, Answer, MovedTo, Program, Rewritten, Way, program
 from xds.nginx.snippets.syntax import parse
+from xds.wire.encode import encode
 
 
 def translated(text: str) -> Program:
@@ -279,3 +282,23 @@ def test_expires_off_in_a_block_ends_what_holds_outside() -> None:
     assert way(text).headers.expiry == Expiry("max-age=315360000", at="Thu, 31 Dec 2037 23:55:55 GMT")
     assert way(text, x="1").headers.expiry == Expiry("")
     assert way(text, y="1").headers.expiry == Expiry("max-age=3600", 3600)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "add_header A '%%%%%%%%$host';",
+        "add_header A $host$uri$arg_x$cookie_y$http_z; more_set_headers -s '404 410 500' 'B: $remote_addr';",
+        "expires 1h;",
+        "if ($http_x) { expires -1; add_header B '((((('; } proxy_set_header C $cookie_c$host; proxy_hide_header D;",
+    ],
+)
+def test_the_size_of_a_program_is_not_too_low(text: str) -> None:
+    found = translated(text)
+    route = Route(PathMatch(PathKind.RAW_PREFIX, "/"), Forward(Cluster("default", "web", 80)), settings=Settings())
+    made = 0
+    for each in found.ways:
+        envoy = EnvoyRoute(route=RouteAction(cluster="c"))
+        on_request(each.headers, route, envoy)
+        made += len(encode(envoy)) + sum(len(encode(mutation)) for mutation in on_response(each.headers, route))
+    assert made <= found.size

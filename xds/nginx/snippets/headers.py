@@ -25,6 +25,7 @@ ALL = ""
 _ADD = HeaderValueOptionHeaderAppendAction.APPEND_IF_EXISTS_OR_ADD
 _SET = HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
 _REPLACE = HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS
+_SIZE_OF_EXPIRY, _SIZE_OF_VARIABLE = 5_000, 200
 _DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 FRAMING = frozenset(
@@ -88,9 +89,15 @@ class Headers:
 
     @property
     def size(self) -> int:
-        """The characters that each route repeats."""
-        on_response = (len(each.name) + len(each.value) + len(each.where) for each in (*self.more, *self.added))
-        return sum(map(len, self.hidden)) + sum(on_response) + sum(len(each.name) + len(each.value) for each in self.request)
+        """Bytes of what each route repeats, rather too many: a condition stands before each piece of a value, and characters by number."""
+        changes = (len(each.name) + _size(each.value, each.where) for each in (*self.more, *self.added))
+        request = (len(each.name) + _size(each.value, ALL) for each in self.request)
+        return sum(map(len, self.hidden)) + sum(changes) + sum(request) + (_SIZE_OF_EXPIRY if self.expiry else 0)
+
+
+def _size(value: str, where: str) -> int:
+    most = 4 * len(value.encode()) + _SIZE_OF_VARIABLE * len(names_in(value))
+    return most + (2 * len(names_in(value)) + 1) * (len(where) + 20) if where else most
 
 
 NO_HEADERS = Headers()
