@@ -19,6 +19,7 @@ from bench import (
     machine,
     memory,
     objects,
+    passwords,
     proxies,
     regexes,
     request_price,
@@ -147,6 +148,16 @@ def test_regexes_has_a_row_for_each_expression() -> None:
     assert column(table, "expression") == list(regexes.EXPRESSIONS)[:2]
     assert numbers(column(table, "routes")) == [2, 2]
     assert all(value >= 0 for value in numbers(column(table, "all")))
+
+
+@pytest.mark.envoy
+async def test_a_password_is_priced_remembered_and_not() -> None:
+    try:
+        table = await passwords.measure(seconds=1)
+    except passwords.Missing as error:
+        pytest.skip(str(error))
+    assert len(column(table, "request")) == 5
+    assert all(value > 0 for name in ("/s", "median ms", "p99 ms") for value in numbers(column(table, name)))
 
 
 @pytest.mark.envoy
