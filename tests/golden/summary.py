@@ -41,10 +41,19 @@ def summary(loaded: Loaded) -> Json:
 
 
 def whole(loaded: Loaded, name: str) -> Json:
-    """One resource in full: `name` is "Listener http", "Cluster default/web/80", …"""
+    """One resource in full, but for the many buckets of limits: `name` is "Listener http", "Cluster default/web/80", …"""
     kind, _, resource = name.partition(" ")
     type_url = next(t for t in (CLUSTER, ENDPOINT, LISTENER, ROUTE) if t.endswith(f".{kind}"))
-    return as_json(type_url, loaded.snapshot[type_url][resource].body)
+    found: Json = _shortened(as_json(type_url, loaded.snapshot[type_url][resource].body))
+    return found
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_shortened(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    return {key: f"{len(each)} buckets" if key == "descriptors" else _shortened(each) for key, each in value.items()}
 
 
 def _of(snapshot: Snapshot, type_url: str) -> dict[str, Json]:

@@ -77,6 +77,8 @@ HARMLESS: Mapping[str, Collection[str]] = {
     "cors-expose-headers": NAMES,
     "cors-max-age": {"-1"},
     "hide-headers": WORDS,
+    "limit-rps": {"-1"},
+    "limit-rpm": {"-1"},
     "mirror-host": WORDS,
     "session-cookie-name": WORDS,
     "session-cookie-path": WORDS,

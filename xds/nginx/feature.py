@@ -91,6 +91,7 @@ class Phase(IntEnum):
     RETURN = 20
     SSL_REDIRECT = 40
     BODY = 50
+    LIMIT = 55
     ACCESS = 60
     PROXY = 70
     SESSION = 75

@@ -109,15 +109,8 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
     ),
     (
         _LATER,
-        "requests are not counted by client",
-        (
-            ("limit-rps", "0", "10", "Requests a second that one client may send."),
-            ("limit-rpm", "0", "300", "Requests a minute that one client may send."),
-            ("limit-burst-multiplier", "5", "3", "How much of the limit may come at once."),
-            ("limit-connections", "0", "20", "Requests that one client may have open."),
-            ("limit-allowlist", "", "10.0.0.0/8", "Client addresses without a limit."),
-            ("limit-whitelist", "", "10.0.0.0/8", "The older name of limit-allowlist."),
-        ),
+        "the requests that a client has open are not counted",
+        (("limit-connections", "0", "20", "Requests that one client may have open."),),
     ),
     (
         _LATER,
@@ -271,9 +264,8 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
     ),
     (
         _LATER,
-        "requests are not counted by client",
+        "the requests that a client has open are not counted",
         (
-            ("limit-req-status-code", "503", "The status for a client over its rate."),
             ("limit-conn-status-code", "503", "The status for a client with too many requests open."),
             ("limit-conn-zone-variable", "$binary_remote_addr", "The variable that identifies a client."),
         ),

@@ -5,6 +5,7 @@ What belongs here: functions from plain values to messages. What does not: what 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 
 import betterproto2
@@ -12,6 +13,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     AggregatedConfigSource,
     ApiVersion,
     CelExpressionConfig,
+    CidrRange,
     ConfigSource,
     DataSource,
     HeaderValue,
@@ -22,8 +24,10 @@ from envoy_data_plane.envoy.config.core.v3 import (
     SubstitutionFormatString,
     TypedExtensionConfig,
 )
+from envoy_data_plane.envoy.config.rbac.v3 import Principal, PrincipalSet
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from envoy_data_plane.envoy.config.route.v3 import RouteAction
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager, HttpFilter
 from envoy_data_plane.envoy.extensions.formatter.cel.v3 import Cel
 from envoy_data_plane.envoy.extensions.http.header_formatters.preserve_case.v3 import (
     PreserveCaseFormatterConfig,
@@ -133,6 +137,19 @@ def formatted(name: str, value: str) -> HeaderValueOption:
 def substitution(pattern: str, replacement: str) -> RegexMatchAndSubstitute:
     """Replace what an RE2 pattern finds; `replacement` refers to groups as `\\1`."""
     return RegexMatchAndSubstitute(pattern=RegexMatcher(regex=pattern), substitution=replacement)
+
+
+def from_ranges(ranges: Iterable[str]) -> Principal:
+    """Clients in one of these ranges, each an address with the length of its prefix; whoever the client is taken for counts."""
+    parts = (each.rsplit("/", 1) for each in ranges)
+    ids = [Principal(remote_ip=CidrRange(address_prefix=address, prefix_len=int(length))) for address, length in parts]
+    return Principal(or_ids=PrincipalSet(ids=ids))
+
+
+def put_behind(connection: HttpConnectionManager, name: str, added: HttpFilter) -> None:
+    """Add an HTTP filter of a listener right behind that of a name, or else before the router, which is the last."""
+    names = [each.name for each in connection.http_filters]
+    connection.http_filters.insert(names.index(name) + 1 if name in names else -1, added)
 
 
 @cache

@@ -42,6 +42,7 @@ _TITLES = {
     413: "Request Entity Too Large",
     414: "Request-URI Too Large",
     421: "Misdirected Request",
+    429: "Too Many Requests",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     502: "Bad Gateway",

@@ -19,11 +19,16 @@ _CERTIFICATES = "tls_certificate_sds_secret_configs"
 
 
 def as_json(type_url: str, body: bytes) -> Json:
-    """A resource with proto field names; equal bytes give equal values. Raises KeyError for a type that is not rendered here."""
+    """A resource with proto field names; equal bytes give equal values. Raises KeyError for a type that is not rendered here.
+
+    An `Any` without a type is `{}`: Envoy takes no JSON in which its type is an empty text.
+    """
     # betterproto2's own casing would change some names from those of the .proto files.
     as_declared: Any = str
     found: Json = default_message_pool.url_to_type[type_url].parse(body).to_dict(casing=as_declared)
-    return found
+    empty = {"@type": ""}
+    whole: Json = _everywhere(found, lambda message: {} if message == empty else message)
+    return whole
 
 
 def shown_secret(secret: Json) -> Json:

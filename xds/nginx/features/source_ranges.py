@@ -5,11 +5,10 @@ Who the client is, is decided before (`xds.nginx.features.real_ip`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from envoy_data_plane.envoy.config.core.v3 import CidrRange, TypedExtensionConfig
+from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
 from envoy_data_plane.envoy.config.rbac.v3 import Permission, Policy, Principal, PrincipalSet, Rbac
 from envoy_data_plane.envoy.extensions.filters.http.rbac.v3 import Rbac as RbacFilter
 
@@ -17,7 +16,7 @@ from xds.kube.objects import Ingress
 from xds.model import Forward, Respond, Route
 from xds.nginx.access import noting, satisfies_any
 from xds.nginx.feature import Annotation, Closed, Feature, FilterPlace, Key, Notes, Objects, Phase, Risk, Unreadable
-from xds.nginx.messages import CACHED
+from xds.nginx.messages import CACHED, from_ranges
 from xds.nginx.values import LONGEST_IN_ALL_LOCATIONS, ranges
 from xds.wire.encode import encode, pack
 
@@ -116,17 +115,11 @@ def _noted(found: SourceRanges) -> TypedExtensionConfig:
 
 def _rules(found: SourceRanges) -> Rbac:
     """One policy: the client is among those who are allowed, and not among those who are denied."""
-    conditions = [Principal(not_id=_one_of(found.denied))] if found.denied else []
-    conditions += [_one_of(found.allowed)] if found.allowed else []
+    conditions = [Principal(not_id=from_ranges(found.denied))] if found.denied else []
+    conditions += [from_ranges(found.allowed)] if found.allowed else []
     principal = conditions[0] if len(conditions) == 1 else Principal(and_ids=PrincipalSet(ids=conditions))
     policy = Policy(permissions=[Permission(any=True)], principals=[principal])
     return Rbac(policies={NAME: policy})
-
-
-def _one_of(found: Iterable[str]) -> Principal:
-    parts = (each.rsplit("/", 1) for each in found)
-    ids = [Principal(remote_ip=CidrRange(address_prefix=address, prefix_len=int(length))) for address, length in parts]
-    return Principal(or_ids=PrincipalSet(ids=ids))
 
 
 FEATURE = Feature(

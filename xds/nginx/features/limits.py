@@ -1,0 +1,167 @@
+"""limit-rps and limit-rpm: how many requests one client may send to the paths of an Ingress.
+
+A route says which buckets its requests take tokens from, and how many (`xds.nginx.buckets`); a filter of the listener has the buckets
+(`limit_req_status_code`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+
+from envoy_data_plane.envoy.config.core.v3 import Metadata, TypedExtensionConfig
+from envoy_data_plane.envoy.config.rbac.v3 import Permission, Policy, Principal, Rbac
+from envoy_data_plane.envoy.config.route.v3 import FilterConfig
+from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
+from envoy_data_plane.envoy.extensions.filters.http.rbac.v3 import Rbac as RbacFilter
+from envoy_data_plane.google.protobuf import Any as AnyMessage
+from envoy_data_plane.google.protobuf import Struct, Value
+
+from xds.kube.objects import Ingress
+from xds.model import Forward, Respond, Route
+from xds.nginx.buckets import MULTIPLIERS, RPM, RPS, Limit, limit
+from xds.nginx.feature import Annotation, Complaint, Feature, Fidelity, FilterPlace, Notes, Objects, Phase, Unreadable
+from xds.nginx.messages import CACHED, from_ranges
+from xds.nginx.values import LONGEST_IN_ALL_LOCATIONS, ranges, whole
+from xds.wire.encode import encode, pack
+
+COUNTER = "limits"
+"""The name of the listener's filter."""
+SHAPE, COST = "shape", "cost"
+"""The keys of a limit in the metadata of a route."""
+_PREFIX = "limit_"
+WHO = ("envoy.filters.http.rbac", f"{_PREFIX}shadow_effective_policy_id")
+"""Namespace and key in the metadata of a request of the Ingress as part of which it is counted; absent if it is not."""
+_DEFAULT_BACKEND = Respond(404)
+"""ingress-nginx has a backend of its own for this, and counts these requests."""
+
+
+def _natural(text: str) -> int:
+    """A number of requests; 0 and less set no limit, as in ingress-nginx."""
+    return max(0, whole(-(10**18), 10**18)(text))
+
+
+def _is_odd(multiplier: int, _paths: Collection[str]) -> bool:
+    return multiplier not in MULTIPLIERS
+
+
+_SEPARATE = "requests over http, over https and websockets are counted apart, and so is each certificate's filter chain"
+LIMIT_RPS = Annotation(
+    "limit-rps",
+    _natural,
+    "Requests a second that one client address may send to all paths and hosts of the Ingress together.",
+    "10",
+    0,
+    Fidelity.APPROXIMATE,
+    _SEPARATE,
+    unreadable=Unreadable.LEAVES_OUT,
+)
+LIMIT_RPM = Annotation(
+    "limit-rpm",
+    _natural,
+    "The same in requests a minute; both may hold at once.",
+    "300",
+    0,
+    Fidelity.APPROXIMATE,
+    _SEPARATE,
+    unreadable=Unreadable.LEAVES_OUT,
+)
+LIMIT_BURST_MULTIPLIER = Annotation(
+    "limit-burst-multiplier",
+    whole(1, 10**9),
+    "For how many seconds or minutes requests may come at once.",
+    "3",
+    5,
+    Fidelity.APPROXIMATE,
+    "bursts are exact where it is 1, 2, 3, 5 or 10; else they are the nearest of those for which Envoy has buckets",
+    _is_odd,
+)
+LIMIT_ALLOWLIST = Annotation[tuple[str, ...]](
+    "limit-allowlist",
+    ranges,
+    "Client addresses without a limit, as IP addresses and CIDR ranges.",
+    "10.0.0.0/8",
+    (),
+    alias="limit-whitelist",
+    unreadable=Unreadable.LEAVES_OUT,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limited:
+    """The limits of the Ingress `location` ("namespace/name"), and the ranges of clients that they are not for."""
+
+    limits: tuple[Limit, ...]
+    exempt: tuple[str, ...]
+    location: str = ""
+
+
+def _read(notes: Notes) -> Limited | None:
+    """Every annotation is read in any case, so that a bad value is seen before there is a limit."""
+    multiplier, exempt = notes.get(LIMIT_BURST_MULTIPLIER), notes.get(LIMIT_ALLOWLIST)
+    rates = ((RPS, notes.get(LIMIT_RPS)), (RPM, notes.get(LIMIT_RPM)))
+    limits = tuple(limit(unit, rate, multiplier) for unit, rate in rates if rate)
+    return Limited(limits, exempt) if limits else None
+
+
+def _resolve(found: Limited, item: Ingress, _objects: Objects) -> Limited | Complaint:
+    """As in ingress-nginx, all paths of an Ingress count together. Not where they would make a table that takes Envoy long to read."""
+    made = replace(found, location=f"{item.meta.namespace}/{item.meta.name}")
+    size = len(encode(_counted(made.exempt, made.location))) * item.most_locations
+    if size > LONGEST_IN_ALL_LOCATIONS:
+        most = f"{LONGEST_IN_ALL_LOCATIONS:,}"
+        return Complaint(
+            LIMIT_ALLOWLIST.name, f"comes to {size:,} bytes on all paths and hosts together, more than {most}; nothing is limited"
+        )
+    return made
+
+
+def _is_counted(route: Route) -> bool:
+    """Not what nginx answers before it counts: redirects, and that there are no endpoints."""
+    return isinstance(route.action, Forward) or route.action == _DEFAULT_BACKEND
+
+
+def _on_route(found: Limited, route: Route, envoy: EnvoyRoute) -> None:
+    if _is_counted(route):
+        envoy.metadata = envoy.metadata or Metadata()
+        envoy.metadata.filter_metadata |= {in_route(each.per): _takes(each) for each in found.limits}
+        envoy.typed_per_filter_config[COUNTER] = _switched_on()
+
+
+def in_route(unit: str) -> str:
+    """The namespace of a limit in the metadata of a route, by the name of its unit."""
+    return f"xds.limit.{unit}"
+
+
+@lru_cache(maxsize=CACHED)
+def _takes(found: Limit) -> Struct:
+    return Struct(fields={SHAPE: Value(string_value=found.shape), COST: Value(string_value=str(found.cost))})
+
+
+@cache
+def _switched_on() -> AnyMessage:
+    return pack(FilterConfig(config=AnyMessage()))
+
+
+def _filters(found: Limited, route: Route) -> tuple[TypedExtensionConfig, ...]:
+    return (_counted(found.exempt, found.location),) if _is_counted(route) else ()
+
+
+@lru_cache(maxsize=CACHED)
+def _counted(exempt: tuple[str, ...], location: str) -> TypedExtensionConfig:
+    """Rules that refuse nobody: for whom they are, the name of their policy is noted in the metadata of the request."""
+    client = Principal(not_id=from_ranges(exempt)) if exempt else Principal(any=True)
+    rules = Rbac(policies={location: Policy(permissions=[Permission(any=True)], principals=[client])})
+    return TypedExtensionConfig(name=COUNTER, typed_config=pack(RbacFilter(shadow_rules=rules, shadow_rules_stat_prefix=_PREFIX)))
+
+
+FEATURE = Feature(
+    read=_read,
+    annotations=(LIMIT_RPS, LIMIT_RPM, LIMIT_BURST_MULTIPLIER, LIMIT_ALLOWLIST),
+    phase=Phase.LIMIT,
+    resolve=_resolve,
+    on_route=_on_route,
+    filters=_filters,
+    place=FilterPlace.LIMIT,
+)
