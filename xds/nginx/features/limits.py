@@ -20,7 +20,7 @@ from envoy_data_plane.google.protobuf import Struct, Value
 
 from xds.kube.objects import Ingress
 from xds.model import Forward, Respond, Route
-from xds.nginx.buckets import MULTIPLIERS, RPM, RPS, Limit, limit
+from xds.nginx.buckets import MULTIPLIERS, RPM, RPS, UNITS, Limit, limit
 from xds.nginx.feature import Annotation, Complaint, Feature, Fidelity, FilterPlace, Notes, Objects, Phase, Unreadable
 from xds.nginx.messages import CACHED, from_ranges
 from xds.nginx.values import LONGEST_IN_ALL_LOCATIONS, ranges, whole
@@ -125,7 +125,8 @@ def _is_counted(route: Route) -> bool:
 def _on_route(found: Limited, route: Route, envoy: EnvoyRoute) -> None:
     if _is_counted(route):
         envoy.metadata = envoy.metadata or Metadata()
-        envoy.metadata.filter_metadata |= {in_route(each.per): _takes(each) for each in found.limits}
+        limits = {each.per: each for each in found.limits}
+        envoy.metadata.filter_metadata |= {in_route(unit.name): _takes(limits.get(unit.name)) for unit in UNITS}
         envoy.typed_per_filter_config[COUNTER] = _switched_on()
 
 
@@ -135,8 +136,10 @@ def in_route(unit: str) -> str:
 
 
 @lru_cache(maxsize=CACHED)
-def _takes(found: Limit) -> Struct:
-    return Struct(fields={SHAPE: Value(string_value=found.shape), COST: Value(string_value=str(found.cost))})
+def _takes(found: Limit | None) -> Struct:
+    """Without a limit there is no shape, so nothing is counted; but Envoy reads the cost in any case, and logs where there is none."""
+    cost = {COST: Value(string_value=str(found.cost if found else 1))}
+    return Struct(fields={SHAPE: Value(string_value=found.shape), **cost} if found else cost)
 
 
 @cache
