@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 from tests.envoy.harness.manifests import Manifest, ingress
 
-CLOSING = ({"auth-url": "http://auth.example.com/check"}, {"custom-headers": "default/none"})
+CLOSING = ({"auth-url": "http:///check"}, {"custom-headers": "default/none"})
 """What closes paths: an access rule that nobody keeps, and an object that is not there."""
 TEXTS = (
     *("/admin", "/admin/", "/", "/a@b", "/café", "/admin/public", "/admin/public/", "/a b", "/a+b/x", "/a%20b", "/x", "/ADMIN"),

@@ -281,7 +281,7 @@ def test_paths_match_as_in_envoy(kind: PathKind, written: str, path: str, expect
 
 
 def test_what_is_refused_for_the_sake_of_a_rule_has_its_reason(say: Say, tmp_path: Path) -> None:
-    closed = ingress("closed", "a.example.com", {"/admin": ("web", 80)}, {"auth-url": "http://auth.example.com"})
+    closed = ingress("closed", "a.example.com", {"/admin": ("web", 80)}, {"auth-url": "http:///check"})
     found = folder(tmp_path, closed, ingress("open", "a.example.com", {"/": ("web", 80)}))
     said = say("explain", "http://a.example.com/x/..%2fadmin", found)
     assert said.out.splitlines()[1] == "is answered by 400"

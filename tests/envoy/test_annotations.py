@@ -121,7 +121,7 @@ def redirecting() -> list[dict[str, Any]]:
         "temporal-307": {"temporal-redirect": ELSEWHERE, "temporal-redirect-code": 307},
         "temporal-308": {"temporal-redirect": ELSEWHERE, "temporal-redirect-code": 308},
         "both": {"temporal-redirect": ELSEWHERE, "permanent-redirect": "https://never.test"},
-        "closed-redirect": {"permanent-redirect": ELSEWHERE, "auth-url": "https://auth.test/check"},
+        "closed-redirect": {"permanent-redirect": ELSEWHERE, "auth-url": "http:///check"},
         "redirect-format": {"permanent-redirect": "https://elsewhere.test/%REQ(host)%"},
     }
     return [

@@ -10,7 +10,7 @@ from tests.envoy.harness import Site, backend, ingress
 pytestmark = pytest.mark.envoy
 
 REGEX = {"nginx.ingress.kubernetes.io/use-regex": "true"}
-PROTECTED = REGEX | {"nginx.ingress.kubernetes.io/auth-url": "http://auth.test/check"}
+PROTECTED = REGEX | {"nginx.ingress.kubernetes.io/auth-url": "http:///check"}
 OLD, NEW = "2024-01-01T00:00:00Z", "2025-01-01T00:00:00Z"
 BOMB = "a{1,999}" * 9
 

@@ -26,7 +26,7 @@ HOSTS = (
     ingress("own", "own.test", {"/": ("own", 80)}, EVERYBODY),
     ingress("tls", "tls.test", WEB, SOME, tls={"cert": ["tls.test"]}),
     ingress("away", "away.test", WEB, EVERYBODY | {"permanent-redirect": "https://elsewhere.test/"}),
-    ingress("closed", "closed.test", WEB, EVERYBODY | {"auth-url": "http://auth.test/"}),
+    ingress("closed", "closed.test", WEB, EVERYBODY | {"auth-url": "http:///check"}),
     ingress("empty", "empty.test", {"/": ("empty", 80)}, EVERYBODY),
     ingress("dead", "dead.test", {"/": ("dead", 80)}, EVERYBODY | {"proxy-connect-timeout": 1}),
     ingress("app-root", "root.test", WEB, EVERYBODY | {"app-root": "/app"}),

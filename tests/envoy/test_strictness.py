@@ -305,7 +305,7 @@ LIMITED = {
     "redirect.test": ({"permanent-redirect": "https://elsewhere.test"}, 301),
     "temporal.test": ({"temporal-redirect": "https://elsewhere.test"}, 302),
     "https.test": ({"force-ssl-redirect": "true"}, 308),
-    "closed.test": ({"auth-url": "http://auth.test"}, 503),
+    "closed.test": ({"auth-url": "http:///check"}, 503),
     "nobody.test": ({}, 503),
 }
 """Hosts whose answer Envoy makes by itself, with their annotations and statuses; bodies may have 10 bytes."""

@@ -15,7 +15,7 @@ from xds.kube.apiserver.referred import NAMING_CONFIG_MAPS, NAMING_CONFIG_MAPS_O
 from xds.kube.objects import ConfigMap, Ingress, Meta, Object, Secret, Tls, ref
 from xds.kube.source import Change
 from xds.nginx.feature import Annotation, Closed
-from xds.nginx.registry import features, known_keys, read_settings, resolved
+from xds.nginx.registry import features, known_annotations, known_keys, read_settings, resolved
 from xds.problem import Ref
 
 PREFIX = "nginx.ingress.kubernetes.io"
@@ -88,7 +88,8 @@ def test_every_annotation_whose_feature_reads_a_config_map_or_secret_is_followed
             return super().secret(annotation, written)
 
     for annotation in (a for feature in features().values() if feature.resolve for a in feature.annotations):
-        found, _ = read_settings({annotation.name: annotation.example}, {})
+        beside = {annotation.beside: known_annotations()[annotation.beside].example} if annotation.beside else {}
+        found, _ = read_settings({annotation.name: annotation.example, **beside}, {})
         resolved(found, ingress("a"), Asking())
     assert asked == set(NAMING_CONFIG_MAPS)
     assert all(name.endswith("-secret") for name in secrets)

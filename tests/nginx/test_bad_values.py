@@ -46,6 +46,8 @@ ANY_TEXT = (
     "no-tls-redirect-locations",
     "global-allowed-response-headers",
     "custom-headers",
+    "auth-proxy-set-headers",
+    "no-auth-locations",
     "annotation-value-word-blocklist",
     "annotations-risk-level",
     "log-format-upstream",
@@ -67,6 +69,11 @@ SECRETS = ("auth-tls-secret", "proxy-ssl-secret")
 WORDS = {"-1", "1e3", "0x10", "9" * 20}
 NAMES = WORDS | {"a b"}
 HARMLESS: Mapping[str, Collection[str]] = {
+    "auth-cache-key": WORDS | {"$", "${", "$0"},
+    "auth-request-redirect": WORDS,
+    "auth-response-headers": WORDS,
+    "auth-signin": WORDS,
+    "auth-signin-redirect-param": WORDS,
     "canary-by-header": WORDS,
     "canary-by-header-value": NAMES,
     "canary-by-header-pattern": WORDS | {"$", "${", "$0"},
@@ -100,7 +107,9 @@ HARMLESS: Mapping[str, Collection[str]] = {
 
 
 def hostile_to(name: str) -> list[str]:
-    return [text for text in (HOSTILE if name in PATHS else HOSTILE + NO_NUMBERS) if text not in HARMLESS.get(name, ())]
+    return [
+        text for text in (HOSTILE if name in PATHS else HOSTILE + NO_NUMBERS) if text not in HARMLESS.get(name.removeprefix("global-"), ())
+    ]
 
 
 @pytest.mark.parametrize(

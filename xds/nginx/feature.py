@@ -24,7 +24,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOpti
 
 from xds.kube.objects import ConfigMap, Ingress, Secret, Service
 from xds.model import Cluster, Location, Name, Route, Stream, Via, VirtualHost
-from xds.nginx.values import readable
+from xds.nginx.values import Refused, readable
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -131,7 +131,8 @@ def always(_value: object, _paths: Collection[str]) -> bool:
 class Declared(Generic[T]):
     """A name that users may write a value under.
 
-    `parse` turns the text (trimmed, never empty) into a value or raises ValueError with the rest of the sentence "<name> …".
+    `parse` turns the text (trimmed, never empty) into a value or raises ValueError with the rest of the sentence "<name> …"; if that is a
+    `Refused`, the Ingress is left out.
     `default` holds where nothing, or nothing usable, was written. `example` must parse. `differs` is whether a value, on an Ingress with
     these paths, can meet the difference that `reason` names. `tuning`: without it requests are answered all the same. `because` gives
     the reason for one value, in place of `reason`. `unreadable`: what a value that `parse` refuses means for the paths.
@@ -328,8 +329,14 @@ class Notes:
             text = readable(self._annotations.get(name, ""))
             return annotation.parse(text) if text else None
         except ValueError as error:
-            self._add(Complaint(name, str(error), annotation.unreadable))
+            self._add(Complaint(name, str(error), self._then(annotation, error)))
             return None
+
+    def _then(self, annotation: Annotation[Any], error: ValueError) -> Unreadable:
+        """What follows from a value that cannot be read; nothing, where the annotation has no effect anyway."""
+        if annotation.beside and not self._annotations.get(annotation.beside, "").strip():
+            return Unreadable.IDLE
+        return Unreadable.LEAVES_OUT if isinstance(error, Refused) else annotation.unreadable
 
     def complain(self, annotation: Annotation[Any], sentence: str, then: Unreadable = Unreadable.IDLE) -> None:
         """What is wrong with a part of a value of which the rest counts; `sentence` goes on after the name."""

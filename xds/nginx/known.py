@@ -19,7 +19,6 @@ _SNIPPETS = (
     "rewrite-target or backend-protocol, or change the application"
 )
 _ACCESS = "it only configures an access rule, and those close their paths for now"
-_CLOSES = "until it is, the paths that it protects answer 503"
 _NO_FASTCGI = "Envoy does not speak FastCGI; put a web server that does in front of the application"
 _WAF = "Envoy has no ModSecurity; run a web application firewall in front of, or behind, Envoy"
 
@@ -81,30 +80,6 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
         (
             ("enable-rewrite-log", "false", "true", "Whether nginx logs its rewrites."),
             ("http2-push-preload", "false", "true", "Whether Link headers become HTTP/2 pushes, which browsers no longer take."),
-            ("auth-keepalive", "0", "10", "The idle connections to the authentication service."),
-            ("auth-keepalive-share-vars", "false", "true", "Whether the authentication request shares nginx's variables."),
-            ("auth-keepalive-requests", "1000", "100", "Requests on one connection to the authentication service."),
-            ("auth-keepalive-timeout", "60", "30", "Seconds that a connection to the authentication service may be idle."),
-        ),
-    ),
-    (
-        Fidelity.CLOSES,
-        _CLOSES,
-        (("auth-url", "", "https://auth.example.com/check", "The service that is asked about each request."),),
-    ),
-    (
-        _LATER,
-        _ACCESS,
-        (
-            ("auth-method", "", "GET", "The method with which auth-url is asked."),
-            ("auth-signin", "", "https://auth.example.com/start", "Where clients go whom auth-url does not let in."),
-            ("auth-signin-redirect-param", "rd", "return", "The parameter of auth-signin with the URL to return to."),
-            ("auth-response-headers", "", "X-User", "Headers of auth-url's answer that the backend gets."),
-            ("auth-request-redirect", "", "https://example.com/", "The header X-Auth-Request-Redirect for auth-url."),
-            ("auth-proxy-set-headers", "", "default/headers", "The ConfigMap with headers for auth-url."),
-            ("auth-cache-key", "", "$remote_user$http_authorization", "What auth-url's answers are remembered by."),
-            ("auth-cache-duration", "", "200 202 401 5m", "How long auth-url's answers are remembered."),
-            ("auth-always-set-cookie", "false", "true", "Whether auth-url's cookies reach the client with errors too."),
         ),
     ),
     (
@@ -250,14 +225,6 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
         _LATER,
         _ACCESS,
         (
-            ("global-auth-method", "", "The method with which global-auth-url is asked."),
-            ("global-auth-signin", "", "Where clients go whom global-auth-url does not let in."),
-            ("global-auth-signin-redirect-param", "rd", "The parameter of global-auth-signin with the URL to return to."),
-            ("global-auth-response-headers", "", "Headers of global-auth-url's answer that backends get."),
-            ("global-auth-request-redirect", "", "The header X-Auth-Request-Redirect for global-auth-url."),
-            ("global-auth-cache-key", "", "What global-auth-url's answers are remembered by."),
-            ("global-auth-cache-duration", "200 202 401 5m", "How long global-auth-url's answers are remembered."),
-            ("global-auth-always-set-cookie", "false", "Whether global-auth-url's cookies reach the client with errors too."),
             ("block-user-agents", "", "User-Agent headers that may not come."),
             ("block-referers", "", "Referer headers that may not come."),
         ),

@@ -54,6 +54,8 @@ LARGEST_HEADERS_KB = 8192
 """The most that Envoy can be asked to take."""
 LB_METADATA, ENDPOINT_NAME = "envoy.lb", "endpoint"
 """Where Envoy looks for what distinguishes endpoints of a cluster, in what is known of a request and of each endpoint; and its key."""
+SENT_FROM = "nginx-ingress-controller"
+"""The header X-Sent-From of requests by which a proxy asks an authentication service, as ingress-nginx writes it."""
 CACHED = 1024
 """How many messages, each made from one value that users wrote, a function remembers."""
 

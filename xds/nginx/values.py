@@ -19,6 +19,12 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _RANGE = re.compile(r"[0-9A-Fa-f:.]+(?:/[0-9]{1,3})?")
 _MAPPED = 96
 """The prefix length of ::ffff:0:0/96, the IPv6 form of all IPv4 addresses."""
+
+
+class Refused(ValueError):
+    """What the validation of ingress-nginx does not take, so that it leaves out the Ingress."""
+
+
 LONGEST = 8192
 """Characters of a value; no annotation or key has a use for more."""
 LONGEST_IN_ALL_LOCATIONS = 2_000_000

@@ -31,7 +31,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.envoy.type.v3 import FractionalPercent
 
 from xds.model import Settings, Via
-from xds.nginx import log_format
+from xds.nginx import authorization, log_format
 from xds.nginx.access import authorisation
 from xds.nginx.feature import FilterPlace
 from xds.nginx.messages import HEADERS_COUNT, HEADERS_KB, ads, formatted, http2, preserve_case, text_format
@@ -63,6 +63,7 @@ def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager
             passages.guard(),
             _refused_methods(),
             _forwarded_port(via, port),
+            authorization.cookies(),
             *_places(),
             _router(),
         ],

@@ -1,9 +1,9 @@
 """Loop detection: a request that is routed back to the Envoys that it comes from gets 508 at its 10th passage.
 
-A request that has passed before has `X-Scheme`, which every passage writes. From the second passage on, each appends the scheme to a header
-with a name that only the fleet knows. A request that arrives with eight of them is at its tenth passage. So backends see that header only
-on requests that have looped, and two fleets in a row count independently. It is one header with a growing value, since Envoy matches each
-header of a name separately.
+A request that has passed before has `X-Scheme`, which every passage writes, or `X-Sent-From`, if it only asks whether another request may
+pass. From the second passage on, each appends what it found of them to a header with a name that only the fleet knows. A request that
+arrives with eight of them is at its tenth passage. So backends see that header only on requests that have looped, and two fleets in a row
+count independently. It is one header with a growing value, since Envoy matches each header of a name separately.
 
 The arrival is noted before the route is chosen, and not again on internal redirects, which are no passages. The listener has placeholders
 for the filters and the route table has their contents, so that a new secret drains no connection.
@@ -24,21 +24,22 @@ from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.envoy.type.v3 import FractionalPercent
 from envoy_data_plane.google.protobuf import Any as AnyMessage
 
-from xds.nginx.messages import formatted
+from xds.nginx.messages import SENT_FROM, formatted
 from xds.render import names
 from xds.wire.encode import pack
 
 MOST = 10
 """The passage at which a request is rejected."""
 _NOTE = "x-xds-came-back"
-"""A header between two filters of one Envoy, with the scheme of the previous passage; neither clients nor backends see it."""
+"""A header between two filters of one Envoy, with what the previous passage wrote; neither clients nor backends see it."""
+_WRITTEN = f"(?:http|{SENT_FROM})"
 _LOOP_DETECTED = 508
 
 
 @cache
 def note_arrival() -> TypedExtensionConfig:
     """The listener's early mutation, before anything else: notes whether a request has passed an Envoy before."""
-    noted = [Mutation(remove=_NOTE), Mutation(append=formatted(_NOTE, "%REQ(X-SCHEME)%"))]
+    noted = [Mutation(remove=_NOTE), Mutation(append=formatted(_NOTE, "%REQ(X-SCHEME?X-SENT-FROM)%"))]
     return TypedExtensionConfig(
         name="envoy.http.early_header_mutation.header_mutation", typed_config=pack(EarlyHeaderMutation(mutations=noted))
     )
@@ -54,7 +55,7 @@ def guard() -> HttpFilter:
 def of_table(marker: str) -> dict[str, AnyMessage]:
     """The configuration of both filters, for all routes of the table."""
     passages = f"x-passages-{marker}"
-    came_back_often = RegexMatcher(regex=f"(?:.*http){{{MOST - 2}}}.*")  # the first passage leaves none, and this one none yet
+    came_back_often = RegexMatcher(regex=f"(?:.*{_WRITTEN}){{{MOST - 2}}}.*")  # the first passage leaves none, and this one none yet
     abort = FaultAbort(http_status=_LOOP_DETECTED, percentage=FractionalPercent(numerator=100))
     refused = HttpFault(abort=abort, headers=[HeaderMatcher(name=passages, string_match=StringMatcher(safe_regex=came_back_often))])
     one_more = formatted(passages, f"%REQ({passages.upper()})%%REQ({_NOTE.upper()})%")

@@ -333,7 +333,7 @@ def _routes(read: Reader, location: Location, action: Action) -> tuple[Route, ..
     first = Route(location.match, action, location.origin, location.rule, settings=location.settings)
     routes = _with_clusters(read, drawn(location, first))
     wanted = besides(location)
-    return tuple(replace(r, besides=wanted) if isinstance(r.action, Forward) else r for r in routes) if wanted else routes
+    return tuple(replace(r, besides=(*wanted, *r.besides)) if isinstance(r.action, Forward) else r for r in routes) if wanted else routes
 
 
 def _host_routes(location: Location) -> tuple[Route, ...]:

@@ -17,7 +17,7 @@ from xds.problem import Ref
 _BY_FLAG = Ref("Settings", "", "")
 
 
-NAMING_CONFIG_MAPS = ("custom-headers",)
+NAMING_CONFIG_MAPS = ("auth-proxy-set-headers", "custom-headers")
 """The annotations that name a ConfigMap, as `namespace/name`."""
 
 

@@ -1,0 +1,234 @@
+"""The question that Envoy puts to an authentication service before a request goes on (ext_authz over HTTP), and what its answer becomes.
+
+Envoy's filter asks with the client's method and Host, lets a request pass on 200 only, and gives its client any other answer as it is.
+nginx asks with GET and the Host of the service, takes any 2xx for yes, 401 and 403 for no, and all else for a failure, 500. So the cluster
+of the service has a script that makes the one out of the other. The script is the same everywhere: what differs is in headers that the
+filter writes, which the script takes away. Clients cannot send them, for the filter passes on no header of their names.
+
+What belongs here: messages and the script. What does not: annotations (`xds.nginx.features.auth_url`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache, lru_cache
+
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as Mutation
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutationRemoveOnMatch as RemoveOnMatch
+from envoy_data_plane.envoy.config.core.v3 import (
+    ApiVersion,
+    DataSource,
+    HeaderValue,
+    HeaderValueOption,
+    HeaderValueOptionHeaderAppendAction,
+    HttpUri,
+    TypedExtensionConfig,
+)
+from envoy_data_plane.envoy.extensions.filters.http.ext_authz.v3 import (
+    AuthorizationRequest,
+    AuthorizationResponse,
+    ExtAuthz,
+    HttpService,
+)
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation, HeaderMutationPerRoute, Mutations
+from envoy_data_plane.envoy.extensions.filters.http.lua.v3 import Lua
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
+from envoy_data_plane.envoy.type.matcher.v3 import ListStringMatcher, RegexMatcher, StringMatcher
+from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
+from envoy_data_plane.google.protobuf import Any as AnyMessage
+
+from xds.nginx.access import UNLESS_NOTED
+from xds.nginx.messages import CACHED
+from xds.wire.encode import pack
+
+NAME = "auth-url"
+COOKIES = "auth-cookies"
+"""The filter of the listener that passes the service's cookies on."""
+LONGEST = timedelta(seconds=60)
+"""How long an answer may take, as in ingress-nginx."""
+ESCAPED_URI = "\t"
+"""What stands in a format for $escaped_request_uri, which only the script can work out. No URL has a tab."""
+MOST_COOKIES = 8
+"""Cookies of the service that are passed on to the client, where that depends on the status of the answer."""
+_PRIVATE = "x-xds-"
+"""How the names of headers begin that Envoy's filters write for each other."""
+_METHOD, _HOST, _PATH, _SIGNIN, _URI, _WANTED, _ALWAYS = (
+    f"{_PRIVATE}auth-{name}" for name in ("method", "host", "path", "signin", "uri", "wanted", "always")
+)
+REDIRECT = "x-auth-request-redirect"
+_COOKIE = f"{_PRIVATE}auth-cookie-"
+_NOT_ASKED = """
+connection content-length expect keep-alive proxy-connection te transfer-encoding upgrade x-forwarded-port x-forwarded-proto
+"""
+"""What belongs to the client's connection, or is written by our listener and not passed on to the service by ingress-nginx."""
+_OF_ENVOY = "x-envoy-"
+_WITH_COOKIES = (200, 201, 204, 206, 301, 302, 303, 304, 307, 308)
+"""The statuses with which nginx' `add_header` has an effect."""
+_SCRIPT = f"""
+local REMOVED = {{"{_METHOD}", "{_HOST}", "{_PATH}", "{_SIGNIN}", "{_URI}", "{_WANTED}", "{_ALWAYS}", "content-length",
+  "x-envoy-internal", "x-envoy-expected-rq-timeout-ms", "x-envoy-attempt-count"}}
+local STATE, COOKIE, REMOVE = "xds.auth", "{_COOKIE}", "x-envoy-auth-headers-to-remove"
+
+local function escaped(text)
+  return (text:gsub("[^%w%-%._~]", function(c) return ("%%%02X"):format(c:byte()) end))
+end
+
+local function values(headers, name)
+  local found = {{}}
+  for i = 0, headers:getNumValues(name) - 1 do found[#found + 1] = headers:getAtIndex(name, i) end
+  return found
+end
+
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  local state, uri = handle:streamInfo():dynamicMetadata(), headers:get("{_URI}") or ""
+  local function filled(name)
+    local text = headers:get(name)
+    return text and (text:gsub("\\t", function() return escaped(uri) end))
+  end
+  local method, host, path = headers:get("{_METHOD}"), headers:get("{_HOST}"), filled("{_PATH}")
+  local redirect, client = filled("{REDIRECT}"), headers:get("x-forwarded-for")
+  state:set(STATE, "signin", filled("{_SIGNIN}") or "")
+  state:set(STATE, "wanted", headers:get("{_WANTED}") or "")
+  state:set(STATE, "always", headers:get("{_ALWAYS}") or "")
+  for _, name in ipairs(REMOVED) do headers:remove(name) end
+  if method then headers:replace(":method", method) end
+  if host then headers:replace(":authority", host) end
+  if path then headers:replace(":path", path) end
+  if redirect then headers:replace("{REDIRECT}", redirect) end
+  if client then headers:replace("x-forwarded-for", client:match("^[^,]*")) end
+end
+
+local function allow(headers, state, cookies)
+  local missing = {{}}
+  headers:replace(":status", "200")
+  for name in state.wanted:gmatch("[^,]+") do
+    local text = table.concat(values(headers, name), ", ")
+    headers:remove(name)
+    if text == "" then missing[#missing + 1] = name else headers:add(name, text) end
+  end
+  if #missing > 0 then headers:add(REMOVE, table.concat(missing, ",")) end
+  if state.always == "" then
+    headers:remove("set-cookie")
+    for i = 1, math.min(#cookies, {MOST_COOKIES}) do headers:replace(COOKIE .. i, cookies[i]) end
+  end
+end
+
+function envoy_on_response(handle)
+  local headers = handle:headers()
+  local state = handle:streamInfo():dynamicMetadata():get(STATE) or {{signin = "", wanted = "", always = ""}}
+  local status, cookies = tonumber(headers:get(":status")), values(headers, "set-cookie")
+  headers:remove(REMOVE)
+  headers:remove("content-length")
+  headers:remove("location")
+  if status >= 200 and status < 300 then
+    allow(headers, state, cookies)
+  elseif status == 401 and state.signin ~= "" then
+    headers:replace(":status", "302")
+    headers:add("location", state.signin)
+  else
+    if status ~= 401 then headers:remove("www-authenticate") end
+    if status ~= 401 and status ~= 403 then headers:replace(":status", "500") end
+    if state.always == "" then headers:remove("set-cookie") end
+  end
+  for chunk in handle:bodyChunks() do chunk:setBytes("") end
+end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a service is asked, and what its answer is used for.
+
+    `cluster` is the service's, by name. `host`, `path`, `signin` and the values of `headers` are formats of Envoy's. With a `signin`, 401
+    becomes a redirect there. `wanted` are the headers of the answer, in lower case, that the backend gets. With `always` the client gets
+    the service's cookies whatever the status of its answer is; with `unless_noted` nobody is asked where the address lists let a client in.
+    """
+
+    cluster: str
+    host: str
+    path: str
+    headers: tuple[tuple[str, str], ...]
+    method: str = "GET"
+    signin: str = ""
+    wanted: tuple[str, ...] = ()
+    always: bool = False
+    unless_noted: bool = False
+
+
+def script() -> HttpFilter:
+    """The upstream filter of a service's cluster."""
+    return HttpFilter(name=NAME, typed_config=pack(Lua(default_source_code=DataSource(inline_string=_SCRIPT))))
+
+
+@lru_cache(maxsize=CACHED)
+def asking(question: Question) -> tuple[TypedExtensionConfig, ...]:
+    """The filters of a route whose requests go on only if the service says so."""
+    return (TypedExtensionConfig(name=NAME, typed_config=pack(_filter(question))),)
+
+
+def _filter(question: Question) -> ExtAuthz:
+    added = {
+        _METHOD: question.method,
+        _HOST: question.host,
+        _PATH: question.path,
+        _URI: "%REQ(:path)%",
+        **({_SIGNIN: question.signin} if question.signin else {}),
+        **({_WANTED: ",".join(question.wanted)} if question.wanted else {}),
+        **({_ALWAYS: "1"} if question.always else {}),
+        **dict(question.headers),
+    }
+    answer = AuthorizationResponse(
+        allowed_upstream_headers=_exactly(question.wanted) if question.wanted else None,
+        allowed_client_headers=_exactly(("set-cookie",)),
+        allowed_client_headers_on_success=_exactly(("set-cookie",)) if question.always else _beginning(_COOKIE),
+    )
+    service = HttpService(
+        server_uri=HttpUri(uri="http://auth.invalid", cluster=question.cluster, timeout=LONGEST),
+        authorization_request=AuthorizationRequest(headers_to_add=[HeaderValue(key=name, value=text) for name, text in added.items()]),
+        authorization_response=answer,
+    )
+    own = _exactly((*sorted(name.lower() for name, _ in question.headers), *_NOT_ASKED.split()))
+    return ExtAuthz(
+        http_service=service,
+        transport_api_version=ApiVersion.V3,
+        status_on_error=HttpStatus(code=StatusCode.InternalServerError),
+        filter_enabled_metadata=UNLESS_NOTED if question.unless_noted else None,
+        allowed_headers=ListStringMatcher(patterns=[StringMatcher(safe_regex=RegexMatcher(regex=".*"))]),
+        disallowed_headers=ListStringMatcher(patterns=[*_beginning(_PRIVATE, _OF_ENVOY).patterns, *own.patterns]),
+    )
+
+
+@cache
+def cookies() -> HttpFilter:
+    """The listener's filter for routes without `always`, which switch it on: it has expressions, which each route would compile anew.
+
+    The service's cookies reach the client with the statuses with which nginx adds headers. Each has a name of its own until then.
+    """
+    statuses = ", ".join(map(str, _WITH_COOKIES))
+    mutations = [Mutation(append=_cookie(f"{_COOKIE}{number}", statuses)) for number in range(1, MOST_COOKIES + 1)]
+    removed = Mutation(remove_on_match=RemoveOnMatch(key_matcher=StringMatcher(prefix=_COOKIE)))
+    config = HeaderMutation(mutations=Mutations(response_mutations=[*mutations, removed]))
+    return HttpFilter(name=COOKIES, typed_config=pack(config), disabled=True)
+
+
+@cache
+def switched_on() -> AnyMessage:
+    """The configuration of a route that switches `cookies` on, and adds nothing to it."""
+    return pack(HeaderMutationPerRoute(mutations=Mutations()))
+
+
+def _cookie(name: str, statuses: str) -> HeaderValueOption:
+    value = f"%CEL('{name}' in response.headers && response.code in [{statuses}] ? response.headers['{name}'] : '')%"
+    header = HeaderValue(key="set-cookie", value=value)
+    return HeaderValueOption(header=header, append_action=HeaderValueOptionHeaderAppendAction.APPEND_IF_EXISTS_OR_ADD)
+
+
+def _exactly(names: Iterable[str]) -> ListStringMatcher:
+    return ListStringMatcher(patterns=[StringMatcher(exact=name) for name in names])
+
+
+def _beginning(*prefixes: str) -> ListStringMatcher:
+    return ListStringMatcher(patterns=[StringMatcher(prefix=prefix) for prefix in prefixes])
