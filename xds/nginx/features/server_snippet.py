@@ -32,6 +32,7 @@ from xds.nginx.snippets import routing
 from xds.nginx.snippets.directives import Block
 from xds.nginx.snippets.gate import ALLOW_SNIPPET_ANNOTATIONS, SNIPPETS_REASON, outlook, read_snippet
 from xds.nginx.snippets.program import Program, ServerLocation, Way, program
+from xds.nginx.values import readable
 
 _NAME = configuration_snippet.NAME
 
@@ -66,7 +67,14 @@ def _read(notes: Notes) -> Program | None:
 
 
 def _resolve(found: Program, item: Ingress, _objects: Objects) -> Program | Complaint | Closed:
-    return routing.affordable(SERVER_SNIPPET.name, found, item)
+    """Each way of the server is there once for each way of a location."""
+    name = f"/{configuration_snippet.CONFIGURATION_SNIPPET.name}"
+    written = next((text for key, text in item.meta.annotations.items() if key.endswith(name)), "")
+    try:
+        inner = program(readable(written), Block.LOCATION)
+    except ValueError:
+        inner = Program()
+    return routing.affordable(SERVER_SNIPPET.name, found, item, inner)
 
 
 def _routes(found: Program, location: Location, routes: tuple[Route, ...]) -> tuple[Route, ...]:

@@ -29,6 +29,7 @@ MOST_WAYS = 16
 """Ways through one snippet: each is a route more on each path."""
 DEAREST = 200
 """What a pattern may cost (`xds.patterns.regex.cost`) that Envoy compiles for each request: that of a redirect with captures."""
+_SIZE_OF_ROUTE = 200
 _NAME = re.compile(r"\$(?:\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))", re.ASCII)
 _CAPTURE = re.compile(r"\$(?:\{([1-9])\}|([1-9]))")
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -124,7 +125,7 @@ class Program:
     @property
     def size(self) -> int:
         """The characters that each path of an Ingress repeats."""
-        return sum(way.headers.size + sum(len(test.value) for test in way.tests) + 100 for way in self.ways)
+        return sum(way.headers.size + sum(len(test.value) for test in way.tests) + _SIZE_OF_ROUTE for way in self.ways)
 
 
 @lru_cache(maxsize=CACHED)

@@ -44,12 +44,16 @@ _OF_THE_LISTENER = (301, 302, 303, 307, 308, 400, 401, 403, 404, 408, 413, 414, 
 _CAPTURE = re.compile(r"\$(?:\{([1-9])\}|([1-9]))")
 
 
-def affordable(name: str, found: Program, item: Ingress) -> Program | Complaint | Closed:
-    """The program, unless it closes the paths of its Ingress, or is too large for as many paths as that has."""
+def affordable(name: str, found: Program, item: Ingress, inner: Program | None = None) -> Program | Complaint | Closed:
+    """The program, unless it closes the paths of its Ingress, or is too large for as many paths as that has.
+
+    `inner`: the program that each of its ways goes on with.
+    """
     if closed := found.closed:
         return Closed(name, f"has `{closed.name}` in line {closed.line}, without which its paths would be open: {closed.sentence}")
-    if found.size * item.most_locations > LONGEST_IN_ALL_LOCATIONS:
-        return Closed(name, f"comes to {found.size:,} bytes on each path, too many for {item.most_locations:,} paths and hosts")
+    size = found.size * len(inner.ways) + inner.size * len(found.ways) if inner else found.size
+    if size * item.most_locations > LONGEST_IN_ALL_LOCATIONS:
+        return Closed(name, f"comes to {size:,} bytes on each path, too many for {item.most_locations:,} paths and hosts")
     return found
 
 
