@@ -437,6 +437,7 @@ class Feature(Generic[S]):
                   Only for settings that come from annotations
     stays         setting → whether it holds for its own Ingress alone all the same; only with `by_host`
     locations     (setting, a location of its Ingress) → further locations of the host, which Envoy answers itself; only with `by_host`
+    falls_back    setting → whether a Service that the Ingress names answers where that of a path cannot be reached
     is_relative   setting → whether redirects to other paths of the same host leave out scheme and host
     by_path       whether `on_route`, `on_forward` or `filters` look at the path, name or cluster of the route: else it is drawn once for
                   many routes
@@ -480,5 +481,6 @@ class Feature(Generic[S]):
     by_host: bool = False
     stays: Callable[[S], bool] | None = None
     locations: Callable[[S, Location], Iterable[Further]] | None = None
+    falls_back: Callable[[S], bool] | None = None
     is_relative: Callable[[S], bool] | None = None
     by_path: bool = False

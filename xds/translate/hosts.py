@@ -383,7 +383,8 @@ def policy(own: Settings, defaults: Settings) -> tuple[tuple[str, object], ...]:
 def _backend_action(read: Reader, claim: Claim, *, offered: bool = False) -> Action:
     """The action of a claimed path, or of one that is `offered`; a backend that cannot be reached answers 503."""
     backend, namespace = claim.backend, claim.item.meta.namespace
-    otherwise = "all requests stay with the path's own backend" if offered else "the path answers 503"
+    otherwise = "the Service of its annotations answers" if asks("falls_back", settings_of(read, claim.item)) else "the path answers 503"
+    otherwise = "all requests stay with the path's own backend" if offered else otherwise
     if not backend.service:
         what = f"a {backend.resource}" if backend.resource else "nothing"
         who = otherwise if offered else "the default backend answers"

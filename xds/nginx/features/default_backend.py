@@ -82,4 +82,5 @@ FEATURE = Feature(
     resolve=_resolve,
     routes=_routes,
     on_forward=_on_forward,
+    falls_back=lambda wanted: wanted.port > 0,
 )
