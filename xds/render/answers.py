@@ -63,6 +63,9 @@ METHOD_REFUSED = 405
 def local_replies(via: Via) -> LocalReplyConfig:
     """nginx's statuses and pages for local replies of the http or the https listener; redirects to https are only on the former.
 
+    Every certificate has a connection manager, where their mappers would take 50 kB and 0.7 ms each. A client who could tell the https
+    listener that it came by http would get a Location in capitals, with its last slash.
+
     A refused or broken connection gets 502, and a timed out one 504, where Envoy would send 503. A name that resolves to a denied address
     gets 503, like a Service whose address is denied at once.
 
