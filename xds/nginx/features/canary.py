@@ -157,12 +157,12 @@ def _cookie(name: str, value: str) -> str:
     """A pattern for a Cookie header in which the first cookie of this name has this value (letters).
 
     As in nginx the case of the name does not matter. RE2 cannot say "no such cookie before it"; so each cookie before it is one that
-    differs from the name in its first letter, or in its second, and so on, or goes on after it.
+    differs from the name in its first letter, which is no space, or in its second, and so on, or goes on after it.
     """
     other = " *(?:[^=; ,][^;,]*)?"
-    for letter in reversed(name):
-        same = regex.literal(letter)
-        other = f"(?:[^{same};,][^;,]*|{same}{other})?"
+    for place in range(len(name) - 1, -1, -1):
+        same = regex.literal(name[place])
+        other = f"(?:[^{same};,{'' if place else ' '}][^;,]*|{same}{other})?"
     return f"(?i:(?:{other}[;,] *)*{regex.literal(name)}) *= *{value}(?:;.*)?"
 
 
