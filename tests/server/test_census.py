@@ -15,6 +15,7 @@ from xds.replicas import census as census_module
 from xds.replicas.census import Census
 from xds.replicas.peers import Reached
 from xds.server.messages import EnvoyNode
+from xds.server.progress import by_envoy
 from xds.snapshot import Snapshot
 
 
@@ -137,3 +138,15 @@ def test_the_streams_of_an_envoy_are_one_envoy_and_one_without_a_name_is_none(si
         stream.talk.agree()
     site.streams.append(Stream(None, Talk(Wire.DELTA, snapshot=site.snapshot)))
     assert site.take() == {Reached(10): 1}
+
+
+def test_the_service_beside_an_envoy_is_no_envoy_and_holds_nothing_back_but_its_files() -> None:
+    site = Site()
+    alone = Stream(EnvoyNode("envoy/authz"), Talk(Wire.DELTA, snapshot=site.snapshot))
+    alone.talk.sub("sds", "*")
+    site.streams.append(alone)
+    assert site.take() == {}
+    envoy = site.envoy("envoy")
+    assert envoy.node is not None
+    assert (envoy.node.envoy, list(by_envoy(site.streams)), len(by_envoy(site.streams)["envoy"])) == ("envoy", ["envoy"], 2)
+    assert sum(site.take().values()) == 1

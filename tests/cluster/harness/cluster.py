@@ -196,7 +196,11 @@ class Cluster:
         self._stack.push_async_callback(self.pods.stop)
         await self.pods.start()
         await self._stack.enter_async_context(self.replica())
-        await self._stack.enter_async_context(self.another_envoy(await self.control_plane.bootstrap()))
+        socket = self.folder / "authz.sock"
+        authz = Process("authz", self.control_plane.authz(socket), self.folder)
+        await authz.start()
+        self._stack.push_async_callback(authz.stop)
+        await self._stack.enter_async_context(self.another_envoy(await self.control_plane.bootstrap(authz=socket)))
 
     async def deployed(self) -> list[Json]:
         """Return what deploy/base makes for xds to find."""
