@@ -581,7 +581,6 @@ UNREADABLE = {
     "by-nothing": "upstream-hash-by is 'no-variable'",
     "permanent-999": "permanent-redirect-code is 999",
     "root-no-slash": "app-root is 'app', which is no absolute path such as /app",
-    "redirect-format": "permanent-redirect is 'https://elsewhere.test/%REQ(host)%'",
 }
 
 
@@ -595,8 +594,11 @@ async def test_a_value_that_cannot_be_read_is_told_with_object_and_place(site: S
 
 
 @pytest.mark.usefixtures("steady")
-async def test_an_address_with_a_format_in_it_is_none_and_its_path_is_served(site: Site) -> None:
-    assert await whoever(site, "redirect-format") == "web"
+async def test_an_address_with_a_format_in_it_leaves_its_ingress_out(site: Site) -> None:
+    line = await site.control_plane.process.line("permanent-redirect is 'https://elsewhere.test/%REQ(host)%'")
+    assert "Ingress default/redirect-format metadata.annotations[nginx.ingress.kubernetes.io/permanent-redirect]" in line
+    assert "the Ingress is left out" in line
+    assert await whoever(site, "redirect-format") == 404
 
 
 @pytest.mark.usefixtures("steady")
