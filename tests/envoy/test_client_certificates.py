@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import ssl
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import pytest_asyncio
@@ -17,6 +19,7 @@ from tests.envoy.harness.http1 import Headers, Response
 from tests.envoy.harness.http2 import Http2
 from tests.envoy.harness.tls import NOW, Certificate
 from tests.envoy.test_tls import Clients, differences, until_nothing_drains, updates
+from xds.nginx.tls import USUAL, suites
 
 pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module")]
 
@@ -238,3 +241,23 @@ async def test_the_catch_all_asks_for_certificates_as_well_and_hosts_of_their_ow
         return (await ask(site, "anything.test", None)).status == 404
 
     await wait_until(gone, "the catch-all to be gone")
+
+
+async def test_envoy_has_every_cipher_that_a_host_may_name_and_its_chain_is_its_own(site: Site) -> None:
+    names = [*USUAL, *(f"ECDHE-{key}-AES{bits}-SHA" for key in ("RSA", "ECDSA") for bits in (128, 256))]
+    names += [f"AES{bits}-{rest}" for bits, rest in ((128, "GCM-SHA256"), (256, "GCM-SHA384"), (128, "SHA"), (256, "SHA"))]
+    assert suites(":".join(names)) == (tuple(names), ())
+    host(site, "ciphers.test", {"ssl-ciphers": ":".join(names)}, own=False)
+    host(site, "cipher.test", {"ssl-ciphers": "AES128-SHA"}, own=False)
+    only_12 = Tls("ciphers.test", maximum=ssl.TLSVersion.TLSv1_2)
+    await site.until_answered("/", "web", host="ciphers.test", tls=only_12)
+
+    async def refused() -> bool:
+        """The default certificate is RSA or EC; either way a client of today offers no RSA key exchange."""
+        try:
+            return (await site.get("/", host="cipher.test", tls=replace(only_12, sni="cipher.test"))).status == 0
+        except OSError:
+            return True
+
+    await wait_until(refused, "the one cipher of cipher.test")
+    assert (await site.get("/", host="cipher.test", tls=Tls("cipher.test"))).app == "web"

@@ -102,6 +102,7 @@ HARMLESS: Mapping[str, Collection[str]] = {
     "proxy-ssl-secret": WORDS,
     "proxy-ssl-name": WORDS,
     "proxy-ssl-ciphers": {"-1"},
+    "ssl-ciphers": {"-1"},
 }
 """What is no fault in some annotations: names, also in lists that spaces separate, regular expressions, and numbers of either sign."""
 

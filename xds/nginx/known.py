@@ -90,10 +90,7 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
     (
         _LATER,
         "TLS is the same for all hosts",
-        (
-            ("ssl-ciphers", "", "ECDHE-RSA-AES128-GCM-SHA256", "The ciphers of the host."),
-            ("ssl-prefer-server-ciphers", "", "true", "Whether the order of the server's ciphers counts."),
-        ),
+        (("ssl-prefer-server-ciphers", "", "true", "Whether the order of the server's ciphers counts."),),
     ),
     (
         _LATER,
@@ -139,7 +136,7 @@ custom-http-errors disable-proxy-intercept-errors
 proxy-next-upstream-timeout proxy-request-buffering proxy-buffering
 proxy-buffers-number proxy-busy-buffers-size proxy-max-temp-file-size proxy-http-version proxy-cookie-domain
 proxy-cookie-path proxy-redirect-from proxy-redirect-to client-body-buffer-size limit-rate limit-rate-after
-ssl-ciphers enable-opentelemetry opentelemetry-operation-name opentelemetry-trust-incoming-span
+enable-opentelemetry opentelemetry-operation-name opentelemetry-trust-incoming-span
 enable-modsecurity modsecurity-snippet stream-snippet
 """
 """Annotations whose default for the whole cluster is a key of the same name."""
@@ -253,12 +250,8 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
         _LATER,
         "TLS has Envoy's versions, ciphers and session tickets for all hosts",
         (
-            ("ssl-protocols", "TLSv1.2 TLSv1.3", "The TLS versions that clients may use."),
-            ("ssl-ecdh-curve", "auto", "The curves of the key exchange."),
             ("ssl-session-tickets", "false", "Whether clients resume sessions by tickets."),
             ("ssl-session-ticket-key", "", "The key of session tickets."),
-            ("ssl-session-timeout", "10m", "How long a TLS session can be resumed."),
-            ("ssl-reject-handshake", "false", "Whether TLS for unknown hosts is refused."),
             ("enable-ocsp", "false", "Whether certificates come with their state of revocation."),
         ),
     ),
@@ -405,9 +398,7 @@ _MEDIUM = (
     "custom-headers fastcgi-index fastcgi-params-configmap opentelemetry-operation-name "
     "proxy-cookie-domain proxy-cookie-path proxy-redirect-from proxy-redirect-to "
 )
-_PARSERS: dict[str, Callable[[str], Any]] = {
-    "ssl-protocols": lambda text: " ".join(sorted(text.split())),
-}
+_PARSERS: dict[str, Callable[[str], Any]] = {}
 _DIFFERS: dict[str, Callable[[str, Collection[str]], bool]] = {
     "proxy-request-buffering": lambda value, _paths: value != "off",
 }
@@ -415,11 +406,11 @@ _TUNING = """
 client-body-timeout client-header-buffer-size upstream-keepalive-connections
 proxy-stream-next-upstream proxy-stream-next-upstream-timeout proxy-stream-next-upstream-tries
 gzip-disable
-ssl-session-tickets ssl-session-timeout ssl-ecdh-curve enable-ocsp use-http2 disable-ipv6 disable-ipv6-dns server-tokens
+ssl-session-tickets enable-ocsp use-http2 disable-ipv6 disable-ipv6-dns server-tokens
 otel-max-export-batch-size otel-max-queuesize otel-schedule-delay-millis
 """
 """Names without which requests are answered all the same, only sooner, later, or in other bytes on the wire."""
-_OF_HOST = "server-snippet ssl-ciphers ssl-prefer-server-ciphers"
+_OF_HOST = "server-snippet ssl-prefer-server-ciphers"
 
 
 def _risk(name: str) -> Risk:
@@ -436,8 +427,8 @@ def _scope(name: str) -> Scope:
 def _annotations() -> Iterator[Annotation[Any]]:
     for fidelity, reason, rows in _ANNOTATIONS:
         for name, default, example, doc in rows:
-            parse, differs = _PARSERS.get(name, str), _DIFFERS.get(name, always)
-            yield Annotation(name, parse, doc, example, default, fidelity, reason, differs, scope=_scope(name), risk=_risk(name))
+            differs = _DIFFERS.get(name, always)
+            yield Annotation(name, str, doc, example, default, fidelity, reason, differs, scope=_scope(name), risk=_risk(name))
 
 
 def _keys() -> Iterator[Key[Any]]:
@@ -445,8 +436,7 @@ def _keys() -> Iterator[Key[Any]]:
     yield from (same_key(a) for a in ANNOTATIONS if a.name in also)
     for fidelity, reason, rows in _KEYS:
         for name, default, doc in rows:
-            parse = _PARSERS.get(name, str)
-            yield Key(name, parse, doc, default, parse(default), fidelity, reason, tuning=name in tuning)
+            yield Key(name, str, doc, default, default, fidelity, reason, tuning=name in tuning)
 
 
 ANNOTATIONS: tuple[Annotation[Any], ...] = tuple(_annotations())

@@ -53,6 +53,12 @@ _VERSIONS = {
     "TLSv1.2": TlsParametersTlsProtocol.TLSv1_2,
     "TLSv1.3": TlsParametersTlsProtocol.TLSv1_3,
 }
+_CURVES = {
+    **dict.fromkeys(("X25519", "x25519"), "X25519"),
+    **dict.fromkeys(("prime256v1", "secp256r1", "P-256"), "P-256"),
+    **dict.fromkeys(("secp384r1", "P-384"), "P-384"),
+    **dict.fromkeys(("secp521r1", "P-521"), "P-521"),
+}
 _NEVER = ("SSLv2", "SSLv3")
 
 
@@ -109,6 +115,14 @@ def versions(text: str) -> tuple[str, ...]:
 def bound(parameters: TlsParameters, found: tuple[str, ...]) -> None:
     """Have TLS be of these versions; those between the oldest and the newest are offered as well."""
     parameters.tls_minimum_protocol_version, parameters.tls_maximum_protocol_version = _VERSIONS[found[0]], _VERSIONS[found[-1]]
+
+
+def curves(text: str) -> tuple[str, ...]:
+    """OpenSSL's list of curves as Envoy calls them, none for `auto`. Raises ValueError for one that Envoy does not have."""
+    words = text.split(":")
+    if unknown := [word for word in words if word not in _CURVES and text != "auto"]:
+        raise ValueError(f"is {shown(text)}, but Envoy has no curve {shown(unknown[0])}")
+    return () if text == "auto" else tuple(dict.fromkeys(_CURVES[word] for word in words))
 
 
 def no_ciphers(unknown: tuple[str, ...]) -> str:
