@@ -129,7 +129,14 @@ def test_a_feature_reads_its_example_without_complaint(feature: str, annotation:
 
 @pytest.mark.parametrize("key", [k for k in known_keys().values() if k not in KEYS], ids=lambda k: k.name)
 def test_the_example_of_a_key_changes_what_everybody_gets(key: Declared[Any]) -> None:
-    dependent = {"hsts-preload", "http-redirect-code", "global-allowed-response-headers", "no-auth-locations", "allow-snippet-annotations"}
+    dependent = {
+        "proxy-real-ip-cidr",
+        "hsts-preload",
+        "http-redirect-code",
+        "global-allowed-response-headers",
+        "no-auth-locations",
+        "allow-snippet-annotations",
+    }
     dependent.add("proxy-ssl-location-only")
     switches = {"gzip": {"use-gzip": "true"}, "brotli": {"enable-brotli": "true"}}
     beside = switches.get(key.name.partition("-")[0], {})

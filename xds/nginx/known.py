@@ -201,10 +201,8 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
     ),
     (
         _LATER,
-        "the client is the peer of the connection, and its own headers are not trusted",
+        "the client is the peer of the connection, or who enable-real-ip finds in X-Forwarded-For",
         (
-            ("use-forwarded-headers", "false", "Whether X-Forwarded-* of clients are believed."),
-            ("enable-real-ip", "false", "Whether X-Forwarded-For of clients is believed."),
             ("forwarded-for-header", "X-Forwarded-For", "The header with the client's address."),
             (
                 "forwarded-for-proxy-protocol-header",
@@ -213,7 +211,6 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
             ),
             ("forwarded-host-header", "X-Forwarded-Host", "The header with the client's host."),
             ("compute-full-forwarded-for", "false", "Whether X-Forwarded-For grows instead of being replaced."),
-            ("proxy-real-ip-cidr", "0.0.0.0/0", "The addresses whose X-Forwarded-* are believed."),
             ("use-proxy-protocol", "false", "Whether http and https begin with a PROXY header."),
             ("proxy-protocol-header-timeout", "5s", "How long the PROXY header may take."),
         ),

@@ -143,9 +143,13 @@ def substitution(pattern: str, replacement: str) -> RegexMatchAndSubstitute:
 
 def from_ranges(ranges: Iterable[str]) -> Principal:
     """Clients in one of these ranges, each an address with the length of its prefix; whoever the client is taken for counts."""
+    return Principal(or_ids=PrincipalSet(ids=[Principal(remote_ip=each) for each in cidr_ranges(ranges)]))
+
+
+def cidr_ranges(ranges: Iterable[str]) -> list[CidrRange]:
+    """Ranges, each an address with the length of its prefix."""
     parts = (each.rsplit("/", 1) for each in ranges)
-    ids = [Principal(remote_ip=CidrRange(address_prefix=address, prefix_len=int(length))) for address, length in parts]
-    return Principal(or_ids=PrincipalSet(ids=ids))
+    return [CidrRange(address_prefix=address, prefix_len=int(length)) for address, length in parts]
 
 
 def put_behind(connection: HttpConnectionManager, name: str, added: HttpFilter) -> None:
