@@ -79,7 +79,7 @@ default_message_pool.register_message("envoy.extensions.filters.http.body_size_l
 def ads() -> ConfigSource:
     """The source of every resource that a message refers to: always the one ADS stream, on which the message itself came.
 
-    These bytes must never change: Envoy treats a changed ConfigSource as a new subscription (envoy#47309).
+    These bytes must never change: Envoy treats a changed ConfigSource as a new subscription (rules T5, O9; envoy#47309).
     """
     return ConfigSource(ads=AggregatedConfigSource(), resource_api_version=ApiVersion.V3)
 
