@@ -76,7 +76,7 @@ async def test_what_is_held_is_a_problem_and_counted_until_its_object_changes(ca
     async with site.started(ingress("web"), ingress("other")), envoy(site, refuses_web):
         [problem] = await refused(site)
         assert site.control_plane.held.keys() == {HOST}
-        assert site.values("xds_held_parts") == {("cds",): 0, ("eds",): 0, ("lds",): 0, ("rds",): 1, ("sds",): 0}
+        assert site.values("xds_held_parts") == {("cds",): 0, ("eds",): 0, ("lds",): 0, ("rds",): 1, ("sds",): 0, ("passwords",): 0}
         assert problem.about == ref(ingress("web"))
         assert QUOTED in problem.sentence
         assert (b"web.test" in routes(site), b"other.test" in routes(site)) == (False, True)

@@ -124,8 +124,7 @@ def test_everything_that_a_control_plane_holds_is_held_again_after_a_restart() -
     life.take([settings, Ingress(meta=Meta(namespace="one", name="t2"), rules=(rule,))])
     for part, old in before.items():
         life.hold(part, old)
-    again = Holding([], decode(encode(life.tables.holds, {}, {})).held)
-    again.take([item for kind in KINDS for item in life.world.objects(kind)])
+    again = Holding([item for kind in KINDS for item in life.world.objects(kind)], decode(encode(life.tables.holds, {}, {})).held)
     assert again.state() == life.state()
 
 

@@ -57,7 +57,7 @@ async def test_objects_are_counted_by_kind_as_they_come_and_go(site: Site) -> No
 
 async def test_resources_and_their_bytes_are_those_of_the_snapshot(site: Site) -> None:
     await site.put(ingress("a"), ingress("b"))
-    assert site.values("xds_resources") == {("cds",): 0, ("eds",): 0, ("lds",): 2, ("rds",): 1, ("sds",): 1}
+    assert site.values("xds_resources") == {("cds",): 0, ("eds",): 0, ("lds",): 2, ("rds",): 1, ("sds",): 1, ("passwords",): 0}
     before = site.values("xds_resource_bytes")
     await site.put(ingress("a-much-longer-name-than-both"))
     after = site.values("xds_resource_bytes")
