@@ -67,7 +67,9 @@ async def _all_taken_in(envoy: Envoy, snapshot: Snapshot) -> Intake:
     used = await until_still(pid)
     found = Intake(used, memory(pid))
     stats = await envoy.stats("^(cluster_manager|listener_manager)\\.")
-    assert stats["cluster_manager.active_clusters"] == len(snapshot[CLUSTER]) + 1, stats  # and that of the management server
+    assert stats["cluster_manager.active_clusters"] == len(snapshot[CLUSTER]) + 2, (
+        stats
+    )  # and those of the management server and of the authorisation service
     assert stats["cluster_manager.warming_clusters"] == 0, stats
     assert stats["listener_manager.total_listeners_active"] == len(snapshot[LISTENER]), stats
     return found

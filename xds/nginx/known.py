@@ -55,6 +55,7 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
             ("proxy-redirect-from", "off", "http://internal/", "What is replaced in the backend's Location headers."),
             ("proxy-redirect-to", "off", "http://example.com/", "What proxy-redirect-from is replaced by."),
             ("limit-rate", "0", "100", "Kilobytes a second of one response."),
+            ("limit-rate-after", "0", "1000", "Kilobytes of a response before limit-rate holds."),
         ),
     ),
     (
@@ -71,7 +72,6 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
             ("proxy-buffers-number", "4", "8", "The number of buffers for a response."),
             ("proxy-busy-buffers-size", "", "16k", "The memory that may be on its way to the client."),
             ("proxy-max-temp-file-size", "1024m", "0", "The size of a file that takes what does not fit the buffers."),
-            ("limit-rate-after", "0", "1000", "Kilobytes of a response before limit-rate holds."),
         ),
     ),
     (
