@@ -125,7 +125,13 @@ async def test_no_port_is_open_but_those_of_clients_and_of_probes(tmp_path: Path
     try:
         ours, authz, envoy = up.pids()
         assert (listening(ours), listening(authz), listening(envoy)) == ({up.health[1]}, set(), {up.http[1], up.https[1]})
-        assert {path.name for path in up.folder.iterdir()} == {"xds.sock", "admin.sock", "debug.sock", "authz.sock", "envoy.yaml"}
+        files = {"xds.sock", "admin.sock", "debug.sock", "authz.sock", "envoy.yaml"}
+
+        async def complete() -> bool:
+            return {path.name for path in up.folder.iterdir()} == files
+
+        await wait_until(complete, f"the folder to have {', '.join(sorted(files))}", deadline=60)
+        assert listening(authz) == set()
         assert up.folder.stat().st_mode & 0o777 == 0o700
     finally:
         await up.send(signal.SIGTERM)
