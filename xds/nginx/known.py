@@ -13,12 +13,11 @@ from xds.nginx.feature import Annotation, Fidelity, Key, Risk, Scope, always, sa
 _Row = tuple[str, str, str, str]
 _LATER, _REFUSED, _IGNORED = Fidelity.LATER, Fidelity.REFUSED, Fidelity.IGNORED
 
-_BUFFERS = "Envoy streams and buffers by itself, within fixed limits"
+BUFFERS = "Envoy streams and buffers by itself, within fixed limits"
 _SNIPPETS = (
     "Envoy has no nginx configuration that text could be put into; use the annotation that does the same, such as permanent-redirect, "
     "rewrite-target or backend-protocol, or change the application"
 )
-_ACCESS = "it only configures an access rule, and those close their paths for now"
 _NO_FASTCGI = "Envoy does not speak FastCGI; put a web server that does in front of the application"
 _WAF = "Envoy has no ModSecurity; run a web application firewall in front of, or behind, Envoy"
 
@@ -65,7 +64,7 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
     ),
     (
         _IGNORED,
-        _BUFFERS,
+        BUFFERS,
         (
             ("client-body-buffer-size", "8k", "16k", "The memory for the body of a request."),
             ("proxy-buffering", "off", "on", "Whether responses are buffered."),
@@ -217,7 +216,7 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
     ),
     (
         _LATER,
-        _ACCESS,
+        "clients come in whatever these headers say",
         (
             ("block-user-agents", "", "User-Agent headers that may not come."),
             ("block-referers", "", "Referer headers that may not come."),
@@ -388,14 +387,12 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
     ),
 )
 
-_CRITICAL = "auth-snippet configuration-snippet server-snippet stream-snippet modsecurity-snippet"
-_HIGH = "auth-signin auth-url mirror-host mirror-target modsecurity-transaction-id"
+_CRITICAL = "auth-snippet stream-snippet modsecurity-snippet"
+_HIGH = "modsecurity-transaction-id"
 _MEDIUM = (
-    "auth-cache-key auth-cache-duration auth-response-headers auth-proxy-set-headers auth-request-redirect auth-signin-redirect-param "
-    "custom-headers fastcgi-index fastcgi-params-configmap opentelemetry-operation-name "
+    "fastcgi-index fastcgi-params-configmap opentelemetry-operation-name "
     "proxy-cookie-domain proxy-cookie-path proxy-redirect-from proxy-redirect-to "
 )
-_PARSERS: dict[str, Callable[[str], Any]] = {}
 _DIFFERS: dict[str, Callable[[str, Collection[str]], bool]] = {
     "proxy-request-buffering": lambda value, _paths: value != "off",
 }
@@ -407,7 +404,7 @@ ssl-session-tickets enable-ocsp use-http2 disable-ipv6 disable-ipv6-dns server-t
 otel-max-export-batch-size otel-max-queuesize otel-schedule-delay-millis
 """
 """Names without which requests are answered all the same, only sooner, later, or in other bytes on the wire."""
-_OF_HOST = "server-snippet ssl-prefer-server-ciphers"
+_OF_HOST = "ssl-prefer-server-ciphers"
 
 
 def _risk(name: str) -> Risk:
@@ -416,9 +413,7 @@ def _risk(name: str) -> Risk:
 
 
 def _scope(name: str) -> Scope:
-    if name in _OF_HOST.split() or name.startswith(("auth-tls-", "proxy-ssl-")):
-        return Scope.HOST
-    return Scope.LOCATION
+    return Scope.HOST if name in _OF_HOST.split() else Scope.LOCATION
 
 
 def _annotations() -> Iterator[Annotation[Any]]:

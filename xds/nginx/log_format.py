@@ -11,12 +11,14 @@ refuses requests that have them.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from enum import Enum
 from functools import cache
 
-from envoy_data_plane.envoy.config.core.v3 import CelExpressionConfig, DataSource, SubstitutionFormatString, TypedExtensionConfig
+from envoy_data_plane.envoy.config.core.v3 import CelExpressionConfig, SubstitutionFormatString, TypedExtensionConfig
 
-from xds.nginx.messages import CelFormatter
+from xds.nginx.messages import CelFormatter, text_format
+from xds.nginx.variables import HOST, VARIABLE, names_in
 from xds.wire.encode import pack
 
 PATH_STATE = "xds.path"
@@ -29,7 +31,6 @@ DEFAULT = (
 """The fields of ingress-nginx's default line, in their order."""
 MOST_VARIABLES = 100
 """Variables of one line: each is worked out for each request."""
-_VARIABLE = re.compile(r"\$(?:\{([A-Za-z0-9_]+)\}|([A-Za-z0-9_]+))")
 
 
 class Escape(Enum):
@@ -83,7 +84,7 @@ _WRITTEN = {
     "document_uri": "request.url_path",
     "args": "request.query",
     "query_string": "request.query",
-    "host": "re.extract(request.host, '^([[].*[]]|[^:]*)', '\\\\1')",
+    "host": HOST,
     "http_host": "request.host",
     "best_http_host": "request.host",
     "http_referer": "request.referer",
@@ -113,17 +114,17 @@ _HEADER = re.compile(r"(http|sent_http|upstream_http)_([a-z0-9_]+)")
 
 def parsed(text: str) -> str:
     """The text, if it can be a line of a log. Raises ValueError with the rest of a sentence about it."""
-    names = _names(text)
+    names = names_in(text)
     if len(names) > MOST_VARIABLES:
         raise ValueError(f"has {len(names)} variables, more than {MOST_VARIABLES}")
-    if found := re.search(r"\$.{0,10}", _VARIABLE.sub("", text)):
+    if found := re.search(r"\$.{0,10}", VARIABLE.sub("", text)):
         raise ValueError(f'has a "$" that begins no variable, near {found[0]!r}')
     return text
 
 
 def unknown(text: str) -> list[str]:
     """The variables of a line that have no value here, each once, in the order of the alphabet."""
-    return sorted({name for name in _names(text) if name not in _NEVER and _command(name, Escape.DEFAULT) is None})
+    return sorted({name for name in names_in(text) if name not in _NEVER and _command(name, Escape.DEFAULT) is None})
 
 
 def line(text: str, escape: Escape) -> SubstitutionFormatString:
@@ -133,11 +134,8 @@ def line(text: str, escape: Escape) -> SubstitutionFormatString:
         known = _command(found[1] or found[2], escape)
         return _absent(escape) if known is None else known
 
-    return SubstitutionFormatString(
-        text_format_source=DataSource(inline_string=_VARIABLE.sub(command, text.replace("%", "%%")) + "\n"),
-        formatters=[formatter()],
-        omit_empty_values=escape is not Escape.DEFAULT,
-    )
+    made = text_format(VARIABLE.sub(command, text.replace("%", "%%")) + "\n")
+    return replace(made, formatters=[formatter()], omit_empty_values=escape is not Escape.DEFAULT)
 
 
 @cache
@@ -154,10 +152,6 @@ def duration(seconds: str, known: str = "true", absent: str = "-") -> str:
 
 def _absent(escape: Escape) -> str:
     return "-" if escape is Escape.DEFAULT else ""
-
-
-def _names(text: str) -> list[str]:
-    return [braced or bare for braced, bare in _VARIABLE.findall(text)]
 
 
 def _command(name: str, escape: Escape) -> str | None:

@@ -27,6 +27,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
 from envoy_data_plane.envoy.config.rbac.v3 import Principal, PrincipalSet
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from envoy_data_plane.envoy.config.route.v3 import RouteAction
+from envoy_data_plane.envoy.extensions.filters.common.set_filter_state.v3 import FilterStateValue
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager, HttpFilter
 from envoy_data_plane.envoy.extensions.formatter.cel.v3 import Cel
 from envoy_data_plane.envoy.extensions.http.header_formatters.preserve_case.v3 import (
@@ -112,6 +113,17 @@ default_message_pool.url_to_type[_CEL], default_message_pool.type_to_url[CelForm
 def text_format(inline: str) -> SubstitutionFormatString:
     """One of Envoy's formats as a message."""
     return SubstitutionFormatString(text_format_source=DataSource(inline_string=inline))
+
+
+def kept_text(key: str, inline: str) -> FilterStateValue:
+    """A text of one of Envoy's formats that is kept in the filter state under a key, for whatever comes later."""
+    return FilterStateValue(object_key=key, factory_key="envoy.string", format_string=text_format(inline))
+
+
+def page(title: str) -> str:
+    """nginx's page for a status, such as `404 Not Found`; the title may be one of Envoy's formats."""
+    head = f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n"
+    return f"{head}<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
 
 
 def action_of(envoy: EnvoyRoute) -> RouteAction:

@@ -15,7 +15,8 @@ from xds.nginx.values import shown
 
 MOST = 8
 """Variables of one text: each is worked out for each request."""
-_VARIABLE = re.compile(r"\$(?:\{([A-Za-z0-9_]+)\}|([A-Za-z0-9_]+))")
+VARIABLE = re.compile(r"\$(?:\{([A-Za-z0-9_]+)\}|([A-Za-z0-9_]+))")
+"""A variable in a text, with its name in braces or without: the one of two groups that is not empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +33,14 @@ def _header_of(name: str, message: str) -> str:
 
 _PATH = "request.url_path"
 _URI = "request.path"
-_HOST = "re.extract(request.host, '^([[].*[]]|[^:]*)', '\\\\1')"
+HOST = "re.extract(request.host, '^([[].*[]]|[^:]*)', '\\\\1')"
+"""The expression for `$host`: without the port."""
 _CLIENT = "re.extract(source.address, '^[[]?(.*?)[]]?:[0-9]+$', '\\\\1')"
 _SCHEME = _header_of("x-forwarded-proto", "request")
 _ID = _header_of("x-request-id", "request")
 _ADDRESS = "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"
 _OF_REQUEST: Mapping[str, _Variable] = {
-    "host": _Variable(_HOST),
+    "host": _Variable(HOST),
     "http_host": _Variable("request.host", "%REQ(:authority)%"),
     "best_http_host": _Variable("request.host", "%REQ(:authority)%"),
     "request_uri": _Variable(_URI, "%REQ(:path)%"),
@@ -94,13 +96,13 @@ _OF_ANSWER = re.compile(r"(?:upstream|sent)_http_([a-z0-9_]+)", re.IGNORECASE)
 
 def names_in(text: str) -> list[str]:
     """The names of the variables in a text, in its order."""
-    return [braced or bare for braced, bare in _VARIABLE.findall(text)]
+    return [braced or bare for braced, bare in VARIABLE.findall(text)]
 
 
 def pieces(text: str) -> Iterator[tuple[str, str]]:
     """A text as pairs of what is before a variable, and the name of the variable; "" for none at the end."""
     position = 0
-    for found in _VARIABLE.finditer(text):
+    for found in VARIABLE.finditer(text):
         yield text[position : found.start()], found[1] or found[2]
         position = found.end()
     if position < len(text):
@@ -109,7 +111,7 @@ def pieces(text: str) -> Iterator[tuple[str, str]]:
 
 def known(text: str, *, of_response: bool = False) -> str:
     """The text, if every "$" in it begins a variable of which the value can be worked out. Raises ValueError."""
-    if re.search(r"[${}]", _VARIABLE.sub("", text)):
+    if re.search(r"[${}]", VARIABLE.sub("", text)):
         raise ValueError(f'is {shown(text)}, where a "$" or a brace belongs to no variable')
     fault = unknown(text, of_response=of_response)
     if fault:
@@ -133,17 +135,17 @@ def of_request(text: str) -> str:
     for name in names_in(known(text)):
         if name in _OF_ROUTE:
             raise ValueError(f"is {shown(text)}, but ${name} is not the same for all Ingresses")
-    return _VARIABLE.sub(lambda found: _of_request(found[1] or found[2], of_response=False), text.replace("%", "%%"))
+    return VARIABLE.sub(lambda found: _of_request(found[1] or found[2], of_response=False), text.replace("%", "%%"))
 
 
 def only_text(text: str) -> bool:
     """Whether a text has no variable."""
-    return not _VARIABLE.search(text)
+    return not VARIABLE.search(text)
 
 
 def as_format(text: str, route: Route, *, of_response: bool = False) -> str:
     """A text of `known` as Envoy's format on a route. A header that a request has not is empty, as in nginx."""
-    return _VARIABLE.sub(lambda found: _format(found[1] or found[2], route, of_response=of_response), text.replace("%", "%%"))
+    return VARIABLE.sub(lambda found: _format(found[1] or found[2], route, of_response=of_response), text.replace("%", "%%"))
 
 
 def as_format_where(text: str, route: Route, condition: str) -> str:

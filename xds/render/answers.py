@@ -16,14 +16,14 @@ from envoy_data_plane.envoy.config.accesslog.v3 import (
     ResponseFlagFilter,
     StatusCodeFilter,
 )
-from envoy_data_plane.envoy.config.core.v3 import DataSource, RuntimeUInt32, SubstitutionFormatString
+from envoy_data_plane.envoy.config.core.v3 import RuntimeUInt32, SubstitutionFormatString
 from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
 from envoy_data_plane.envoy.extensions.access_loggers.filters.cel.v3 import ExpressionFilter
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import LocalReplyConfig, ResponseMapper
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
 from xds.model import Via
-from xds.nginx.messages import formatted
+from xds.nginx.messages import formatted, page, text_format
 from xds.render.addresses import POLICY
 from xds.wire.encode import pack
 
@@ -86,7 +86,7 @@ def local_replies(via: Via) -> LocalReplyConfig:
 def _without_page() -> ResponseMapper:
     """What a route says by itself: a body whose type it names, or 204, which has no body (RFC 9110, 15.3.5)."""
     own = _cel("response.code_details == 'direct_response' && (response.code == 204 || 'content-type' in response.headers)")
-    as_it_is = SubstitutionFormatString(text_format_source=DataSource(inline_string="%LOCAL_REPLY_BODY%"))
+    as_it_is = text_format("%LOCAL_REPLY_BODY%")
     return ResponseMapper(filter=own, body_format_override=as_it_is)
 
 
@@ -104,9 +104,7 @@ def _mapper(when: AccessLogFilter, status: int) -> ResponseMapper:
 
 
 def _page(status: str, title: str) -> SubstitutionFormatString:
-    head = f"<html>\r\n<head><title>{status}{title}</title></head>\r\n<body>\r\n<center><h1>{status}{title}</h1></center>\r\n"
-    text = f"{head}<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
-    return SubstitutionFormatString(text_format_source=DataSource(inline_string=text), content_type="text/html")
+    return replace(text_format(page(f"{status}{title}")), content_type="text/html")
 
 
 def _status(status: int) -> AccessLogFilter:

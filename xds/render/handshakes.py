@@ -8,9 +8,10 @@ no client can write, and a route asks for what it must be. The note is made once
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from functools import lru_cache
 
-from envoy_data_plane.envoy.config.core.v3 import DataSource, SubstitutionFormatString
+from envoy_data_plane.envoy.config.core.v3 import SubstitutionFormatString
 from envoy_data_plane.envoy.config.listener.v3 import Filter
 from envoy_data_plane.envoy.config.route.v3 import RouteMatch, RouteMatchTlsContextMatchOptions
 from envoy_data_plane.envoy.extensions.filters.common.set_filter_state.v3 import FilterStateValue
@@ -18,6 +19,7 @@ from envoy_data_plane.envoy.extensions.filters.network.set_filter_state.v3 impor
 from envoy_data_plane.envoy.type.matcher.v3 import FilterStateMatcher, RegexMatcher, StringMatcher
 
 from xds.model import Handshake, Terminate
+from xds.nginx.messages import text_format
 from xds.patterns import regex
 from xds.render import names
 from xds.wire.encode import pack
@@ -60,7 +62,7 @@ def _matching(key: str, pattern: str) -> FilterStateMatcher:
 
 
 def _text(format_: str) -> SubstitutionFormatString:
-    return SubstitutionFormatString(text_format_source=DataSource(inline_string=format_), omit_empty_values=True)
+    return replace(text_format(format_), omit_empty_values=True)
 
 
 @lru_cache(maxsize=1 << 14)

@@ -10,7 +10,6 @@ from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog, AccessLogFilte
 from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
 from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
 from envoy_data_plane.envoy.extensions.access_loggers.stream.v3 import StderrAccessLog, StdoutAccessLog
-from envoy_data_plane.envoy.extensions.filters.common.set_filter_state.v3 import FilterStateValue
 from envoy_data_plane.envoy.extensions.filters.http.set_filter_state.v3 import Config as SetFilterState
 from envoy_data_plane.envoy.extensions.filters.http.set_metadata.v3 import Config as SetMetadata
 from envoy_data_plane.envoy.extensions.filters.http.set_metadata.v3 import Metadata
@@ -22,7 +21,7 @@ from xds.model import Route, Via
 from xds.nginx import log_format
 from xds.nginx.feature import Annotation, Feature, Fidelity, Key, Notes, Phase
 from xds.nginx.log_format import Escape
-from xds.nginx.messages import text_format
+from xds.nginx.messages import kept_text
 from xds.nginx.values import boolean, shown
 from xds.wire.encode import pack
 
@@ -136,7 +135,7 @@ def _access_log(log: Log) -> AccessLog:
 
 @cache
 def _keep_path() -> HttpFilter:
-    kept = FilterStateValue(object_key=log_format.PATH_STATE, factory_key="envoy.string", format_string=text_format("%REQ(:PATH)%"))
+    kept = kept_text(log_format.PATH_STATE, "%REQ(:PATH)%")
     return HttpFilter(name="envoy.filters.http.set_filter_state", typed_config=pack(SetFilterState(on_request_headers=[kept])))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
@@ -10,36 +10,21 @@ from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 
 from xds.kube.objects import Ingress
 from xds.model import Location, Route
-from xds.nginx.feature import Annotation, Closed, Complaint, Feature, Fidelity, FilterPlace, Notes, Objects, Phase, Risk, Unreadable
+from xds.nginx.feature import Closed, Complaint, Feature, FilterPlace, Notes, Objects, Phase, Scope
 from xds.nginx.snippets import routing
 from xds.nginx.snippets.directives import Block
-from xds.nginx.snippets.gate import ALLOW_SNIPPET_ANNOTATIONS, SNIPPETS_REASON, outlook, read_snippet
-from xds.nginx.snippets.program import Program, Way, program
+from xds.nginx.snippets.gate import ALLOW_SNIPPET_ANNOTATIONS, read_snippet, snippet_annotation
+from xds.nginx.snippets.program import Program, Way
 
 NAME = "configuration_snippet"
 
 
-def _parse(text: str) -> Program:
-    return program(text, Block.LOCATION)
-
-
-def _differs(found: Program, _paths: Collection[str]) -> bool:
-    return bool(found.remarks)
-
-
-CONFIGURATION_SNIPPET = Annotation(
+CONFIGURATION_SNIPPET = snippet_annotation(
     "configuration-snippet",
-    _parse,
+    Block.LOCATION,
     "nginx configuration for each path, of which the directives of [snippets.md](snippets.md) are translated.",
     'more_set_headers "X-Team: red";',
-    Program(),
-    Fidelity.APPROXIMATE,
-    SNIPPETS_REASON,
-    _differs,
-    risk=Risk.CRITICAL,
-    switch=ALLOW_SNIPPET_ANNOTATIONS.name,
-    unreadable=Unreadable.LEAVES_OUT,
-    outlook=outlook,
+    Scope.LOCATION,
 )
 
 

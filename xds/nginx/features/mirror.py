@@ -16,11 +16,10 @@ from typing import Any
 from envoy_data_plane.envoy.config.cluster.v3 import CircuitBreakers, CircuitBreakersThresholds
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster as EnvoyCluster
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as Mutation
-from envoy_data_plane.envoy.config.core.v3 import DataSource, SubstitutionFormatString, TypedExtensionConfig
+from envoy_data_plane.envoy.config.core.v3 import DataSource, TypedExtensionConfig
 from envoy_data_plane.envoy.config.core.v3 import HttpProtocolOptions as CommonOptions
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from envoy_data_plane.envoy.config.route.v3 import RouteActionRequestMirrorPolicy
-from envoy_data_plane.envoy.extensions.filters.common.set_filter_state.v3 import FilterStateValue
 from envoy_data_plane.envoy.extensions.filters.http.lua.v3 import Lua
 from envoy_data_plane.envoy.extensions.filters.http.set_filter_state.v3 import Config as SetFilterState
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
@@ -29,7 +28,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOpti
 from xds.kube.objects import Ingress
 from xds.model import Cluster, Forward, Location, Route
 from xds.nginx.feature import Annotation, Complaint, Feature, Notes, Objects, Risk
-from xds.nginx.messages import CACHED, action_of, formatted, literal
+from xds.nginx.messages import CACHED, action_of, formatted, kept_text, literal
 from xds.nginx.registry import cluster_name
 from xds.nginx.targets import Target, cluster_of, speak, target
 from xds.nginx.values import choice, matching, shown
@@ -179,14 +178,7 @@ def _filters(mirror: Mirror, route: Route) -> tuple[TypedExtensionConfig, ...]:
     kept += [(_ASKED_HOST, _OF_HOST[mirror.host])] if mirror.host in _OF_HOST else []
     if not kept or not isinstance(route.action, Forward):
         return ()
-    values = [
-        FilterStateValue(
-            object_key=key,
-            factory_key="envoy.string",
-            format_string=SubstitutionFormatString(text_format_source=DataSource(inline_string=text)),
-        )
-        for key, text in kept
-    ]
+    values = [kept_text(key, text) for key, text in kept]
     return (TypedExtensionConfig(name=NAME, typed_config=pack(SetFilterState(on_request_headers=values))),)
 
 

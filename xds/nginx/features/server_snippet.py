@@ -6,59 +6,39 @@ it. So all of it is put on the routes as settings of that feature.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 from xds.kube.objects import Ingress
 from xds.model import CLOSED, Location, PathKind, PathMatch, Route, Settings
 from xds.nginx.feature import (
-    Annotation,
     Before,
     Closed,
     Complaint,
     Feature,
-    Fidelity,
     Further,
     Notes,
     Objects,
     Phase,
-    Risk,
     Scope,
-    Unreadable,
 )
 from xds.nginx.features import configuration_snippet, snippet_access
 from xds.nginx.snippets import routing
 from xds.nginx.snippets.directives import Block
-from xds.nginx.snippets.gate import ALLOW_SNIPPET_ANNOTATIONS, SNIPPETS_REASON, outlook, read_snippet
+from xds.nginx.snippets.gate import read_snippet, snippet_annotation
 from xds.nginx.snippets.program import Program, ServerLocation, Way, program
 from xds.nginx.values import readable
 
 _NAME = configuration_snippet.NAME
 
 
-def _parse(text: str) -> Program:
-    return program(text, Block.SERVER)
-
-
-def _differs(found: Program, _paths: Collection[str]) -> bool:
-    return bool(found.remarks)
-
-
-SERVER_SNIPPET = Annotation(
+SERVER_SNIPPET = snippet_annotation(
     "server-snippet",
-    _parse,
+    Block.SERVER,
     "nginx configuration for the host, of which the directives of [snippets.md](snippets.md) are translated.",
     "location = /healthy { return 204; }",
-    Program(),
-    Fidelity.APPROXIMATE,
-    SNIPPETS_REASON,
-    _differs,
-    scope=Scope.HOST,
-    risk=Risk.CRITICAL,
-    switch=ALLOW_SNIPPET_ANNOTATIONS.name,
-    unreadable=Unreadable.LEAVES_OUT,
-    outlook=outlook,
+    Scope.HOST,
 )
 
 

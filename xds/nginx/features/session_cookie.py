@@ -16,11 +16,9 @@ from functools import lru_cache
 from typing import Any
 
 from envoy_data_plane.envoy.config.core.v3 import (
-    DataSource,
     HeaderValue,
     HeaderValueOption,
     HeaderValueOptionHeaderAppendAction,
-    SubstitutionFormatString,
     TypedExtensionConfig,
 )
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
@@ -34,7 +32,7 @@ from xds.kube.objects import Ingress
 from xds.model import Cluster, Forward, HeaderMatch, Location, Route, Settings
 from xds.nginx.feature import Annotation, Complaint, Feature, Fidelity, Notes, Objects, Phase, Risk
 from xds.nginx.features import affinity, canary
-from xds.nginx.messages import CACHED, ENDPOINT_NAME, LB_METADATA, action_of, literal, substitution
+from xds.nginx.messages import CACHED, ENDPOINT_NAME, LB_METADATA, action_of, literal, substitution, text_format
 from xds.nginx.values import LONGEST_IN_ALL_LOCATIONS, boolean, choice, matching, shown
 from xds.nginx.variables import quoted
 from xds.patterns import regex
@@ -279,7 +277,7 @@ def _naming(name: str) -> tuple[TypedExtensionConfig, ...]:
 @lru_cache(maxsize=CACHED)
 def _drawing(backend: str) -> tuple[TypedExtensionConfig, ...]:
     """Draws the value of a new cookie, once for the choice of the endpoint and for the response."""
-    text = SubstitutionFormatString(text_format_source=DataSource(inline_string=f"%UNIQUE_ID%|{backend}"))
+    text = text_format(f"%UNIQUE_ID%|{backend}")
     drawn = FilterStateValue(object_key=_STATE, factory_key="envoy.hashable_string", format_string=text)
     return (TypedExtensionConfig(name=_NAME, typed_config=pack(SetFilterState(on_request_headers=[drawn]))),)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from xds.nginx.known import BUFFERS
+
 
 class Outcome(Enum):
     """What becomes of a directive."""
@@ -51,7 +53,6 @@ class Row:
 
 _ANY = (Block.SERVER, Block.LOCATION, Block.IF)
 _STAYS = "the request stays with the backend of the path that it came by, and groups stand for the path as it was sent"
-_BUFFERS = "Envoy streams and buffers by itself, within fixed limits"
 _LOGS = "Envoy logs each request in one format"
 _CACHE = "there is no cache: each response comes from the backend"
 _COMPRESSED = "responses are as the backend compressed them"
@@ -115,7 +116,7 @@ ROWS: dict[str, Row] = {
             "postpone_output",
             "reset_timedout_connection",
         ),
-        Row(Outcome.IDLE, _BUFFERS),
+        Row(Outcome.IDLE, BUFFERS),
     ),
     **dict.fromkeys(
         (

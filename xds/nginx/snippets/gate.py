@@ -1,9 +1,10 @@
-"""Snippets of annotations: the key that allows them, and what is reported of one that is not wholly translated."""
+"""Snippets of annotations: the key that allows them, how they are declared, and what is reported of one that is not wholly translated."""
 
 from __future__ import annotations
 
-from xds.nginx.feature import Annotation, Key, Notes, Unreadable
-from xds.nginx.snippets.program import Program
+from xds.nginx.feature import Annotation, Fidelity, Key, Notes, Risk, Scope, Unreadable
+from xds.nginx.snippets.directives import Block
+from xds.nginx.snippets.program import Program, program
 from xds.nginx.values import boolean
 
 ALLOW_SNIPPET_ANNOTATIONS = Key(
@@ -14,7 +15,25 @@ ALLOW_SNIPPET_ANNOTATIONS = Key(
     default=False,
 )
 _MOST_NAMED = 8
-SNIPPETS_REASON = "each directive has a verdict of its own, in snippets.md"
+
+
+def snippet_annotation(name: str, block: Block, doc: str, example: str, scope: Scope) -> Annotation[Program]:
+    """The annotation with a snippet that stands in a block of this kind."""
+    return Annotation(
+        name,
+        lambda text: program(text, block),
+        doc,
+        example,
+        Program(),
+        Fidelity.APPROXIMATE,
+        "each directive has a verdict of its own, in snippets.md",
+        lambda found, _paths: bool(found.remarks),
+        scope=scope,
+        risk=Risk.CRITICAL,
+        switch=ALLOW_SNIPPET_ANNOTATIONS.name,
+        unreadable=Unreadable.LEAVES_OUT,
+        outlook=_outlook,
+    )
 
 
 def read_snippet(notes: Notes, annotation: Annotation[Program]) -> Program | None:
@@ -26,7 +45,7 @@ def read_snippet(notes: Notes, annotation: Annotation[Program]) -> Program | Non
     return found
 
 
-def outlook(found: Program) -> str:
+def _outlook(found: Program) -> str:
     """What would become of a snippet if it were allowed."""
     if closed := found.closed:
         return f"If it were allowed, its paths would answer 503 because of `{closed.name}` in line {closed.line}: {closed.sentence}."

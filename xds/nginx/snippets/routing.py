@@ -8,14 +8,14 @@ from dataclasses import replace
 from urllib.parse import quote
 
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as Mutation
-from envoy_data_plane.envoy.config.core.v3 import DataSource, SubstitutionFormatString, TypedExtensionConfig
+from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation, Mutations
 
 from xds.kube.objects import Ingress
 from xds.model import Forward, Location, PathKind, PathMatch, Respond, Route
 from xds.nginx.feature import Closed, Complaint
-from xds.nginx.messages import action_of, formatted, substitution
+from xds.nginx.messages import action_of, formatted, page, substitution, text_format
 from xds.nginx.snippets import headers
 from xds.nginx.snippets.program import Answer, MovedTo, Program, Way
 from xds.nginx.values import LONGEST_IN_ALL_LOCATIONS
@@ -96,9 +96,7 @@ def encoded(path: str) -> str:
 
 
 def _page(status: int) -> str:
-    title = f"{status} {_PAGES[status]}"
-    head = f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n"
-    return f"{head}<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
+    return page(f"{status} {_PAGES[status]}")
 
 
 def on_route(way: Way, route: Route, envoy: EnvoyRoute) -> None:
@@ -106,8 +104,7 @@ def on_route(way: Way, route: Route, envoy: EnvoyRoute) -> None:
     if isinstance(way.end, MovedTo) and envoy.direct_response:
         envoy.response_headers_to_add.append(formatted("Location", _location(way.end, route)))
     elif isinstance(way.end, Answer) and envoy.direct_response and not only_text(way.end.body):
-        text = DataSource(inline_string=as_format(way.end.body, route))
-        envoy.direct_response.body_format = SubstitutionFormatString(text_format_source=text)
+        envoy.direct_response.body_format = text_format(as_format(way.end.body, route))
     elif isinstance(route.action, Forward):
         headers.on_request(way.headers, route, envoy)
         if way.rewritten:
