@@ -138,4 +138,5 @@ def test_access_rules_that_do_not_hold_for_it_say_so() -> None:
     meta = Meta(namespace="one", name="i", annotations={**guarded.meta.annotations, **rules})
     found, problems = tls_of([Ingress(meta=meta, rules=guarded.rules), *backend()])
     assert found == passed()
-    assert f"tls-passthrough-access:{HOST}" in [p.code for p in problems]
+    field = "metadata.annotations[nginx.ingress.kubernetes.io/denylist-source-range]"
+    assert (f"tls-passthrough-access:{HOST}", field) in [(p.code, p.field) for p in problems]

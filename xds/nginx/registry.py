@@ -54,6 +54,12 @@ def with_hook(hook: str) -> tuple[tuple[str, Callable[..., Any]], ...]:
 
 
 @cache
+def annotations_with_hook(hook: str) -> frozenset[str]:
+    """The names of the annotations of all features that have a hook."""
+    return frozenset(a.name for feature in features().values() if getattr(feature, hook) is not None for a in feature.annotations)
+
+
+@cache
 def cluster_features() -> frozenset[str]:
     """The names of the features whose settings make clusters differ."""
     return frozenset(name for name, feature in features().items() if feature.cluster)
@@ -188,7 +194,9 @@ def is_set(name: str, annotations_: Mapping[str, str]) -> bool:
 
 def protects(name: str) -> bool:
     """Whether an annotation is an access rule, kept or not."""
-    found = known_annotations()[name]
+    found = known_annotations().get(name)
+    if found is None:
+        return False
     keeping = (f for f in features().values() if f.phase is Phase.ACCESS or f.place is FilterPlace.ACCESS)
     kept = any(found in feature.annotations for feature in keeping)
     return kept or found.fidelity is Fidelity.CLOSES

@@ -7,12 +7,12 @@ nowhere to go is closed: it was not meant to be read here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from xds.kube.objects import Ingress, ref
 from xds.kube.world import Reader, settings
 from xds.model import Cluster, HostTls, Passthrough, Terminate
-from xds.nginx.registry import asks, guarded
+from xds.nginx.registry import annotations_with_hook, asks, guarded, protects
 from xds.problem import Problem, Severity
 from xds.translate.backends import Reach, destination, leads_to_us
 from xds.translate.certificates import host_certificate
@@ -38,7 +38,8 @@ def _passes(read: Reader, host: str, first: Ingress, asking: Sequence[Ingress]) 
         return True
     for item in asking:
         where = f'TLS of host "{host}"' if host else "TLS for no host"
-        _report(read, item, "spec.rules", f"tls-passthrough:{host}", f"{where} ends here: {why}.", Severity.WARNING)
+        field = _field(read, item, lambda name: name in annotations_with_hook("passes_tls"))
+        _report(read, item, field, f"tls-passthrough:{host}", f"{where} ends here: {why}.", Severity.WARNING)
     return False
 
 
@@ -82,12 +83,19 @@ def _report_void(read: Reader, host: str, root: Claim | None, claims: Sequence[C
         _report(read, item, "spec.rules", f"tls-passthrough-paths:{host}", sentence, Severity.WARNING)
     for item in _guarded(read, claims):
         sentence = f'The access rules of this Ingress hold for http alone: TLS of host "{host}" passes through to its backend.'
-        _report(read, item, "metadata.annotations", f"tls-passthrough-access:{host}", sentence, Severity.WARNING)
+        _report(read, item, _field(read, item, protects), f"tls-passthrough-access:{host}", sentence, Severity.WARNING)
 
 
 def _guarded(read: Reader, claims: Sequence[Claim]) -> Iterator[Ingress]:
     items = {ref(claim.item): claim.item for claim in claims}
     return (item for item in items.values() if guarded(settings_of(read, item)))
+
+
+def _field(read: Reader, item: Ingress, meant: Callable[[str], bool]) -> str:
+    """The first annotation of an Ingress that is meant, as the field of a Problem. Rules that come from the ConfigMap have none."""
+    prefix = f"{settings(read).annotations_prefix}/"
+    written = sorted(key for key in item.meta.annotations if key.startswith(prefix) and meant(key.removeprefix(prefix)))
+    return f"metadata.annotations[{written[0]}]" if written else "metadata.annotations"
 
 
 def _report(read: Reader, item: Ingress, field: str, code: str, sentence: str, severity: Severity = Severity.ERROR) -> None:
