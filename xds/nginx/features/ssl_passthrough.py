@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xds.nginx.feature import Annotation, Feature, Scope
+from xds.nginx.feature import Annotation, Feature, Scope, Unreadable
 from xds.nginx.values import boolean
 
 SSL_PASSTHROUGH = Annotation(
@@ -11,6 +11,7 @@ SSL_PASSTHROUGH = Annotation(
     'Whether TLS of the host goes as it is to the Service of its path "/". No other annotation acts on what comes so.',
     "true",
     default=False,
+    unreadable=Unreadable.LEAVES_OUT,
     scope=Scope.FIRST,
     flag="enable_ssl_passthrough",
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 
 from xds.model import Route
-from xds.nginx.feature import Annotation, Feature, Fidelity
+from xds.nginx.feature import Annotation, Feature, Fidelity, Unreadable
 from xds.nginx.messages import action_of
 from xds.nginx.values import matching
 from xds.nginx.variables import as_format, known
@@ -26,6 +26,7 @@ UPSTREAM_VHOST = Annotation(
     Fidelity.APPROXIMATE,
     "where what variables stand for comes to nothing, the backend gets the Host of the client instead of none",
     lambda host, _paths: "$" in host,
+    unreadable=Unreadable.LEAVES_OUT,
 )
 
 

@@ -8,7 +8,7 @@ from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 
 from xds.kube.objects import Ingress
 from xds.model import Route
-from xds.nginx.feature import Annotation, Complaint, Feature, Objects, Risk
+from xds.nginx.feature import Annotation, Complaint, Feature, Objects, Risk, Unreadable
 from xds.nginx.features import rewrite_target
 from xds.nginx.messages import formatted
 from xds.nginx.values import matching, shown
@@ -35,6 +35,7 @@ X_FORWARDED_PREFIX = Annotation(
     "/app",
     "",
     risk=Risk.MEDIUM,
+    unreadable=Unreadable.LEAVES_OUT,
 )
 
 
