@@ -15,8 +15,8 @@ from examples.apps import HttpApp
 from tests.cli.site import Say, certificate, good, write
 from tests.envoy.harness import Site, fetch
 from tests.envoy.harness.envoy import envoy_binary
-from tests.envoy.harness.manifests import config_map, endpoint_slice, ingress, service
-from tests.envoy.harness.tls import Tls
+from tests.envoy.harness.manifests import config_map, endpoint_slice, ingress, secret, service
+from tests.envoy.harness.tls import Certificate, Tls
 from xds.nginx.registry import known_annotations
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET
 
@@ -104,6 +104,36 @@ def test_envoy_accepts_the_static_form_of_everything_that_there_is(say: Say, tmp
     flags = ["--tcp-services-configmap", "default/tcp", "--udp-services-configmap", "default/udp"]
     path = tmp_path / "envoy.yaml"
     path.write_text(say("translate", folder, "--static", *flags).out)
+    found = subprocess.run([envoy_binary(), "--mode", "validate", "-c", str(path)], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr[-2000:]
+
+
+def verified(pair: Certificate) -> list[dict[str, Any]]:
+    """Hosts where each side shows a certificate, and the Secret with who signs them."""
+    to_backend = {"backend-protocol": "HTTPS", "proxy-ssl-secret": "default/ca", "proxy-ssl-verify": "on", "proxy-ssl-name": "web"}
+    return [
+        secret("ca", {"ca.crt": pair.cert_pem, "tls.crt": pair.cert_pem, "tls.key": pair.key_pem}),
+        ingress("clients", "a.example.com", {"/c": ("web", 80)}, {"auth-tls-secret": "default/ca"}, tls={"tls": ["a.example.com"]}),
+        ingress("backends", "b.example.com", {"/": ("web", 80)}, to_backend),
+    ]
+
+
+def test_who_signs_certificates_is_shown_without_any_key(say: Say, tmp_path: Path) -> None:
+    pair = certificate()
+    said = say("translate", write(tmp_path / "m", *good(pair), *verified(pair)))
+    (found,) = [r for r in list(yaml.safe_load_all(said.out))[-1]["resources"] if r["name"] == "authority:default/ca"]
+    assert found["validation_context"] == {"trusted_ca": {"inline_string": pair.cert_pem.decode()}}
+    assert "PRIVATE KEY" not in said.out
+
+
+@pytest.mark.envoy
+def test_the_static_form_has_the_certificates_of_backends_and_of_who_signs(say: Say, tmp_path: Path) -> None:
+    pair = certificate()
+    made = say("translate", write(tmp_path / "m", *good(pair), *verified(pair)), "--static", "-o", "json")
+    assert not [key for key in _keys(made.json) if "sds" in key]
+    assert [key for key in _keys(made.json) if key == "trusted_ca"] == ["trusted_ca"] * 2
+    path = tmp_path / "envoy.json"
+    path.write_text(made.out)
     found = subprocess.run([envoy_binary(), "--mode", "validate", "-c", str(path)], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr[-2000:]
 

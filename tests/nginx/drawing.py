@@ -118,15 +118,16 @@ def filters(found: model.Settings) -> list[TypedExtensionConfig]:
 def cluster(found: model.Settings) -> EnvoyCluster:
     """A cluster with all that is painted on it."""
     made = EnvoyCluster(name="c")
+    settings = registry.drawn_by({}, found)
     for name, on_cluster in with_hook("on_cluster"):
-        if name in found:
-            on_cluster(found[name], made)
+        if name in settings:
+            on_cluster(settings[name], made)
     return made
 
 
 def upstream(annotations: Texts | None = None, keys: Texts | None = None) -> HttpProtocolOptions:
     """How HTTP is spoken with the endpoints of a cluster."""
-    found, made = settings(annotations, keys), HttpProtocolOptions()
+    found, made = registry.drawn_by({}, settings(annotations, keys)), HttpProtocolOptions()
     for name, on_upstream in with_hook("on_upstream"):
         if name in found:
             on_upstream(found[name], made)

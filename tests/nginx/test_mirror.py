@@ -127,6 +127,13 @@ def test_a_name_has_filters_that_judge_what_it_resolves_to_and_an_address_is_jud
     assert b"local RANGES = {" in case.snapshot[CLUSTER][cluster_name(found)].body
 
 
+@pytest.mark.parametrize("beside", [{}, {"mirror_request_body": "off"}])
+def test_copies_change_no_cluster_but_their_own(beside: dict[str, str]) -> None:
+    external = service("one", "web", type="ExternalName", external_name="web.example.org")[:1]
+    plain = Case(*external, ingress("", **beside)).snapshot[CLUSTER]["one/web/80@one/web"]
+    assert Case(*external, ingress("http://copies.example.org/", **beside)).snapshot[CLUSTER]["one/web/80@one/web"] == plain
+
+
 def test_the_cluster_of_copies_is_part_of_what_an_ingress_went_into_and_its_ingress_is_to_blame() -> None:
     case = Case(ingress("http://copies.example.org:81/"))
     (found,) = case.copies

@@ -419,7 +419,8 @@ class Feature(Generic[S]):
                   nowhere else; made of what a user could have written, never of names in the code. A key that changes renames clusters of
                   Envoy, which drops their connections and statistics (decision 26): `tests/nginx/test_cluster_keys.py` pins each
     cluster_secrets  setting → the names of the SDS secrets that `on_cluster` refers to; only with `cluster`
-    on_cluster    (setting, Envoy's Cluster) → None; only with `cluster`, or for what `clusters` gives
+    on_cluster    (setting, Envoy's Cluster) → None. Without `cluster` it is asked, as is `on_upstream`, only for what `clusters` gives, or
+                  routes want beside their own, with the text that this cluster's policy has
     on_upstream   (setting, the cluster's HttpProtocolOptions) → None; only with `cluster`, for what `clusters` gives, or where only keys of
                   the ConfigMap are read
     on_host       (the settings of a host's Ingresses that have one, oldest first; the host with all of its routes) → the host instead

@@ -65,6 +65,17 @@ def cluster_features() -> frozenset[str]:
     return frozenset(name for name, feature in features().items() if feature.cluster)
 
 
+@cache
+def aside_features() -> frozenset[str]:
+    """The names of the features that draw nothing but clusters which they want beside those of Services."""
+    return frozenset(name for name, feature in features().items() if feature.on_cluster is not None and not feature.cluster)
+
+
+def drawn_by(policy: Mapping[str, Any], base: Settings) -> dict[str, Any]:
+    """The settings that a cluster is drawn with: its policy, over what everybody or its Ingress has; but see `aside_features`."""
+    return {**{name: setting for name, setting in base.items() if name not in aside_features()}, **policy}
+
+
 def cluster_name(wanted: Cluster) -> str:
     """`<namespace>/<service>/<port>`, and `~` with 8 hex digits where the policy is not the one that everybody gets.
 

@@ -34,7 +34,7 @@ from envoy_data_plane.google.protobuf import Struct, Value
 from xds import model
 from xds.config import ip_or_none
 from xds.nginx.messages import ads
-from xds.nginx.registry import with_hook
+from xds.nginx.registry import drawn_by, with_hook
 from xds.render import names
 from xds.render.addresses import upstream_filters
 from xds.render.endpoints import load_assignment
@@ -57,7 +57,7 @@ def cluster(
     `defaults` are the settings that its policy does not have. `external` is the target of an ExternalName, a host name and a port, and
     `denied` the addresses to which that must not resolve. With `by_client` one client address stays with one endpoint.
     """
-    settings = {**defaults, **dict(wanted.policy)}
+    settings = drawn_by(dict(wanted.policy), defaults)
     made = _external(wanted, external) if external else _by_eds(wanted)
     if by_client:
         made.lb_policy = ClusterLbPolicy.RING_HASH

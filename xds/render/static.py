@@ -16,6 +16,7 @@ Json = dict[str, Any]
 
 REDACTED = {"inline_string": "[redacted]"}
 _CERTIFICATES = "tls_certificate_sds_secret_configs"
+_AUTHORITY = "validation_context_sds_secret_config"
 
 
 def as_json(type_url: str, body: bytes) -> Json:
@@ -32,7 +33,9 @@ def as_json(type_url: str, body: bytes) -> Json:
 
 
 def shown_secret(secret: Json) -> Json:
-    """An SDS secret for operators: the chain as PEM, the key redacted."""
+    """An SDS secret for operators: certificates as PEM, the key redacted."""
+    if trust := secret.get("validation_context"):
+        return {"name": secret["name"], "validation_context": _readable(trust)}
     return {"name": secret["name"], "tls_certificate": _readable(secret["tls_certificate"]) | {"private_key": REDACTED}}
 
 
@@ -54,11 +57,14 @@ def static_resources(
             made["route_config"] = routes[made.pop("rds")["route_config_name"]]
         if _CERTIFICATES in made:
             made["tls_certificates"] = [_readable(secrets[named["name"]]["tls_certificate"]) for named in made.pop(_CERTIFICATES)]
+        if combined := made.pop("combined_validation_context", None):
+            signers = secrets[combined[_AUTHORITY]["name"]]["validation_context"]
+            made["validation_context"] = combined["default_validation_context"] | _readable(signers)
         return made
 
     return {
         "listeners": [_everywhere(listeners[name], inline) for name in sorted(listeners)],
-        "clusters": [_static_cluster(clusters[name], endpoints) for name in sorted(clusters)],
+        "clusters": [_everywhere(_static_cluster(clusters[name], endpoints), inline) for name in sorted(clusters)],
     }
 
 

@@ -194,6 +194,10 @@ def test_what_cannot_be_translated_is_named_and_what_protected_closes(text: str,
         f"add_header A {'x' * 2001};",
         "add_header A " + "$host" * 9 + ";",
         "proxy_hide_header Content-Length;",
+        "add_header Host x;",
+        "more_set_headers 'host: x';",
+        "more_clear_headers Host;",
+        "proxy_hide_header hOsT;",
     ],
 )
 def test_no_header_is_set_that_is_not_the_authors(text: str) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from envoy_data_plane.envoy.config.cluster.v3 import Cluster as EnvoyCluster
 from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
@@ -460,15 +459,8 @@ def _on_route(auth: AuthUrl, route: Route, envoy: EnvoyRoute) -> None:
         envoy.typed_per_filter_config[COOKIES] = switched_on()
 
 
-def _on_cluster(how: str | AuthUrl, cluster: EnvoyCluster) -> None:
-    """Clusters of services have a text for their policy; others are asked with the setting of the ConfigMap, which is not about them."""
-    if isinstance(how, str):
-        speak(how, cluster)
-
-
-def _on_upstream(how: str | AuthUrl, options: HttpProtocolOptions) -> None:
-    if isinstance(how, str):
-        options.http_filters.append(script())
+def _on_upstream(_how: str, options: HttpProtocolOptions) -> None:
+    options.http_filters.append(script())
 
 
 _ANNOTATIONS: tuple[Annotation[Any], ...] = (
@@ -496,6 +488,6 @@ FEATURE = Feature[Any](
     on_route=_on_route,
     filters=_filters,
     place=FilterPlace.AUTH,
-    on_cluster=_on_cluster,
+    on_cluster=speak,
     on_upstream=_on_upstream,
 )

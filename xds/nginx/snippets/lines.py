@@ -114,6 +114,8 @@ def _name(name: str) -> str:
 def _of_response(name: str) -> str:
     if _name(name).lower() in FRAMING:
         raise ValueError(f"sets {name}, which says where a message ends, or is for one connection")
+    if name.lower() == "host":
+        raise ValueError(f"sets {name}, which is a header of requests")
     if OF_THE_SERVER.fullmatch(name.lower()):
         raise ValueError(f"sets {name}, which Envoy writes itself")
     return name
@@ -185,6 +187,8 @@ def _more_clear_headers(args: _Args) -> _Items:
 def _of_clearing(name: str) -> str:
     if _name(name).lower() in FRAMING:
         raise ValueError(f"clears {name}, which says where a message ends, or is for one connection")
+    if name.lower() == "host":
+        raise ValueError(f"clears {name}, which is a header of requests")
     return name
 
 
