@@ -206,6 +206,45 @@ def test_no_header_is_set_that_is_not_the_authors(text: str) -> None:
     assert found.ways == (Way(),)
 
 
+@pytest.mark.parametrize(
+    "text", ["return 301 'https://a.test/\\r\\nX: y';", "return 'https://a.test/\\n';", "set $v '\\r'; return 302 https://$v;"]
+)
+def test_an_address_has_one_line(text: str) -> None:
+    found = translated(text)
+    assert [fault.name for fault in found.faults] == ["return"]
+    assert found.ways == (Way(),)
+
+
+def test_a_body_may_have_several_lines() -> None:
+    assert way("return 200 'a\\r\\nb';").end == Answer(200, "a\r\nb")
+
+
+UNKNOWN_STEPS = (
+    "if ($http_x ~ '(?=a)') { set $no 1; }",
+    "if ($geoip_country = X) { add_header A b; set $no 1; }",
+    "set $no $1;",
+    "set_by_lua $no 'return 1';",
+    "if ($http_x) { set $no $1; }",
+    "auth_request_set $no $upstream_http_x;",
+    "set $other $1; set $no $other;",
+)
+
+
+@pytest.mark.parametrize("step", UNKNOWN_STEPS)
+def test_what_depends_on_a_refused_step_closes_if_it_keeps_somebody_out(step: str) -> None:
+    found = translated(f"set $no 0; {step} if ($no = 1) {{ return 403; }}")
+    assert found.closed is not None
+    assert found.closed.name == "if"
+
+
+@pytest.mark.parametrize("step", UNKNOWN_STEPS)
+def test_a_header_that_depends_on_a_refused_step_is_refused_unless_the_variable_is_set_again(step: str) -> None:
+    assert "add_header" in [fault.name for fault in translated(f"set $no 0; {step} add_header X $no;").faults]
+    found = translated(f"{step} set $no 0; add_header X $no;")
+    assert "add_header" not in [fault.name for fault in found.faults]
+    assert found.closed is None
+
+
 def test_what_the_proxy_sets_anyway_may_be_written() -> None:
     text = "proxy_set_header Host $host; proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header Upgrade $http_upgrade;"
     assert translated(f"{text} proxy_set_header Connection upgrade; more_set_input_headers 'X-Real-IP: x';") == Program()
@@ -231,7 +270,7 @@ def test_there_is_a_limit_to_ways_and_a_snippet_beyond_it_closes_if_it_protects(
 
 def test_values_do_not_grow_without_end() -> None:
     found = translated("set $a xxxxxxxxxx;" + "set $a $a$a;" * 100 + "add_header A $a;")
-    assert {fault.name for fault in found.faults} == {"set"}
+    assert {fault.name for fault in found.faults} == {"set", "add_header"}
 
 
 NAMES = sorted(ROWS)

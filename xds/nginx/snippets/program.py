@@ -22,7 +22,7 @@ from xds.nginx.snippets.headers import NO_HEADERS, Headers
 from xds.nginx.snippets.lines import HeaderLine, fault, header_lines, headers_of
 from xds.nginx.snippets.syntax import Directive, parse
 from xds.nginx.values import LONGEST_IN_ROUTE, shown
-from xds.nginx.variables import only_text, unknown
+from xds.nginx.variables import names_in, only_text, unknown
 from xds.patterns import regex
 
 MOST_WAYS = 16
@@ -136,15 +136,21 @@ def program(text: str, block: Block) -> Program:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """Where a request is: the values of variables, the tests that it passed, the header lines of the `if` that it is in, its new path."""
+    """Where a request is: the values of variables, the tests that it passed, the header lines of the `if` that it is in, its new path.
+
+    `unknown` are the variables that nginx would have set by a step which is refused: they may have another value than the last one.
+    """
 
     values: Mapping[str, str] = field(default_factory=dict)
+    unknown: frozenset[str] = frozenset()
     tests: tuple[HeaderMatch, ...] = ()
     lines: tuple[HeaderLine, ...] = ()
     rewritten: Rewritten | None = None
 
     def filled(self, text: str) -> str:
-        """A text with the values of the variables that the snippet has set."""
+        """A text with the values of the variables that the snippet has set. Raises ValueError."""
+        if lost := next((name for name in names_in(text) if name in self.unknown), ""):
+            raise ValueError(f"depends on ${lost[:40]}, which a step before it would have set, and that is refused")
         made = _NAME.sub(lambda found: self.values.get(found[1] or found[2], found[0]), text)
         if len(made) > LONGEST_IN_ROUTE:
             raise ValueError(f"comes to {len(made):,} characters, more than {LONGEST_IN_ROUTE:,}")
@@ -178,6 +184,8 @@ class _Translation:
     lines: tuple[HeaderLine, ...] = ()
     faults: dict[Directive, Untranslated] = field(default_factory=dict)
     remarks: dict[str, None] = field(default_factory=dict)
+    never: set[Directive] = field(default_factory=set)
+    """Directives that are refused wherever a request is."""
     by_path: int = 0
 
     def program(self, directives: Sequence[Directive]) -> Program:
@@ -186,7 +194,7 @@ class _Translation:
         taken = self._taken(directives, self.block)
         self.lines = tuple(self._header_lines(taken))
         rules = tuple(self._rules(taken))
-        ways = self._ways(_of_kind(taken, Outcome.FLOW))
+        ways = self._ways(self._steps(directives))
         places = tuple(self._places(taken))
         return Program(ways, rules, places, tuple(self.faults.values()), tuple(self.remarks))
 
@@ -196,7 +204,17 @@ class _Translation:
 
     def _taken(self, directives: Sequence[Directive], block: Block) -> list[Directive]:
         """The directives of a block that are translated."""
-        return [each for each in directives if self._may(each, block)]
+        taken = []
+        for each in directives:
+            if self._may(each, block):
+                taken.append(each)
+            elif each in self.faults:
+                self.never.add(each)
+        return taken
+
+    def _steps(self, directives: Sequence[Directive]) -> list[Directive]:
+        """The steps of a block in their order, and with them what is refused, and would set a variable in nginx."""
+        return [each for each in directives if (_sets(each) if each in self.never else each.name in _STEPS)]
 
     def _may(self, directive: Directive, block: Block) -> bool:
         row = ROWS.get(directive.name, UNKNOWN)
@@ -260,11 +278,14 @@ class _Translation:
         """The ways through the rest of a block, and through what follows the block."""
         for number, each in enumerate(flow):
             try:
+                if each in self.never:
+                    raise ValueError("is refused")
                 step = _STEPS[each.name](each.args, state)
                 if isinstance(step, _Branch) and step.rewritten and self.by_path > 1 and each.args[-1] != "break":
                     raise ValueError("would have the other steps about the path taken again, with the new path; write `break` after it")
             except ValueError as error:
                 self._refuse(each, str(error))
+                state = replace(state, unknown=state.unknown | _sets(each))
                 continue
             if isinstance(step, _State):
                 state = step
@@ -301,7 +322,7 @@ class _Translation:
             return
         body = self._taken(directive.block, Block.IF)
         entered = replace(state, lines=tuple(self._header_lines(body)))
-        yield from self._run(_of_kind(body, Outcome.FLOW), entered, [*rest, *after])
+        yield from self._run(self._steps(directive.block), entered, [*rest, *after])
 
     def _end(self, state: _State, end: Answer | MovedTo | None = None) -> Way:
         outer, type_ = headers_of(self._filled(self.lines, state))
@@ -332,6 +353,13 @@ def _protects(directive: Directive) -> bool:
     if directive.name == "return":
         return not (directive.args and (directive.args[0].startswith(_ABSOLUTE) or directive.args[0] in map(str, _REDIRECTS)))
     return any(map(_protects, directive.block or ()))
+
+
+def _sets(directive: Directive) -> frozenset[str]:
+    """The names of the variables that a directive may set, or one within it."""
+    found = _NAME.fullmatch(directive.args[0]) if directive.args else None
+    own = frozenset({found[1] or found[2]}) if found and directive.name not in ("return", "if") else frozenset()
+    return own.union(*map(_sets, directive.block or ()))
 
 
 def _by_path(directive: Directive) -> int:
@@ -368,7 +396,7 @@ def _set(args: Sequence[str], state: _State) -> _State:
         raise ValueError(f"sets ${name}, which is nginx's own")
     if _CAPTURE.search(value):
         raise ValueError("takes a capture of a regular expression")
-    return replace(state, values={**state.values, name: value})
+    return replace(state, values={**state.values, name: value}, unknown=state.unknown - {name})
 
 
 def _if(args: Sequence[str], state: _State) -> _Branch:
@@ -384,13 +412,14 @@ def _return(args: Sequence[str], state: _State) -> _Stop:
     if len(args) not in (1, 2) or not re.fullmatch(r"[0-9]{3}", args[0]):
         raise ValueError("takes a status, and perhaps a text or an address")
     status, text = int(args[0]), state.filled(args[1]) if len(args) == 2 else ""
-    if why := fault(text.replace("\n", "").replace("\r", ""), of_response=False):
+    moves = status in _REDIRECTS and bool(text)
+    if why := fault(text if moves else text.replace("\n", "").replace("\r", ""), of_response=False):  # a body may have lines
         raise ValueError(why)
     if status == 444:
         return _Stop(Answer(403))
     if not 200 <= status <= 599:
         raise ValueError(f"has the status {status}, which Envoy cannot answer with")
-    if status in _REDIRECTS and text:
+    if moves:
         return _Stop(MovedTo(status, _absolute(text)))
     if len(text.encode()) > LARGEST_BODY:
         raise ValueError(f"has a text of more than {LARGEST_BODY:,} bytes")
