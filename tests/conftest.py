@@ -10,7 +10,7 @@ import pytest
 from tests.exploring import load_profile
 
 _HERE = Path(__file__).parent
-_FIRST = {suite: place for place, suite in enumerate(("cluster", "envoy", "oracle", "wild", "bench"))}
+_FIRST = {suite: place for place, suite in enumerate(("packaging", "cluster", "envoy", "oracle", "wild", "bench"))}
 
 load_profile()
 

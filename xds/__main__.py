@@ -1,4 +1,4 @@
-"""`python -m xds`, and what the command `xds` calls.
+"""`python -m xds`, and what the programs `xds` and `kubectl-xds` call.
 
 What stands here first is why Ctrl-C never prints a traceback: it holds while everything else is imported, while a command works that has
 nothing to put in order, and while the interpreter ends. The commands that serve have signals of their own (`xds.cli.signals`).
@@ -21,6 +21,14 @@ if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # who has it 
     signal.signal(signal.SIGINT, _interrupted)
 
 from xds.cli import main  # noqa: E402 - see above
+
+
+def kubectl() -> int:
+    """What the program kubectl-xds calls, which kubectl starts for `kubectl xds`."""
+    from xds.cli import kubectl as plugin
+
+    return plugin.main()
+
 
 if __name__ == "__main__":
     sys.exit(main())

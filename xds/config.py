@@ -35,7 +35,7 @@ class Kind(Generic[T]):
     """What the values of a flag look like.
 
     `parse` reads one value and raises ValueError for what is none; `expects` ends the sentence "… is not". `many`: the flag may be
-    given several times, and its values are joined.
+    given several times, and its values are joined. `words`: all values, where there are a few.
     """
 
     metavar: str
@@ -43,6 +43,7 @@ class Kind(Generic[T]):
     parse: Callable[[str], T]
     show: Callable[[T], str] = str
     many: bool = False
+    words: tuple[str, ...] = ()
 
 
 DEBUG_ADDRESS = "127.0.0.1:18001"
@@ -247,7 +248,7 @@ def _numbers_shown(numbers: tuple[float, ...]) -> str:
 
 def choice(*words: str) -> Kind[str]:
     """One of a few words."""
-    return Kind("|".join(words), f"one of {', '.join(words)}", _matching("|".join(words), 40))
+    return Kind("|".join(words), f"one of {', '.join(words)}", _matching("|".join(words), 40), words=words)
 
 
 BOOL = Kind("", "true or false", parse_bool, lambda value: "true" if value else "false")
@@ -303,7 +304,7 @@ ENVOY = ("up", "bootstrap")
 NODE = (*ENVOY, "authz")
 XDS_CLIENT = ("bootstrap", "authz")
 LIVE = ("serve", "certgen")
-ALL = (*OBJECTS, "bootstrap", "authz", "certgen", "status", "history")
+ALL = (*OBJECTS, "bootstrap", "authz", "certgen", "status", "history", "completion")
 ASKING = ("check", "explain", "status", "history")
 
 SOURCE = "Where objects come from"

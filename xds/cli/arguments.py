@@ -76,7 +76,10 @@ _COMMANDS = (
         "or udp-services ConfigMap, show on which Envoys it is in effect as it is now.",
     ),
     Command("history", "", "Show the last changes: what caused them, what they touched, how long they took, and who rejected them."),
+    Command("completion", "bash | zsh | fish", "Print a script with which a shell completes commands, flags and their values."),
 )
+SHELLS = ("bash", "zsh", "fish")
+"""The shells that `xds completion` knows."""
 COMMANDS: Mapping[str, Command] = {command.name: command for command in _COMMANDS}
 
 
@@ -226,6 +229,9 @@ def _place_folders(command: str, given: dict[str, _Given], positional: tuple[str
     if command == "status":
         _check_object(positional)
         return
+    if command == "completion":
+        _check_shell(positional)
+        return
     if folders and not COMMANDS[command].folders:
         raise UsageError(_stray(command, folders[0]))
     if "" in folders:
@@ -256,6 +262,12 @@ def _check_object(words: tuple[str, ...]) -> None:
         found = ""
     if not found:
         raise UsageError(f"{_quoted(rest[0])} is not {OBJECT.expects}.")
+
+
+def _check_shell(words: tuple[str, ...]) -> None:
+    """Check the one word that names a shell."""
+    if len(words) != 1 or words[0] not in SHELLS:
+        raise UsageError(f"name a shell, one of {', '.join(SHELLS)}, as in `source <(xds completion bash)`.")
 
 
 def _stray(command: str, word: str) -> str:

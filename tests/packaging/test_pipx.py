@@ -1,0 +1,55 @@
+"""The built wheel, installed by pipx as its users do: away from the checkout, without what only tests need."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.timeout(600)
+
+ROOT = Path(__file__).parents[2]
+INGRESS = """
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: web, annotations: {nginx.ingress.kubernetes.io/rewrite-target: /x}}
+spec: {defaultBackend: {service: {name: none, port: {number: 80}}}}
+"""
+
+
+def run(*command: str | Path, code: int = 0, **variables: str) -> str:
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd="/", timeout=500, env={**os.environ, **variables})
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the programs that pipx makes."""
+    work = tmp_path_factory.mktemp("pipx")
+    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", work, ROOT)
+    (wheel,) = work.glob("*.whl")
+    arguments = f"--constraint {ROOT / 'requirements.lock'} --no-compile"
+    folders = {"PIPX_HOME": str(work / "home"), "PIPX_BIN_DIR": str(work / "bin"), "PIPX_MAN_DIR": str(work / "man")}
+    run(sys.executable, "-m", "pipx", "install", "--python", sys.executable, wheel, f"--pip-args={arguments}", **folders)
+    return work / "bin"
+
+
+def test_pipx_installs_both_programs(programs: Path) -> None:
+    assert sorted(program.name for program in programs.iterdir()) == ["kubectl-xds", "xds"]
+    assert run(programs / "xds", "version").startswith("xds ")
+    assert "Usage: xds COMMAND" in run(programs / "kubectl-xds", "help")
+
+
+def test_the_wheel_has_everything_that_commands_read(programs: Path, tmp_path: Path) -> None:
+    (tmp_path / "web.yaml").write_text(INGRESS)
+    assert "Ingress default/web" in run(programs / "xds", "check", tmp_path, code=1)
+    assert "virtual_hosts" in run(programs / "xds", "translate", tmp_path)
+    assert "complete -o filenames" in run(programs / "xds", "completion", "bash")
+
+
+def test_without_the_extra_there_is_no_envoy_and_a_sentence_about_that(programs: Path, tmp_path: Path) -> None:
+    assert "install the extra `envoy`" in run(programs / "xds", "up", tmp_path, code=1)
