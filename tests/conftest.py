@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import xds  # noqa: F401 - before a test imports messages of envoy-data-plane by itself: see xds/plain_messages.py
 from tests.exploring import load_profile
 
 _HERE = Path(__file__).parent

@@ -39,14 +39,17 @@ def _pem(hosts: str) -> dict[str, bytes]:
     return {"certificate": made.cert_pem, "key": made.key_pem}
 
 
-def outcome(manifests: str, folder: Path) -> dict[str, Any]:
-    """What becomes of the manifests of a case."""
-    options = [(found[1], found[2]) for found in _OPTION.finditer(manifests)]
+def written(manifests: str, folder: Path) -> list[str]:
+    """Writes the manifests of a case into a folder; returns what to give `xds translate`."""
     text = _PEM.sub(lambda found: base64.b64encode(_pem(found[2])[found[1]]).decode(), manifests)
     (folder / "case.yaml").write_text(text)
-    flags = [word for kind, words in options if kind == "flags" for word in words.split()]
-    loaded = load(parse("translate", [str(folder), *flags], {}).settings)
-    resources = {name: whole(loaded, name) for kind, name in options if kind == "whole"}
+    return [str(folder), *(word for kind, words in _OPTION.findall(manifests) if kind == "flags" for word in words.split())]
+
+
+def outcome(manifests: str, folder: Path) -> dict[str, Any]:
+    """What becomes of the manifests of a case."""
+    loaded = load(parse("translate", written(manifests, folder), {}).settings)
+    resources = {name: whole(loaded, name) for kind, name in _OPTION.findall(manifests) if kind == "whole"}
     return summary(loaded) | ({"whole": resources} if resources else {})
 
 

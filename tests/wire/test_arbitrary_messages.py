@@ -14,10 +14,7 @@ from xds.wire.encode import encode
 
 from .arbitrary import CLASSES, MessageClass, messages, sample
 
-pytestmark = [
-    pytest.mark.usefixtures("without_validation"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # deprecated fields are fields as well
-]
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # deprecated fields are fields as well
 
 each_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 relaxed = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import betterproto2
@@ -14,7 +15,6 @@ from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment, LbE
 from envoy_data_plane.envoy.config.route.v3 import Route, RouteAction, RouteConfiguration, VirtualHost
 from envoy_data_plane.google.protobuf import Any, Duration, Int32Value, Struct, Value
 from envoy_data_plane.validate import DoubleRules, SInt32Rules, SInt64Rules, TimestampRules
-from pydantic.dataclasses import dataclass
 
 from xds.wire.encode import encode, field, pack, type_url, varint
 

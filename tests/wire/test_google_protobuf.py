@@ -79,7 +79,6 @@ def ask(python_of_google: Path) -> Iterator[Ask]:
         yield ask
 
 
-@pytest.mark.usefixtures("without_validation")
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 @given(data=st.data())
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))

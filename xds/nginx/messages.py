@@ -6,6 +6,7 @@ What belongs here: functions from plain values to messages. What does not: what 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 
 import betterproto2
@@ -38,7 +39,6 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import SdsSecret
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatchAndSubstitute, RegexMatcher
 from envoy_data_plane.google.protobuf import UInt64Value
 from envoy_data_plane.message_pool import default_message_pool
-from pydantic.dataclasses import dataclass
 
 from xds.wire.encode import pack
 
@@ -61,7 +61,7 @@ CACHED = 1024
 """How many messages, each made from one value that users wrote, a function remembers."""
 
 
-@dataclass(eq=False, repr=False, config={"extra": "forbid"})
+@dataclass(eq=False, repr=False)
 class BodySizeLimit(betterproto2.Message):
     """How many bytes the body of a request may have; more are answered with 413.
 
@@ -95,14 +95,14 @@ def authority(secret: str) -> str:
     return AUTHORITY + secret
 
 
-@dataclass(eq=False, repr=False, config={"extra": "forbid"})
+@dataclass(eq=False, repr=False)
 class CelFormatter(betterproto2.Message):
     """The command %CEL()% in a format, with the functions that its expressions may use.
 
     Source: envoy.extensions.formatter.cel.v3.Cel, of which envoy-data-plane has no field. It goes when envoy-data-plane has that.
     """
 
-    cel_config: CelExpressionConfig | None = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    cel_config: CelExpressionConfig | None = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)  # noqa: RUF009 - so it is declared
     """Which functions there are beside those that are always there; None has none."""
 
 

@@ -1,0 +1,113 @@
+"""The message classes of envoy-data-plane as plain dataclasses, each completed by its first use.
+
+envoy-data-plane declares its messages as dataclasses of pydantic. Their validators took two thirds of the start of every command, and
+validated again what mypy has checked, and what `xds.wire.encode` refuses. betterproto2 supports plain dataclasses as well. So an import
+hook gives the generated modules a stand-in for pydantic. `xds/__init__.py` adds it, before anything can import a message. Modules that are
+imported before `xds` keep their validators; both kinds have the same fields and bytes (`tests/wire/test_plain_messages.py`).
+
+A command uses few of the hundreds of classes, and completing all would take a tenth of a second. What does not belong here: a message by
+name.
+"""
+
+from __future__ import annotations
+
+import builtins
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+_GENERATED, _LIBRARY = "envoy_data_plane", "betterproto2"
+_NOT_OF_THE_CLASS = frozenset({"__dict__", "__weakref__", "_abc_impl", "__init__", "__dataclass_fields__"})
+"""What Python adds to a class, or `_declared`; the twin gets its own."""
+
+
+def _dataclass(**_: object) -> Callable[[type], type]:
+    """`pydantic.dataclasses.dataclass` for the generated classes, which all have the same options."""
+    return _declared
+
+
+def _declared(cls: type) -> type:
+    cls.__init__ = _first_init  # type: ignore[misc]
+    cls.__dataclass_fields__ = _FirstFields()  # type: ignore[attr-defined]
+    return cls
+
+
+class _FirstFields:
+    """The `__dataclass_fields__` of a class until somebody reads them."""
+
+    def __get__(self, message: object, cls: type) -> dict[str, dataclasses.Field[Any]]:
+        _complete(cls)
+        fields: dict[str, dataclasses.Field[Any]] = vars(cls)["__dataclass_fields__"]
+        return fields
+
+
+def _first_init(self: Any, *positional: Any, **named: Any) -> None:
+    """The `__init__` of a class until its first message."""
+    _complete(type(self))
+    self.__init__(*positional, **named)
+
+
+def _complete(cls: type) -> None:
+    """Add what `dataclasses.dataclass` adds, and remember the types of the fields, which betterproto2 would evaluate for each message.
+
+    It processes a twin of the class: while one thread does this, others may use the class, or do the same, with equal results.
+    """
+    body = {name: value for name, value in vars(cls).items() if name not in _NOT_OF_THE_CLASS}
+    twin: Any = dataclasses.dataclass(eq=False, repr=False)(type(cls)(cls.__name__, cls.__bases__, body))
+    cls.__dataclass_fields__ = twin.__dataclass_fields__  # type: ignore[attr-defined]
+    cls._type_hints = staticmethod(cache(cls._type_hints))  # type: ignore[attr-defined]
+    cls.__init__ = twin.__init__  # type: ignore[misc]
+
+
+_STAND_INS = {
+    "pydantic": SimpleNamespace(
+        AfterValidator=lambda validate: validate, Field=lambda **bounds: None, model_validator=lambda mode: lambda method: method
+    ),
+    "pydantic.dataclasses": SimpleNamespace(dataclass=_dataclass),
+}
+"""What the generated modules use of pydantic. They name validators and bounds in annotations only, which others evaluate for the types."""
+
+
+def _import_generated(name: str, *rest: Any) -> Any:
+    """`__import__` for the generated modules."""
+    return _STAND_INS.get(name) or __import__(name, *rest)
+
+
+def _import_library(name: str, *rest: Any) -> Any:
+    """`__import__` for betterproto2, which works without pydantic where that is not installed."""
+    if name == "pydantic":
+        raise ImportError("xds uses messages without validators")
+    return __import__(name, *rest)
+
+
+class _Loader(SourceFileLoader):
+    """Runs a module with an `__import__` of its own. Python looks for that in `__builtins__`, which a module may bring along."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        replaced = _import_library if module.__name__ == _LIBRARY else _import_generated
+        module.__dict__["__builtins__"] = vars(builtins) | {"__import__": replaced}
+        super().exec_module(module)
+
+
+class Finder:
+    """The import hook, for `sys.meta_path`. Whatever is not loaded from source files is loaded as always."""
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """What `importlib` asks of each finder: how to load a module; None for all that other finders load."""
+        if name != _LIBRARY and not name.startswith(f"{_GENERATED}."):
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and type(spec.loader) is SourceFileLoader:
+            spec.loader = _Loader(spec.loader.name, spec.loader.path)
+        return spec
+
+
+def begin() -> None:
+    """Import messages this way from now on."""
+    if Finder not in sys.meta_path:
+        sys.meta_path.insert(sys.meta_path.index(PathFinder), Finder)
