@@ -253,8 +253,8 @@ def _joined_redirects(routes: tuple[model.Route, ...]) -> tuple[model.Route, ...
     for r in routes:
         if _to_https(r):
             covered.add(r.match)
-        elif r.via is not model.Via.HTTPS and r.match not in covered:
-            return routes
+        elif r.via is not model.Via.HTTPS and r.match not in covered and not (r.early and r.handshake):
+            return routes  # but for what is about TLS or an https that a client claims, which no redirect matches
         else:
             others.append(r)
     return (redirects[-1], *others)

@@ -26,6 +26,7 @@ from xds.model import (
     Authority,
     Forward,
     Handshake,
+    HeaderMatch,
     PathKind,
     PathMatch,
     Redirect,
@@ -53,6 +54,7 @@ _NO_CERTIFICATE = Respond(400, _HTML, _PAGE.format("No required SSL certificate 
 _BAD_CERTIFICATE = Respond(400, _HTML, _PAGE.format("The SSL certificate error"))
 _OTHER_HOST = Respond(421)
 _OTHER_SUBJECT = Respond(403, _HTML, "client certificate unauthorized")
+_NOT_HTTP = HeaderMatch("x-forwarded-proto", Via.HTTP.value, inverted=True)
 _FAILED = "FAILED:unable to verify the first certificate"
 _DEEPEST = 100
 _URL = re.compile(r"[-_~.a-zA-Z0-9/:,?&=$]*")
@@ -228,22 +230,24 @@ def _on_host(rules: Sequence[ClientRule], host: VirtualHost) -> VirtualHost:
 
 
 def _refusals(rule: ClientRule, host: str, into: Terminate) -> Iterator[Route]:
-    """The routes before all others: what nginx says to clients over https, in its order.
+    """The routes before all others: what nginx says to clients over TLS, in its order.
 
-    Who names no host in TLS, or an unknown one, was asked for no certificate, and counts as a client without one.
+    Who names no host in TLS, or an unknown one, was asked for no certificate, and counts as a client without one. They ask about the
+    connection: where X-Forwarded-Proto of clients is believed, a client chooses what that is. Without TLS it may only be `http`.
     """
     strict, lenient = rule.verify is Verify.ON, rule.verify is Verify.OPTIONAL_NO_CA
     if strict or not host:
         yield _refusal(_instead(rule, _NO_CERTIFICATE) if host else _OTHER_HOST, Handshake(unnamed=True))
     yield _refusal(_OTHER_HOST, Handshake(into, elsewhere=True))
     if strict:
-        yield _refusal(_instead(rule, _NO_CERTIFICATE), Handshake(presented=False))
+        yield _refusal(_instead(rule, _NO_CERTIFICATE), Handshake(into, presented=False))
+        yield replace(_refusal(_instead(rule, _NO_CERTIFICATE), Handshake(presented=False)), headers=(_NOT_HTTP,))
     if not lenient:
         yield _refusal(_instead(rule, _BAD_CERTIFICATE), Handshake(presented=True, validated=False))
 
 
 def _refusal(action: Respond | Redirect, to: Handshake) -> Route:
-    return Route(_ROOT, action, via=Via.HTTPS, handshake=to, early=True)
+    return Route(_ROOT, action, handshake=to, early=True)
 
 
 def _instead(rule: ClientRule, page: Respond) -> Respond | Redirect:
@@ -261,7 +265,7 @@ def _is_url(text: str) -> bool:
 
 def _ruled(rule: ClientRule, route: Route) -> Iterator[Route]:
     """A route of the host under the rule, whichever Ingress it is of; before it that for certificates of anybody, where they pass."""
-    if isinstance(route.action, Forward) and rule.verify is Verify.OPTIONAL_NO_CA and route.via is not Via.HTTP:
+    if isinstance(route.action, Forward) and rule.verify is Verify.OPTIONAL_NO_CA:
         anybody = Handshake(presented=True, validated=False)
         yield replace(route, settings=route.settings.but(**{NAME: replace(rule, failed=True)}), handshake=anybody)
     yield replace(route, settings=route.settings.but(**{NAME: rule}))
@@ -276,8 +280,9 @@ def _filters(rule: ClientRule, route: Route) -> tuple[TypedExtensionConfig, ...]
 
 @cache
 def _described(*, asked: bool, failed: bool, passes: bool) -> TypedExtensionConfig:
-    result = f"(connection.mtls ? '{_FAILED if failed else 'SUCCESS'}' : 'NONE')" if asked else "'NONE'"
-    headers = {"ssl-client-verify": f"%CEL(request.headers['x-forwarded-proto'] == 'https' ? {result} : '')%"}
+    unasked = "(request.headers['x-forwarded-proto'] == 'https' ? 'NONE' : '')"
+    result = f"connection.mtls ? '{_FAILED if failed else 'SUCCESS'}' : {unasked}" if asked else unasked
+    headers = {"ssl-client-verify": f"%CEL({result})%"}
     if asked:
         headers |= {"ssl-client-subject-dn": "%DOWNSTREAM_PEER_SUBJECT%", "ssl-client-issuer-dn": "%DOWNSTREAM_PEER_ISSUER%"}
     if asked and passes:
