@@ -30,8 +30,8 @@ TLS = Flags(
 
 
 def cluster(settings: Flags) -> dict[str, Any]:
-    found, authz = bootstrap(settings)["static_resources"]["clusters"]
-    assert authz["name"] == "xds_authz"
+    found, authz, counts = bootstrap(settings)["static_resources"]["clusters"]
+    assert (authz["name"], counts["name"]) == ("xds_authz", "xds_counts")
     return found
 
 

@@ -85,6 +85,7 @@ HARMLESS: Mapping[str, Collection[str]] = {
     "cors-max-age": {"-1"},
     "hide-headers": WORDS,
     "limit-rps": {"-1"},
+    "limit-connections": {"-1"},
     "limit-rpm": {"-1"},
     "mirror-host": WORDS,
     "session-cookie-name": WORDS,

@@ -134,6 +134,7 @@ def test_the_example_of_a_key_changes_what_everybody_gets(key: Declared[Any]) ->
         "hsts-preload",
         "http-redirect-code",
         "global-allowed-response-headers",
+        "limit-conn-status-code",
         "no-auth-locations",
         "allow-snippet-annotations",
     }

@@ -136,7 +136,7 @@ def test_all_paths_of_an_ingress_count_together() -> None:
 )
 def test_what_nginx_answers_before_it_counts_takes_nothing(action: Forward | Respond | Redirect, *, counted: bool) -> None:
     assert FEATURE.filters
-    found = Limited((limit(RPS, 1, 5),), (), "default/web")
+    found = Limited((limit(RPS, 1, 5),), 3, 503, (), "default/web")
     assert bool(FEATURE.filters(found, Route(location(settings()).match, action))) is counted
 
 

@@ -1,7 +1,7 @@
 """The few protobuf messages that the service reads and writes, from descriptors made at run time. What is left out is ignored.
 
-Names and numbers are those of envoy/service/auth/v3, envoy/service/discovery/v3, envoy/config/core/v3/base.proto, google/rpc/status.proto
-and google/protobuf/any.proto.
+Names and numbers are those of envoy/service/auth/v3, envoy/service/ext_proc/v3, envoy/service/discovery/v3, google/rpc/status.proto,
+envoy/config/core/v3/base.proto and google/protobuf/any.proto.
 """
 
 from __future__ import annotations
@@ -31,6 +31,14 @@ _FIELDS: Mapping[str, Mapping[str, tuple[int, str]]] = {
     "DeniedHttpResponse": {"status": (1, "HttpStatus"), "headers": (2, "repeated HeaderValueOption"), "body": (3, "string")},
     "OkHttpResponse": {"headers_to_remove": (5, "repeated string")},
     "CheckResponse": {"status": (1, "Status"), "denied_response": (2, "DeniedHttpResponse"), "ok_response": (3, "OkHttpResponse")},
+    # a conversation about one request
+    "Empty": {},
+    "ImmediateResponse": {"status": (1, "HttpStatus")},
+    "ProcessingResponse": {
+        "request_headers": (1, "Empty"),
+        "response_trailers": (6, "Empty"),
+        "immediate_response": (7, "ImmediateResponse"),
+    },
     # a conversation with the control plane
     "Node": {"id": (1, "string"), "cluster": (2, "string"), "user_agent_name": (6, "string"), "user_agent_version": (7, "string")},
     "Any": {"type_url": (1, "string"), "value": (2, "bytes")},

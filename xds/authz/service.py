@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import grpc
 
 from xds import __version__
-from xds.authz import check, hashes
+from xds.authz import check, counts, hashes
 from xds.authz.subscription import PasswordSubscription, follow
 from xds.authz.verifier import Verifier
 from xds.config import Failure, Flags, SocketAddress, parse_address
@@ -39,8 +40,8 @@ async def run(settings: Flags) -> None:
     address = parse_address(settings.authz_address)
     verifier = Verifier(len(os.sched_getaffinity(0)))
     subscription = PasswordSubscription(settings.node_id + AUTHZ_NODE, settings.node_cluster, __version__, verifier)
-    checks = check.Checks(verifier)
-    server = _server([_method(check.METHOD, checks.check)], address)
+    checks, opened = check.Checks(verifier), counts.OpenRequests()
+    server = _server([_method(check.METHOD, checks.check), _conversation(counts.METHOD, opened.converse)], address)
     await server.start()
     os.chmod(address.path, 0o660)
     _log.info("the authorisation service listens on %s", address)
@@ -72,8 +73,23 @@ def _method(path: str, answer: Any) -> Any:
         answered: bytes = await answer(raw)
         return answered
 
+    return _handler(path, grpc.unary_unary_rpc_method_handler(serve))
+
+
+def _conversation(path: str, converse: Any) -> Any:
+    """A method with streams of bytes both ways. What `converse` has begun it ends, however the stream ends."""
+
+    async def serve(received: AsyncIterator[bytes], context: Any) -> None:
+        async with aclosing(converse(dict(context.invocation_metadata()), received)) as answers:
+            async for answer in answers:
+                await context.write(answer)
+
+    return _handler(path, grpc.stream_stream_rpc_method_handler(serve))
+
+
+def _handler(path: str, method: Any) -> Any:
     service, _, name = path.removeprefix("/").partition("/")
-    return grpc.method_handlers_generic_handler(service, {name: grpc.unary_unary_rpc_method_handler(serve)})
+    return grpc.method_handlers_generic_handler(service, {name: method})
 
 
 def _remove_stale(address: SocketAddress) -> None:

@@ -15,6 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
+NOTE = "limit_"
+"""What the names of notes about limits begin with."""
+WHO = ("envoy.filters.http.rbac", f"{NOTE}shadow_effective_policy_id")
+"""Namespace and key in the metadata of a request of the Ingress as part of which it is counted; absent if it is not."""
 MULTIPLIERS = (1, 2, 3, 5, 10)
 """Those whose bursts are as nginx has them."""
 _PARTS = (1, 2, 4, 8, 16, 32)

@@ -83,11 +83,6 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
     ),
     (
         _LATER,
-        "the requests that a client has open are not counted",
-        (("limit-connections", "0", "20", "Requests that one client may have open."),),
-    ),
-    (
-        _LATER,
         "TLS is the same for all hosts",
         (("ssl-prefer-server-ciphers", "", "true", "Whether the order of the server's ciphers counts."),),
     ),
@@ -223,12 +218,9 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
         ),
     ),
     (
-        _LATER,
-        "the requests that a client has open are not counted",
-        (
-            ("limit-conn-status-code", "503", "The status for a client with too many requests open."),
-            ("limit-conn-zone-variable", "$binary_remote_addr", "The variable that identifies a client."),
-        ),
+        _REFUSED,
+        "limits tell clients apart by their addresses; use the keys for forwarded headers where a proxy hides these",
+        (("limit-conn-zone-variable", "$binary_remote_addr", "The variable that identifies a client."),),
     ),
     (
         _REFUSED,

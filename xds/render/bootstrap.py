@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from xds.config import Flags, SocketAddress, ip_or_none, parse_address
-from xds.nginx.access import CLUSTER
+from xds.nginx import access, open_requests
 
 XDS_CLUSTER = "xds_cluster"
 """The static cluster of the management server. No cluster of a Service has this name, since those contain slashes."""
@@ -91,7 +91,7 @@ def _resolver() -> dict[str, Any]:
 
 
 def _static(settings: Flags) -> dict[str, Any]:
-    clusters = [_xds_cluster(settings), _authz_cluster(settings)]
+    clusters = [_xds_cluster(settings), _authz_cluster(access.CLUSTER, settings), _authz_cluster(open_requests.CLUSTER, settings)]
     if not settings.probe_address:
         return {"clusters": clusters}
     return {"listeners": [_probe_listener(settings)], "clusters": [*clusters, _admin_cluster(settings)]}
@@ -183,16 +183,19 @@ def _xds_cluster(settings: Flags) -> dict[str, Any]:
     return cluster
 
 
-def _authz_cluster(settings: Flags) -> dict[str, Any]:
-    """The authorisation service, on a socket. Questions wait there for expensive hashes, so there may be many at a time."""
+def _authz_cluster(name: str, settings: Flags) -> dict[str, Any]:
+    """The authorisation service, on a socket. Questions wait there for expensive hashes, and requests that are counted last as they do.
+
+    So there may be many at a time. Each purpose has a cluster of its own, so that neither takes the room of the other.
+    """
     endpoint = {"endpoint": {"address": _address(parse_address(settings.authz_address))}}
     many = {"max_requests": 10_000, "max_pending_requests": 10_000}
     return {
-        "name": CLUSTER,
+        "name": name,
         "connect_timeout": "1s",
         "type": "STATIC",
         "circuit_breakers": {"thresholds": [many]},
-        "load_assignment": {"cluster_name": CLUSTER, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": f"{_TYPE}.upstreams.http.v3.HttpProtocolOptions",

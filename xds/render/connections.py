@@ -35,6 +35,7 @@ from xds.nginx import authorization, log_format
 from xds.nginx.access import authorisation
 from xds.nginx.feature import FilterPlace
 from xds.nginx.messages import HEADERS_COUNT, HEADERS_KB, ads, formatted, http2, preserve_case, text_format
+from xds.nginx.open_requests import counting
 from xds.nginx.registry import with_hook
 from xds.render import names, passages, untrusted
 from xds.render.answers import METHOD_REFUSED, local_replies
@@ -127,8 +128,11 @@ def _refused_methods() -> HttpFilter:
 
 
 def _places() -> list[HttpFilter]:
-    """The places of the filters of routes. nginx asks for a password after it has seen the address, and before it asks another service."""
-    asked = {FilterPlace.ACCESS: (authorisation(),)}
+    """The places of the filters of routes, and between them the filters that ask the authorisation service.
+
+    In nginx's order open requests are counted last of the limits; passwords come after addresses, and before another service is asked.
+    """
+    asked = {FilterPlace.LIMIT: (counting(),), FilterPlace.ACCESS: (authorisation(),)}
     return [filter_ for place in FilterPlace for filter_ in (_place(place), *asked.get(place, ()))]
 
 

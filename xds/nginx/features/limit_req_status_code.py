@@ -20,9 +20,9 @@ from envoy_data_plane.envoy.type.metadata.v3 import MetadataKey, MetadataKeyPath
 from envoy_data_plane.envoy.type.v3 import FractionalPercent, HttpStatus, StatusCode, TokenBucket
 
 from xds.model import Via
-from xds.nginx.buckets import UNITS, RateUnit, shapes
+from xds.nginx.buckets import UNITS, WHO, RateUnit, shapes
 from xds.nginx.feature import Feature, Fidelity, FilterPlace, Key, Notes
-from xds.nginx.features.limits import COST, COUNTER, SHAPE, WHO, in_route
+from xds.nginx.features.limits import COST, COUNTER, SHAPE, in_route
 from xds.nginx.messages import put_behind
 from xds.nginx.values import shown, whole
 from xds.wire.encode import pack

@@ -1,7 +1,7 @@
-"""limit-rps and limit-rpm: how many requests one client may send to the paths of an Ingress.
+"""limit-rps, limit-rpm, limit-connections: how many requests one client may send to the paths of an Ingress, and have open there.
 
 A route says which buckets its requests take tokens from, and how many (`xds.nginx.buckets`); a filter of the listener has the buckets
-(`limit_req_status_code`).
+(`limit_req_status_code`). Another one has open requests counted by the authorisation service (`xds.nginx.open_requests`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from envoy_data_plane.google.protobuf import Struct, Value
 
 from xds.kube.objects import Ingress
 from xds.model import Forward, Respond, Route
-from xds.nginx.buckets import MULTIPLIERS, RPM, RPS, UNITS, Limit, limit
-from xds.nginx.feature import Annotation, Complaint, Feature, Fidelity, FilterPlace, Notes, Objects, Phase, Unreadable
+from xds.nginx import open_requests
+from xds.nginx.buckets import MULTIPLIERS, NOTE, RPM, RPS, UNITS, Limit, limit
+from xds.nginx.feature import Annotation, Complaint, Feature, Fidelity, FilterPlace, Key, Notes, Objects, Phase, Unreadable
 from xds.nginx.messages import CACHED, from_ranges
 from xds.nginx.values import LONGEST_IN_ALL_LOCATIONS, ranges, whole
 from xds.wire.encode import encode, pack
@@ -30,9 +31,6 @@ COUNTER = "limits"
 """The name of the listener's filter."""
 SHAPE, COST = "shape", "cost"
 """The keys of a limit in the metadata of a route."""
-_PREFIX = "limit_"
-WHO = ("envoy.filters.http.rbac", f"{_PREFIX}shadow_effective_policy_id")
-"""Namespace and key in the metadata of a request of the Ingress as part of which it is counted; absent if it is not."""
 _DEFAULT_BACKEND = Respond(404)
 """ingress-nginx has a backend of its own for this, and counts these requests."""
 
@@ -77,6 +75,23 @@ LIMIT_BURST_MULTIPLIER = Annotation(
     "bursts are exact where it is 1, 2, 3, 5 or 10; else they are the nearest of those for which Envoy has buckets",
     _is_odd,
 )
+LIMIT_CONNECTIONS = Annotation(
+    "limit-connections",
+    _natural,
+    "Requests that one client address may have open on all paths and hosts of the Ingress together.",
+    "20",
+    0,
+    Fidelity.APPROXIMATE,
+    "the authorisation service counts, so nothing is limited while it is away, and beyond 3,000 open requests of one Envoy",
+    unreadable=Unreadable.LEAVES_OUT,
+)
+LIMIT_CONN_STATUS_CODE = Key(
+    "limit-conn-status-code",
+    whole(400, 599),
+    "The status for requests over limit-connections.",
+    "429",
+    503,
+)
 LIMIT_ALLOWLIST = Annotation[tuple[str, ...]](
     "limit-allowlist",
     ranges,
@@ -90,9 +105,14 @@ LIMIT_ALLOWLIST = Annotation[tuple[str, ...]](
 
 @dataclass(frozen=True, slots=True)
 class Limited:
-    """The limits of the Ingress `location` ("namespace/name"), and the ranges of clients that they are not for."""
+    """The limits of the Ingress `location` ("namespace/name"), and the ranges of clients that they are not for.
+
+    `open` is how many requests a client may have open, 0 for any number; `refusal` is the status for those beyond.
+    """
 
     limits: tuple[Limit, ...]
+    open: int
+    refusal: int
     exempt: tuple[str, ...]
     location: str = ""
 
@@ -102,7 +122,8 @@ def _read(notes: Notes) -> Limited | None:
     multiplier, exempt = notes.get(LIMIT_BURST_MULTIPLIER), notes.get(LIMIT_ALLOWLIST)
     rates = ((RPS, notes.get(LIMIT_RPS)), (RPM, notes.get(LIMIT_RPM)))
     limits = tuple(limit(unit, rate, multiplier) for unit, rate in rates if rate)
-    return Limited(limits, exempt) if limits else None
+    most = notes.get(LIMIT_CONNECTIONS)
+    return Limited(limits, most, notes.key(LIMIT_CONN_STATUS_CODE), exempt) if limits or most else None
 
 
 def _resolve(found: Limited, item: Ingress, _objects: Objects) -> Limited | Complaint:
@@ -123,11 +144,16 @@ def _is_counted(route: Route) -> bool:
 
 
 def _on_route(found: Limited, route: Route, envoy: EnvoyRoute) -> None:
-    if _is_counted(route):
-        envoy.metadata = envoy.metadata or Metadata()
+    if not _is_counted(route):
+        return
+    envoy.metadata = envoy.metadata or Metadata()
+    if found.limits:
         limits = {each.per: each for each in found.limits}
         envoy.metadata.filter_metadata |= {in_route(unit.name): _takes(limits.get(unit.name)) for unit in UNITS}
         envoy.typed_per_filter_config[COUNTER] = _switched_on()
+    if found.open:
+        envoy.metadata.filter_metadata[open_requests.ROUTE] = _may_open(found.open, found.refusal)
+        envoy.typed_per_filter_config[open_requests.FILTER] = _switched_on()
 
 
 def in_route(unit: str) -> str:
@@ -140,6 +166,12 @@ def _takes(found: Limit | None) -> Struct:
     """Without a limit there is no shape, so nothing is counted; but Envoy reads the cost in any case, and logs where there is none."""
     cost = {COST: Value(string_value=str(found.cost if found else 1))}
     return Struct(fields={SHAPE: Value(string_value=found.shape), **cost} if found else cost)
+
+
+@lru_cache(maxsize=CACHED)
+def _may_open(most: int, refusal: int) -> Struct:
+    said = {open_requests.MOST: most, open_requests.STATUS: refusal}
+    return Struct(fields={key: Value(string_value=str(value)) for key, value in said.items()})
 
 
 @cache
@@ -156,12 +188,13 @@ def _counted(exempt: tuple[str, ...], location: str) -> TypedExtensionConfig:
     """Rules that refuse nobody: for whom they are, the name of their policy is noted in the metadata of the request."""
     client = Principal(not_id=from_ranges(exempt)) if exempt else Principal(any=True)
     rules = Rbac(policies={location: Policy(permissions=[Permission(any=True)], principals=[client])})
-    return TypedExtensionConfig(name=COUNTER, typed_config=pack(RbacFilter(shadow_rules=rules, shadow_rules_stat_prefix=_PREFIX)))
+    return TypedExtensionConfig(name=COUNTER, typed_config=pack(RbacFilter(shadow_rules=rules, shadow_rules_stat_prefix=NOTE)))
 
 
 FEATURE = Feature(
     read=_read,
-    annotations=(LIMIT_RPS, LIMIT_RPM, LIMIT_BURST_MULTIPLIER, LIMIT_ALLOWLIST),
+    annotations=(LIMIT_RPS, LIMIT_RPM, LIMIT_BURST_MULTIPLIER, LIMIT_CONNECTIONS, LIMIT_ALLOWLIST),
+    keys=(LIMIT_CONN_STATUS_CODE,),
     phase=Phase.LIMIT,
     resolve=_resolve,
     on_route=_on_route,
