@@ -148,7 +148,7 @@ def test_one_that_an_envoy_lacks_is_exit_code_1_with_who_and_why(say: Say) -> No
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (done(programmed=False, accepted=0, held="ingress: bad regex"), "held back, because Envoy refused it: ingress: bad regex"),
+        (done(programmed=False, accepted=0, held="ingress: bad regex"), "held back, because it is refused: ingress: bad regex"),
         (done(programmed=False, accepted=0, envoys=0), "programmed on 0 of 0 Envoys as of resourceVersion 17; no Envoy is connected"),
         (done(programmed=False, accepted=0), "the management server has not read its latest version yet"),
         (done(programmed=False, accepted=0, resources=[]), "nothing of it has an effect: `xds check --live` shows why"),

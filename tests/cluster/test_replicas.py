@@ -37,6 +37,39 @@ async def test_an_envoy_of_another_replica_holds_the_same_versions(cluster: Clus
         await wait_until(alike, "both Envoys to hold the same")
 
 
+async def test_a_refused_edit_leaves_what_was_valid_on_the_envoys_of_every_replica_also_of_one_that_comes_later(cluster: Cluster) -> None:
+    """The last valid form is in the record that replicas share. The Event says so; another object of the name is left out."""
+    await cluster.deploy("edited")
+    create = "create ingress edited --class=nginx --rule=edited.test/*=edited:80"
+    refused = "nginx.ingress.kubernetes.io/connection-proxy-header=upgrade"
+    await cluster.kubectl(create)
+    await cluster.until_answered("edited", host="edited.test")
+    async with cluster.another_envoy(await cluster.control_plane.bootstrap("envoy-2")) as ours:
+        before = await ours.versions()
+        await cluster.kubectl(f"annotate ingress edited {refused}")
+
+        async def said() -> bool:
+            shown = (await cluster.kubectl("describe ingress edited")).partition("Events:")[2]
+            return "what was valid before stays in effect" in " ".join(shown.split())
+
+        await wait_until(said, "the Event")
+        assert await ours.versions() == before
+        async with cluster.replica() as other, cluster.another_envoy(await other.bootstrap("envoy-3")) as theirs:
+
+            async def alike() -> bool:
+                return "default/edited/80" in (await theirs.versions())["cluster"] and await theirs.versions() == await ours.versions()
+
+            await wait_until(alike, "the Envoy of the later replica to hold the same", deadline=60)
+        await cluster.kubectl("delete ingress edited")
+        await cluster.kubectl(f"{create} --annotation={refused}")
+
+        async def gone() -> bool:
+            return "default/edited/80" not in (await ours.versions())["cluster"]
+
+        await wait_until(gone, "the other Ingress of that name to be left out")
+    await cluster.kubectl("delete ingress edited")
+
+
 async def test_a_leader_that_is_killed_is_replaced_and_the_next_one_writes_status(cluster: Cluster) -> None:
     flags = await cluster.another_class("elected")
     async with cluster.replica(*flags) as first:

@@ -288,6 +288,44 @@ async def test_an_object_that_envoy_could_not_take_concerns_nobody_else(site: Si
 
 
 @pytest.mark.timeout(120)
+async def test_an_edit_that_is_refused_loses_no_request_nor_does_a_restart_on_it(site: Site) -> None:
+    """As in ingress-nginx the last valid form stays; unlike there also over a restart. What the edit would have protected is closed."""
+
+    def write(annotations: dict[str, str], app: str) -> None:
+        prefixed = {f"nginx.ingress.kubernetes.io/{name}": text for name, text in annotations.items()}
+        site.folder.write("edited.yaml", ingress("edited", "edited.test", {"/": (app, 80)}, annotations=prefixed))
+
+    async def until_logged(words: str, count: int = 1) -> None:
+        async def look() -> bool:
+            return sum("Ingress default/edited" in line and words in line for line in site.control_plane.process.stderr) >= count
+
+        await wait_until(look, words)
+
+    write({}, "one")
+    await site.until_answered("/", "one", host="edited.test")
+    async with Traffic(site.http, host="edited.test") as traffic:
+        write({"connection-proxy-header": "upgrade"}, "two")
+        await until_logged("what was valid before stays in effect")
+        await traffic.flows()
+        await site.control_plane.kill()
+        await site.control_plane.start()
+        await until_logged("what was valid before stays in effect", 2)
+        await traffic.flows()
+        write({"connection-proxy-header": "close"}, "two")
+        await traffic.until_answered("two")
+        write({"permanent-redirect": "no address"}, "one")
+        await until_logged("permanent-redirect is 'no address'")
+        await traffic.flows()
+    assert traffic.answers().keys() == {(200, "one"), (200, "two")}
+    write({"permanent-redirect": "no address", "denylist-source-range": "192.0.2.0/24"}, "two")
+    await site.until_status("/", 503, host="edited.test")
+    write({"permanent-redirect": "no address"}, "one")
+    await site.until_answered("/", "two", host="edited.test")
+    site.folder.remove("edited.yaml")
+    await site.until_status("/", 404, host="edited.test")
+
+
+@pytest.mark.timeout(120)
 async def test_a_killed_control_plane_and_its_successor_are_not_noticed(site: Site) -> None:
     """Envoy keeps what it has; a new process over the same objects says the same, byte for byte, so nothing changes (L6, V3)."""
     site.folder.write("survivor.yaml", ingress("survivor", "survivor.test", {"/": ("two", 80)}))

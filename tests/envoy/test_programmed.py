@@ -21,6 +21,8 @@ from xds.wire.encode import encode, field
 
 pytestmark = pytest.mark.envoy
 
+PREFIX = "nginx.ingress.kubernetes.io/"
+
 
 async def xds(site: Site, *words: str) -> tuple[int, str, str]:
     host, port = site.control_plane.debug
@@ -110,6 +112,23 @@ async def test_what_envoy_refuses_is_told_at_once_in_its_own_words_and_again_wai
     assert (await site.get("/", host="a.test")).app == "one", "by what was accepted before"
     _, out, _ = await xds(site, "history")
     assert re.search(r"^rejected  \d+ by n1 rds: .*refused", out, re.M), out
+    site.folder.write("web.yaml", ingress("web", "a.test", {"/": ("two", 80)}))
+    assert (await waited(site))["code"] == 0
+    assert (await site.get("/", host="a.test")).app == "two"
+
+
+async def test_an_edit_that_is_refused_is_never_programmed_and_the_next_valid_one_is(site: Site) -> None:
+    await prepare(site, "n1")
+    await waited(site)
+    bad = {f"{PREFIX}connection-proxy-header": "upgrade"}
+    site.folder.write("web.yaml", ingress("web", "a.test", {"/": ("two", 80)}, annotations=bad))
+    found = await waited(site, seconds=25)
+    assert (found["code"], found["programmed"]) == (1, False)
+    assert "its last edit is refused" in found["held"]
+    assert (await site.get("/", host="a.test")).app == "one"
+    _, out, _ = await xds(site, "explain", "http://a.test/")
+    assert "connection-proxy-header is 'upgrade'" in out
+    assert "what was valid before stays in effect until that is fixed" in " ".join(out.split())
     site.folder.write("web.yaml", ingress("web", "a.test", {"/": ("two", 80)}))
     assert (await waited(site))["code"] == 0
     assert (await site.get("/", host="a.test")).app == "two"

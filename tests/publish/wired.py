@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from tests.web.site import SETTINGS
 from xds.alone import Alone
+from xds.config import Flags
 from xds.kube.objects import Object
 from xds.kube.source import Change
 from xds.kube.world import World
@@ -103,9 +104,9 @@ class Noted(Alone):
 class Wired:
     """The Publisher and what it is made of. Nothing is judged but in `settle`."""
 
-    def __init__(self) -> None:
+    def __init__(self, flags: Flags = SETTINGS) -> None:
         registry = CollectorRegistry()
-        self.world = World(SETTINGS, {})
+        self.world = World(flags, {})
         self.tables = Tables(self.world)
         self.snapshot = Snapshot()
         self.snapshot.ready = True

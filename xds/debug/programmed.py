@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING
 from xds.debug.subject import Effect
 from xds.kube.current import Current, version_of
 from xds.server.progress import ConnectedEnvoys, ConnectedStream, LaggingEnvoy, Programmed, Progress
+from xds.snapshot import ROUTE
+from xds.units.kept import as_written
 from xds.units.tables import Tables
 from xds.units.traces import Asked, all_served, is_served, parts_of
 
 if TYPE_CHECKING:
     from xds.replicas.peers import Peer
 
+_EDIT = "its last edit is refused; what was valid before stays"
 _AT_ONCE = 25
 """Objects that are processed between two yields to other tasks; fewer if many Envoys lag behind."""
 _LATE_AT_ONCE = 10_000
@@ -81,7 +84,10 @@ class Effects:
             return None
         parts = parts_of(self._tables, asked)
         held = {part: self._tables.holds[part].words for part in parts if part in self._tables.holds}
-        version = version_of(item)
+        written = as_written(self._tables.world, item)
+        if written is not item:
+            held |= {part: _EDIT for part in parts if part.type_url == ROUTE}
+        version = version_of(written)
         return Effect(asked, version, _of_all(self._progress.programmed(parts, envoys, held), peers, asked.about.kind, version))
 
 

@@ -719,7 +719,7 @@ class ProgrammedResponse(betterproto2.Message):
 
     held: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Why parts of it are held at their last accepted state, or left out: Envoy rejected them. Empty: nothing is held.
+    Why parts of it are held at their last accepted state, or left out: they, or its last edit, are refused. Empty: nothing is held.
     """
 
     resources: "list[ProgrammedResource]" = betterproto2.field(10, betterproto2.TYPE_MESSAGE, repeated=True)

@@ -7,6 +7,7 @@ What belongs here: the shape of an object once it has been read. What does not: 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -187,6 +188,7 @@ class Node(Struct, frozen=True, kw_only=True, gc=False):
     addresses: tuple[tuple[str, str], ...] = ()
 
 
+Reported = TypeVar("Reported", Ingress, Service)
 Object = Ingress | IngressClass | Service | EndpointSlice | Secret | ConfigMap | Namespace | Pod | Node
 
 
@@ -196,7 +198,7 @@ def ref(item: Object) -> Ref:
     return Ref(kind, item.meta.namespace, item.meta.name)
 
 
-def without_report(item: Ingress | Service) -> Ingress | Service:
+def without_report(item: Reported) -> Reported:
     """The object without what controllers report in its status, and without its version: what traffic depends on."""
     meta = replace(item.meta, version="")
     return replace(item, meta=meta, addresses=()) if isinstance(item, Ingress) else replace(item, meta=meta, load_balancer=())

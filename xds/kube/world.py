@@ -7,6 +7,7 @@ A *key* names one value of the World:
     ("named-by", "www.shop.example")     the Ingresses whose annotations give this name to one of their hosts, with that host. `named_key`
     ("slices-of", "default", "web")      the EndpointSlices of a Service. `slices_key`
     ("last-valid", "default", "tls")     the last valid certificate of a Secret that is invalid now. `last_valid_key`
+    ("refused-edit", "default", "web")   how an Ingress is written whose last valid form stands in its place. `refused_edit_key`
     ("settings",), ("now",), …           a constant of this process, which the publisher sets
 
 A key of an absent object is valid as well: its value is None or (), and a Unit that read it runs again when the object comes. Keys are
@@ -22,7 +23,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from xds.config import Flags
 from xds.kube.objects import ConfigMap, EndpointSlice, Ingress, IngressClass, Namespace, Object, Rule, Secret, Service, ref, without_report
@@ -38,7 +39,8 @@ OWN_ADDRESSES: Key = ("own-addresses",)
 OWN_SLICES: Key = ("own-slices",)
 """The EndpointSlices of `--pod-namespace`, where the pods of this program and its Envoys are; none with a folder of manifests."""
 _INGRESSES_OF, _NAMED_BY, _SLICES_OF, _LAST_VALID = "ingresses-of", "named-by", "slices-of", "last-valid"
-_CONSTANTS = frozenset({SETTINGS[0], DEFAULT_CERTIFICATE[0], NOW[0], OWN_ADDRESSES[0], _LAST_VALID})
+_REFUSED_EDIT = "refused-edit"
+_CONSTANTS = frozenset({SETTINGS[0], DEFAULT_CERTIFICATE[0], NOW[0], OWN_ADDRESSES[0], _LAST_VALID, _REFUSED_EDIT})
 MOST_RULES = 5_000
 """Rules of one Ingress that have an effect. Each may be a host of its own, which every Envoy parses again at every change of the table."""
 MOST_WILDCARDS = 500
@@ -73,6 +75,21 @@ def slices_key(namespace: str, service_name: str) -> Key:
 def last_valid_key(namespace: str, name: str) -> Key:
     """The key of the last valid certificate of a Secret that is invalid now. Its value is None while the Secret is valid."""
     return (_LAST_VALID, namespace, name)
+
+
+class RefusedEdit(NamedTuple):
+    """An Ingress as it is `written` now (`without_report`), which is refused. The World has its last valid form instead.
+
+    That was the whole object in its resourceVersion `valid`.
+    """
+
+    written: Ingress
+    valid: str
+
+
+def refused_edit_key(namespace: str, name: str) -> Key:
+    """The key of a RefusedEdit; its value is None while the Ingress is served as it is written, or not at all."""
+    return (_REFUSED_EDIT, namespace, name)
 
 
 class Reader(Protocol):
@@ -132,7 +149,10 @@ class World:
         """Change a constant, such as the time."""
         if self._constants.get(key) == value:
             return set()
-        self._constants[key] = value
+        if value is None:
+            del self._constants[key]
+        else:
+            self._constants[key] = value
         return {key}
 
     def get(self, key: Key) -> Any:
@@ -147,6 +167,10 @@ class World:
         if key == OWN_SLICES:
             return tuple(self._own_slices[which] for which in sorted(self._own_slices))
         return self._constants.get(key) if kind in _CONSTANTS else self._objects.get(key)
+
+    def refused_edits(self) -> dict[Ref, RefusedEdit]:
+        """The Ingresses whose last valid form stands in their place, and how they are written."""
+        return {Ref("Ingress", *key[1:]): edit for key, edit in sorted(self._constants.items()) if key[0] == _REFUSED_EDIT}
 
     @property
     def hosts(self) -> Iterable[str]:
@@ -254,9 +278,9 @@ class World:
 
 def _is_report(old: Object | None, new: Object | None) -> bool:
     """Whether two states of an object are the same to every Unit."""
-    if not isinstance(old, (Ingress, Service)) or not isinstance(new, (Ingress, Service)):
-        return False
-    return without_report(old) == without_report(new)
+    if isinstance(old, Ingress) and isinstance(new, Ingress):
+        return without_report(old) == without_report(new)
+    return isinstance(old, Service) and isinstance(new, Service) and without_report(old) == without_report(new)
 
 
 def _as(kind: type[T], item: Object | None) -> T | None:
@@ -323,6 +347,12 @@ def named_by(read: Reader, name: str) -> tuple[tuple[Ingress, str], ...]:
 def ingress(read: Reader, namespace: str, name: str) -> Ingress | None:
     """An Ingress by name."""
     found: Ingress | None = read(("Ingress", namespace, name))
+    return found
+
+
+def refused_edit(read: Reader, namespace: str, name: str) -> RefusedEdit | None:
+    """How an Ingress is written whose last valid form stands in its place."""
+    found: RefusedEdit | None = read(refused_edit_key(namespace, name))
     return found
 
 

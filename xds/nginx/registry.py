@@ -6,7 +6,7 @@ import hashlib
 import json
 import pkgutil
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import replace
 from functools import cache, lru_cache
 from importlib import import_module
@@ -16,6 +16,7 @@ import xds.nginx.features
 from xds.kube.objects import Ingress
 from xds.kube.world import hosts_of
 from xds.model import CLOSED, Cluster, Location, Respond, Route, Settings, Stream, VirtualHost
+from xds.nginx.access import SATISFY
 from xds.nginx.feature import (
     Annotation,
     Barred,
@@ -193,6 +194,24 @@ def rules(settings: Settings) -> tuple[tuple[str, object], ...]:
     return (*found, (CLOSED, True)) if CLOSED in settings else found
 
 
+def tightens(before: Settings, after: Settings, refused: Set[str]) -> bool:
+    """Whether an edit of annotations adds an access rule, or changes one to what is not known to be as strict.
+
+    Both are settings of annotations alone. A rule of which an annotation is `refused` may be any; the one before will do, if there was one.
+    """
+    if (CLOSED in after and CLOSED not in before) or (SATISFY in before and SATISFY not in after):
+        return True
+    for name, feature in features().items():
+        if not _keeps_out(feature):
+            continue
+        if not refused.isdisjoint(each.name for each in feature.annotations):
+            if name not in before:
+                return True
+        elif name in after and (name not in before or after[name] != before[name]):
+            return True
+    return False
+
+
 def is_set(name: str, annotations_: Mapping[str, str]) -> bool:
     """Whether an annotation is there, can be read, and is another value than what holds anyway."""
     known = known_annotations()[name]
@@ -208,9 +227,12 @@ def protects(name: str) -> bool:
     found = known_annotations().get(name)
     if found is None:
         return False
-    keeping = (f for f in features().values() if f.phase is Phase.ACCESS or f.place is FilterPlace.ACCESS)
-    kept = any(found in feature.annotations for feature in keeping)
+    kept = any(found in feature.annotations for feature in features().values() if _keeps_out(feature))
     return kept or found.fidelity is Fidelity.CLOSES
+
+
+def _keeps_out(feature: Feature[Any]) -> bool:
+    return feature.phase is Phase.ACCESS or feature.place is FilterPlace.ACCESS
 
 
 @cache

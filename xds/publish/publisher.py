@@ -33,7 +33,7 @@ from xds.coordination import Coordination
 from xds.kube.objects import ref
 from xds.kube.source import Change
 from xds.kube.world import Key, World
-from xds.problem import Problem, printable
+from xds.problem import Problem, Ref, printable
 from xds.publish.answers import Answers, Received
 from xds.publish.checkpoint import Checkpoint
 from xds.publish.notices import Notices
@@ -45,8 +45,8 @@ from xds.server.metrics import SHORT
 from xds.server.progress import SHOWN, Cause, Progress, Verb
 from xds.server.stream import EnvoyStream
 from xds.snapshot import SECRET, Part, Snapshot
+from xds.units.kept import Forms, forms, restored, restored_forms
 from xds.units.kept import changes as kept_certificates
-from xds.units.kept import restored
 from xds.units.memo import Fault, Recorder
 from xds.units.parts import Held, digest
 from xds.units.record import decode
@@ -111,7 +111,7 @@ class Publisher:
         self._quarantine = quarantine
         self._answers = answers
         self._observers = observers
-        self._checkpoint = Checkpoint(world, quarantine, observers.coordination)
+        self._checkpoint = Checkpoint(tables, quarantine, observers.coordination)
         self._held: dict[Part, Held] = {}
         self._faults: set[Fault] = set()
 
@@ -122,14 +122,22 @@ class Publisher:
             causes = _causes(self._world, change)  # these two ask what there was before
             kept = kept_certificates(self._tables, change.put, change.drop)
             if causes.total > _MANY:
-                keys = await asyncio.to_thread(self._world.apply, change.put, change.drop)
+                keys = await asyncio.to_thread(self._take_over, change)
             else:
-                keys = self._world.apply(change.put, change.drop)
+                keys = self._take_over(change)
             keys |= self._checkpoint.keep(kept)
             for place, problems in change.problems.items():
                 self._observers.notices.replace(place, problems)
             await self._build(keys, begun, causes)
             self._observers.coordination.published(change)
+
+    def _take_over(self, change: Change) -> set[Key]:
+        """The World takes the objects over, or what stays in place of them. Returns the keys that this touches."""
+        return self._hold_forms(forms(self._tables, change.put, change.drop), change.drop)
+
+    def _hold_forms(self, found: Forms, drop: Sequence[Ref] = ()) -> set[Key]:
+        keys = self._world.apply(found.put, drop)
+        return keys.union(*(self._world.set_constant(key, edit) for key, edit in found.edits.items()))
 
     async def set(self, key: Key, value: Any) -> None:
         """Publish what Units read beside objects: the time, the default certificate."""
@@ -140,7 +148,8 @@ class Publisher:
         """Hold what was held before a restart, or what another replica holds. Raises ValueError for what is no record."""
         found = decode(record)
         async with self._step():
-            await self._build(self._checkpoint.restore(restored(self._tables, found.certificates)), time.monotonic())
+            keys = self._checkpoint.restore(restored(self._tables, found.certificates))
+            await self._build(keys | self._hold_forms(restored_forms(self._tables, found.forms)), time.monotonic())
             await self._carry_out(self._quarantine.learn(found.held, found.good))
             self._announce_holds()
 

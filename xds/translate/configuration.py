@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from xds.kube.objects import ConfigMap, Ingress, ref
-from xds.kube.world import Reader, config_map, ingress, settings
-from xds.model import LEFT_OUT, Settings
+from xds.kube.world import Reader, config_map, ingress, refused_edit, settings
+from xds.model import CLOSED, LEFT_OUT, Settings
 from xds.nginx import hints, registry
 from xds.nginx.feature import Annotation, Barred, Closed, Complaint, Declared, Fidelity, Forbidden, Key, Unreadable
 from xds.nginx.values import readable
@@ -80,36 +80,85 @@ def flagged(read: Reader, flag: str, name: str, otherwise: str) -> ConfigMap | N
 
 def ingress_settings(read: Reader, namespace: str, name: str) -> Settings:
     """The settings that the features read from one Ingress: its annotations, over the ConfigMap's defaults. A Unit."""
-    base = read.unit(configuration)
     found = ingress(read, namespace, name)
     if found is None:
-        return base.defaults
+        return read.unit(configuration).defaults
+    edit = refused_edit(read, namespace, name)
+    if edit is None:
+        return _settings_of(read, found)
+    if _annotations(read, found).refused:
+        return _left_out(read, edit.written, _annotations(read, edit.written).refused)
+    return _instead_of(read, edit.written, found)
+
+
+@dataclass(frozen=True)
+class _Annotations:
+    """What features read of the annotations of one Ingress alone: `own` are those without prefix, `refused` what leaves it out."""
+
+    own: Mapping[str, str]
+    values: Settings
+    complaints: Sequence[Complaint]
+    refused: Sequence[Forbidden]
+
+
+def refusals(read: Reader, item: Ingress) -> Sequence[Forbidden]:
+    """Why an Ingress with these annotations is left out, as if it were not there; nothing where it is served."""
+    return _annotations(read, item).refused
+
+
+def _annotations(read: Reader, item: Ingress) -> _Annotations:
+    base = read.unit(configuration)
     prefix = settings(read).annotations_prefix + "/"
-    own = {key.removeprefix(prefix): value for key, value in found.meta.annotations.items() if key.startswith(prefix)}
-    _report_prefixes(read, found)
+    own = {key.removeprefix(prefix): value for key, value in item.meta.annotations.items() if key.startswith(prefix)}
     if not own:
-        return base.defaults
-    if forbidden := registry.forbidden(own, base.defaults):
-        return _left_out(read, found, prefix, forbidden)
+        return _Annotations(own, base.defaults, (), ())
     known = registry.known_annotations()
     allowed = {key: value for key, value in own.items() if key not in known or not _missing(read, known[key])}
     values, complaints = registry.read_settings(allowed, base.keys)
-    if refused := [Forbidden(fault.name, fault.sentence) for fault in complaints if fault.then is Unreadable.LEAVES_OUT]:
-        return _left_out(read, found, prefix, refused)
+    refused = [Forbidden(fault.name, fault.sentence) for fault in complaints if fault.then is Unreadable.LEAVES_OUT]
+    return _Annotations(own, values, complaints, registry.forbidden(own, base.defaults) or refused)
+
+
+def _instead_of(read: Reader, written: Ingress, last: Ingress) -> Settings:
+    """The settings of the last valid form of an Ingress, which stays while how it is written now is refused.
+
+    An access rule that the edit adds or changes cannot be kept, so the paths are closed: they must not stay open in spite of it.
+    """
+    before, after = _annotations(read, last), _annotations(read, written)
+    closes = registry.tightens(before.values, after.values, {each.name for each in after.refused})
+    then = "what was valid before stays in effect until that is fixed"
+    if closes:
+        then = "what was valid before lacks an access rule of this edit, so its paths answer 503 until that is fixed"
+    for each in after.refused[:MOST_UNKNOWN]:
+        _report(read, written, each.name, "edit-refused", f"{each.name[:80]} {each.sentence}; {then}.")
+    values = _settings_of(read, last)
+    return Settings({**values, CLOSED: f"{after.refused[0].name[:80]} {after.refused[0].sentence}"}) if closes else values
+
+
+def _settings_of(read: Reader, found: Ingress) -> Settings:
+    base = read.unit(configuration)
+    _report_prefixes(read, found)
+    annotations = _annotations(read, found)
+    own, complaints = annotations.own, annotations.complaints
+    if not own:
+        return base.defaults
+    if annotations.refused:
+        return _left_out(read, found, annotations.refused)
     crosses = registry.asks("by_reference", base.defaults)
-    values, faults = registry.resolved(values, found, References(read, namespace, crosses=crosses))
+    values, faults = registry.resolved(annotations.values, found, References(read, found.meta.namespace, crosses=crosses))
     unreadable = {fault.name for fault in (*complaints, *faults)}
     for fault in (*complaints, *faults):
         code, then = _consequence(fault)
-        _report(read, found, prefix, fault.name, code, f"{fault.name} {fault.sentence}; {then}.")
+        _report(read, found, fault.name, code, f"{fault.name} {fault.sentence}; {then}.")
     paths = [path.path for rule in found.rules for path in rule.paths]
     idle = registry.without_effect(own, values)
     _report_idle(read, found, {key: own[key] for key in sorted(idle)})
+    known = registry.known_annotations()
     for key in sorted(own.keys() & known.keys() - unreadable - idle):
         if (beside := known[key].beside) and known[key].asks(own[key]) and not registry.is_set(beside, own):
-            _report(read, found, prefix, key, "annotation-alone", f"{key} has no effect without {beside}.", Severity.WARNING)
-        _judge(read, found, prefix, key, known[key], own[key], paths)
-    _report_unknown(read, found, prefix, sorted(own.keys() - known.keys()))
+            _report(read, found, key, "annotation-alone", f"{key} has no effect without {beside}.", Severity.WARNING)
+        _judge(read, found, key, known[key], own[key], paths)
+    _report_unknown(read, found, sorted(own.keys() - known.keys()))
     return values
 
 
@@ -121,31 +170,31 @@ def _consequence(fault: Complaint | Closed | Barred) -> tuple[str, str]:
     return _CODES.get(then, "annotation-value"), then.value
 
 
-def _left_out(read: Reader, item: Ingress, prefix: str, forbidden: Sequence[Forbidden]) -> Settings:
+def _left_out(read: Reader, item: Ingress, forbidden: Sequence[Forbidden]) -> Settings:
     """The settings of an Ingress that is left out; what else may be wrong with it does not matter."""
     for each in forbidden[:MOST_UNKNOWN]:
         sentence = f"{each.name[:80]} {each.sentence}; the Ingress is left out, as in ingress-nginx."
-        _report(read, item, prefix, each.name, "annotation-forbidden", sentence)
-        _report_outlook(read, item, prefix, each.name)
+        _report(read, item, each.name, "annotation-forbidden", sentence)
+        _report_outlook(read, item, each.name)
     return Settings({LEFT_OUT: f"{forbidden[0].name[:80]} {forbidden[0].sentence}"})
 
 
-def _report_outlook(read: Reader, item: Ingress, prefix: str, name: str) -> None:
+def _report_outlook(read: Reader, item: Ingress, name: str) -> None:
     """Report what would become of a value if it were allowed, where an annotation can say that."""
     known = registry.known_annotations().get(name)
     if known is None or known.outlook is None:
         return
     try:
-        sentence = known.outlook(known.parse(readable(item.meta.annotations[prefix + name])))
+        sentence = known.outlook(known.parse(readable(item.meta.annotations[f"{settings(read).annotations_prefix}/{name}"])))
     except ValueError:
         return  # it is left out for that alone
-    _report(read, item, prefix, name, "annotation-outlook", sentence, Severity.NOTE)
+    _report(read, item, name, "annotation-outlook", sentence, Severity.NOTE)
 
 
-def _report_unknown(read: Reader, item: Ingress, prefix: str, names: Sequence[str]) -> None:
+def _report_unknown(read: Reader, item: Ingress, names: Sequence[str]) -> None:
     for number, name in enumerate(names[:MOST_UNKNOWN]):
         sentence = f"{name} is no annotation of ingress-nginx{_instead(name) if number < _MOST_NEAREST else ''}; it has no effect."
-        _report(read, item, prefix, name, "annotation-unknown", sentence, Severity.WARNING)
+        _report(read, item, name, "annotation-unknown", sentence, Severity.WARNING)
     if len(names) > MOST_UNKNOWN:
         sentence = f"{len(names) - MOST_UNKNOWN:,} more annotations are none of ingress-nginx, and have no effect."
         read.report(Problem(ref(item), "metadata.annotations", "annotation-unknown", sentence, Severity.WARNING, item.meta.place))
@@ -186,19 +235,19 @@ def _report_prefixes(read: Reader, item: Ingress) -> None:
         read.report(Problem(ref(item), f"metadata.annotations[{key}]", "annotation-prefix", sentence, severity, item.meta.place))
 
 
-def _judge(read: Reader, item: Ingress, prefix: str, name: str, known: Annotation[Any], value: str, paths: list[str]) -> None:
+def _judge(read: Reader, item: Ingress, name: str, known: Annotation[Any], value: str, paths: list[str]) -> None:
     """Report what is not supported of an annotation, or differs; nothing where its value is what holds anyway."""
     if not known.needs_verdict(value, paths):
         return
     if missing := _missing(read, known):
         sentence = f"{name} has no effect without {missing}, as in ingress-nginx."
-        _report(read, item, prefix, name, "annotation-verdict", sentence, Severity.WARNING if known.switch else Severity.NOTE)
-        _report_outlook(read, item, prefix, name)
+        _report(read, item, name, "annotation-verdict", sentence, Severity.WARNING if known.switch else Severity.NOTE)
+        _report_outlook(read, item, name)
     elif known.fidelity in _VERDICT:
         severity, verdict = _verdict(known)
-        _report(read, item, prefix, name, "annotation-verdict", f"{name} {verdict}{_because(known, value)}.", severity)
+        _report(read, item, name, "annotation-verdict", f"{name} {verdict}{_because(known, value)}.", severity)
     elif known.fidelity is Fidelity.APPROXIMATE and (because := _because(known, value)):
-        _report(read, item, prefix, name, "annotation-approximate", f"{name} works nearly as in ingress-nginx{because}.", Severity.NOTE)
+        _report(read, item, name, "annotation-approximate", f"{name} works nearly as in ingress-nginx{because}.", Severity.NOTE)
 
 
 def _missing(read: Reader, known: Annotation[Any]) -> str:
@@ -208,8 +257,9 @@ def _missing(read: Reader, known: Annotation[Any]) -> str:
     return f"the ConfigMap key {known.switch}" if known.switch and not read.unit(configuration).keys.get(known.switch) else ""
 
 
-def _report(read: Reader, item: Ingress, prefix: str, name: str, code: str, sentence: str, severity: Severity = Severity.ERROR) -> None:
-    read.report(Problem(ref(item), f"metadata.annotations[{prefix}{name}]", code, sentence, severity, item.meta.place))
+def _report(read: Reader, item: Ingress, name: str, code: str, sentence: str, severity: Severity = Severity.ERROR) -> None:
+    field = f"metadata.annotations[{settings(read).annotations_prefix}/{name}]"
+    read.report(Problem(ref(item), field, code, sentence, severity, item.meta.place))
 
 
 def _report_keys(read: Reader, found: ConfigMap, complaints: list[Complaint]) -> None:

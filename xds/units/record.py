@@ -1,17 +1,21 @@
-"""What must outlive a restart besides the objects (decision 1), as bytes: what is held because Envoy rejected it, and kept certificates.
+"""What must outlive a restart besides the objects (decision 1), as bytes: what is held because Envoy rejected it, and what is kept.
+
+Kept are the last valid certificates and Ingresses of objects that are invalid now (`xds.units.kept`).
 
 What does not belong here: where the bytes are stored. They contain private keys, so it must be a place for those.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 from envoy_data_plane.envoy.config.listener.v3 import Listener
 
 from xds import model
+from xds.kube.objects import Ingress
 from xds.nginx.feature import Notes
 from xds.nginx.registry import features
 from xds.problem import Ref
@@ -30,6 +34,8 @@ _TYPES: Mapping[str, str] = {
 _WORDS: Mapping[str, str] = {type_url: word for word, type_url in _TYPES.items()}
 _VERSION = 1
 _LONGEST_WORDS = 2_000
+MOST_OF_FORMS = 200_000
+"""Bytes of the record that forms of Ingresses may take: it must fit into a Secret, with all that Envoy rejects."""
 _OTHER = "it was written by another version"
 
 
@@ -43,15 +49,24 @@ class Certificate(msgspec.Struct, frozen=True):
         return "Certificate(…)"
 
 
-class RecordedState(NamedTuple):
-    """What is held; contents (digests) that are not, because one Envoy has accepted what another one rejected; kept certificates.
+class LastForm(msgspec.Struct, frozen=True):
+    """The last valid form of an Ingress that is refused now. `form` has no uid and no version, which are these."""
 
-    Certificates are by namespace/name of their Secret.
+    uid: str
+    version: str
+    form: Ingress
+
+
+class RecordedState(NamedTuple):
+    """What is held; contents (digests) that are not, because one Envoy has accepted what another one rejected; what is kept.
+
+    Certificates are by namespace/name of their Secret, forms by that of their Ingress.
     """
 
     held: Mapping[Part, Held]
     good: Mapping[Part, str]
     certificates: Mapping[str, Certificate]
+    forms: Mapping[str, LastForm]
 
 
 class RecordedCluster(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -107,15 +122,21 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     version: int
     lines: tuple[Line, ...] = ()
     certificates: dict[str, Certificate] = {}
+    forms: dict[str, msgspec.Raw] = {}
 
 
-def encode(held: Mapping[Part, Held], good: Mapping[Part, str], certificates: Mapping[str, tuple[bytes, bytes]]) -> bytes:
-    """The record as JSON; equal arguments give equal bytes."""
+def encode(
+    held: Mapping[Part, Held],
+    good: Mapping[Part, str],
+    certificates: Mapping[str, tuple[bytes, bytes]],
+    forms: Mapping[str, msgspec.Raw] | None = None,
+) -> bytes:
+    """The record as JSON; equal arguments give equal bytes. `forms` are those of `affordable`."""
     lines = [_line(part, one) for part, one in held.items()]
     lines += [Line(_WORDS[part.type_url], part.resource, refused, part.piece, good=True) for part, refused in good.items()]
     lines.sort(key=lambda line: (line.type, line.resource, line.piece is not None, line.piece or "", line.good))
     kept = {name: Certificate(*pair) for name, pair in sorted(certificates.items())}
-    return msgspec.json.encode(Record(_VERSION, tuple(lines), kept))
+    return msgspec.json.encode(Record(_VERSION, tuple(lines), kept, dict(forms or {})))
 
 
 def decode(body: bytes) -> RecordedState:
@@ -127,7 +148,27 @@ def decode(body: bytes) -> RecordedState:
     if found.version != _VERSION or any(line.type not in _TYPES for line in found.lines):
         raise ValueError(_OTHER)
     held = {line.part: _held(line) for line in found.lines if not line.good}
-    return RecordedState(held, {line.part: line.refused for line in found.lines if line.good}, found.certificates)
+    good = {line.part: line.refused for line in found.lines if line.good}
+    return RecordedState(held, good, found.certificates, dict(_forms(found.forms)))
+
+
+def affordable(forms: Mapping[str, LastForm]) -> dict[str, msgspec.Raw]:
+    """As many forms as MOST_OF_FORMS allows, as JSON: the shortest first, so that no large Ingress takes the place of many others."""
+    found: dict[str, msgspec.Raw] = {}
+    left = MOST_OF_FORMS
+    for size, name, body in sorted((len(body), name, body) for name, form in forms.items() for body in [msgspec.json.encode(form)]):
+        left -= size
+        if left < 0:
+            break
+        found[name] = msgspec.Raw(body)
+    return dict(sorted(found.items()))
+
+
+def _forms(found: Mapping[str, msgspec.Raw]) -> Iterator[tuple[str, LastForm]]:
+    """Those that can be read: another version may know Ingresses of another shape, and without its form an Ingress is left out."""
+    for name, body in found.items():
+        with contextlib.suppress(msgspec.MsgspecError):
+            yield name, msgspec.json.decode(body, type=LastForm)
 
 
 def _held(line: Line) -> Held:
