@@ -2,6 +2,7 @@
 # make test    set up, run every check and every test, in one process more than there are cores, four at most (JOBS=1: one)
 # make explore what make test tries a few examples of, with 20 times as many and a seed of its own: an hour (EXPLORE_TIMES=1 SEED=7
 #              EXPLORE_ARGS=tests/units: less, the same again, some of it); what fails is printed as a line to put above the test
+# make differential   the comparison of tests/differential with an nginx that is installed, 20 times as long (EXPLORE_TIMES, SEED as above)
 # make kube    build a Kubernetes control plane for tests/cluster, once: 7 minutes, into ~/.cache/xds-ingress/kube (needs Go)
 # make cluster start that control plane, xds and an Envoy to play with, until Ctrl-C (needs root)
 # make lint    formatting, lint, types and the direction of imports only
@@ -23,7 +24,7 @@ EXPLORE_TIMES ?= 20
 EXPLORE_ARGS ?=
 SEED ?= $(shell date +%s)
 
-.PHONY: bench bench-cluster demo test explore oracle wild kube cluster lint docs protos lock clean
+.PHONY: bench bench-cluster demo test explore differential oracle wild kube cluster lint docs protos lock clean
 
 demo: $(VENV)/demo
 	@$(BIN)/python examples/demo.py $(DEMO_ARGS)
@@ -41,6 +42,10 @@ wild: $(VENV)/test
 explore: $(VENV)/test
 	HYPOTHESIS_PROFILE=explore XDS_EXPLORE_TIMES=$(EXPLORE_TIMES) $(BIN)/python -m pytest -m "hypothesis and not envoy" \
 		--timeout=0 --hypothesis-seed=$(SEED) $(EXPLORE_ARGS)
+
+differential: $(VENV)/test
+	HYPOTHESIS_PROFILE=explore XDS_EXPLORE_TIMES=$(EXPLORE_TIMES) $(BIN)/python -m pytest --timeout=0 --hypothesis-seed=$(SEED) \
+		tests/differential
 
 kube:
 	@tests/cluster/build

@@ -27,6 +27,8 @@ http {{
   port_in_redirect off;
   default_type text/html;
   {temporary}
+{around}
+  server {{ listen 127.0.0.1:{port}; return 404; }}
   server {{ listen 127.0.0.1:{port}; server_name generation.test; return 200 "{generation}"; }}
 {servers}
 }}
@@ -57,14 +59,15 @@ class Nginx:
         self._generation = 0
         self.address: Address = ("127.0.0.1", site.ports.take())
 
-    async def serve(self, servers: Mapping[str, str]) -> None:
-        """Serve these hosts: name → the content of its server. Waits until nginx does."""
+    async def serve(self, servers: Mapping[str, str], around: str = "") -> None:
+        """Serve these hosts: name → the content of its server; `around` is what stands before all servers. Waits until nginx does."""
         self._generation += 1
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         text = _AROUND.format(
             folder=self._folder,
             port=self.address[1],
             generation=self._generation,
+            around=around,
             temporary=" ".join(f"{kind}_temp_path {self._folder}/{kind};" for kind in kinds),
             servers="\n".join(
                 f"  server {{ listen 127.0.0.1:{self.address[1]}; server_name {host};\n{content}  }}" for host, content in servers.items()

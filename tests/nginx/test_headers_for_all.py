@@ -81,6 +81,7 @@ def test_what_is_hidden_and_what_is_added() -> None:
     got = table(hide_headers=("x-powered-by",), add_headers=(("X-A", "a"), ("X-Gone", "")))
     assert got.response_headers_to_remove == ["server", "x-powered-by", "x-gone"]
     assert written(got.response_headers_to_add) == {"X-A": "a"}
+    assert got.most_specific_header_mutations_wins, "what a route says of the same header, such as a custom header, is not replaced"
 
 
 def test_names_to_hide_are_read_in_any_case_and_odd_ones_hide_nothing() -> None:

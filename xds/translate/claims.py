@@ -179,9 +179,12 @@ def default_claim(host: str, ours: Iterable[Ingress]) -> Claim | None:
 
 
 def has_regex(read: Reader, claims: Iterable[Claim]) -> bool:
-    """Whether one of a host's paths makes all of them regular expressions (nginx 4.1)."""
+    """Whether one of a host's paths makes all of them regular expressions (nginx 4.1). Of several claims of a path the first counts."""
     hooks = with_hook("regex")
+    taken: dict[Where, Claim] = {}
     for claim in claims:
+        if taken.setdefault(claim.where, claim) is not claim:
+            continue
         own = settings_of(read, claim.item)
         if any(name in own and regex(own[name], claim.path, claim.type == EXACT) for name, regex in hooks):
             return True

@@ -208,9 +208,12 @@ def _locations(
         match = paths.match(claim.path, claim.type, as_regex=as_regex)
         match = guard.widened(match) if guard else match
         location = Location(host, claim.path, match, tls, ref(claim.item), claim.field, settings_on(read, host, claim))
-        found.append(_joined(read, location, _backend_action(read, claim), joining.get(claim.where, ())))
+        made = _joined(read, location, _backend_action(read, claim), joining.get(claim.where, ()))
+        found.insert(0 if claim.where == ROOT else len(found), made)  # as the first of its length, as in nginx.conf
     if ROOT not in taken:
-        found.append(_default(read, host, ours, joining.get(ROOT, ()), tls=tls, as_regex=as_regex))
+        found.insert(0, _default(read, host, ours, joining.get(ROOT, ()), tls=tls, as_regex=as_regex))
+    if as_regex and (never := taken.get(("/", paths.EXACT))):
+        _report_never_reached(read, host, never)
     offers.report_unclaimed(read, host, joining, taken.keys() | ({ROOT} if default_claim(host, ours) else set()))
     found += (_closure(read, host, each, tls=tls, as_regex=as_regex) for each in left_out if guarded(settings_of(read, each.first.item)))
     _report_lost_defaults(read, host, ours, taken.get(ROOT))
@@ -221,6 +224,14 @@ def _locations(
     served = [(each.location, each.routes) for each in found if each.routes[-1].action != _NOTHING]
     first, last = _around(further, found, as_regex=as_regex)
     return locations, (*(guards.first_routes(served) if guard else guards.dots(further)), *first, *_in_order(host, found, taken), *last)
+
+
+def _report_never_reached(read: Reader, host: str, claim: Claim) -> None:
+    """Where paths are regular expressions, an Exact / begins every path, as a Prefix / does; ingress-nginx writes that one first."""
+    where = f'of the host "{host}"' if host else "without a host"
+    sentence = f"The path / of type Exact is never reached: paths {where} are regular expressions, and what answers for / of type Prefix "
+    sentence += "comes first. Use the type Prefix."
+    read.report(Problem(ref(claim.item), claim.field, f"never-reached:{host}", sentence, Severity.WARNING, claim.item.meta.place))
 
 
 def _further(read: Reader, host: str, found: Sequence[_Found], allowance: Allowance) -> Iterator[tuple[Further, _Found]]:

@@ -56,8 +56,8 @@ class Response:
 
     @property
     def app(self) -> str:
-        """The name of the HttpApp that answered; "" if it was none."""
-        if not (self.header("content-type") or "").startswith("application/json"):
+        """The name of the HttpApp that answered; "" if it was none, or if it was asked for headers only."""
+        if not self.body or not (self.header("content-type") or "").startswith("application/json"):
             return ""
         return str(self.json().get("app", ""))
 

@@ -1,6 +1,7 @@
 """add-headers, proxy-set-headers, hide-headers: headers of all responses, and of all requests on their way to backends.
 
-They stand in the route table, behind what routes add, so that they win as in ingress-nginx, and a change drains no connection.
+They stand in the route table, so that a change drains no connection. What a route says of the same header wins, such as a custom header:
+nginx appends the directives of a location to those around it.
 """
 
 from __future__ import annotations
@@ -110,6 +111,7 @@ def _read(notes: Notes) -> HeadersForAll | None:
 def _on_table(setting: HeadersForAll, table: RouteConfiguration) -> None:
     if setting.server:
         table.response_headers_to_remove.remove("server")
+    table.most_specific_header_mutations_wins = bool(setting.added or setting.hidden)
     table.response_headers_to_remove += [*setting.hidden, *_removed(setting.added)]
     table.response_headers_to_add += _options(setting.added)
     table.request_headers_to_remove += _removed(setting.set_)
