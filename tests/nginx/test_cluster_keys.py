@@ -46,6 +46,9 @@ proxy-next-upstream: error off                                              → 
 proxy-next-upstream-tries: 0                                                → next_upstream: error timeout 32
 proxy-next-upstream-tries: 1                                                → next_upstream: off
 proxy-next-upstream-tries: 5                                                → next_upstream: error timeout 5
+proxy-cookie-domain: a.b c.d                                                → proxy_rewrites: ["", "", "a.b", "c.d", "", "", "false"]
+proxy-cookie-path: /a /                                                     → proxy_rewrites: ["", "", "", "", "/a", "/", "false"]
+proxy-redirect-from: http://a/ + proxy-redirect-to: /                       → proxy_rewrites: ["http://a/", "/", "", "", "", "", "false"]
 proxy-ssl-secret: a/b                                                       → proxy_ssl: a/b off 0 - off DEFAULT TLSv1.2
 proxy-ssl-secret: a/b + proxy-ssl-verify: on                                → proxy_ssl: a/b on 1 upstream_balancer off DEFAULT TLSv1.2
 proxy-ssl-secret: a/b + proxy-ssl-verify: on + proxy-ssl-verify-depth: 2    → proxy_ssl: a/b on 2 upstream_balancer off DEFAULT TLSv1.2
@@ -96,6 +99,10 @@ def test_a_feature_without_a_setting_has_no_key() -> None:
 
 VARIABLES = st.sampled_from(("request_uri", "host", "uri", "remote_addr", "arg_a", "arg_b", "arg_a_b", "cookie_a", "http_a"))
 TEXTS: Mapping[str, st.SearchStrategy[str]] = {
+    "proxy-redirect-from": st.sampled_from(("off", "default", "/a", "~/a.")),
+    "proxy-redirect-to": st.sampled_from(("off", "/a", "/b")),
+    "proxy-cookie-domain": st.sampled_from(("off", "a b", "a .b", "~a b")),
+    "proxy-cookie-path": st.sampled_from(("off", "/a /b", "/a /c")),
     "proxy-ssl-secret": st.sampled_from(("a/b", "a/c")),
     "proxy-ssl-verify": st.sampled_from(("on", "off")),
     "proxy-ssl-verify-depth": st.sampled_from(("0", "1", "2")),
@@ -155,6 +162,10 @@ def as_annotations(feature: str, key: str) -> dict[str, str]:
         told = {"secret": secret, "verify": verify, "verify-depth": depth, "name": name.removeprefix("-"), "server-name": sends_name}
         told |= {"ciphers": ciphers, "protocols": " ".join(versions)}
         return {f"proxy-ssl-{last}": text for last, text in told.items()}
+    if feature == "proxy_rewrites":
+        before, after, *cookies, relative = json.loads(key)
+        told = {"proxy-redirect-from": before, "proxy-redirect-to": after, "relative-redirects": relative}
+        return told | {"proxy-cookie-domain": " ".join(cookies[:2]), "proxy-cookie-path": " ".join(cookies[2:])}
     [annotation] = features()[feature].annotations
     return {annotation.name: key}
 

@@ -137,6 +137,8 @@ def test_the_example_of_a_key_changes_what_everybody_gets(key: Declared[Any]) ->
         "limit-conn-status-code",
         "no-auth-locations",
         "allow-snippet-annotations",
+        "proxy-redirect-from",
+        "proxy-redirect-to",
     }
     dependent.add("proxy-ssl-location-only")
     switches = {"gzip": {"use-gzip": "true"}, "brotli": {"enable-brotli": "true"}}

@@ -203,6 +203,7 @@ def test_the_features_that_make_clusters_differ() -> None:
         "next_upstream",
         "proxy_buffer_size",
         "proxy_connect_timeout",
+        "proxy_rewrites",
         "proxy_ssl",
         "service_upstream",
         "upstream_hash_by",

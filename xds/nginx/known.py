@@ -49,10 +49,6 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
         _LATER,
         "responses pass as the backend wrote them",
         (
-            ("proxy-cookie-domain", "off", "localhost example.com", "A replacement in the domains of the backend's cookies."),
-            ("proxy-cookie-path", "off", "/one/ /", "A replacement in the paths of the backend's cookies."),
-            ("proxy-redirect-from", "off", "http://internal/", "What is replaced in the backend's Location headers."),
-            ("proxy-redirect-to", "off", "http://example.com/", "What proxy-redirect-from is replaced by."),
             ("limit-rate", "0", "100", "Kilobytes a second of one response."),
             ("limit-rate-after", "0", "1000", "Kilobytes of a response before limit-rate holds."),
         ),
@@ -128,8 +124,8 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
 _ALSO_KEYS = """
 custom-http-errors disable-proxy-intercept-errors
 proxy-next-upstream-timeout proxy-request-buffering proxy-buffering
-proxy-buffers-number proxy-busy-buffers-size proxy-max-temp-file-size proxy-http-version proxy-cookie-domain
-proxy-cookie-path proxy-redirect-from proxy-redirect-to client-body-buffer-size limit-rate limit-rate-after
+proxy-buffers-number proxy-busy-buffers-size proxy-max-temp-file-size proxy-http-version
+client-body-buffer-size limit-rate limit-rate-after
 enable-opentelemetry opentelemetry-operation-name opentelemetry-trust-incoming-span
 enable-modsecurity modsecurity-snippet stream-snippet
 """
@@ -381,10 +377,7 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
 
 _CRITICAL = "auth-snippet stream-snippet modsecurity-snippet"
 _HIGH = "modsecurity-transaction-id"
-_MEDIUM = (
-    "fastcgi-index fastcgi-params-configmap opentelemetry-operation-name "
-    "proxy-cookie-domain proxy-cookie-path proxy-redirect-from proxy-redirect-to "
-)
+_MEDIUM = "fastcgi-index fastcgi-params-configmap opentelemetry-operation-name "
 _DIFFERS: dict[str, Callable[[str, Collection[str]], bool]] = {
     "proxy-request-buffering": lambda value, _paths: value != "off",
 }

@@ -4,7 +4,7 @@ Everything is on loopback, on ports that nobody else takes, and is ended by its 
 used one by one. What does not belong here: what a test expects.
 """
 
-from tests.envoy.harness.backends import Gate, ProxyProtocol, RawHttp, RawHttp2, Resetting, Silent
+from tests.envoy.harness.backends import Gate, Obeying, ProxyProtocol, RawHttp, RawHttp2, Resetting, Silent, asking
 from tests.envoy.harness.control_plane import ControlPlane
 from tests.envoy.harness.dns import NameServer, resolving
 from tests.envoy.harness.envoy import Envoy
@@ -42,6 +42,7 @@ __all__ = [
     "Http1",
     "Http2",
     "NameServer",
+    "Obeying",
     "Ports",
     "Process",
     "ProxyProtocol",
@@ -56,6 +57,7 @@ __all__ = [
     "Traffic",
     "Udp",
     "WebSocket",
+    "asking",
     "backend",
     "config_map",
     "disturbances",

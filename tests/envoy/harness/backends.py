@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import json
 import socket
 import struct
 from collections.abc import Callable, Mapping, Sequence
@@ -46,6 +47,31 @@ class RawHttp:
             await writer.drain()
             if self._close:
                 return
+
+
+class Obeying:
+    """An HTTP/1 backend that answers with the status and headers that a request asks for (`asking`), and keeps each head (`heads`)."""
+
+    def __init__(self) -> None:
+        self.heads: list[str] = []
+        self._server = StreamServer(self._serve)
+        self.start = self._server.start
+        self.stop = self._server.stop
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            self.heads.append(head)
+            asked = next((line.partition(":")[2] for line in head.split("\r\n") if line.lower().startswith("x-answer:")), "[200, []]")
+            status, headers = json.loads(asked)
+            lines = [f"HTTP/1.1 {status} X", "Content-Length: 2", *(f"{name}: {value}" for name, value in headers)]
+            writer.write("\r\n".join([*lines, "", "ok"]).encode())
+            await writer.drain()
+
+
+def asking(status: int, *headers: tuple[str, str]) -> list[tuple[str, str]]:
+    """The headers of a request to `Obeying`."""
+    return [("X-Answer", json.dumps([status, headers]))]
 
 
 class RawHttp2:
