@@ -54,6 +54,20 @@ async def asked(verifier: Verifier, raw: bytes) -> tuple[int, dict[str, str]]:
     return answer.denied_response.status.code, {h.header.key: h.header.value for h in answer.denied_response.headers}
 
 
+async def test_who_may_be_let_in_by_another_service_goes_on_with_a_note(verifier: Verifier) -> None:
+    async def noted(*headers: str, file: str = "ns/users/auth-file") -> tuple[int, dict[str, str]]:
+        asked = message("CheckRequest").FromString(question(*headers))
+        asked.attributes.context_extensions.update({"else": "ask", "passwords": file})
+        answer = message("CheckResponse").FromString(await Checks(verifier).check(asked.SerializeToString()))
+        return answer.denied_response.status.code, {key: value.string_value for key, value in answer.dynamic_metadata.fields.items()}
+
+    assert await noted(written("ada:p:q")) == (0, {"admitted": "yes"})
+    assert await noted(written("ada:x")) == (0, {"challenge": 'Basic realm="r"'})
+    assert await noted() == (0, {"challenge": 'Basic realm="r"'})
+    assert await noted("a", "b") == (400, {})
+    assert await noted(written("ada:p:q"), file="ns/none/auth-file") == (503, {})
+
+
 @pytest.mark.parametrize("raw", [True, False])
 async def test_the_right_password_lets_in_and_all_else_is_refused(verifier: Verifier, raw: bool) -> None:
     right = written("ada:p:q")

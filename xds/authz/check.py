@@ -12,6 +12,10 @@ from xds.authz.messages import message
 from xds.authz.verifier import Admission, Verifier
 
 METHOD = "/envoy.service.auth.v3.Authorization/Check"
+ELSEWHERE = "ask"
+"""What a route says under `else` where another service decides about those whom the password does not let in (`satisfy: any`)."""
+ADMITTED, CHALLENGE = "admitted", "challenge"
+"""The notes about a request that goes on: that its password is right; or, where another service decides, the WWW-Authenticate of a 401."""
 LONGEST = 8192
 """Characters of an Authorization header that is read."""
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+")
@@ -37,9 +41,10 @@ class Checks:
         client = attributes.source.address.socket_address.address
         match await self._verifier.judge(said["passwords"], credentials(headers[0]) if headers else None, client):
             case Admission.ADMITTED:
-                return _admission()
+                return _goes_on(ADMITTED, "yes")
             case Admission.REFUSED:
-                return refusal(_UNAUTHORIZED, f'Basic realm="{said["realm"]}"')
+                challenge = f'Basic realm="{said["realm"]}"'
+                return _goes_on(CHALLENGE, challenge) if said["else"] == ELSEWHERE else refusal(_UNAUTHORIZED, challenge)
             case Admission.UNKNOWN:
                 return refusal(_UNAVAILABLE, "")
 
@@ -64,10 +69,12 @@ def _authorizations(http: Any) -> list[str]:
     return raw or [http.headers["authorization"]] if "authorization" in http.headers or raw else []
 
 
-@lru_cache(maxsize=1)
-def _admission() -> bytes:
+@lru_cache(maxsize=1024)
+def _goes_on(key: str, note: str) -> bytes:
+    """The request goes on, with a note in its metadata for what comes after."""
     made = message("CheckResponse")()
     made.ok_response.SetInParent()
+    made.dynamic_metadata.fields[key].string_value = note
     raw: bytes = made.SerializeToString()
     return raw
 

@@ -30,7 +30,14 @@ _FIELDS: Mapping[str, Mapping[str, tuple[int, str]]] = {
     "HttpStatus": {"code": (1, "int32")},
     "DeniedHttpResponse": {"status": (1, "HttpStatus"), "headers": (2, "repeated HeaderValueOption"), "body": (3, "string")},
     "OkHttpResponse": {"headers_to_remove": (5, "repeated string")},
-    "CheckResponse": {"status": (1, "Status"), "denied_response": (2, "DeniedHttpResponse"), "ok_response": (3, "OkHttpResponse")},
+    "Value": {"string_value": (3, "string")},
+    "Struct": {"fields": (1, "map Value")},
+    "CheckResponse": {
+        "status": (1, "Status"),
+        "denied_response": (2, "DeniedHttpResponse"),
+        "ok_response": (3, "OkHttpResponse"),
+        "dynamic_metadata": (4, "Struct"),
+    },
     # a conversation about one request
     "Empty": {},
     "ImmediateResponse": {"status": (1, "HttpStatus")},

@@ -4,7 +4,9 @@ nginx asks in this order: address lists, passwords (auth-type), another service 
 With `any` one is enough, and then an earlier rule only notes in the metadata of the request that it does. So with `any`:
 
 - the filter of the lists uses `noting` in place of its rules, for `satisfies_any`;
-- the filter of the authorisation service does not ask where the lists have let the client in (`UNLESS_NOTED`).
+- the filter of the authorisation service does not ask where the lists have let the client in (`UNLESS_NOTED`);
+- where another service comes after it (`asks_elsewhere`), the authorisation service refuses nobody for a password, and notes its verdict.
+  The other service's filter stands behind `joined`, which makes one note of both. Whatever fails on the way refuses the request.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ import datetime
 from collections.abc import Mapping
 from functools import cache, lru_cache
 
-from envoy_data_plane.envoy.config.core.v3 import ApiVersion, GrpcService, GrpcServiceEnvoyGrpc
+from envoy_data_plane.envoy.config.core.v3 import ApiVersion, GrpcService, GrpcServiceEnvoyGrpc, TypedExtensionConfig
+from envoy_data_plane.envoy.config.rbac.v3 import Permission, Policy, Principal
 from envoy_data_plane.envoy.config.rbac.v3 import Rbac as Rules
 from envoy_data_plane.envoy.extensions.filters.http.ext_authz.v3 import CheckSettings, ExtAuthz, ExtAuthzPerRoute
 from envoy_data_plane.envoy.extensions.filters.http.rbac.v3 import Rbac
@@ -38,15 +41,15 @@ FILTER = "authz"
 """The filter of both listeners that asks the authorisation service. It is disabled until a route switches it on."""
 CLUSTER = "xds_authz"
 """The static cluster of the service, in the bootstrap."""
-PASSWORDS, REALM = "passwords", "realm"
-"""What a route says to the service: the name of a password file, and the realm of a 401."""
+PASSWORDS, REALM, ELSE = "passwords", "realm", "else"
+"""What a route says to the service: the name of a password file, the realm of a 401, and who decides about those who have no password."""
 PATIENCE = 10
 """Seconds that a question may take: an expensive hash waits for those before it."""
 SATISFY = "satisfy"
 """The name of the feature whose setting says that one rule is enough."""
 _ASKING = frozenset({"auth_basic", "auth_url"})
 """The names of the features that may let in whom the lists do not."""
-_RBAC = "envoy.filters.http.rbac"
+_RBAC, _AUTHZ = "envoy.filters.http.rbac", "envoy.filters.http.ext_authz"
 _NOTE = "satisfy_"
 
 NO_AUTH_LOCATIONS = Key[tuple[str, ...]](
@@ -68,6 +71,11 @@ def satisfies_any(settings: Settings) -> bool:
     return SATISFY in settings and not _ASKING.isdisjoint(settings)
 
 
+def asks_elsewhere(settings: Settings) -> bool:
+    """Whether another service decides about clients whom the password does not let in: it has a question in this very route."""
+    return SATISFY in settings and getattr(settings.get("auth_url"), "question", None) is not None
+
+
 def noting(rules: Rules) -> Rbac:
     """The lists of a route with `satisfies_any`: nobody is refused, and who is let in is noted."""
     return Rbac(shadow_rules=rules, shadow_rules_stat_prefix=_NOTE)
@@ -80,6 +88,22 @@ UNLESS_NOTED = MetadataMatcher(
     invert=True,
 )
 """For `filter_enabled_metadata` of a filter that need not ask where the lists have let the client in."""
+
+
+CHALLENGE = f"%DYNAMIC_METADATA({_AUTHZ}:challenge)%"
+"""The format of the WWW-Authenticate of a 401 for who has no password, where the authorisation service has left that to another one."""
+
+
+@cache
+def joined() -> TypedExtensionConfig:
+    """The filter that notes whom the lists or the password have let in, in place of what the lists noted."""
+    by_lists = MetadataMatcher(filter=_RBAC, path=UNLESS_NOTED.path, value=UNLESS_NOTED.value)
+    by_password = MetadataMatcher(
+        filter=_AUTHZ, path=[MetadataMatcherPathSegment(key="admitted")], value=ValueMatcher(string_match=StringMatcher(exact="yes"))
+    )
+    permissions = [Permission(metadata=by_lists), Permission(metadata=by_password)]
+    rules = Rules(policies={SATISFY: Policy(permissions=permissions, principals=[Principal(any=True)])})
+    return TypedExtensionConfig(name=SATISFY, typed_config=pack(noting(rules)))
 
 
 @cache
@@ -101,9 +125,9 @@ def authorisation() -> HttpFilter:
 
 
 @lru_cache(maxsize=CACHED)
-def asking(name: str, realm: str) -> AnyMessage:
-    """What switches the filter on in a route: the name of its password file, and the realm."""
-    said: Mapping[str, str] = {PASSWORDS: name, REALM: realm}
+def asking(name: str, realm: str, *, elsewhere: bool) -> AnyMessage:
+    """What switches the filter on in a route: the name of its password file, the realm, and whether another service decides as well."""
+    said: Mapping[str, str] = {PASSWORDS: name, REALM: realm, **({ELSE: "ask"} if elsewhere else {})}
     return pack(ExtAuthzPerRoute(check_settings=CheckSettings(context_extensions=dict(said))))
 
 

@@ -39,7 +39,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import ListStringMatcher, RegexMatch
 from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 from envoy_data_plane.google.protobuf import Any as AnyMessage
 
-from xds.nginx.access import UNLESS_NOTED
+from xds.nginx.access import CHALLENGE, UNLESS_NOTED, joined
 from xds.nginx.messages import CACHED
 from xds.wire.encode import pack
 
@@ -54,8 +54,8 @@ MOST_COOKIES = 8
 """Cookies of the service that are passed on to the client, where that depends on the status of the answer."""
 _PRIVATE = "x-xds-"
 """How the names of headers begin that Envoy's filters write for each other."""
-_METHOD, _HOST, _PATH, _SIGNIN, _URI, _WANTED, _ALWAYS = (
-    f"{_PRIVATE}auth-{name}" for name in ("method", "host", "path", "signin", "uri", "wanted", "always")
+_METHOD, _HOST, _PATH, _SIGNIN, _URI, _WANTED, _ALWAYS, _CHALLENGE = (
+    f"{_PRIVATE}auth-{name}" for name in ("method", "host", "path", "signin", "uri", "wanted", "always", "challenge")
 )
 REDIRECT = "x-auth-request-redirect"
 _COOKIE = f"{_PRIVATE}auth-cookie-"
@@ -67,7 +67,7 @@ _OF_ENVOY = "x-envoy-"
 _WITH_COOKIES = (200, 201, 204, 206, 301, 302, 303, 304, 307, 308)
 """The statuses with which nginx' `add_header` has an effect."""
 _SCRIPT = f"""
-local REMOVED = {{"{_METHOD}", "{_HOST}", "{_PATH}", "{_SIGNIN}", "{_URI}", "{_WANTED}", "{_ALWAYS}", "content-length",
+local REMOVED = {{"{_METHOD}", "{_HOST}", "{_PATH}", "{_SIGNIN}", "{_URI}", "{_WANTED}", "{_ALWAYS}", "{_CHALLENGE}", "content-length",
   "x-envoy-internal", "x-envoy-expected-rq-timeout-ms", "x-envoy-attempt-count"}}
 local STATE, COOKIE, REMOVE = "xds.auth", "{_COOKIE}", "x-envoy-auth-headers-to-remove"
 
@@ -93,6 +93,7 @@ function envoy_on_request(handle)
   state:set(STATE, "signin", filled("{_SIGNIN}") or "")
   state:set(STATE, "wanted", headers:get("{_WANTED}") or "")
   state:set(STATE, "always", headers:get("{_ALWAYS}") or "")
+  state:set(STATE, "challenge", headers:get("{_CHALLENGE}") or "")
   for _, name in ipairs(REMOVED) do headers:remove(name) end
   if method then headers:replace(":method", method) end
   if host then headers:replace(":authority", host) end
@@ -118,11 +119,16 @@ end
 
 function envoy_on_response(handle)
   local headers = handle:headers()
-  local state = handle:streamInfo():dynamicMetadata():get(STATE) or {{signin = "", wanted = "", always = ""}}
+  local state = handle:streamInfo():dynamicMetadata():get(STATE) or {{signin = "", wanted = "", always = "", challenge = ""}}
   local status, cookies = tonumber(headers:get(":status")), values(headers, "set-cookie")
   headers:remove(REMOVE)
   headers:remove("content-length")
   headers:remove("location")
+  if status == 403 and state.challenge ~= "" then
+    status = 401
+    headers:replace(":status", "401")
+    headers:remove("www-authenticate")
+  end
   if status >= 200 and status < 300 then
     allow(headers, state, cookies)
   elseif status == 401 and state.signin ~= "" then
@@ -131,6 +137,7 @@ function envoy_on_response(handle)
   else
     if status ~= 401 then headers:remove("www-authenticate") end
     if status ~= 401 and status ~= 403 then headers:replace(":status", "500") end
+    if status == 401 and state.challenge ~= "" then headers:add("www-authenticate", state.challenge) end
     if state.always == "" then headers:remove("set-cookie") end
   end
   for chunk in handle:bodyChunks() do chunk:setBytes("") end
@@ -144,7 +151,8 @@ class Question:
 
     `cluster` is the service's, by name. `host`, `path`, `signin` and the values of `headers` are formats of Envoy's. With a `signin`, 401
     becomes a redirect there. `wanted` are the headers of the answer, in lower case, that the backend gets. With `always` the client gets
-    the service's cookies whatever the status of its answer is; with `unless_noted` nobody is asked where the address lists let a client in.
+    the service's cookies whatever the status of its answer is; with `unless_noted` nobody is asked where an earlier rule let a client in.
+    With `after_password` that may be the password as well, and who has none is told to show one.
     """
 
     cluster: str
@@ -156,6 +164,7 @@ class Question:
     wanted: tuple[str, ...] = ()
     always: bool = False
     unless_noted: bool = False
+    after_password: bool = False
 
 
 def script() -> HttpFilter:
@@ -166,7 +175,8 @@ def script() -> HttpFilter:
 @lru_cache(maxsize=CACHED)
 def asking(question: Question) -> tuple[TypedExtensionConfig, ...]:
     """The filters of a route whose requests go on only if the service says so."""
-    return (TypedExtensionConfig(name=NAME, typed_config=pack(_filter(question))),)
+    asked = TypedExtensionConfig(name=NAME, typed_config=pack(_filter(question)))
+    return (joined(), asked) if question.after_password else (asked,)
 
 
 def _filter(question: Question) -> ExtAuthz:
@@ -178,6 +188,7 @@ def _filter(question: Question) -> ExtAuthz:
         **({_SIGNIN: question.signin} if question.signin else {}),
         **({_WANTED: ",".join(question.wanted)} if question.wanted else {}),
         **({_ALWAYS: "1"} if question.always else {}),
+        **({_CHALLENGE: CHALLENGE} if question.after_password else {}),
         **dict(question.headers),
     }
     answer = AuthorizationResponse(

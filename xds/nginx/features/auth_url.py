@@ -440,6 +440,7 @@ def _question(auth: AuthUrl, location: Location, route: Route) -> Question:
         auth.wanted,
         auth.always,
         satisfies_any(route.settings),
+        satisfies_any(route.settings) and "auth_basic" in route.settings,
     )
 
 
