@@ -7,7 +7,7 @@ annotation takes them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from xds.model import Forward, Route
@@ -15,6 +15,8 @@ from xds.nginx.values import shown
 
 MOST = 8
 """Variables of one text: each is worked out for each request."""
+MOST_EXPRESSIONS = 10_000
+"""Expressions of CEL on all paths of an Ingress together. Envoy compiles each whenever any host changes, which takes some 0.2 ms."""
 VARIABLE = re.compile(r"\$(?:\{([A-Za-z0-9_]+)\}|([A-Za-z0-9_]+))")
 """A variable in a text, with its name in braces or without: the one of two groups that is not empty."""
 
@@ -136,6 +138,19 @@ def of_request(text: str) -> str:
         if name in _OF_ROUTE:
             raise ValueError(f"is {shown(text)}, but ${name} is not the same for all Ingresses")
     return VARIABLE.sub(lambda found: _of_request(found[1] or found[2], of_response=False), text.replace("%", "%%"))
+
+
+def too_many(texts: Iterable[str], locations: int) -> str:
+    """Why the variables of texts are too many for as many paths and hosts, as the end of a sentence; "" where they are not."""
+    names = [name for text in texts for name in names_in(text) if _is_expression(name)]
+    if len(names) * locations <= MOST_EXPRESSIONS:
+        return ""
+    return f"comes to {len(names):,} variables on each path that Envoy has to compile, too many for {locations:,} paths and hosts"
+
+
+def _is_expression(name: str) -> bool:
+    variable = _variable(name, of_response=True)
+    return variable is not None and "%CEL(" in (variable.format or "%CEL(")
 
 
 def only_text(text: str) -> bool:

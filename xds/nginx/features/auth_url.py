@@ -37,7 +37,7 @@ from xds.nginx.messages import SENT_FROM
 from xds.nginx.registry import cluster_name
 from xds.nginx.targets import Target, cluster_of, named_cluster, speak, target
 from xds.nginx.values import LONGEST_IN_ALL_LOCATIONS, Refused, boolean, matching, readable, shown, whole
-from xds.nginx.variables import as_format, known
+from xds.nginx.variables import as_format, known, too_many
 
 NAME = "auth_url"
 _CHARACTERS = r"[-A-Za-z0-9._~/:,?&=$ ]*"
@@ -50,6 +50,8 @@ _ESCAPED = re.compile(r"\$escaped_request_uri(?![A-Za-z0-9_])")
 _OF_SUBREQUEST = re.compile(r"\$(uri|document_uri|args|query_string|is_args)(?![A-Za-z0-9_])")
 """Variables in auth-url that are not those of the request: nginx works them out in its request to the service."""
 _HEADER_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_OF_ENVOY = ("x-envoy-", "x-xds-")
+"""How the names of headers begin by which Envoy is told what to do, such as to try again a million times."""
 _OF_THE_CONNECTION = frozenset(
     (
         "connection",
@@ -134,9 +136,14 @@ def _headers(text: str) -> tuple[str, ...]:
     names = [name for part in matching(".*", "list of headers")(text).split(",") if (name := part.strip())]
     if odd := next((name for name in names if not _HEADER_NAME.fullmatch(name)), None):
         raise ValueError(f"has {shown(odd)}, which is no name of a header")
-    if odd := next((name for name in names if name.lower() in _OF_THE_CONNECTION), None):
+    if odd := next((name for name in names if not _may_be_set(name)), None):
         raise ValueError(f"has {odd}, which no service may set in a request")
     return tuple(dict.fromkeys(name.lower() for name in names))
+
+
+def _may_be_set(name: str) -> bool:
+    """Whether an author may choose the value of a header: it is neither of a connection, nor for Envoy."""
+    return name.lower() not in _OF_THE_CONNECTION and not name.lower().startswith(_OF_ENVOY)
 
 
 def _method(text: str) -> str:
@@ -362,7 +369,8 @@ def _resolve(auth: AuthUrl, item: Ingress, objects: Objects) -> AuthUrl | Closed
     if size * item.most_locations > LONGEST_IN_ALL_LOCATIONS:
         sentence = f"and what belongs to it come to {size:,} bytes on each path, too many for {item.most_locations:,} paths and hosts"
         return Closed(AUTH_URL.name, sentence)
-    return made
+    why = too_many(texts, item.most_locations)
+    return Closed(AUTH_URL.name, f"with what belongs to it {why}") if why else made
 
 
 def _headers_of(written: str, objects: Objects) -> tuple[tuple[str, str], ...] | Closed:
@@ -373,7 +381,7 @@ def _headers_of(written: str, objects: Objects) -> tuple[tuple[str, str], ...] |
     about = f"ConfigMap {found.meta.namespace}/{found.meta.name}"
     headers: list[tuple[str, str]] = []
     for name in sorted(found.data):
-        if not _HEADER_NAME.fullmatch(name) or name.lower() in _OF_THE_CONNECTION:
+        if not _HEADER_NAME.fullmatch(name) or not _may_be_set(name):
             return Closed(AUTH_PROXY_SET_HEADERS.name, f"names {about}, where {shown(name)} is no header that may be set")
         try:
             headers.append((name, _in_one_line(_variables(readable(found.data[name])))))

@@ -32,6 +32,7 @@ from xds.nginx.messages import CACHED, action_of, formatted, kept_text, literal
 from xds.nginx.registry import cluster_name
 from xds.nginx.targets import Target, cluster_of, speak, target
 from xds.nginx.values import choice, matching, shown
+from xds.nginx.variables import MOST
 from xds.wire.encode import pack
 
 NAME = "mirror"
@@ -97,6 +98,8 @@ def _target(text: str) -> _Target:
 def _path(text: str, rest: str) -> tuple[str, list[str]]:
     """The path as a format, and the variables in it. As nginx does, the query of the request follows where there are none."""
     names = [braced or bare for braced, bare in _VARIABLE.findall(rest)]
+    if len(names) > MOST:
+        raise ValueError(f"is {shown(text)}, which has {len(names)} variables, more than {MOST}")
     if unknown := next((name for name in names if name not in _OF_PATH), ""):
         raise ValueError(f"is {shown(text)}, but of ${shown(unknown)[1:-1]} nothing is known here: ${', $'.join(_OF_PATH)} may stand in it")
     if set(_VARIABLE.sub("", rest)) & set("${}"):

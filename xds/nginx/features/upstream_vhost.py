@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 
+from xds.kube.objects import Ingress
 from xds.model import Route
-from xds.nginx.feature import Annotation, Feature, Fidelity, Unreadable
+from xds.nginx.feature import Annotation, Complaint, Feature, Fidelity, Objects, Unreadable
 from xds.nginx.messages import action_of
 from xds.nginx.values import matching
-from xds.nginx.variables import as_format, known
+from xds.nginx.variables import as_format, known, too_many
 
 _form = matching(r"[-._~a-zA-Z0-9/:\[\]${}]*", "host such as internal.example.com or $service_name.example.com")
 
@@ -30,6 +31,11 @@ UPSTREAM_VHOST = Annotation(
 )
 
 
+def _resolve(host: str, item: Ingress, _objects: Objects) -> str | Complaint:
+    why = too_many((host,), item.most_locations)
+    return Complaint(UPSTREAM_VHOST.name, why) if why else host
+
+
 def _on_forward(host: str, route: Route, envoy: EnvoyRoute) -> None:
     if "$" in host:
         action_of(envoy).host_rewrite = as_format(host, route)
@@ -37,4 +43,10 @@ def _on_forward(host: str, route: Route, envoy: EnvoyRoute) -> None:
         action_of(envoy).host_rewrite_literal = host
 
 
-FEATURE = Feature(read=lambda notes: notes.get(UPSTREAM_VHOST) or None, annotations=(UPSTREAM_VHOST,), on_forward=_on_forward, by_path=True)
+FEATURE = Feature(
+    read=lambda notes: notes.get(UPSTREAM_VHOST) or None,
+    annotations=(UPSTREAM_VHOST,),
+    resolve=_resolve,
+    on_forward=_on_forward,
+    by_path=True,
+)

@@ -12,7 +12,7 @@ from xds.nginx.feature import Annotation, Complaint, Feature, Objects, Risk, Unr
 from xds.nginx.features import rewrite_target
 from xds.nginx.messages import formatted
 from xds.nginx.values import matching, shown
-from xds.nginx.variables import as_format, extracted, known
+from xds.nginx.variables import as_format, extracted, known, too_many
 from xds.patterns import regex
 
 DEAREST = 200
@@ -41,6 +41,8 @@ X_FORWARDED_PREFIX = Annotation(
 
 def _resolve(prefix: str, item: Ingress, _objects: Objects) -> str | Complaint:
     """Not for a path that Envoy would compile too long, for each request once more."""
+    if why := too_many((prefix,), item.most_locations):
+        return Complaint(X_FORWARDED_PREFIX.name, why)
     for path in (path.path for rule in item.rules for path in rule.paths) if _CAPTURE.search(prefix) else ():
         if not regex.path_fault(path) and regex.cost(regex.nginx_rewrite(path)) > DEAREST:
             return Complaint(

@@ -90,12 +90,13 @@ class Headers:
     @property
     def size(self) -> int:
         """Bytes of what each route repeats, rather too many: a condition stands before each piece of a value, and characters by number."""
-        changes = (len(each.name) + _size(each.value, each.where) for each in (*self.more, *self.added))
-        request = (len(each.name) + _size(each.value, ALL) for each in self.request)
+        changes = (len(each.name) + size_of(each.value, each.where) for each in (*self.more, *self.added))
+        request = (len(each.name) + size_of(each.value) for each in self.request)
         return sum(map(len, self.hidden)) + sum(changes) + sum(request) + (_SIZE_OF_EXPIRY if self.expiry else 0)
 
 
-def _size(value: str, where: str) -> int:
+def size_of(value: str, where: str = ALL) -> int:
+    """Bytes of a text with variables as Envoy's format, under a condition, rather too many."""
     most = 4 * len(value.encode()) + _SIZE_OF_VARIABLE * len(names_in(value))
     return most + (2 * len(names_in(value)) + 1) * (len(where) + 20) if where else most
 

@@ -18,18 +18,18 @@ from xds.nginx.snippets import access
 from xds.nginx.snippets.access import AccessRule
 from xds.nginx.snippets.conditions import Condition, as_sent, condition
 from xds.nginx.snippets.directives import ROWS, UNKNOWN, Block, Outcome
-from xds.nginx.snippets.headers import NO_HEADERS, Headers
+from xds.nginx.snippets.headers import NO_HEADERS, Headers, size_of
 from xds.nginx.snippets.lines import HeaderLine, fault, header_lines, headers_of
 from xds.nginx.snippets.syntax import Directive, parse
 from xds.nginx.values import LONGEST_IN_ROUTE, shown
-from xds.nginx.variables import names_in, only_text, unknown
+from xds.nginx.variables import MOST, names_in, only_text, unknown
 from xds.patterns import regex
 
 MOST_WAYS = 16
 """Ways through one snippet: each is a route more on each path."""
 DEAREST = 200
 """What a pattern may cost (`xds.patterns.regex.cost`) that Envoy compiles for each request: that of a redirect with captures."""
-_SIZE_OF_ROUTE = 200
+_SIZE_OF_ROUTE, _SIZE_OF_RULE = 200, 60
 _NAME = re.compile(r"\$(?:\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))", re.ASCII)
 _CAPTURE = re.compile(r"\$(?:\{([1-9])\}|([1-9]))")
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -70,6 +70,18 @@ class Way:
     end: Answer | MovedTo | None = None
     rewritten: Rewritten | None = None
     headers: Headers = NO_HEADERS
+
+    @property
+    def size(self) -> int:
+        """Bytes of what each path of an Ingress repeats of it, rather too many."""
+        rewritten = len(self.rewritten.pattern) + len(self.rewritten.replacement) if self.rewritten else 0
+        return _SIZE_OF_ROUTE + self.headers.size + sum(len(test.value) for test in self.tests) + rewritten + self._size_of_end
+
+    @property
+    def _size_of_end(self) -> int:
+        if isinstance(self.end, MovedTo):
+            return size_of(self.end.location) + 4 * len(self.end.pattern) * (len(_CAPTURE.findall(self.end.location)) + 1)
+        return size_of(self.end.body) if self.end else 0
 
     @property
     def patterns(self) -> tuple[str, ...]:
@@ -125,7 +137,7 @@ class Program:
     @property
     def size(self) -> int:
         """The characters that each path of an Ingress repeats."""
-        return sum(way.headers.size + sum(len(test.value) for test in way.tests) + _SIZE_OF_ROUTE for way in self.ways)
+        return sum(way.size for way in self.ways) + _SIZE_OF_RULE * len(self.rules)
 
 
 @lru_cache(maxsize=CACHED)
@@ -478,7 +490,9 @@ def _moved(status: int, pattern: str, text: str) -> MovedTo:
     if "?" in text[:-1]:
         raise ValueError(f"has {shown(text)}, and the arguments of the request would have to be joined with others")
     location = text.removesuffix("?") if text.endswith("?") else f"{text}$is_args$args"
-    captures = bool(_CAPTURE.search(location))
+    captures = len(_CAPTURE.findall(location))
+    if captures > MOST:
+        raise ValueError(f"has {captures} captures in an address, more than {MOST}")
     if captures and regex.cost(_whole(pattern)) > DEAREST:
         raise ValueError(f"looks for {shown(pattern)}, which is too large to be searched for in each request")
     if why := fault(_CAPTURE.sub("", location), of_response=False):
