@@ -57,6 +57,8 @@ proxy-ssl-secret: a/b + proxy-ssl-protocols: TLSv1.3 SSLv3 TLSv1.2          → 
 proxy-ssl-secret: a/b + proxy-ssl-ciphers: AES128-SHA                       → proxy_ssl: a/b off 0 - off AES128-SHA TLSv1.2
 service-upstream: true                                                      → service_upstream: true
 service-upstream: F                                                         → service_upstream: false
+configuration-snippet: proxy_ssl_server_name on;proxy_ssl_name a.b; + backend-protocol: HTTPS → snippet_tls: a.b -
+configuration-snippet: grpc_ssl_ciphers AES128-SHA; + backend-protocol: GRPCS → snippet_tls: - AES128-SHA
 upstream-hash-by: abc                                                       → upstream_hash_by: -
 upstream-hash-by: $host + upstream-hash-by-subset: true                     → upstream_hash_by: ${host}
 upstream-hash-by: $host + upstream-hash-by-subset-size: 2                   → upstream_hash_by: ${host}
@@ -90,7 +92,7 @@ def test_what_the_config_map_adds_is_in_the_key() -> None:
 def test_every_feature_of_clusters_has_a_key_that_is_pinned_for_each_of_its_annotations() -> None:
     assert {feature for _, feature, _ in pinned()} == cluster_features()
     declared = {a.name for feature in cluster_features() for a in features()[feature].annotations}
-    assert {name for annotations, _, _ in pinned() for name in annotations} == declared
+    assert {name for annotations, _, _ in pinned() for name in annotations} == declared | {"configuration-snippet"}
 
 
 def test_a_feature_without_a_setting_has_no_key() -> None:

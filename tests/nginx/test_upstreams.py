@@ -206,6 +206,7 @@ def test_the_features_that_make_clusters_differ() -> None:
         "proxy_rewrites",
         "proxy_ssl",
         "service_upstream",
+        "snippet_tls",
         "upstream_hash_by",
     }
 

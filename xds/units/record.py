@@ -239,10 +239,10 @@ def _cluster(plain: RecordedCluster) -> model.Cluster:
 def _setting(name: str, value: Any) -> Any:
     """A setting of a feature from plain JSON: its type is that of the setting that the feature reads from its annotations' examples.
 
-    What a feature puts into the policy of a cluster that it wants besides is text.
+    What a feature puts into the policy of a cluster that it wants besides is text, and so is the setting of one without annotations.
     """
     feature = features()[name]
-    if feature.clusters is not None:
+    if feature.clusters is not None or not feature.annotations:
         return value
     example = feature.read(Notes({annotation.name: annotation.example for annotation in feature.annotations}, {}))
     return None if value is None else msgspec.convert(value, type(example))

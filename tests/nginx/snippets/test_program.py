@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xds.model import Cluster, Forward, HeaderMatch, PathKind, PathMatch, Route, Settings
+from xds.nginx.snippets.backend_tls import BackendTls
 from xds.nginx.snippets.directives import ROWS, Block, Outcome
 from xds.nginx.snippets.headers import Expiry, OnRequest, OnResponse, on_request, on_response
 from xds.nginx.snippets.program import MOST_WAYS, Answer, MovedTo, Program, Rewritten, Way, program
@@ -345,3 +346,25 @@ def test_the_size_of_a_program_is_not_too_low(text: str) -> None:
         on_request(each.headers, route, envoy)
         made += len(encode(envoy)) + sum(len(encode(mutation)) for mutation in on_response(each.headers, route))
     assert made <= found.size
+
+
+def test_directives_about_tls_to_backends_are_kept_apart_by_protocol() -> None:
+    text = "proxy_ssl_name a.test; grpc_ssl_name b.test; grpc_ssl_server_name on; proxy_ssl_ciphers AES128-SHA;"
+    assert translated(text).faults == ()
+    assert translated(text).tls == (
+        ("grpc", BackendTls("b.test", sends_name=True)),
+        ("proxy", BackendTls("a.test", suites=("AES128-SHA",))),
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["proxy_ssl_name $host;", "proxy_ssl_name a b;", "proxy_ssl_server_name yes;", "proxy_ssl_ciphers NONE-SHA;"]
+)
+def test_what_cannot_be_said_to_backends_is_refused(text: str) -> None:
+    assert faults(text) == [(1, text.split()[0], False)]
+
+
+def test_directives_about_tls_to_backends_are_for_a_location() -> None:
+    assert [fault.sentence for fault in program("proxy_ssl_name a.test;", Block.SERVER).faults] == [
+        "it is taken in a configuration-snippet"
+    ]

@@ -19,6 +19,7 @@ class Outcome(Enum):
     FLOW = "routes"
     ACCESS = "access rules"
     PLACE = "paths"
+    BACKEND = "TLS to backends"
     IDLE = "no effect"
     """It is accepted: nothing that a user can see is lost, or nothing but speed."""
     REFUSED = "refused"
@@ -37,13 +38,15 @@ class Block(Enum):
 class Row:
     """One directive. `remark` ends the sentence about what differs, or why it is refused; "" where it is as in nginx.
 
-    `idle`: blocks in which it has no effect in ingress-nginx either, for each location has its own.
+    `idle`: blocks in which it has no effect in ingress-nginx either, for each location has its own. `elsewhere`: why it is refused in other
+    blocks that nginx takes it in.
     """
 
     kind: Outcome
     remark: str = ""
     blocks: tuple[Block, ...] = (Block.SERVER, Block.LOCATION)
     idle: tuple[Block, ...] = ()
+    elsewhere: str = ""
 
     @property
     def differs(self) -> bool:
@@ -62,6 +65,9 @@ _LUA = "nothing that an annotation holds is executed"
 _BODIES = "Envoy's own filters change no bodies; change the application"
 _UPWARDS = "a header that the proxy sets itself can be set to what it is anyway; Host, and all others, replace instead of being sent twice"
 _BACKENDS = "where requests go is what an Ingress is for: add a path with the Service"
+_NAME = "it is a name without variables, which is sent where …_ssl_server_name is on"
+_SUITES = "those that Envoy has"
+_HERE = "it is taken in a configuration-snippet"
 _LIMIT = "its zone is in a part of nginx's configuration that there is none of; use the annotation {}"
 
 
@@ -91,6 +97,10 @@ ROWS: dict[str, Row] = {
     "deny": Row(Outcome.ACCESS),
     # paths
     "location": Row(Outcome.PLACE, "it answers by `return`, or with 404 as there are no files; `@names` are refused", (Block.SERVER,)),
+    # TLS to backends
+    **dict.fromkeys(("proxy_ssl_name", "grpc_ssl_name"), Row(Outcome.BACKEND, _NAME, (Block.LOCATION,), elsewhere=_HERE)),
+    **dict.fromkeys(("proxy_ssl_server_name", "grpc_ssl_server_name"), Row(Outcome.BACKEND, "", (Block.LOCATION,), elsewhere=_HERE)),
+    **dict.fromkeys(("proxy_ssl_ciphers", "grpc_ssl_ciphers"), Row(Outcome.BACKEND, _SUITES, (Block.LOCATION,), elsewhere=_HERE)),
     # no effect
     **dict.fromkeys(("access_log", "log_not_found", "log_subrequest", "error_log", "rewrite_log"), Row(Outcome.IDLE, _LOGS, _ANY)),
     "server_tokens": Row(Outcome.IDLE, "no response shows a version"),
@@ -141,7 +151,6 @@ ROWS: dict[str, Row] = {
     **dict.fromkeys(("keepalive_timeout", "keepalive_requests", "send_timeout"), Row(Outcome.IDLE, "connections have the limits of Envoy")),
     "etag": Row(Outcome.IDLE, "there are no files that it is about"),
     "proxy_ssl_session_reuse": Row(Outcome.IDLE, "Envoy resumes sessions by itself"),
-    "proxy_ssl_server_name": Row(Outcome.IDLE, "where a backend is spoken to over TLS, the annotations proxy-ssl-* say how"),
     "proxy_intercept_errors": Row(Outcome.IDLE, "error_page, without which it does nothing, is refused"),
     "proxy_pass_header": Row(Outcome.IDLE, "nothing but what nginx itself reads is hidden"),
     "proxy_ignore_headers": Row(Outcome.IDLE, _CACHE),
@@ -159,7 +168,6 @@ ROWS: dict[str, Row] = {
     "proxy_cookie_path": _own("proxy-cookie-path"),
     "proxy_cookie_domain": _own("proxy-cookie-domain"),
     "limit_rate": _own("limit-rate"),
-    "proxy_ssl_name": Row(Outcome.REFUSED, "use the annotation proxy-ssl-name"),
     "proxy_ssl_verify": Row(Outcome.REFUSED, "use the annotation proxy-ssl-verify"),
     "proxy_ssl_trusted_certificate": Row(Outcome.REFUSED, "no file is read; use the annotation proxy-ssl-secret"),
     "proxy_pass": Row(Outcome.REFUSED, _BACKENDS, (Block.LOCATION, Block.IF)),

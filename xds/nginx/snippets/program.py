@@ -14,8 +14,9 @@ from functools import lru_cache
 
 from xds.model import LARGEST_BODY, HeaderMatch
 from xds.nginx.messages import CACHED
-from xds.nginx.snippets import access
+from xds.nginx.snippets import access, backend_tls
 from xds.nginx.snippets.access import AccessRule
+from xds.nginx.snippets.backend_tls import BackendTls
 from xds.nginx.snippets.conditions import Condition, as_sent, condition
 from xds.nginx.snippets.directives import ROWS, UNKNOWN, Block, Outcome
 from xds.nginx.snippets.headers import NO_HEADERS, Headers, size_of
@@ -119,6 +120,8 @@ class Program:
     places: tuple[ServerLocation, ...] = ()
     faults: tuple[Untranslated, ...] = ()
     remarks: tuple[str, ...] = ()
+    tls: tuple[tuple[str, BackendTls], ...] = ()
+    """What is said of TLS to backends, each with the beginning of its directives: `proxy` for HTTP, `grpc` for gRPC."""
 
     def __str__(self) -> str:
         """What the manual shows of a default, which is no snippet."""
@@ -208,7 +211,8 @@ class _Translation:
         rules = tuple(self._rules(taken))
         ways = self._ways(self._steps(directives))
         places = tuple(self._places(taken))
-        return Program(ways, rules, places, tuple(self.faults.values()), tuple(self.remarks))
+        tls = self._tls(taken)
+        return Program(ways, rules, places, tuple(self.faults.values()), tuple(self.remarks), tls)
 
     def _refuse(self, directive: Directive, sentence: str, *, closes: bool = False) -> None:
         if directive not in self.faults:
@@ -235,7 +239,7 @@ class _Translation:
         elif row.kind in (Outcome.REFUSED, Outcome.CLOSES):
             self._refuse(directive, row.remark, closes=row.kind is Outcome.CLOSES)
         elif block not in row.blocks:
-            self._refuse(directive, f"nginx does not take it in a block of `{block.value}`")
+            self._refuse(directive, row.elsewhere or f"nginx does not take it in a block of `{block.value}`")
         elif (directive.block is not None) is not (directive.name in ("if", "location")):
             self._refuse(directive, 'nginx wants ";" after it' if directive.block is not None else "nginx wants a block after it")
         else:
@@ -261,6 +265,16 @@ class _Translation:
             except ValueError as error:
                 self._refuse(each, str(error), closes=True)
         yield from made
+
+    def _tls(self, directives: Sequence[Directive]) -> tuple[tuple[str, BackendTls], ...]:
+        found: dict[str, BackendTls] = {}
+        for each in _of_kind(directives, Outcome.BACKEND):
+            kind, _, what = each.name.partition("_ssl_")
+            try:
+                found[kind] = backend_tls.said(what, each.args, found.get(kind, BackendTls()))
+            except ValueError as error:
+                self._refuse(each, str(error))
+        return tuple(sorted(found.items()))
 
     def _places(self, directives: Sequence[Directive]) -> Iterator[ServerLocation]:
         for each in _of_kind(directives, Outcome.PLACE):
