@@ -246,6 +246,12 @@ def test_a_header_that_depends_on_a_refused_step_is_refused_unless_the_variable_
     assert found.closed is None
 
 
+def test_a_location_within_a_path_is_sent_to_the_other_annotation() -> None:
+    (found,) = program("location ~* ^/xmlrpc.php { deny all; }", Block.LOCATION).faults
+    assert (found.name, found.closes) == ("location", True)
+    assert "use the annotation server-snippet" in found.sentence
+
+
 def test_what_the_proxy_sets_anyway_may_be_written() -> None:
     text = "proxy_set_header Host $host; proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header Upgrade $http_upgrade;"
     assert translated(f"{text} proxy_set_header Connection upgrade; more_set_input_headers 'X-Real-IP: x';") == Program()

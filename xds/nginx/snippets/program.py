@@ -238,6 +238,8 @@ class _Translation:
             self.remarks[directive.name] = None
         elif row.kind in (Outcome.REFUSED, Outcome.CLOSES):
             self._refuse(directive, row.remark, closes=row.kind is Outcome.CLOSES)
+        elif directive.name == "location" and block is Block.LOCATION:
+            self._refuse(directive, "a location within a path is not translated; use the annotation server-snippet")
         elif block not in row.blocks:
             self._refuse(directive, row.elsewhere or f"nginx does not take it in a block of `{block.value}`")
         elif (directive.block is not None) is not (directive.name in ("if", "location")):
