@@ -288,6 +288,23 @@ def test_missing_endpointslices_are_said_once(say: Say, tmp_path: Path) -> None:
     assert say("check", "--strict", tmp_path / "f").out.count("has no ready endpoint") == 8
 
 
+def test_ingresses_that_a_cluster_has_stored_may_come_without_the_rest(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = ingress("a", "a.example.com", {"/": ("a", 80)}, {"use-regexp": "true"}, tls={"a": ["a.example.com"]})
+    stored["metadata"]["uid"] = "6b1c4f0e-0000-4000-8000-000000000000"
+    typed(monkeypatch, {"apiVersion": "v1", "kind": "List", "items": [stored]})
+    said = say("check", "-")
+    assert said.code == 0
+    assert (
+        "These Ingresses come from a cluster, without its Services and Secrets; so backends and certificates were not judged." in said.out
+    )
+    assert "use-regexp is no annotation" in said.out
+    assert "does not exist" not in said.out
+    typed(monkeypatch, stored, service("b"))
+    assert "Service default/a does not exist" in say("check", "-").out
+    typed(monkeypatch, stored)
+    assert say("check", "-", "--strict").out.count("does not exist") == 2
+
+
 def test_an_endpointslice_without_ready_endpoints_is_still_a_warning(say: Say, tmp_path: Path) -> None:
     write(tmp_path / "f", ingress("a", "a.example.com", {"/": ("a", 80)}), service("a"), endpoint_slice("a", []))
     assert "has no ready endpoint" in say("check", tmp_path / "f").out

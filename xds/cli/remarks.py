@@ -15,14 +15,14 @@ from typing import NamedTuple
 from xds.cli.printing import plural
 from xds.config import Flags
 from xds.kube.manifests import DUPLICATE
-from xds.kube.objects import Backend, EndpointSlice, Ingress, ref
+from xds.kube.objects import Backend, EndpointSlice, Ingress, Secret, Service, ref
 from xds.kube.parse import ENCRYPTED, MADE, NO_MANIFEST, REFUSED, TEMPLATE
 from xds.kube.world import World
 from xds.model import Forward
 from xds.nginx.feature import Role
 from xds.offline import Loaded
 from xds.problem import Problem, Ref, Severity
-from xds.translate.backends import NO_ENDPOINTS
+from xds.translate.backends import NO_ENDPOINTS, NO_SERVICE
 from xds.translate.hosts import virtual_host
 from xds.translate.offers import NOBODY
 from xds.translate.selection import served_as
@@ -59,7 +59,7 @@ def judged(loaded: Loaded, settings: Flags) -> Judged:
     """The Problems and remarks to show."""
     steps = [_no_manifests(loaded), _templates(loaded), _kustomize(loaded, settings), _reported_twice(loaded), _shares(loaded)]
     if not settings.strict:
-        steps += [_issued(loaded), _encrypted(loaded), _endpoints(loaded), _primaries(loaded)]
+        steps += [_issued(loaded), _encrypted(loaded), _endpoints(loaded), _primaries(loaded), _exported(loaded)]
     gone = frozenset[Problem]().union(*(step.gone for step in steps))
     return Judged(tuple(p for p in loaded.problems if p not in gone), tuple(step.remark for step in steps if step.remark))
 
@@ -154,6 +154,25 @@ def _primaries(loaded: Loaded) -> _Step:
     hosts = sorted({f"{p.about.namespace}/{p.about.name} ({p.code.partition(':')[2]})" for p in found})
     remark = f"Without an Ingress in the folder that claims the host, so not judged: {_listed(hosts, 'canary', 'canaries')}."
     return _Step(found, remark) if found else _NOTHING
+
+
+def _exported(loaded: Loaded) -> _Step:
+    """`kubectl get ingresses -A -o yaml` by itself: objects that a cluster has stored, without the Services and Secrets beside them."""
+    world = loaded.world
+    items = list(world.objects(Ingress))
+    if not items or not all(item.uid for item in items):
+        return _NOTHING
+    gone: frozenset[Problem] = frozenset()
+    kinds = []
+    if not any(True for _ in world.objects(Service)):
+        gone |= _of(loaded, NO_SERVICE)
+        kinds.append("Services")
+    if not any(True for _ in world.objects(Secret)):
+        gone |= {p for p in loaded.problems if _missing_secret(world, p)}
+        kinds.append("Secrets")
+    what = " and ".join(kinds)
+    remark = f"These Ingresses come from a cluster, without its {what}; so backends and certificates were not judged. "
+    return _Step(gone, f"{remark}docs/migrate.md has the commands that export all.") if gone else _NOTHING
 
 
 def _shares(loaded: Loaded) -> _Step:

@@ -22,6 +22,8 @@ _MOST_REPORTED = 20
 """Problems about addresses of one EndpointSlice."""
 
 
+NO_SERVICE = "no-service"
+"""Code of the Problem about a backend that is no Service, or none that may be used."""
 NO_ENDPOINTS = "no-endpoints"
 """The code of Problems about a Service that exists and has no ready endpoint."""
 

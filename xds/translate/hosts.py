@@ -31,7 +31,7 @@ from xds.nginx.registry import asks, besides, cluster_features, drawn, features,
 from xds.patterns import regex
 from xds.problem import Problem, Ref, Severity
 from xds.translate import further_names, guards, offers, paths
-from xds.translate.backends import NO_ENDPOINTS, Reach, destination, first_port
+from xds.translate.backends import NO_ENDPOINTS, NO_SERVICE, Reach, destination, first_port
 from xds.translate.certificates import redirects_to_https
 from xds.translate.claims import (
     ROOT,
@@ -415,7 +415,7 @@ def _backend_action(read: Reader, claim: Claim, *, offered: bool = False) -> Act
         _report(read, claim, "backend.service.port", "no-port", f"{about} {which}; {otherwise}.")
     else:
         severity = Severity.ERROR if found.reach in _UNREACHABLE else Severity.WARNING
-        code = NO_ENDPOINTS if found.reach is Reach.NO_ENDPOINTS else "no-service"
+        code = NO_ENDPOINTS if found.reach is Reach.NO_ENDPOINTS else NO_SERVICE
         _report(read, claim, "backend.service.name", code, f"{about} {found.reach.value}; {otherwise}.", severity)
     return Respond(503)
 
