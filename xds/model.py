@@ -315,6 +315,8 @@ class Location:
     """A path of a host before the features have acted on it.
 
     `tls`: the host has a tls section (nginx 4.5). `path` is the path as configured. `offers` are in the order of their Ingresses.
+    `backend` is the Service and the port that the Ingress names for it, as written; none for what no path or default backend takes.
+    `default` is where --default-backend-service leads while it has endpoints, for those features that ask.
     """
 
     host: str
@@ -325,6 +327,8 @@ class Location:
     rule: str
     settings: Settings
     offers: tuple[Offer, ...] = ()
+    backend: tuple[str, int | str] = ("", 0)
+    default: Cluster | None = None
 
 
 @dataclass(frozen=True, slots=True)

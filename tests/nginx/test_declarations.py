@@ -140,7 +140,7 @@ def test_the_example_of_a_key_changes_what_everybody_gets(key: Declared[Any]) ->
         "proxy-redirect-from",
         "proxy-redirect-to",
     }
-    dependent.add("proxy-ssl-location-only")
+    dependent |= {"proxy-ssl-location-only", "disable-proxy-intercept-errors"}
     switches = {"gzip": {"use-gzip": "true"}, "brotli": {"enable-brotli": "true"}}
     beside = switches.get(key.name.partition("-")[0], {})
     companion = key.name.startswith("global-auth-") and key.name != "global-auth-url"

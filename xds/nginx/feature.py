@@ -21,6 +21,7 @@ from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import DownstreamTlsContext
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
+from envoy_data_plane.google.protobuf import Any as AnyMessage
 
 from xds.kube.objects import ConfigMap, Ingress, Secret, Service
 from xds.model import Cluster, Location, Name, Route, Stream, Via, VirtualHost
@@ -87,6 +88,8 @@ class Phase(IntEnum):
     """Where in the order of one request (nginx 4.2) a feature acts; what acts earlier shadows what acts later."""
 
     HOST = 10
+    ERRORS = 12
+    """What becomes of answers, whoever makes them."""
     CORS = 15
     RETURN = 20
     SSL_REDIRECT = 40
@@ -108,6 +111,8 @@ class FilterPlace(Enum):
 
     COMPRESSION = "compression"
     """What makes bodies of responses smaller, last of all."""
+    ERRORS = "errors"
+    """What puts other answers in the place of those of all places after it."""
     CORS = "cors"
     """What has to see the answers of all other places."""
     BODY = "body"
@@ -412,6 +417,8 @@ class Feature(Generic[S]):
                   what locations add is missing; the setting is that of the ConfigMap alone
     filters       (setting, route) → HTTP filters of the route, in the feature's `place`; asked for every route
     place         where these filters stand
+    shared        what the route table has for these filters, by their names, while some route has a setting of the feature: such as a
+                  script, of which Envoy would keep as many copies as there are routes. It is constant
     patterns      (setting, route) → the regular expressions that the feature gives a route: in its headers and in what `on_route`,
                   `on_forward` and `filters` draw. Envoy compiles them for each route, and the Ingress pays (`xds.translate.regexes`)
     cluster       whether the setting is part of what makes a cluster, so that differing values mean differing clusters
@@ -438,6 +445,7 @@ class Feature(Generic[S]):
                   Only for settings that come from annotations
     stays         setting → whether it holds for its own Ingress alone all the same; only with `by_host`
     locations     (setting, a location of its Ingress) → further locations of the host, which Envoy answers itself; only with `by_host`
+    to_default    setting → whether its Location is to have the cluster of --default-backend-service (`Location.default`)
     falls_back    setting → whether a Service that the Ingress names answers where that of a path cannot be reached
     is_relative   setting → whether redirects to other paths of the same host leave out scheme and host
     by_path       whether `on_route`, `on_forward` or `filters` look at the path, name or cluster of the route: else it is drawn once for
@@ -462,6 +470,7 @@ class Feature(Generic[S]):
     off_location: Callable[[S, EnvoyRoute], None] | None = None
     filters: Callable[[S, Route], Iterable[TypedExtensionConfig]] | None = None
     place: FilterPlace = FilterPlace.ROUTE
+    shared: Callable[[], Mapping[str, AnyMessage]] | None = None
     patterns: Callable[[S, Route], Iterable[str]] | None = None
     cluster: bool = False
     cluster_key: Callable[[S], str] = as_written
@@ -482,6 +491,7 @@ class Feature(Generic[S]):
     by_host: bool = False
     stays: Callable[[S], bool] | None = None
     locations: Callable[[S, Location], Iterable[Further]] | None = None
+    to_default: Callable[[S], bool] | None = None
     falls_back: Callable[[S], bool] | None = None
     is_relative: Callable[[S], bool] | None = None
     by_path: bool = False

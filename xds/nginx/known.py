@@ -24,14 +24,6 @@ _WAF = "Envoy has no ModSecurity; run a web application firewall in front of, or
 _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
     (
         _LATER,
-        "hosts, headers and the default backend are those of the Ingress itself",
-        (
-            ("custom-http-errors", "", "404,503", "The statuses whose responses the default backend replaces."),
-            ("disable-proxy-intercept-errors", "false", "true", "Whether custom-http-errors leaves the backend's own responses alone."),
-        ),
-    ),
-    (
-        _LATER,
         "TLS to endpoints is neither verified nor does it show a certificate",
         (),
     ),
@@ -122,7 +114,6 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
 )
 
 _ALSO_KEYS = """
-custom-http-errors disable-proxy-intercept-errors
 proxy-next-upstream-timeout proxy-request-buffering proxy-buffering
 proxy-buffers-number proxy-busy-buffers-size proxy-max-temp-file-size proxy-http-version
 client-body-buffer-size limit-rate limit-rate-after

@@ -77,6 +77,12 @@ def drawn_by(policy: Mapping[str, Any], base: Settings) -> dict[str, Any]:
     return {**{name: setting for name, setting in base.items() if name not in aside_features()}, **policy}
 
 
+@cache
+def sharing() -> frozenset[str]:
+    """The names of the features whose filters have something in the route table (`Feature.shared`)."""
+    return frozenset(name for name, _ in with_hook("shared"))
+
+
 def cluster_name(wanted: Cluster) -> str:
     """`<namespace>/<service>/<port>`, and `~` with 8 hex digits where the policy is not the one that everybody gets.
 

@@ -88,6 +88,12 @@ def table(defaults: model.Settings, filters: Mapping[str, AnyMessage]) -> RouteC
     return made
 
 
+@cache
+def shared(feature: str) -> bytes:
+    """What a feature has in the table for filters of routes, as fields of a RouteConfiguration that follow others."""
+    return encode(RouteConfiguration(typed_per_filter_config=dict(dict(with_hook("shared"))[feature]())))
+
+
 def virtual_host(host: model.VirtualHost, catch_all: model.VirtualHost | None, defaults: model.Settings) -> VirtualHost:
     """One host. A wildcard of nginx matches one label only: what Envoy's `*.foo.com` matches beyond that gets the catch-all's routes."""
     routes = [route(r, defaults, _pattern_of(host)) for r in _needed(host)]

@@ -207,7 +207,8 @@ def _locations(
         _report_escape(read, claim)
         match = paths.match(claim.path, claim.type, as_regex=as_regex)
         match = guard.widened(match) if guard else match
-        location = Location(host, claim.path, match, tls, ref(claim.item), claim.field, settings_on(read, host, claim))
+        own = settings_on(read, host, claim)
+        location = Location(host, claim.path, match, tls, ref(claim.item), claim.field, own, backend=_written(claim))
         made = _joined(read, location, _backend_action(read, claim), joining.get(claim.where, ()))
         found.insert(0 if claim.where == ROOT else len(found), made)  # as the first of its length, as in nginx.conf
     if ROOT not in taken:
@@ -310,7 +311,7 @@ def _default(read: Reader, host: str, ours: list[Ingress], offered: Sequence[Cla
     location = Location(host, "/", match, tls, ref(item), "spec.defaultBackend", own)
     if claim is None:
         return _Found(location, _routes(read, location, _global_default(read)), match)
-    return _joined(read, location, _backend_action(read, claim), offered)
+    return _joined(read, replace(location, backend=_written(claim)), _backend_action(read, claim), offered)
 
 
 def _joined(read: Reader, location: Location, action: Action, offered: Sequence[Claim]) -> _Found:
@@ -341,10 +342,17 @@ def _without(own: Settings, *phases: Phase) -> Settings:
 
 def _routes(read: Reader, location: Location, action: Action) -> tuple[Route, ...]:
     """The routes of a location, after all features have changed them."""
+    if asks("to_default", location.settings) and isinstance(default := _global_default(read), Forward):
+        location = replace(location, default=default.cluster)
     first = Route(location.match, action, location.origin, location.rule, settings=location.settings)
     routes = _with_clusters(read, drawn(location, first))
     wanted = besides(location)
     return tuple(replace(r, besides=(*wanted, *r.besides)) if isinstance(r.action, Forward) else r for r in routes) if wanted else routes
+
+
+def _written(claim: Claim) -> tuple[str, int | str]:
+    """The backend of a path as the Ingress names it."""
+    return claim.backend.service, claim.backend.port
 
 
 def _host_routes(location: Location) -> tuple[Route, ...]:

@@ -25,7 +25,8 @@ class Host:
     """A virtual host of the route table, and the resources that it needs.
 
     `body` is the field of the RouteConfiguration with its tag, `digest` a 128-bit hash of it; `tls` is where TLS of the host ends.
-    `passwords` are the files that its routes name to the authorisation service.
+    `passwords` are the files that its routes name to the authorisation service, `sharing` the features that need something in the route
+    table for them.
     """
 
     body: bytes
@@ -33,6 +34,7 @@ class Host:
     clusters: frozenset[model.Cluster]
     tls: model.HostTls
     passwords: frozenset[model.Passwords] = frozenset()
+    sharing: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ def stand_in(held: Held, value: Value | None) -> Value | None:
     match held.instead, value:
         case Host() as instead, Host():
             clusters = instead.clusters | value.clusters if held.along else instead.clusters
-            return Host(instead.body, instead.digest, clusters, value.tls, instead.passwords)
+            return Host(instead.body, instead.digest, clusters, value.tls, instead.passwords, instead.sharing)
         case Entry() as instead, Entry() if held.along:
             return Entry(instead.body, instead.cluster, value.clusters)
     return held.instead
@@ -156,7 +158,7 @@ def replaced(part: Part, value: Value | None, raws: Iterable[Raw]) -> Value | No
         if isinstance(value, Host | Entry | bytes) and raw.type_url == part.type_url and raw.marker in content(value):
             match value:
                 case Host():
-                    return Host(raw.body, host_digest(raw.body), value.clusters, value.tls, value.passwords)
+                    return Host(raw.body, host_digest(raw.body), value.clusters, value.tls, value.passwords, value.sharing)
                 case Entry():
                     return Entry(raw.body, value.cluster)
             return raw.body

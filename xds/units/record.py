@@ -106,6 +106,7 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     hosts: tuple[str, ...] = ()
     along: tuple[str, ...] = ()
     passwords: tuple[model.Passwords, ...] = ()
+    sharing: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Line({self.type} {self.resource} {self.piece})"
@@ -185,6 +186,7 @@ def _line(part: Part, held: Held) -> Line:
             ordered = sorted(host.clusters, key=lambda c: (names.cluster(c), repr(c)))
             needed = tuple(sorted(host.passwords, key=names.passwords))
             fields = {"body": host.body, "clusters": tuple(map(_plain, ordered)), "passwords": needed}
+            fields["sharing"] = tuple(sorted(host.sharing))
         case Entry() as entry:
             fields = {"body": entry.body, "clusters": (_plain(entry.cluster),)}
         case Frame() as frame:
@@ -210,7 +212,9 @@ def _value(line: Line) -> Value | None:
                 return Frame(line.body, line.after)
             case "route", _, _:
                 clusters = frozenset(map(_cluster, line.clusters))
-                return Host(line.body, host_digest(line.body), clusters, model.Terminate(), frozenset(line.passwords))
+                known = features().keys() & set(line.sharing)
+                passwords = frozenset(line.passwords)
+                return Host(line.body, host_digest(line.body), clusters, model.Terminate(), passwords, frozenset(known))
             case "listener", names.HTTPS, None:
                 bare = Listener.parse(line.body)
                 assert bare.filter_chains[0].filters, "the other chains are made after the first one"

@@ -12,6 +12,7 @@ from xds import model
 from xds.certificates.authorities import Trusted
 from xds.certificates.pairs import Pair
 from xds.kube.world import Reader, service, settings
+from xds.nginx import registry
 from xds.nginx.registry import asks
 from xds.render import clusters, endpoints, listeners, names, passages, routes, secrets
 from xds.translate import endpoint_addresses, hosts
@@ -38,7 +39,8 @@ def host(read: Reader, name: str) -> Host | None:
     all_routes = (*found.routes, *(rest.routes if rest else ()))
     wanted = frozenset(cluster for r in all_routes for cluster in r.clusters)
     needed = frozenset(r.passwords for r in all_routes if r.passwords)
-    return Host(body, host_digest(body), wanted, found.tls, needed)
+    sharing = frozenset(name for r in all_routes for name in registry.sharing() if name in r.settings)
+    return Host(body, host_digest(body), wanted, found.tls, needed, sharing)
 
 
 def route_table(read: Reader) -> Frame:

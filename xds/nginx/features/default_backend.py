@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
@@ -13,8 +12,7 @@ from xds.nginx.feature import Annotation, Complaint, Feature, Objects, Phase, Sc
 from xds.nginx.messages import formatted, overwriting
 from xds.nginx.values import matching
 
-_NAME = "default_backend"
-_PLACE = re.compile(r"spec\.rules\[(\d+)\]\.http\.paths\[(\d+)\]")
+NAME = "default_backend"
 DEFAULT_BACKEND = Annotation(
     "default-backend",
     matching(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", "name of a Service"),
@@ -25,21 +23,16 @@ DEFAULT_BACKEND = Annotation(
     unreadable=Unreadable.LEAVES_OUT,
 )
 
-_Backend = tuple[str, int | str]
-"""The Service of a path and its port, as they are written."""
-
 
 @dataclass(frozen=True, order=True, slots=True)
 class Fallback:
-    """Who answers instead. `backends` are those of the Ingress, by rule and path; `instead_of` is the one for which it answers."""
+    """Who answers instead; `instead_of` is the backend for which it answers, its Service and port as they are written."""
 
     service: str
     namespace: str = ""
     ingress: str = ""
     port: int = 0
-    backends: tuple[tuple[_Backend, ...], ...] = ()
-    default: _Backend = ("", 0)
-    instead_of: _Backend | None = None
+    instead_of: tuple[str, int | str] | None = None
 
 
 def _resolve(wanted: Fallback, item: Ingress, objects: Objects) -> Fallback | Complaint:
@@ -49,20 +42,16 @@ def _resolve(wanted: Fallback, item: Ingress, objects: Objects) -> Fallback | Co
     port = next((port.port for port in found.ports if port.protocol == "TCP"), 0)
     if not port or found.type == "ExternalName":
         return Complaint(DEFAULT_BACKEND.name, f"names Service {item.meta.namespace}/{wanted.service}, which has no endpoints of its own")
-    backends = tuple(tuple((path.backend.service, path.backend.port) for path in rule.paths) for rule in item.rules)
-    default = (item.default_backend.service, item.default_backend.port) if item.default_backend else ("", 0)
-    return Fallback(wanted.service, item.meta.namespace, item.meta.name, port, backends, default)
+    return Fallback(wanted.service, item.meta.namespace, item.meta.name, port)
 
 
 def _routes(wanted: Fallback, location: Location, routes: tuple[Route, ...]) -> tuple[Route, ...]:
     """Asked before all others, when there is but the route to the backend: what cannot be reached answers 503."""
     if not wanted.port or [route.action for route in routes] != [Respond(503)]:
         return routes
-    place = _PLACE.fullmatch(location.rule)
-    own = wanted.backends[int(place[1])][int(place[2])] if place else wanted.default
-    there = replace(wanted, backends=(), default=("", 0), instead_of=own)
+    there = replace(wanted, instead_of=location.backend)
     to = Forward(Cluster(wanted.namespace, wanted.service, wanted.port))
-    return (replace(routes[0], action=to, settings=location.settings.but(**{_NAME: there})),)
+    return (replace(routes[0], action=to, settings=location.settings.but(**{NAME: there})),)
 
 
 def _on_forward(wanted: Fallback, _route: Route, envoy: EnvoyRoute) -> None:

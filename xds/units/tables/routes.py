@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import bisect
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Iterable
 
 from xds.kube.world import Key, World, host_of_key
 from xds.model import Cluster
 from xds.nginx.registry import secrets_of
-from xds.render import names
+from xds.render import names, routes
 from xds.snapshot import ROUTE, Part, Resource
 from xds.units import units
 from xds.units.memo import Build
@@ -37,6 +38,7 @@ class RouteTable:
         self._passwords = passwords
         self._frame = Single(build, units.route_table, Part(ROUTE, names.ROUTES), holds)
         self._joined = Joined()
+        self._sharing: Counter[str] = Counter()
         self.hosts.want([""])
 
     def follow(self, keys: Iterable[Key]) -> None:
@@ -68,13 +70,20 @@ class RouteTable:
             known, needed = (old.passwords if old else frozenset()), (new.passwords if new else frozenset())
             self._passwords.want(needed - known, known - needed)
             self._https.serve(name, old.tls if old else None, new.tls if new else None)
+            self._sharing.update(new.sharing if new else ())
+            self._sharing.subtract(old.sharing if old else ())
             self._joined.put(name, old, new)
             if not same(old, new):
                 update.move(part, old, new)
         if changed or self._frame.is_due(touched):
             frame = self._frame.refresh(update)
             if frame is not None:
-                update.add(ROUTE, names.ROUTES, self._joined.resource(names.ROUTES, frame))
+                update.add(ROUTE, names.ROUTES, self._joined.resource(names.ROUTES, self._around(frame)))
+
+    def _around(self, frame: Frame) -> Frame:
+        """The frame with what features of the present hosts have in the table."""
+        shared = (routes.shared(name) for name in sorted(+self._sharing))
+        return Frame(frame.before, b"".join([frame.after, *shared]))
 
     def among(self, parts: Collection[Part]) -> dict[Part, Value]:
         """The values of those of the Parts that are there."""
