@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest_asyncio
 
 from examples.apps import Address
 from tests.cluster.harness import HTTP, HTTPS, NODE, SPACE, Cluster
-from tests.envoy.harness import Certificate, Http1, Tcp, Tls, Traffic, Udp, disturbances, fetch, make_certificate, wait_until
+from tests.envoy.harness import Certificate, Http1, Tcp, Tls, Traffic, Udp, disturbances, fetch, make_certificate, run, wait_until
 
 pytestmark = [pytest.mark.envoy, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="package")]
 
@@ -214,3 +215,20 @@ async def test_a_default_backend_outside_of_the_watched_namespace_answers(cluste
         await wait_until(lambda: answers(200), "the default backend to answer")
         await cluster.kubectl("scale deployment fallback -n fallback --replicas=0")
         await wait_until(lambda: answers(404), "the built-in 404")
+
+
+async def test_exported_ingresses_are_judged(cluster: Cluster, web: str) -> None:
+    """`kubectl get ingresses -A -o yaml | xds check -`, and the same with all kinds, as docs/migrate.md has it."""
+    note = "nginx.ingress.kubernetes.io/use-regexp=true"
+    await cluster.kubectl(f"create ingress exported --class=nginx --annotation={note} --rule=exported.test/*={web}:80")
+    exported = await cluster.kubectl("get ingresses --all-namespaces -o yaml")
+    judge = [sys.executable, "-m", "xds", "check", "-"]
+    _, said, _ = await run(judge, stdin=exported.encode())
+    assert "use-regexp is no annotation of ingress-nginx (did you mean use-regex?)" in said
+    assert "come from a cluster, without its Services" in said
+    kinds = "ingresses,ingressclasses,services,endpointslices"
+    _, said, _ = await run(judge, stdin=(await cluster.kubectl(f"get {kinds} --all-namespaces -o yaml")).encode())
+    assert "use-regexp is no annotation" in said
+    assert "come from a cluster" not in said
+    assert "kind: Secret" in await cluster.kubectl("get secrets --all-namespaces --field-selector type!=helm.sh/release.v1 -o yaml")
+    await cluster.kubectl("delete ingress exported")

@@ -116,7 +116,7 @@ def _clusters(found: Json) -> Iterator[Text]:
     if found["cluster"]:
         yield _row("cluster", found["cluster"])
     for cluster in found["besides"]:
-        yield _row("", f"besides it {cluster}, of which no answer comes")
+        yield _row("", f"besides it {cluster}, which is asked as well")
 
 
 def _other_routes(title: str, others: Iterable[Json]) -> Iterator[Text]:
