@@ -42,6 +42,10 @@ async def site(shared_site: Site) -> Site:
         (["10.0.0.7, 10.1.2.3"], "10.0.0.7"),
         (["2001:db8::1"], "2001:db8::1"),
         (["junk"], "127.0.0.1"),
+        (["junk, 10.1.2.3"], "10.1.2.3"),
+        (["192.0.2.1:555"], "192.0.2.1"),
+        (["192.0.2.9:1, 192.0.2.1:2, 10.1.2.3:3"], "192.0.2.1"),
+        (["192.0.2.1, junk"], "127.0.0.1"),
     ],
 )
 async def test_the_client_is_the_last_address_that_is_no_trusted_proxy(site: Site, sent: list[str], client: str) -> None:

@@ -131,6 +131,8 @@ def test_a_feature_reads_its_example_without_complaint(feature: str, annotation:
 def test_the_example_of_a_key_changes_what_everybody_gets(key: Declared[Any]) -> None:
     dependent = {
         "proxy-real-ip-cidr",
+        "proxy-protocol-header-timeout",
+        "compute-full-forwarded-for",
         "hsts-preload",
         "http-redirect-code",
         "global-allowed-response-headers",

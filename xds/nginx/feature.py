@@ -16,6 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster as EnvoyCluster
 from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
+from envoy_data_plane.envoy.config.listener.v3 import Listener
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager
@@ -435,9 +436,12 @@ class Feature(Generic[S]):
     rejects_unnamed  setting → whether TLS is refused to who names no host that is there; the setting is that of the ConfigMap alone
     on_table      (setting, Envoy's RouteConfiguration) → None, for what all hosts share; the setting is that of the ConfigMap alone
     on_connection (setting, HttpConnectionManager, Via) → None; the setting is that of the ConfigMap alone
+    on_listener   (setting, Listener of http or https, without the chains of hosts) → None; the setting is that of the ConfigMap alone
     on_stream     (setting, an entry of the tcp- or udp-services ConfigMap) → the entry instead; the setting is that of the ConfigMap alone
     by_address    setting → whether requests go to a Service's own address instead of its endpoints
     by_endpoint   setting → whether endpoints have names that requests may ask for; only with `cluster`
+    by_forwarded  setting → whether X-Forwarded-Proto is what a proxy in front says of a request, and `OWN_SCHEME` how it came to the
+                  listener; the setting is that of the ConfigMap alone
     by_reference  setting → whether annotations may name objects of other namespaces; the setting is that of the ConfigMap alone
     by_affinity   setting → whether a Service's `sessionAffinity` has an effect; the setting is that of the ConfigMap alone
     passes_tls    setting → whether TLS of the host goes to the backend of its path "/" as it is; asked of the host's oldest Ingress
@@ -482,9 +486,11 @@ class Feature(Generic[S]):
     rejects_unnamed: Callable[[S], bool] | None = None
     on_table: Callable[[S, RouteConfiguration], None] | None = None
     on_connection: Callable[[S, HttpConnectionManager, Via], None] | None = None
+    on_listener: Callable[[S, Listener], None] | None = None
     on_stream: Callable[[S, Stream], Stream] | None = None
     by_address: Callable[[S], bool] | None = None
     by_endpoint: Callable[[S], bool] | None = None
+    by_forwarded: Callable[[S], bool] | None = None
     by_reference: Callable[[S], bool] | None = None
     by_affinity: Callable[[S], bool] | None = None
     passes_tls: Callable[[S], bool] | None = None

@@ -181,20 +181,20 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
         ),
     ),
     (
-        _LATER,
-        "the client is the peer of the connection, or who enable-real-ip finds in X-Forwarded-For",
+        _IGNORED,
+        "it names a header within nginx",
         (
-            ("forwarded-for-header", "X-Forwarded-For", "The header with the client's address."),
             (
                 "forwarded-for-proxy-protocol-header",
                 "X-Forwarded-For-Proxy-Protocol",
-                "The header with the client's address, behind the PROXY protocol.",
+                "The header in which nginx keeps the client's address, with both the PROXY protocol and use-forwarded-headers.",
             ),
-            ("forwarded-host-header", "X-Forwarded-Host", "The header with the client's host."),
-            ("compute-full-forwarded-for", "false", "Whether X-Forwarded-For grows instead of being replaced."),
-            ("use-proxy-protocol", "false", "Whether http and https begin with a PROXY header."),
-            ("proxy-protocol-header-timeout", "5s", "How long the PROXY header may take."),
         ),
+    ),
+    (
+        _IGNORED,
+        "ingress-nginx has it, and reads X-Forwarded-Host whatever it says",
+        (("forwarded-host-header", "X-Forwarded-Host", "The header with the client's host."),),
     ),
     (
         _LATER,

@@ -55,6 +55,11 @@ LARGEST_HEADERS_KB = 8192
 """The most that Envoy can be asked to take."""
 LB_METADATA, ENDPOINT_NAME = "envoy.lb", "endpoint"
 """Where Envoy looks for what distinguishes endpoints of a cluster, in what is known of a request and of each endpoint; and its key."""
+OWN_SCHEME = "x-xds-scheme"
+"""A header between a listener and its routes: by which scheme a request came, where X-Forwarded-Proto is what a proxy says of it.
+
+The listener overwrites a client's own, and backends do not see it.
+"""
 SENT_FROM = "nginx-ingress-controller"
 """The header X-Sent-From of requests by which a proxy asks an authentication service, as ingress-nginx writes it."""
 CACHED = 1024

@@ -131,6 +131,25 @@ def duration(text: str) -> int:
     return total
 
 
+_GO_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})(ms|[smh])")
+_GO_UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
+
+
+def go_duration(least: int, most: int) -> Callable[[str], int]:
+    """Go's time.ParseDuration as whole milliseconds within bounds: 5s, 1m30s, 1.5s, 500ms."""
+
+    def parse(text: str) -> int:
+        parts = _GO_DURATION.findall(text)
+        if not parts or _GO_DURATION.sub("", text):
+            raise ValueError(f"is {shown(text)}, which is no time such as 5s, 500ms or 1m30s")
+        total = int(sum(float(number) * _GO_UNITS[unit] for number, unit in parts))
+        if not least <= total <= most:
+            raise ValueError(f"is {shown(text)}, which is not between {least} and {most:,} milliseconds")
+        return total
+
+    return parse
+
+
 def choice(*choices: str) -> Callable[[str], str]:
     """One of these words, in any case; returned as it is written here."""
     by_word = {c.lower(): c for c in choices}

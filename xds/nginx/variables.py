@@ -37,6 +37,15 @@ _PATH = "request.url_path"
 _URI = "request.path"
 HOST = "re.extract(request.host, '^([[].*[]]|[^:]*)', '\\\\1')"
 """The expression for `$host`: without the port."""
+_BEST_HOST = (
+    "(!('x-forwarded-host' in request.headers) || request.headers['x-forwarded-host'] == '' ? request.host : "
+    "request.headers['x-forwarded-host'].contains(',') ? re.extract(request.headers['x-forwarded-host'], '^([^,]*)', '\\\\1') : "
+    "request.headers['x-forwarded-host'])"
+)
+BEST_HOST = f"%CEL{_BEST_HOST}%"
+"""The format for `$best_http_host` where X-Forwarded-Host is believed: its first name, with the port if it has one."""
+BEST_HOST_WITHOUT_PORT = f"re.extract({_BEST_HOST}, '^([[].*[]]|[^:]*)', '\\\\1')"
+"""The expression for the same without the port."""
 _CLIENT = "re.extract(source.address, '^[[]?(.*?)[]]?:[0-9]+$', '\\\\1')"
 _SCHEME = _header_of("x-forwarded-proto", "request")
 _ID = _header_of("x-request-id", "request")

@@ -24,6 +24,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
 from xds.model import Via
 from xds.nginx.messages import formatted, page, text_format
+from xds.nginx.variables import BEST_HOST_WITHOUT_PORT
 from xds.render.addresses import POLICY
 from xds.wire.encode import pack
 
@@ -53,15 +54,20 @@ _TITLES = {
 """nginx's reason phrases."""
 
 TO_HTTPS = "HTTPS://"
-"""How the Location of a route begins that redirects to https: here it becomes a URL as ingress-nginx writes it, without a last slash."""
+"""How the Location of a route begins that redirects to https: here it becomes a URL as ingress-nginx writes it, without a last slash.
+
+Where proxies in front may name the host, that is put in here as well.
+"""
 _REDIRECTS = (301, 302, 303, 307, 308)
 METHOD_REFUSED = 405
 """The status for TRACE. For what nginx does not accept as a method it is replaced by 400."""
 
 
 @cache
-def local_replies(via: Via) -> LocalReplyConfig:
-    """nginx's statuses and pages for local replies of the http or the https listener; redirects to https are only on the former.
+def local_replies(via: Via, *, by_forwarded: bool = False) -> LocalReplyConfig:
+    """nginx's statuses and pages for local replies of the http or the https listener.
+
+    Redirects to https are only on the former, but `by_forwarded`: then a proxy may say on either that its client came by http.
 
     Every certificate has a connection manager, where their mappers would take 50 kB and 0.7 ms each. A client who could tell the https
     listener that it came by http would get a Location in capitals, with its last slash.
@@ -76,9 +82,10 @@ def local_replies(via: Via) -> LocalReplyConfig:
     denied = _mapper(_all(_status(403), _cel(f"response.code_details.contains('[{POLICY}]')")), 503)
     no_method = _mapper(_all(_status(METHOD_REFUSED), _other_method_than("TRACE")), 400)
     pages = [_mapper(_status(status), status) for status in _TITLES]
-    redirects = [_without_page(), *(_mapper(_status(status), status) for status in _REDIRECTS)] if via is Via.HTTP else []
+    redirects = [_without_page(), *(_mapper(_status(status), status) for status in _REDIRECTS)] if via is Via.HTTP or by_forwarded else []
+    host = f"%CEL({BEST_HOST_WITHOUT_PORT})%" if by_forwarded else ""
     return LocalReplyConfig(
-        mappers=[*map(_to_https, redirects), _without_page(), timed_out, broken, denied, no_method, *pages],
+        mappers=[*(_to_https(mapper, host) for mapper in redirects), _without_page(), timed_out, broken, denied, no_method, *pages],
         body_format=_page("%RESPONSE_CODE%", ""),
     )
 
@@ -90,11 +97,14 @@ def _without_page() -> ResponseMapper:
     return ResponseMapper(filter=own, body_format_override=as_it_is)
 
 
-def _to_https(mapper: ResponseMapper) -> ResponseMapper:
-    """The same for a redirect to https, whose Location is completed: in a route its expression would be compiled for each host."""
+def _to_https(mapper: ResponseMapper, host: str) -> ResponseMapper:
+    """The same for a redirect to https, whose Location is completed: in a route its expression would be compiled for each host.
+
+    `host` is a format for what the Location lacks.
+    """
     assert mapper.filter is not None
     here = _cel(f"'location' in response.headers && response.headers['location'].startsWith('{TO_HTTPS}')")
-    url = f"https://%CEL(re.extract(response.headers['location'], '^{TO_HTTPS}(.*?)/?$', '\\\\1'))%"
+    url = f"https://{host}%CEL(re.extract(response.headers['location'], '^{TO_HTTPS}(.*?)/?$', '\\\\1'))%"
     return replace(mapper, filter=_all(mapper.filter, here), headers_to_add=[formatted("Location", url)])
 
 

@@ -36,7 +36,7 @@ from xds.nginx.access import authorisation
 from xds.nginx.feature import FilterPlace
 from xds.nginx.messages import HEADERS_COUNT, HEADERS_KB, ads, formatted, http2, preserve_case, text_format
 from xds.nginx.open_requests import counting
-from xds.nginx.registry import with_hook
+from xds.nginx.registry import asks, with_hook
 from xds.render import names, passages, untrusted
 from xds.render.answers import METHOD_REFUSED, local_replies
 from xds.wire.encode import pack
@@ -92,7 +92,7 @@ def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager
         merge_slashes=True,
         path_with_escaped_slashes_action=HttpConnectionManagerPathWithEscapedSlashesAction.KEEP_UNCHANGED,
         strip_trailing_host_dot=True,
-        local_reply_config=local_replies(via),
+        local_reply_config=local_replies(via, by_forwarded=asks("by_forwarded", defaults)),
         early_header_mutation_extensions=[untrusted.removed(), passages.note_arrival()],
     )
     for name, on_connection in with_hook("on_connection"):

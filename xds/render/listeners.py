@@ -69,7 +69,8 @@ _FILTER_CHAIN_MATCHER = 32
 def http(address: str, port: int, defaults: Settings) -> Listener:
     """The plain listener."""
     manager = _manager(Via.HTTP, port, defaults)
-    return _listener(names.HTTP, address, port, filter_chains=[FilterChain(name=names.HTTP, filters=[manager])])
+    made = _listener(names.HTTP, address, port, filter_chains=[FilterChain(name=names.HTTP, filters=[manager])])
+    return _drawn(made, defaults)
 
 
 def https(address: str, port: int, defaults: Settings) -> Listener:
@@ -82,6 +83,14 @@ def https(address: str, port: int, defaults: Settings) -> Listener:
     made = _listener(names.HTTPS, address, port, listener_filters=[inspector], filter_chains=[chain])
     if asks("rejects_unnamed", defaults):
         made.filter_chain_matcher = Matcher(on_no_match=MatcherOnMatch(action=_to_chain(_NOWHERE)))
+    return _drawn(made, defaults)
+
+
+def _drawn(made: Listener, defaults: Settings) -> Listener:
+    """With what features add to both listeners."""
+    for name, on_listener in with_hook("on_listener"):
+        if name in defaults:
+            on_listener(defaults[name], made)
     return made
 
 

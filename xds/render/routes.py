@@ -33,8 +33,9 @@ from envoy_data_plane.google.protobuf import Any as AnyMessage
 
 from xds import model
 from xds.nginx.feature import FilterPlace
-from xds.nginx.messages import formatted, overwriting, substitution
-from xds.nginx.registry import features, with_hook
+from xds.nginx.messages import OWN_SCHEME, formatted, overwriting, substitution
+from xds.nginx.registry import asks, features, with_hook
+from xds.nginx.variables import BEST_HOST_WITHOUT_PORT
 from xds.patterns import regex, spelling
 from xds.render import handshakes, names
 from xds.render.answers import TO_HTTPS
@@ -106,7 +107,7 @@ def virtual_host(host: model.VirtualHost, catch_all: model.VirtualHost | None, d
 
 def route(wanted: model.Route, defaults: model.Settings, host: str = "") -> Route:
     """One route of a host. Named after the rule of the Ingress that it comes from."""
-    made = Route(match=_match(wanted, [_one_label(host)] if _is_wildcard(host) else []))
+    made = Route(match=_match(wanted, [_one_label(host)] if _is_wildcard(host) else [], by_forwarded=_by_forwarded(defaults)))
     if wanted.handshake:
         assert made.match is not None
         handshakes.put(made.match, wanted.handshake, host)
@@ -121,7 +122,8 @@ def route(wanted: model.Route, defaults: model.Settings, host: str = "") -> Rout
             made.redirect = _rewritten(wanted.action)
         case model.Redirect(status):
             made.direct_response = DirectResponseAction(status=status)
-            made.response_headers_to_add = [formatted("Location", _location(wanted.action, host))]
+            location = _location(wanted.action, host, by_forwarded=_by_forwarded(defaults))
+            made.response_headers_to_add = [formatted("Location", location)]
     _ask("on_route", made, wanted)
     _put_filters(made, wanted, defaults)
     if wanted.early or (isinstance(wanted.action, model.Redirect) and wanted.action.to in _OFF_LOCATION):
@@ -182,7 +184,8 @@ def route_bytes(wanted: model.Route, defaults: model.Settings, host: str = "") -
     if isinstance(action, model.Forward):
         action, target = model.Forward(model.Cluster("", "", 0), action.by_client), names.cluster(action.cluster)
     elif isinstance(action, model.Redirect):
-        action, target = model.Redirect(action.status, model.RedirectTo.URL), _location(action, host)
+        target = _location(action, host, by_forwarded=_by_forwarded(defaults))
+        action = model.Redirect(action.status, model.RedirectTo.HTTPS if _is_to_https(action) else model.RedirectTo.URL)
     settings = (wanted.settings, defaults) if forwards else (_on_every_action(wanted.settings), _on_every_action(defaults))
     shape = (
         kind,
@@ -267,9 +270,18 @@ def _joined_redirects(routes: tuple[model.Route, ...]) -> tuple[model.Route, ...
 
 
 def _to_https(wanted: model.Route) -> bool:
-    action = wanted.action
     for_all = wanted.via is model.Via.HTTP and not wanted.headers and wanted.share is None and wanted.handshake is None
-    return for_all and isinstance(action, model.Redirect) and action.to is model.RedirectTo.HTTPS
+    return for_all and _is_to_https(wanted.action)
+
+
+def _is_to_https(action: model.Action) -> bool:
+    return isinstance(action, model.Redirect) and action.to is model.RedirectTo.HTTPS
+
+
+@lru_cache(maxsize=16)
+def _by_forwarded(defaults: model.Settings) -> bool:
+    """Whether X-Forwarded-Proto is what a proxy in front says."""
+    return asks("by_forwarded", defaults)
 
 
 def _pattern_of(host: model.VirtualHost) -> str:
@@ -286,10 +298,12 @@ def _name(wanted: model.Route) -> str:
     return f"{wanted.origin.namespace}/{wanted.origin.name} {wanted.rule}"
 
 
-def _match(wanted: model.Route, matchers: Iterable[HeaderMatcher]) -> RouteMatch:
+def _match(wanted: model.Route, matchers: Iterable[HeaderMatcher], *, by_forwarded: bool) -> RouteMatch:
+    """What a proxy says of the scheme decides about the redirect to https alone: no access rule may depend on a client's header."""
     headers = [*matchers, *(_header_matcher(h) for h in wanted.headers)]
     if wanted.via is not model.Via.ANY:
-        headers.append(_by_scheme(wanted.via))
+        own = by_forwarded and not _is_to_https(wanted.action)
+        headers.append(_by_scheme(OWN_SCHEME if own else "x-forwarded-proto", wanted.via))
     made = RouteMatch(headers=headers, runtime_fraction=_fraction(wanted.share) if wanted.share else None)
     _put_path(made, *_path(wanted.match))
     return made
@@ -314,9 +328,9 @@ def _put_path(made: RouteMatch, kind: model.PathKind, text: str) -> None:
 
 
 @cache
-def _by_scheme(via: model.Via) -> HeaderMatcher:
-    """Matches the scheme of the request; the listener overwrites a client's own header."""
-    return HeaderMatcher(name="x-forwarded-proto", string_match=StringMatcher(exact=via.value))
+def _by_scheme(header: str, via: model.Via) -> HeaderMatcher:
+    """Matches the scheme of the request; the listener overwrites a client's own header, unless it is to be believed."""
+    return HeaderMatcher(name=header, string_match=StringMatcher(exact=via.value))
 
 
 @lru_cache(maxsize=1024)
@@ -406,9 +420,14 @@ def _packed(filters: tuple[TypedExtensionConfig, ...]) -> AnyMessage:
     return pack(FilterChainConfigPerRoute(filter_chain=FilterChain(filters=list(filters))))
 
 
-def _location(action: model.Redirect, host: str) -> str:
-    """The format of a Location header. A host that is known is written as text, which is cheaper than extracting it from the request."""
-    here = f"%REQ(x-forwarded-proto)%://{_HOST_AND_PORT}"
+def _location(action: model.Redirect, host: str, *, by_forwarded: bool) -> str:
+    """The format of a Location header. A host that is known is written as text, which is cheaper than extracting it from the request.
+
+    Where proxies in front may name scheme and host (`by_forwarded`), ingress-nginx uses their words for redirects to https and to another
+    name only. The port of the listener is of no use to their clients.
+    """
+    scheme = f"%REQ({OWN_SCHEME if by_forwarded else 'x-forwarded-proto'})%"
+    here = f"{scheme}://{_HOST_AND_PORT}"
     written = action.location.replace("%", "%%")
     match action.to:
         case model.RedirectTo.URL | model.RedirectTo.REWRITTEN:
@@ -416,16 +435,26 @@ def _location(action: model.Redirect, host: str) -> str:
         case model.RedirectTo.PATH:
             return f"{here}{written}"
         case model.RedirectTo.HTTPS:
-            # The host as sent, without its port: if its length is known, cutting it there is cheaper than an expression.
-            known = bool(host) and not _is_wildcard(host)
-            # Without the last slash if `answers` completes it: an expression here costs Envoy 30 µs whenever any host changes.
-            scheme = "https://" if action.keep_slash else TO_HTTPS
-            return f"{scheme}{f'%REQ(:authority):{len(host)}%' if known else _HOST}{written}%REQ(:path)%"
+            return _to_https_here(action, host, written, by_forwarded=by_forwarded)
         case model.RedirectTo.HERE if action.relative:
             return written
         case model.RedirectTo.HERE:
-            return f"%REQ(x-forwarded-proto)%://{_HOST if not host or _is_wildcard(host) else host}{written}"
+            return f"{scheme}://{_HOST if not host or _is_wildcard(host) else host}{written}"
+        case model.RedirectTo.NAME if by_forwarded:
+            return f"%REQ(x-forwarded-proto)%://{written}{_PATH}"
         case model.RedirectTo.NAME:
             return f"%REQ(x-forwarded-proto)%://{written}:%REQ(x-forwarded-port)%{_PATH}"
         case model.RedirectTo.SLASH:
             return f"{'' if action.relative else here}%PATH(NQ)%/{_QUERY}"
+
+
+def _to_https_here(action: model.Redirect, host: str, port: str, *, by_forwarded: bool) -> str:
+    """The Location of a redirect to https: the host as sent, without its port; if its length is known, cutting it there is cheaper.
+
+    Without the last slash `answers` completes it: an expression here costs Envoy 30 µs whenever any host changes.
+    """
+    if by_forwarded:
+        return f"https://%CEL({BEST_HOST_WITHOUT_PORT})%{port}%REQ(:path)%" if action.keep_slash else f"{TO_HTTPS}{port}%REQ(:path)%"
+    known = bool(host) and not _is_wildcard(host)
+    name = f"%REQ(:authority):{len(host)}%" if known else _HOST
+    return f"{'https://' if action.keep_slash else TO_HTTPS}{name}{port}%REQ(:path)%"

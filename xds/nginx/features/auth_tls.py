@@ -280,9 +280,8 @@ def _filters(rule: ClientRule, route: Route) -> tuple[TypedExtensionConfig, ...]
 
 @cache
 def _described(*, asked: bool, failed: bool, passes: bool) -> TypedExtensionConfig:
-    unasked = "(request.headers['x-forwarded-proto'] == 'https' ? 'NONE' : '')"
-    result = f"connection.mtls ? '{_FAILED if failed else 'SUCCESS'}' : {unasked}" if asked else unasked
-    headers = {"ssl-client-verify": f"%CEL({result})%"}
+    result = f"(connection.mtls ? '{_FAILED if failed else 'SUCCESS'}' : 'NONE')" if asked else "'NONE'"
+    headers = {"ssl-client-verify": f"%CEL(has(connection.tls_version) ? {result} : '')%"}
     if asked:
         headers |= {"ssl-client-subject-dn": "%DOWNSTREAM_PEER_SUBJECT%", "ssl-client-issuer-dn": "%DOWNSTREAM_PEER_ISSUER%"}
     if asked and passes:
