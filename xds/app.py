@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry
 
 from xds import __version__
 from xds.alone import Alone
-from xds.config import Failure, Flags
+from xds.config import Failure, Flags, SocketAddress, parse_address
 from xds.coordination import ChainAndKey, Coordination
 from xds.kube.manifests import Manifests
 from xds.kube.objects import Ingress
@@ -49,6 +49,7 @@ from xds.web.process_metrics import ProcessMetrics
 from xds.web.server import WebServer, application
 
 if TYPE_CHECKING:
+    from xds.admission.server import AdmissionServer
     from xds.debug.server import DebugServer
     from xds.kube.apiserver.faults import ProblemSink
 
@@ -94,6 +95,7 @@ class ControlPlane:
         web.cleanup_ctx.append(metrics.lag.watching)
         self._web = WebServer(web, host=flags.healthz_host, port=flags.healthz_port)
         self._server: Server | None = None
+        self._admission: AdmissionServer | None = None
         self._debug: DebugServer | None = None
 
     # What it is at this moment
@@ -107,6 +109,11 @@ class ControlPlane:
     def xds_address(self) -> str:
         """Where Envoys connect. Once it has started, the port in it is the one that the system has chosen for 0."""
         return self._flags.xds_address if self._server is None else self._server.address
+
+    @property
+    def webhook_address(self) -> SocketAddress | None:
+        """Where the validating webhook is served; None where it is not. As above."""
+        return self._admission.address if self._admission is not None else None
 
     @property
     def health_port(self) -> int:
@@ -186,6 +193,8 @@ class ControlPlane:
         if self._server is not None:
             await self._server.stop(min(5.0, 0.05 * len(self._fleet.connected())))
         await self._web.stop()
+        if self._admission is not None:
+            await self._admission.stop()
         if self._debug is not None:
             await self._debug.stop()
 
@@ -214,8 +223,22 @@ class ControlPlane:
             await self._server.start()
         except (OSError, ValueError) as error:
             raise Failure(f"{error}.") from None
+        if f.validating_webhook:
+            self._admission = await self._serve_admission(parse_address(f.validating_webhook))
         if f.debug_address:
             self._debug = await self._serve_debug(f.debug_address)
+
+    async def _serve_admission(self, address: SocketAddress) -> AdmissionServer:
+        from xds.admission.server import AdmissionServer, Judge
+
+        judge = Judge(self._tables, self.snapshot, self._publisher, self.registry)
+        files = self._flags.validating_webhook_certificate or Path(), self._flags.validating_webhook_key or Path()
+        server = AdmissionServer(judge, address, *files)
+        try:
+            await server.start()
+        except (OSError, ValueError) as error:
+            raise Failure(f"{error}.") from None
+        return server
 
     async def _serve_debug(self, address: str) -> DebugServer | None:
         from xds.debug.live import Live, serve  # what it needs takes 0.2 s to import

@@ -405,7 +405,6 @@ def inert(kind: Kind[T], default: T, no_effect: str, *, secret: bool = False) ->
 
 
 _REQUEST_METRICS = "requests are counted by Envoy, at /stats/prometheus of its admin address."
-_NO_WEBHOOK = "there is no admission webhook; `xds check` judges manifests before they are applied."
 _NO_GEOIP = "no GeoIP database is read."
 _NO_PROFILER = "there is no Go program to profile."
 _KLOG = "the log goes to standard error, and is not klog's; see --log-level and --log-format."
@@ -493,6 +492,16 @@ class Flags:
     health_check_path: str = setting(
         SERVER, Kind("PATH", "a path that begins with /", _matching(r"/\S*", 1000)), "/healthz", "Path of the liveness probe on that port."
     )
+    validating_webhook: str = setting(
+        SERVER,
+        MAYBE_ADDRESS,
+        "",
+        "Address at which the API server asks, over https, whether an Ingress may be stored; without it, nowhere.",
+    )
+    validating_webhook_certificate: Path | None = setting(
+        SERVER, FILE, None, "PEM file with the certificate for --validating-webhook, read again when it changes."
+    )
+    validating_webhook_key: Path | None = setting(SERVER, FILE, None, "PEM file with the private key of that certificate.")
     xds_address: str = setting(
         SERVER,
         ADDRESS,
@@ -708,10 +717,7 @@ class Flags:
     enable_topology_aware_routing: bool = inert(BOOL, False, "every ready endpoint is used, whatever its zone.")
     health_check_timeout: float = inert(SECONDS, 10.0, "the probe is answered without asking anybody.")
     post_shutdown_grace_period: float = inert(SECONDS, 10.0, "the process ends as soon as its streams have ended.")
-    validating_webhook: str = inert(TEXT, "", _NO_WEBHOOK)
-    validating_webhook_certificate: str = inert(TEXT, "", _NO_WEBHOOK)
-    validating_webhook_key: str = inert(TEXT, "", _NO_WEBHOOK)
-    disable_full_test: bool = inert(BOOL, False, _NO_WEBHOOK)
+    disable_full_test: bool = inert(BOOL, False, "the validating webhook judges an Ingress beside all others, which takes milliseconds.")
     sync_period: float = inert(DURATION, 0.0, "objects are watched; they are listed again only where a watch was lost.")
     sync_rate_limit: float = inert(NUMBER, 0.3, "a change is served at once, and what arrives meanwhile is taken together next.")
     dynamic_configuration_retries: int = inert(INTEGER, 15, "what an Envoy rejects is not sent again before it has changed.")

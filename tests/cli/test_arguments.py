@@ -60,6 +60,8 @@ def needed(command: str, flag: Flag) -> list[str]:
     """What a command needs before it looks at a flag."""
     if command == "explain":
         return ["http://a.example/"]
+    if flag.field == "validating_webhook":
+        return ["--validating-webhook-certificate=c", "--validating-webhook-key=k", *(["d"] if command != "serve" else [])]
     return ["d"] if command in ("up", "translate", "check") and flag.field not in ("manifests", "live") else []
 
 
@@ -412,3 +414,8 @@ def test_random_words_are_either_understood_or_answered_by_one_sentence(
         assert "\n" not in sentence
     else:
         assert all("\n" not in notice for notice in parsed.notices)
+
+
+def test_a_webhook_needs_its_certificate() -> None:
+    with pytest.raises(UsageError, match=r"^--validating-webhook needs --validating-webhook-certificate and --validating-webhook-key\.$"):
+        parse("serve", ["--validating-webhook", ":8443", "--validating-webhook-key=k"], POD)

@@ -27,6 +27,7 @@ from xds.config import (
     OBJECT,
     PORT,
     PRIVATE,
+    RUN,
     RUNNING,
     Flag,
     Flags,
@@ -317,6 +318,7 @@ def _check(command: str, settings: Flags, given: Mapping[str, _Given], environme
         if getattr(settings, one) and getattr(settings, other):
             raise UsageError(f"{given[one].by} and {given[other].by} exclude each other.")
     _check_source(command, settings, environment)
+    _check_webhook(command, settings)
     _check_sockets(settings, given)
     _check_ports(command, settings)
     if command in ("up", "serve", "bootstrap"):
@@ -341,6 +343,13 @@ def _check_source(command: str, settings: Flags, environment: Mapping[str, str])
     raise UsageError("name a folder of manifests, as in `xds serve --manifests ./manifests`, or an API server with --kubeconfig.")
 
 
+def _check_webhook(command: str, settings: Flags) -> None:
+    """An API server asks over https only."""
+    files = settings.validating_webhook_certificate and settings.validating_webhook_key
+    if command in RUN and settings.validating_webhook and not files:
+        raise UsageError("--validating-webhook needs --validating-webhook-certificate and --validating-webhook-key.")
+
+
 def _check_sockets(settings: Flags, given: Mapping[str, _Given]) -> None:
     """The path of a Unix socket has a limit of the kernel."""
     for field in ("xds_address", "debug_address", "admin_address", "probe_address", "authz_address"):
@@ -355,6 +364,7 @@ def _check_ports(command: str, settings: Flags) -> None:
     traffic += [("--https-port", SocketAddress(settings.listen_address, settings.https_port))]
     own = [("--healthz-port", SocketAddress(settings.healthz_host or "::", settings.healthz_port))]
     own += _named("--xds-address", settings.xds_address) + _named("--debug-address", settings.debug_address)
+    own += _named("--validating-webhook", settings.validating_webhook)
     admin = _named("--admin-address", settings.admin_address)
     probe = _named("--probe-address", settings.probe_address)
     together = {"up": [traffic + own + admin], "serve": [traffic, own], "bootstrap": [admin + probe]}.get(command, [])

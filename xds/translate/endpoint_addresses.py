@@ -151,6 +151,7 @@ def own_ports(flags: Flags) -> dict[int, str]:
         (flags.admin_address, "--admin-address"),
         (flags.debug_address, "--debug-address"),
         (flags.xds_address, "--xds-address"),
+        (flags.validating_webhook, "--validating-webhook"),
     ):
         if port := tcp_port(text):
             found[port] = flag

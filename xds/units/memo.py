@@ -19,7 +19,7 @@ from __future__ import annotations
 import traceback
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from xds.kube.world import Key
 from xds.problem import Problem
@@ -41,6 +41,17 @@ class Fault(NamedTuple):
     traceback: str
 
 
+class Values(Protocol):
+    """Where a running Unit reads: the values of keys and of other Units."""
+
+    @property
+    def lookup(self) -> Callable[[Key], Any]:
+        """Gives the value of a key."""
+
+    def value(self, unit: Unit) -> Any:
+        """Give the value of a Unit."""
+
+
 FRESH, DOUBTFUL, STALE = range(3)
 
 
@@ -60,23 +71,23 @@ class _Memo:
 class Recorder:
     """The reader that is passed to a running Unit (`xds.kube.world.Reader`): it returns values, and records what was read."""
 
-    __slots__ = ("_build", "problems", "seen")
+    __slots__ = ("_values", "problems", "seen")
 
-    def __init__(self, build: Build) -> None:
-        self._build = build
+    def __init__(self, values: Values) -> None:
+        self._values = values
         self.seen: dict[Hashable, None] = {}
         self.problems: list[Problem] | None = None
 
     def __call__(self, key: Key) -> Any:
         """What the World holds under this key."""
         self.seen[key] = None
-        return self._build.lookup(key)
+        return self._values.lookup(key)
 
     def unit(self, function: Callable[..., T], *arguments: Hashable) -> T:
         """The value of another Unit."""
         unit = Unit(function, arguments)
         self.seen[unit] = None
-        value: T = self._build.value(unit)
+        value: T = self._values.value(unit)
         return value
 
     def report(self, problem: Problem) -> None:
@@ -150,6 +161,21 @@ class Build:
         if memo.state != FRESH:
             self._run(unit, memo)
         return memo.value
+
+    def known(self, unit: Unit) -> tuple[Any] | None:
+        """The value of a Unit, if it need not run for it; else None."""
+        memo = self._memos.get(unit)
+        return (memo.value,) if memo is not None and memo.state == FRESH else None
+
+    def depending(self, keys: Iterable[Key]) -> set[Unit]:
+        """All Units that have read one of these keys, directly or not."""
+        found: set[Unit] = set()
+        work: list[Hashable] = list(keys)
+        while work:
+            readers = self._readers.get(work.pop(), {}).keys() - found
+            found |= readers
+            work.extend(readers)
+        return found
 
     def problem_changes(self) -> dict[Problem, bool]:
         """The Problems that may have appeared (True) or disappeared (False) since the last call."""

@@ -139,6 +139,11 @@ class Connections:
         while self._spare:
             os.close(self._spare.pop())
 
+    def make_room(self) -> None:
+        """Another connection is to come: the one that has been idle for longest is closed where there are too many."""
+        while len(self._open) >= self.limits.most:
+            self._cut_oldest()
+
     def asked(self, answering: object) -> None:
         """The protocol of a connection has received a request."""
         if (connection := self._open.get(cast(asyncio.Protocol, answering))) is not None:
@@ -169,8 +174,7 @@ class Connections:
                 delay = min(2 * delay, _BACKOFF[1])
                 continue
             delay = _BACKOFF[0]
-            while len(self._open) >= self.limits.most:
-                self._cut_oldest()
+            self.make_room()
             try:
                 await loop.connect_accepted_socket(lambda: Connection(self, self._make()), accepted)
             except OSError:

@@ -1,0 +1,113 @@
+"""AdmissionReview in, AdmissionReview out: the documents of the API server, and which Problems refuse an Ingress.
+
+What is refused can only be an error, and is one in ingress-nginx as well: the Ingress would be left out, or a path of it belongs to another
+one. All else may become right by a change of other objects, so it is a warning. What stands already refuses no update: somebody who
+changes a label must be able to.
+
+What does not belong here: how Problems are found (`xds.units.rehearsal`), and sockets (`server.py`).
+Source: Kubernetes, Dynamic Admission Control (admission.k8s.io/v1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from xds.kube.objects import Ingress
+from xds.kube.parse import from_json
+from xds.problem import Problem, Severity
+
+VERSION = "admission.k8s.io/v1"
+REFUSED = frozenset(("annotation-forbidden", "conflict", "host", "path"))
+"""Codes (up to a colon) of Problems that refuse an Ingress, where they are errors."""
+_JUDGED = ("CREATE", "UPDATE")
+_LONGEST = 256
+"""Characters of a warning: kubectl shows more, but the API server may cut it."""
+_MOST_WARNINGS = 12
+"""So many keep within the 4,096 characters that the API server passes on."""
+_MOST_REASONS = 20
+
+
+class Unreadable(ValueError):
+    """A request that is no AdmissionReview of this version."""
+
+
+class Found(NamedTuple):
+    """The Problems that an Ingress would have, and those that it has now."""
+
+    then: Collection[Problem]
+    now: Collection[Problem]
+
+
+class _Request(msgspec.Struct, rename="camel"):
+    uid: str
+    operation: str = ""
+    object: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Review(msgspec.Struct, rename="camel"):
+    api_version: str
+    request: _Request
+
+
+_DECODER = msgspec.json.Decoder(_Review)
+
+
+class Asked(NamedTuple):
+    """What the API server asks about. `item` is None where there is nothing to judge; `problem` is why it could not be read."""
+
+    uid: str
+    item: Ingress | None = None
+    problem: Problem | None = None
+
+
+def asked(body: bytes) -> Asked:
+    """The question in the body of a request. Raises Unreadable."""
+    try:
+        review = _DECODER.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Unreadable("the body is no AdmissionReview") from None
+    if review.api_version != VERSION:
+        raise Unreadable(f"the AdmissionReview is none of {VERSION}")
+    uid = review.request.uid
+    if review.request.operation not in _JUDGED:
+        return Asked(uid)
+    found = from_json(bytes(review.request.object))
+    return Asked(uid, found if isinstance(found, Ingress) else None, found if isinstance(found, Problem) else None)
+
+
+def answer(question: Asked, find: Callable[[Ingress], Found]) -> tuple[bytes, bool]:
+    """The body of the response, and whether the Ingress is admitted."""
+    if question.item is None:
+        return _response(question.uid, (), [question.problem] if question.problem else []), True
+    found = find(question.item)
+    refused = [p for p in found.then if _refuses(p) and p not in found.now]
+    return _response(question.uid, refused, [p for p in found.then if p not in refused and p.severity is not Severity.NOTE]), not refused
+
+
+def _refuses(problem: Problem) -> bool:
+    return problem.severity is Severity.ERROR and problem.code.partition(":")[0] in REFUSED
+
+
+def _response(uid: str, refused: Collection[Problem], others: Iterable[Problem]) -> bytes:
+    response: dict[str, Any] = {"uid": uid, "allowed": not refused}
+    if refused:
+        response["status"] = {"code": 403, "reason": "Forbidden", "message": _message(refused)}
+    if warnings := [_warning(problem) for problem in others]:
+        more = len(warnings) - _MOST_WARNINGS
+        kept = warnings if more <= 0 else [*warnings[:_MOST_WARNINGS], f"{more} more; `xds check` lists them"]
+        response["warnings"] = kept
+    return msgspec.json.encode({"apiVersion": VERSION, "kind": "AdmissionReview", "response": response})
+
+
+def _message(refused: Collection[Problem]) -> str:
+    lines = [f"{problem.field}: {problem.sentence}" for problem in refused]
+    more = len(lines) - _MOST_REASONS
+    return "\n".join(lines if more <= 0 else [*lines[:_MOST_REASONS], f"{more} more."])
+
+
+def _warning(problem: Problem) -> str:
+    line = f"{problem.field}: {problem.sentence}" if problem.field else problem.sentence
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"

@@ -1,0 +1,179 @@
+"""The HTTPS server that the API server asks before it stores an Ingress.
+
+It answers from the World of the running control plane, between two steps of the Publisher. Before the first Snapshot it answers 503: then
+the `failurePolicy` of the webhook's configuration decides. What does not belong here: what is refused (`review.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from dataclasses import replace
+from pathlib import Path
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from xds.admission.review import Asked, Found, Unreadable, answer, asked
+from xds.config import SocketAddress
+from xds.kube.objects import Ingress, ref
+from xds.publish.publisher import Publisher
+from xds.snapshot import Snapshot
+from xds.units.rehearsal import problems_with
+from xds.units.tables import Tables
+from xds.web.connections import Connection, Connections, Limits
+
+_log = logging.getLogger("xds.admission")
+LARGEST = 8 * 2**20
+"""Bytes of a request: an object and its last state, each of which an API server stores up to 1.5 MB of, in JSON."""
+_LIMITS = Limits(bytes=2 * LARGEST)
+_HANDSHAKE = 5.0
+"""Seconds for a client's part of TLS."""
+_RELOAD = 5.0
+"""Seconds between two looks at the certificate's files: a mounted Secret is replaced without a signal."""
+_HEAVY = 200
+"""Rules, paths and annotations of an Ingress beyond which it is judged in a thread, so that streams are answered meanwhile."""
+_TOO_HEAVY = 5_000
+"""The same, beyond which it is not judged: that would take as long as to serve it, and need not be paid for twice."""
+
+_AS_WRITTEN = {"edit-refused": "annotation-forbidden"}
+"""What the Problem of an Ingress whose last valid form stays in its place would be without that form, by code."""
+
+
+class Judge:
+    """Finds the Problems of an Ingress that is not there yet, one Ingress after the other."""
+
+    def __init__(self, tables: Tables, snapshot: Snapshot, publisher: Publisher, registry: CollectorRegistry) -> None:
+        self._tables = tables
+        self._snapshot = snapshot
+        self._publisher = publisher
+        text = "Ingresses that the validating webhook was asked about, by what it answered."
+        self._answered = Counter("xds_admission_reviews", text, ["verdict"], registry=registry)
+        text = "Seconds that such an answer took, the wait for the last change included."
+        buckets = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+        self._took = Histogram("xds_admission_seconds", text, buckets=buckets, registry=registry)
+        for verdict in ("admitted", "refused", "unreadable"):
+            self._answered.labels(verdict)
+
+    async def review(self, request: web.Request) -> web.Response:
+        """Answer an AdmissionReview, whatever the path."""
+        if not self._snapshot.ready:
+            return web.Response(status=503, text="not ready: the objects have not been read yet")
+        body = await request.read()
+        with self._took.time():
+            try:
+                question = asked(body)
+            except Unreadable as error:
+                self._answered.labels("unreadable").inc()
+                return web.Response(status=400, text=f"{error}")
+            made, admitted = await self._answer(question)
+        self._answered.labels("admitted" if admitted else "refused").inc()
+        if question.item is not None and not admitted:
+            _log.info("the validating webhook has refused %s", ref(question.item))
+        return web.Response(body=made, content_type="application/json")
+
+    async def _answer(self, question: Asked) -> tuple[bytes, bool]:
+        weight = _weight(question.item) if question.item is not None else 0
+        if weight > _TOO_HEAVY:
+            return answer(question._replace(item=None), self._find)
+        async with self._publisher.lock:
+            if weight > _HEAVY:
+                return await asyncio.to_thread(answer, question, self._find)
+            return answer(question, self._find)
+
+    def _find(self, item: Ingress) -> Found:
+        build, which = self._tables.build, ref(item)
+        now = [problem for problems in build.problems.values() for problem in problems if problem.about == which]
+        return Found(problems_with(self._tables.world, build, item), [replace(p, code=_AS_WRITTEN.get(p.code, p.code)) for p in now])
+
+
+def _weight(item: Ingress) -> int:
+    return sum(1 + len(rule.paths) for rule in item.rules) + len(item.tls) + len(item.meta.annotations)
+
+
+class AdmissionServer:
+    """Serves a Judge at an address, with a certificate from files. `address` has the port that the system has chosen for 0."""
+
+    def __init__(self, judge: Judge, address: SocketAddress, certificate: Path, key: Path) -> None:
+        self.address = address
+        self._files = certificate, key
+        app = web.Application(client_max_size=LARGEST, middlewares=[self._asked])
+        app.router.add_post("/{path:.*}", judge.review)
+        self._runner = web.AppRunner(app, access_log=None)
+        self._connections = Connections(self._answering, _LIMITS)
+        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._server: asyncio.Server | None = None
+        self._reloading: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listen. Raises OSError or ValueError with a sentence where that is not possible."""
+        self._load()
+        await self._runner.setup()
+        loop = asyncio.get_running_loop()
+        host, port = self.address.host, self.address.port
+        try:
+            self._server = await loop.create_server(
+                self._connection, host, port, ssl=self._context, ssl_handshake_timeout=_HANDSHAKE, reuse_address=True
+            )
+        except OSError as error:
+            await self._runner.cleanup()
+            raise OSError(f"the validating webhook cannot listen on {self.address}: {error.strerror}") from None
+        self.address = SocketAddress(host, self._server.sockets[0].getsockname()[1])
+        self._reloading = asyncio.create_task(self._reload(), name="certificate of the webhook")
+
+    async def stop(self) -> None:
+        """Close all connections. Does nothing before the start."""
+        if self._reloading is not None:
+            self._reloading.cancel()
+        if self._server is not None:
+            self._server.close()
+        await self._runner.cleanup()
+
+    def _connection(self) -> asyncio.Protocol:
+        self._connections.make_room()
+        return Connection(self._connections, self._answering())
+
+    def _answering(self) -> asyncio.Protocol:
+        assert self._runner.server is not None
+        return self._runner.server()
+
+    @web.middleware
+    async def _asked(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self._connections.asked(request.protocol)
+        return await handler(request)
+
+    def _load(self) -> None:
+        certificate, key = self._files
+        try:
+            self._context.load_cert_chain(certificate, key)
+        except OSError as error:  # ssl.SSLError is one; its text has no byte of a file
+            raise ValueError(
+                f"the certificate of the validating webhook, {certificate} with {key}, cannot be used: {error.strerror}"
+            ) from None
+
+    async def _reload(self) -> None:
+        stamp = self._stamp()
+        while True:
+            await asyncio.sleep(_RELOAD)
+            if (now := self._stamp()) != stamp:
+                stamp = now
+                try:
+                    self._load()
+                except ValueError as error:
+                    _log.error("%s; new connections get the previous one", error)
+                else:
+                    _log.info("the validating webhook has a new certificate from %s", self._files[0])
+
+    def _stamp(self) -> list[tuple[int, int] | None]:
+        """A value that changes when one of the files does, or is missing."""
+        found: list[tuple[int, int] | None] = []
+        for path in self._files:
+            try:
+                status = path.stat()
+            except OSError:
+                found.append(None)
+            else:
+                found.append((status.st_ino, status.st_mtime_ns))
+        return found
