@@ -44,9 +44,9 @@ _LEGEND = {
     Fidelity.EXACT: "as in ingress-nginx, but for differences without an effect",
     Fidelity.APPROXIMATE: "with a difference, which is in the last column",
     Fidelity.IGNORED: "accepted without effect; users lose nothing",
-    Fidelity.LATER: "no effect yet; `xds check` reports each place where it is written",
-    Fidelity.CLOSES: "the paths that it protects answer 503, because without it they would be open; `xds check` reports them",
-    Fidelity.REFUSED: "no effect, for the reason in the last column",
+    Fidelity.LATER: "refused for now: no effect; `xds check` reports each place where it is written",
+    Fidelity.CLOSES: "refused, and the paths that it protects answer 503, because without it they would be open; `xds check` reports them",
+    Fidelity.REFUSED: "refused for good: no effect, for the reason in the last column, which has what to do instead",
 }
 
 
