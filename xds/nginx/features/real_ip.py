@@ -28,7 +28,7 @@ from xds.nginx.feature import Feature, Fidelity, Key, Notes, Phase, Unreadable
 from xds.nginx.messages import OWN_SCHEME, action_of, cidr_ranges, formatted
 from xds.nginx.trust import EVERYBODY, NOBODY, X_FORWARDED_FOR, Trust, trust
 from xds.nginx.values import boolean, go_duration, matching, ranges
-from xds.nginx.variables import BEST_HOST
+from xds.nginx.variables import BEST_HOST, quoted
 from xds.wire.encode import pack
 
 _DRAINS = "a change of it changes the listeners, which drains their connections"
@@ -147,7 +147,7 @@ def _early_client(found: Trust) -> Iterator[Mutation]:
     yield from (Mutation(remove=_KEPT), _copied(_KEPT, X_FORWARDED_FOR))
     if found.header != X_FORWARDED_FOR:
         yield from (Mutation(remove=X_FORWARDED_FOR), _copied(X_FORWARDED_FOR, found.header))
-    yield Mutation(append=_only_addresses())
+    yield from (Mutation(append=_last_addresses()), Mutation(append=_only_addresses()))
 
 
 def _early_scheme(found: Trust, via: Via) -> Iterator[Mutation]:
@@ -213,6 +213,28 @@ LAST_ADDRESSES = r"^(?:.*[^]0-9a-fA-F:., [][^ ,]*[ ,]+)?([]0-9a-fA-F:., []*?)[ ,
 """What may be addresses at the end of a list. nginx reads no further than to what is none; Envoy would read nothing of the list then."""
 WITHOUT_PORTS = r"^(?:([^:]*):[0-9]+([^:]*)(?::[0-9]+([^:]*))?(?::[0-9]+([^:]*))?|(.*))$"
 """A list of IPv4 addresses with up to three ports, or any other list. Envoy accepts no larger expression than about that."""
+
+
+LAST = r"^(?:\C*?,)??((?:[\t -+\--~]*,){0,12}[\t -+\--~]*)$"
+"""The last addresses of a list, before which there may be any bytes. Envoy accepts no larger expression."""
+BARE = r"^(\C*,)? *\[?([0-9.]+|[0-9A-Fa-f:.]+|\C*?)\]?(?::[0-9]+)? *$"
+"""A list, and its last address without brackets and port."""
+_SHORT = 38
+"""Characters in which there cannot be 20 addresses."""
+
+
+@cache
+def _last_addresses() -> HeaderValueOption:
+    """X-Forwarded-For, if there is one, without the first addresses of many: of 20 Envoy reads none, and the proxy would be the client.
+
+    A client may send as many as it likes. So its own would be let in where the proxy is, and those of all clients be one for a limit.
+    """
+    sent = f"request.headers['{X_FORWARDED_FOR}']"
+    last = f"re.extract({sent}, '{quoted(LAST)}', '\\\\1')"
+    bare = f"re.extract({last}, '{quoted(BARE)}', '\\\\1\\\\2')"
+    made = formatted(X_FORWARDED_FOR, f"%CEL(size({sent}) <= {_SHORT} && !{sent}.contains(']') ? {sent} : {bare})%")
+    made.append_action = HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS
+    return made
 
 
 @cache
