@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.envoy.harness.manifests import Folder, endpoint_slice, ingress, service
+from tests.envoy.harness.manifests import Folder, config_map, endpoint_slice, ingress, service
 from xds import offline
 from xds.cli.translate import static_bootstrap
 from xds.config import Flags
@@ -72,13 +72,31 @@ def bare_envoy(port: int, backend: int, names: Sequence[str], *, as_ours: bool, 
     }
 
 
-def ours(port: int, https_port: int, backend: int, names: Sequence[str]) -> Json:
-    """What `xds translate --static` prints for an Ingress a host, all of which lead to one backend on loopback."""
+def ours(
+    port: int,
+    https_port: int,
+    backend: int,
+    names: Sequence[str],
+    notes: Mapping[str, str] | None = None,
+    keys: Mapping[str, str] | None = None,
+    more: Sequence[Json] = (),
+) -> Json:
+    """What `xds translate --static` prints for an Ingress a host, all of which lead to one backend on loopback.
+
+    `notes` are annotations of each Ingress, `keys` those of the ConfigMap, `more` further objects.
+    """
     with tempfile.TemporaryDirectory(prefix="xds-bench-") as folder:
         manifests = Folder(Path(folder))
         manifests.write("backend.yaml", service("web"), endpoint_slice("web", [("127.0.0.1", backend)]))
-        manifests.write("ingresses.yaml", *(ingress(f"web-{i}", name, {"/": ("web", 80)}) for i, name in enumerate(names)))
-        flags = Flags(manifests=(Path(folder),), http_port=port, https_port=https_port, listen_address="127.0.0.1")
+        manifests.write("ingresses.yaml", *(ingress(f"web-{i}", name, {"/": ("web", 80)}, notes) for i, name in enumerate(names)))
+        manifests.write("more.yaml", config_map("controller", keys or {}), *more)
+        flags = Flags(
+            manifests=(Path(folder),),
+            http_port=port,
+            https_port=https_port,
+            listen_address="127.0.0.1",
+            configmap="default/controller" if keys else "",
+        )
         made = static_bootstrap(flags, offline.load(flags).snapshot)
     return made | {"static_resources": made["static_resources"] | {"listeners": [_http_listener(made)]}}
 

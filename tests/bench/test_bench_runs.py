@@ -15,6 +15,7 @@ from bench import (
     change,
     cold_start,
     event_loop,
+    feature_price,
     fleet,
     machine,
     memory,
@@ -169,6 +170,23 @@ def test_a_request_is_priced_beside_bare_envoy_and_nginx() -> None:
     bare = [request_price.BARE, request_price.LIKE_OURS, request_price.OURS]
     assert [name for name in column(table, "proxy") if name not in (request_price.NGINX, request_price.LUA)] == bare * 2
     assert column(table, "proxy").count(request_price.NGINX) == 2
+    assert all(price > 0 for price in numbers(column(table, "µs")))
+
+
+def test_each_feature_that_has_a_price_is_in_the_configuration() -> None:
+    made = {name: json.dumps(feature_price.configuration(used, 8080, 8443, 9000)) for name, used in feature_price.FEATURES.items()}
+    assert len(set(made.values())) == len(made)
+    closed = [name for name, text in made.items() if '"status": 503' in text and '"direct_response"' in text]
+    assert not closed, "a path that answers by itself has no price"
+
+
+@pytest.mark.envoy
+def test_a_feature_is_priced_beside_none() -> None:
+    try:
+        table = feature_price.measure(["limit-rps", "auth-url"], seconds=1, rounds=1)
+    except request_price.Missing as error:
+        pytest.skip(str(error))
+    assert column(table, "feature") == [feature_price.NOTHING, "limit-rps", "auth-url"]
     assert all(price > 0 for price in numbers(column(table, "µs")))
 
 
