@@ -103,6 +103,8 @@ HARMLESS: Mapping[str, Collection[str]] = {
     "proxy-ssl-secret": WORDS,
     "proxy-ssl-name": WORDS,
     "proxy-ssl-ciphers": {"-1"},
+    "opentelemetry-operation-name": WORDS,
+    "otlp-collector-host": WORDS,
     "proxy-redirect-from": WORDS,
     "proxy-redirect-to": WORDS,
     "proxy-cookie-domain": {"a b"},
@@ -112,7 +114,14 @@ HARMLESS: Mapping[str, Collection[str]] = {
 """What is no fault in some annotations: names, also in lists that spaces separate, regular expressions, and numbers of either sign."""
 
 ANY_WORD = {'"; return 200 "', "%REQ(authorization)%", "%", "\\1", "a\u2028b", "(" * 50, "٣", "９"}
-HARMLESS_IN_KEYS: Mapping[str, Collection[str]] = {"proxy-redirect-from": ANY_WORD, "proxy-redirect-to": ANY_WORD}
+ANY_LINE = {text for text in HOSTILE + NO_NUMBERS if text.isprintable() and len(text) < 1000} | {"a\u2028b"}
+NO_VARIABLE = {text for text in ANY_LINE if "$" not in text}
+HARMLESS_IN_KEYS: Mapping[str, Collection[str]] = {
+    "otel-service-name": ANY_LINE,
+    "opentelemetry-operation-name": NO_VARIABLE,
+    "proxy-redirect-from": ANY_WORD,
+    "proxy-redirect-to": ANY_WORD,
+}
 """What ingress-nginx lets a key hold, and not an annotation; it goes to no format, no pattern and no script."""
 
 

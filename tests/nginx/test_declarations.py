@@ -144,6 +144,12 @@ def test_the_example_of_a_key_changes_what_everybody_gets(key: Declared[Any]) ->
     }
     dependent |= {"proxy-ssl-location-only", "disable-proxy-intercept-errors"}
     switches = {"gzip": {"use-gzip": "true"}, "brotli": {"enable-brotli": "true"}}
+    collector = {"otlp-collector-host": "collector.test"}
+    switches |= dict.fromkeys(("otlp", "opentelemetry"), collector) | {"otel": collector | {"otel-sampler": "AlwaysOff"}}
+    if key.name == "otel-sampler-ratio":
+        switches["otel"] = collector | {"otel-sampler": "TraceIdRatioBased"}
+    if key.name == "enable-opentelemetry":
+        switches["enable"] = collector
     beside = switches.get(key.name.partition("-")[0], {})
     companion = key.name.startswith("global-auth-") and key.name != "global-auth-url"
     assert companion or key.name in dependent or settings(keys=beside | {key.name: key.example}) != settings(keys=beside)

@@ -75,13 +75,9 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
         (("ssl-prefer-server-ciphers", "", "true", "Whether the order of the server's ciphers counts."),),
     ),
     (
-        _LATER,
-        "requests are not traced",
-        (
-            ("enable-opentelemetry", "false", "true", "Whether requests are traced."),
-            ("opentelemetry-operation-name", "", "checkout", "The name of a trace's span."),
-            ("opentelemetry-trust-incoming-span", "true", "false", "Whether the client's trace goes on."),
-        ),
+        _REFUSED,
+        "Envoy begins a span before it knows the path; use the ConfigMap key of this name, which holds for all",
+        (("opentelemetry-trust-incoming-span", "true", "false", "Whether the client's trace goes on."),),
     ),
     (
         _REFUSED,
@@ -117,7 +113,6 @@ _ALSO_KEYS = """
 proxy-next-upstream-timeout proxy-request-buffering proxy-buffering
 proxy-buffers-number proxy-busy-buffers-size proxy-max-temp-file-size proxy-http-version
 client-body-buffer-size limit-rate limit-rate-after
-enable-opentelemetry opentelemetry-operation-name opentelemetry-trust-incoming-span
 enable-modsecurity modsecurity-snippet stream-snippet
 """
 """Annotations whose default for the whole cluster is a key of the same name."""
@@ -277,24 +272,21 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
         ),
     ),
     (
-        _LATER,
-        "requests are not traced",
+        _IGNORED,
+        "it is a file of nginx; what it holds is in the keys otlp-* and otel-*",
+        (("opentelemetry-config", "/etc/nginx/opentelemetry.toml", "The file with settings for traces."),),
+    ),
+    (
+        _IGNORED,
+        "Envoy sends spans once there are five, or after five seconds",
         (
-            ("opentelemetry-config", "/etc/nginx/opentelemetry.toml", "The file with settings for traces."),
-            ("otlp-collector-host", "", "Where traces go."),
-            ("otlp-collector-port", "4317", "The port where traces go."),
-            ("otel-service-name", "nginx", "The name of the service in traces."),
-            ("otel-sampler", "AlwaysOn", "Which requests are traced."),
-            ("otel-sampler-ratio", "0.01", "The share of requests that is traced."),
-            ("otel-sampler-parent-based", "true", "Whether the client's choice to trace counts."),
-            ("otel-max-queuesize", "2048", "The traces that wait to be sent."),
             ("otel-schedule-delay-millis", "5000", "Milliseconds between two sendings."),
             ("otel-max-export-batch-size", "512", "The traces in one sending."),
         ),
     ),
     (
         _REFUSED,
-        "ingress-nginx itself no longer has these tracers; use OpenTelemetry once it is supported",
+        "ingress-nginx itself no longer has these tracers; use OpenTelemetry (otlp-collector-host)",
         (
             ("enable-opentracing", "false", "Whether requests are traced by OpenTracing."),
             ("opentracing-operation-name", "", "The name of a span."),
@@ -368,7 +360,7 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
 
 _CRITICAL = "auth-snippet stream-snippet modsecurity-snippet"
 _HIGH = "modsecurity-transaction-id"
-_MEDIUM = "fastcgi-index fastcgi-params-configmap opentelemetry-operation-name "
+_MEDIUM = "fastcgi-index fastcgi-params-configmap "
 _DIFFERS: dict[str, Callable[[str, Collection[str]], bool]] = {
     "proxy-request-buffering": lambda value, _paths: value != "off",
 }

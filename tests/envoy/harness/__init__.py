@@ -26,7 +26,7 @@ from tests.envoy.harness.manifests import (
 )
 from tests.envoy.harness.ports import Ports
 from tests.envoy.harness.process import Process, run
-from tests.envoy.harness.rpc import GrpcEcho, grpc_call
+from tests.envoy.harness.rpc import Collector, GrpcEcho, grpc_call
 from tests.envoy.harness.site import Site
 from tests.envoy.harness.tls import Certificate, Tls, make_ca, make_certificate, server_context
 from tests.envoy.harness.traffic import Traffic, disturbances
@@ -34,6 +34,7 @@ from tests.envoy.harness.waiting import wait_until
 
 __all__ = [
     "Certificate",
+    "Collector",
     "ControlPlane",
     "Envoy",
     "Folder",

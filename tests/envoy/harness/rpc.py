@@ -53,6 +53,30 @@ class GrpcEcho:
         return f"{self.name}: ".encode() + request
 
 
+class Collector:
+    """A collector of spans that keeps each message that it gets by OTLP, as bytes (`received`)."""
+
+    def __init__(self) -> None:
+        self.received: list[bytes] = []
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> Address:
+        """Listen, on a free port if `port` is 0, and return where."""
+        self._server = grpc.aio.server(handlers=[_Every(self._keep)], options=[("grpc.so_reuseport", 0)])
+        bound = self._server.add_insecure_port(f"{host}:{port}")
+        await self._server.start()
+        return host, bound
+
+    async def stop(self) -> None:
+        """Close what listens and every connection."""
+        if self._server is not None:
+            await self._server.stop(None)
+
+    async def _keep(self, message: bytes, _context: Any) -> bytes:
+        self.received.append(message)
+        return b""
+
+
 class _Every(grpc.GenericRpcHandler):  # type: ignore[misc]
     """Every method of every service is the same unary one."""
 

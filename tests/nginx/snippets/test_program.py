@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xds.model import Cluster, Forward, HeaderMatch, PathKind, PathMatch, Route, Settings
-from xds.nginx.snippets.backend_tls import BackendTls
+from xds.nginx.snippets.backend_tls import TowardsBackends
 from xds.nginx.snippets.directives import ROWS, Block, Outcome
 from xds.nginx.snippets.headers import Expiry, OnRequest, OnResponse, on_request, on_response
 from xds.nginx.snippets.program import MOST_WAYS, Answer, MovedTo, Program, Rewritten, Way, program
@@ -358,8 +358,8 @@ def test_directives_about_tls_to_backends_are_kept_apart_by_protocol() -> None:
     text = "proxy_ssl_name a.test; grpc_ssl_name b.test; grpc_ssl_server_name on; proxy_ssl_ciphers AES128-SHA;"
     assert translated(text).faults == ()
     assert translated(text).tls == (
-        ("grpc", BackendTls("b.test", sends_name=True)),
-        ("proxy", BackendTls("a.test", suites=("AES128-SHA",))),
+        ("grpc", TowardsBackends("b.test", sends_name=True)),
+        ("proxy", TowardsBackends("a.test", suites=("AES128-SHA",))),
     )
 
 

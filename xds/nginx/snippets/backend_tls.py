@@ -13,7 +13,7 @@ _NAME = re.compile(r"[A-Za-z0-9_]([-A-Za-z0-9_.]{0,251}[A-Za-z0-9_])?")
 
 
 @dataclass(frozen=True, slots=True)
-class BackendTls:
+class TowardsBackends:
     """`name` is sent to backends (SNI) if `sends_name`; without `suites` those that are usual are offered, with TLS 1.2."""
 
     name: str = ""
@@ -26,7 +26,7 @@ class BackendTls:
         return self.name if self.sends_name else ""
 
 
-def said(what: str, args: Sequence[str], before: BackendTls) -> BackendTls:
+def said(what: str, args: Sequence[str], before: TowardsBackends) -> TowardsBackends:
     """What is said so far, with one more directive: `name`, `server_name` or `ciphers`. Raises ValueError with the end of a sentence."""
     if len(args) != 1:
         raise ValueError("takes one argument")

@@ -16,7 +16,7 @@ from xds.model import LARGEST_BODY, HeaderMatch
 from xds.nginx.messages import CACHED
 from xds.nginx.snippets import access, backend_tls
 from xds.nginx.snippets.access import AccessRule
-from xds.nginx.snippets.backend_tls import BackendTls
+from xds.nginx.snippets.backend_tls import TowardsBackends
 from xds.nginx.snippets.conditions import Condition, as_sent, condition
 from xds.nginx.snippets.directives import ROWS, UNKNOWN, Block, Outcome
 from xds.nginx.snippets.headers import NO_HEADERS, Headers, size_of
@@ -120,7 +120,7 @@ class Program:
     places: tuple[ServerLocation, ...] = ()
     faults: tuple[Untranslated, ...] = ()
     remarks: tuple[str, ...] = ()
-    tls: tuple[tuple[str, BackendTls], ...] = ()
+    tls: tuple[tuple[str, TowardsBackends], ...] = ()
     """What is said of TLS to backends, each with the beginning of its directives: `proxy` for HTTP, `grpc` for gRPC."""
 
     def __str__(self) -> str:
@@ -268,12 +268,12 @@ class _Translation:
                 self._refuse(each, str(error), closes=True)
         yield from made
 
-    def _tls(self, directives: Sequence[Directive]) -> tuple[tuple[str, BackendTls], ...]:
-        found: dict[str, BackendTls] = {}
+    def _tls(self, directives: Sequence[Directive]) -> tuple[tuple[str, TowardsBackends], ...]:
+        found: dict[str, TowardsBackends] = {}
         for each in _of_kind(directives, Outcome.BACKEND):
             kind, _, what = each.name.partition("_ssl_")
             try:
-                found[kind] = backend_tls.said(what, each.args, found.get(kind, BackendTls()))
+                found[kind] = backend_tls.said(what, each.args, found.get(kind, TowardsBackends()))
             except ValueError as error:
                 self._refuse(each, str(error))
         return tuple(sorted(found.items()))
