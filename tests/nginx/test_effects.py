@@ -70,11 +70,23 @@ BESIDE: Mapping[str, Texts] = {
     **{name: {"enable-cors": "true"} for name in known_annotations() if name.startswith("cors-")},
 }
 """What an annotation needs to have an effect, where its declaration has no `beside`."""
+COLLECTOR = {"otlp-collector-host": "collector.example.com"}
 KEYS: Mapping[str, Texts] = {
+    "enable-opentelemetry": COLLECTOR,
+    "opentelemetry-operation-name": COLLECTOR,
     "enable-global-auth": {"global-auth-url": "https://auth.example.com/check"},
 }
 """ConfigMap keys that an annotation needs."""
 FOR_KEYS: Mapping[str, tuple[Texts, Texts]] = {
+    "enable-opentelemetry": ({}, COLLECTOR),
+    "opentelemetry-operation-name": ({}, COLLECTOR),
+    "opentelemetry-trust-incoming-span": ({}, COLLECTOR),
+    "otel-max-queuesize": ({}, COLLECTOR),
+    "otel-sampler": ({}, COLLECTOR),
+    "otel-sampler-parent-based": ({}, COLLECTOR),
+    "otel-sampler-ratio": ({}, COLLECTOR | {"otel-sampler": "TraceIdRatioBased"}),
+    "otel-service-name": ({}, COLLECTOR),
+    "otlp-collector-port": ({}, COLLECTOR),
     "allow-cross-namespace-resources": ({"custom-headers": "ingress/added"}, {"global-allowed-response-headers": "X-Team"}),
     "allow-snippet-annotations": ({"configuration-snippet": "return 403;"}, {"annotations-risk-level": "Critical"}),
     "annotation-value-word-blocklist": ({"custom-headers": "default/location"}, {}),
