@@ -9,16 +9,18 @@ import json
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 import msgspec
 import pytest
+from prometheus_client import CollectorRegistry
 
 from tests.envoy.harness import wait_until
 from tests.envoy.harness.tls import Certificate, make_certificate
 from tests.web.site import LOOPBACK, SETTINGS, Site, ingress
-from xds.admission.server import LARGEST
+from xds.admission.server import LARGEST, Judge
 from xds.config import Failure
 from xds.kube.objects import Ingress
 
@@ -127,6 +129,43 @@ async def test_clients_that_say_nothing_cost_the_others_nothing(webhook: Webhook
     finally:
         for _, writer in (*idle, *bare):
             writer.transport.abort()
+
+
+class _Request:
+    """The review of an Ingress of this name."""
+
+    def __init__(self, name: str) -> None:
+        item = {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"namespace": "default", "name": name}}
+        request = {"uid": "1", "operation": "CREATE", "object": item}
+        self._body = json.dumps({"apiVersion": "admission.k8s.io/v1", "request": request}).encode()
+
+    async def read(self) -> bytes:
+        return self._body
+
+
+async def test_however_many_ask_a_change_waits_for_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, order = asyncio.Lock(), list[str]()
+    publisher, snapshot = SimpleNamespace(lock=lock), SimpleNamespace(ready=True)
+    tables = SimpleNamespace(world=None, build=SimpleNamespace(problems={}))
+    monkeypatch.setattr("xds.admission.server.problems_with", lambda _world, _build, item: order.append(item.meta.name) or [])
+    doubles: Any = (tables, snapshot, publisher)
+    judge = Judge(*doubles, CollectorRegistry())
+
+    async def step() -> None:
+        async with lock:
+            order.append("step")
+
+    requests: Any = [_Request(f"web{number}") for number in range(20)]
+    await lock.acquire()
+    asked = [asyncio.create_task(judge.review(request)) for request in requests]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    stepping = asyncio.create_task(step())
+    await asyncio.sleep(0)
+    lock.release()
+    await asyncio.gather(stepping, *asked)
+    assert order.index("step") <= 1
+    assert len(order) == 21
 
 
 async def test_a_renewed_certificate_is_shown_to_who_comes_next(webhook: Webhook) -> None:

@@ -49,6 +49,8 @@ class Judge:
         self._tables = tables
         self._snapshot = snapshot
         self._publisher = publisher
+        self._turn = asyncio.Lock()
+        """Of all reviews one at a time waits for the Publisher, so that each step of that waits for one of them at most."""
         text = "Ingresses that the validating webhook was asked about, by what it answered."
         self._answered = Counter("xds_admission_reviews", text, ["verdict"], registry=registry)
         text = "Seconds that such an answer took, the wait for the last change included."
@@ -78,7 +80,7 @@ class Judge:
         weight = _weight(question.item) if question.item is not None else 0
         if weight > _TOO_HEAVY:
             return answer(question._replace(item=None), self._find)
-        async with self._publisher.lock:
+        async with self._turn, self._publisher.lock:
             if weight > _HEAVY:
                 return await asyncio.to_thread(answer, question, self._find)
             return answer(question, self._find)
