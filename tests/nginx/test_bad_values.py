@@ -86,6 +86,8 @@ HARMLESS: Mapping[str, Collection[str]] = {
     "hide-headers": WORDS,
     "limit-rps": {"-1"},
     "limit-connections": {"-1"},
+    "limit-rate": {"-1"},
+    "limit-rate-after": {"-1"},
     "limit-rpm": {"-1"},
     "mirror-host": WORDS,
     "session-cookie-name": WORDS,

@@ -67,7 +67,13 @@ def test_the_buckets_of_a_shape_fit_what_envoy_counts_with() -> None:
 
 def test_no_annotation_changes_the_listener() -> None:
     plain = encode(connection(settings(), Via.HTTP))
-    for name, value in (("limit-rps", "7"), ("limit-rpm", "7"), ("limit-burst-multiplier", "7"), ("limit-allowlist", "10.0.0.0/8")):
+    for name, value in (
+        ("limit-rps", "7"),
+        ("limit-rpm", "7"),
+        ("limit-burst-multiplier", "7"),
+        ("limit-allowlist", "10.0.0.0/8"),
+        ("limit-connections", "7"),
+    ):
         assert encode(connection(settings({"limit-rps": "1", name: value}), Via.HTTP)) == plain
 
 

@@ -110,8 +110,10 @@ class FilterPlace(Enum):
     The filters of several features in one place follow each other in the order of phase and name.
     """
 
+    PACE = "pace"
+    """How fast bodies of responses are sent, after all else. Websockets and their like pass it by, for what they carry is no body."""
     COMPRESSION = "compression"
-    """What makes bodies of responses smaller, last of all."""
+    """What makes bodies of responses smaller."""
     ERRORS = "errors"
     """What puts other answers in the place of those of all places after it."""
     CORS = "cors"

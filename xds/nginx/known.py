@@ -38,14 +38,6 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
         (("proxy-http-version", "1.1", "1.0", "The version of HTTP that backends are spoken to with."),),
     ),
     (
-        _LATER,
-        "responses pass as the backend wrote them",
-        (
-            ("limit-rate", "0", "100", "Kilobytes a second of one response."),
-            ("limit-rate-after", "0", "1000", "Kilobytes of a response before limit-rate holds."),
-        ),
-    ),
-    (
         Fidelity.APPROXIMATE,
         "requests are passed on as they arrive, so that one whose body is larger than Envoy's buffer is not tried again",
         (("proxy-request-buffering", "on", "off", "Whether a request is read wholly before the backend gets it."),),
@@ -55,7 +47,6 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
         BUFFERS,
         (
             ("client-body-buffer-size", "8k", "16k", "The memory for the body of a request."),
-            ("proxy-buffering", "off", "on", "Whether responses are buffered."),
             ("proxy-buffers-number", "4", "8", "The number of buffers for a response."),
             ("proxy-busy-buffers-size", "", "16k", "The memory that may be on its way to the client."),
             ("proxy-max-temp-file-size", "1024m", "0", "The size of a file that takes what does not fit the buffers."),
@@ -110,9 +101,9 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
 )
 
 _ALSO_KEYS = """
-proxy-next-upstream-timeout proxy-request-buffering proxy-buffering
+proxy-next-upstream-timeout proxy-request-buffering
 proxy-buffers-number proxy-busy-buffers-size proxy-max-temp-file-size proxy-http-version
-client-body-buffer-size limit-rate limit-rate-after
+client-body-buffer-size
 enable-modsecurity modsecurity-snippet stream-snippet
 """
 """Annotations whose default for the whole cluster is a key of the same name."""

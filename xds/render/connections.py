@@ -46,6 +46,8 @@ _UPGRADES = ("websocket", "spdy/3.1", "tcp")
 
 Envoy answers 403 to all others; nginx would leave them to the backend.
 """
+_ABOUT_BODIES = frozenset((FilterPlace.PACE.value, FilterPlace.BODY.value))
+"""Places of filters that upgraded connections pass by."""
 _IGNORED_UPGRADES = ("TLS/", "HTTP/")
 """Upgrades that some clients (Apache's HttpClient) offer with every request, and that are ignored; Envoy ignores h2c by itself."""
 STREAM_LOG_FORMAT = (
@@ -98,7 +100,7 @@ def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager
     for name, on_connection in with_hook("on_connection"):
         if name in defaults:
             on_connection(defaults[name], made, via)
-    without_body = [f for f in made.http_filters if f.name != FilterPlace.BODY.value]
+    without_body = [f for f in made.http_filters if f.name not in _ABOUT_BODIES]
     made.upgrade_configs = [HttpConnectionManagerUpgradeConfig(upgrade_type=kind, filters=without_body) for kind in _UPGRADES]
     return made
 

@@ -50,7 +50,7 @@ _EVERYTHING = (model.PathMatch(model.PathKind.RAW_PREFIX, "/"), model.PathMatch(
 _OFF_LOCATION = (model.RedirectTo.PATH, model.RedirectTo.NAME)
 """What nginx answers before it looks for a location."""
 _NO_LIMIT = datetime.timedelta(0)
-_OF_BODIES = frozenset((FilterPlace.BODY, FilterPlace.COMPRESSION))
+_OF_BODIES = frozenset((FilterPlace.PACE, FilterPlace.BODY, FilterPlace.COMPRESSION))
 _RULES = frozenset(place.value for place in (FilterPlace.ACCESS, FilterPlace.AUTH))
 """The places of filters by which the routes of an Ingress let clients in."""
 
