@@ -12,8 +12,10 @@ from typing import Self
 from examples.apps import Address
 from tests.envoy.harness.http1 import Response, fetch
 from tests.envoy.harness.ports import Ports
-from tests.envoy.harness.process import Process, run
+from tests.envoy.harness.process import Process
 from tests.envoy.harness.waiting import wait_until
+from xds.cli.arguments import parse
+from xds.cli.bootstrap import bootstrap_text
 
 XDS = [sys.executable, "-m", "xds"]
 
@@ -74,11 +76,13 @@ class ControlPlane:
         return [*XDS, "authz", "--xds-address", _joined(self.xds), "--node-id", node_id, "--authz-address", f"unix:{socket}"]
 
     async def bootstrap(self, node_id: str = "envoy-1", node_cluster: str = "ingress", authz: Path | None = None) -> str:
-        """Return the bootstrap of an Envoy that asks this server, and an authorisation service on the socket `authz`."""
+        """Return the bootstrap of an Envoy that asks this server, and an authorisation service on the socket `authz`.
+
+        It is what `xds bootstrap` prints (`tests/cli/test_bootstrap.py`), without a process for each of hundreds of Envoys.
+        """
         named = ["--node-id", node_id, "--node-cluster", node_cluster, *(["--authz-address", f"unix:{authz}"] if authz else [])]
-        code, out, err = await run([*XDS, "bootstrap", "--xds-address", _joined(self.xds), *named, "--admin-address", "127.0.0.1:9901"])
-        assert code == 0, f"xds bootstrap ended with {code}: {err}"
-        return out
+        words = ["--xds-address", _joined(self.xds), *named, "--admin-address", "127.0.0.1:9901"]
+        return bootstrap_text(parse("bootstrap", words, {}).settings)
 
     async def _ready_or_ended(self) -> bool:
         if not self.process.running:
