@@ -50,6 +50,12 @@ def test_whatever_a_way_repeats_counts(snippet: str) -> None:
     assert "too many for" in resolved(5_000, configuration_snippet=snippet)[CLOSED]
 
 
+def test_a_server_snippet_counts_on_the_paths_of_other_ingresses() -> None:
+    few, many = (f"set $a {'x' * length};" + "".join(f"if ($http_x{n}) {{ return 200 $a; }}" for n in range(15)) for length in (100, 1_900))
+    assert CLOSED not in resolved(1, server_snippet=few)
+    assert "too many for 100 paths" in resolved(1, server_snippet=many)[CLOSED]
+
+
 def test_an_address_has_few_captures() -> None:
     few, many = (f"rewrite ^/(.*) https://a.test/{'$1' * number} redirect;" for number in (8, 9))
     assert not program(few, Block.LOCATION).faults

@@ -41,6 +41,8 @@ _PAGES = {
 }
 """Statuses of which nginx has a page, beside those whose page is Envoy's local reply. That of 405 is for methods that nginx refuses."""
 _OF_THE_LISTENER = (301, 302, 303, 307, 308, 400, 401, 403, 404, 408, 413, 414, 431, 500, 502, 503, 504, 508)
+OF_HOST = 100
+"""Paths that a server-snippet is taken to be for at least: those of other Ingresses of its host repeat it as well."""
 _CAPTURE = re.compile(r"\$(?:\{([1-9])\}|([1-9]))")
 
 
@@ -52,8 +54,9 @@ def affordable(name: str, found: Program, item: Ingress, inner: Program | None =
     if closed := found.closed:
         return Closed(name, f"has `{closed.name}` in line {closed.line}, without which its paths would be open: {closed.sentence}")
     size = found.size * len(inner.ways) + inner.size * len(found.ways) if inner else found.size
-    if size * item.most_locations > LONGEST_IN_ALL_LOCATIONS:
-        return Closed(name, f"comes to {size:,} bytes on each path, too many for {item.most_locations:,} paths and hosts")
+    most = max(item.most_locations, OF_HOST) if inner else item.most_locations
+    if size * most > LONGEST_IN_ALL_LOCATIONS:
+        return Closed(name, f"comes to {size:,} bytes on each path, too many for {most:,} paths and hosts")
     return found
 
 
