@@ -66,6 +66,8 @@ MOST_EXTERNAL_NAMES = 100
 """Ports of Services of type ExternalName to which one Ingress may lead. Envoy resolves each before it accepts routes to it, and again at
 every TTL; a thousand new ones would delay all changes for seconds."""
 _HEALTH = PathMatch(PathKind.EXACT, "/healthz")
+_HEALTHY = Respond(200, (("Content-Type", "text/html"),))
+"""As nginx answers it: without a page, and without what locations add."""
 _UNREACHABLE = (Reach.NO_SERVICE, Reach.NO_PORT, Reach.REFUSED, Reach.NOT_REACHABLE)
 
 
@@ -281,7 +283,7 @@ def _in_order(host: str, found: list[_Found], taken: dict[Where, Claim]) -> Iter
     for each in found:
         match, path = each.location.match, each.location.path
         if not host and match.path == "/" and not each.closed and ("/healthz", "Exact") not in taken:
-            yield Route(_HEALTH, Respond(200))
+            yield Route(_HEALTH, _HEALTHY, early=True)
         yield from each.routes
         bare = path.removesuffix("/")
         if each.closed or match.kind is PathKind.REGEX or bare in ("", path) or bare in redirected:
