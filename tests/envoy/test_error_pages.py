@@ -113,6 +113,15 @@ async def test_the_service_of_pages_is_asked_as_in_ingress_nginx(site: Site, pag
     }
 
 
+async def test_the_status_line_is_that_of_the_page(site: Site) -> None:
+    reader, writer = await asyncio.open_connection(*site.http)
+    writer.write(b"GET /status/404 HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\nExpect: 100-continue\r\n\r\n")
+    async with asyncio.timeout(PATIENCE):
+        received = await reader.read()
+    writer.close()
+    assert b"HTTP/1.1 200 OK\r\n" in received
+
+
 async def test_other_statuses_and_other_hosts_are_as_ever(site: Site, pages: Pages) -> None:
     before = pages.asked
     for host, status in (("a.test", 418), ("a.test", 200), ("plain.test", 404), ("plain.test", 503)):

@@ -15,7 +15,7 @@ from tests.units.test_any_order import KINDS, PREFIX, Life, pems, site
 from tests.units.test_holds import Holding, tls_site
 from xds import model
 from xds.kube.objects import Backend, ConfigMap, Ingress, Meta, Path, Rule, Service, ServicePort
-from xds.nginx.registry import cluster_features, features, known_annotations
+from xds.nginx.registry import cluster_features, features, known_annotations, sharing
 from xds.problem import Ref
 from xds.render.listeners import https
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Part
@@ -37,7 +37,10 @@ clusters = st.builds(
     by_address=st.booleans(),
 )
 hosts = st.builds(
-    lambda body, found: Host(body, host_digest(body), found, model.Terminate()), st.binary(), st.frozensets(clusters, max_size=3)
+    lambda body, found, shares: Host(body, host_digest(body), found, model.Terminate(), sharing=shares),
+    st.binary(),
+    st.frozensets(clusters, max_size=3),
+    st.frozensets(st.sampled_from(sorted(sharing()))),
 )
 lines: st.SearchStrategy[tuple[Part, Value]] = st.one_of(
     st.tuples(st.builds(Part, st.just(ROUTE), st.just("ingress"), texts), hosts),

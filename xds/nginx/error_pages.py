@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from http import HTTPStatus
 
 from envoy_data_plane.envoy.config.core.v3 import DataSource, TypedExtensionConfig
 from envoy_data_plane.envoy.extensions.filters.http.lua.v3 import Lua, LuaPerRoute
@@ -45,8 +46,9 @@ _PAGE = "x-xds-page"
 _NOWHERE = "no healthy upstream"
 """What Envoy says where a cluster has no endpoints."""
 _PLAIN = {404: "Not Found", 500: "Internal Server Error", 502: "Bad Gateway", 504: "Gateway Time-out"}
+_REASONS = {status.value: status.phrase for status in HTTPStatus if status >= HTTPStatus.OK}
 _OF_CONNECTION = "connection keep-alive proxy-connection te trailer transfer-encoding upgrade"
-_NOT_ASKED = f"{_OF_CONNECTION} content-length x-forwarded-proto x-forwarded-port :path :scheme"
+_NOT_ASKED = f"{_OF_CONNECTION} content-length expect x-forwarded-proto x-forwarded-port :path :scheme"
 _NOT_ANSWERED = f"{_OF_CONNECTION} x-accel-redirect x-accel-expires x-accel-buffering x-accel-limit-rate x-accel-charset x-pad {_PAGE}"
 
 
@@ -67,6 +69,7 @@ end
 """What is noted of a request ends at its first zero byte, so there must be none."""
 _ASKING = f"""{_BYTES}
 local NOT_ASKED, NOT_ANSWERED = {_set(_NOT_ASKED)}, {_set(_NOT_ANSWERED)}
+local REASONS = {{{", ".join(f'["{status}"] = "{phrase}"' for status, phrase in _REASONS.items())}}}
 local PLAIN = {{{", ".join(f'["{status}"] = [==[{page(f"{status} {title}")}]==]' for status, title in _PLAIN.items())}}}
 
 local function notes(handle)
@@ -83,6 +86,12 @@ local function body_of(handle)
   return table.concat(parts)
 end
 
+local function has_no_body(headers)
+  local length, method = headers:get("content-length"), headers:get(":method")
+  if length then return length == "0" or (tonumber(length) or math.huge) > {LARGEST_BODY} end
+  return method == "GET" or method == "HEAD" or headers:get("upgrade")
+end
+
 function envoy_on_request(handle)
   local headers, lines = handle:headers(), {{}}
   if headers:get("x-code") and headers:get("x-original-uri") and headers:get("x-ingress-name") then return end
@@ -91,11 +100,8 @@ function envoy_on_request(handle)
     lines[#lines + 1] = value
   end
   lines[#lines + 1] = ""
-  local client = handle:streamInfo():downstreamRemoteAddress():gsub(":%d+$", ""):gsub("[%[%]]", "")
   notes(handle):set("{NAME}", "headers", table.concat(lines, "\\n"))
-  notes(handle):set("{NAME}", "client", client)
-  local length = tonumber(headers:get("content-length") or "0")
-  if headers:get("upgrade") or not length or length > {LARGEST_BODY} then return end
+  if has_no_body(headers) then return end
   local body = body_of(handle)
   if body ~= "" then notes(handle):set("{NAME}", "body", without_zeros(body)) end
 end
@@ -107,8 +113,12 @@ local function has(codes, status)
   return false
 end
 
-local function question(asked, route, status)
-  local headers, uri = {{}}, "/"
+local function client(handle)
+  return (handle:streamInfo():downstreamRemoteAddress():gsub(":%d+$", ""):gsub("[%[%]]", ""))
+end
+
+local function question(handle, asked, status)
+  local headers, uri, route = {{}}, "/", handle:metadata()
   for name, value in asked.headers:gmatch("([^\\n]+)\\n([^\\n]*)\\n") do
     local there = headers[name]
     if name == ":path" then uri = value end
@@ -124,7 +134,7 @@ local function question(asked, route, status)
   headers["x-code"], headers["x-original-uri"], headers["x-format"] = status, uri, headers["accept"]
   headers["x-namespace"], headers["x-ingress-name"] = route:get("namespace"), route:get("ingress")
   headers["x-service-name"], headers["x-service-port"] = route:get("service"), route:get("port")
-  headers["x-forwarded-for"] = asked.client
+  headers["x-forwarded-for"] = client(handle)
   return headers
 end
 
@@ -133,7 +143,7 @@ local function answer(handle, asked, status)
   for _, whom in ipairs({{"backend", "default"}}) do
     local cluster = handle:metadata():get(whom)
     if cluster then
-      local headers = question(asked, handle:metadata(), status)
+      local headers = question(handle, asked, status)
       local options = {{timeout_ms = {LONGEST * 1000}, return_duplicate_headers = true, send_xff = false}}
       local there, found, body = pcall(handle.httpCall, handle, cluster, headers, sent, options)
       if there and found["{_PAGE}"] then return found, body or "" end
@@ -164,6 +174,7 @@ local function put(handle, found, status)
   for name, value in pairs(found) do
     if name == ":status" then
       headers:replace(name, value)
+      headers:setHttp1ReasonPhrase(REASONS[value] or "")
     elseif not NOT_ANSWERED[name] and not hidden[name] and not kept[name] and not name:find("^x%-envoy%-") then
       for _, each in ipairs(type(value) == "table" and value or {{value}}) do headers:add(name, each) end
     end
