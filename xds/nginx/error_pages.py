@@ -24,7 +24,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.google.protobuf import Any as AnyMessage
 from envoy_data_plane.google.protobuf import Struct, Value
 
-from xds.nginx.messages import CACHED, page
+from xds.nginx.messages import CACHED, in_header, page
 from xds.wire.encode import pack
 
 NAME = "error-pages"
@@ -265,7 +265,7 @@ def metadata(pages: ErrorPages) -> Struct:
         "hidden": ",".join(pages.hidden),
         "server": "yes" if pages.server else "",
     }
-    return Struct(fields={name: Value(string_value=text) for name, text in said.items() if text})
+    return Struct(fields={name: Value(string_value=in_header(text)) for name, text in said.items() if text})
 
 
 def _as_ranges(codes: Iterable[int]) -> str:

@@ -5,6 +5,7 @@ What belongs here: functions from plain values to messages. What does not: what 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -62,6 +63,7 @@ The listener overwrites a client's own, and backends do not see it.
 """
 SENT_FROM = "nginx-ingress-controller"
 """The header X-Sent-From of requests by which a proxy asks an authentication service, as ingress-nginx writes it."""
+_IN_NO_HEADER = re.compile(r"[\x00\r\n]")
 CACHED = 1024
 """How many messages, each made from one value that users wrote, a function remembers."""
 
@@ -143,8 +145,13 @@ def overwriting(name: str, value: str) -> HeaderValueOption:
 
 
 def literal(text: str) -> str:
-    """A text as one of Envoy's formats."""
-    return text.replace("%", "%%")
+    """A text as one of Envoy's formats, for the value of a header."""
+    return in_header(text).replace("%", "%%")
+
+
+def in_header(text: str) -> str:
+    """A text without what no value of a header can hold: a folder may name a Service or port as no API server would let anybody."""
+    return _IN_NO_HEADER.sub("", text)
 
 
 def formatted(name: str, value: str) -> HeaderValueOption:
