@@ -17,6 +17,7 @@ PREFIX_TYPE, EXACT, ANY = "Prefix", "Exact", "ImplementationSpecific"
 NOWHERE = "nowhere.test"
 HTTP = """\
   map $request_uri $without_slash { "~^(?<kept>.*?)/?$" $kept; }
+  map $scheme $shown_port { http $server_port; https 443; }
   map $http_host $redirect_host { "~^(?<name>[^:]*)" $name; }
 """
 """What stands around all servers."""
@@ -126,7 +127,7 @@ def servers(given: Sequence[Given], settings: Settings) -> dict[str, str]:
         if any(each.notes.get("from-to-www-redirect") == "true" for each in here):
             other = host.removeprefix("www.") if host.startswith("www.") else f"www.{host}"
             if other not in hosts:
-                made[other] = f"    return {settings.code} $scheme://{host}:$server_port$without_slash;"
+                made[other] = f"    return {settings.code} $scheme://{host}:$shown_port$without_slash;"
     return made
 
 

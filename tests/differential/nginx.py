@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from examples.apps import Address
 from tests.envoy.harness import Site
 from tests.envoy.harness.http1 import Headers, Response, fetch
 from tests.envoy.harness.process import Process
+from tests.envoy.harness.tls import Tls, make_certificate
 from tests.envoy.harness.waiting import wait_until
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
@@ -26,9 +28,11 @@ http {{
   server_tokens off;
   port_in_redirect off;
   default_type text/html;
+  ssl_certificate {folder}/tls.crt;
+  ssl_certificate_key {folder}/tls.key;
   {temporary}
 {around}
-  server {{ listen 127.0.0.1:{port}; return 404; }}
+  server {{ listen 127.0.0.1:{port}; listen 127.0.0.1:{tls_port} ssl; return 404; }}
   server {{ listen 127.0.0.1:{port}; server_name generation.test; return 200 "{generation}"; }}
 {servers}
 }}
@@ -49,6 +53,11 @@ def location(text: str, backend: Address, path: str = "/") -> str:
     return _LOCATION.format(path=path, text=text, backend=f"{backend[0]}:{backend[1]}")
 
 
+def _name(host: str) -> str:
+    """The name of a server: of a wildcard, which is one label, the expression that ingress-nginx writes."""
+    return rf"~^(?<subdomain>[\w-]+)\.{re.escape(host[2:])}$" if host.startswith("*.") else host
+
+
 class Nginx:
     """One nginx; `serve` gives it other servers."""
 
@@ -58,20 +67,24 @@ class Nginx:
         self._process: Process | None = None
         self._generation = 0
         self.address: Address = ("127.0.0.1", site.ports.take())
+        self.tls: Address = ("127.0.0.1", site.ports.take())
+        certificate = make_certificate(["nginx.test"])
+        (folder / "tls.crt").write_bytes(certificate.cert_pem)
+        (folder / "tls.key").write_bytes(certificate.key_pem)
 
     async def serve(self, servers: Mapping[str, str], around: str = "") -> None:
         """Serve these hosts: name → the content of its server; `around` is what stands before all servers. Waits until nginx does."""
         self._generation += 1
+        listen = f"listen 127.0.0.1:{self.address[1]}; listen 127.0.0.1:{self.tls[1]} ssl;"
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         text = _AROUND.format(
             folder=self._folder,
             port=self.address[1],
+            tls_port=self.tls[1],
             generation=self._generation,
             around=around,
             temporary=" ".join(f"{kind}_temp_path {self._folder}/{kind};" for kind in kinds),
-            servers="\n".join(
-                f"  server {{ listen 127.0.0.1:{self.address[1]}; server_name {host};\n{content}  }}" for host, content in servers.items()
-            ),
+            servers="\n".join(f"  server {{ {listen} server_name {_name(host)};\n{content}  }}" for host, content in servers.items()),
         )
         file = self._folder / "nginx.conf"
         file.write_text(text)
@@ -94,9 +107,9 @@ class Nginx:
         except OSError:
             return False
 
-    async def get(self, target: str, *, host: str, method: str = "GET", headers: Headers = ()) -> Response:
-        """Send one request."""
-        return await fetch(self.address, target, host=host, method=method, headers=headers)
+    async def get(self, target: str, *, host: str, method: str = "GET", headers: Headers = (), tls: Tls | None = None) -> Response:
+        """Send one request; with `tls` to the port for that."""
+        return await fetch(self.tls if tls else self.address, target, host=host, method=method, headers=headers, tls=tls)
 
     async def stop(self) -> None:
         """End it."""

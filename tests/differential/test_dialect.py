@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from examples.apps import Address, HttpApp
 from tests.differential.controller import ANY, EXACT, HTTP, PREFIX_TYPE, Given, Path, Settings, servers, zones
 from tests.differential.nginx import NGINX, Nginx
-from tests.envoy.harness import Site, backend, config_map, ingress
+from tests.envoy.harness import Site, Tls, backend, config_map, ingress
 from tests.envoy.harness.http1 import Response
 from tests.envoy.harness.waiting import STEP, wait_until
 from tests.exploring import examples
@@ -29,9 +29,11 @@ pytestmark = [
     pytest.mark.skipif(not NGINX, reason="there is no nginx"),
     pytest.mark.timeout(0),
 ]
-rounds = hypothesis_settings(
-    max_examples=examples(3), deadline=None, suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate)
+once = hypothesis_settings(
+    max_examples=examples(2), deadline=None, suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate)
 )
+twice = hypothesis_settings(once, max_examples=examples(3))
+"""How often, beside the least example, with which hypothesis begins."""
 PATIENCE = 5
 """Seconds until both must answer alike: a worker of Envoy may have its new routes a little later than another one."""
 
@@ -44,6 +46,7 @@ class Request:
     target: str
     method: str = "GET"
     headers: tuple[tuple[str, str], ...] = ()
+    tls: bool = False
 
 
 Seen = Mapping[str, object]
@@ -89,9 +92,10 @@ class Both:
 
     async def ask(self, request: Request) -> tuple[Response, Response]:
         """What nginx answers, and what Envoy does."""
-        host, more = self.host(request.host), {"method": request.method, "headers": request.headers}
-        theirs = await self.nginx.get(request.target, host=host, **more)
-        return theirs, await self.site.get(request.target, host=host, **more)
+        host = self.host(request.host)
+        tls = Tls(sni=host) if request.tls else None
+        theirs = await self.nginx.get(request.target, host=host, method=request.method, headers=request.headers, tls=tls)
+        return theirs, await self.site.get(request.target, host=host, method=request.method, headers=request.headers, tls=tls)
 
     async def compare(self, requests: Sequence[Request], made: Sequence[Given], look: Look) -> None:
         """Ask both for all; who answers otherwise is asked again until the time is over. All that stay different are the message."""
@@ -132,7 +136,7 @@ async def both(shared_site: Site, tmp_path_factory: pytest.TempPathFactory) -> A
 
 def _routed(both: Both) -> Look:
     """Where a request went, and with what path; or where it was sent. Neither is on the port 80, which would not be written."""
-    ports = "|".join(str(address[1]) for address in (both.nginx.address, both.site.http))
+    ports = "|".join(str(address[1]) for address in (both.nginx.address, both.nginx.tls, both.site.http, both.site.https))
 
     def look(answer: Response) -> Seen:
         shown: dict[str, object] = {"status": answer.status, "app": answer.app}
@@ -193,11 +197,12 @@ targets = st.lists(target, min_size=12, max_size=12, unique=True)
 
 
 @given(hosts(plain_path, st.just({}), NO_TLS, 15), hosts(any_path, rewriting, NO_TLS, 25), targets)
-@rounds
+@twice
 async def test_a_path_leads_to_the_same_service_with_the_same_path(
     both: Both, plain: list[Given], patterns: list[Given], targets: list[str]
 ) -> None:
     made = plain + [replace(each, name=f"p{each.name}", host=f"p{each.host}") for each in patterns]
+    made += [replace(each, name=f"w{each.name}", host=f"*.{each.host}") for each in made if each.host.endswith("3")]
     await both.serve(made)
     asked = [
         each for each in spread(targets, made) if not (each.host.startswith("p") and "%" in each.target)
@@ -227,12 +232,13 @@ def seldom(notes: dict[str, str]) -> dict[str, str]:
     return notes if len(notes) < 6 else {name: text for name, text in notes.items() if "-redirect" not in name or name in BOOLEANS}
 
 
-@given(hosts(plain_path, redirecting.map(seldom), st.booleans(), 40), targets, st.sampled_from((301, 302, 307, 308)))
-@rounds
+@given(hosts(plain_path, redirecting.map(seldom), st.booleans(), 30), targets, st.sampled_from((301, 302, 307, 308)))
+@once
 async def test_a_redirect_leads_to_the_same_place(both: Both, made: list[Given], targets: list[str], code: int) -> None:
     await both.serve(made, keys={"http-redirect-code": code}, code=code)
     named = [replace(each, host=f"www.{each.host}") for each in made if each.host.endswith(("3", "7"))]
-    await both.compare(spread(targets[:8], [*made, *named]), made, _routed(both))
+    every = spread(targets[:6], [*made, *named])
+    await both.compare([*every, *(replace(each, tls=True) for each in every)], made, _routed(both))
 
 
 VALUES = (
@@ -319,7 +325,7 @@ def _headers(answer: Response) -> Seen:
     st.tuples(header_map, header_map),
     st.tuples(header_map, header_map).map(lambda maps: [{name: text.replace("$", "S") for name, text in each.items()} for each in maps]),
 )
-@rounds
+@twice
 async def test_headers_are_the_same(
     both: Both, made: list[Given], requests: list[Request], maps: tuple[dict[str, str], dict[str, str]], custom: list[dict[str, str]]
 ) -> None:
@@ -360,7 +366,7 @@ async def _burst(ask: Callable[[], Awaitable[Response]], pattern: Sequence[tuple
 
 
 @given(st.lists(st.tuples(limiting, pattern), min_size=10, max_size=10))
-@rounds
+@once
 async def test_as_many_requests_of_a_burst_pass(both: Both, drawn: list[tuple[dict[str, str], list[tuple[int, float]]]]) -> None:
     made = [Given(f"h{n}", f"h{n}", (Path("/", PREFIX_TYPE, "a"),), notes) for n, (notes, _) in enumerate(drawn)]
     served = await both.serve(made)

@@ -127,7 +127,10 @@ def _summary(loaded: Loaded, found: Judged) -> dict[str, int]:
 
 def _annotations(loaded: Loaded, settings: Flags) -> list[Verdict]:
     prefix = settings.annotations_prefix + "/"
-    used = Counter(key.removeprefix(prefix) for i in ours(loaded) for key in i.meta.annotations if key.startswith(prefix))
+    used: dict[str, list[str]] = {}
+    for key, value in (pair for item in ours(loaded) for pair in item.meta.annotations.items()):
+        if key.startswith(prefix):
+            used.setdefault(key.removeprefix(prefix), []).append(value)
     bad = Counter(p.field.removeprefix(f"metadata.annotations[{prefix}")[:-1] for p in loaded.problems if p.code in _UNREADABLE)
     return _verdicts(used, bad, known_annotations())
 
@@ -135,17 +138,29 @@ def _annotations(loaded: Loaded, settings: Flags) -> list[Verdict]:
 def _keys(loaded: Loaded, settings: Flags) -> list[Verdict]:
     found = loaded.world.get(("ConfigMap", *settings.configmap.split("/", 1))) if settings.configmap else None
     bad = Counter(p.field.removeprefix("data[")[:-1] for p in loaded.problems if p.code == "key-value")
-    return _verdicts(Counter(found.data.keys() if found else ()), bad, known_keys())
+    return _verdicts({key: [value] for key, value in found.data.items()} if found else {}, bad, known_keys())
 
 
-def _verdicts(used: Counter[str], bad: Counter[str], known: Mapping[str, Declared[Any]]) -> list[Verdict]:
+def _verdicts(used: Mapping[str, list[str]], bad: Counter[str], known: Mapping[str, Declared[Any]]) -> list[Verdict]:
     """The most used first."""
     found = []
-    for name in sorted(used, key=lambda name: (-used[name], name)):
+    for name in sorted(used, key=lambda name: (-len(used[name]), name)):
         declared = known.get(name)
         verdict, reason = (declared.fidelity.value, declared.reason) if declared else (UNKNOWN, "")
-        found.append(Verdict(name, used[name], bad[name], verdict, reason))
+        if declared and all(_asks_for_nothing(declared, value) for value in used[name]):
+            verdict, reason = Fidelity.EXACT.value, ""
+        found.append(Verdict(name, len(used[name]), bad[name], verdict, reason))
     return found
+
+
+def _asks_for_nothing(declared: Declared[Any], value: str) -> bool:
+    """Whether a value asks for what holds without it, of a name that has no effect: `proxy-http-version: "1.1"`."""
+    if declared.fidelity not in (Fidelity.LATER, Fidelity.REFUSED):
+        return False
+    try:
+        return bool(declared.parse(value) == declared.default)
+    except ValueError:
+        return False
 
 
 def _verdict_json(verdict: Verdict) -> dict[str, Any]:
