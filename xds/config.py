@@ -480,6 +480,12 @@ class Flags:
         (),
         "Networks that endpoints may be in, although they are loopback, link-local or the like; asked of objects of an API server alone.",
     )
+    enable_annotation_validation: bool = setting(
+        TRAFFIC,
+        BOOL,
+        True,
+        "Leave out an Ingress with an annotation that ingress-nginx refuses. Else it has no effect, or closes what it protects.",
+    )
     enable_ssl_passthrough: bool = setting(
         TRAFFIC,
         BOOL,
@@ -709,7 +715,6 @@ class Flags:
     help: bool = setting(GENERAL, BOOL, False, "Show the flags of the command.", ALL, short="h", from_environment=False)
     version: bool = setting(GENERAL, BOOL, False, "Show the version.", ALL, from_environment=False)
 
-    enable_annotation_validation: bool = inert(BOOL, True, "annotations are always checked, and one that cannot be read is reported.")
     deep_inspect: bool = inert(
         BOOL, True, "no text of an Ingress ever becomes nginx configuration, so there are no directives to look for."
     )

@@ -5,10 +5,11 @@ A name leaves this file on the day a feature declares it. The rows of a table ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-from xds.nginx.feature import Annotation, Fidelity, Key, Risk, Scope, always, same_key
+from xds.nginx.feature import Annotation, Fidelity, Key, Risk, Scope, Unreadable, always, same_key
+from xds.nginx.values import boolean, matching
 
 _Row = tuple[str, str, str, str]
 _LATER, _REFUSED, _IGNORED = Fidelity.LATER, Fidelity.REFUSED, Fidelity.IGNORED
@@ -366,6 +367,19 @@ otel-max-export-batch-size otel-max-queuesize otel-schedule-delay-millis
 _OF_HOST = "ssl-prefer-server-ciphers"
 
 
+def _word(text: str) -> str:
+    return "true" if boolean(text) else "false"
+
+
+_CHECKED: Mapping[str, tuple[Callable[[str], str], Unreadable]] = {
+    "client-body-buffer-size": (matching("[0-9]+[bkmgBKMG]?", "size such as 16k"), Unreadable.LEAVES_OUT),
+    "http2-push-preload": (_word, Unreadable.LEAVES_OUT),
+    "fastcgi-index": (matching("[-A-Za-z0-9._]+", "name of a file such as index.php"), Unreadable.LEAVES_OUT),
+    "fastcgi-params-configmap": (matching("[-A-Za-z0-9._/]+", "name of a ConfigMap"), Unreadable.CLOSES),
+}
+"""Those that ingress-nginx refuses with a bad value, though nothing here comes of a good one."""
+
+
 def _risk(name: str) -> Risk:
     classes = {Risk.CRITICAL: _CRITICAL, Risk.HIGH: _HIGH, Risk.MEDIUM: _MEDIUM}
     return next((risk for risk, names in classes.items() if name in names.split()), Risk.LOW)
@@ -379,7 +393,9 @@ def _annotations() -> Iterator[Annotation[Any]]:
     for fidelity, reason, rows in _ANNOTATIONS:
         for name, default, example, doc in rows:
             differs = _DIFFERS.get(name, always)
-            yield Annotation(name, str, doc, example, default, fidelity, reason, differs, scope=_scope(name), risk=_risk(name))
+            parse, then = _CHECKED.get(name, (str, Unreadable.IDLE))
+            scope, risk = _scope(name), _risk(name)
+            yield Annotation(name, parse, doc, example, default, fidelity, reason, differs, unreadable=then, scope=scope, risk=risk)
 
 
 def _keys() -> Iterator[Key[Any]]:

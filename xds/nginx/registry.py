@@ -278,11 +278,13 @@ def read_keys(data: Mapping[str, str]) -> tuple[dict[str, Any], list[Complaint]]
 def read_settings(annotations_: Mapping[str, str], key_values: Mapping[str, Any]) -> tuple[Settings, list[Complaint]]:
     """What all features read from the annotations of an Ingress (without prefix) over the ConfigMap's values.
 
-    Of an Ingress that offers its paths, what is not about its Services is not read at all (`without_effect`).
+    Of an Ingress that offers its paths, what is not about its Services only matters where it leaves the Ingress out (`without_effect`).
     """
     found, complaints = _read(annotations_, key_values)
     if role(found) is Role.OFFERS and (idle := without_effect(annotations_, found)):
-        return _read({name: text for name, text in annotations_.items() if name not in idle}, key_values)
+        refused = [fault for fault in complaints if fault.name in idle and fault.then is Unreadable.LEAVES_OUT]
+        found, complaints = _read({name: text for name, text in annotations_.items() if name not in idle}, key_values)
+        complaints += refused
     return found, complaints
 
 
@@ -297,9 +299,33 @@ def without_effect(annotations_: Iterable[str], own: Settings) -> frozenset[str]
 def _read(annotations_: Mapping[str, str], key_values: Mapping[str, Any]) -> tuple[Settings, list[Complaint]]:
     notes = Notes(annotations_, key_values)
     found = Settings({name: setting for name, feature in features().items() if (setting := feature.read(notes)) is not None})
+    for annotation in _checked_only():
+        notes.own(annotation)
     if notes.closed:
         found[CLOSED] = _sentences(notes.closed)
     return found, notes.complaints
+
+
+@cache
+def _checked_only() -> tuple[Annotation[Any], ...]:
+    """Annotations without a feature whose bad values have consequences all the same."""
+    declared = {each.name for feature in features().values() for each in feature.annotations}
+    return tuple(each for each in ANNOTATIONS if each.unreadable is not Unreadable.IDLE and each.name not in declared)
+
+
+def unvalidated(values: Settings, complaints: Iterable[Complaint]) -> tuple[Settings, list[Complaint]]:
+    """The same without validation, as --enable-annotation-validation=false asks for: nothing is left out for a value that cannot be read.
+
+    It has no effect then; that of an access rule closes its paths.
+    """
+    found = [
+        replace(fault, then=Unreadable.CLOSES if protects(fault.name) else Unreadable.IDLE)
+        if fault.then is Unreadable.LEAVES_OUT
+        else fault
+        for fault in complaints
+    ]
+    closed = [fault for fault in found if fault.then is Unreadable.CLOSES]
+    return (Settings({**values, CLOSED: _sentences(closed)}) if closed else values), found
 
 
 def forbidden(annotations_: Mapping[str, str], defaults: Settings) -> list[Forbidden]:
