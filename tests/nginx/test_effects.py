@@ -54,7 +54,6 @@ BESIDE: Mapping[str, Texts] = {
     "limit-allowlist": {"limit-rps": "5"},
     "limit-burst-multiplier": {"limit-rps": "5"},
     "limit-rate": {"proxy-buffering": "on"},
-    "limit-rate-after": {"limit-rate": "100", "proxy-buffering": "on"},
     "limit-whitelist": {"limit-rps": "5"},
     "mirror-host": {"mirror-target": "https://copy.example.com$request_uri"},
     "mirror-request-body": {"mirror-target": "https://copy.example.com$request_uri"},
@@ -100,7 +99,6 @@ FOR_KEYS: Mapping[str, tuple[Texts, Texts]] = {
     "global-allowed-response-headers": ({"custom-headers": "default/headers"}, {}),
     "limit-conn-status-code": ({"limit-connections": "5"}, {}),
     "limit-rate": ({}, {"proxy-buffering": "on"}),
-    "limit-rate-after": ({}, {"limit-rate": "100", "proxy-buffering": "on"}),
     "limit-req-status-code": ({"limit-rps": "5"}, {}),
     "no-auth-locations": ({"auth-url": "https://auth.example.com"}, {}),
     "no-tls-redirect-locations": ({"force-ssl-redirect": "true"}, {}),
@@ -124,6 +122,7 @@ FOR_KEYS: Mapping[str, tuple[Texts, Texts]] = {
 ELSEWHERE = {
     "auth-cache-key": "the service is asked about each request",
     "global-auth-cache-key": "the service is asked about each request",
+    "limit-rate-after": "limit-rate holds from the beginning",
     "proxy-request-buffering": "requests are never held back",
     "session-cookie-change-on-failure": "a request goes to another endpoint in any case",
     "upstream-hash-by-subset": "a hash chooses one endpoint",
