@@ -35,7 +35,7 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
     ),
     (
         _REFUSED,
-        "Envoy speaks HTTP/1.1 or HTTP/2 to backends",
+        "Envoy speaks HTTP/1.1 to backends, or HTTP/2 where backend-protocol is GRPC",
         (("proxy-http-version", "1.1", "1.0", "The version of HTTP that backends are spoken to with."),),
     ),
     (
@@ -62,8 +62,8 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
         ),
     ),
     (
-        _LATER,
-        "TLS is the same for all hosts",
+        _IGNORED,
+        "the order of our ciphers counts for all hosts, and each that clients are offered is a good one",
         (("ssl-prefer-server-ciphers", "", "true", "Whether the order of the server's ciphers counts."),),
     ),
     (
@@ -162,10 +162,7 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
     (
         _LATER,
         "headers are those that ingress-nginx sets by default",
-        (
-            ("ignore-invalid-headers", "true", "Whether headers with odd names are left out."),
-            ("default-type", "text/html", "The content type of Envoy's own responses."),
-        ),
+        (("ignore-invalid-headers", "true", "Whether headers with odd names are left out."),),
     ),
     (
         _IGNORED,
@@ -198,7 +195,7 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
     ),
     (
         _REFUSED,
-        "ingress-nginx itself no longer has a limit over all replicas; use limit-rps once it is supported",
+        "ingress-nginx itself no longer has a limit over all replicas; use limit-rps",
         (
             ("global-rate-limit-memcached-host", "", "The store of the limit over all replicas."),
             ("global-rate-limit-memcached-port", "11211", "The port of the store of the limit over all replicas."),
@@ -209,13 +206,19 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
         ),
     ),
     (
-        _LATER,
-        "TLS has Envoy's versions, ciphers and session tickets for all hosts",
-        (
-            ("ssl-session-tickets", "false", "Whether clients resume sessions by tickets."),
-            ("ssl-session-ticket-key", "", "The key of session tickets."),
-            ("enable-ocsp", "false", "Whether certificates come with their state of revocation."),
-        ),
+        _IGNORED,
+        "sessions are resumed in either case: Envoy does it by tickets, where nginx without them has a cache",
+        (("ssl-session-tickets", "false", "Whether clients resume sessions by tickets."),),
+    ),
+    (
+        _REFUSED,
+        "each Envoy makes keys of its own and tells them to nobody, so that a session begins anew at another one",
+        (("ssl-session-ticket-key", "", "The key of session tickets."),),
+    ),
+    (
+        _REFUSED,
+        "Envoy sends no state of revocation that it was not given, and asks nobody for it; clients ask by themselves",
+        (("enable-ocsp", "false", "Whether certificates come with their state of revocation."),),
     ),
     (
         _REFUSED,
@@ -226,7 +229,6 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
         _LATER,
         "connections have the limits of ingress-nginx's defaults, or none",
         (
-            ("use-http2", "true", "Whether clients may use HTTP/2."),
             ("client-header-buffer-size", "1k", "The memory for a request's header."),
             ("proxy-stream-next-upstream", "true", "Whether a TCP connection that failed is tried at the next endpoint."),
             ("proxy-stream-next-upstream-timeout", "600s", "How long a TCP connection is tried."),
@@ -239,7 +241,12 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
         (("proxy-stream-responses", "1", "The number of datagrams that answer one."),),
     ),
     (
-        _LATER,
+        _REFUSED,
+        "there are no files, and backends say the types of their responses; in a snippet use default_type",
+        (("default-type", "text/html", "The type of what nginx answers by itself, where nothing else says it."),),
+    ),
+    (
+        _IGNORED,
         "use-gzip holds for all browsers; none that is in use is known to fail with it",
         (("gzip-disable", "", "User agents that get responses without gzip."),),
     ),
@@ -360,8 +367,8 @@ _TUNING = """
 client-body-timeout client-header-buffer-size upstream-keepalive-connections
 proxy-stream-next-upstream proxy-stream-next-upstream-timeout proxy-stream-next-upstream-tries
 gzip-disable
-ssl-session-tickets enable-ocsp use-http2 disable-ipv6 disable-ipv6-dns server-tokens
-otel-max-export-batch-size otel-max-queuesize otel-schedule-delay-millis
+enable-ocsp disable-ipv6 disable-ipv6-dns server-tokens
+otel-max-export-batch-size otel-schedule-delay-millis
 """
 """Names without which requests are answered all the same, only sooner, later, or in other bytes on the wire."""
 _OF_HOST = "ssl-prefer-server-ciphers"

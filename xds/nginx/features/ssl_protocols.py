@@ -1,4 +1,4 @@
-"""ssl-protocols, ssl-ecdh-curve, ssl-session-timeout: TLS with clients, for all hosts. A change drains the connections of the listener."""
+"""ssl-protocols and its siblings: TLS with clients, for all hosts. A change drains the connections of the listener."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import Downstrea
 
 from xds.nginx.feature import Feature, Fidelity, Key, Notes
 from xds.nginx.tls import bound, curves, versions
-from xds.nginx.values import duration
+from xds.nginx.values import boolean, duration
 
 _AUTO: tuple[str, ...] = ()
 SSL_PROTOCOLS = Key(
@@ -36,6 +36,14 @@ SSL_SESSION_TIMEOUT = Key(
     600,
     tuning=True,
 )
+USE_HTTP2 = Key(
+    "use-http2",
+    boolean,
+    "Whether clients may use HTTP/2 over TLS; a change drains the connections of TLS.",
+    "false",
+    default=True,
+    tuning=True,
+)
 
 
 @dataclass(frozen=True)
@@ -45,10 +53,16 @@ class Spoken:
     versions: tuple[str, ...]
     curves: tuple[str, ...]
     resumable: int
+    http2: bool
 
 
 def _read(notes: Notes) -> Spoken:
-    return Spoken(notes.key(SSL_PROTOCOLS), notes.key(SSL_ECDH_CURVE), notes.key(SSL_SESSION_TIMEOUT))
+    return Spoken(
+        notes.key(SSL_PROTOCOLS),
+        notes.key(SSL_ECDH_CURVE),
+        notes.key(SSL_SESSION_TIMEOUT),
+        notes.key(USE_HTTP2),
+    )
 
 
 def _on_tls(spoken: Spoken, context: DownstreamTlsContext) -> None:
@@ -57,6 +71,12 @@ def _on_tls(spoken: Spoken, context: DownstreamTlsContext) -> None:
     bound(context.common_tls_context.tls_params, spoken.versions)
     context.common_tls_context.tls_params.ecdh_curves = list(spoken.curves)
     context.session_timeout = timedelta(seconds=spoken.resumable)
+    if not spoken.http2:
+        context.common_tls_context.alpn_protocols = ["http/1.1"]
 
 
-FEATURE = Feature(read=_read, keys=(SSL_PROTOCOLS, SSL_ECDH_CURVE, SSL_SESSION_TIMEOUT), on_tls=_on_tls)
+FEATURE = Feature(
+    read=_read,
+    keys=(SSL_PROTOCOLS, SSL_ECDH_CURVE, SSL_SESSION_TIMEOUT, USE_HTTP2),
+    on_tls=_on_tls,
+)

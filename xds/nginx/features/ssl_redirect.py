@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xds.model import Location, Redirect, RedirectTo, Route, Via
-from xds.nginx.feature import Annotation, Feature, Key, Notes, Phase, Risk, with_key
+from xds.nginx.feature import Annotation, Feature, Fidelity, Key, Notes, Phase, Risk, with_key
 from xds.nginx.values import boolean, choice, words
 
 SSL_REDIRECT = with_key(
@@ -32,7 +32,15 @@ PRESERVE_TRAILING_SLASH = with_key(
     )
 )
 USE_PORT_IN_REDIRECTS = with_key(
-    Annotation("use-port-in-redirects", boolean, "Whether the redirect to https names the port, 443.", "true", default=False)
+    Annotation(
+        "use-port-in-redirects",
+        boolean,
+        "Whether the redirect to https names the port.",
+        "true",
+        default=False,
+        fidelity=Fidelity.APPROXIMATE,
+        reason="the port is 443, on which clients reach https, and not that of the flag --https-port",
+    )
 )
 
 
