@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from examples.apps import HttpApp, StreamServer
-from tests.envoy.harness import Http2, RawHttp, Response, Site, config_map, endpoint_slice, ingress, service
+from tests.envoy.harness import Http2, RawHttp, Response, Site, WebSocket, config_map, endpoint_slice, ingress, service
 from xds.nginx.error_pages import LARGEST_BODY, LARGEST_PAGE
 
 pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module")]
@@ -39,6 +39,7 @@ class Pages:
             self.headers = {name.lower(): value.strip() for name, _, value in (each.partition(":") for each in rest)}
             self.body = await reader.readexactly(int(self.headers.get("content-length", 0)))
             self.asked += 1
+            await asyncio.sleep(float(self.headers.get("x-page-after", 0)))
             status, _, size = self.headers.get("x-page", "200").partition(" ")
             page = b"page" if not size else BYTES if size == "bytes" else b"p" * int(size)
             lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(page)}", "Set-Cookie: a=1", "Set-Cookie: b=2", "Server: pages", "", ""]
@@ -231,6 +232,32 @@ async def test_a_body_that_does_not_end_keeps_no_page_back(site: Site, host: str
     head, _, body = received.partition(b"\r\n\r\n")
     assert head.split(b"\r\n")[0].split()[1] == (b"404" if host == "to-empty.test" else b"200")
     assert body == b"page" or b"<center>nginx</center>" in body
+
+
+async def test_websockets_pass_and_their_refusal_is_replaced(site: Site, pages: Pages) -> None:
+    async with await WebSocket.open(site.http, host="a.test") as socket:
+        await socket.send(b"hello" * 20_000)
+        assert (await socket.receive())[1] == b"hello" * 20_000
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+    }
+    assert is_page(await site.get("/status/404", host="a.test", headers=list(upgrade.items())))
+    assert not {"connection", "upgrade"} & pages.headers.keys()
+
+
+async def test_pages_come_while_the_table_changes(site: Site, pages: Pages) -> None:
+    """The scripts are made anew with each table, and those that wait for a page go on."""
+    site.folder.write("slow.yaml", ingress("slow", "slow.test", WEB, {"custom-http-errors": "404", "default-backend": "pages"}))
+    await site.until_status("/status/404", 200, host="slow.test")
+    asking = [asyncio.create_task(site.get("/status/404", host="slow.test", headers=[("X-Page-After", "1")])) for _ in range(20)]
+    for number in range(10):
+        site.folder.write("change.yaml", ingress("change", "change.test", {f"/{number}": ("web", 80)}, {"custom-http-errors": "404"}))
+        await site.until_status(f"/{number}", 200, host="change.test")
+    site.folder.remove("change.yaml")
+    assert all(map(is_page, await asyncio.gather(*asking)))
 
 
 async def test_over_http2_as_well(site: Site, pages: Pages) -> None:

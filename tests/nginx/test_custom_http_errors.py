@@ -5,21 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from hypothesis import given
 from hypothesis import strategies as st
 
 from xds.config import Flags
 from xds.kube.objects import Backend, Endpoint, EndpointPort, EndpointSlice, Ingress, Meta, Path, Rule, Service, ServicePort
 from xds.kube.world import DEFAULT_CERTIFICATE, World
+from xds.model import Forward, Respond, Route
+from xds.nginx import error_pages
 from xds.nginx.error_pages import ErrorPages, metadata
 from xds.nginx.feature import Unreadable
-from xds.nginx.features.custom_http_errors import Replaced
+from xds.nginx.features.custom_http_errors import FEATURE, Replaced
 from xds.nginx.registry import read_settings
 from xds.offline import MADE_AT_START
 from xds.snapshot import LISTENER, ROUTE, Snapshot
 from xds.units.tables import Tables
 
-from .drawing import complaints, settings
+from .drawing import CLUSTER, ORIGIN, RULE, complaints, location, settings
 
 NAME = "custom-http-errors"
 SCRIPT = b"envoy_on_request"
@@ -51,6 +54,41 @@ def test_the_config_map_may_have_redirects_and_leaves_out_what_is_no_status() ->
 
 def test_nothing_is_asked_of_a_route_without_statuses() -> None:
     assert "custom_http_errors" not in settings({"disable-proxy-intercept-errors": "true"})
+
+
+@pytest.mark.parametrize(
+    ("annotations", "keys", "local"),
+    [
+        ({}, {}, False),
+        ({"disable-proxy-intercept-errors": "true"}, {}, True),
+        ({}, {"disable-proxy-intercept-errors": "true"}, True),
+        ({"disable-proxy-intercept-errors": "false"}, {"disable-proxy-intercept-errors": "true"}, False),
+        ({"disable-proxy-intercept-errors": "true"}, {NAME: "500"}, False),
+        ({"disable-proxy-intercept-errors": "true"}, {NAME: "500", "disable-proxy-intercept-errors": "true"}, True),
+        ({"backend-protocol": "GRPC"}, {}, True),
+    ],
+    ids=str,
+)
+def test_who_intercepts_the_answers_of_backends(annotations: dict[str, str], keys: dict[str, str], local: bool) -> None:
+    """Where the ConfigMap has statuses and intercepts, nginx does so everywhere."""
+    found = settings({NAME: "404", **annotations}, keys)
+    where = replace(location(found), backend=("web", 80))
+    forwarding = Route(where.match, Forward(CLUSTER), ORIGIN, RULE, settings=found)
+    [route] = FEATURE.routes(found["custom_http_errors"], where, (forwarding,)) if FEATURE.routes else ()
+    made = EnvoyRoute()
+    assert FEATURE.on_route
+    FEATURE.on_route(route.settings["custom_http_errors"], route, made)
+    assert bool(made.response_headers_to_add) is local
+    assert error_pages.NAME in (made.metadata.filter_metadata if made.metadata else {})
+
+
+def test_statuses_of_an_ingress_are_not_for_what_it_has_no_path_for() -> None:
+    found = settings({NAME: "404"})
+    where = replace(location(found), backend=("", 0))
+    nothing = Route(where.match, Respond(404), ORIGIN, RULE, settings=found)
+    assert FEATURE.routes
+    [route] = FEATURE.routes(found["custom_http_errors"], where, (nothing,))
+    assert "custom_http_errors" not in route.settings
 
 
 def has(said: str, status: int) -> bool:

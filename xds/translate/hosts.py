@@ -67,7 +67,7 @@ MOST_EXTERNAL_NAMES = 100
 every TTL; a thousand new ones would delay all changes for seconds."""
 _HEALTH = PathMatch(PathKind.EXACT, "/healthz")
 _HEALTHY = Respond(200, (("Content-Type", "text/html"),))
-"""As nginx answers it: without a page, and without what locations add."""
+"""No page. (Envoy leaves out the type of an empty body.)"""
 _UNREACHABLE = (Reach.NO_SERVICE, Reach.NO_PORT, Reach.REFUSED, Reach.NOT_REACHABLE)
 
 
