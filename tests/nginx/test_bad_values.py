@@ -51,6 +51,8 @@ ANY_TEXT = (
     "annotation-value-word-blocklist",
     "annotations-risk-level",
     "log-format-upstream",
+    "block-user-agents",
+    "block-referers",
     "auth-secret",
     "no-auth-locations",
 )

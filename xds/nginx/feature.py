@@ -116,6 +116,8 @@ class FilterPlace(Enum):
     """What makes bodies of responses smaller."""
     ERRORS = "errors"
     """What puts other answers in the place of those of all places after it."""
+    BLOCK = "block"
+    """What refuses clients whatever they ask for."""
     CORS = "cors"
     """What has to see the answers of all other places."""
     BODY = "body"
@@ -196,10 +198,12 @@ class Annotation(Declared[T]):
 class Key(Declared[T]):
     """A key of the ConfigMap that `--configmap` names.
 
+    `faults`: sentences about what of a value has no effect, which go on after the name.
     With `of_config_map` the text names another one, as `namespace/name`. This function makes the value of its data, and sentences about
     what of the data has no effect, which go on after "names ConfigMap a/b, ".
     """
 
+    faults: Callable[[T], Sequence[str]] | None = None
     of_config_map: Callable[[Mapping[str, str]], tuple[T, Sequence[str]]] | None = None
 
 

@@ -181,14 +181,6 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
         (("forwarded-host-header", "X-Forwarded-Host", "The header with the client's host."),),
     ),
     (
-        _LATER,
-        "clients come in whatever these headers say",
-        (
-            ("block-user-agents", "", "User-Agent headers that may not come."),
-            ("block-referers", "", "Referer headers that may not come."),
-        ),
-    ),
-    (
         _REFUSED,
         "limits tell clients apart by their addresses; use the keys for forwarded headers where a proxy hides these",
         (("limit-conn-zone-variable", "$binary_remote_addr", "The variable that identifies a client."),),
