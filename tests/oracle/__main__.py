@@ -1,13 +1,25 @@
 """Every recorded answer: `make oracle`. Arguments are those of the player, such as `--only 'cors*'`.
 
-Exit code 1 if an answer differs that is not among the expected differences.
+Exit code 1 if an answer differs that is not among the expected differences; with `--stale`, if one of these is not needed any more.
 """
 
 from __future__ import annotations
 
 import sys
 
-from tests.oracle.playing import play, recorded, why_not
+from tests.oracle.playing import play, recorded, stale, why_not
+
+
+def main(arguments: list[str]) -> int | str:
+    """The exit code, or why there is none."""
+    if absent := why_not():
+        return absent
+    if "--stale" not in arguments:
+        return play(recorded(), arguments=arguments, quiet=False)[0]
+    found = stale(play(recorded(), arguments=[each for each in arguments if each != "--stale"], forgiving=False)[1])
+    print(*found, sep="\n")
+    return 1 if found else 0
+
 
 if __name__ == "__main__":
-    sys.exit(why_not() or play(recorded(), arguments=sys.argv[1:], quiet=False)[0])
+    sys.exit(main(sys.argv[1:]))
