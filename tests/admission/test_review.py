@@ -51,6 +51,14 @@ def test_what_may_become_right_is_a_warning(code: str) -> None:
     assert answered(problem(code)) == {"uid": "7", "allowed": True, "warnings": ["spec.rules: It is wrong."]}
 
 
+def test_a_path_that_another_ingress_would_lose_refuses_as_well_and_nothing_else_of_another_does() -> None:
+    other = Ref("Ingress", "default", "older")
+    response = answered(Problem(other, "spec.rules", "conflict", "It would be lost."), Problem(other, "spec.rules", "host", "No."))
+    assert response["status"]["message"] == "Ingress default/older spec.rules: It would be lost."
+    assert "warnings" not in response
+    assert answered(Problem(other, "spec.rules", "host", "No.")) == {"uid": "7", "allowed": True}
+
+
 def test_a_note_is_nothing_and_a_warning_never_refuses() -> None:
     assert answered(problem("conflict", Severity.NOTE)) == {"uid": "7", "allowed": True}
     assert answered(problem("path", Severity.WARNING))["allowed"]

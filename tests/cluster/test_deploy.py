@@ -32,6 +32,7 @@ async def test_what_the_hostnetwork_overlay_makes_runs_and_its_nodes_become_the_
             await cluster.until_address("by-nodes", NODE)
     finally:
         await cluster.kubectl(f"delete deployments,daemonsets,jobs,cronjobs,services,networkpolicies,pdb --all -n {SPACE}")
+        await cluster.kubectl("delete validatingwebhookconfiguration xds")
         await cluster.kube.apply(*await cluster.deployed())
 
 

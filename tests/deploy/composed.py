@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 ENVOY = ROOT / "envoy"
 OVERLAYS = ("hostnetwork", "loadbalancer", "nodeport", "sidecar")
-CLUSTER_SCOPED = ("ClusterRole", "ClusterRoleBinding", "IngressClass", "Namespace")
+CLUSTER_SCOPED = ("ClusterRole", "ClusterRoleBinding", "IngressClass", "Namespace", "ValidatingWebhookConfiguration")
 _KNOWN = {"apiVersion", "kind", "namespace", "resources", "patches"}
 
 
@@ -49,6 +49,8 @@ def _place(item: Json, namespace: str) -> None:
         item["metadata"]["namespace"] = namespace
     for subject in item.get("subjects", ()):
         subject["namespace"] = namespace
+    for webhook in item.get("webhooks", ()):
+        webhook["clientConfig"]["service"]["namespace"] = namespace
 
 
 def _apply(item: Any, operation: Json) -> None:

@@ -29,7 +29,7 @@ from tests.deploy.composed import (
     templated,
 )
 from xds.cli.arguments import COMMANDS, parse
-from xds.config import Flags
+from xds.config import Flags, tcp_port
 from xds.kube.apiserver.apiserver import resources
 from xds.kube.apiserver.reflector import Watched
 from xds.replicas.peers import fleet_name
@@ -209,7 +209,8 @@ def test_what_runs_xds_is_told_what_it_understands(objects: list[Json]) -> None:
 def test_ports_in_flags_are_those_of_the_containers(objects: list[Json]) -> None:
     template = one(objects, "Deployment", "xds")["spec"]["template"]
     said = settings(of_command(objects, "serve"))
-    assert ports(template) == {"xds": int(said.xds_address.rpartition(":")[2]), "health": said.healthz_port}
+    xds, webhook = (int(address.rpartition(":")[2]) for address in (said.xds_address, said.validating_webhook))
+    assert ports(template) == {"xds": xds, "health": said.healthz_port, "webhook": webhook}
     for _, pod in pods(objects):
         if (boot := next((each for each in containers(pod) if each["name"] == "bootstrap"), None)) is None:
             continue
@@ -264,7 +265,8 @@ def test_metrics_are_where_prometheus_is_sent(objects: list[Json]) -> None:
 def test_envoys_find_the_service_by_the_name_that_its_certificate_bears(objects: list[Json]) -> None:
     made, said = settings(of_command(objects, "certgen")), settings(of_command(objects, "serve"))
     service = one(objects, "Service", "xds")
-    assert made.xds_server_names == (service["metadata"]["name"],)
+    name = service["metadata"]["name"]
+    assert made.xds_server_names == (name, f"{name}.ingress-xds.svc")
     assert made.xds_client_names == said.xds_client_names != ()
     for name, _, container in ours(objects):
         if container["args"][0] == "bootstrap":
@@ -410,12 +412,28 @@ def test_services_of_other_namespaces_take_no_other_rights(overlay: str) -> None
     }
 
 
-def test_certgen_may_write_its_three_secrets_and_nothing_else(objects: list[Json]) -> None:
+def test_certgen_may_write_its_three_secrets_and_the_authority_of_the_webhook(objects: list[Json]) -> None:
     made = settings(of_command(objects, "certgen"))
     names = (made.authority_secret, made.server_secret, made.client_secret)
-    assert rights(objects, "xds-certgen") == {("create", "", "secrets", "")} | {
-        (verb, "", "secrets", name) for verb in ("get", "update") for name in names
-    }
+    of_secrets = {("create", "", "secrets", "")} | {(verb, "", "secrets", name) for verb in ("get", "update") for name in names}
+    webhooks = "admissionregistration.k8s.io", "validatingwebhookconfigurations", made.webhook_configuration
+    assert rights(objects, "xds-certgen") == of_secrets | {(verb, *webhooks) for verb in ("get", "update")}
+
+
+def test_the_api_server_asks_where_the_control_plane_listens_and_trusts_what_certgen_makes(objects: list[Json]) -> None:
+    made, said = settings(of_command(objects, "certgen")), settings(of_command(objects, "serve"))
+    (webhook,) = one(objects, "ValidatingWebhookConfiguration", made.webhook_configuration)["webhooks"]
+    found = webhook["clientConfig"]["service"]
+    service = one(objects, "Service", found["name"])
+    assert f"{found['name']}.{found['namespace']}.svc" in made.xds_server_names
+    (port,) = [port for port in service["spec"]["ports"] if port["port"] == found["port"]]
+    assert ports(one(objects, "Deployment", "xds")["spec"]["template"])[port["targetPort"]] == tcp_port(said.validating_webhook)
+    assert (said.validating_webhook_certificate, said.validating_webhook_key) == (said.xds_tls_cert, said.xds_tls_key)
+    allowed = [
+        port["port"] for rule in one(objects, "NetworkPolicy", "xds")["spec"]["ingress"] if "from" not in rule for port in rule["ports"]
+    ]
+    assert port["targetPort"] in allowed
+    assert webhook["failurePolicy"] == "Ignore"
 
 
 def test_only_who_needs_an_account_has_one_with_rights(objects: list[Json]) -> None:

@@ -15,7 +15,13 @@ from xds.units.rehearsal import problems_with
 
 
 def rehearsed(life: Life, item: Ingress) -> list[Problem]:
-    return problems_with(life.world, life.tables.build, item)
+    """Its own Problems."""
+    return [p for p in problems_with(life.world, life.tables.build, item) if p.about == ref(item)]
+
+
+def lost(problems: Sequence[Problem], item: Ingress) -> set[Problem]:
+    """The paths of others that another Ingress has."""
+    return {p for p in problems if p.code.startswith("conflict") and p.about != ref(item)}
 
 
 def own(life: Life, item: Ingress) -> list[tuple[Problem, str, object]]:
@@ -29,7 +35,9 @@ def test_the_problems_are_those_that_come(there: Sequence[Object], item: Ingress
     before = life.state(), life.problems(), len(life.tables.build), life.tables.build.runs
     found = [(p, p.sentence, p.severity) for p in rehearsed(life, item)]
     assert (life.state(), life.problems(), len(life.tables.build), life.tables.build.runs) == before
+    new = lost(problems_with(life.world, life.tables.build, item), item) - {p for p, *_ in before[1]}
     life.take([item])
+    assert new == lost(life.tables.problems(), item) - {p for p, *_ in before[1]}
     assert found == own(life, item)
     fresh = Life([each for kind in KINDS for each in life.world.objects(kind)])
     assert (life.state(), life.problems()) == (fresh.state(), fresh.problems())

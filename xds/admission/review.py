@@ -1,8 +1,8 @@
 """AdmissionReview in, AdmissionReview out: the documents of the API server, and which Problems refuse an Ingress.
 
-What is refused can only be an error, and is one in ingress-nginx as well: the Ingress would be left out, or a path of it belongs to another
-one. All else may become right by a change of other objects, so it is a warning. What stands already refuses no update: somebody who
-changes a label must be able to.
+What is refused can only be an error, and is one in ingress-nginx as well: the Ingress would be left out, or two Ingresses have one path,
+whichever would win. All else may become right by a change of other objects, so it is a warning. What stands already refuses no update:
+somebody who changes a label must be able to.
 
 What does not belong here: how Problems are found (`xds.units.rehearsal`), and sockets (`server.py`).
 Source: Kubernetes, Dynamic Admission Control (admission.k8s.io/v1).
@@ -15,13 +15,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from xds.kube.objects import Ingress
+from xds.kube.objects import Ingress, ref
 from xds.kube.parse import from_json
-from xds.problem import Problem, Severity
+from xds.problem import Problem, Ref, Severity
 
 VERSION = "admission.k8s.io/v1"
 REFUSED = frozenset(("annotation-forbidden", "conflict", "host", "path"))
-"""Codes (up to a colon) of Problems that refuse an Ingress, where they are errors."""
+"""Codes (up to a colon) of Problems that refuse an Ingress, where they are errors of its own."""
+CONFLICT = "conflict"
+"""The code that refuses it where it is an error of another Ingress as well, which would lose a path."""
 _JUDGED = ("CREATE", "UPDATE")
 _LONGEST = 256
 """Characters of a warning: kubectl shows more, but the API server may cut it."""
@@ -35,7 +37,7 @@ class Unreadable(ValueError):
 
 
 class Found(NamedTuple):
-    """The Problems that an Ingress would have, and those that it has now."""
+    """The Problems that an Ingress and others on its hosts would have, and those that there are now."""
 
     then: Collection[Problem]
     now: Collection[Problem]
@@ -82,16 +84,18 @@ def answer(question: Asked, find: Callable[[Ingress], Found]) -> tuple[bytes, bo
     """The body of the response, and whether the Ingress is admitted."""
     if question.item is None:
         return _response(question.uid, (), [question.problem] if question.problem else []), True
-    found = find(question.item)
-    refused = [p for p in found.then if _refuses(p) and p not in found.now]
-    return _response(question.uid, refused, [p for p in found.then if p not in refused and p.severity is not Severity.NOTE]), not refused
+    found, about = find(question.item), ref(question.item)
+    refused = [p for p in found.then if _refuses(p, about) and p not in found.now]
+    others = [p for p in found.then if p.about == about and p not in refused and p.severity is not Severity.NOTE]
+    return _response(question.uid, [_line(p, about) for p in refused], others), not refused
 
 
-def _refuses(problem: Problem) -> bool:
-    return problem.severity is Severity.ERROR and problem.code.partition(":")[0] in REFUSED
+def _refuses(problem: Problem, about: Ref) -> bool:
+    code = problem.code.partition(":")[0]
+    return problem.severity is Severity.ERROR and (code in REFUSED if problem.about == about else code == CONFLICT)
 
 
-def _response(uid: str, refused: Collection[Problem], others: Iterable[Problem]) -> bytes:
+def _response(uid: str, refused: Collection[str], others: Iterable[Problem]) -> bytes:
     response: dict[str, Any] = {"uid": uid, "allowed": not refused}
     if refused:
         response["status"] = {"code": 403, "reason": "Forbidden", "message": _message(refused)}
@@ -102,10 +106,14 @@ def _response(uid: str, refused: Collection[Problem], others: Iterable[Problem])
     return msgspec.json.encode({"apiVersion": VERSION, "kind": "AdmissionReview", "response": response})
 
 
-def _message(refused: Collection[Problem]) -> str:
-    lines = [f"{problem.field}: {problem.sentence}" for problem in refused]
-    more = len(lines) - _MOST_REASONS
+def _message(refused: Collection[str]) -> str:
+    lines, more = list(refused), len(refused) - _MOST_REASONS
     return "\n".join(lines if more <= 0 else [*lines[:_MOST_REASONS], f"{more} more."])
+
+
+def _line(problem: Problem, about: Ref) -> str:
+    """A Problem; the object is named where it is another one."""
+    return f"{problem.field}: {problem.sentence}" if problem.about == about else str(problem)
 
 
 def _warning(problem: Problem) -> str:

@@ -38,8 +38,8 @@ _HEAVY = 200
 _TOO_HEAVY = 5_000
 """The same, beyond which it is not judged: that would take as long as to serve it, and need not be paid for twice."""
 
-_AS_WRITTEN = {"edit-refused": "annotation-forbidden"}
-"""What the Problem of an Ingress whose last valid form stays in its place would be without that form, by code."""
+_AS_KEPT = {"annotation-forbidden": ("edit-refused",)}
+"""What the Problem of an Ingress is while its last valid form stays in its place, by the code that it has without that form."""
 
 
 class Judge:
@@ -86,9 +86,11 @@ class Judge:
             return answer(question, self._find)
 
     def _find(self, item: Ingress) -> Found:
-        build, which = self._tables.build, ref(item)
-        now = [problem for problems in build.problems.values() for problem in problems if problem.about == which]
-        return Found(problems_with(self._tables.world, build, item), [replace(p, code=_AS_WRITTEN.get(p.code, p.code)) for p in now])
+        build = self._tables.build
+        then = problems_with(self._tables.world, build, item)
+        return Found(
+            then, [p for p in then if build.reports(p) or any(build.reports(replace(p, code=code)) for code in _AS_KEPT.get(p.code, ()))]
+        )
 
 
 def _weight(item: Ingress) -> int:

@@ -18,7 +18,7 @@ import aiohttp
 from kubernetes.aio.config import ConfigException
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from xds.certificates.certgen import Data, Due, StoredSecrets, due
+from xds.certificates.certgen import AUTHORITIES, Data, Due, StoredSecrets, due
 from xds.cli.arguments import Parsed
 from xds.config import Failure, Flags
 from xds.kube.apiserver.api import Api
@@ -89,6 +89,9 @@ async def _once(api: Api, settings: Flags) -> None:
             print(f"{what} {wanted[part].why}.")
         else:
             print(f"{what} is as it should be.")
+    if settings.webhook_configuration:
+        authorities = (wanted["server"].data if "server" in wanted else held.server)[AUTHORITIES]
+        print(await _show_authority(api, settings.webhook_configuration, authorities))
 
 
 async def _find(api: Api, namespace: str, name: str) -> _StoredSecret | None:
@@ -113,6 +116,21 @@ async def _write(api: Api, namespace: str, name: str, found: _StoredSecret | Non
         await create(api, path, {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": metadata, "data": data})
     else:
         await replace(api, f"{path}/{name}", found.body | {"data": data})
+
+
+async def _show_authority(api: Api, name: str, authorities: bytes) -> str:
+    """Write to all webhooks of a configuration who signs the server's certificate; returns what has become of it, as a sentence."""
+    what, path = f"ValidatingWebhookConfiguration {name}", f"/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/{name}"
+    body = await read(api, path)
+    if body is None:
+        return f"{what} does not exist, so the API server asks no webhook."
+    bundle = base64.b64encode(authorities).decode()
+    webhooks = body.get("webhooks") or []
+    if all(webhook["clientConfig"].get("caBundle") == bundle for webhook in webhooks):
+        return f"{what} is as it should be."
+    shown = [webhook | {"clientConfig": webhook["clientConfig"] | {"caBundle": bundle}} for webhook in webhooks]
+    await replace(api, path, body | {"webhooks": shown})
+    return f"{what} has the authority of the certificate."
 
 
 def _decoded(data: Mapping[str, str]) -> Data:

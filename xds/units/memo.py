@@ -177,6 +177,10 @@ class Build:
             work.extend(readers)
         return found
 
+    def reports(self, problem: Problem) -> bool:
+        """Whether a Unit reports this Problem now."""
+        return problem in self._standing
+
     def problem_changes(self) -> dict[Problem, bool]:
         """The Problems that may have appeared (True) or disappeared (False) since the last call."""
         moved, self._moved = self._moved, set()

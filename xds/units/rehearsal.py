@@ -18,7 +18,7 @@ from xds.units.memo import Build, Recorder, Unit
 
 
 def problems_with(world: World, build: Build, item: Ingress) -> list[Problem]:
-    """The Problems that an Ingress has if it is there like this, in the order of field and code.
+    """The Problems that an Ingress, and others on its hosts, have if it is there like this, in the order of object and field.
 
     It is judged as it is written, also where its last valid form would stay in its place.
     """
@@ -28,7 +28,7 @@ def problems_with(world: World, build: Build, item: Ingress) -> list[Problem]:
     if not keys:  # it is there already
         return [problem for problems in build.problems.values() for problem in problems if problem.about == which]
     try:
-        return [problem for problem in _Trial(world, build, keys).problems() if problem.about == which]
+        return _Trial(world, build, keys).problems()
     finally:
         world.set_constant(edited, edit)
         world.apply([before] if before else (), () if before else [which])
