@@ -75,6 +75,7 @@ def test_a_bad_value_is_the_rest_of_a_sentence(parse: Callable[[str], Any], text
 
 def test_lines_are_trimmed_each() -> None:
     assert readable("  a \r\n\tb\n\n") == "a\nb"
+    assert readable("# a\u2028b\x85c") == "# a\u2028b\x85c", "what nginx takes for one line"
 
 
 def test_a_control_character_is_refused() -> None:

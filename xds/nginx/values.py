@@ -43,7 +43,8 @@ def readable(text: str) -> str:
         raise ValueError(f"has {len(text)} characters, which is more than {LONGEST}")
     if found := _CONTROL.search(text):
         raise ValueError(f"holds the control character {found[0]!r}")
-    return "\n".join(line.strip() for line in text.splitlines()).strip()
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")  # and at no other character that Python takes for a line break
+    return "\n".join(line.strip() for line in lines).strip()
 
 
 def shown(text: str) -> str:
