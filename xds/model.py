@@ -353,10 +353,19 @@ class VirtualHost:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamLog:
+    """The line for each connection or session, in nginx's words ("" for none), and whether it is on standard error."""
+
+    line: str
+    to_stderr: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Stream:
     """An entry of the tcp- or udp-services ConfigMap: what comes in on `port` goes to a Service.
 
     `take_proxy`: the client speaks the PROXY protocol first. `idle` is the idle time-out in seconds, 0 for none.
+    Without a `log` the line is ingress-nginx's own.
     """
 
     port: int
@@ -365,3 +374,4 @@ class Stream:
     by_client: bool
     take_proxy: bool
     idle: int = 0
+    log: StreamLog | None = None

@@ -53,6 +53,7 @@ ANY_TEXT = (
     "log-format-upstream",
     "block-user-agents",
     "block-referers",
+    "log-format-stream",
     "auth-secret",
     "no-auth-locations",
 )

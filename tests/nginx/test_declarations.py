@@ -191,6 +191,8 @@ def test_what_everybody_gets_is_what_ingress_nginx_does_by_default() -> None:
         "proxy_stream_timeout": "600",
         "service_session_affinity": "False",
         "service_upstream": "False",
+        "stream_log": "StreamLog(line='[$remote_addr] [$time_local] $protocol $status $bytes_sent $bytes_received $session_time', "
+        "to_stderr=False)",
         "ssl_protocols": "Spoken(versions=('TLSv1.2', 'TLSv1.3'), curves=(), resumable=600, http2=True)",
         "ssl_redirect": "SslRedirect(with_tls=True, force=False, code=308, exempt=('/.well-known/acme-challenge',), "
         "keep_slash=False, port='')",

@@ -64,3 +64,11 @@ def test_the_manual_lists_the_variables_that_have_a_value() -> None:
     manual = (Path(__file__).parents[2] / "docs" / "logs.md").read_text()
     listed = manual.split("`$upstream_http_<name>`):")[1].split(".")[0]
     assert sorted(listed.replace("\n", " ").strip().split(", ")) == sorted(log_format.KNOWN)
+
+
+def test_a_line_of_a_stream_has_what_is_known_without_a_request() -> None:
+    assert log_format.unknown_in_stream(log_format.STREAM) == []
+    assert log_format.unknown_in_stream("$status $request $http_x $session_time") == ["http_x", "request"]
+    made = log_format.stream_line("100% $protocol $status $session_time $request", "UDP").text_format_source
+    assert made
+    assert made.inline_string == "100%% UDP 200 - -\n"

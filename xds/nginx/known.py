@@ -288,11 +288,8 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
     ),
     (
         _LATER,
-        "a TCP connection or UDP session has a line of ingress-nginx's default format; requests that no Ingress answers are logged too",
+        "requests that no Ingress answers are logged, and questions to an authentication service are not; Envoy has no syslog",
         (
-            ("log-format-stream", "[$remote_addr] [$time_local]", "The line for a TCP connection or UDP session."),
-            ("stream-access-log-path", "", "The file of the log of TCP and UDP."),
-            ("disable-stream-access-log", "false", "Whether TCP and UDP are not logged."),
             ("enable-access-log-for-default-backend", "false", "Whether requests without a host are logged."),
             ("enable-auth-access-log", "false", "Whether authentication requests are logged."),
             ("enable-syslog", "false", "Whether the log goes to a syslog server."),

@@ -11,6 +11,7 @@ refuses requests that have them.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import Enum
 from functools import cache
@@ -29,6 +30,8 @@ DEFAULT = (
     "$upstream_response_length $upstream_response_time $upstream_status $req_id"
 )
 """The fields of ingress-nginx's default line, in their order."""
+STREAM = "[$remote_addr] [$time_local] $protocol $status $bytes_sent $bytes_received $session_time"
+"""ingress-nginx's line for a TCP connection or a UDP session."""
 MOST_VARIABLES = 100
 """Variables of one line: each is worked out for each request."""
 
@@ -78,6 +81,10 @@ _NATIVE = {
     "ingress_name": "%CEL(re.extract(xds.route_name, '^[^/]*/([^ ]*)', '\\\\1'))%",
 }
 """Values in which no client can write a quotation mark or a backslash, by variable."""
+_OF_CONNECTIONS = """
+remote_addr remote_port server_addr server_port time_local time_iso8601 msec connection hostname upstream_addr proxy_upstream_name
+"""
+"""Those of them that are known without a request."""
 _WRITTEN = {
     "request_uri": f"string(filter_state['{PATH_STATE}'])",
     "uri": "request.url_path",
@@ -125,6 +132,36 @@ def parsed(text: str) -> str:
 def unknown(text: str) -> list[str]:
     """The variables of a line that have no value here, each once, in the order of the alphabet."""
     return sorted({name for name in names_in(text) if name not in _NEVER and _command(name, Escape.DEFAULT) is None})
+
+
+def unknown_in_stream(text: str) -> list[str]:
+    """The variables of a line for a TCP connection or UDP session that have no value here."""
+    return sorted({name for name in names_in(text) if _in_stream(name, "TCP") is None})
+
+
+def named(names: Sequence[str]) -> str:
+    """Variables in a sentence, not too many of them."""
+    return ", ".join(f"${name[:40]}" for name in names[:20])
+
+
+def stream_line(text: str, protocol: str) -> SubstitutionFormatString:
+    """A text of `parsed` as Envoy's format for what comes by `protocol`, which ends in a line break. No client can write a value of it."""
+    made = text_format(VARIABLE.sub(lambda found: _in_stream(found[1] or found[2], protocol) or "-", text.replace("%", "%%")) + "\n")
+    return replace(made, formatters=[formatter()])
+
+
+def _in_stream(name: str, protocol: str) -> str | None:
+    """What a variable is where there is no request; None where it has no value. Envoy does not log how long a UDP session was."""
+    of_stream = {
+        "protocol": protocol,
+        "status": "200",
+        "bytes_sent": "%BYTES_SENT%",
+        "bytes_received": "%BYTES_RECEIVED%",
+        "upstream_bytes_sent": "%UPSTREAM_WIRE_BYTES_SENT%",
+        "upstream_bytes_received": "%UPSTREAM_WIRE_BYTES_RECEIVED%",
+        "session_time": duration("request.duration") if protocol == "TCP" else "-",
+    }
+    return of_stream.get(name) or (_NATIVE[name] if name in _OF_CONNECTIONS.split() else None)
 
 
 def line(text: str, escape: Escape) -> SubstitutionFormatString:

@@ -14,7 +14,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     HttpProtocolOptionsHeadersWithUnderscoresAction,
 )
 from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
-from envoy_data_plane.envoy.extensions.access_loggers.stream.v3 import StdoutAccessLog
+from envoy_data_plane.envoy.extensions.access_loggers.stream.v3 import StderrAccessLog, StdoutAccessLog
 from envoy_data_plane.envoy.extensions.filters.http.fault.v3 import FaultAbort, HttpFault
 from envoy_data_plane.envoy.extensions.filters.http.filter_chain.v3 import FilterChainConfig
 from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation, Mutations
@@ -30,11 +30,11 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.envoy.type.v3 import FractionalPercent
 
-from xds.model import Settings, Via
+from xds.model import Settings, StreamLog, Via
 from xds.nginx import authorization, log_format
 from xds.nginx.access import authorisation
 from xds.nginx.feature import FilterPlace
-from xds.nginx.messages import HEADERS_COUNT, HEADERS_KB, ads, formatted, http2, preserve_case, text_format
+from xds.nginx.messages import HEADERS_COUNT, HEADERS_KB, ads, formatted, http2, preserve_case
 from xds.nginx.open_requests import counting
 from xds.nginx.registry import asks, with_hook
 from xds.render import names, passages, untrusted
@@ -50,11 +50,6 @@ _ABOUT_BODIES = frozenset((FilterPlace.PACE.value, FilterPlace.BODY.value))
 """Places of filters that upgraded connections pass by."""
 _IGNORED_UPGRADES = ("TLS/", "HTTP/")
 """Upgrades that some clients (Apache's HttpClient) offer with every request, and that are ignored; Envoy ignores h2c by itself."""
-STREAM_LOG_FORMAT = (
-    "[%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%] [%START_TIME_LOCAL(%d/%b/%Y:%H:%M:%S %z)%] {protocol} 200 "
-    "%BYTES_SENT% %BYTES_RECEIVED% {duration}\n"
-)
-"""ingress-nginx's log-format-stream."""
 
 
 def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager:
@@ -106,12 +101,14 @@ def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager
 
 
 @cache
-def stream_log(protocol: str) -> AccessLog:
-    """ingress-nginx's line for each TCP connection or UDP session (its log-format-stream)."""
-    duration = log_format.duration("request.duration") if protocol == "TCP" else "-"  # Envoy does not log that of a UDP session
-    line = text_format(STREAM_LOG_FORMAT.format(protocol=protocol, duration=duration))
-    line.formatters = [log_format.formatter()]
-    return AccessLog(name="envoy.access_loggers.stdout", typed_config=pack(StdoutAccessLog(log_format=line)))
+def stream_logs(protocol: str, wanted: StreamLog | None = None) -> tuple[AccessLog, ...]:
+    """The log of a TCP connection or UDP session, if there is one; by default ingress-nginx's line (its log-format-stream)."""
+    log = wanted or StreamLog(log_format.STREAM, to_stderr=False)
+    if not log.line:
+        return ()
+    line = log_format.stream_line(log.line, protocol)
+    config = StderrAccessLog(log_format=line) if log.to_stderr else StdoutAccessLog(log_format=line)
+    return (AccessLog(name=f"envoy.access_loggers.{'stderr' if log.to_stderr else 'stdout'}", typed_config=pack(config)),)
 
 
 def _forwarded_port(via: Via, port: int) -> HttpFilter:

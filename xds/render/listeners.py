@@ -47,7 +47,7 @@ from xds.nginx.messages import authority, sds
 from xds.nginx.registry import asks, with_hook
 from xds.nginx.tls import USUAL
 from xds.render import names
-from xds.render.connections import connection, stream_log
+from xds.render.connections import connection, stream_logs
 from xds.render.handshakes import noted
 from xds.render.server_names import matcher_bytes
 from xds.translate.certificates import DEFAULT
@@ -133,7 +133,7 @@ def tcp(entry: Stream, address: str, cluster: str) -> Listener:
         idle_timeout=datetime.timedelta(seconds=entry.idle),
         max_connect_attempts=3,
         hash_policy=[HashPolicy(source_ip=HashPolicySourceIp())] if entry.by_client else [],
-        access_log=[stream_log(entry.protocol)],
+        access_log=list(stream_logs(entry.protocol, entry.log)),
     )
     chain = FilterChain(filters=[Filter(name="envoy.filters.network.tcp_proxy", typed_config=pack(proxy))])
     filters = [ListenerFilter(name="envoy.filters.listener.proxy_protocol", typed_config=pack(ProxyProtocol()))] if entry.take_proxy else []
@@ -148,7 +148,7 @@ def udp(entry: Stream, address: str, cluster: str) -> Listener:
         matcher=Matcher(on_no_match=MatcherOnMatch(action=action)),
         idle_timeout=datetime.timedelta(seconds=entry.idle),
         hash_policies=[UdpProxyConfigHashPolicy(source_ip=True)] if entry.by_client else [],
-        access_log=[stream_log(entry.protocol)],
+        access_log=list(stream_logs(entry.protocol, entry.log)),
         upstream_socket_config=UdpSocketConfig(max_rx_datagram_size=_LARGEST_DATAGRAM),
     )
     listener = _listener(
@@ -174,7 +174,7 @@ def _passthrough_chain(name: str, cluster: Cluster) -> FilterChain:
         cluster=names.cluster(cluster),
         idle_timeout=_PASSTHROUGH_IDLE,
         max_connect_attempts=3,
-        access_log=[stream_log("TCP")],
+        access_log=list(stream_logs("TCP")),
     )
     return FilterChain(name=name, filters=[Filter(name="envoy.filters.network.tcp_proxy", typed_config=pack(proxy))])
 

@@ -30,11 +30,12 @@ _METADATA = "xds.log"
 _MOST_SKIPPED = 100
 """Paths that are not logged: each request that is logged was compared with each of them."""
 _STDOUT = ("/var/log/nginx/access.log", "/dev/stdout")
-_STDERR = ("/var/log/nginx/error.log", "/dev/stderr")
+STDERR = ("/var/log/nginx/error.log", "/dev/stderr")
 
 
-def _path(text: str) -> str:
-    if text in (*_STDOUT, *_STDERR):
+def log_path(text: str) -> str:
+    """A file to which nginx writes its log, if Envoy can write there. Raises ValueError."""
+    if text in (*_STDOUT, *STDERR):
         return text
     raise ValueError(f"is {shown(text)}; Envoy's container has no file for logs, only /dev/stdout and /dev/stderr")
 
@@ -50,8 +51,7 @@ def _urls(text: str) -> tuple[str, ...]:
 
 
 def _lacks(text: str) -> str:
-    names = log_format.unknown(text)
-    return f'Envoy has no value for {", ".join(f"${name[:40]}" for name in names[:20])}; "-" is written in its place'
+    return f'Envoy has no value for {log_format.named(log_format.unknown(text))}; "-" is written in its place'
 
 
 def _is_lacking(text: str, _paths: Collection[str]) -> bool:
@@ -74,22 +74,18 @@ LOG_FORMAT_ESCAPE_JSON = Key("log-format-escape-json", boolean, "Whether values 
 LOG_FORMAT_ESCAPE_NONE = Key("log-format-escape-none", boolean, "Whether values in the log are not escaped at all.", "true", default=False)
 ACCESS_LOG_PATH = Key(
     "access-log-path",
-    _path,
+    log_path,
     "Where requests are logged: standard output or standard error of Envoy.",
     "/dev/stderr",
     _STDOUT[0],
-    Fidelity.APPROXIMATE,
-    "TCP connections and UDP sessions are always logged on standard output",
 )
-HTTP_ACCESS_LOG_PATH = Key("http-access-log-path", _path, "The same, for requests alone.", "/dev/stderr", "")
+HTTP_ACCESS_LOG_PATH = Key("http-access-log-path", log_path, "The same, for requests alone.", "/dev/stderr", "")
 DISABLE_ACCESS_LOG = Key(
     "disable-access-log",
     boolean,
-    "Whether no request is logged.",
+    "Whether no request is logged, nor a TCP connection or UDP session.",
     "true",
     default=False,
-    fidelity=Fidelity.APPROXIMATE,
-    reason="TCP connections and UDP sessions are logged all the same",
 )
 DISABLE_HTTP_ACCESS_LOG = Key("disable-http-access-log", boolean, "Whether no request is logged.", "true", default=False)
 _NO_URLS: tuple[str, ...] = ()
@@ -114,7 +110,7 @@ def _read(notes: Notes) -> Log:
     silent = notes.key(DISABLE_ACCESS_LOG) or notes.key(DISABLE_HTTP_ACCESS_LOG)
     path = notes.key(HTTP_ACCESS_LOG_PATH) or notes.key(ACCESS_LOG_PATH)
     line = "" if silent else notes.key(LOG_FORMAT_UPSTREAM)
-    return Log(line, escape, path in _STDERR, notes.key(SKIP_ACCESS_LOG_URLS), notes.get(ENABLE_ACCESS_LOG))
+    return Log(line, escape, path in STDERR, notes.key(SKIP_ACCESS_LOG_URLS), notes.get(ENABLE_ACCESS_LOG))
 
 
 def _on_connection(log: Log, connection: HttpConnectionManager, _via: Via) -> None:
