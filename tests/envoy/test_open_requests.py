@@ -12,7 +12,19 @@ import pytest
 import pytest_asyncio
 
 from examples.apps import HttpApp
-from tests.envoy.harness import Http1, Process, Site, WebSocket, backend, config_map, ingress, request_bytes, wait_until
+from tests.envoy.harness import (
+    GrpcEcho,
+    Http1,
+    Process,
+    Site,
+    WebSocket,
+    backend,
+    config_map,
+    grpc_call,
+    ingress,
+    request_bytes,
+    wait_until,
+)
 
 pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module")]
 
@@ -26,10 +38,12 @@ def one(name: str, annotations: dict[str, object]) -> dict[str, Any]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def authz(shared_site: Site) -> Process:
-    app = await shared_site.run(HttpApp("web"))
+    app, echo = await shared_site.run(HttpApp("web")), await shared_site.run(GrpcEcho("echo"))
     shared_site.folder.write(
         "all.yaml",
         *backend("web", app),
+        *backend("echo", echo),
+        ingress("calls", "calls.test", {"/": ("echo", 80)}, {"limit-connections": "1", "backend-protocol": "GRPC"}),
         config_map("controller", {"limit-conn-status-code": "429"}),
         one("open", {}),
         one("two", TWO),
@@ -114,6 +128,15 @@ async def test_rates_come_before_open_requests_and_lists_after(site: Site) -> No
     """What is refused because there are too many open has taken from its rate."""
     assert Counter(await asyncio.gather(*(status(site, "paced.test", "/sleep/4") for _ in range(6)))) == {200: 2, 429: 2, 503: 2}
     assert [await status(site, "listed.test") for _ in range(4)] == [403] * 4
+
+
+async def test_calls_of_grpc_which_end_with_trailers_are_not_left_behind(site: Site) -> None:
+    for number in range(5):
+
+        async def called(said: bytes = f"{number}".encode()) -> bool:
+            return await grpc_call(site.http, said, host="calls.test") == b"echo: " + said
+
+        await wait_until(called, "a call to pass, with one at a time", deadline=60)
 
 
 async def test_requests_that_clients_abort_are_not_left_behind(site: Site) -> None:
