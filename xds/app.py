@@ -232,7 +232,8 @@ class ControlPlane:
         from xds.admission.server import AdmissionServer, Judge
 
         judge = Judge(self._tables, self.snapshot, self._publisher, self.registry)
-        files = self._flags.validating_webhook_certificate or Path(), self._flags.validating_webhook_key or Path()
+        flags = self._flags
+        files = flags.validating_webhook_certificate or Path(), flags.validating_webhook_key or Path()
         server = AdmissionServer(judge, address, *files)
         try:
             await server.start()
