@@ -1,4 +1,4 @@
-"""What a password costs a request: requests a second, and the milliseconds that it adds, through a real Envoy and `xds authz`.
+"""What a password or a count of open requests costs a request: requests a second, and the milliseconds added, by Envoy and `xds authz`.
 
     python -m bench.passwords
 
@@ -93,7 +93,7 @@ async def measure(*, seconds: int = 3) -> Table:
     if code:
         raise Missing("wrk cannot be found; on Debian: apt-get install wrk")
     table = Table(
-        "A password, through Envoy with one worker and its authorisation service",
+        "A password and a count, through Envoy with one worker and its authorisation service",
         ("request", "/s", "median ms", "p99 ms", "p99 added ms"),
         note=f"{CONNECTIONS} connections of wrk, {seconds} s a row; all programs share the machine.",
     )
@@ -106,6 +106,9 @@ async def measure(*, seconds: int = 3) -> Table:
                 "bcrypt, remembered": await ask(site, "shut.test", seconds, user="ada"),
                 "bcrypt of cost 10, never seen": await ask(site, "shut.test", seconds, script=_BASE64 + _ANOTHER_EACH_TIME),
                 "{SHA}, while somebody guesses": await _beside_guesses(site, seconds),
+                "with limit-connections": await ask(site, "counted.test", seconds),
+                "refused by limit-connections": await ask(site, "full.test", seconds),
+                "{SHA}, while others are counted": await _beside_counts(site, seconds),
             }
     base = rows["to an open path"].p99
     for name, load in rows.items():
@@ -121,6 +124,14 @@ async def _beside_guesses(site: Site, seconds: int) -> Load:
         await guesses
 
 
+async def _beside_counts(site: Site, seconds: int) -> Load:
+    counted = asyncio.create_task(ask(site, "counted.test", seconds + 1))
+    try:
+        return await ask(site, "shut.test", seconds, user="sha")
+    finally:
+        await counted
+
+
 async def _start(site: Site) -> None:
     sha = base64.b64encode(hashlib.sha1(_PASSWORD.encode()).digest()).decode()
     needed = {"auth-type": "basic", "auth-secret": "users"}
@@ -130,6 +141,8 @@ async def _start(site: Site) -> None:
         secret("users", {"auth": f"ada:{_KNOWN}\nsha:{{SHA}}{sha}\neve:{_BCRYPT}\n".encode()}),
         ingress("open", "open.test", {"/": ("web", 80)}),
         ingress("shut", "shut.test", {"/": ("web", 80)}, needed),
+        ingress("counted", "counted.test", {"/": ("web", 80)}, {"limit-connections": "1000"}),
+        ingress("full", "full.test", {"/": ("web", 80)}, {"limit-connections": "1"}),
     )
     await site.start_control_plane()
     await site.start_beside_authz()
