@@ -264,7 +264,7 @@ VALUES = (
     "$uri",
 )
 header_map = st.dictionaries(st.sampled_from(("X-A", "X-B", "x-low", "X-Under-Way")), st.sampled_from(VALUES), max_size=3)
-added_map = header_map.map(lambda found: {name: text.replace("$host", "$http_host") for name, text in found.items()})
+added_map = header_map.map(lambda found: {name: text.replace("$host", "$scheme") for name, text in found.items()})
 """$host has a difference of its own, which docs/differences.md lists."""
 ORIGINS = ("https://site.test", "http://*.site.test", "https://b.test:8443", "http://site.test, https://*.c.test:81", "*", "null")
 cors = st.fixed_dictionaries(
