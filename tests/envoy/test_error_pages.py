@@ -86,6 +86,16 @@ def is_page(answer: Response) -> bool:
     return (answer.status, answer.body) == (200, b"page")
 
 
+async def until_closed(site: Site, sent: bytes) -> bytes:
+    """All that comes after these bytes, until Envoy closes the connection."""
+    reader, writer = await asyncio.open_connection(*site.http)
+    writer.write(sent)
+    async with asyncio.timeout(PATIENCE):
+        received = await reader.read()
+    writer.close()
+    return received
+
+
 async def test_the_service_of_pages_is_asked_as_in_ingress_nginx(site: Site, pages: Pages) -> None:
     sent = {"Accept": "text/css", "X-Service-Name": "forged", "X-Scheme": "forged", "Cookie": "a=b", "X-Forwarded-For": "192.0.2.1"}
     answer = await site.get("/a/status/404?x=1&y=%20", host="a.test", method="PUT", headers=list(sent.items()), body=BYTES)
@@ -115,11 +125,8 @@ async def test_the_service_of_pages_is_asked_as_in_ingress_nginx(site: Site, pag
 
 
 async def test_the_status_line_is_that_of_the_page(site: Site) -> None:
-    reader, writer = await asyncio.open_connection(*site.http)
-    writer.write(b"GET /status/404 HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\nExpect: 100-continue\r\n\r\n")
-    async with asyncio.timeout(PATIENCE):
-        received = await reader.read()
-    writer.close()
+    asked = b"GET /status/404 HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\nExpect: 100-continue\r\n\r\n"
+    received = await until_closed(site, asked)
     assert b"HTTP/1.1 200 OK\r\n" in received
 
 
@@ -204,6 +211,8 @@ async def test_a_large_answer_of_the_backend_is_replaced_piece_by_piece(site: Si
     annotations = {"custom-http-errors": "404", "default-backend": "pages"}
     site.folder.write("to-large.yaml", ingress("to-large", "large.test", {"/": ("large", 80)}, annotations))
     assert is_page(await site.until_status("/", 200, host="large.test"))
+    received = await until_closed(site, b"GET / HTTP/1.1\r\nHost: large.test\r\nConnection: close\r\n\r\n")
+    assert received.partition(b"\r\n\r\n")[2] == b"page"
 
 
 async def test_a_backend_whose_error_never_ends_keeps_no_page_back(site: Site) -> None:
@@ -224,11 +233,7 @@ async def test_a_backend_whose_error_never_ends_keeps_no_page_back(site: Site) -
 async def test_a_body_that_does_not_end_keeps_no_page_back(site: Site, host: str, framing: str) -> None:
     """The client has sent a part of its body, and waits."""
     part = b"a\r\n0123456789\r\n" if "chunked" in framing else b"0123456789"
-    reader, writer = await asyncio.open_connection(*site.http)
-    writer.write(f"POST / HTTP/1.1\r\nHost: {host}\r\n{framing}\r\n\r\n".encode() + part)
-    async with asyncio.timeout(PATIENCE):
-        received = await reader.read()
-    writer.close()
+    received = await until_closed(site, f"POST / HTTP/1.1\r\nHost: {host}\r\n{framing}\r\n\r\n".encode() + part)
     head, _, body = received.partition(b"\r\n\r\n")
     assert head.split(b"\r\n")[0].split()[1] == (b"404" if host == "to-empty.test" else b"200")
     assert body == b"page" or b"<center>nginx</center>" in body

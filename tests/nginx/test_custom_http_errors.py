@@ -106,6 +106,13 @@ def test_ranges_say_what_the_list_says(codes: set[int]) -> None:
     assert {status for status in range(200, 600) if has(said, status)} == codes
 
 
+@pytest.mark.parametrize("name", ["a\r\nX-Evil: 1", "a\x00", "a b", "ä", "a" * 300])
+def test_what_cannot_be_in_a_header_is_not_told(name: str) -> None:
+    found = metadata(replace(PAGES, service=name, ingress=name, namespace=name, port=name)).fields
+    assert not {"service", "ingress", "namespace", "port"} & found.keys()
+    assert {"service", "ingress", "namespace", "port"} <= metadata(PAGES).fields.keys()
+
+
 def started(*items: Ingress) -> tuple[World, Tables, Snapshot]:
     """What serves these Ingresses."""
     world = World(Flags(watch_ingress_without_class=True), {DEFAULT_CERTIFICATE: (MADE_AT_START, MADE_AT_START)})

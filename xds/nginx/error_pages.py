@@ -13,6 +13,7 @@ What belongs here: messages and scripts. What does not: annotations (`xds.nginx.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -41,6 +42,8 @@ ANSWERED = "x-xds-answered"
 """The header by which a route says who made an answer, where those of backends are not replaced."""
 BY_BACKEND = "via_upstream"
 """How Envoy calls an answer of a backend (%RESPONSE_CODE_DETAILS%)."""
+_IN_HEADER = re.compile("[!-~]{1,253}")
+"""What may be in a header as it is: a folder may hold objects with other names, and nobody checks the headers of a script."""
 _PAGE = "x-xds-page"
 """The header by which the cluster of pages says that a page came from there, and not from Envoy."""
 _NOWHERE = "no healthy upstream"
@@ -252,15 +255,13 @@ class ErrorPages:
 @lru_cache(maxsize=CACHED)
 def metadata(pages: ErrorPages) -> Struct:
     """What the scripts read of a route. Its size does not grow with the number of statuses that follow each other."""
+    told = {"namespace": pages.namespace, "ingress": pages.ingress, "service": pages.service, "port": pages.port}
     said = {
         "codes": _as_ranges(pages.codes),
         "backend": pages.clusters[0] if pages.clusters else "",
         "default": pages.clusters[1] if len(pages.clusters) > 1 else "",
         "last": str(pages.last),
-        "namespace": pages.namespace,
-        "ingress": pages.ingress,
-        "service": pages.service,
-        "port": pages.port,
+        **{name: text for name, text in told.items() if _IN_HEADER.fullmatch(text)},
         "added": ",".join(pages.added),
         "hidden": ",".join(pages.hidden),
         "server": "yes" if pages.server else "",
