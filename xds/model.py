@@ -364,8 +364,8 @@ class StreamLog:
 class Stream:
     """An entry of the tcp- or udp-services ConfigMap: what comes in on `port` goes to a Service.
 
-    `take_proxy`: the client speaks the PROXY protocol first. `idle` is the idle time-out in seconds, 0 for none.
-    Without a `log` the line is ingress-nginx's own.
+    `take_proxy`: the client speaks the PROXY protocol first. `idle` is the idle time-out in seconds, 0 for none. A TCP
+    connection is tried at so many endpoints (`tries`). Without a `log` the line is ingress-nginx's own.
     """
 
     port: int
@@ -375,3 +375,4 @@ class Stream:
     take_proxy: bool
     idle: int = 0
     log: StreamLog | None = None
+    tries: int = 3

@@ -45,6 +45,13 @@ async def test_names_with_underscores_pass_where_they_may_and_no_id_is_made_up(s
     assert (await site.get("/", host="a.test", headers=[("X-Request-ID", "mine")])).received("x-request-id") == ["mine"]
 
 
+async def test_odd_names_pass_where_they_may(site: Site) -> None:
+    await started(site, ignore_invalid_headers="false")
+    sent = [("x.y", "1"), ("under_score", "2"), ("x-envoy-retry-on", "5xx"), ("ssl-client-verify", "SUCCESS")]
+    response = await site.get("/", host="a.test", headers=sent)
+    assert [response.received(name) for name, _ in sent] == [["1"], ["2"], [], []]
+
+
 async def test_a_header_must_come_in_time(site: Site) -> None:
     await started(site, client_header_timeout="1")
     async with await Http1.open(site.http) as connection:

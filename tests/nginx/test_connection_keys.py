@@ -7,10 +7,15 @@ from datetime import timedelta
 import pytest
 from envoy_data_plane.envoy.config.core.v3 import HttpProtocolOptionsHeadersWithUnderscoresAction as Underscores
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager
+from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import TcpProxy
 
-from xds.model import Via
+from xds.model import Stream, Via
+from xds.nginx.registry import stream
+from xds.render.connections import connection as rendered
+from xds.render.listeners import tcp
+from xds.wire.encode import encode
 
-from .drawing import complaints, connection, settings, upstream
+from .drawing import CLUSTER, complaints, connection, settings, upstream
 
 
 def made(**keys: str) -> HttpConnectionManager:
@@ -43,6 +48,39 @@ def test_what_else_a_listener_takes() -> None:
     assert found.common_http_protocol_options
     assert found.common_http_protocol_options.headers_with_underscores_action is Underscores.ALLOW
     assert found.generate_request_id is False
+
+
+@pytest.mark.parametrize(
+    ("keys", "any_name", "underscores"),
+    [
+        ({}, False, Underscores.DROP_HEADER),
+        ({"ignore-invalid-headers": "false"}, True, Underscores.ALLOW),
+        ({"enable-underscores-in-headers": "true"}, False, Underscores.ALLOW),
+    ],
+)
+def test_which_names_of_headers_pass(keys: dict[str, str], any_name: bool, underscores: Underscores) -> None:
+    found = rendered(Via.HTTPS, 443, settings(keys=keys))
+    assert found.common_http_protocol_options
+    assert found.common_http_protocol_options.headers_with_underscores_action is underscores
+    (first, *_) = found.early_header_mutation_extensions
+    assert (b"[^a-z0-9_-]" in encode(first)) is not any_name
+
+
+@pytest.mark.parametrize(
+    ("keys", "tries"),
+    [
+        ({}, 3),
+        ({"proxy-stream-next-upstream-tries": "5"}, 5),
+        ({"proxy-stream-next-upstream-tries": "0"}, 32),
+        ({"proxy-stream-next-upstream-tries": "1000"}, 32),
+        ({"proxy-stream-next-upstream": "false", "proxy-stream-next-upstream-tries": "5"}, 1),
+    ],
+)
+def test_how_many_endpoints_a_tcp_connection_is_tried_at(keys: dict[str, str], tries: int) -> None:
+    entry = stream(settings(keys=keys), Stream(7000, "TCP", CLUSTER, by_client=False, take_proxy=False))
+    (chain,) = tcp(entry, "::", "default/web/80").filter_chains
+    assert chain.filters[0].typed_config
+    assert TcpProxy.parse(chain.filters[0].typed_config.value).max_connect_attempts == tries
 
 
 def test_how_long_a_connection_to_a_backend_lasts() -> None:

@@ -176,7 +176,7 @@ def test_what_everybody_gets_is_what_ingress_nginx_does_by_default() -> None:
         "annotations_risk_level": "Risk.HIGH",
         "backend_protocol": "Protocol.HTTP",
         "client_connections": (
-            "ClientConnections(idle=75, requests=0, header_timeout=60, streams=128, underscores=False, request_id=True)"
+            "ClientConnections(idle=75, requests=0, header_timeout=60, streams=128, underscores=False, any_name=False, request_id=True)"
         ),
         "upstream_keepalive": "Keepalive(idle=60, requests=0, time=0)",
         "hsts": "max-age=31536000; includeSubDomains",

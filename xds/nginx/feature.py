@@ -448,6 +448,7 @@ class Feature(Generic[S]):
     by_endpoint   setting → whether endpoints have names that requests may ask for; only with `cluster`
     by_forwarded  setting → whether X-Forwarded-Proto is what a proxy in front says of a request, and `OWN_SCHEME` how it came to the
                   listener; the setting is that of the ConfigMap alone
+    by_any_name   setting → whether headers of clients may have names that nginx calls invalid; the setting is that of the ConfigMap alone
     by_reference  setting → whether annotations may name objects of other namespaces; the setting is that of the ConfigMap alone
     by_affinity   setting → whether a Service's `sessionAffinity` has an effect; the setting is that of the ConfigMap alone
     passes_tls    setting → whether TLS of the host goes to the backend of its path "/" as it is; asked of the host's oldest Ingress
@@ -497,6 +498,7 @@ class Feature(Generic[S]):
     by_address: Callable[[S], bool] | None = None
     by_endpoint: Callable[[S], bool] | None = None
     by_forwarded: Callable[[S], bool] | None = None
+    by_any_name: Callable[[S], bool] | None = None
     by_reference: Callable[[S], bool] | None = None
     by_affinity: Callable[[S], bool] | None = None
     passes_tls: Callable[[S], bool] | None = None

@@ -160,11 +160,6 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
         (("server-tokens", "false", "Whether the Server header shows a version."),),
     ),
     (
-        _LATER,
-        "headers are those that ingress-nginx sets by default",
-        (("ignore-invalid-headers", "true", "Whether headers with odd names are left out."),),
-    ),
-    (
         _IGNORED,
         "it names a header within nginx",
         (
@@ -218,14 +213,14 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
         (("ssl-early-data", "false", "Whether clients may send data before the handshake is over."),),
     ),
     (
-        _LATER,
-        "connections have the limits of ingress-nginx's defaults, or none",
-        (
-            ("client-header-buffer-size", "1k", "The memory for a request's header."),
-            ("proxy-stream-next-upstream", "true", "Whether a TCP connection that failed is tried at the next endpoint."),
-            ("proxy-stream-next-upstream-timeout", "600s", "How long a TCP connection is tried."),
-            ("proxy-stream-next-upstream-tries", "3", "How often a TCP connection is tried."),
-        ),
+        _IGNORED,
+        "Envoy reads headers into memory that grows up to the limit of large-client-header-buffers",
+        (("client-header-buffer-size", "1k", "The memory for a request's header."),),
+    ),
+    (
+        _REFUSED,
+        "Envoy has no limit for the time in which tries may begin; use proxy-stream-next-upstream-tries",
+        (("proxy-stream-next-upstream-timeout", "600s", "How long a TCP connection is tried."),),
     ),
     (
         _REFUSED,
@@ -252,15 +247,19 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
         ),
     ),
     (
-        _LATER,
-        "listeners are made from the flags --listen-address, --http-port and --https-port",
+        _REFUSED,
+        "listeners are made from the flags; use --listen-address, 0.0.0.0 of which leaves out IPv6",
         (
             ("bind-address", "", "The addresses that listeners bind."),
             ("bind-address-ipv4", "", "The IPv4 addresses that listeners bind."),
             ("bind-address-ipv6", "", "The IPv6 addresses that listeners bind."),
             ("disable-ipv6", "false", "Whether listeners leave out IPv6."),
-            ("disable-ipv6-dns", "false", "Whether names of backends are resolved to IPv4 only."),
         ),
+    ),
+    (
+        _IGNORED,
+        "Envoy takes whichever address of a name answers, of either family",
+        (("disable-ipv6-dns", "false", "Whether names of backends are resolved to IPv4 only."),),
     ),
     (
         _IGNORED,
@@ -354,7 +353,7 @@ _DIFFERS: dict[str, Callable[[str, Collection[str]], bool]] = {
 }
 _TUNING = """
 client-body-timeout client-header-buffer-size upstream-keepalive-connections
-proxy-stream-next-upstream proxy-stream-next-upstream-timeout proxy-stream-next-upstream-tries
+proxy-stream-next-upstream-timeout
 gzip-disable
 enable-ocsp disable-ipv6 disable-ipv6-dns server-tokens
 otel-max-export-batch-size otel-schedule-delay-millis

@@ -90,7 +90,7 @@ def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager
         path_with_escaped_slashes_action=HttpConnectionManagerPathWithEscapedSlashesAction.KEEP_UNCHANGED,
         strip_trailing_host_dot=True,
         local_reply_config=local_replies(via, by_forwarded=asks("by_forwarded", defaults)),
-        early_header_mutation_extensions=[untrusted.removed(), passages.note_arrival()],
+        early_header_mutation_extensions=[untrusted.removed(any_name=asks("by_any_name", defaults)), passages.note_arrival()],
     )
     for name, on_connection in with_hook("on_connection"):
         if name in defaults:

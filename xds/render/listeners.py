@@ -131,7 +131,7 @@ def tcp(entry: Stream, address: str, cluster: str) -> Listener:
         stat_prefix=names.stream(entry.protocol, entry.port),
         cluster=cluster,
         idle_timeout=datetime.timedelta(seconds=entry.idle),
-        max_connect_attempts=3,
+        max_connect_attempts=entry.tries,
         hash_policy=[HashPolicy(source_ip=HashPolicySourceIp())] if entry.by_client else [],
         access_log=list(stream_logs(entry.protocol, entry.log)),
     )

@@ -37,8 +37,8 @@ _NO_NAMES = "[^:].*[^a-z0-9_-].*|[^:a-z0-9_-].*"
 
 
 @cache
-def removed() -> TypedExtensionConfig:
-    """The listener's mutation: it matches the name of each header with one regular expression."""
-    names = "|".join((*OF_ENVOY, *OF_PROXIES, _CERTIFICATES, _NO_NAMES))
+def removed(*, any_name: bool) -> TypedExtensionConfig:
+    """The listener's mutation: it matches the name of each header with one regular expression. With `any_name` odd names pass."""
+    names = "|".join((*OF_ENVOY, *OF_PROXIES, _CERTIFICATES, *(() if any_name else (_NO_NAMES,))))
     mutation = Mutation(remove_on_match=RemoveOnMatch(key_matcher=StringMatcher(safe_regex=RegexMatcher(regex=names))))
     return TypedExtensionConfig(name="untrusted", typed_config=pack(EarlyHeaderMutation(mutations=[mutation])))

@@ -57,6 +57,13 @@ UNDERSCORES = Key(
     "true",
     default=False,
 )
+IGNORE_INVALID = Key(
+    "ignore-invalid-headers",
+    boolean,
+    f"Whether headers are left out whose names are not of letters, digits and hyphens; if not, underscores pass as well; {_DRAINS}.",
+    "false",
+    default=True,
+)
 REQUEST_ID = Key(
     "generate-request-id",
     boolean,
@@ -75,6 +82,7 @@ class ClientConnections:
     header_timeout: int
     streams: int
     underscores: bool
+    any_name: bool
     request_id: bool
 
 
@@ -85,6 +93,7 @@ def _read(notes: Notes) -> ClientConnections:
         notes.key(HEADER_TIMEOUT),
         notes.key(STREAMS),
         notes.key(UNDERSCORES),
+        not notes.key(IGNORE_INVALID),
         notes.key(REQUEST_ID),
     )
 
@@ -95,7 +104,7 @@ def _on_connection(setting: ClientConnections, connection: HttpConnectionManager
         common.idle_timeout = timedelta(seconds=setting.idle)
     requests = setting.requests if setting.idle else 1
     common.max_requests_per_connection = requests or None
-    if setting.underscores:
+    if setting.underscores or setting.any_name:
         common.headers_with_underscores_action = HttpProtocolOptionsHeadersWithUnderscoresAction.ALLOW
     connection.common_http_protocol_options = common
     http2 = connection.http2_protocol_options or Http2ProtocolOptions()
@@ -107,6 +116,7 @@ def _on_connection(setting: ClientConnections, connection: HttpConnectionManager
 
 FEATURE = Feature(
     read=_read,
-    keys=(KEEP_ALIVE, KEEP_ALIVE_REQUESTS, HEADER_TIMEOUT, STREAMS, UNDERSCORES, REQUEST_ID),
+    keys=(KEEP_ALIVE, KEEP_ALIVE_REQUESTS, HEADER_TIMEOUT, STREAMS, UNDERSCORES, IGNORE_INVALID, REQUEST_ID),
     on_connection=_on_connection,
+    by_any_name=lambda setting: setting.any_name,
 )
