@@ -250,13 +250,13 @@ BAD: dict[str, tuple[str, list[Object]]] = {
     "odd origins": ("", site(enable_cors="true", cors_allow_origin="null, https://, https://*., a://-.:1, http://*.:99999999999")),
     "as many origins as there can be": ("", site(enable_cors="true", cors_allow_origin=",".join(f"a://*.{n}" for n in range(100)))),
     "as long an origin as there can be": ("", site(enable_cors="true", cors_allow_origin="https://*." + "a." * 990)),
-    "format in upstream-vhost": ("annotation-value", site(upstream_vhost=FORMAT)),
+    "format in upstream-vhost": ("annotation-forbidden", site(upstream_vhost=FORMAT)),
     "odd hosts for the backend": ("", site(upstream_vhost="]:[/.~_:99999")),
     "all kinds of variables in upstream-vhost": (
         "annotation-approximate",
         site(upstream_vhost="$host$http_a_b$uri$args$service_name/${scheme}"),
     ),
-    "format in x-forwarded-prefix": ("annotation-value", site(rewrite_target="/", x_forwarded_prefix=FORMAT)),
+    "format in x-forwarded-prefix": ("annotation-forbidden", site(rewrite_target="/", x_forwarded_prefix=FORMAT)),
     "captures of a path that could end an expression": (
         "annotation-approximate",
         site(path="/(a|'|\\)%|\"|{|\\Q)')%", use_regex="true", rewrite_target="/$2", x_forwarded_prefix="/$1$2$9"),
