@@ -16,8 +16,9 @@ def main(arguments: list[str]) -> int | str:
         return absent
     if "--stale" not in arguments:
         return play(recorded(), arguments=arguments, quiet=False)[0]
-    found = stale(play(recorded(), arguments=[each for each in arguments if each != "--stale"], forgiving=False)[1])
-    print(*found, sep="\n")
+    _, printed = play(recorded(), arguments=[each for each in arguments if each != "--stale"], forgiving=False)
+    found = stale(printed)
+    print(*found, *printed.splitlines()[-1:], sep="\n")
     return 1 if found else 0
 
 
