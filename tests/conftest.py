@@ -13,6 +13,9 @@ from tests.exploring import load_profile
 _HERE = Path(__file__).parent
 _FIRST = {suite: place for place, suite in enumerate(("packaging", "cluster", "envoy", "oracle", "wild", "bench"))}
 
+_SINGLE = frozenset({"envoy", "oracle", "translate", "units", "wire", "protocol", "quarantine", "golden", "nginx", "render"})
+"""Suites of which each test has ports and folders of its own, or needs none."""
+
 load_profile()
 
 
@@ -27,11 +30,17 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What shares something expensive stays in one process where tests run in parallel: a module, and the one cluster of tests/cluster.
 
-    The suites that take longest begin first, so that no process is left with one of them at the end.
+    What takes longest begins first, so that no process is left with it at the end: some suites, then the property tests of others.
     """
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
-    items.sort(key=lambda item: _FIRST.get(_suite(item), len(_FIRST)))
+        if group := _group(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    explores = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+    return _FIRST.get(_suite(item), len(_FIRST) + (not explores))
 
 
 def _suite(item: pytest.Item) -> str:
@@ -40,7 +49,17 @@ def _suite(item: pytest.Item) -> str:
 
 
 def _group(item: pytest.Item) -> str:
-    return "cluster" if _suite(item) == "cluster" else str(item.path.relative_to(_HERE))
+    """ "" for a test that shares nothing, and may run in any process."""
+    if _suite(item) == "cluster":
+        return "cluster"
+    return "" if _suite(item) in _SINGLE and not _shares(item) else str(item.path.relative_to(_HERE))
+
+
+def _shares(item: pytest.Item) -> bool:
+    """Whether a fixture of ours is made once for several tests."""
+    assert isinstance(item, pytest.Function)
+    used = (item.session._fixturemanager.getfixturedefs(name, item) or () for name in item.fixturenames)  # noqa: SLF001
+    return any(found.scope != "function" and str(found.func.__module__).startswith("tests.") for each in used for found in each)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
