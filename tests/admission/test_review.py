@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xds.admission.review import Found, Unreadable, answer, asked
+from xds.admission.review import Judgement, NoReview, answer, asked
 from xds.kube.objects import Ingress
 from xds.problem import Problem, Ref, Severity
 
@@ -27,7 +27,7 @@ def problem(code: str, severity: Severity = Severity.ERROR, sentence: str = "It 
 
 
 def answered(*then: Problem, now: tuple[Problem, ...] = ()) -> dict[str, Any]:
-    made, admitted = answer(asked(body()), lambda _: Found(then, now))
+    made, admitted = answer(asked(body()), lambda _: Judgement(then, now))
     review = json.loads(made)
     assert (review["apiVersion"], review["kind"], review["response"]["uid"]) == ("admission.k8s.io/v1", "AdmissionReview", "7")
     assert review["response"]["allowed"] is admitted
@@ -115,7 +115,7 @@ def test_the_ingress_is_the_new_one() -> None:
     "raw", [b"", b"[]", b"null", b"\xff", b'{"apiVersion":"admission.k8s.io/v1"}', body(version="admission.k8s.io/v1beta1")]
 )
 def test_what_is_no_review_is_named_so(raw: bytes) -> None:
-    with pytest.raises(Unreadable, match="AdmissionReview"):
+    with pytest.raises(NoReview, match="AdmissionReview"):
         asked(raw)
 
 
@@ -124,4 +124,4 @@ def test_what_is_no_review_is_named_so(raw: bytes) -> None:
 )
 def test_no_object_is_an_error(item: Any) -> None:
     question = asked(body(item))
-    assert json.loads(answer(question, lambda _: Found((), ()))[0])["response"]["allowed"]
+    assert json.loads(answer(question, lambda _: Judgement((), ()))[0])["response"]["allowed"]

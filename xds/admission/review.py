@@ -32,11 +32,11 @@ _MOST_WARNINGS = 12
 _MOST_REASONS = 20
 
 
-class Unreadable(ValueError):
+class NoReview(ValueError):
     """A request that is no AdmissionReview of this version."""
 
 
-class Found(NamedTuple):
+class Judgement(NamedTuple):
     """The Problems that an Ingress and others on its hosts would have, and those that there are now."""
 
     then: Collection[Problem]
@@ -57,7 +57,7 @@ class _Review(msgspec.Struct, rename="camel"):
 _DECODER = msgspec.json.Decoder(_Review)
 
 
-class Asked(NamedTuple):
+class Submission(NamedTuple):
     """What the API server asks about. `item` is None where there is nothing to judge; `problem` is why it could not be read."""
 
     uid: str
@@ -65,22 +65,22 @@ class Asked(NamedTuple):
     problem: Problem | None = None
 
 
-def asked(body: bytes) -> Asked:
-    """The question in the body of a request. Raises Unreadable."""
+def asked(body: bytes) -> Submission:
+    """The question in the body of a request. Raises NoReview."""
     try:
         review = _DECODER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Unreadable("the body is no AdmissionReview") from None
+        raise NoReview("the body is no AdmissionReview") from None
     if review.api_version != VERSION:
-        raise Unreadable(f"the AdmissionReview is none of {VERSION}")
+        raise NoReview(f"the AdmissionReview is none of {VERSION}")
     uid = review.request.uid
     if review.request.operation not in _JUDGED:
-        return Asked(uid)
+        return Submission(uid)
     found = from_json(bytes(review.request.object))
-    return Asked(uid, found if isinstance(found, Ingress) else None, found if isinstance(found, Problem) else None)
+    return Submission(uid, found if isinstance(found, Ingress) else None, found if isinstance(found, Problem) else None)
 
 
-def answer(question: Asked, find: Callable[[Ingress], Found]) -> tuple[bytes, bool]:
+def answer(question: Submission, find: Callable[[Ingress], Judgement]) -> tuple[bytes, bool]:
     """The body of the response, and whether the Ingress is admitted."""
     if question.item is None:
         return _response(question.uid, (), [question.problem] if question.problem else []), True

@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from xds.admission.review import Asked, Found, Unreadable, answer, asked
+from xds.admission.review import Submission, Judgement, NoReview, answer, asked
 from xds.config import SocketAddress
 from xds.kube.objects import Ingress, ref
 from xds.publish.publisher import Publisher
@@ -67,7 +67,7 @@ class Judge:
         with self._took.time():
             try:
                 question = asked(body)
-            except Unreadable as error:
+            except NoReview as error:
                 self._answered.labels("unreadable").inc()
                 return web.Response(status=400, text=f"{error}")
             made, admitted = await self._answer(question)
@@ -76,7 +76,7 @@ class Judge:
             _log.info("the validating webhook has refused %s", ref(question.item))
         return web.Response(body=made, content_type="application/json")
 
-    async def _answer(self, question: Asked) -> tuple[bytes, bool]:
+    async def _answer(self, question: Submission) -> tuple[bytes, bool]:
         weight = _weight(question.item) if question.item is not None else 0
         if weight > _TOO_HEAVY:
             return answer(question._replace(item=None), self._find)
@@ -85,10 +85,10 @@ class Judge:
                 return await asyncio.to_thread(answer, question, self._find)
             return answer(question, self._find)
 
-    def _find(self, item: Ingress) -> Found:
+    def _find(self, item: Ingress) -> Judgement:
         build = self._tables.build
         then = problems_with(self._tables.world, build, item)
-        return Found(
+        return Judgement(
             then, [p for p in then if build.reports(p) or any(build.reports(replace(p, code=code)) for code in _AS_KEPT.get(p.code, ()))]
         )
 
