@@ -35,6 +35,7 @@ class Used:
     keys: Mapping[str, str] = field(default_factory=dict)
 
 
+_COLLECTOR = {"enable-opentelemetry": "true", "otlp-collector-host": "127.0.0.1", "otlp-collector-port": "9"}
 NOTHING = "no feature"
 FEATURES: Mapping[str, Used] = {
     NOTHING: Used(),
@@ -55,6 +56,10 @@ FEATURES: Mapping[str, Used] = {
     "mirror-target": Used({"mirror-target": f"{_HERE}$request_uri"}),
     "configuration-snippet, a header": Used({"configuration-snippet": 'more_set_headers "X-Frame-Options: DENY";'}, _SNIPPETS),
     "configuration-snippet, a condition": Used({"configuration-snippet": "if ($http_user_agent ~* badbot) { return 403; }"}, _SNIPPETS),
+    "proxy-redirect-from": Used({"proxy-redirect-from": "http://internal/", "proxy-redirect-to": "https://example.com/"}),
+    "proxy-cookie-path": Used({"proxy-cookie-path": "/one/ /"}),
+    "enable-opentelemetry, no trace sampled": Used({}, {**_COLLECTOR, "otel-sampler": "AlwaysOff"}),
+    "enable-opentelemetry": Used({}, _COLLECTOR),
     "proxy-set-headers and add-headers": Used({}, {"proxy-set-headers": "default/headers", "add-headers": "default/headers"}),
     "add-headers with variables": Used({}, {"add-headers": "default/variables"}),
     "use-gzip, for clients without it": Used({}, {"use-gzip": "true"}),
