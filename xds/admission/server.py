@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from xds.admission.review import Submission, Judgement, NoReview, answer, asked
+from xds.admission.review import Judgement, NoReview, Submission, answer, asked
 from xds.config import SocketAddress
 from xds.kube.objects import Ingress, ref
 from xds.publish.publisher import Publisher
