@@ -229,6 +229,6 @@ async def test_exported_ingresses_are_judged(cluster: Cluster, web: str) -> None
     kinds = "ingresses,ingressclasses,services,endpointslices"
     _, said, _ = await run(judge, stdin=(await cluster.kubectl(f"get {kinds} --all-namespaces -o yaml")).encode())
     assert "use-regexp is no annotation" in said
-    assert "come from a cluster" not in said
+    assert "without its Services" not in said
     assert "kind: Secret" in await cluster.kubectl("get secrets --all-namespaces --field-selector type!=helm.sh/release.v1 -o yaml")
     await cluster.kubectl("delete ingress exported")

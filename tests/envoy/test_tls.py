@@ -435,7 +435,6 @@ async def hsts_site(tls_site: Site) -> Site:
         ("hsts.test", "/moved", 301),
         ("hsts.test", "/small", 413),
         ("unknown.test", "/", 404),
-        ("unknown.test", "/healthz", 200),
     ],
 )
 async def test_hsts_is_said_once_on_https_whatever_the_answer_is_and_never_on_http(
@@ -446,6 +445,11 @@ async def test_hsts_is_said_once_on_https_whatever_the_answer_is_and_never_on_ht
     assert (secure.status, secure.all("strict-transport-security")) == (status, [HSTS])
     plain = await hsts_site.get(path, host=host, body=body)
     assert (plain.status, plain.all("strict-transport-security")) == (status, ["max-age=1"] if path == "/own" else [])
+
+
+async def test_the_health_check_has_no_hsts_as_in_nginx(hsts_site: Site) -> None:
+    answer = await hsts_site.get("/healthz", host="unknown.test", tls=Tls("unknown.test"))
+    assert (answer.status, answer.all("strict-transport-security")) == (200, [])
 
 
 async def test_hsts_is_said_where_a_request_cannot_even_be_read(hsts_site: Site) -> None:

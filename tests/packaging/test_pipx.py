@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +31,11 @@ def run(*command: str | Path, code: int = 0, **variables: str) -> str:
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the programs that pipx makes."""
     work = tmp_path_factory.mktemp("pipx")
-    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", work, ROOT)
+    source = work / "source"  # setuptools builds in the folder of the source
+    shutil.copytree(ROOT / "xds", source / "xds", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", work, source)
     (wheel,) = work.glob("*.whl")
     arguments = f"--constraint {ROOT / 'requirements.lock'} --no-compile"
     folders = {"PIPX_HOME": str(work / "home"), "PIPX_BIN_DIR": str(work / "bin"), "PIPX_MAN_DIR": str(work / "man")}
