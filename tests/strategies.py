@@ -33,7 +33,6 @@ from xds.kube.objects import (
     ServicePort,
     Tls,
 )
-from xds.nginx.feature import Fidelity
 from xds.nginx.registry import features, known_annotations, known_keys
 
 T = TypeVar("T")
@@ -188,7 +187,6 @@ def keys() -> st.SearchStrategy[dict[str, str]]:
     """Keys of the ConfigMap with values near their examples, mostly those that have an effect here, and rubbish."""
     declared = {k.name for feature in features().values() for k in feature.keys}
     declared |= {a.key.name for feature in features().values() for a in feature.annotations if a.key}
-    declared -= {k.name for k in known_keys().values() if k.fidelity is Fidelity.CLOSES}
     names = mostly(st.sampled_from(sorted(declared)), st.sampled_from(sorted(known_keys())), of=8)
     entry = names.flatmap(lambda n: st.tuples(st.just(n), mostly(mutated(known_keys()[n].example), _values() | texts(), of=3)))
     return st.lists(mostly(entry, st.tuples(texts(), texts()), of=8), max_size=5).map(dict)

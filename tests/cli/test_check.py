@@ -49,7 +49,7 @@ def test_annotations_in_use_are_judged(say: Say, bad: Path) -> None:
 
 
 def test_a_value_that_asks_for_what_holds_anyway_is_exact_whatever_its_name_is(say: Say, tmp_path: Path) -> None:
-    for asked, verdict in (("false", "exact"), ("true", "cannot be"), ("what", "cannot be")):
+    for asked, verdict in (("false", "exact"), ("true", "refused"), ("what", "refused")):
         folder = write(tmp_path / asked, ingress("a", "a.example.com", {"/": ("a", 80)}, {"enable-modsecurity": asked}))
         (found,) = say("check", folder, "-o", "json").json["annotations"]
         assert found["fidelity"] == verdict

@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from xds import model
-from xds.nginx.feature import Annotation, Fidelity, Key, Unreadable
+from xds.nginx.feature import Annotation, Key, Unreadable
 from xds.nginx.known import KEYS
 from xds.nginx.registry import features, known_keys, read_keys, read_settings, with_hook
 from xds.nginx.values import LONGEST_IN_ROUTE
@@ -162,9 +162,7 @@ def test_a_hostile_value_is_a_complaint_in_one_short_sentence(annotation: Annota
         assert_sentence(found[0][1])
 
 
-@pytest.mark.parametrize(
-    "key", [k for k in FEATURE_KEYS if k.name not in ANY_TEXT and k.fidelity is not Fidelity.CLOSES], ids=lambda k: k.name
-)
+@pytest.mark.parametrize("key", [k for k in FEATURE_KEYS if k.name not in ANY_TEXT], ids=lambda k: k.name)
 def test_a_hostile_value_of_a_key_is_a_complaint_in_one_short_sentence(key: Key[Any]) -> None:
     for text in (text for text in hostile_to(key.name) if text not in HARMLESS_IN_KEYS.get(key.name, ())):
         found = complaints(keys={key.name: text})
@@ -186,7 +184,7 @@ def test_any_text_is_a_setting_that_can_be_drawn_or_a_complaint(annotation: Anno
 @given(st.dictionaries(st.sampled_from([k.name for k in FEATURE_KEYS]), TEXT, max_size=4))
 def test_any_configmap_is_read(data: dict[str, str]) -> None:
     values, unreadable = read_keys(data)
-    closing = {k.name for k in FEATURE_KEYS if k.fidelity is Fidelity.CLOSES or k.unreadable is Unreadable.CLOSES}
+    closing = {k.name for k in FEATURE_KEYS if k.unreadable is Unreadable.CLOSES}
     assert {c.name for c in unreadable}.isdisjoint(values.keys() - closing)
     assert_drawable(read_settings({}, values)[0])
 

@@ -40,7 +40,7 @@ FLAGS = Flags(
     enable_ssl_passthrough=True,
     enable_annotation_validation=True,
 )
-IDLE = (Fidelity.IGNORED, Fidelity.LATER, Fidelity.REFUSED)
+IDLE = (Fidelity.IGNORED, Fidelity.REFUSED)
 SNIPPETS = {"annotations-risk-level": "Critical", "allow-snippet-annotations": "true"}
 BESIDE: Mapping[str, Texts] = {
     "affinity-canary-behavior": {"affinity": "cookie", "canary-weight": "10"},

@@ -155,7 +155,7 @@ def _verdicts(used: Mapping[str, list[str]], bad: Counter[str], known: Mapping[s
 
 def _asks_for_nothing(declared: Declared[Any], value: str) -> bool:
     """Whether a value asks for what holds without it, of a name that has no effect: `proxy-http-version: "1.1"`."""
-    if declared.fidelity not in (Fidelity.LATER, Fidelity.REFUSED):
+    if declared.fidelity is not Fidelity.REFUSED:
         return False
     try:
         return bool(declared.parse(value) == declared.default)

@@ -20,7 +20,7 @@ from xds.json_forms import Json, object_json, place_json, problem_json
 from xds.kube.objects import Endpoint, Ingress, ref
 from xds.kube.world import Reader, World, service, slices_key, slices_of
 from xds.model import CLOSED, Cluster, Forward, HostTls, Passthrough, PathKind, Redirect, Respond, Route, Terminate, Via
-from xds.nginx.feature import Declared, Fidelity
+from xds.nginx.feature import Declared
 from xds.nginx.registry import known_annotations, known_keys, with_hook
 from xds.problem import Problem, Ref
 from xds.render import names, routes
@@ -130,21 +130,8 @@ def _reason(case: _Case, status: int) -> str:
         return ""
     if closed := route.settings.get(CLOSED):
         return str(closed)
-    if rules := _closing(case):
-        return f"{' and '.join(rules)} cannot be kept, so what it protects is closed"
     problem = next((p for p in case.problems if p.about == route.origin and p.field.startswith(f"{route.rule}.")), None)
     return problem.sentence.rstrip(".") if problem else ""
-
-
-def _closing(case: _Case) -> list[str]:
-    """The annotations of the Ingress, and the ConfigMap's keys, that close its paths."""
-    of = ((known_annotations(), _own(case), "annotation"), (known_keys(), _data(case), "ConfigMap's key"))
-    return [
-        f"the {what} {name}"
-        for known, values, what in of
-        for name in sorted(values)
-        if name in known and known[name].fidelity is Fidelity.CLOSES and known[name].needs_verdict(values[name])
-    ]
 
 
 def _backend_path(case: _Case, route: Route) -> str:

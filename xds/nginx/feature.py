@@ -39,10 +39,8 @@ class Fidelity(Enum):
     APPROXIMATE = "approximate"
     IGNORED = "ignored"
     """Accepted without effect, and nothing that a user can see is lost."""
-    LATER = "not yet supported"
-    CLOSES = "not yet supported, and closes its paths"
-    """An access rule: what it protects must not be open because nobody keeps the rule (decision 2)."""
-    REFUSED = "cannot be"
+    REFUSED = "refused"
+    """No effect: it cannot be done, or would be unsafe."""
 
 
 class Unreadable(Enum):

@@ -12,7 +12,7 @@ from xds.nginx.feature import Annotation, Fidelity, Key, Risk, Scope, Unreadable
 from xds.nginx.values import boolean, matching
 
 _Row = tuple[str, str, str, str]
-_LATER, _REFUSED, _IGNORED = Fidelity.LATER, Fidelity.REFUSED, Fidelity.IGNORED
+_REFUSED, _IGNORED = Fidelity.REFUSED, Fidelity.IGNORED
 
 BUFFERS = "Envoy streams and buffers by itself, within fixed limits"
 _SNIPPETS = (
@@ -23,11 +23,6 @@ _NO_FASTCGI = "Envoy does not speak FastCGI; put a web server that does in front
 _WAF = "Envoy has no ModSecurity; run a web application firewall in front of, or behind, Envoy"
 
 _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
-    (
-        _LATER,
-        "TLS to endpoints is neither verified nor does it show a certificate",
-        (),
-    ),
     (
         _REFUSED,
         "Envoy has no limit for the time in which tries may begin; use proxy-next-upstream-tries",
@@ -120,16 +115,16 @@ datadog-priority-sampling datadog-sample-rate
 _KeyRow = tuple[str, str, str]
 _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
     (
-        _LATER,
-        "a hash chooses one endpoint, as if each set had one",
+        _REFUSED,
+        "a hash chooses one endpoint, as if each set had one; use the annotation upstream-hash-by-subset",
         (
             ("upstream-hash-by-subset", "false", "Whether a hash chooses a set of endpoints instead of one."),
             ("upstream-hash-by-subset-size", "3", "The number of endpoints that a hash chooses together."),
         ),
     ),
     (
-        _LATER,
-        "each annotation has a fixed verdict here; see `xds check`",
+        _IGNORED,
+        "paths are judged where they are served, whatever their characters",
         (("strict-validate-path-type", "true", "Whether odd characters in a path are refused at admission."),),
     ),
     (
@@ -286,11 +281,19 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
         ),
     ),
     (
-        _LATER,
-        "requests that no Ingress answers are logged, and questions to an authentication service are not; Envoy has no syslog",
+        _IGNORED,
+        "requests that no Ingress answers are always logged",
+        (("enable-access-log-for-default-backend", "false", "Whether requests without a host are logged."),),
+    ),
+    (
+        _REFUSED,
+        "questions to an authentication service are not logged; let the service log them",
+        (("enable-auth-access-log", "false", "Whether authentication requests are logged."),),
+    ),
+    (
+        _REFUSED,
+        "Envoy has no syslog; let what collects the standard output of its container pass it on",
         (
-            ("enable-access-log-for-default-backend", "false", "Whether requests without a host are logged."),
-            ("enable-auth-access-log", "false", "Whether authentication requests are logged."),
             ("enable-syslog", "false", "Whether the log goes to a syslog server."),
             ("syslog-host", "", "The syslog server."),
             ("syslog-port", "514", "The port of the syslog server."),

@@ -44,9 +44,7 @@ _LEGEND = {
     Fidelity.EXACT: "as in ingress-nginx, but for differences without an effect",
     Fidelity.APPROXIMATE: "with a difference, which is in the last column",
     Fidelity.IGNORED: "accepted without effect; users lose nothing",
-    Fidelity.LATER: "refused for now: no effect; `xds check` reports each place where it is written",
-    Fidelity.CLOSES: "refused, and the paths that it protects answer 503, because without it they would be open; `xds check` reports them",
-    Fidelity.REFUSED: "refused for good: no effect, for the reason in the last column, which has what to do instead",
+    Fidelity.REFUSED: "no effect, for the reason in the last column, which has what to do instead; `xds check` reports each place",
 }
 
 

@@ -23,7 +23,6 @@ from xds.nginx.feature import (
     Closed,
     Complaint,
     Feature,
-    Fidelity,
     FilterPlace,
     Forbidden,
     Key,
@@ -229,12 +228,11 @@ def is_set(name: str, annotations_: Mapping[str, str]) -> bool:
 
 
 def protects(name: str) -> bool:
-    """Whether an annotation is an access rule, kept or not."""
+    """Whether an annotation is an access rule."""
     found = known_annotations().get(name)
     if found is None:
         return False
-    kept = any(found in feature.annotations for feature in features().values() if _keeps_out(feature))
-    return kept or found.fidelity is Fidelity.CLOSES
+    return any(found in feature.annotations for feature in features().values() if _keeps_out(feature))
 
 
 def _keeps_out(feature: Feature[Any]) -> bool:
@@ -271,8 +269,6 @@ def read_keys(data: Mapping[str, str]) -> tuple[dict[str, Any], list[Complaint]]
                 complaints.append(Complaint(name, str(error), key.unreadable))
                 if key.unreadable is Unreadable.CLOSES:
                     values[name] = complaints[-1]  # it closes the paths of whoever has no value of its own (`Notes.key`)
-                if key.fidelity is Fidelity.CLOSES:
-                    values[name] = data[name]  # a rule that cannot be read is a rule
     return values, complaints
 
 

@@ -17,8 +17,6 @@ from xds.problem import Problem, Ref, Severity
 from xds.translate.references import References
 
 _VERDICT = {
-    Fidelity.LATER: (Severity.ERROR, "is not yet supported and has no effect"),
-    Fidelity.CLOSES: (Severity.ERROR, "is not yet supported"),
     Fidelity.REFUSED: (Severity.ERROR, "cannot be supported and has no effect"),
     Fidelity.IGNORED: (Severity.NOTE, "is accepted and needs no effect here"),
 }
