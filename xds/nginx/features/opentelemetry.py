@@ -29,7 +29,7 @@ from envoy_data_plane.envoy.type.v3 import FractionalPercent, FractionalPercentD
 
 from xds.kube.objects import Ingress
 from xds.model import Route, Via
-from xds.nginx.feature import Annotation, Complaint, Feature, Fidelity, Key, Notes, Objects, Risk, Unreadable, same_key
+from xds.nginx.feature import Annotation, Complaint, Feature, Fidelity, Key, Notes, Objects, Risk, same_key
 from xds.nginx.values import boolean, choice, matching, shown, whole
 from xds.nginx.variables import as_format, known
 from xds.wire.encode import pack
@@ -70,7 +70,6 @@ OPERATION_NAME = Annotation(
     "",
     risk=Risk.MEDIUM,
     key=Key("opentelemetry-operation-name", lambda text: known(_of_key(text)), "The name of spans.", "$request_method $service_name", ""),
-    unreadable=Unreadable.LEAVES_OUT,
 )
 TRUST_INCOMING_SPAN = Key(
     "opentelemetry-trust-incoming-span", boolean, f"Whether a client's trace goes on; {_DRAINS}.", "false", default=True
