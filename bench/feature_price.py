@@ -9,17 +9,16 @@ are in `bench.passwords`.
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from bench import proxies
 from bench.machine import description
 from bench.proxies import Json, without, without_fields
-from bench.request_price import Missing, cores, envoy, need_programs, nginx, prices
+from bench.request_price import Missing, need_programs, prices_of_envoys
 from bench.table import Table, number
-from tests.envoy.harness import Ports
 from tests.envoy.harness.manifests import config_map
 
 _HERE = "http://web.default.svc.cluster.local/"
@@ -87,16 +86,8 @@ def measure(names: Sequence[str] = tuple(FEATURES), *, seconds: int = 2, rounds:
         ("feature", "µs", "more"),
         note=f"The median of {rounds} rounds of {seconds} s; one host, one path, no access log.",
     )
-    ports = Ports()
-    with contextlib.ExitStack() as stack:
-        stack.callback(ports.release)
-        backend = ports.take()
-        stack.enter_context(nginx(lambda folder: proxies.answering_nginx(backend, folder), backend, cores()[1]))
-        running = {}
-        for name in dict.fromkeys((NOTHING, *names)):
-            port = ports.take()
-            running[name] = stack.enter_context(envoy(configuration(FEATURES[name], port, ports.take(), backend), port))
-        found = prices(running, 1, seconds=seconds, rounds=rounds)
+    made = {name: partial(configuration, FEATURES[name]) for name in (NOTHING, *names)}
+    found = prices_of_envoys(made, seconds=seconds, rounds=rounds)
     for name, cost in found.items():
         table.add(name, number(cost), "" if name == NOTHING else f"{cost - found[NOTHING]:+.1f}")
     return table

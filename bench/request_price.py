@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -213,25 +214,38 @@ def measure_parts(*, seconds: int = 3, rounds: int = 3) -> Table:
         ("without", "µs", "saved"),
         note=f"The median of {rounds} rounds of {seconds} s; one host, one path. Each row has none of what the rows above it name.",
     )
-    ports = Ports()
-    with contextlib.ExitStack() as stack:
-        stack.callback(ports.release)
-        backend = ports.take()
-        stack.enter_context(nginx(lambda folder: proxies.answering_nginx(backend, folder), backend, cores()[1]))
-        running, changes = {}, []
-        for name, change in (("nothing: as it is", lambda _: None), *PARTS):
-            port = ports.take()
-            changes.append(change)
-            config = proxies.ours(port, ports.take(), backend, proxies.hosts(1))
-            for each in changes:
-                config = without(config, each)
-            running[name] = stack.enter_context(envoy(config, port))
-        found = prices(running, 1, seconds=seconds, rounds=rounds)
+    named = (("nothing: as it is", lambda _: None), *PARTS)
+
+    def taken_out(count: int, port: int, https_port: int, backend: int) -> Json:
+        config = proxies.ours(port, https_port, backend, proxies.hosts(1))
+        for _, change in named[:count]:
+            config = without(config, change)
+        return config
+
+    made = {name: partial(taken_out, n) for n, (name, _) in enumerate(named, 1)}
+    found = prices_of_envoys(made, seconds=seconds, rounds=rounds)
     before: float | None = None
     for name, cost in found.items():
         table.add(name, number(cost), "" if before is None else f"{before - cost:.1f}")
         before = cost
     return table
+
+
+def prices_of_envoys(made: Mapping[str, Callable[[int, int, int], Json]], *, seconds: int, rounds: int) -> dict[str, float]:
+    """The price of a request through each of these Envoys beside each other: configurations by name, from three ports.
+
+    These are Envoy's for http and https, and that of the backend.
+    """
+    ports = Ports()
+    with contextlib.ExitStack() as stack:
+        stack.callback(ports.release)
+        backend = ports.take()
+        stack.enter_context(nginx(lambda folder: proxies.answering_nginx(backend, folder), backend, cores()[1]))
+        running = {}
+        for name, configuration in made.items():
+            port = ports.take()
+            running[name] = stack.enter_context(envoy(configuration(port, ports.take(), backend), port))
+        return prices(running, 1, seconds=seconds, rounds=rounds)
 
 
 def _has_lua() -> bool:

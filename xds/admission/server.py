@@ -20,6 +20,7 @@ from xds.admission.review import Judgement, NoReview, Submission, answer, asked
 from xds.config import SocketAddress
 from xds.kube.objects import Ingress, ref
 from xds.publish.publisher import Publisher
+from xds.server.tls import stamp
 from xds.snapshot import Snapshot
 from xds.units.rehearsal import problems_with
 from xds.units.tables import Tables
@@ -38,7 +39,7 @@ _HEAVY = 200
 _TOO_HEAVY = 5_000
 """The same, beyond which it is not judged: that would take as long as to serve it, and need not be paid for twice."""
 
-_AS_KEPT = {"annotation-forbidden": ("edit-refused",)}
+_AS_KEPT = {"annotation-forbidden": "edit-refused"}
 """What the Problem of an Ingress is while its last valid form stays in its place, by the code that it has without that form."""
 
 
@@ -88,9 +89,7 @@ class Judge:
     def _find(self, item: Ingress) -> Judgement:
         build = self._tables.build
         then = problems_with(self._tables.world, build, item)
-        return Judgement(
-            then, [p for p in then if build.reports(p) or any(build.reports(replace(p, code=code)) for code in _AS_KEPT.get(p.code, ()))]
-        )
+        return Judgement(then, [p for p in then if build.reports(p) or build.reports(replace(p, code=_AS_KEPT.get(p.code, p.code)))])
 
 
 def _weight(item: Ingress) -> int:
@@ -158,26 +157,14 @@ class AdmissionServer:
             ) from None
 
     async def _reload(self) -> None:
-        stamp = self._stamp()
+        seen = stamp(*self._files)
         while True:
             await asyncio.sleep(_RELOAD)
-            if (now := self._stamp()) != stamp:
-                stamp = now
+            if (now := stamp(*self._files)) != seen:
+                seen = now
                 try:
                     self._load()
                 except ValueError as error:
                     _log.error("%s; new connections get the previous one", error)
                 else:
                     _log.info("the validating webhook has a new certificate from %s", self._files[0])
-
-    def _stamp(self) -> list[tuple[int, int] | None]:
-        """A value that changes when one of the files does, or is missing."""
-        found: list[tuple[int, int] | None] = []
-        for path in self._files:
-            try:
-                status = path.stat()
-            except OSError:
-                found.append(None)
-            else:
-                found.append((status.st_ino, status.st_mtime_ns))
-        return found

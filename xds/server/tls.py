@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -40,15 +41,16 @@ def credentials(files: CertificateFiles) -> Any:
 class _Reloader:
     def __init__(self, files: CertificateFiles) -> None:
         self._files = files
-        self._seen = _stamp(files)
+        self._paths = files.certificate, files.key, files.ca
+        self._seen = stamp(*self._paths)
         self.configuration = _read(files)
 
     def changed(self) -> Any:
         """The new configuration; None if the files are unchanged or unusable. gRPC calls this in a thread of its own."""
-        stamp = _stamp(self._files)
-        if stamp == self._seen:
+        now = stamp(*self._paths)
+        if now == self._seen:
             return None
-        self._seen = stamp
+        self._seen = now
         try:
             configuration = _read(self._files)
         except ValueError as error:
@@ -58,17 +60,17 @@ class _Reloader:
         return configuration
 
 
-def _stamp(files: CertificateFiles) -> tuple[tuple[int, int, int] | None, ...]:
+def stamp(*paths: str | Path) -> tuple[tuple[int, int, int] | None, ...]:
     """A value that changes when one of the files does, or is missing."""
 
-    def one(path: str) -> tuple[int, int, int] | None:
+    def one(path: str | Path) -> tuple[int, int, int] | None:
         try:
             status = os.stat(path)
         except OSError:
             return None
         return status.st_ino, status.st_mtime_ns, status.st_size
 
-    return one(files.certificate), one(files.key), one(files.ca)
+    return tuple(one(path) for path in paths)
 
 
 def _read(files: CertificateFiles) -> Any:
