@@ -9,6 +9,7 @@ from typing import Self
 from examples.apps import Address
 from tests.envoy.harness.envoy import Envoy
 from tests.envoy.harness.http1 import Http1
+from tests.envoy.harness.tls import Tls
 from tests.envoy.harness.waiting import wait_until
 
 REQUESTS_PER_CONNECTION = 10
@@ -40,12 +41,13 @@ class Traffic:
     `seen` has (status, name of the HttpApp) of every answer so far in order; a request without an answer is (0, what went wrong).
     """
 
-    def __init__(self, address: Address, target: str = "/", *, host: str, clients: int = 4) -> None:
+    def __init__(self, address: Address, target: str = "/", *, host: str, clients: int = 4, tls: Tls | None = None) -> None:
         self.seen: list[tuple[int, str]] = []
         self._address = address
         self._target = target
         self._host = host
         self._clients = clients
+        self._tls = tls
         self._ends = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -83,7 +85,7 @@ class Traffic:
     async def _client(self) -> None:
         while not self._ends:
             try:
-                async with await Http1.open(self._address) as connection:
+                async with await Http1.open(self._address, tls=self._tls) as connection:
                     for _ in range(REQUESTS_PER_CONNECTION):
                         answer = await connection.request(target=self._target, host=self._host)
                         self.seen.append((answer.status, answer.app))
