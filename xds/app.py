@@ -28,7 +28,7 @@ from xds.kube.manifests import Manifests
 from xds.kube.objects import Ingress
 from xds.kube.source import Change, Source
 from xds.kube.unending import unending
-from xds.kube.world import DEFAULT_CERTIFICATE, NOW, OWN_ADDRESSES, World
+from xds.kube.world import DEFAULT_CERTIFICATE, NOW, OWN_ADDRESSES, Reader, World
 from xds.machine import network
 from xds.machine.process import first_build, raise_file_limit
 from xds.problem import Problem
@@ -42,6 +42,7 @@ from xds.server.progress import Progress
 from xds.server.server import Server
 from xds.server.tls import CertificateFiles
 from xds.snapshot import Part, Snapshot
+from xds.units.memo import Beside
 from xds.units.parts import Held, Raw
 from xds.units.tables import Tables
 from xds.web.held import HeldParts
@@ -80,7 +81,7 @@ class ControlPlane:
         self._progress = Progress(self.snapshot, self.registry)
         self._notices = Notices(metrics.problems)
         self._changes = unending(self._source, self._notices.replace)
-        self._coordination = coordination(self._world, self._notices.replace)
+        self._coordination = coordination(self._world, Beside(self._tables.build), self._notices.replace)
         self._certificates: AsyncGenerator[ChainAndKey] | None = None
         quarantine = Quarantine(self._tables, self.snapshot, serves)
         answers = Answers(self._progress, quarantine)  # the Fleet fills it, the Publisher empties it and wakes the Fleet
@@ -281,13 +282,13 @@ class ControlPlane:
                 await self.learn(record)
 
 
-def _surroundings(flags: Flags, source: Source | None) -> tuple[Source, Callable[[World, ProblemSink], Coordination]]:
+def _surroundings(flags: Flags, source: Source | None) -> tuple[Source, Callable[[World, Reader, ProblemSink], Coordination]]:
     """Where objects come from, and with whom state is shared: folders, and nobody; or an API server, and other replicas.
 
     The only place that asks which of the two it is. What the latter needs takes a quarter of a second to import.
     """
     if source is not None or flags.manifests:
-        return source or Manifests(flags.manifests), lambda _, __: Alone(flags.state_dir, flags.manifests)
+        return source or Manifests(flags.manifests), lambda *_: Alone(flags.state_dir, flags.manifests)
     from xds.clustered import Clustered
     from xds.kube.apiserver.apiserver import ApiServer
 

@@ -15,7 +15,7 @@ from xds.kube.apiserver.api import Api
 from xds.kube.apiserver.faults import ProblemSink
 from xds.kube.current import of_api
 from xds.kube.source import Change
-from xds.kube.world import World
+from xds.kube.world import Reader, World
 from xds.problem import Problem, Ref
 from xds.replicas.census import Census
 from xds.replicas.peers import Peer, Peers, fleet_name
@@ -29,16 +29,16 @@ from xds.snapshot import Snapshot
 class Clustered:
     """Is a `xds.coordination.Coordination`. One Secret has the default certificate and the record, two Leases elect and count.
 
-    `sink` takes the Problems of sharing and writing back.
+    `read` is asked which Ingresses are ours; `sink` takes the Problems of sharing and writing back.
     """
 
-    def __init__(self, flags: Flags, world: World, sink: ProblemSink) -> None:
+    def __init__(self, flags: Flags, world: World, read: Reader, sink: ProblemSink) -> None:
         self._api = Api(flags)
         secret = secret_name(flags.election_id)
         self._certificate = SharedCertificate(self._api, flags.pod_namespace, secret, sink)
         self._record = SharedRecord(self._api, flags.pod_namespace, secret, sink)
         identity = f"{flags.pod_name}_{uuid.uuid4()}"  # two pods may have one name, in two clusters or one after the other
-        self._reporter = Reporter(flags, world, self._api, identity, sink)
+        self._reporter = Reporter(flags, world, read, self._api, identity, sink)
         self._census = Census()
         self._peers = Peers(self._api, flags.pod_namespace, fleet_name(flags.election_id), identity, flags.pod_name, sink)
 

@@ -17,6 +17,7 @@ from xds.kube.apiserver.reflector import Backoff
 from xds.kube.world import World
 from xds.problem import Problem
 from xds.report.reporter import Reporter
+from xds.units.memo import Beside, Build
 
 HASTY = WritePauses(first=0.001, longest=0.01, throttled=0.01, restart=0.01, debounce=0.001, confirm_denial=0.02)
 FLAGS: dict[str, Any] = {
@@ -39,7 +40,7 @@ class Replica:
         self.heard: list[str] = []
         self.api = Api(self.settings)
         self.cluster = ApiServer(self.settings, backoff=Backoff(first=0.01, longest=0.05))
-        self.reporter = Reporter(self.settings, self.world, self.api, identity, self._tell, HASTY)
+        self.reporter = Reporter(self.settings, self.world, Beside(Build(self.world.get)), self.api, identity, self._tell, HASTY)
         self._taking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:

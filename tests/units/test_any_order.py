@@ -35,9 +35,13 @@ from xds.kube.objects import (
     ref,
 )
 from xds.kube.world import DEFAULT_CERTIFICATE, NOW, World
+from xds.nginx import registry
 from xds.nginx.registry import known_annotations
 from xds.problem import Problem, Ref
 from xds.snapshot import ENDPOINT, ROUTE, TYPES, Snapshot
+from xds.translate.configuration import ingress_settings
+from xds.translate.selection import claimed, served
+from xds.units.memo import Beside, Build
 from xds.units.tables import Tables
 
 FLAGS = Flags(
@@ -265,6 +269,34 @@ def test_endpoints_follow_where_our_own_pods_are(moves: list[tuple[str, set[str]
         left = {"10.0.0.1", "10.0.0.2"} - set().union(*ours.values())
         body = life.snapshot[ENDPOINT]["one/a/81"].body if left else b""
         assert {ip for ip in ("10.0.0.1", "10.0.0.2") if ip.encode() in body} == left
+
+
+@given(st.lists(st.lists(events(), min_size=1, max_size=4), max_size=4), st.lists(objects(), min_size=1, max_size=3))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+def test_a_reader_beside_the_build_reads_what_units_read(batches: list[list[Event]], more: list[Object]) -> None:
+    life = Life(OPENED)
+    for batch in batches:
+        life.take([e.item for e in batch if e.item], [e.gone for e in batch if e.gone])
+    beside, fresh = Beside(life.tables.build), Beside(Build(life.world.get))
+
+    def compare() -> None:
+        for item in life.world.objects(Ingress):
+            for function in (served, claimed, ingress_settings):
+                arguments = item.meta.namespace, item.meta.name
+                assert beside.unit(function, *arguments) == fresh.unit(function, *arguments)
+
+    compare()
+    touched = life.tables.touch(life.world.apply(more))
+    compare()  # while the Build is behind the World
+    life.tables.refresh(touched)
+    compare()
+
+
+def test_a_reader_beside_the_build_runs_nothing_that_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    life = Life(site(3))
+    with monkeypatch.context() as patched:
+        patched.setattr(registry, "read_settings", lambda *_: pytest.fail("settings were read again"))
+        assert all(served(Beside(life.tables.build), "one", f"i{n}") for n in range(3))
 
 
 def own_slice(namespace: str, name: str, ips: set[str]) -> EndpointSlice:

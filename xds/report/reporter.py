@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
 
 from xds.config import Flags
 from xds.kube.apiserver.api import Api
@@ -20,7 +19,7 @@ from xds.kube.apiserver.faults import TRANSIENT, ChangedProblems, ProblemSink, W
 from xds.kube.apiserver.writes import ApiError
 from xds.kube.objects import Ingress, Service, ref
 from xds.kube.source import Change
-from xds.kube.world import Key, World
+from xds.kube.world import Reader, World
 from xds.problem import Problem, Ref
 from xds.replicas.election import Election
 from xds.report.envoy_nodes import EnvoyNodes
@@ -31,7 +30,6 @@ from xds.report.status_writer import StatusWriter
 from xds.translate.selection import claimed, served
 
 _log = logging.getLogger("xds")
-T = TypeVar("T")
 _LAST_WORDS = 8.0
 """Seconds that clearing may take at the end."""
 _SELECTING = frozenset({"IngressClass", "Namespace"})
@@ -41,17 +39,26 @@ _TURN = 200
 
 
 class Reporter:
-    """Writes from `start` to `stop`. `identity` is the name of this process in the Lease; no other process may have it.
+    """Writes from `start` to `stop`. `identity` is the name of this process in the Lease; no other process may have it. `read` is asked
+    which Ingresses are ours.
 
     `report` takes the Problems of writing itself, such as a verb that the role lacks. `api` must be open from before `start` until after
     `stop`.
     """
 
     def __init__(
-        self, settings: Flags, world: World, api: Api, identity: str, report: ProblemSink, pauses: WritePauses | None = None
+        self,
+        settings: Flags,
+        world: World,
+        read: Reader,
+        api: Api,
+        identity: str,
+        report: ProblemSink,
+        pauses: WritePauses | None = None,
     ) -> None:
         self._settings = settings
         self._world = world
+        self._read = read
         self._api = api
         self._identity = identity
         self._report = report
@@ -103,7 +110,7 @@ class Reporter:
         """A term as the leader, until cancelled."""
         report = ChangedProblems(self._report)
         while True:
-            self._term = _Term(self._settings, self._world, self._api, report, self._pauses)
+            self._term = _Term(self._settings, self._world, self._read, self._api, report, self._pauses)
             self._term.events.judged(self._problems)
             try:
                 await self._term.run()
@@ -118,11 +125,11 @@ class Reporter:
 class _Term:
     """The state of a leader while it leads."""
 
-    def __init__(self, settings: Flags, world: World, api: Api, report: ProblemSink, pauses: WritePauses) -> None:
+    def __init__(self, settings: Flags, world: World, read: Reader, api: Api, report: ProblemSink, pauses: WritePauses) -> None:
         self.events = EventWriter(api, self._claimed, settings.pod_name, report, pauses)
         self._settings = settings
         self._world = world
-        self._reading = _Plain(world)
+        self._read = read
         self._api = api
         self._report = report
         self._pauses = pauses
@@ -184,12 +191,12 @@ class _Term:
     def _served(self, which: Ref) -> Ingress | None:
         """An Ingress whose status this control plane writes."""
         found: Ingress | None = self._world.get(tuple(which))
-        return found if found is not None and served(self._reading, which.namespace, which.name) else None
+        return found if found is not None and served(self._read, which.namespace, which.name) else None
 
     def _claimed(self, which: Ref) -> Ingress | None:
         """An Ingress whose Events this control plane writes."""
         found: Ingress | None = self._world.get(tuple(which))
-        return found if found is not None and claimed(self._reading, which.namespace, which.name) else None
+        return found if found is not None and claimed(self._read, which.namespace, which.name) else None
 
     def _reconsider(self, which: Sequence[Ref]) -> None:
         if self._settings.update_status:
@@ -233,23 +240,6 @@ class _Term:
     def _service(self, which: Ref) -> Service | None:
         found: Service | None = self._world.get(tuple(which))
         return found
-
-
-class _Plain:
-    """Reads the World as a Unit does, without recording what was read."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def __call__(self, key: Key) -> Any:
-        return self._world.get(key)
-
-    def unit(self, function: Callable[..., T], *arguments: Any) -> T:
-        """The value of another Unit."""
-        return function(self, *arguments)
-
-    def report(self, problem: Problem) -> None:
-        """Drop it: the Unit itself has reported it."""
 
 
 def _not_cleared(error: ApiError, namespace: str) -> str:

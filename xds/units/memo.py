@@ -97,6 +97,32 @@ class Recorder:
         self.problems.append(problem)
 
 
+class Beside:
+    """A reader (`xds.kube.world.Reader`) for what is no Unit: at any time, also while a Build runs in another thread.
+
+    A value that is up to date is taken from the Build; another one is computed, and not kept. Nothing is recorded, and Problems are
+    dropped: the Units themselves report them.
+    """
+
+    __slots__ = ("_build",)
+
+    def __init__(self, build: Build) -> None:
+        self._build = build
+
+    def __call__(self, key: Key) -> Any:
+        """What the World holds under this key."""
+        return self._build.lookup(key)
+
+    def unit(self, function: Callable[..., T], *arguments: Hashable) -> T:
+        """The value of a Unit."""
+        known = self._build.known(Unit(function, arguments))
+        value: T = known[0] if known is not None else function(self, *arguments)
+        return value
+
+    def report(self, problem: Problem) -> None:
+        """Drop it."""
+
+
 class Build:
     """The memos of all Units that are needed, and the graph of who reads what.
 
