@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.exploring import examples
 from xds.model import Via
-from xds.nginx.features.real_ip import CLEAN, FEATURE, LAST_ADDRESSES, WITHOUT_PORTS
+from xds.nginx.features.real_ip import BARE, CLEAN, FEATURE, LAST, LAST_ADDRESSES, SHORT, WITHOUT_PORTS
 from xds.nginx.trust import EVERYBODY, Trust
 from xds.render.listeners import http, https
 from xds.render.routes import table
@@ -139,7 +139,7 @@ def as_nginx(peer: str, sent: str, proxies: list[Network]) -> str:
     for word in reversed([word for word in re.split("[ ,]+", sent) if word]):
         if not trusted(client, proxies):
             break
-        bare = re.sub(r"^(\d+\.\d+\.\d+\.\d+):\d+$", r"\1", word)
+        bare = re.sub(r"^(?:(\d+\.\d+\.\d+\.\d+)|\[(.+)\]):\d+$", r"\1\2", word)
         try:
             client = str(ipaddress.ip_address(bare))
         except ValueError:
@@ -163,7 +163,11 @@ def as_envoy(peer: str, sent: str, proxies: list[Network]) -> str:
 
 
 def only_addresses(sent: str) -> str:
-    """What the early mutation of the listener makes of a list. An expression that fails leaves it as it is."""
+    """What the early mutations of the listener make of a list. An expression that fails leaves it as it is."""
+    if len(sent) > SHORT or "]" in sent:
+        few = re2.fullmatch(LAST, sent)
+        word = re2.fullmatch(BARE, few[1]) if few else None
+        sent = "".join(group or "" for group in word.groups()) if word else sent
     if re2.fullmatch(CLEAN, sent):
         return sent
     last = re2.fullmatch(LAST_ADDRESSES, sent)
@@ -173,7 +177,9 @@ def only_addresses(sent: str) -> str:
 
 V4 = st.sampled_from(["10.0.0.1", "10.1.2.3", "1.2.3.4", "9.9.9.9", "192.168.0.7"])
 V6 = st.sampled_from(["2001:db8::1", "fd00::7", "::1"])
-JUNK = st.sampled_from(["junk", "unknown", "-", "_hidden", "localhost", '"quoted"', "1.2.3.4x"])
+JUNK = st.sampled_from(
+    ["junk", "unknown", "-", "_hidden", "localhost", '"quoted"', "1.2.3.4x", "[::1]", "[10.0.0.1]", "[2001:db8::1]x", "[]:80"]
+)
 
 
 @st.composite
@@ -184,7 +190,8 @@ def lists(draw: st.DrawFn) -> str:
     chosen = draw(st.sets(st.integers(0, 5), max_size=3)) if ports else set()
     words = [f"{word}:{1000 + number}" if number in chosen else word for number, word in enumerate(words)]
     invented = draw(st.lists(JUNK | V4, max_size=2))
-    return draw(st.sampled_from([", ", ",", " , "])).join([*invented, *words]) + draw(st.sampled_from(["", " ", ","]))
+    last = draw(st.sampled_from([[], ["[2001:db8::1]"], *([] if ports else [["[2001:db8::1]:4711"]])]))
+    return draw(st.sampled_from([", ", ",", " , "])).join([*invented, *words, *last]) + draw(st.sampled_from(["", " ", ","]))
 
 
 @given(

@@ -209,7 +209,7 @@ def _port(found: Trust) -> Iterator[Mutation]:
 
 CLEAN = r"^(?:[0-9.]+|[0-9a-fA-F:]+)(?:, ?(?:[0-9.]+|[0-9a-fA-F:]+))*$"
 """Lists that Envoy reads as nginx does: IPv4 and IPv6 addresses with a comma between them."""
-LAST_ADDRESSES = r"^(?:.*[^]0-9a-fA-F:., [][^ ,]*[ ,]+)?([]0-9a-fA-F:., []*?)[ ,]*$"
+LAST_ADDRESSES = r"^(?:.*[^0-9a-fA-F:., ][^ ,]*[ ,]+)?([0-9a-fA-F:., ]*?)[ ,]*$"
 """What may be addresses at the end of a list. nginx reads no further than to what is none; Envoy would read nothing of the list then."""
 WITHOUT_PORTS = r"^(?:([^:]*):[0-9]+([^:]*)(?::[0-9]+([^:]*))?(?::[0-9]+([^:]*))?|(.*))$"
 """A list of IPv4 addresses with up to three ports, or any other list. Envoy accepts no larger expression than about that."""
@@ -217,9 +217,9 @@ WITHOUT_PORTS = r"^(?:([^:]*):[0-9]+([^:]*)(?::[0-9]+([^:]*))?(?::[0-9]+([^:]*))
 
 LAST = r"^(?:\C*?,)??((?:[\t -+\--~]*,){0,12}[\t -+\--~]*)$"
 """The last addresses of a list, before which there may be any bytes. Envoy accepts no larger expression."""
-BARE = r"^(\C*,)? *\[?([0-9.]+|[0-9A-Fa-f:.]+|\C*?)\]?(?::[0-9]+)? *$"
-"""A list, and its last address without brackets and port."""
-_SHORT = 38
+BARE = r"^(\C*[ ,])?(?:\[([0-9A-Fa-f:.]+)\]:[0-9]+|([0-9.]+):[0-9]+|([^ ,]+))[ ,]*$"
+"""A list, and its last address without a port. Brackets without a port are no address for nginx, and stay."""
+SHORT = 38
 """Characters in which there cannot be 20 addresses."""
 
 
@@ -231,8 +231,8 @@ def _last_addresses() -> HeaderValueOption:
     """
     sent = f"request.headers['{X_FORWARDED_FOR}']"
     last = f"re.extract({sent}, '{quoted(LAST)}', '\\\\1')"
-    bare = f"re.extract({last}, '{quoted(BARE)}', '\\\\1\\\\2')"
-    made = formatted(X_FORWARDED_FOR, f"%CEL(size({sent}) <= {_SHORT} && !{sent}.contains(']') ? {sent} : {bare})%")
+    bare = f"re.extract({last}, '{quoted(BARE)}', '\\\\1\\\\2\\\\3\\\\4')"
+    made = formatted(X_FORWARDED_FOR, f"%CEL(size({sent}) <= {SHORT} && !{sent}.contains(']') ? {sent} : {bare})%")
     made.append_action = HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS
     return made
 
