@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,16 +47,21 @@ async def arguments(cluster: Cluster, beginning: str) -> list[str]:
     return found
 
 
-async def test_the_chart_is_installed_upgraded_and_leaves_nothing_behind(cluster: Cluster, helm: Helm) -> None:
-    """In a namespace of its own, beside what deploy/base made."""
+async def test_the_chart_is_installed_upgraded_rolled_back_and_leaves_nothing_behind(cluster: Cluster, helm: Helm, tmp_path: Path) -> None:
+    """In a namespace of its own, beside what deploy/base made; an older version of the chart first."""
     values = "--set ingressClass.name=by-helm"
     everywhere = "get clusterroles,clusterrolebindings,ingressclasses -o name"
     before = await cluster.kubectl(everywhere)
-    await helm(f"install ingress {CHART} -n by-helm --create-namespace {values} --wait --timeout 60s")
+    await helm(f"install ingress {older_chart(tmp_path)} -n by-helm --create-namespace {values} --wait --timeout 60s")
     assert (await deployment(cluster))["status"]["readyReplicas"] == 2
+    first = image(await deployment(cluster))
     assert await cluster.kubectl(everywhere) != before
     await helm(f"upgrade ingress {CHART} -n by-helm {values} --set controlPlane.replicas=3 --wait --timeout 60s")
     assert (await deployment(cluster))["status"]["readyReplicas"] == 3
+    assert image(await deployment(cluster)) != first
+    await helm("rollback ingress 1 -n by-helm --wait --timeout 60s")
+    assert (await deployment(cluster))["status"]["readyReplicas"] == 2
+    assert image(await deployment(cluster)) == first
     await helm("uninstall ingress -n by-helm --wait --timeout 60s")
     kinds = "deployments,daemonsets,jobs,cronjobs,services,configmaps,serviceaccounts,roles,rolebindings,networkpolicies,pdb"
 
@@ -71,3 +79,18 @@ async def deployment(cluster: Cluster) -> Any:
     """The control plane's Deployment."""
     (found,) = (await cluster.kube.get("deployments -n by-helm"))["items"]
     return found
+
+
+def older_chart(folder: Path) -> Path:
+    """The chart under an older version, with the images of that version."""
+    copy = folder / "chart"
+    shutil.copytree(CHART, copy)
+    text = (copy / "Chart.yaml").read_text()
+    (copy / "Chart.yaml").write_text(re.sub(r"(?m)^((?:appV|v)ersion:).*$", r"\1 0.0.1", text))
+    return copy
+
+
+def image(found: Any) -> str:
+    """That of the control plane."""
+    (container,) = found["spec"]["template"]["spec"]["containers"]
+    return str(container["image"])

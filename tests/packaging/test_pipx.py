@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.packaging.building import ROOT, copied, run, wheel
+
 pytestmark = pytest.mark.timeout(600)
 
-ROOT = Path(__file__).parents[2]
 INGRESS = """
 apiVersion: networking.k8s.io/v1
 kind: Ingress
@@ -21,25 +19,15 @@ spec: {defaultBackend: {service: {name: none, port: {number: 80}}}}
 """
 
 
-def run(*command: str | Path, code: int = 0, **variables: str) -> str:
-    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd="/", timeout=500, env={**os.environ, **variables})
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the programs that pipx makes."""
     work = tmp_path_factory.mktemp("pipx")
-    source = work / "source"  # setuptools builds in the folder of the source
-    shutil.copytree(ROOT / "xds", source / "xds", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", work, source)
-    (wheel,) = work.glob("*.whl")
     arguments = f"--constraint {ROOT / 'requirements.lock'} --no-compile"
     folders = {"PIPX_HOME": str(work / "home"), "PIPX_BIN_DIR": str(work / "bin"), "PIPX_MAN_DIR": str(work / "man")}
-    run(sys.executable, "-m", "pipx", "install", "--python", sys.executable, wheel, f"--pip-args={arguments}", **folders)
+    run(
+        sys.executable, "-m", "pipx", "install", "--python", sys.executable, wheel(work, copied(work)), f"--pip-args={arguments}", **folders
+    )
     return work / "bin"
 
 

@@ -5,6 +5,7 @@ used one by one. What does not belong here: what a test expects.
 """
 
 from tests.envoy.harness.backends import Gate, Obeying, ProxyProtocol, RawHttp, RawHttp2, Resetting, Silent, asking
+from tests.envoy.harness.balancer import Balancer
 from tests.envoy.harness.control_plane import ControlPlane
 from tests.envoy.harness.dns import NameServer, resolving
 from tests.envoy.harness.envoy import Envoy
@@ -33,6 +34,7 @@ from tests.envoy.harness.traffic import Traffic, disturbances
 from tests.envoy.harness.waiting import wait_until
 
 __all__ = [
+    "Balancer",
     "Certificate",
     "Collector",
     "ControlPlane",

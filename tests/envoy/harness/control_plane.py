@@ -24,11 +24,14 @@ class ControlPlane:
     """`xds serve` over a folder of manifests (None: the flags say where objects come from), on loopback and on ports of its own.
 
     `flags` are added at the end, so that they win (`--listen-address ::`). It may be stopped or killed and started again: same ports.
+    `program` is another version's.
     """
 
     _numbers = itertools.count(1)
 
-    def __init__(self, manifests: Path | None, folder: Path, ports: Ports, flags: Sequence[str] = ()) -> None:
+    def __init__(
+        self, manifests: Path | None, folder: Path, ports: Ports, flags: Sequence[str] = (), *, program: Sequence[str] = XDS
+    ) -> None:
         self.xds: Address = ("127.0.0.1", ports.take())
         self.debug: Address = ("127.0.0.1", ports.take())
         self.health: Address = ("127.0.0.1", ports.take())
@@ -40,7 +43,7 @@ class ControlPlane:
             *("--listen-address", "127.0.0.1", "--healthz-host", self.health[0], "--healthz-port", str(self.health[1])),
             *("--http-port", str(self.http[1]), "--https-port", str(self.https[1]), "--log-format", "text"),
         ]
-        self.process = Process(f"xds-{next(self._numbers)}", [*XDS, *arguments, *flags], folder)
+        self.process = Process(f"xds-{next(self._numbers)}", [*program, *arguments, *flags], folder)
 
     async def start(self, *, ready: bool = True, deadline: float = 120) -> Self:
         """Start it and, if `ready`, wait until /readyz says 200. Raises AssertionError with its output where it does not."""

@@ -90,8 +90,8 @@ class Traffic:
                         answer = await connection.request(target=self._target, host=self._host)
                         self.seen.append((answer.status, answer.app))
                         await asyncio.sleep(PAUSE)
-                        if self._ends:
-                            return
+                        if self._ends or answer.header("connection") == "close":
+                            break
             except (OSError, EOFError) as error:
                 self.seen.append((0, repr(error)))
                 await asyncio.sleep(PAUSE)

@@ -1,0 +1,159 @@
+"""A control plane that is upgraded and rolled back while Envoys are connected and clients ask: the last release beside this tree.
+
+Two replicas of real processes are replaced one after the other, as a Deployment does it, behind something that stands for its Service.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import zipfile
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from examples.apps import Address, HttpApp
+from tests.envoy.harness import (
+    Balancer,
+    ControlPlane,
+    Envoy,
+    Site,
+    Tls,
+    Traffic,
+    backend,
+    disturbances,
+    ingress,
+    make_certificate,
+    secret_tls,
+)
+from tests.envoy.harness.control_plane import XDS
+from tests.packaging.building import last_release, run, wheel
+
+pytestmark = [pytest.mark.envoy, pytest.mark.timeout(300)]
+
+Program = Sequence[str]
+HOST, SECURE = "web.test", "secure.test"
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """The command of the last release."""
+    work = tmp_path_factory.mktemp("release")
+    package = work / "package"
+    zipfile.ZipFile(wheel(work, last_release(work))).extractall(package)
+    program = ["env", f"PYTHONPATH={package}", sys.executable, "-P", "-m", "xds"]
+    assert run(*program, "version") != run(*XDS, "version", PYTHONPATH=str(Path(__file__).parents[2]))
+    return program
+
+
+class Fleet:
+    """Replicas behind a Balancer, and Envoys that ask it. Every replica reads the same folder and gives the same ports to Envoy."""
+
+    def __init__(self, site: Site, address: Address, balancer: Balancer) -> None:
+        self.site = site
+        self.address = address
+        self.balancer = balancer
+        self.replicas: list[ControlPlane] = []
+        self.envoys: list[Envoy] = []
+        self.ports = (site.ports.take(), site.ports.take())
+
+    async def add(self, program: Program) -> None:
+        """Start a replica; it gets connections once it is ready."""
+        flags = [f"--http-port={self.ports[0]}", f"--https-port={self.ports[1]}"]
+        replica = ControlPlane(self.site.folder.path, self.site.path, self.site.ports, flags, program=program)
+        self.site.processes.append(replica.process)
+        await replica.start()
+        self.replicas.append(replica)
+        self.balancer.targets.append(replica.xds)
+
+    async def remove(self) -> None:
+        """End the oldest replica: it gets no new connections, and closes those that it has."""
+        replica = self.replicas.pop(0)
+        self.balancer.targets.remove(replica.xds)
+        assert await replica.stop() == 0
+
+    async def roll(self, program: Program) -> None:
+        """Replace all replicas, as `maxUnavailable: 0` has it."""
+        for _ in range(len(self.replicas)):
+            await self.add(program)
+            await self.remove()
+
+    async def connect(self, program: Program, node_id: str) -> None:
+        """Start an Envoy with the bootstrap that this version prints; it asks the balancer."""
+        words = ["--xds-address", "{}:{}".format(*self.address), "--node-id", node_id, "--admin-address", "127.0.0.1:9901"]
+        self.envoys.append(await self.site.static_envoy(run(*program, "bootstrap", *words)))
+
+    async def until_everywhere(self, cluster: str) -> None:
+        """Wait until every Envoy holds a cluster."""
+        for envoy in self.envoys:
+            await envoy.settled(lambda held: cluster in held["cluster"], cluster, deadline=60)
+
+    def target(self, number: int) -> Address:
+        """Where Envoy answers: http (0) or https (1)."""
+        return "127.0.0.1", self.ports[number]
+
+
+@contextlib.asynccontextmanager
+async def fleet(site: Site, program: Program, replicas: int = 2) -> AsyncIterator[Fleet]:
+    """A fleet of this version with two Envoys, for the length of a block."""
+    found = Fleet(site, await site.run(balancer := Balancer()), balancer)
+    try:
+        for _ in range(replicas):
+            await found.add(program)
+        for number in (1, 2):
+            await found.connect(program, f"envoy-{number}")
+        yield found
+    finally:
+        for replica in found.replicas:
+            await replica.stop()
+
+
+async def test_neither_an_upgrade_nor_a_rollback_costs_a_request_or_touches_a_listener(site: Site, before: Program) -> None:
+    web = await site.run(HttpApp("web"))
+    site.folder.write("web.yaml", *backend("web", web), ingress("web", HOST, {"/": ("web", 80)}))
+    site.folder.write(
+        "secure.yaml",
+        ingress("secure", SECURE, {"/": ("web", 80)}, tls={"secure": [SECURE]}),
+        secret_tls("secure", make_certificate([SECURE])),
+    )
+    async with fleet(site, before) as found:
+        await found.until_everywhere("default/web/80")
+        http, https = found.target(0), found.target(1)
+        async with Traffic(http, host=HOST) as plain, Traffic(https, host=SECURE, tls=Tls(sni=SECURE)) as encrypted:
+            for number, program in enumerate((XDS, before)):
+                await found.roll(program)
+                name = f"later-{number}"
+                site.folder.write(f"{name}.yaml", *backend(name, web), ingress(name, f"{name}.test", {"/": (name, 80)}))
+                await found.until_everywhere(f"default/{name}/80")
+            await plain.flows()
+            await encrypted.flows()
+        assert plain.answers().keys() == encrypted.answers().keys() == {(200, "web")}
+        assert [await disturbances(envoy) for envoy in found.envoys] == [{}, {}]
+
+
+async def test_an_envoy_that_changes_from_one_version_to_the_other_is_sent_what_differs_and_nothing_else(
+    site: Site, before: Program
+) -> None:
+    """Each replica knows an Envoy's resources by their versions, which are made of their bytes and not of who sends them."""
+    web = await site.run(HttpApp("web"))
+    names = [f"web-{number}" for number in range(20)]
+    for name in names:
+        site.folder.write(f"{name}.yaml", *backend(name, web), ingress(name, f"{name}.test", {"/": (name, 80)}))
+    async with fleet(site, before, replicas=1) as found:
+        await found.until_everywhere("default/web-0/80")
+        (held, _), all_sent = [await envoy.versions() for envoy in found.envoys], await bytes_sent(found.replicas[0])
+        await found.roll(XDS)
+        site.folder.write("last.yaml", *backend("last", web), ingress("last", "last.test", {"/": ("last", 80)}))
+        await found.until_everywhere("default/last/80")
+        now = await found.envoys[0].versions()
+        assert {name: now["cluster"].get(name) for name in held["cluster"]} == held["cluster"]
+        assert now["listener"] == held["listener"]
+        assert 0 < await bytes_sent(found.replicas[0]) < all_sent / 5
+
+
+async def bytes_sent(replica: ControlPlane) -> float:
+    """Bytes of the clusters that a replica has sent."""
+    lines = (await replica.get("/metrics")).text.splitlines()
+    (line,) = (line for line in lines if line.startswith("xds_response_bytes_total{") and 'type="cds"' in line)
+    return float(line.rpartition(" ")[2])
