@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-import xds  # noqa: F401 - before a test imports messages of envoy-data-plane by itself: see xds/plain_messages.py
+import xds  # noqa: F401 - before a test imports messages of envoy-data-plane by itself: see xds/imports
 from tests.exploring import load_profile
 
 _HERE = Path(__file__).parent
 _FIRST = {suite: place for place, suite in enumerate(("packaging", "cluster", "envoy", "oracle", "wild", "bench"))}
 
-_SINGLE = frozenset({"envoy", "oracle", "translate", "units", "wire", "protocol", "quarantine", "golden", "nginx", "render"})
+_SINGLE = frozenset({"envoy", "oracle", "translate", "units", "wire", "imports", "protocol", "quarantine", "golden", "nginx", "render"})
 """Suites of which each test has ports and folders of its own, or needs none."""
 
 load_profile()

@@ -1,7 +1,7 @@
 """An Envoy management server for Kubernetes Ingress: the drop-in successor to ingress-nginx."""
 
-from xds import plain_messages
+from xds.imports import hook
 
 __version__ = "0.1.0"
 
-plain_messages.begin()
+hook.begin()

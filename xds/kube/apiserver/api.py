@@ -26,7 +26,8 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import aiohttp
-from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client import Configuration
+from kubernetes.aio.client.rest import RESTClientObject
 from kubernetes.aio.config import ConfigException, kube_config, load_incluster_config, load_kube_config
 from kubernetes.aio.config.incluster_config import SERVICE_HOST_ENV_NAME
 from yaml import YAMLError
@@ -62,9 +63,9 @@ class _Session:
     """
 
     def __init__(self, configuration: Configuration, idle: float) -> None:
-        self.client = ApiClient(configuration)
-        context = self.client.rest_client.ssl_context
-        self.connector = aiohttp.TCPConnector(limit=0, ssl=context, socket_factory=keepalive_socket, keepalive_timeout=idle)
+        self.configuration = configuration
+        self.client = RESTClientObject(configuration)
+        self.connector = aiohttp.TCPConnector(limit=0, ssl=self.client.ssl_context, socket_factory=keepalive_socket, keepalive_timeout=idle)
         configuration.client_session_kwargs = {"connector": self.connector}
         self.answers = 0
         self.is_replaced = False
@@ -91,7 +92,7 @@ class Api:
     @property
     def host(self) -> str:
         """The URL of the API server; "" before the first request."""
-        return str(self._session.client.configuration.host) if self._session else ""
+        return str(self._session.configuration.host) if self._session else ""
 
     @property
     def renewals(self) -> int:
@@ -148,10 +149,10 @@ class Api:
         assert session is not None, "open() comes first"
         session.answers += 1
         try:
-            answer = await session.client.rest_client.request(
+            answer = await session.client.request(
                 method,
-                session.client.configuration.host + path,
-                headers=await _identification(session.client.configuration) | headers,
+                session.configuration.host + path,
+                headers=await _identification(session.configuration) | headers,
                 body=body,
                 _request_timeout=patience,
             )

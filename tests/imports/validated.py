@@ -9,7 +9,7 @@ import hashlib
 import json
 import sys
 
-from xds.plain_messages import Finder
+from xds.imports.hook import Finder
 
 Hashes = dict[str, dict[str, str]]
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.golden.test_golden import CASES, LINE, written
-from xds.plain_messages import Finder
+from xds.imports.hook import Finder
 
 from .validated import hashes
 
@@ -38,7 +38,7 @@ def test_every_golden_case_has_the_bytes_of_validated_messages(tmp_path: Path) -
         folder = tmp_path / case.stem
         folder.mkdir()
         arguments[case.stem] = written(case.read_text().partition(LINE)[0], folder)
-    child = [sys.executable, "-W", "ignore::DeprecationWarning", "-m", "tests.wire.validated"]
+    child = [sys.executable, "-W", "ignore::DeprecationWarning", "-m", "tests.imports.validated"]
     validated = subprocess.run(child, input=json.dumps(arguments), capture_output=True, text=True, check=True)
     assert json.loads(validated.stdout) == {case: hashes(given) for case, given in arguments.items()}
 
