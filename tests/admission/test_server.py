@@ -7,7 +7,7 @@ import dataclasses
 import io
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -59,11 +59,13 @@ class Webhook:
         ):
             return response.status, await response.read()
 
-    async def review(self, name: str, host: str, *, annotations: dict[str, str] | None = None, operation: str = "CREATE") -> dict[str, Any]:
+    async def review(
+        self, name: str, host: str, *, annotations: dict[str, str] | None = None, operation: str = "CREATE", tls: Sequence[str] = ()
+    ) -> dict[str, Any]:
         path = {"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "web", "port": {"number": 80}}}}
         meta = {"namespace": "default", "name": name, "creationTimestamp": "2026-11-01T00:00:00Z", "annotations": annotations or {}}
         item = {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": meta}
-        item["spec"] = {"rules": [{"host": host, "http": {"paths": [path]}}]}
+        item["spec"] = {"rules": [{"host": host, "http": {"paths": [path]}}], "tls": [{"hosts": list(tls)}] if tls else []}
         request = {"uid": "1", "operation": operation, "object": item}
         status, body = await self.post(json.dumps({"apiVersion": "admission.k8s.io/v1", "request": request}).encode())
         assert status == 200
@@ -112,6 +114,13 @@ async def test_what_is_not_there_yet_is_a_warning(webhook: Webhook) -> None:
     response = await webhook.review("new", "new.test")
     assert response["allowed"]
     assert any("Service default/web does not exist" in line for line in response["warnings"])
+
+
+async def test_an_ingress_that_is_too_large_is_stored_with_a_warning_that_it_was_not_judged(webhook: Webhook) -> None:
+    response = await webhook.review("large", "taken.test", tls=[f"{number}.test" for number in range(5_000)])
+    assert response["allowed"]
+    (warning,) = response["warnings"]
+    assert warning.startswith("It has 5,003 rules, paths, names and annotations, more than 5,000")
 
 
 async def test_what_is_no_review_is_a_bad_request(webhook: Webhook) -> None:

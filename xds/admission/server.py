@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from xds.admission.review import Judgement, NoReview, Submission, answer, asked
 from xds.config import SocketAddress
 from xds.kube.objects import Ingress, ref
+from xds.problem import Problem
 from xds.publish.publisher import Publisher
 from xds.server.tls import stamp
 from xds.snapshot import Snapshot
@@ -35,7 +36,7 @@ _HANDSHAKE = 5.0
 _RELOAD = 5.0
 """Seconds between two looks at the certificate's files: a mounted Secret is replaced without a signal."""
 _HEAVY = 200
-"""Rules, paths and annotations of an Ingress beyond which it is judged in a thread, so that streams are answered meanwhile."""
+"""Rules, paths, names of tls sections and annotations of an Ingress beyond which it is judged in a thread, so that streams are answered meanwhile."""
 _TOO_HEAVY = 5_000
 """The same, beyond which it is not judged: that would take as long as to serve it, and need not be paid for twice."""
 
@@ -80,7 +81,7 @@ class Judge:
     async def _answer(self, question: Submission) -> tuple[bytes, bool]:
         weight = _weight(question.item) if question.item is not None else 0
         if weight > _TOO_HEAVY:
-            return answer(question._replace(item=None), self._find)
+            return answer(_unjudged(question, weight), self._find)
         async with self._turn, self._publisher.lock:
             if weight > _HEAVY:
                 return await asyncio.to_thread(answer, question, self._find)
@@ -93,7 +94,17 @@ class Judge:
 
 
 def _weight(item: Ingress) -> int:
-    return sum(1 + len(rule.paths) for rule in item.rules) + len(item.tls) + len(item.meta.annotations)
+    return sum(1 + len(rule.paths) for rule in item.rules) + sum(1 + len(tls.hosts) for tls in item.tls) + len(item.meta.annotations)
+
+
+def _unjudged(question: Submission, weight: int) -> Submission:
+    """The same question without the Ingress, and a Problem that says so."""
+    assert question.item is not None
+    sentence = (
+        f"It has {weight:,} rules, paths, names and annotations, more than {_TOO_HEAVY:,}, so it was not judged; `xds check` and its Events "
+        "tell what does not work as written."
+    )
+    return Submission(question.uid, problem=Problem(ref(question.item), "", "too-large-to-judge", sentence))
 
 
 class AdmissionServer:
