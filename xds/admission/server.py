@@ -36,7 +36,7 @@ _HANDSHAKE = 5.0
 _RELOAD = 5.0
 """Seconds between two looks at the certificate's files: a mounted Secret is replaced without a signal."""
 _HEAVY = 200
-"""Rules, paths, names of tls sections and annotations of an Ingress beyond which it is judged in a thread, so that streams are answered meanwhile."""
+"""Rules, paths, names of tls sections and annotations beyond which an Ingress is judged in a thread, so that streams are answered."""
 _TOO_HEAVY = 5_000
 """The same, beyond which it is not judged: that would take as long as to serve it, and need not be paid for twice."""
 
@@ -101,8 +101,8 @@ def _unjudged(question: Submission, weight: int) -> Submission:
     """The same question without the Ingress, and a Problem that says so."""
     assert question.item is not None
     sentence = (
-        f"It has {weight:,} rules, paths, names and annotations, more than {_TOO_HEAVY:,}, so it was not judged; `xds check` and its Events "
-        "tell what does not work as written."
+        f"It has {weight:,} rules, paths, names and annotations, more than {_TOO_HEAVY:,}, so it was not judged; "
+        "`xds check` and its Events tell what does not work as written."
     )
     return Submission(question.uid, problem=Problem(ref(question.item), "", "too-large-to-judge", sentence))
 
