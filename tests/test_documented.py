@@ -115,7 +115,7 @@ ALWAYS = {"proxy-request-buffering"}
 """What is done is one of its values, whatever is written; the manual says which."""
 SWITCHES = {annotation.switch for annotation in known_annotations().values()}
 """Keys that are read with the annotations that they allow."""
-JUDGED = {"auth-cache-duration", "auth-keepalive", "auth-keepalive-requests", "auth-keepalive-share-vars", "auth-keepalive-timeout"}
+JUDGED = {"auth-keepalive", "auth-keepalive-requests", "auth-keepalive-share-vars", "auth-keepalive-timeout"}
 """What is read, although it has no effect, so that a bad value is seen."""
 WORKS = (Fidelity.EXACT, Fidelity.APPROXIMATE)
 

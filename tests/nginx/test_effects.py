@@ -116,12 +116,11 @@ FOR_KEYS: Mapping[str, tuple[Texts, Texts]] = {
         for name in known_keys()
         if name.startswith("global-auth-") and name not in ("global-auth-url", "global-auth-signin")
     },
+    "global-auth-cache-duration": ({}, {"global-auth-url": "https://auth.example.com/check", "global-auth-cache-key": "$cookie_s"}),
     "global-auth-signin": ({}, {"global-auth-url": "https://auth.example.com/check"}),
 }
 """The annotations and the other keys that a key needs."""
 ELSEWHERE = {
-    "auth-cache-key": "the service is asked about each request",
-    "global-auth-cache-key": "the service is asked about each request",
     "limit-rate-after": "limit-rate holds from the beginning",
     "proxy-request-buffering": "requests are never held back",
     "session-cookie-change-on-failure": "a request goes to another endpoint in any case",

@@ -8,20 +8,21 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from functools import partial
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
 import grpc
 
 from xds import __version__
-from xds.authz import check, counts, hashes
+from xds.authz import answers, check, counts, hashes
 from xds.authz.subscription import PasswordSubscription, follow
 from xds.authz.verifier import Verifier
 from xds.config import Failure, Flags, SocketAddress, parse_address
 from xds.passwords import AUTHZ_NODE
 
 _OPTIONS = (
-    ("grpc.max_receive_message_length", 64 * 1024),  # a question has one header, and Envoy bounds that
+    ("grpc.max_receive_message_length", 128 * 1024),  # a question has one header, and what is remembered two heads, both bounded
     ("grpc.max_concurrent_streams", 100_000),
 )
 _TO_CONTROL_PLANE = (
@@ -40,8 +41,9 @@ async def run(settings: Flags) -> None:
     address = parse_address(settings.authz_address)
     verifier = Verifier(len(os.sched_getaffinity(0)))
     subscription = PasswordSubscription(settings.node_id + AUTHZ_NODE, settings.node_cluster, __version__, verifier)
-    checks, opened = check.Checks(verifier), counts.OpenRequests()
-    server = _server([_method(check.METHOD, checks.check), _conversation(counts.METHOD, opened.converse)], address)
+    checks, opened, remembered = check.Checks(verifier), counts.OpenRequests(), answers.Answers()
+    methods = [(check.METHOD, checks.check), (answers.RECALL, remembered.recall), (answers.REMEMBER, remembered.remember)]
+    server = _server([*starmap(_method, methods), _conversation(counts.METHOD, opened.converse)], address)
     await server.start()
     os.chmod(address.path, 0o660)
     _log.info("the authorisation service listens on %s", address)

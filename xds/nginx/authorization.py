@@ -39,7 +39,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import ListStringMatcher, RegexMatch
 from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 from envoy_data_plane.google.protobuf import Any as AnyMessage
 
-from xds.nginx.access import CHALLENGE, UNLESS_NOTED, joined
+from xds.nginx.access import CHALLENGE, CLUSTER, UNLESS_NOTED, joined
 from xds.nginx.messages import CACHED
 from xds.wire.encode import pack
 
@@ -54,8 +54,8 @@ MOST_COOKIES = 8
 """Cookies of the service that are passed on to the client, where that depends on the status of the answer."""
 _PRIVATE = "x-xds-"
 """How the names of headers begin that Envoy's filters write for each other."""
-_METHOD, _HOST, _PATH, _SIGNIN, _URI, _WANTED, _ALWAYS, _CHALLENGE = (
-    f"{_PRIVATE}auth-{name}" for name in ("method", "host", "path", "signin", "uri", "wanted", "always", "challenge")
+_METHOD, _HOST, _PATH, _SIGNIN, _URI, _WANTED, _ALWAYS, _CHALLENGE, _MEMORY = (
+    f"{_PRIVATE}auth-{name}" for name in ("method", "host", "path", "signin", "uri", "wanted", "always", "challenge", "memory")
 )
 REDIRECT = "x-auth-request-redirect"
 _COOKIE = f"{_PRIVATE}auth-cookie-"
@@ -64,11 +64,19 @@ connection content-length expect keep-alive proxy-connection te transfer-encodin
 """
 """What belongs to the client's connection, or is written by our listener and not passed on to the service by ingress-nginx."""
 _OF_ENVOY = "x-envoy-"
+_CONDITIONS = '"if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "range"'
+"""Headers of clients that would make less of an answer than others are to get; nginx does not pass them on where it remembers."""
 _WITH_COOKIES = (200, 201, 204, 206, 301, 302, 303, 304, 307, 308)
 """The statuses with which nginx' `add_header` has an effect."""
+_ANSWERS = "/xds.authz.v1.Answers"
+"""The gRPC service of the authorisation service that remembers answers (`xds.authz.answers`)."""
+_LONGEST_HEAD = 48 * 1024
+"""Bytes of a question's head that is sent there; one that is larger is not remembered."""
+_PATIENCE_MS = 1000
+"""How long the service that remembers may take. Then the authentication service is asked."""
 _SCRIPT = f"""
-local REMOVED = {{"{_METHOD}", "{_HOST}", "{_PATH}", "{_SIGNIN}", "{_URI}", "{_WANTED}", "{_ALWAYS}", "{_CHALLENGE}", "content-length",
-  "x-envoy-internal", "x-envoy-expected-rq-timeout-ms", "x-envoy-attempt-count"}}
+local REMOVED = {{"{_METHOD}", "{_HOST}", "{_PATH}", "{_SIGNIN}", "{_URI}", "{_WANTED}", "{_ALWAYS}", "{_CHALLENGE}", "{_MEMORY}",
+  "content-length", "x-envoy-internal", "x-envoy-expected-rq-timeout-ms", "x-envoy-attempt-count"}}
 local STATE, COOKIE, REMOVE = "xds.auth", "{_COOKIE}", "x-envoy-auth-headers-to-remove"
 
 local function escaped(text)
@@ -81,25 +89,40 @@ local function values(headers, name)
   return found
 end
 
-function envoy_on_request(handle)
-  local headers = handle:headers()
-  local state, uri = handle:streamInfo():dynamicMetadata(), headers:get("{_URI}") or ""
-  local function filled(name)
-    local text = headers:get(name)
-    return text and (text:gsub("\\t", function() return escaped(uri) end))
+local function remembering(handle, method, message)
+  local size, floor = #message, math.floor
+  local frame = string.char(0, 0, floor(size / 65536) % 256, floor(size / 256) % 256, size % 256) .. message
+  local head = {{[":method"] = "POST", [":path"] = "{_ANSWERS}/" .. method, [":authority"] = "authz"}}
+  head["content-type"], head.te = "application/grpc", "trailers"
+  local called, answer, body = pcall(handle.httpCall, handle, "{CLUSTER}", head, frame, {_PATIENCE_MS}, false)
+  return called and answer and answer[":status"] == "200" and body and body:sub(6) or nil
+end
+
+local function head_of(first, headers)
+  local lines = {{first}}
+  for name, value in pairs(headers) do
+    if name:sub(1, 1) ~= ":" then lines[#lines + 1] = name .. ": " .. value end
   end
-  local method, host, path = headers:get("{_METHOD}"), headers:get("{_HOST}"), filled("{_PATH}")
-  local redirect, client = filled("{REDIRECT}"), headers:get("x-forwarded-for")
-  state:set(STATE, "signin", filled("{_SIGNIN}") or "")
-  state:set(STATE, "wanted", headers:get("{_WANTED}") or "")
-  state:set(STATE, "always", headers:get("{_ALWAYS}") or "")
-  state:set(STATE, "challenge", headers:get("{_CHALLENGE}") or "")
-  for _, name in ipairs(REMOVED) do headers:remove(name) end
-  if method then headers:replace(":method", method) end
-  if host then headers:replace(":authority", host) end
-  if path then headers:replace(":path", path) end
-  if redirect then headers:replace("{REDIRECT}", redirect) end
-  if client then headers:replace("x-forwarded-for", client:match("^[^,]*")) end
+  local head = table.concat(lines, "\\n")
+  return #head <= {_LONGEST_HEAD} and head or nil
+end
+
+local Head = {{}}
+Head.__index = Head
+function Head:get(name) return self.fields[name] end
+function Head:getNumValues(name) return self.fields[name] and 1 or 0 end
+function Head:getAtIndex(name, _) return self.fields[name] end
+function Head:add(name, value) self.fields[name] = self.fields[name] and self.fields[name] .. ", " .. value or value end
+function Head:replace(name, value) self.fields[name] = value end
+function Head:remove(name) self.fields[name] = nil end
+
+local function recalled(lines)
+  local found = setmetatable({{fields = {{}}}}, Head)
+  for line in lines:gmatch("[^\\n]+") do
+    local name, value = line:match("^([^:]+): (.*)$")
+    if name then found:add(name, value) else found:replace(":status", line) end
+  end
+  return found
 end
 
 local function allow(headers, state, cookies)
@@ -117,9 +140,7 @@ local function allow(headers, state, cookies)
   end
 end
 
-function envoy_on_response(handle)
-  local headers = handle:headers()
-  local state = handle:streamInfo():dynamicMetadata():get(STATE) or {{signin = "", wanted = "", always = "", challenge = ""}}
+local function become(headers, state)
   local status, cookies = tonumber(headers:get(":status")), values(headers, "set-cookie")
   headers:remove(REMOVE)
   headers:remove("content-length")
@@ -140,6 +161,48 @@ function envoy_on_response(handle)
     if status == 401 and state.challenge ~= "" then headers:add("www-authenticate", state.challenge) end
     if state.always == "" then headers:remove("set-cookie") end
   end
+end
+
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  local state, uri = handle:streamInfo():dynamicMetadata(), headers:get("{_URI}") or ""
+  local function filled(name)
+    local text = headers:get(name)
+    return text and (text:gsub("\\t", function() return escaped(uri) end))
+  end
+  local method, host, path = headers:get("{_METHOD}"), headers:get("{_HOST}"), filled("{_PATH}")
+  local redirect, client = filled("{REDIRECT}"), headers:get("x-forwarded-for")
+  local memory = headers:get("{_MEMORY}")
+  state:set(STATE, "signin", filled("{_SIGNIN}") or "")
+  state:set(STATE, "wanted", headers:get("{_WANTED}") or "")
+  state:set(STATE, "always", headers:get("{_ALWAYS}") or "")
+  state:set(STATE, "challenge", headers:get("{_CHALLENGE}") or "")
+  for _, name in ipairs(REMOVED) do headers:remove(name) end
+  if method then headers:replace(":method", method) end
+  if host then headers:replace(":authority", host) end
+  if path then headers:replace(":path", path) end
+  if redirect then headers:replace("{REDIRECT}", redirect) end
+  if client then headers:replace("x-forwarded-for", client:match("^[^,]*")) end
+  if not memory then return end
+  for _, name in ipairs({{{_CONDITIONS}}}) do headers:remove(name) end
+  local head = head_of(memory, headers)
+  if not head then return end
+  local lines = remembering(handle, "Recall", head)
+  state = handle:streamInfo():dynamicMetadata()
+  if lines == "" then
+    state:set(STATE, "memory", head)
+  elseif lines then
+    local answer = recalled(lines)
+    become(answer, state:get(STATE))
+    handle:respond(answer.fields, "")
+  end
+end
+
+function envoy_on_response(handle)
+  local state = handle:streamInfo():dynamicMetadata():get(STATE) or {{signin = "", wanted = "", always = "", challenge = ""}}
+  local head = state.memory and head_of(handle:headers():get(":status"), handle:headers())
+  if head then remembering(handle, "Remember", #state.memory .. "\\n" .. state.memory .. head) end
+  become(handle:headers(), state)
   for chunk in handle:bodyChunks() do chunk:setBytes("") end
 end
 """
@@ -152,7 +215,8 @@ class Question:
     `cluster` is the service's, by name. `host`, `path`, `signin` and the values of `headers` are formats of Envoy's. With a `signin`, 401
     becomes a redirect there. `wanted` are the headers of the answer, in lower case, that the backend gets. With `always` the client gets
     the service's cookies whatever the status of its answer is; with `unless_noted` nobody is asked where an earlier rule let a client in.
-    With `after_password` that may be the password as well, and who has none is told to show one.
+    With `after_password` that may be the password as well, and who has none is told to show one. `memory` is a format for what the
+    answer is remembered by: the first line of a question's head (`xds.authz.answers`); "" where no answer is remembered.
     """
 
     cluster: str
@@ -165,6 +229,7 @@ class Question:
     always: bool = False
     unless_noted: bool = False
     after_password: bool = False
+    memory: str = ""
 
 
 def script() -> HttpFilter:
@@ -189,6 +254,7 @@ def _filter(question: Question) -> ExtAuthz:
         **({_WANTED: ",".join(question.wanted)} if question.wanted else {}),
         **({_ALWAYS: "1"} if question.always else {}),
         **({_CHALLENGE: CHALLENGE} if question.after_password else {}),
+        **({_MEMORY: question.memory} if question.memory else {}),
         **dict(question.headers),
     }
     answer = AuthorizationResponse(

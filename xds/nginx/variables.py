@@ -172,6 +172,20 @@ def as_format(text: str, route: Route, *, of_response: bool = False) -> str:
     return VARIABLE.sub(lambda found: _format(found[1] or found[2], route, of_response=of_response), text.replace("%", "%%"))
 
 
+def ascii_proofs(text: str) -> tuple[str, ...]:
+    """Formats that are 1, each, where a header of the request that a text has a variable for is ASCII, or not there.
+
+    CEL reads no header that is not UTF-8: then the variables of one header are empty, whatever is in it.
+    """
+    families = [found for name in names_in(text) if (found := _FAMILY.fullmatch(name))]
+    headers = {
+        "cookie" if found[1].lower() == "cookie" else found[2].lower().replace("_", "-") for found in families if found[1].lower() != "arg"
+    }
+    return tuple(
+        f"%CEL('{each}' in request.headers && !request.headers['{each}'].matches('^[ -~]*$') ? '' : '1')%" for each in sorted(headers)
+    )
+
+
 def as_format_where(text: str, route: Route, condition: str) -> str:
     """The same for a response, where a condition of CEL holds; else nothing. Raises ValueError for a variable without an expression.
 

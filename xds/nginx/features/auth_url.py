@@ -7,6 +7,7 @@ A location is asked for by itself: the host and the path of the service may depe
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -37,7 +38,7 @@ from xds.nginx.messages import SENT_FROM
 from xds.nginx.registry import cluster_name
 from xds.nginx.targets import Target, cluster_of, named_cluster, speak, target
 from xds.nginx.values import LONGEST_IN_ALL_LOCATIONS, Refused, boolean, matching, readable, shown, whole
-from xds.nginx.variables import as_format, known, too_many
+from xds.nginx.variables import as_format, ascii_proofs, known, too_many
 
 NAME = "auth_url"
 _CHARACTERS = r"[-A-Za-z0-9._~/:,?&=$ ]*"
@@ -67,11 +68,15 @@ _OF_THE_CONNECTION = frozenset(
     )
 )
 _DURATION = re.compile(r"(?: *[0-9]{3} +)*? *[0-9]+(?:ms|[smhdwMy]) *")
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "M": 30 * 86400, "y": 365 * 86400}
+_WITHOUT_STATUS = ("200", "301", "302")
+_LONGEST_MEMORY = 365 * 86400.0
+"""Seconds for which an answer may be remembered."""
 _HERE = "$pass_access_scheme://$host"
 """What nginx puts before a path in a Location header: scheme and host, without the port."""
 _REDIRECT = "X-Auth-Request-Redirect"
 _RETURN_TO = "$pass_access_scheme://$http_host$escaped_request_uri"
-_CACHE = "answers are not remembered: the service is asked about each request"
+_CACHE = "each Envoy remembers answers by itself, in memory; an answer to a question with a byte above 127 in a header is not remembered"
 _POOLED = "Envoy keeps connections to the service open by itself, for all locations that ask it"
 
 
@@ -160,6 +165,25 @@ def _durations(text: str) -> str:
     return text
 
 
+def _lasting(durations: str) -> str:
+    """Seconds by status, `200=300,401=60`, of an acceptable auth-cache-duration.
+
+    A time without statuses is for 200, 301 and 302. Of two times for a status the first one holds, as for nginx' `proxy_cache_valid`.
+    """
+    found: dict[str, float] = {}
+    for *statuses, lasting in filter(None, map(str.split, durations.split(","))):
+        number = lasting.rstrip("mshdwMy")
+        seconds = min(float(number[:15]) * _SECONDS[lasting[len(number) :]], _LONGEST_MEMORY)
+        for status in statuses or _WITHOUT_STATUS:
+            found.setdefault(status, seconds)
+    return ",".join(f"{status}={seconds:.3f}" for status, seconds in found.items())
+
+
+def _cache_key(text: str) -> str:
+    return _variables(_key_characters(text))
+
+
+_key_characters = matching(r"[-A-Za-z0-9_${}]*", "text of variables")
 _redirect: Callable[[str], str] = lambda text: _variables(matching(r"[-A-Za-z0-9._~/:,?&=$]*", "URL")(text))  # noqa: E731
 _parameter = matching(r"[-A-Za-z0-9._~/:,?&=]+", "name of a parameter")
 _CLOSES, _APPROXIMATE, _IGNORED = Unreadable.CLOSES, Fidelity.APPROXIMATE, Fidelity.IGNORED
@@ -225,7 +249,7 @@ AUTH_PROXY_SET_HEADERS = Annotation(
 )
 AUTH_CACHE_KEY = Annotation(
     "auth-cache-key",
-    matching(r"[-A-Za-z0-9_${}]*", "text of variables"),
+    _cache_key,
     "What answers are remembered by.",
     "$cookie_session",
     "",
@@ -237,11 +261,9 @@ AUTH_CACHE_KEY = Annotation(
 AUTH_CACHE_DURATION = Annotation(
     "auth-cache-duration",
     _durations,
-    "How long answers are remembered.",
+    "How long answers of which status are remembered, unless they say it themselves.",
     "200 202 10m",
     "200 202 401 5m",
-    _IGNORED,
-    f"{_CACHE}, which auth-cache-key tells",
     risk=Risk.MEDIUM,
     beside="auth-cache-key",
     unreadable=_CLOSES,
@@ -295,6 +317,8 @@ class AuthUrl:
     wanted: tuple[str, ...] = ()
     redirect: str = ""
     always: bool = False
+    cache_key: str = ""
+    durations: str = ""
     headers_from: str = ""
     exempt: tuple[str, ...] = ()
     of_all: bool = False
@@ -325,6 +349,8 @@ def _wanted(url: Url, get: Callable[[Annotation[Any]], Any], spared: tuple[str, 
         wanted=get(AUTH_RESPONSE_HEADERS),
         redirect=get(AUTH_REQUEST_REDIRECT),
         always=get(AUTH_ALWAYS_SET_COOKIE),
+        cache_key=get(AUTH_CACHE_KEY),
+        durations=get(AUTH_CACHE_DURATION),
         headers_from=headers_from,
         exempt=spared,
     )
@@ -361,6 +387,7 @@ def _resolve(auth: AuthUrl, item: Ingress, objects: Objects) -> AuthUrl | Closed
         auth.url.path,
         auth.signin,
         auth.redirect,
+        *(auth.cache_key, auth.cache_key),
         *auth.wanted,
         *auth.wanted,
         *(t for header in headers for t in header),
@@ -438,7 +465,7 @@ def _question(auth: AuthUrl, location: Location, route: Route) -> Question:
     for name, text in auth.headers:
         headers[names.get(name.lower(), name)] = made(text)
     signin = f"{_HERE}{auth.signin}" if auth.signin.startswith("/") and not auth.signin.startswith("//") else auth.signin
-    return Question(
+    question = Question(
         cluster_name(_cluster(auth, location)),
         made(auth.url.host),
         made(_path(auth.url, location)),
@@ -450,6 +477,19 @@ def _question(auth: AuthUrl, location: Location, route: Route) -> Question:
         satisfies_any(route.settings),
         satisfies_any(route.settings) and "auth_basic" in route.settings,
     )
+    return replace(question, memory=f"{_memory(auth, location, question)} {made(auth.cache_key)}") if auth.cache_key else question
+
+
+def _memory(auth: AuthUrl, location: Location, question: Question) -> str:
+    """What comes before the key of a remembered answer: where the question is asked, and how long answers last.
+
+    Another question, such as that of a changed auth-url, is a place of its own.
+    """
+    origin = location.origin
+    place = (origin and (origin.namespace, origin.name), location.host, location.path, location.match.kind.name, question)
+    hashed = hashlib.blake2b(repr(place).encode(), digest_size=16).hexdigest()
+    proofs = ascii_proofs(auth.cache_key)
+    return f"{hashed} {_lasting(auth.durations)} {len(proofs)}={''.join(proofs)}"
 
 
 def _path(url: Url, location: Location) -> str:
