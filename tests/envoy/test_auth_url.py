@@ -118,6 +118,25 @@ async def test_nobody_gets_in_where_the_service_cannot_be_asked(site: Site) -> N
     assert statuses == [500, 503, 500]
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [("X-Scheme", "ftp")],
+        [("X-Scheme", ""), ("X-Forwarded-Scheme", "")],
+        [("X-Scheme", "ftp"), ("X-Forwarded-Scheme", "ftp")],
+        [("X-Sent-From", "me")],
+    ],
+)
+async def test_a_service_that_asks_itself_does_so_ten_times_whatever_the_client_says(site: Site, headers: list[tuple[str, str]]) -> None:
+    async def requests() -> int:
+        return sum((await site.envoy.stats("http.https?.downstream_rq_total")).values())
+
+    before = await requests()
+    assert (await site.get("/", host="localhost", headers=headers)).status == 500
+    assert await requests() - before <= 10
+
+
 PATHS = st.text("ab/%+&=?'\"!*()~-._:@$,;", max_size=30).filter(lambda text: "%" not in text)
 
 

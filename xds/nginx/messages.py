@@ -62,7 +62,7 @@ OWN_SCHEME = "x-xds-scheme"
 The listener overwrites a client's own, and backends do not see it.
 """
 SENT_FROM = "nginx-ingress-controller"
-"""The header X-Sent-From of requests by which a proxy asks an authentication service, as ingress-nginx writes it."""
+"""The header X-Sent-From of requests by which a proxy asks an authentication service, as ingress-nginx writes it; and of copies."""
 _IN_NO_HEADER = re.compile(r"[\x00\r\n]")
 CACHED = 1024
 """How many messages, each made from one value that users wrote, a function remembers."""

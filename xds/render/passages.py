@@ -1,9 +1,10 @@
 """Loop detection: a request that is routed back to the Envoys that it comes from gets 508 at its 10th passage.
 
-A request that has passed before has `X-Scheme`, which every passage writes, or `X-Sent-From`, if it only asks whether another request may
-pass. From the second passage on, each appends what it found of them to a header with a name that only the fleet knows. A request that
-arrives with eight of them is at its tenth passage. So backends see that header only on requests that have looped, and two fleets in a row
-count independently. It is one header with a growing value, since Envoy matches each header of a name separately.
+A request that has passed before has `X-Scheme` and `X-Forwarded-Scheme`, which every passage writes, or `X-Sent-From`, if it is a copy or
+only asks whether another request may pass. From the second passage on, each appends one character to a header with a name that only the
+fleet knows. A request that arrives with eight of them is at its tenth passage. So backends see that header only on requests that have
+looped, and two fleets in a row count independently. It is one header with a growing value, since Envoy matches each header of a name
+separately. Which character it is a client may choose, but not that there is none.
 
 The arrival is noted before the route is chosen, and not again on internal redirects, which are no passages. The listener has placeholders
 for the filters and the route table has their contents, so that a new secret drains no connection.
@@ -14,7 +15,7 @@ from __future__ import annotations
 from functools import cache
 
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as Mutation
-from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
+from envoy_data_plane.envoy.config.core.v3 import HeaderValueOptionHeaderAppendAction, TypedExtensionConfig
 from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
 from envoy_data_plane.envoy.extensions.filters.http.fault.v3 import FaultAbort, HttpFault
 from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutationPerRoute, Mutations
@@ -24,25 +25,25 @@ from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.envoy.type.v3 import FractionalPercent
 from envoy_data_plane.google.protobuf import Any as AnyMessage
 
-from xds.nginx.messages import SENT_FROM, formatted
+from xds.nginx.messages import formatted
 from xds.render import names
 from xds.wire.encode import pack
 
 MOST = 10
 """The passage at which a request is rejected."""
 _NOTE = "x-xds-came-back"
-"""A header between two filters of one Envoy, with what the previous passage wrote; neither clients nor backends see it."""
-_WRITTEN = f"(?:http|{SENT_FROM})"
+"""A header between two filters of one Envoy, with what is to be appended; clients cannot send it (`untrusted`), backends never see it."""
 _LOOP_DETECTED = 508
 
 
 @cache
 def note_arrival() -> TypedExtensionConfig:
-    """The listener's early mutation, before anything else: notes whether a request has passed an Envoy before."""
-    noted = [Mutation(remove=_NOTE), Mutation(append=formatted(_NOTE, "%REQ(X-SCHEME?X-SENT-FROM)%"))]
-    return TypedExtensionConfig(
-        name="envoy.http.early_header_mutation.header_mutation", typed_config=pack(EarlyHeaderMutation(mutations=noted))
-    )
+    """The listener's early mutation: notes whether a request has passed an Envoy before. Clients' own notes must be gone by then."""
+    and_this = formatted(_NOTE, "%REQ(X-FORWARDED-SCHEME):1%")
+    and_this.append_action, and_this.keep_empty_value = HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS, True
+    noted = [formatted(_NOTE, "%REQ(X-SCHEME):1%"), and_this, formatted(_NOTE, "%REQ(X-SENT-FROM):1%")]
+    mutations = EarlyHeaderMutation(mutations=[Mutation(append=each) for each in noted])
+    return TypedExtensionConfig(name="envoy.http.early_header_mutation.header_mutation", typed_config=pack(mutations))
 
 
 @cache
@@ -55,7 +56,7 @@ def guard() -> HttpFilter:
 def of_table(marker: str) -> dict[str, AnyMessage]:
     """The configuration of both filters, for all routes of the table."""
     passages = f"x-passages-{marker}"
-    came_back_often = RegexMatcher(regex=f"(?:.*{_WRITTEN}){{{MOST - 2}}}.*")  # the first passage leaves none, and this one none yet
+    came_back_often = RegexMatcher(regex=rf"\C{{{MOST - 2},}}")  # the first passage leaves none, and this one none yet
     abort = FaultAbort(http_status=_LOOP_DETECTED, percentage=FractionalPercent(numerator=100))
     refused = HttpFault(abort=abort, headers=[HeaderMatcher(name=passages, string_match=StringMatcher(safe_regex=came_back_often))])
     one_more = formatted(passages, f"%REQ({passages.upper()})%%REQ({_NOTE.upper()})%")

@@ -1,7 +1,7 @@
 """Untrusted request headers: Envoy removes them before it processes anything else of a request.
 
-These are headers that Envoy itself reads or writes, headers by which a proxy informs backends, and names that nginx drops as invalid
-(`ignore_invalid_headers`). All others pass. The codec drops headers with underscores.
+These are headers that Envoy itself reads or writes, those between the filters of one Envoy, headers by which a proxy informs backends, and
+names that nginx drops as invalid (`ignore_invalid_headers`). All others pass. The codec drops headers with underscores.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ OF_ENVOY = tuple(f"x-envoy-{name}" for name in _OF_ENVOY.split())
 """Names that Envoy 1.40 reads, or writes for backends and clients. Other names with this prefix mean nothing to it, and pass."""
 OF_PROXIES = ("x-original-forwarded-for", "x-original-forwarded-host")
 """Headers in which a proxy passes on the client's originals. It sets them only if there are any, so a client's must be removed."""
+_BETWEEN_FILTERS = "x-xds-.*"
+"""Headers by which one filter informs a later one."""
 _CERTIFICATES = "ssl-client-.*"
 """Headers in which a proxy describes the client's certificate."""
 _NO_NAMES = "[^:].*[^a-z0-9_-].*|[^:a-z0-9_-].*"
@@ -39,6 +41,6 @@ _NO_NAMES = "[^:].*[^a-z0-9_-].*|[^:a-z0-9_-].*"
 @cache
 def removed(*, any_name: bool) -> TypedExtensionConfig:
     """The listener's mutation: it matches the name of each header with one regular expression. With `any_name` odd names pass."""
-    names = "|".join((*OF_ENVOY, *OF_PROXIES, _CERTIFICATES, *(() if any_name else (_NO_NAMES,))))
+    names = "|".join((*OF_ENVOY, *OF_PROXIES, _BETWEEN_FILTERS, _CERTIFICATES, *(() if any_name else (_NO_NAMES,))))
     mutation = Mutation(remove_on_match=RemoveOnMatch(key_matcher=StringMatcher(safe_regex=RegexMatcher(regex=names))))
     return TypedExtensionConfig(name="untrusted", typed_config=pack(EarlyHeaderMutation(mutations=[mutation])))

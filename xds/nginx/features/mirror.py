@@ -28,7 +28,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOpti
 from xds.kube.objects import Ingress
 from xds.model import Cluster, Forward, Location, Route
 from xds.nginx.feature import Annotation, Complaint, Feature, Notes, Objects, Risk
-from xds.nginx.messages import CACHED, action_of, formatted, kept_text, literal
+from xds.nginx.messages import CACHED, SENT_FROM, action_of, formatted, kept_text, literal
 from xds.nginx.registry import cluster_name
 from xds.nginx.targets import Target, cluster_of, speak, target
 from xds.nginx.values import choice, matching, shown
@@ -52,10 +52,10 @@ _QUESTION = "%CEL(request.query != '' ? '?' : '')%"
 _OF_PATH = {"request_uri": f"%FILTER_STATE({_ASKED_PATH}:PLAIN)%", "args": _QUERY, "query_string": _QUERY, "is_args": _QUESTION}
 _OF_HOST = {"$host": "%CEL(re.extract(request.host, '^([[].*[]]|[^:]*)', '\\\\1'))%", "$http_host": "%REQ(:authority)%"}
 _NOT_COPIED = """
-x-request-id x-real-ip x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-proto x-forwarded-scheme
+x-request-id x-real-ip x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-proto x-forwarded-scheme x-scheme
 x-original-forwarded-for x-original-forwarded-host x-envoy-internal
 """
-"""What a backend is told of the client, and a copy is not. `X-Scheme` stays: by it a copy that comes back here is counted."""
+"""What a backend is told of the client, and a copy is not. Copies have `X-Sent-From`, by which one that comes back here is counted."""
 _SCRIPT = f"""
 local REMOVED = {{{", ".join(f'"{name}"' for name in (_PATH, _HOST, _BODY, *_NOT_COPIED.split()))}}}
 
@@ -63,6 +63,7 @@ function envoy_on_request(handle)
   local headers = handle:headers()
   local path, host, body = headers:get("{_PATH}"), headers:get("{_HOST}"), headers:get("{_BODY}")
   for _, name in ipairs(REMOVED) do headers:remove(name) end
+  headers:replace("x-sent-from", "{SENT_FROM}")
   if path then headers:replace(":path", path) end
   if host then headers:replace(":authority", host) end
   if body then
