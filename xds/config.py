@@ -35,7 +35,8 @@ class Kind(Generic[T]):
     """What the values of a flag look like.
 
     `parse` reads one value and raises ValueError for what is none; `expects` ends the sentence "… is not". `many`: the flag may be
-    given several times, and its values are joined. `words`: all values, where there are a few.
+    given several times, and its values are joined; its environment variable has them with `between` between. `words`: all values, where
+    there are a few.
     """
 
     metavar: str
@@ -44,6 +45,7 @@ class Kind(Generic[T]):
     show: Callable[[T], str] = str
     many: bool = False
     words: tuple[str, ...] = ()
+    between: str = ":"
 
 
 DEBUG_ADDRESS = "127.0.0.1:18001"
@@ -238,6 +240,47 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
+_ORIGIN = re.compile(r"(https?)://([A-Za-z0-9][-A-Za-z0-9_.]*|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?/?")
+
+
+class HttpOrigin(NamedTuple):
+    """Where a server answers http or https."""
+
+    scheme: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+
+def parse_origin(text: str) -> HttpOrigin:
+    """`http://host:port`, without a path; the port may be left out. Raises ValueError."""
+    match = _ORIGIN.fullmatch(text)
+    if match is None or not 0 < int(match[3] or 80) <= 65535:
+        raise ValueError(text)
+    host = str(ipaddress.IPv6Address(match[2][1:-1])) if match[2].startswith("[") else match[2]
+    return HttpOrigin(match[1], host, int(match[3] or (443 if match[1] == "https" else 80)))
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    return (str(parse_origin(text)),)
+
+
+def _rate(text: str) -> float:
+    number = _number(text)
+    if not 0.1 <= number <= 1000:
+        raise ValueError(text)
+    return number
+
+
+def _patterns(text: str) -> tuple[str, ...]:
+    names = tuple(name.lower() for name in _listed(text))
+    if not names or not all(re.fullmatch(rf"(?:\*\.)?{_SUBDOMAIN}", name) for name in names):
+        raise ValueError(text)
+    return names
+
+
 def _folders(text: str) -> tuple[Path, ...]:
     return (_path(text),)
 
@@ -295,15 +338,23 @@ IP = Kind("IP", "an IP address", lambda text: str(ipaddress.ip_address(text)))
 FILE: Kind[Path | None] = Kind("FILE", "the name of a file", lambda text: _path(text) if text else None, lambda path: str(path or ""))
 FOLDER: Kind[Path | None] = Kind("DIR", "the name of a folder", FILE.parse, FILE.show)
 FOLDERS: Kind[tuple[Path, ...]] = Kind("DIR", "the name of a folder", _folders, lambda paths: ":".join(map(str, paths)), many=True)
+ORIGINS: Kind[tuple[str, ...]] = Kind(
+    "URL", "an address such as http://10.0.0.5:80, without a path", _origins, " ".join, many=True, between=" "
+)
+RATE = Kind("N", "a number from 0.1 to 1000", _rate, lambda value: f"{value:g}")
+HOSTS: Kind[tuple[str, ...]] = Kind(
+    "HOST,…", "a list of hosts with commas between, such as a.example.com,*.b.example.com", _patterns, ",".join
+)
+HEADER = Kind("NAME", "the name of a header", _matching(r"(?:[-!#$%&'*+.^_`|~0-9A-Za-z]+)?", 200))
 
 RUN = ("up", "serve")
 LOGS = (*RUN, "authz")
 """The commands that log."""
-OBJECTS = ("up", "serve", "translate", "check", "explain")
+OBJECTS = ("up", "serve", "translate", "check", "explain", "rehearse")
 ENVOY = ("up", "bootstrap")
 NODE = (*ENVOY, "authz")
 XDS_CLIENT = ("bootstrap", "authz")
-LIVE = ("serve", "certgen")
+LIVE = ("serve", "certgen", "rehearse")
 ALL = (*OBJECTS, "bootstrap", "authz", "certgen", "status", "history", "completion")
 ASKING = ("check", "explain", "status", "history")
 
@@ -312,6 +363,7 @@ SELECTION = "Which objects count"
 TRAFFIC = "Listeners, certificates and backends"
 RESERVED = "Ports kept free of tcp-services and udp-services"
 STATUS = "Status, events and leader election"
+REHEARSAL = "Rehearsal"
 SERVER = "Management server"
 CERTIFICATES = "Certificates of xDS"
 DATA_PLANE = "Envoy"
@@ -343,16 +395,17 @@ class Flag:
     reserves: bool = False
     from_environment: bool = True
     field: str = ""
+    """The field of Flags, with `_` behind it where its name alone is a word of Python."""
 
     @property
     def name(self) -> str:
         """As it is written: `--http-port`."""
-        return "--" + self.field.replace("_", "-")
+        return "--" + self.field.rstrip("_").replace("_", "-")
 
     @property
     def variable(self) -> str:
         """The environment variable that sets it, `XDS_HTTP_PORT`; "" where there is none."""
-        return f"XDS_{self.field.upper()}" if self.from_environment else ""
+        return f"XDS_{self.field.rstrip('_').upper()}" if self.from_environment else ""
 
     def kind_in(self, command: str) -> Kind[Any]:
         """How its values look in a command."""
@@ -491,6 +544,39 @@ class Flags:
         BOOL,
         False,
         "Let the annotation ssl-passthrough send TLS of a host to its backend as it is. Without the flag the annotation has no effect.",
+    )
+
+    from_: tuple[str, ...] = setting(
+        REHEARSAL,
+        ORIGINS,
+        (),
+        "Where ingress-nginx answers, as http://HOST:PORT; once more for https. Nothing else is asked.",
+        ("rehearse",),
+    )
+    to: tuple[str, ...] = setting(REHEARSAL, ORIGINS, (), "Where our Envoy answers, by the same schemes.", ("rehearse",))
+    access_log: Path | None = setting(
+        REHEARSAL,
+        FILE,
+        None,
+        "Ask what people asked for: the requests of this access log of ingress-nginx, in the format that the ConfigMap has, instead of "
+        "requests that are made from hosts and paths. /dev/stdin is standard input.",
+        ("rehearse",),
+    )
+    allow: tuple[str, ...] = setting(REHEARSAL, HOSTS, (), "Only these hosts are asked for; without it, all.", ("rehearse",))
+    rate: float = setting(REHEARSAL, RATE, 20.0, "Requests a second to each of the two, at most.", ("rehearse",))
+    max_requests: int = setting(
+        REHEARSAL,
+        COUNT,
+        2_000,
+        "Different requests to each of the two, at most; one whose answers differ is sent twice more. Hosts of all namespaces take turns.",
+        ("rehearse",),
+    )
+    backend_header: str = setting(
+        REHEARSAL,
+        HEADER,
+        "",
+        "Header of responses by which applications name themselves; without it, Server-Timing is read.",
+        ("rehearse",),
     )
 
     healthz_port: int = setting(SERVER, PORT, 10254, "Port of the probes and of /metrics.", reserves=True)
@@ -690,7 +776,7 @@ class Flags:
         choice("text", "json"),
         "text",
         "Form of what is printed.",
-        ("translate", *ASKING),
+        ("translate", "rehearse", *ASKING),
         short="o",
         instead={"translate": (choice("yaml", "json"), "yaml")},
     )

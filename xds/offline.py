@@ -1,18 +1,23 @@
-"""One pass from folders and files of manifests to a Snapshot, without servers: for `translate`, `check` and `explain`.
+"""One pass from objects to a Snapshot, without servers: for `translate`, `check`, `explain` and `rehearse`.
+
+Objects come from folders and files of manifests, or once from an API server.
 
 What does not belong here: following changes (`xds.app`), and printing (`xds.cli`).
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from xds.config import Failure, Flags, UsageError
 from xds.kube.kustomize import Kustomized
 from xds.kube.manifests import ManifestsError
 from xds.kube.reading import read
+from xds.kube.source import Change
 from xds.kube.walk import MAX_BYTES
 from xds.kube.world import DEFAULT_CERTIFICATE, NOW, World
 from xds.problem import Problem
@@ -21,6 +26,9 @@ from xds.units.tables import Tables
 
 MADE_AT_START = b"(made when the server starts)\n"
 """A placeholder for the default certificate and its key: generating them takes long, and would change the output of each run."""
+
+LISTING = 60
+"""Seconds in which an API server must have listed everything."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +59,31 @@ def load(settings: Flags, *, certificate: tuple[bytes, bytes] = (MADE_AT_START, 
         reading = read(settings.manifests, _standard_input)
     except ManifestsError as error:
         raise Failure(str(error)) from None
-    change = reading.change
-    world = World(_without_sockets(settings), {DEFAULT_CERTIFICATE: certificate, NOW: int(time.time()) if now is None else now})
+    return _built(settings, reading.change, reading.kustomized, certificate, int(time.time()) if now is None else now)
+
+
+async def load_from_api(settings: Flags) -> Loaded:
+    """The same of the objects that an API server has now. Raises Failure where it does not answer, or has no usable configuration."""
+    from xds.kube.apiserver.apiserver import ApiServer  # the kubernetes client takes a quarter of a second to import
+
+    source = ApiServer(settings)
+    try:
+        async with asyncio.timeout(LISTING), aclosing(source.changes()) as changes:
+            first = await anext(changes, Change())
+    except TimeoutError:
+        waiting = source.waiting()
+        raise Failure(f"the API server has not answered within {LISTING} s{f': {waiting[0]}' if waiting else ''}.") from None
+    return _built(settings, first, Kustomized(), (MADE_AT_START, MADE_AT_START), int(time.time()))
+
+
+def _built(settings: Flags, change: Change, kustomized: Kustomized, certificate: tuple[bytes, bytes], now: int) -> Loaded:
+    world = World(_without_sockets(settings), {DEFAULT_CERTIFICATE: certificate, NOW: now})
     tables = Tables(world)
     snapshot = Snapshot()
     tables.apply(world.apply(change.put, change.drop)).publish(snapshot)
     snapshot.ready = True
     of_files = dict.fromkeys(p for name in sorted(change.problems) for p in change.problems[name])
-    return Loaded(world, tables, snapshot, tuple(dict.fromkeys((*of_files, *tables.problems()))), faults(tables), reading.kustomized)
+    return Loaded(world, tables, snapshot, tuple(dict.fromkeys((*of_files, *tables.problems()))), faults(tables), kustomized)
 
 
 def _standard_input() -> bytes:

@@ -26,6 +26,7 @@ SAMPLES: dict[str, str] = {
     "TEXT": "some",
     "URL": "https://10.0.0.1:6443",
     "NAME": "lease",
+    "HOST,…": "a.example,*.b.example",
     "NAME,…": "a.example,b.example",
     "NAMESPACE": "team",
     "NAMESPACE/NAME": "team/thing",
@@ -60,6 +61,10 @@ def needed(command: str, flag: Flag) -> list[str]:
     """What a command needs before it looks at a flag."""
     if command == "explain":
         return ["http://a.example/"]
+    if command == "rehearse":
+        other = "--to" if flag.field == "from_" else "--from"
+        sides = [other, "https://10.0.0.2"] if flag.field in ("from_", "to") else ["--from", "http://10.0.0.1", "--to", "http://10.0.0.2"]
+        return [*sides, *([] if flag.field in ("manifests", "kubeconfig", "apiserver_host") else ["d"])]
     if flag.field == "validating_webhook":
         return ["--validating-webhook-certificate=c", "--validating-webhook-key=k", *(["d"] if command != "serve" else [])]
     return ["d"] if command in ("up", "translate", "check") and flag.field not in ("manifests", "live") else []
@@ -73,7 +78,7 @@ def value(parsed: Parsed, flag: Flag) -> Any:
 def test_a_flag_is_taken_in_every_spelling_and_from_the_environment(command: str, flag: Flag) -> None:
     sample = SAMPLES[flag.kind_in(command).metavar]
     expected = flag.kind_in(command).parse(sample)
-    names = (flag.name, flag.name[1:], "--" + flag.field)
+    names = (flag.name, flag.name[1:], "--" + flag.field.rstrip("_"))
     spellings = [[f"{name}={sample}"] for name in names]
     if flag.kind is not BOOL:
         spellings += [[name, sample] for name in names]
@@ -242,7 +247,7 @@ def test_help_and_version_need_nothing_else(word: str) -> None:
             "--publish-service and --publish-status-address exclude each other.",
         ),
         ("serve", "--manifests d --kubeconfig f", "--manifests and --kubeconfig exclude each other."),
-        ("up", "d --kubeconfig f", "--kubeconfig is no flag of xds up; it belongs to xds serve, xds certgen."),
+        ("up", "d --kubeconfig f", "--kubeconfig is no flag of xds up; it belongs to xds serve, xds certgen, xds rehearse."),
         ("up", "", "name a folder of manifests, as in `xds up ./manifests`; the objects of an API server are served by `xds serve`."),
         ("check", "", "name a folder or a file of manifests, as in `xds check ./manifests`, or - for standard input."),
         ("serve", "d", "'d' means nothing to xds serve; folders are named with --manifests."),

@@ -37,6 +37,7 @@ from xds.config import (
     flags,
     parse_address,
     parse_bool,
+    parse_origin,
 )
 
 
@@ -69,6 +70,13 @@ _COMMANDS = (
     ),
     Command(
         "explain", "URL [DIR … | FILE … | - | live]", "Show which Ingress, rule, Service and endpoints answer a URL, and why.", folders=True
+    ),
+    Command(
+        "rehearse",
+        "--from URL --to URL DIR … | FILE … | - | --kubeconfig FILE",
+        "Ask ingress-nginx and our Envoy for the same, and report where their answers differ, by cause; exit code 1 where a difference is "
+        "not a known one.",
+        folders=True,
     ),
     Command(
         "status",
@@ -214,7 +222,7 @@ def _read_environment(command: str, given: dict[str, _Given], environment: Mappi
         if flag.field in given or not text or (flag.kind is PORT and _SERVICE_LINK.match(text)):
             continue
         if flag.kind.many:
-            values = [_value(command, flag, flag.variable, part) for part in text.split(":") if part]
+            values = [_value(command, flag, flag.variable, part) for part in text.split(flag.kind.between) if part]
             given[flag.field] = _Given(flag.variable, tuple(itertools.chain.from_iterable(values)))
         else:
             given[flag.field] = _Given(flag.variable, _value(command, flag, flag.variable, text))
@@ -319,6 +327,8 @@ def _check(command: str, settings: Flags, given: Mapping[str, _Given], environme
             raise UsageError(f"{given[one].by} and {given[other].by} exclude each other.")
     _check_source(command, settings, environment)
     _check_webhook(command, settings)
+    if command == "rehearse":
+        _check_sides(settings)
     _check_sockets(settings, given)
     _check_ports(command, settings)
     if command in ("up", "serve", "bootstrap"):
@@ -326,7 +336,7 @@ def _check(command: str, settings: Flags, given: Mapping[str, _Given], environme
 
 
 def _check_source(command: str, settings: Flags, environment: Mapping[str, str]) -> None:
-    if command not in ("up", "serve", "translate", "check", "certgen"):
+    if command not in ("up", "serve", "translate", "check", "certgen", "rehearse"):
         return
     if settings.manifests or settings.live:
         return
@@ -340,7 +350,8 @@ def _check_source(command: str, settings: Flags, environment: Mapping[str, str])
         return
     if command == "certgen":
         raise UsageError("name an API server with --kubeconfig; this is no pod.")
-    raise UsageError("name a folder of manifests, as in `xds serve --manifests ./manifests`, or an API server with --kubeconfig.")
+    example = "xds serve --manifests ./manifests" if command == "serve" else f"xds {command} ./manifests"
+    raise UsageError(f"name a folder of manifests, as in `{example}`, or an API server with --kubeconfig.")
 
 
 def _check_webhook(command: str, settings: Flags) -> None:
@@ -348,6 +359,22 @@ def _check_webhook(command: str, settings: Flags) -> None:
     files = settings.validating_webhook_certificate and settings.validating_webhook_key
     if command in RUN and settings.validating_webhook and not files:
         raise UsageError("--validating-webhook needs --validating-webhook-certificate and --validating-webhook-key.")
+
+
+def _check_sides(settings: Flags) -> None:
+    """Both sides are asked by the same schemes, one address each."""
+    schemes = []
+    for name, given in (("--from", settings.from_), ("--to", settings.to)):
+        found = [parse_origin(each).scheme for each in given]
+        if not found:
+            raise UsageError(f"{name} is missing; name an address, as in {name} http://10.0.0.5:80.")
+        if len(set(found)) < len(found):
+            raise UsageError(f"{name} has two addresses for one scheme; give one for http, and one for https.")
+        schemes.append(set(found))
+    if schemes[0] != schemes[1]:
+        raise UsageError("--from and --to have different schemes; give both an address for http, or for https, or for each.")
+    if set(settings.from_) == set(settings.to):
+        raise UsageError("--from and --to are the same.")
 
 
 def _check_sockets(settings: Flags, given: Mapping[str, _Given]) -> None:

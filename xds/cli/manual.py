@@ -69,7 +69,8 @@ def flags_page() -> str:
         "",
         "A value is written `--flag value` or `--flag=value`; a boolean `--flag`, `--flag=true` or `--flag=false`. One dash does as well",
         "as two, and `_` as well as `-`. Where a flag is not given, its environment variable counts; an empty variable counts as none.",
-        "`XDS_MANIFESTS` has a `:` between folders. Durations are written as Go writes them: `500ms`, `30s`, `1m30s`.",
+        "`XDS_MANIFESTS` has a `:` between folders, `XDS_FROM` and `XDS_TO` have a space between URLs. Durations are written as Go writes",
+        "them: `500ms`, `30s`, `1m30s`.",
         "",
         "Flags that ingress-nginx has keep their names and defaults. Names that neither it nor this page knows end with exit code 2.",
     ]

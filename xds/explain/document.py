@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import re2
@@ -28,6 +29,7 @@ from xds.translate.backends import Address, addresses, external_address
 from xds.translate.certificates import DEFAULT, certificate
 from xds.translate.claims import claims_of, offerers, serving
 from xds.translate.configuration import configuration, ingress_settings
+from xds.translate.hosts import virtual_host
 from xds.translate.paths import EXACT
 from xds.units.memo import Recorder
 from xds.units.tables import Tables
@@ -63,7 +65,9 @@ def explain(world: World, tables: Tables, settings: Flags, problems: Collection[
     tls = _tls(tables, request)
     passed = tls if isinstance(tls, Passthrough) and request.via is Via.HTTPS else None
     of_root = replace(request, path="/", query="") if passed else request
-    case = _Case(world, tables, settings, problems, read, of_root, answer(read, tables.hosts.values, of_root), passed)
+    case = _Case(
+        world, tables, settings, problems, read, of_root, answer(partial(virtual_host, read), tables.hosts.values, of_root), passed
+    )
     route, wanted, action = case.answer.route, _wanted(case), _action(case)
     return {
         "version": VERSION,

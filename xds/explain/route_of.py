@@ -1,7 +1,7 @@
 """From a URL to the route that answers it: what Envoy does with a request, computed on the Model.
 
 The steps are Envoy's: path normalisation of the HTTP connection manager as configured in `xds.render`, then route matching of
-envoy.config.route.v3. Requests have no headers of their own. What does not belong here: names of resources (`xds.explain.document`), and
+envoy.config.route.v3. What does not belong here: names of resources (`xds.explain.document`), and
 wording (`xds.cli.explain`).
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from urllib.parse import quote, urlsplit
@@ -18,10 +18,11 @@ import idna
 import re2
 
 from xds.kube.objects import Backend, Ingress
-from xds.kube.world import Reader
-from xds.model import Handshake, HeaderMatch, PathKind, PathMatch, Redirect, RedirectTo, Route, Via
+from xds.model import Handshake, HeaderMatch, PathKind, PathMatch, Redirect, RedirectTo, Route, Via, VirtualHost
 from xds.patterns import spelling
-from xds.translate.hosts import virtual_host
+
+VirtualHosts = Callable[[str], VirtualHost | None]
+"""The virtual host of a name in lower case ("" is the catch-all), such as `xds.translate.hosts.virtual_host` of a World."""
 
 _DOTS_AND_MORE = re.compile(r"(?<=/)(\.\.?);[^/]*")
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
@@ -46,6 +47,8 @@ class HttpRequest:
     path: str
     query: str
     method: str = "GET"
+    headers: tuple[tuple[str, str], ...] = ()
+    """Those of its own, by names in lower case, each once."""
     remarks: tuple[str, ...] = ()
     """What Envoy makes of the text of this URL that nginx does not, in sentences."""
 
@@ -86,7 +89,10 @@ class MatchedRoute:
 
 
 def parse_url(text: str, method: str = "GET") -> HttpRequest:
-    """Read a URL as people type it; without a scheme it is http. Raises BadUrl, also for a method that is no token."""
+    """Read a URL as people type it; without a scheme it is http. Raises BadUrl, also for a method that is no token.
+
+    The request has no headers of its own.
+    """
     if any(c.isspace() or not c.isprintable() for c in text):
         raise BadUrl("holds a space or a control character")
     if not _METHOD.fullmatch(method):
@@ -102,7 +108,7 @@ def parse_url(text: str, method: str = "GET") -> HttpRequest:
     query = f"?{quote(parts.query, safe=_SENT + _ESCAPED)}" if parts.query else ""
     path = normalised(quote(parts.path, safe=_SENT) or "/")
     host, remarks = _ascii_host(parts.hostname or ""), tuple(_remarks(parts.path, parts.query, method))
-    return HttpRequest(via, host, _port_of(via) if port is None else port, path, query, method, remarks)
+    return HttpRequest(via, host, _port_of(via) if port is None else port, path, query, method, remarks=remarks)
 
 
 _SENT = "%/:@!$&'()*+,;=-._~?\\[]"
@@ -142,10 +148,10 @@ def normalised(path: str) -> str:
     return re.sub(r"/{2,}", "/", path) if path.strip("/") else "/" * min(len(path), 2)
 
 
-def answer(read: Reader, served: Container[str], request: HttpRequest) -> MatchedRoute:
-    """What answers a request; `served` are the hosts that have a virtual host."""
-    chosen, host = _choose(read, served, request.host)
-    found = virtual_host(read, host)
+def answer(hosts: VirtualHosts, served: Container[str], request: HttpRequest) -> MatchedRoute:
+    """What answers a request; `served` are the hosts that have a virtual host, which `hosts` translates."""
+    chosen, host = _choose(hosts, served, request.host)
+    found = hosts(host)
     assert found is not None
     matching = [(n, route) for n, route in enumerate(found.routes, 1) if _takes_path(route, request)]
     position, route = next((n, r) for n, r in matching if _has_headers(r, request) and (r.share is None or r.share.parts == r.share.of))
@@ -221,13 +227,13 @@ def rule_of(field: str, item: Ingress) -> tuple[str, str] | None:
     return (rule.host.lower(), rule.paths[int(found[2])].path or "/") if int(found[2]) < len(rule.paths) else None
 
 
-def _choose(read: Reader, served: Container[str], host: str) -> tuple[Chosen, str]:
+def _choose(hosts: VirtualHosts, served: Container[str], host: str) -> tuple[Chosen, str]:
     for name in names_under(host):
         if name in served:
             if name == host:
                 return Chosen.EXACT, name
             # Envoy's wildcard takes any number of labels; the routes of most take one, and leave the others to the catch-all.
-            found = virtual_host(read, name)
+            found = hosts(name)
             takes = (found is not None and found.deep) or _LABEL.fullmatch(host.removesuffix(name[1:]))
             return (Chosen.WILDCARD, name) if takes else (Chosen.CATCH_ALL, "")
     return Chosen.CATCH_ALL, ""
@@ -249,6 +255,7 @@ def _is_met(wanted: Handshake | None, request: HttpRequest) -> bool:
 def _has_headers(route: Route, request: HttpRequest) -> bool:
     path = request.path + request.query
     sent = {":authority": request.authority, ":method": request.method, ":path": path, "x-forwarded-proto": request.via.value}
+    sent = {**dict(request.headers), **sent}
     return all(_has(header, sent.get(header.name.lower())) for header in route.headers)
 
 

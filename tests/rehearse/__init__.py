@@ -1,0 +1,1 @@
+"""A rehearsal: requests that are derived or read, answers that are compared, differences that are explained."""

@@ -1,0 +1,169 @@
+"""`xds rehearse`: ask ingress-nginx and our Envoy for the same, and report where their answers differ, by cause."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+from contextlib import ExitStack, aclosing
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from xds.cli.arguments import Parsed
+from xds.cli.check import ours
+from xds.cli.printing import STYLES, plural, show, show_json, text
+from xds.config import Failure, Flags, UsageError, parse_origin
+from xds.json_forms import Json
+from xds.model import Via
+from xds.nginx.log_format import DEFAULT, Escape
+from xds.offline import Loaded, load, load_from_api
+from xds.problem import Ref, Severity
+from xds.rehearse.access_log import LONGEST_LINE, BadFormat, Tally, logged, reader
+from xds.rehearse.asking import Interview, Side
+from xds.rehearse.derive import Scene, derived, scene
+from xds.rehearse.inquiries import Inquiry
+from xds.rehearse.report import Context, Tallied, document
+from xds.units.memo import Recorder
+
+_MOST_LINES = 10_000_000
+"""Lines of an access log that are read."""
+
+
+def run(parsed: Parsed) -> int:
+    """Print what differs; 1 if something differs that is no known difference.
+
+    Raises UsageError for a log format that cannot be read, and Failure where objects or the log cannot be read, or a side not reached.
+    """
+    found = asyncio.run(_rehearsed(parsed.settings))
+    if parsed.settings.output == "json":
+        show_json(found)
+    else:
+        show(_lines(found))
+    return 0 if all(group["known"] for group in found["differences"]) else 1
+
+
+async def _rehearsed(settings: Flags) -> Json:
+    loaded = load(settings) if settings.manifests else await load_from_api(settings)
+    read = Recorder(loaded.tables.build)
+    ingresses = ours(loaded)
+    vias = [via for via in (Via.HTTP, Via.HTTPS) if any(parse_origin(each).scheme == via.value for each in settings.to)]
+    stage = scene(read, ingresses, loaded.tables.hosts.values.keys(), vias, settings.allow)
+    context = Context(read, loaded.problems, settings.annotations_prefix, settings.configmap)
+    found, tally = Tallied(context), Tally() if settings.access_log else None
+    with ExitStack() as opened:
+        inquiries = _inquiries(stage, loaded, settings, tally, opened)
+        await _ask(itertools.islice(inquiries, settings.max_requests), settings, found)
+        complete = next(inquiries, None) is None
+    if found.unanswered == found.requests:
+        raise Failure("no request was answered by either side." if found.requests else _why_nothing(settings))
+    return document(found, (settings.from_, settings.to), ingresses, complete=complete, log=tally)
+
+
+def _why_nothing(settings: Flags) -> str:
+    where = "the access log has no request" if settings.access_log else "no host is there"
+    return f"nothing was asked: {where}{' that --allow allows' if settings.allow else ''}."
+
+
+async def _ask(inquiries: Iterator[Inquiry], settings: Flags, found: Tallied) -> None:
+    over_https: dict[str, Inquiry] = {}
+    async with Interview(_side("--from", settings.from_), _side("--to", settings.to), settings.rate, settings.backend_header) as both:
+        async with aclosing(both.ask(inquiries)) as exchanges:
+            async for each in exchanges:
+                found.add(each.inquiry, each.theirs, each.ours)
+                if each.inquiry.via is Via.HTTPS and ":" not in each.inquiry.host:
+                    over_https.setdefault(each.inquiry.host, each.inquiry)
+        for host, inquiry in sorted(over_https.items()):
+            found.add_certificates(inquiry, *await both.certificates(host))
+
+
+def _side(name: str, addresses: tuple[str, ...]) -> Side:
+    return Side(name, {found.scheme: (found.host, found.port) for found in map(parse_origin, addresses)})
+
+
+def _inquiries(stage: Scene, loaded: Loaded, settings: Flags, tally: Tally | None, opened: ExitStack) -> Iterator[Inquiry]:
+    """Those of the access log, else those that are made of objects."""
+    if settings.access_log is None or tally is None:
+        return derived(stage)
+    found = loaded.world.get(("ConfigMap", *settings.configmap.split("/", 1))) if settings.configmap else None
+    keys = found.data if found else {}
+    escapes = {Escape.NONE: "log-format-escape-none", Escape.JSON: "log-format-escape-json"}
+    escape = next((each for each, key in escapes.items() if keys.get(key, "").strip() == "true"), Escape.DEFAULT)
+    try:
+        read = reader(keys.get("log-format-upstream", "") or DEFAULT, escape)
+    except BadFormat as error:
+        raise UsageError(f"log-format-upstream of ConfigMap {settings.configmap} {error}.") from None
+    return logged(stage, _log_lines(settings.access_log, opened), read, tally)
+
+
+def _log_lines(path: Path, opened: ExitStack) -> Iterator[bytes]:
+    """The lines of the file; of a longer one than can be read the beginning, which is none of the format."""
+    try:
+        file = opened.enter_context(path.open("rb"))
+    except OSError as error:
+        raise Failure(f"--access-log: {path} cannot be read: {error.strerror}.") from None
+    for _ in range(_MOST_LINES):
+        line = file.readline(LONGEST_LINE + 1)
+        if not line:
+            return
+        rest = line
+        while rest and not rest.endswith(b"\n"):
+            rest = file.readline(LONGEST_LINE + 1)
+        yield line
+
+
+def _lines(found: Json) -> Iterator[Text]:
+    for group in found["differences"]:
+        yield from _group(group)
+    yield from (text(line) for line in _remarks(found))
+    summary = found["summary"]
+    sides = f"{' and '.join(found['from'])}, and to {' and '.join(found['to'])}"
+    yield text(
+        f"{plural(summary['requests'], 'request')} to {sides}, about {summary['rules_asked']} of {plural(summary['rules'], 'path')}."
+    )
+    if summary["unanswered"]:
+        yield text(f"{plural(summary['unanswered'], 'request')} of those were answered by neither side.")
+    counts = f"{summary['alike']} answered alike, {summary['known']} with known differences, {summary['differing']} otherwise"
+    good = all(group["known"] for group in found["differences"])
+    yield text((counts, "bold green" if good else "bold red"), ".")
+
+
+def _group(group: Json) -> Iterator[Text]:
+    about = group["object"]
+    place = f" ({about['place']['file']}:{about['place']['line']})" if about and about["place"] else ""
+    who = f"{Ref(about['kind'], about['namespace'], about['name'])}{place} {group['rule']}" if about else "no Ingress"
+    verdict = ("known    ", "cyan") if group["known"] else ("differs  ", "bold red")
+    yield text(verdict, (who, "bold"), f": {group['field']} of {plural(group['requests'], 'answer')}")
+    if group["known"]:
+        yield text(f"         {group['known']['id']}: {group['known']['sentence']}")
+    for kind in ("annotations", "keys"):
+        if written := ", ".join(f"{each['name']}: {_short(each['value'], 60)}" for each in group[kind]):
+            yield text(f"         {'annotation' if kind == 'annotations' else 'ConfigMap'} {written}")
+    for problem in group["problems"]:
+        yield text("         ", (problem["severity"], STYLES[Severity(problem["severity"])]), f" {problem['sentence']}")
+    for example in group["examples"]:
+        headers = "".join(f" {each['name']}: {each['value']}" for each in example["headers"])
+        yield text(f"         {example['method']} {_short(example['url'], 120)}{headers}")
+        yield text(f"           from {_value(example['from'])}")
+        yield text(f"           to   {_value(example['to'])}")
+
+
+def _value(value: str | None) -> str:
+    return "(none)" if value is None else _short(" | ".join(value.split("\n")), 120)
+
+
+def _short(value: str, most: int) -> str:
+    return value if len(value) <= most else value[: most - 1] + "…"
+
+
+def _remarks(found: Json) -> Iterator[str]:
+    for each in found["unsteady"]:
+        yield f"Not compared: {each['field']} of {plural(each['requests'], 'answer')}, in which a side's own answers differ."
+    log: dict[str, Any] | None = found["log"]
+    if log:
+        yield f"{plural(log['lines'], 'line')} of the access log; {log['unreadable']} have not the form of log-format-upstream."
+        for each in log["unasked"]:
+            yield f"Not asked: {plural(each['requests'], 'request')}, for {each['reason']}."
+    if not found["summary"]["complete"]:
+        yield "--max-requests was reached; there are more."
