@@ -112,7 +112,10 @@ def test_a_folder_that_is_not_there_is_one_sentence(say: Say, tmp_path: Path) ->
 
 def test_an_api_server_is_no_source(say: Say, tmp_path: Path) -> None:
     said = say("check", "--kubeconfig", tmp_path / "config")
-    assert (said.code, said.err) == (2, "xds check: --kubeconfig is no flag of xds check; it belongs to xds serve, xds certgen, xds rehearse.\n")
+    assert (said.code, said.err) == (
+        2,
+        "xds check: --kubeconfig is no flag of xds check; it belongs to xds serve, xds certgen, xds rehearse.\n",
+    )
 
 
 def test_the_ingress_of_a_canary_is_ours(say: Say, good: Path) -> None:

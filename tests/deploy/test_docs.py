@@ -50,7 +50,10 @@ def test_commands_of_ours_can_be_given_so(page: Path) -> None:
     for line in lines(page):
         if not line.startswith("xds "):
             continue
-        _, command, *words = shlex.split(line.partition(" #")[0].replace("$(hostname)", "node"))
+        text = re.sub(
+            r"\$([A-Z]+)", lambda found: f"{found[1].lower()}.example.com", line.partition(" #")[0].replace("$(hostname)", "node")
+        )
+        _, command, *words = shlex.split(text)
         assert command in COMMANDS, line
         parse(command, words, {})
 
