@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import re2
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher
@@ -348,3 +349,16 @@ def test_envoy_compiles_nothing_that_was_not_paid_for(many: list[tuple[list[str]
     for owner, cost in spent.items():
         assert cost <= regexes.OF_INGRESS * (1 if owner.startswith("one/c") else 1 + offers) + closing
     assert sum(spent.values()) <= regexes.OF_HOST + 3 * closing
+
+
+WORDS = st.text("abws./3", min_size=2, max_size=4)
+
+
+@given(
+    words=st.sets(WORDS, min_size=1, max_size=4),
+    text=st.text("abws./3", min_size=1, max_size=4) | st.sampled_from(["a b", "\n", "é", "wsx"]),
+)
+def test_every_text_that_begins_unlike_some_words_is_taken(words: set[str], text: str) -> None:
+    pattern = regex.begins_unlike(words)
+    assert bool(re2.fullmatch(pattern, text)) == (text[:2] not in {word[:2] for word in words})
+    assert not any(re2.fullmatch(f"(?i){pattern}", word.upper()) for word in words)

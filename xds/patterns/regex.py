@@ -8,6 +8,7 @@ budget for it (`xds.translate.regexes`).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -158,6 +159,15 @@ def _is_alternation(pattern: str) -> bool:
 def literal(text: str) -> str:
     """A pattern that matches exactly this text."""
     return str(re2.escape(text))
+
+
+def begins_unlike(words: Iterable[str]) -> str:
+    """A pattern for all texts that begin with two other characters than each of these words. RE2 has no look-ahead, and this is small."""
+    seconds: dict[str, set[str]] = {}
+    for word in words:
+        seconds.setdefault(word[0], set()).add(word[1])
+    alike = (f"{literal(first)}(?:[^{literal(''.join(sorted(found)))}]|$)" for first, found in sorted(seconds.items()))
+    return rf"(?:[^{literal(''.join(sorted(seconds)))}]|{'|'.join(alike)})\C*"
 
 
 def nginx_location(path: str, *, alternation: bool = True) -> str:

@@ -37,6 +37,7 @@ from xds.nginx.feature import FilterPlace
 from xds.nginx.messages import HEADERS_COUNT, HEADERS_KB, ads, formatted, http2, preserve_case
 from xds.nginx.open_requests import counting
 from xds.nginx.registry import asks, with_hook
+from xds.patterns import regex
 from xds.render import names, passages, untrusted
 from xds.render.answers import METHOD_REFUSED, local_replies
 from xds.wire.encode import pack
@@ -44,12 +45,11 @@ from xds.wire.encode import pack
 _UPGRADES = ("websocket", "spdy/3.1", "tcp")
 """Protocols to which a client may upgrade: websockets, and those of kubectl exec and docker attach, which dashboards use.
 
-Envoy answers 403 to all others; nginx would leave them to the backend.
+Envoy would answer 403 to all others. So those that begin otherwise are left out of the request, as HTTP lets a server do; nginx would leave
+them to the backend. Some clients offer one with every request (`TLS/1.2`, `HTTP/2.0`).
 """
 _ABOUT_BODIES = frozenset((FilterPlace.PACE.value, FilterPlace.BODY.value))
 """Places of filters that upgraded connections pass by."""
-_IGNORED_UPGRADES = ("TLS/", "HTTP/")
-"""Upgrades that some clients (Apache's HttpClient) offer with every request, and that are ignored; Envoy ignores h2c by itself."""
 
 
 def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager:
@@ -75,7 +75,7 @@ def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager
             default_host_for_http_10="_",
             header_key_format=preserve_case(),
             enable_trailers=True,
-            ignore_http_11_upgrade=[StringMatcher(prefix=prefix, ignore_case=True) for prefix in _IGNORED_UPGRADES],
+            ignore_http_11_upgrade=[StringMatcher(safe_regex=RegexMatcher(regex=f"(?i){regex.begins_unlike(_UPGRADES)}"))],
         ),
         http2_protocol_options=replace(http2(), max_concurrent_streams=128),
         max_request_headers_kb=HEADERS_KB,
