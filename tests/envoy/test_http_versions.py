@@ -77,6 +77,7 @@ async def site(shared_site: Site, early: RawHttp) -> AsyncIterator[Site]:
         ingress("nameless", "", {"/": ("nameless", 80)}),
         ingress("short", HOST, {"/dripping": ("dripping", 80), "/short": ("app", 80)}, short),
         ingress("unlimited", HOST, {"/unlimited": ("app", 80)}, {"proxy-body-size": 0}),
+        ingress("slow", HOST, {"/slow/switching": ("switching", 80)}, {"limit-rate": 1, "proxy-buffering": "on"}),
         ingress("eight", HOST, {"/eight": ("app", 80)}, {"proxy-body-size": "8m"}),
     )
     await shared_site.start()
@@ -180,6 +181,30 @@ async def test_protocols_that_pass_ingresses_can_be_switched_to(site: Site, kind
         assert (response.status, (response.header("upgrade") or "").lower()) == (101, kind.lower())
         await connection.send(b"anything at all\x00\xff")
         assert await connection.reader.readexactly(17) == b"anything at all\x00\xff"
+
+
+@pytest.mark.parametrize("kind", ["websocket", "SPDY/3.1", "tcp"])
+async def test_what_they_carry_is_no_body_and_has_neither_its_limit_nor_its_pace(site: Site, kind: str) -> None:
+    """At 1 KiB a second an hour would not do for what is sent here."""
+    sent = bytes(range(256)) * 4 * 3072
+    async with await Http1.open(site.http) as connection:
+        response = await connection.request(
+            target="/slow/switching", host=HOST, headers=[("Connection", "keep-alive, Upgrade"), ("Upgrade", kind)]
+        )
+        assert response.status == 101
+
+        async def send() -> None:
+            for at in range(0, len(sent), MEBIBYTE):
+                await connection.send(sent[at : at + MEBIBYTE])
+
+        _, received = await asyncio.gather(send(), connection.reader.readexactly(len(sent)))
+        assert received == sent
+
+
+@pytest.mark.parametrize("headers", [[("Upgrade", "websocket")], [("Upgrade", "TLS/1.2"), ("Connection", "Upgrade")]])
+async def test_the_word_of_an_upgrade_alone_lets_no_large_body_pass(site: Site, headers: list[tuple[str, str]]) -> None:
+    response = await site.get("/", host=HOST, method="POST", headers=headers, body=b"x" * (MEBIBYTE + 1))
+    assert response.status == 413
 
 
 @pytest.mark.parametrize("kind", ["h2c", "TLS/1.2", "HTTP/2.0", "foo", "s", "wss, irc/6.9"])

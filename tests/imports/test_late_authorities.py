@@ -68,4 +68,4 @@ async def test_aiohttp_verifies_by_the_authorities_of_the_system(is_known: bool,
             subprocess.run, child, capture_output=True, text=True, cwd=ROOT, env=environment() | authorities, check=False
         )
     said = "204" if is_known else "unknown authority"
-    assert done.stdout == f"_Late {said} SSLContext\n", done.stderr
+    assert done.stdout == f"_LateContext {said} SSLContext\n", done.stderr

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 
-class _Late(ssl.SSLContext):
+class _LateContext(ssl.SSLContext):
     """An ordinary context, but for the authorities of the system; it becomes one with the first use of these."""
 
     def _complete(self) -> ssl.SSLContext:
@@ -38,7 +38,7 @@ class _Late(ssl.SSLContext):
 
 
 def _wait(self: ssl.SSLContext) -> None:
-    self.__class__ = _Late
+    self.__class__ = _LateContext
 
 
 @contextlib.contextmanager

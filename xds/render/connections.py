@@ -40,15 +40,10 @@ from xds.nginx.registry import asks, with_hook
 from xds.patterns import regex
 from xds.render import names, passages, untrusted
 from xds.render.answers import METHOD_REFUSED, local_replies
+from xds.render.upgrades import UPGRADES, passed_by
 from xds.wire.encode import pack
 
-_UPGRADES = ("websocket", "spdy/3.1", "tcp")
-"""Protocols to which a client may upgrade: websockets, and those of kubectl exec and docker attach, which dashboards use.
-
-Envoy would answer 403 to all others. So those that begin otherwise are left out of the request, as HTTP lets a server do; nginx would leave
-them to the backend. Some clients offer one with every request (`TLS/1.2`, `HTTP/2.0`).
-"""
-_ABOUT_BODIES = frozenset((FilterPlace.PACE.value, FilterPlace.BODY.value))
+_ABOUT_BODIES = frozenset((FilterPlace.PACE, FilterPlace.BODY))
 """Places of filters that upgraded connections pass by."""
 
 
@@ -75,7 +70,7 @@ def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager
             default_host_for_http_10="_",
             header_key_format=preserve_case(),
             enable_trailers=True,
-            ignore_http_11_upgrade=[StringMatcher(safe_regex=RegexMatcher(regex=f"(?i){regex.begins_unlike(_UPGRADES)}"))],
+            ignore_http_11_upgrade=[StringMatcher(safe_regex=RegexMatcher(regex=f"(?i){regex.begins_unlike(UPGRADES)}"))],
         ),
         http2_protocol_options=replace(http2(), max_concurrent_streams=128),
         max_request_headers_kb=HEADERS_KB,
@@ -95,8 +90,7 @@ def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager
     for name, on_connection in with_hook("on_connection"):
         if name in defaults:
             on_connection(defaults[name], made, via)
-    without_body = [f for f in made.http_filters if f.name not in _ABOUT_BODIES]
-    made.upgrade_configs = [HttpConnectionManagerUpgradeConfig(upgrade_type=kind, filters=without_body) for kind in _UPGRADES]
+    made.upgrade_configs = [HttpConnectionManagerUpgradeConfig(upgrade_type=kind) for kind in UPGRADES]
     return made
 
 
@@ -137,7 +131,8 @@ def _places() -> list[HttpFilter]:
 
 def _place(place: FilterPlace) -> HttpFilter:
     """A placeholder for the filters of a route: it costs nothing where neither route nor table configures it."""
-    return HttpFilter(name=place.value, typed_config=pack(FilterChainConfig()), disabled=True)
+    config = pack(FilterChainConfig())
+    return HttpFilter(name=place.value, typed_config=passed_by(config) if place in _ABOUT_BODIES else config, disabled=True)
 
 
 def _router() -> HttpFilter:
