@@ -94,7 +94,7 @@ CASES: dict[str, Case] = {
     "host that is only a star": bad_host("*"),
     "the same path twice": Case(
         (ingress("bad", "bad.example.com", {"/": WEB}), ingress("worse", "bad.example.com", {"/": WEB})),
-        (("Ingress default/worse", "spec.rules[0].http.paths[0].path"),),
+        (("Ingress default/bad", "spec.rules[0].http.paths[0].path"),),
     ),
     "a path that somebody has": Case(
         (ingress("bad", "good.example.com", {"/": WEB}),), (("Ingress default/bad", "spec.rules[0].http.paths[0].path"),)

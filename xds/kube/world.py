@@ -40,6 +40,8 @@ OWN_SLICES: Key = ("own-slices",)
 """The EndpointSlices of `--pod-namespace`, where the pods of this program and its Envoys are; none with a folder of manifests."""
 _INGRESSES_OF, _NAMED_BY, _SLICES_OF, _LAST_VALID = "ingresses-of", "named-by", "slices-of", "last-valid"
 _REFUSED_EDIT = "refused-edit"
+_YOUNGEST = "~"
+"""A creationTimestamp after all others."""
 _CONSTANTS = frozenset({SETTINGS[0], DEFAULT_CERTIFICATE[0], NOW[0], OWN_ADDRESSES[0], _LAST_VALID, _REFUSED_EDIT})
 MOST_RULES = 5_000
 """Rules of one Ingress that have an effect. Each may be a host of its own, which every Envoy parses again at every change of the table."""
@@ -313,17 +315,13 @@ def rules_with_effect(ingress: Ingress) -> Iterator[tuple[int, Rule]]:
 
 
 def oldest_first(ingresses: Iterable[Ingress]) -> tuple[Ingress, ...]:
-    """Sorted, the winner of a conflict first (decision 15): by creationTimestamp, then in folder order, then the larger namespace/name."""
-    by_name = sorted(ingresses, key=lambda i: (i.meta.namespace, i.meta.name), reverse=True)
-    return tuple(sorted(by_name, key=_age))
+    """Sorted, the winner of a conflict first (decision 15): by creationTimestamp, then the larger namespace/name, as in ingress-nginx.
 
-
-def _age(item: Ingress) -> tuple[str, str, int]:
-    """A sort key: those with a creationTimestamp first, the others in folder order."""
-    meta = item.meta
-    if meta.created or meta.place is None:
-        return (meta.created or "~", "", 0)
-    return ("~", meta.place.file, meta.place.document)
+    Objects without a creationTimestamp, which come from folders, are younger than all others and of one age, as if they were applied together:
+    that is what becomes of a folder in a cluster, where a timestamp counts seconds.
+    """
+    by_name = sorted(ingresses, key=lambda i: f"{i.meta.namespace}/{i.meta.name}", reverse=True)
+    return tuple(sorted(by_name, key=lambda i: i.meta.created or _YOUNGEST))
 
 
 def settings(read: Reader) -> Flags:
