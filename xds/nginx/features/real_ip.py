@@ -144,7 +144,7 @@ def _early_client(found: Trust) -> Iterator[Mutation]:
         yield from _untrusted_peer(found.proxies) if found.proxies != EVERYBODY else ()
     if not found.header:
         return
-    yield from (Mutation(remove=_KEPT), _copied(_KEPT, X_FORWARDED_FOR))
+    yield Mutation(append=_with_spaces())
     if found.header != X_FORWARDED_FOR:
         yield from (Mutation(remove=X_FORWARDED_FOR), _copied(X_FORWARDED_FOR, found.header))
     yield from (Mutation(append=_last_addresses()), Mutation(append=_only_addresses()))
@@ -221,6 +221,25 @@ BARE = r"^(\C*[ ,])?(?:\[([0-9A-Fa-f:.]+)\]:[0-9]+|([0-9.]+):[0-9]+|([^ ,]+))[ ,
 """A list, and its last address without a port. Brackets without a port are no address for nginx, and stay."""
 SHORT = 38
 """Characters in which there cannot be 20 addresses."""
+
+
+MOST_SPACED = 5
+"""Addresses of a list in which spaces are put. Each number of them is an expression in every listener's chain."""
+
+
+@cache
+def _with_spaces() -> HeaderValueOption:
+    """What came in X-Forwarded-For, if anything did, as nginx joins several headers of one name; Envoy has joined them without a space.
+
+    Who sent a list without spaces in one header gets them as well: nobody can tell the two apart any more, and they mean the same.
+    """
+    sent = f"request.headers['{X_FORWARDED_FOR}']"
+    made = sent
+    for number in range(2, MOST_SPACED + 1):
+        groups = ", *".join(["([^,]*)"] * number)
+        spaced = ", ".join(f"\\\\{group}" for group in range(1, number + 1))
+        made = f"{sent}.matches('^{groups}$') ? re.extract({sent}, '^{groups}$', '{spaced}') : {made}"
+    return formatted(_KEPT, f"%CEL({sent}.matches(',[^ ]') ? ({made}) : {sent})%")
 
 
 @cache
