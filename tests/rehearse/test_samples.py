@@ -21,7 +21,7 @@ _EXPRESSION = st.recursive(
 
 
 @given(_EXPRESSION)
-@settings(max_examples=examples(200))
+@settings(max_examples=examples(100))
 def test_a_sample_is_matched_by_its_expression(expression: str) -> None:
     found = samples(expression)
     assert found
@@ -66,6 +66,6 @@ def test_what_has_no_sample_has_none(expression: str) -> None:
 
 
 @given(st.text(alphabet="()[]{}|*+?.\\^$ab/0123,:", max_size=300))
-@settings(max_examples=examples(200))
+@settings(max_examples=examples(100))
 def test_no_text_breaks_the_sampler_or_makes_a_long_sample(expression: str) -> None:
     assert all(len(each) <= LONGEST for each in samples(expression))

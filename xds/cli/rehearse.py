@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, aclosing
 from pathlib import Path
@@ -67,14 +70,11 @@ def _why_nothing(settings: Flags) -> str:
 
 
 async def _ask(inquiries: Iterator[Inquiry], settings: Flags, found: Tallied) -> None:
-    over_https: dict[str, Inquiry] = {}
     async with Interview(_side("--from", settings.from_), _side("--to", settings.to), settings.rate, settings.backend_header) as both:
         async with aclosing(both.ask(inquiries)) as exchanges:
             async for each in exchanges:
                 found.add(each.inquiry, each.theirs, each.ours)
-                if each.inquiry.via is Via.HTTPS and ":" not in each.inquiry.host:
-                    over_https.setdefault(each.inquiry.host, each.inquiry)
-        for host, inquiry in sorted(over_https.items()):
+        for host, inquiry in sorted(found.certificates.items()):
             found.add_certificates(inquiry, *await both.certificates(host))
 
 
@@ -98,12 +98,19 @@ def _inquiries(stage: Scene, loaded: Loaded, settings: Flags, tally: Tally | Non
 
 
 def _log_lines(path: Path, opened: ExitStack) -> Iterator[bytes]:
-    """The lines of the file; of a longer one than can be read the beginning, which is none of the format."""
+    """The lines that the file has now; of a longer one than can be read the beginning, which is none of the format.
+
+    What is asked here may be written into the same file.
+    """
     try:
         file = opened.enter_context(path.open("rb"))
+        about = os.fstat(file.fileno())
     except OSError as error:
         raise Failure(f"--access-log: {path} cannot be read: {error.strerror}.") from None
+    end = about.st_size if stat.S_ISREG(about.st_mode) else math.inf
     for _ in range(_MOST_LINES):
+        if end < math.inf and file.tell() >= end:
+            return
         line = file.readline(LONGEST_LINE + 1)
         if not line:
             return

@@ -87,6 +87,10 @@ def _has_odd_dots(found: Difficult) -> bool:
     return bool(re.search(r"//+(?:[^/]+/)?\.\.|%2[Ff].*/\.\.|\\|/\.\.;", path))
 
 
+def _has_escaped_slash(found: Difficult) -> bool:
+    return "%2f" in found.inquiry.target.partition("?")[0].lower() and found.difference.field in ("status", "backend", "location")
+
+
 def _is_all_slashes(found: Difficult) -> bool:
     path = found.inquiry.target.partition("?")[0]
     return len(path) > 1 and not path.strip("/")
@@ -142,6 +146,10 @@ def _is_of_another_scheme(found: Difficult) -> bool:
     return found.status == ("500", "503") and not re.match(r"https?:", found.written("auth-url").strip())
 
 
+def _is_rewritten_to_nothing(found: Difficult) -> bool:
+    return found.status[0] == "500" and found.status[1] < "500" and found.written("rewrite-target").startswith("$")
+
+
 def _is_unclaimed(found: Difficult) -> bool:
     return found.status == ("401", "404") and not found.inquiry.rule.startswith("spec.rules[")
 
@@ -179,6 +187,14 @@ KNOWN = (
         "dots beside doubled or escaped slashes, backslashes and semicolons lead elsewhere",
     ),
     KnownDifference(
+        "escaped-slash",
+        (),
+        "*",
+        _has_escaped_slash,
+        "what a path matches",
+        "an escaped slash is one only on hosts whose paths differ in their access rules",
+    ),
+    KnownDifference(
         "only-slashes",
         (),
         "*",
@@ -201,6 +217,14 @@ KNOWN = (
         _is_other_spelling,
         "the redirect to https",
         "here it leads to the normalised path",
+    ),
+    KnownDifference(
+        "rewritten-to-nothing",
+        ("rewrite-target",),
+        "status",
+        _is_rewritten_to_nothing,
+        "`rewrite-target: $1` where the group is empty",
+        "ingress-nginx answers 500; here the path is `/`",
     ),
     KnownDifference(
         "hsts-sign-in",

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from xds.json_forms import Json, object_json, place_json, problem_json
 from xds.kube.objects import Ingress
 from xds.kube.world import Reader
+from xds.model import Via
 from xds.problem import Problem, Ref, Severity
 from xds.rehearse.access_log import Tally
 from xds.rehearse.comparing import Difference, Seen, steady
@@ -83,6 +84,8 @@ class Tallied:
     unanswered: int = 0
     """Of those that are alike: neither side has answered."""
     unsteady: dict[str, int] = field(default_factory=dict)
+    certificates: dict[str, Inquiry] = field(default_factory=dict)
+    """A request over https for each host, whose certificates are to be compared."""
     groups: dict[Group, list[tuple[Inquiry, Difference]]] = field(default_factory=dict)
     counts: dict[Group, int] = field(default_factory=dict)
     known: dict[str, KnownDifference] = field(default_factory=dict)
@@ -92,6 +95,9 @@ class Tallied:
     def add(self, inquiry: Inquiry, theirs: Sequence[Seen], ours: Sequence[Seen]) -> None:
         """Take one exchange: what each side answered, the first answer first."""
         self.requests += 1
+        if inquiry.via is Via.HTTPS and ":" not in inquiry.host:  # an address has no name in TLS
+            other = self.certificates.setdefault(inquiry.host, inquiry)
+            self.certificates[inquiry.host] = min(other, inquiry, key=_simplest)
         self.asked |= {(inquiry.origin, inquiry.rule)} if inquiry.origin else set()
         self.asked |= {inquiry.derived_from} if inquiry.derived_from else set()
         kept, unsteady = steady(theirs, ours, by_chance=inquiry.by_chance)
@@ -125,9 +131,14 @@ class Tallied:
         if cause:
             self.known[cause.id] = cause
         self.counts[group] = self.counts.get(group, 0) + 1
-        examples = self.groups.setdefault(group, [])
-        if len(examples) < MOST_EXAMPLES:
-            examples.append((inquiry, difference))
+        examples = [*self.groups.get(group, ()), (inquiry, difference)]
+        self.groups[group] = sorted(examples, key=lambda example: _simplest(example[0]))[:MOST_EXAMPLES]
+
+
+def _simplest(inquiry: Inquiry) -> tuple[object, ...]:
+    """The order of examples, whichever answer came first: such as are answered by a rule, by GET, with few headers and a short URL."""
+    is_rule = inquiry.rule.startswith("spec.rules[")
+    return not is_rule, inquiry.method, len(inquiry.headers), len(inquiry.url), inquiry.url, inquiry.headers
 
 
 def _cause(inquiry: Inquiry) -> tuple[Ref | None, str]:
