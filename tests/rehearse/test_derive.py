@@ -116,8 +116,14 @@ def test_ten_thousand_paths_of_one_ingress_leave_the_others_their_part() -> None
     count = Counter(each.host for each in first)
     assert {f"h{n}.test" for n in range(20)} <= count.keys()
     assert count["big.test"] <= 3
-    whole = [each for each in derived(built.scene((Via.HTTP,), ("big.test",))) if each.origin]
-    assert MOST_PATHS <= len({each.rule for each in whole}) <= 2 * MOST_PATHS
+
+
+def test_of_a_host_with_many_paths_some_are_asked_for_from_all_over() -> None:
+    big = ingress("big", {"big.test": [path(f"/p{n:04}") for n in range(1_000)]})
+    found = derived(Built([*services("web"), big]).scene((Via.HTTP,), ("big.test",)))
+    asked_for = {each.target[:6] for each in found if each.target.startswith("/p")}
+    assert 80 <= len(asked_for) <= MOST_PATHS
+    assert {target[3] for target in asked_for} == set("0123456789")
 
 
 @pytest.mark.parametrize(

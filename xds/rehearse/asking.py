@@ -190,10 +190,16 @@ async def _knock(side: Side, scheme: str) -> None:
     try:
         async with asyncio.timeout(PATIENCE):
             _, writer = await asyncio.open_connection(host, port)
+            await _close(writer)
     except (OSError, TimeoutError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise Failure(f"{side.name} {scheme}://{_in_url(host)}:{port} cannot be reached: {reason}.") from None
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
     writer.close()
+    with suppress(OSError):  # of TLS, the other side may not say farewell
+        await writer.wait_closed()
 
 
 async def _certificate(side: Side, host: str) -> str:
@@ -203,7 +209,7 @@ async def _certificate(side: Side, host: str) -> str:
         async with asyncio.timeout(PATIENCE):
             _, writer = await asyncio.open_connection(*where, ssl=_any_certificate(), server_hostname=host)
             der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-            writer.close()
+            await _close(writer)
     except (OSError, TimeoutError, ValueError):
         return "none: the TLS handshake failed"
     return f"{_subject(der)} (SHA-256 {hashlib.sha256(der).hexdigest()[:16]})"
