@@ -15,7 +15,7 @@ from xds import model
 from xds.nginx.feature import Annotation, Key, Unreadable
 from xds.nginx.known import KEYS
 from xds.nginx.registry import features, known_keys, read_keys, read_settings, with_hook
-from xds.nginx.values import LONGEST_IN_ROUTE
+from xds.nginx.values import LONGEST_IN_ROUTE, Untrimmed
 from xds.wire.encode import encode
 
 from .drawing import cluster, complaints, connection, envoy_route, filters, host_routes, resolved, rewritten, routes
@@ -160,6 +160,19 @@ def test_a_hostile_value_is_a_complaint_in_one_short_sentence(annotation: Annota
         found = complaints({**beside, annotation.name: text})
         assert [name for name, _ in found] == [annotation.name], text
         assert_sentence(found[0][1])
+
+
+@pytest.mark.parametrize("annotation", [a for a in ANNOTATIONS if isinstance(a.parse, Untrimmed)], ids=lambda a: a.name)
+@pytest.mark.parametrize("form", [" {}", "{} ", "{}\n", "\t{}\r\n"])
+def test_a_boolean_or_number_with_blanks_around_it_is_no_value_as_for_go(annotation: Annotation[Any], form: str) -> None:
+    beside = {annotation.beside: BY_NAME[annotation.beside].example} if annotation.beside in SECRETS else {}
+    text = form.format(annotation.example)
+    ((name, said),) = complaints({**beside, annotation.name: text})
+    assert name == annotation.name
+    assert "with blanks around it" in said
+    found, _ = read_settings({**beside, annotation.name: text}, {})
+    without, _ = read_settings(beside, {})
+    assert {**found, model.CLOSED: "", model.LEFT_OUT: ""} == {**without, model.CLOSED: "", model.LEFT_OUT: ""}
 
 
 @pytest.mark.parametrize("key", [k for k in FEATURE_KEYS if k.name not in ANY_TEXT], ids=lambda k: k.name)

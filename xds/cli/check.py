@@ -158,7 +158,7 @@ def _asks_for_nothing(declared: Declared[Any], value: str) -> bool:
     if declared.fidelity is not Fidelity.REFUSED:
         return False
     try:
-        return bool(declared.parse(value) == declared.default)
+        return bool(declared.read(value) == declared.default)
     except ValueError:
         return False
 

@@ -26,7 +26,7 @@ from envoy_data_plane.google.protobuf import Any as AnyMessage
 
 from xds.kube.objects import ConfigMap, Ingress, Secret, Service
 from xds.model import Cluster, Location, Name, Route, Stream, Via, VirtualHost
-from xds.nginx.values import Refused, readable
+from xds.nginx.values import Refused, Untrimmed, readable, shown
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -140,7 +140,7 @@ class Declared(Generic[T]):
     """A name that users may write a value under.
 
     `parse` turns the text (trimmed, never empty) into a value or raises ValueError with the rest of the sentence "<name> …"; if that is a
-    `Refused`, the Ingress is left out.
+    `Refused`, the Ingress is left out. One that is `Untrimmed` is not asked where an annotation has blanks around it: that cannot be read.
     `default` holds where nothing, or nothing usable, was written. `example` must parse. `differs` is whether a value, on an Ingress with
     these paths, can meet the difference that `reason` names. `tuning`: without it requests are answered all the same. `because` gives
     the reason for one value, in place of `reason`. `unreadable`: what a value that `parse` refuses means for the paths.
@@ -158,10 +158,14 @@ class Declared(Generic[T]):
     because: Callable[[T], str] | None = None
     unreadable: Unreadable = Unreadable.IDLE
 
+    def read(self, written: str) -> T:
+        """The value of what was written, which is more than blanks. Raises ValueError with the rest of the sentence "<name> …"."""
+        return self.parse(readable(written))
+
     def needs_verdict(self, text: str, paths: Collection[str] = ()) -> bool:
         """Whether what was written is neither what holds anyway, nor a value that does what it says."""
         try:
-            value = self.parse(readable(text))
+            value = self.read(text)
         except ValueError:
             return True
         return value != self.default and self.differs(value, paths)
@@ -169,7 +173,7 @@ class Declared(Generic[T]):
     def asks(self, text: str) -> bool:
         """Whether what was written is another value than what holds anyway, or none that can be read."""
         try:
-            return self.parse(readable(text)) != self.default
+            return self.read(text) != self.default
         except ValueError:
             return True
 
@@ -190,6 +194,13 @@ class Annotation(Declared[T]):
     flag: str = ""
     switch: str = ""
     outlook: Callable[[T], str] | None = None
+
+    def read(self, written: str) -> T:
+        """The same; blanks around a value are part of it for what is `Untrimmed`."""
+        text = readable(written)
+        if text != written and isinstance(self.parse, Untrimmed):
+            raise ValueError(f"is {shown(written)}, with blanks around it, which ingress-nginx does not read")
+        return self.parse(text)
 
 
 @dataclass(frozen=True)
@@ -336,8 +347,8 @@ class Notes:
         """What the Ingress itself says; None where it says nothing, or nothing usable."""
         name = annotation.name if self._annotations.get(annotation.name) or not annotation.alias else annotation.alias
         try:
-            text = readable(self._annotations.get(name, ""))
-            return annotation.parse(text) if text else None
+            text = self._annotations.get(name, "")
+            return annotation.read(text) if readable(text) else None
         except ValueError as error:
             self._add(Complaint(name, str(error), self._then(annotation, error)))
             return None

@@ -221,8 +221,8 @@ def is_set(name: str, annotations_: Mapping[str, str]) -> bool:
     """Whether an annotation is there, can be read, and is another value than what holds anyway."""
     known = known_annotations()[name]
     try:
-        text = readable(annotations_.get(name, ""))
-        return bool(text) and bool(known.parse(text) != known.default)
+        text = annotations_.get(name, "")
+        return bool(readable(text)) and bool(known.read(text) != known.default)
     except ValueError:
         return False
 

@@ -6,7 +6,10 @@ import ipaddress
 import itertools
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
+T = TypeVar("T")
 _TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 _FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
 _SIZE = re.compile(r"([0-9]{1,12})([kmg]?)", re.IGNORECASE)
@@ -23,6 +26,17 @@ _MAPPED = 96
 
 class Refused(ValueError):
     """What the validation of ingress-nginx does not take, so that it leaves out the Ingress."""
+
+
+@dataclass(frozen=True, slots=True)
+class Untrimmed(Generic[T]):
+    """A parser of what ingress-nginx reads by Go's `strconv`, which takes no blanks around a value."""
+
+    parse: Callable[[str], T]
+
+    def __call__(self, text: str) -> T:
+        """The value of a text without blanks around it. Raises ValueError."""
+        return self.parse(text)
 
 
 LONGEST = 8192
@@ -77,8 +91,7 @@ def _range(part: str, text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Networ
     return found
 
 
-def boolean(text: str) -> bool:
-    """Go's strconv.ParseBool."""
+def _boolean(text: str) -> bool:
     if text in _TRUE:
         return True
     if text in _FALSE:
@@ -86,7 +99,11 @@ def boolean(text: str) -> bool:
     raise ValueError(f'is {shown(text)}, which is neither "true" nor "false"')
 
 
-def whole(least: int, most: int) -> Callable[[str], int]:
+boolean = Untrimmed(_boolean)
+"""Go's strconv.ParseBool."""
+
+
+def whole(least: int, most: int) -> Untrimmed[int]:
     """A whole number within bounds (Go's Atoi, ASCII digits only)."""
 
     def parse(text: str) -> int:
@@ -96,7 +113,7 @@ def whole(least: int, most: int) -> Callable[[str], int]:
             raise ValueError(f"is {text}, which is not between {least} and {most}")
         return int(text)
 
-    return parse
+    return Untrimmed(parse)
 
 
 LONGEST_SECONDS = 2_147_483

@@ -12,7 +12,6 @@ from xds.kube.world import Reader, config_map, ingress, refused_edit, settings
 from xds.model import CLOSED, LEFT_OUT, Settings
 from xds.nginx import hints, registry
 from xds.nginx.feature import Annotation, Barred, Closed, Complaint, Declared, Fidelity, Forbidden, Key, Unreadable
-from xds.nginx.values import readable
 from xds.problem import Problem, Ref, Severity
 from xds.translate.references import References
 
@@ -185,7 +184,7 @@ def _report_outlook(read: Reader, item: Ingress, name: str) -> None:
     if known is None or known.outlook is None:
         return
     try:
-        sentence = known.outlook(known.parse(readable(item.meta.annotations[f"{settings(read).annotations_prefix}/{name}"])))
+        sentence = known.outlook(known.read(item.meta.annotations[f"{settings(read).annotations_prefix}/{name}"]))
     except ValueError:
         return  # it is left out for that alone
     _report(read, item, name, "annotation-outlook", sentence, Severity.NOTE)
@@ -312,7 +311,7 @@ def _instead(name: str) -> str:
 
 def _because(known: Declared[Any], text: str) -> str:
     """The reason of a verdict, as the end of a sentence; "" where there is none."""
-    reason = known.because(known.parse(readable(text))) if known.because else known.reason
+    reason = known.because(known.read(text)) if known.because else known.reason
     return f": {reason.rstrip('.')}" if reason else ""
 
 
