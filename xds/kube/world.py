@@ -317,8 +317,8 @@ def rules_with_effect(ingress: Ingress) -> Iterator[tuple[int, Rule]]:
 def oldest_first(ingresses: Iterable[Ingress]) -> tuple[Ingress, ...]:
     """Sorted, the winner of a conflict first (decision 15): by creationTimestamp, then the larger namespace/name, as in ingress-nginx.
 
-    Objects without a creationTimestamp, which come from folders, are younger than all others and of one age, as if they were applied together:
-    that is what becomes of a folder in a cluster, where a timestamp counts seconds.
+    Objects without a creationTimestamp, which come from folders, are younger than all others and of one age, as if they were applied
+    together: that is what becomes of a folder in a cluster, where a timestamp counts seconds.
     """
     by_name = sorted(ingresses, key=lambda i: f"{i.meta.namespace}/{i.meta.name}", reverse=True)
     return tuple(sorted(by_name, key=lambda i: i.meta.created or _YOUNGEST))
