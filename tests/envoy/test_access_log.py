@@ -151,3 +151,35 @@ async def test_a_client_cannot_write_fields_of_its_own(site: Site, odd: str, esc
         f"GET /path?query{escaped}200{escaped}1 HTTP/1.1",
         f"forged-{ord(odd)}{escaped}{escaped}",
     )
+
+
+ODD = {"path": "y{}z", "referer": "https://from.test/?a{}b", "agent": "agent {} b"}
+
+
+@pytest.mark.parametrize("where", ["app.test", "rewritten.test"])
+@pytest.mark.parametrize("odd", ["", '"', "\\", '\\"'])
+@pytest.mark.parametrize("target", ["/sleep/0?x", "/sleep/0.02?x", "/refused?x"])
+async def test_each_request_has_one_line_however_it_is_written(site: Site, where: str, odd: str, target: str) -> None:
+    """Three loggers share the requests among them: by what a client wrote, how long it took, and who answered."""
+    target = f"/old{target}" if where == "rewritten.test" else target
+    for place in ODD:
+        here = {name: text.format(odd if name == place else "") for name, text in ODD.items()}
+        asked = f"{target}{here['path']}"
+        own = f"one-of-{place}-{target.partition('?')[0]}-{len(odd)}-{'-'.join(str(ord(each)) for each in odd)}-end"
+        await site.get(asked, host=where, headers=[("X-Request-ID", own), ("User-Agent", here["agent"]), ("Referer", here["referer"])])
+        line = await logged(site, own)
+        path, referer, agent = (text.replace("\\", r"\x5C").replace('"', r"\x22") for text in (asked, here["referer"], here["agent"]))
+        assert (line["http_user_agent"], line["http_referer"], line["request"]) == (agent, referer, f"GET {path} HTTP/1.1")
+        assert float(line["upstream_response_time"].replace("-", "0")) <= float(line["request_time"])
+        await site.get("/", host="app.test", headers=[("X-Request-ID", f"behind-{own}")])
+        await logged(site, f"behind-{own}")
+        assert len([each for each in site.envoy.process.stdout if each.endswith(f" {own}")]) == 1
+
+
+@pytest.mark.parametrize("name", ["User-Agent", "Referer"])
+async def test_a_header_that_comes_twice_is_logged_whole(site: Site, name: str) -> None:
+    """What is found clean and what is written are the same: a second value cannot hide a quotation mark."""
+    values = ["https://from.test/?one", 'https://from.test/?"two"']
+    await site.get("/", host="app.test", headers=[("X-Request-ID", f"twice-{name}"), *((name, value) for value in values)])
+    line = await logged(site, f"twice-{name}")
+    assert line["http_referer" if name == "Referer" else "http_user_agent"] == r"https://from.test/?one,https://from.test/?\x22two\x22"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from envoy_data_plane.envoy.config.accesslog.v3 import AccessLogFilter
+from envoy_data_plane.envoy.config.core.v3 import DataSource
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,10 +15,14 @@ from xds.nginx import log_format
 from xds.nginx.log_format import Escape
 
 
+def inlines(text: str, escape: Escape = Escape.DEFAULT) -> list[str]:
+    """All forms of a line, from that of a brief and harmless request to that in which everything is escaped."""
+    sources = [made.text_format_source for _, made in log_format.lines(text, escape)]
+    return [source.inline_string for source in sources if source]
+
+
 def inline(text: str, escape: Escape = Escape.DEFAULT) -> str:
-    source = log_format.line(text, escape).text_format_source
-    assert source
-    return source.inline_string
+    return inlines(text, escape)[-1]
 
 
 @pytest.mark.parametrize("text", ["$", "a $", "$ a", "${remote_addr", "$$status", "costs 5$."])
@@ -38,8 +45,8 @@ def test_variables_without_a_value_are_found() -> None:
 def test_a_variable_without_a_value_is_written_as_nginx_writes_it() -> None:
     assert inline("[$request_body]") == "[-]\n"
     assert inline("[$request_body]", Escape.JSON) == "[]\n"
-    assert not log_format.line("$status", Escape.DEFAULT).omit_empty_values
-    assert log_format.line("$status", Escape.JSON).omit_empty_values
+    for escape, omitted in ((Escape.DEFAULT, False), (Escape.JSON, True)):
+        assert [made.omit_empty_values for _, made in log_format.lines("$status", escape)] == [omitted]
 
 
 @given(st.text(st.characters(exclude_characters="$", codec="utf-8"), max_size=30))
@@ -58,6 +65,54 @@ def test_what_others_wrote_is_escaped(name: str) -> None:
     assert ".replace(" in inline(f"${name}")
     assert ".replace(" in inline(f"${name}", Escape.JSON)
     assert ".replace(" not in inline(f"${name}", Escape.NONE)
+
+
+def test_what_others_wrote_stands_as_it_is_only_where_nothing_of_it_has_to_be_escaped() -> None:
+    for escape, characters in ((Escape.DEFAULT, '\\"'), (Escape.JSON, '\\"\t')):
+        (plain, made), (escaped, _) = log_format.lines("$http_referer $req_id", escape)
+        assert made.text_format_source == DataSource(inline_string="%REQ(REFERER)% %REQ(X-REQUEST-ID)%\n")
+        wanted = {(header, character) for header in ("referer", "x-request-id") for character in characters}
+        assert {_looked_for(each, inverted=True) for each in plain} == wanted
+        assert len(escaped) == 1
+        assert escaped[0].or_filter
+        assert {_looked_for(each, inverted=False) for each in escaped[0].or_filter.filters} == wanted
+
+
+def _looked_for(found: AccessLogFilter, *, inverted: bool) -> tuple[str, str]:
+    assert found.header_filter
+    header = found.header_filter.header
+    assert header
+    assert header.string_match
+    assert (header.invert_match, header.treat_missing_header_as_empty) == (inverted, True)
+    return header.name, header.string_match.contains or ""
+
+
+def test_a_line_has_no_more_forms_than_it_needs() -> None:
+    assert len(log_format.lines(log_format.DEFAULT, Escape.DEFAULT)) == 3
+    assert len(log_format.lines("$status $remote_addr", Escape.DEFAULT)) == 1
+    assert len(log_format.lines("$status $http_referer", Escape.NONE)) == 1
+    assert len(log_format.lines("$request_time", Escape.NONE)) == 2
+    assert log_format.lines("$status", Escape.DEFAULT)[0][0] == []
+
+
+def test_ingress_nginx_s_own_line_has_one_expression_for_most_requests() -> None:
+    brief, plain, escaped = inlines(log_format.DEFAULT)
+    assert (brief.count("%CEL("), plain.count("%CEL(")) == (1, 5)
+    assert ".replace(" in escaped
+
+
+@given(st.sets(st.sampled_from(sorted(log_format.KNOWN)), min_size=1), st.sampled_from(Escape))
+def test_no_form_has_what_others_wrote_unless_its_filters_look_for_it(names: set[str], escape: Escape) -> None:
+    text = " ".join(f"${name}" for name in sorted(names))
+    forms = log_format.lines(text, escape)
+    for filters, made in forms[:-1]:
+        looked_for = {each.header_filter.header.name for each in filters if each.header_filter and each.header_filter.header}
+        source = made.text_format_source
+        assert source
+        written = {found.lower() for found in re.findall(r"%REQ\(([^)]*)\)%", source.inline_string)} | (
+            {":path"} if "PATH" in source.inline_string else set()
+        )
+        assert written <= looked_for | {":method", "x-forwarded-proto", "content-length"} or escape is Escape.NONE
 
 
 def test_the_manual_lists_the_variables_that_have_a_value() -> None:

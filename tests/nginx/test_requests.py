@@ -165,12 +165,12 @@ def test_every_https_response_tells_browsers_to_come_by_https(keys: dict[str, st
 
 def test_hsts_is_the_first_filter_and_the_router_stays_the_last() -> None:
     names = [f.name for f in connection(settings(), Via.HTTPS).http_filters]
-    assert names == ["envoy.filters.http.header_mutation", "envoy.filters.http.set_filter_state", "first", "limits", "retry-on", "router"]
+    assert names == ["envoy.filters.http.header_mutation", "asked-path", "first", "limits", "retry-on", "router"]
 
 
 def test_hsts_is_for_https_only_and_can_be_turned_off() -> None:
     names = [[f.name for f in connection(settings(keys=k), v).http_filters] for k, v in (({}, Via.HTTP), ({"hsts": "false"}, Via.HTTPS))]
-    assert names == [["envoy.filters.http.set_filter_state", "first", "limits", "retry-on", "router"]] * 2
+    assert names == [["asked-path", "first", "limits", "retry-on", "router"]] * 2
 
 
 def test_a_percent_sign_in_a_header_is_no_format() -> None:

@@ -429,6 +429,7 @@ class Feature(Generic[S]):
     on_route      (setting, route, Envoy's Route) → None; asked for every route: whether it forwards, redirects or responds. It may
                   configure filters of the listener by name (`typed_per_filter_config`), but not those of a `FilterPlace`
     on_forward    the same, asked for routes that forward only
+    on_rewritten  the same, asked for routes that rewrite the path for the backend, whichever feature does
     off_location  (setting, Envoy's Route) → None; asked for redirects that nginx answers before it looks for a location, so that
                   what locations add is missing; the setting is that of the ConfigMap alone
     filters       (setting, route) → HTTP filters of the route, in the feature's `place`; asked for every route
@@ -487,6 +488,7 @@ class Feature(Generic[S]):
     host_routes: Callable[[S, Location], tuple[Route, ...]] | None = None
     on_route: Callable[[S, Route, EnvoyRoute], None] | None = None
     on_forward: Callable[[S, Route, EnvoyRoute], None] | None = None
+    on_rewritten: Callable[[S, Route, EnvoyRoute], None] | None = None
     off_location: Callable[[S, EnvoyRoute], None] | None = None
     filters: Callable[[S, Route], Iterable[TypedExtensionConfig]] | None = None
     place: FilterPlace = FilterPlace.ROUTE

@@ -3,27 +3,35 @@
 What belongs here: which variable of a log is which command, and how values of clients are escaped. What does not: where a line is
 written, and which requests have one (`features/access_log.py`).
 
-Envoy escapes nothing in a line of text. What a client wrote could end a field with a quotation mark, and forge those that follow; so each
-such value is written by an expression, which escapes as nginx does. Line breaks and other control characters never reach a log: Envoy
-refuses requests that have them.
+Envoy escapes nothing in a line of text. What a client wrote could end a field with a quotation mark, and forge those that follow. An
+expression escapes it as nginx does, but costs up to a microsecond for each value, and most requests have nothing to escape. So a line comes
+in up to three forms, and exactly one of them is written for a request:
+
+1. brief: all that clients wrote may stand as it is, a backend answered, and within 10 ms. Milliseconds of one digit need no expression.
+2. plain: all that clients wrote may stand as it is.
+3. escaped: every other request.
+
+Line breaks and other control characters never reach a log: Envoy refuses requests that have them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cache
 
+from envoy_data_plane.envoy.config.accesslog.v3 import AccessLogFilter
 from envoy_data_plane.envoy.config.core.v3 import CelExpressionConfig, SubstitutionFormatString, TypedExtensionConfig
 
+from xds.nginx import log_filters
 from xds.nginx.messages import CelFormatter, text_format
 from xds.nginx.variables import HOST, VARIABLE, names_in
 from xds.wire.encode import pack
 
 PATH_STATE = "xds.path"
-"""The filter state with the path as requested: at the end of a request its path may be a rewritten one."""
+"""The filter state with the path as requested, escaped for the log. Only routes that rewrite the path keep it."""
 DEFAULT = (
     '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent" '
     "$request_length $request_time [$proxy_upstream_name] [$proxy_alternative_upstream_name] $upstream_addr "
@@ -50,6 +58,8 @@ _SEQUENCES = {
     Escape.NONE: (),
 }
 """What is escaped, and its sequence, both as they stand within a string of CEL."""
+_CHARACTERS = {Escape.DEFAULT: '\\"', Escape.JSON: '\\"\t', Escape.NONE: ""}
+"""The same characters as a client writes them."""
 _NATIVE = {
     "remote_addr": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
     "the_real_ip": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
@@ -85,31 +95,63 @@ _OF_CONNECTIONS = """
 remote_addr remote_port server_addr server_port time_local time_iso8601 msec connection hostname upstream_addr proxy_upstream_name
 """
 """Those of them that are known without a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What a client writes: an expression, and a command for the value as it is, where Envoy has one that says the same.
+
+    `header` is the header of the request from which the value comes.
+    """
+
+    expression: str
+    command: str = ""
+    header: str = ""
+
+
+_REQUESTED = f'%COALESCE({{"operators":[{{"command":"FILTER_STATE","param":"{PATH_STATE}:PLAIN"}},{{"command":"REQ","param":":PATH"}}]}})%'
+_HOST_HEADER = _Written("request.host", "%REQ(:AUTHORITY)%", ":authority")
+_ID = _Written("request.id", "%REQ(X-REQUEST-ID)%", "x-request-id")
+_URI = _Written("request.url_path", "%PATH(NQ:PATH)%", ":path")
+_ARGS = _Written("request.query")
 _WRITTEN = {
-    "request_uri": f"string(filter_state['{PATH_STATE}'])",
-    "uri": "request.url_path",
-    "document_uri": "request.url_path",
-    "args": "request.query",
-    "query_string": "request.query",
-    "host": HOST,
-    "http_host": "request.host",
-    "best_http_host": "request.host",
-    "http_referer": "request.referer",
-    "http_user_agent": "request.useragent",
-    "req_id": "request.id",
-    "request_id": "request.id",
-    "ssl_server_name": "connection.requested_server_name",
-    "ssl_client_s_dn": "connection.subject_peer_certificate",
+    "request_uri": _Written("request.path", _REQUESTED, ":path"),
+    "uri": _URI,
+    "document_uri": _URI,
+    "args": _ARGS,
+    "query_string": _ARGS,
+    "host": _Written(HOST),
+    "http_host": _HOST_HEADER,
+    "best_http_host": _HOST_HEADER,
+    "http_referer": _Written("request.referer", "%REQ(REFERER)%", "referer"),
+    "http_user_agent": _Written("request.useragent", "%REQ(USER-AGENT)%", "user-agent"),
+    "req_id": _ID,
+    "request_id": _ID,
+    "ssl_server_name": _Written("connection.requested_server_name"),
+    "ssl_client_s_dn": _Written("connection.subject_peer_certificate"),
 }
-"""Expressions for what a client writes, by variable."""
+"""What a client writes, by variable."""
+_JOINED = frozenset(("accept-encoding", "authorization", "content-type", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"))
+"""Headers that Envoy keeps as one value however often they come. `%REQ()%` has the first value only of all others."""
 _TIMES = {
-    "request_time": ("true", "request.duration"),
-    "upstream_response_time": ("has(response.backend_latency)", "response.backend_latency"),
+    "request_time": ("true", "request.duration", "%DURATION%"),
+    "upstream_response_time": (
+        "has(response.backend_latency)",
+        "response.backend_latency",
+        "%COMMON_DURATION(US_TX_BEG:US_RX_END:ms)%",
+    ),
 }
-"""When a duration is known, and the duration, by variable."""
+"""When a duration is known, the duration, and the command for its milliseconds, by variable."""
+_SHORT = 9
+"""The longest duration in milliseconds that has one digit."""
 _ANSWERED = "response.code_details == 'via_upstream'"
-_OF_BACKEND = {"upstream_status": "response.code", "upstream_response_length": "response.size"}
-"""Expressions for what is known of a backend's response alone, by variable."""
+_OF_BACKEND = {
+    "upstream_status": ("response.code", "%RESPONSE_CODE%"),
+    "upstream_response_length": ("response.size", "%BYTES_SENT%"),
+}
+"""What is known of a backend's response alone: expressions, and commands where a backend answered, by variable."""
+_OF_REQUEST_LINE = ("request_method", "request_uri", "server_protocol")
+"""The variables of which `$request` consists."""
 _EMPTY = {"proxy_alternative_upstream_name"}
 """ingress-nginx leaves them empty unless there is a canary."""
 _NEVER = {"remote_user"}
@@ -164,11 +206,61 @@ def _in_stream(name: str, protocol: str) -> str | None:
     return of_stream.get(name) or (_NATIVE[name] if name in _OF_CONNECTIONS.split() else None)
 
 
-def line(text: str, escape: Escape) -> SubstitutionFormatString:
-    """A text of `parsed` as Envoy's format, which ends in a line break. A variable without a value is "-"; with other escapes nothing."""
+class _Form(Enum):
+    """How much of a line is known without an expression."""
 
+    BRIEF = 1
+    PLAIN = 2
+    ESCAPED = 3
+
+
+def lines(text: str, escape: Escape) -> list[tuple[list[AccessLogFilter], SubstitutionFormatString]]:
+    """A text of `parsed` as Envoy's formats, each with filters that together let requests pass; one of them is for any request.
+
+    A line ends in a line break. A variable without a value is "-"; with other escapes nothing.
+    """
+    names = _parts(text)
+    headers = sorted({written.header for name in names if (written := _written(name)) and written.header and escape is not Escape.NONE})
+    odd = _CHARACTERS[escape]
+    clean = log_filters.without(headers, odd)
+    brief, others = _is_brief(names)
+    made = [([*brief, *clean], _line(text, escape, _Form.BRIEF))] if brief else []
+    made.append(([*others, *clean], _line(text, escape, _Form.PLAIN)))
+    if headers:
+        made.append(([log_filters.some(log_filters.with_one(headers, odd))], _line(text, escape, _Form.ESCAPED)))
+    return made
+
+
+def _parts(text: str) -> set[str]:
+    names = set(names_in(text))
+    return names | set(_OF_REQUEST_LINE) if "request" in names else names
+
+
+def _is_brief(names: Iterable[str]) -> tuple[list[AccessLogFilter], list[AccessLogFilter]]:
+    """Filters for requests of which durations and the backend's part need no expression, and those for all other requests."""
+    wanted = set(names)
+    answered = [_ANSWERED] if wanted & _OF_BACKEND.keys() else []
+    answered += [_TIMES["upstream_response_time"][0]] if "upstream_response_time" in wanted else []
+    short, longer = ([log_filters.at_most(_SHORT)], [log_filters.more_than(_SHORT)]) if wanted & _TIMES.keys() else ([], [])
+    if answered:
+        by_backend = " && ".join(answered)
+        short, longer = [*short, log_filters.where(by_backend)], [*longer, log_filters.where(f"!({by_backend})")]
+    return short, [log_filters.some(longer)] if longer else []
+
+
+def has_path(text: str) -> bool:
+    """Whether a line has the path as requested."""
+    return "request_uri" in _parts(text)
+
+
+def path_state(escape: Escape) -> str:
+    """The format for `PATH_STATE`, while the request has the path that was asked for."""
+    return f"%CEL({_escaped('request.path', escape)})%"
+
+
+def _line(text: str, escape: Escape, form: _Form) -> SubstitutionFormatString:
     def command(found: re.Match[str]) -> str:
-        known = _command(found[1] or found[2], escape)
+        known = _command(found[1] or found[2], escape, form)
         return _absent(escape) if known is None else known
 
     made = text_format(VARIABLE.sub(command, text.replace("%", "%%")) + "\n")
@@ -191,26 +283,45 @@ def _absent(escape: Escape) -> str:
     return "-" if escape is Escape.DEFAULT else ""
 
 
-def _command(name: str, escape: Escape) -> str | None:
+def _command(name: str, escape: Escape, form: _Form = _Form.ESCAPED) -> str | None:
     """What a variable is in Envoy's format; None where it has no value here."""
-    absent = _absent(escape)
     if name == "request":
-        return " ".join(_command(part, escape) or "" for part in ("request_method", "request_uri", "server_protocol"))
+        return " ".join(_command(part, escape, form) or "" for part in _OF_REQUEST_LINE)
     if name in _EMPTY:
         return ""
     if name in _NATIVE:
         return _NATIVE[name]
     if name in _TIMES:
-        return duration(_TIMES[name][1], _TIMES[name][0], absent)
+        known, seconds, milliseconds = _TIMES[name]
+        return f"0.00{milliseconds}" if form is _Form.BRIEF else duration(seconds, known, _absent(escape))
     if name in _OF_BACKEND:
-        return f"%CEL({_ANSWERED} ? {_OF_BACKEND[name]} : '{absent}')%"
-    if name in _WRITTEN:
-        return f"%CEL({_escaped(_WRITTEN[name], escape)})%"
+        expression, command = _OF_BACKEND[name]
+        return command if form is _Form.BRIEF else f"%CEL({_ANSWERED} ? {expression} : '{_absent(escape)}')%"
+    if written := _written(name):
+        return written.command if written.command and form is not _Form.ESCAPED else _as_escaped(name, written, escape)
     if found := _HEADER.fullmatch(name):
-        headers, header = ("request" if found[1] == "http" else "response"), found[2].replace("_", "-")
-        value = f"{headers}.headers['{header}']"
-        return f"%CEL('{header}' in {headers}.headers ? ({_escaped(value, escape)}) : '{absent}')%"
+        return _of_header("request" if found[1] == "http" else "response", found[2].replace("_", "-"), escape)
     return None
+
+
+def _written(name: str) -> _Written | None:
+    """What a client writes; None for a variable that is something else, or a header of which there may be several."""
+    header = name.removeprefix("http_").replace("_", "-")
+    return _Written("", f"%REQ({header.upper()})%", header) if name.startswith("http_") and header in _JOINED else _WRITTEN.get(name)
+
+
+def _as_escaped(name: str, written: _Written, escape: Escape) -> str:
+    """The command for what a client wrote, escaped. A path that was kept is escaped already."""
+    if not written.expression:
+        return _of_header("request", written.header, escape)
+    value = _escaped(written.expression, escape)
+    kept = f"'{PATH_STATE}' in filter_state"
+    return f"%CEL({kept} ? string(filter_state['{PATH_STATE}']) : ({value}))%" if name == "request_uri" else f"%CEL({value})%"
+
+
+def _of_header(message: str, header: str, escape: Escape) -> str:
+    value = f"{message}.headers['{header}']"
+    return f"%CEL('{header}' in {message}.headers ? ({_escaped(value, escape)}) : '{_absent(escape)}')%"
 
 
 def _escaped(value: str, escape: Escape) -> str:

@@ -11,22 +11,20 @@ from envoy_data_plane.envoy.config.accesslog.v3 import (
     AndFilter,
     ComparisonFilter,
     ComparisonFilterOp,
-    ExtensionFilter,
     HeaderFilter,
     ResponseFlagFilter,
     StatusCodeFilter,
 )
 from envoy_data_plane.envoy.config.core.v3 import RuntimeUInt32, SubstitutionFormatString
 from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
-from envoy_data_plane.envoy.extensions.access_loggers.filters.cel.v3 import ExpressionFilter
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import LocalReplyConfig, ResponseMapper
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
 from xds.model import Via
+from xds.nginx import log_filters
 from xds.nginx.messages import formatted, page, text_format
 from xds.nginx.variables import BEST_HOST_WITHOUT_PORT
 from xds.render.addresses import POLICY
-from xds.wire.encode import pack
 
 _TITLES = {
     301: "Moved Permanently",
@@ -77,9 +75,9 @@ def local_replies(via: Via, *, by_forwarded: bool = False) -> LocalReplyConfig:
 
     Envoy applies only the first mapper that matches, so each has both a status and its page.
     """
-    timed_out = _mapper(_all(_status(503), _flags("UF"), _cel("response.code_details.contains('connection_timeout')")), 504)
+    timed_out = _mapper(_all(_status(503), _flags("UF"), log_filters.where("response.code_details.contains('connection_timeout')")), 504)
     broken = _mapper(_all(_status(503), _flags("UF", "UC", "UR")), 502)
-    denied = _mapper(_all(_status(403), _cel(f"response.code_details.contains('[{POLICY}]')")), 503)
+    denied = _mapper(_all(_status(403), log_filters.where(f"response.code_details.contains('[{POLICY}]')")), 503)
     no_method = _mapper(_all(_status(METHOD_REFUSED), _other_method_than("TRACE")), 400)
     pages = [_mapper(_status(status), status) for status in _TITLES]
     redirects = [_without_page(), *(_mapper(_status(status), status) for status in _REDIRECTS)] if via is Via.HTTP or by_forwarded else []
@@ -92,7 +90,7 @@ def local_replies(via: Via, *, by_forwarded: bool = False) -> LocalReplyConfig:
 
 def _without_page() -> ResponseMapper:
     """What a route says by itself: a body whose type it names, or 204, which has no body (RFC 9110, 15.3.5)."""
-    own = _cel("response.code_details == 'direct_response' && (response.code == 204 || 'content-type' in response.headers)")
+    own = log_filters.where("response.code_details == 'direct_response' && (response.code == 204 || 'content-type' in response.headers)")
     as_it_is = text_format("%LOCAL_REPLY_BODY%")
     return ResponseMapper(filter=own, body_format_override=as_it_is)
 
@@ -103,7 +101,7 @@ def _to_https(mapper: ResponseMapper, host: str) -> ResponseMapper:
     `host` is a format for what the Location lacks.
     """
     assert mapper.filter is not None
-    here = _cel(f"'location' in response.headers && response.headers['location'].startsWith('{TO_HTTPS}')")
+    here = log_filters.where(f"'location' in response.headers && response.headers['location'].startsWith('{TO_HTTPS}')")
     url = f"https://{host}%CEL(re.extract(response.headers['location'], '^{TO_HTTPS}(.*?)/?$', '\\\\1'))%"
     return replace(mapper, filter=_all(mapper.filter, here), headers_to_add=[formatted("Location", url)])
 
@@ -124,11 +122,6 @@ def _status(status: int) -> AccessLogFilter:
 
 def _flags(*flags: str) -> AccessLogFilter:
     return AccessLogFilter(response_flag_filter=ResponseFlagFilter(flags=list(flags)))
-
-
-def _cel(expression: str) -> AccessLogFilter:
-    name = "envoy.access_loggers.extension_filters.cel"
-    return AccessLogFilter(extension_filter=ExtensionFilter(name=name, typed_config=pack(ExpressionFilter(expression=expression))))
 
 
 def _other_method_than(method: str) -> AccessLogFilter:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from functools import cache
+from collections.abc import Collection, Sequence
+from functools import cache, lru_cache
 from typing import NamedTuple
 
-from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog, AccessLogFilter, AndFilter, HeaderFilter, MetadataFilter
-from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
-from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
+from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog, AccessLogFilter, HeaderFilter, MetadataFilter
+from envoy_data_plane.envoy.config.core.v3 import SubstitutionFormatString, TypedExtensionConfig
+from envoy_data_plane.envoy.config.route.v3 import FilterConfig, HeaderMatcher
+from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from envoy_data_plane.envoy.extensions.access_loggers.stream.v3 import StderrAccessLog, StdoutAccessLog
 from envoy_data_plane.envoy.extensions.filters.http.set_filter_state.v3 import Config as SetFilterState
 from envoy_data_plane.envoy.extensions.filters.http.set_metadata.v3 import Config as SetMetadata
 from envoy_data_plane.envoy.extensions.filters.http.set_metadata.v3 import Metadata
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager, HttpFilter
 from envoy_data_plane.envoy.type.matcher.v3 import MetadataMatcher, MetadataMatcherPathSegment, StringMatcher, ValueMatcher
+from envoy_data_plane.google.protobuf import Any as AnyMessage
 from envoy_data_plane.google.protobuf import Struct, Value
 
 from xds.model import Route, Via
-from xds.nginx import log_format
+from xds.nginx import log_filters, log_format
 from xds.nginx.feature import Annotation, Feature, Fidelity, Key, Notes, Phase
 from xds.nginx.log_format import Escape
 from xds.nginx.messages import kept_text
@@ -27,6 +29,8 @@ from xds.wire.encode import pack
 
 _METADATA = "xds.log"
 """The namespace of dynamic metadata in which a route without a line says so."""
+_KEEPER = "asked-path"
+"""The filter of the listener that keeps the path as requested; a route that rewrites it switches the filter on."""
 _MOST_SKIPPED = 100
 """Paths that are not logged: each request that is logged was compared with each of them."""
 _STDOUT = ("/var/log/nginx/access.log", "/dev/stdout")
@@ -114,25 +118,31 @@ def _read(notes: Notes) -> Log:
 
 
 def _on_connection(log: Log, connection: HttpConnectionManager, _via: Via) -> None:
-    """The path is kept in front of all filters, and whatever the line: other features read it too."""
-    connection.http_filters.insert(0, _keep_path())
     if log.line:
-        connection.access_log = [_access_log(log)]
+        connection.http_filters.insert(0, _path_keeper(log.escape))
+        connection.access_log = list(_loggers(log))
 
 
-def _access_log(log: Log) -> AccessLog:
-    made = log_format.line(log.line, log.escape)
-    config = StderrAccessLog(log_format=made) if log.to_stderr else StdoutAccessLog(log_format=made)
+@lru_cache(maxsize=8)
+def _loggers(log: Log) -> tuple[AccessLog, ...]:
+    """One for each form of the line, which share all requests among them."""
+    shared = [_unless_silent(), *map(_unless_asked_for, log.skipped)]
+    return tuple(_access_log(line, log, [*filters, *shared]) for filters, line in log_format.lines(log.line, log.escape))
+
+
+def _access_log(line: SubstitutionFormatString, log: Log, filters: Sequence[AccessLogFilter]) -> AccessLog:
+    config = StderrAccessLog(log_format=line) if log.to_stderr else StdoutAccessLog(log_format=line)
     name = "stderr" if log.to_stderr else "stdout"
-    filters = [_unless_silent(), *map(_unless_asked_for, log.skipped)]
-    chosen = filters[0] if len(filters) == 1 else AccessLogFilter(and_filter=AndFilter(filters=filters))
-    return AccessLog(name=f"envoy.access_loggers.{name}", filter=chosen, typed_config=pack(config))
+    return AccessLog(name=f"envoy.access_loggers.{name}", filter=log_filters.every(filters), typed_config=pack(config))
 
 
 @cache
-def _keep_path() -> HttpFilter:
-    kept = kept_text(log_format.PATH_STATE, "%REQ(:PATH)%")
-    return HttpFilter(name="envoy.filters.http.set_filter_state", typed_config=pack(SetFilterState(on_request_headers=[kept])))
+def _path_keeper(escape: Escape) -> HttpFilter:
+    """The filter that keeps the path for the line. It is once in the listener, since Envoy would compile its expression for each route."""
+    kept = kept_text(log_format.PATH_STATE, log_format.path_state(escape))
+    assert kept.format_string
+    kept.format_string.formatters = [log_format.formatter()]
+    return HttpFilter(name=_KEEPER, typed_config=pack(SetFilterState(on_request_headers=[kept])), disabled=True)
 
 
 @cache
@@ -158,6 +168,17 @@ def _filters(log: Log, _route: Route) -> tuple[TypedExtensionConfig, ...]:
     return () if log.own else (_silence(),)
 
 
+def _on_rewritten(log: Log, _route: Route, envoy: EnvoyRoute) -> None:
+    """The line is written when the request has another path."""
+    if log.own and log_format.has_path(log.line):
+        envoy.typed_per_filter_config[_KEEPER] = _switched_on()
+
+
+@cache
+def _switched_on() -> AnyMessage:
+    return pack(FilterConfig(config=AnyMessage()))
+
+
 FEATURE = Feature(
     read=_read,
     annotations=(ENABLE_ACCESS_LOG,),
@@ -174,4 +195,5 @@ FEATURE = Feature(
     phase=Phase.HOST,
     on_connection=_on_connection,
     filters=_filters,
+    on_rewritten=_on_rewritten,
 )
