@@ -26,7 +26,9 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
     HttpConnectionManagerUpgradeConfig,
     HttpFilter,
     Rds,
+    RequestIdExtension,
 )
+from envoy_data_plane.envoy.extensions.request_id.uuid.v3 import UuidRequestIdConfig
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.envoy.type.v3 import FractionalPercent
 
@@ -80,6 +82,7 @@ def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager
         use_remote_address=True,
         skip_xff_append=True,
         preserve_external_request_id=True,
+        request_id_extension=_request_ids(),
         normalize_path=True,
         merge_slashes=True,
         path_with_escaped_slashes_action=HttpConnectionManagerPathWithEscapedSlashesAction.KEEP_UNCHANGED,
@@ -103,6 +106,12 @@ def stream_logs(protocol: str, wanted: StreamLog | None = None) -> tuple[AccessL
     line = log_format.stream_line(log.line, protocol)
     config = StderrAccessLog(log_format=line) if log.to_stderr else StdoutAccessLog(log_format=line)
     return (AccessLog(name=f"envoy.access_loggers.{'stderr' if log.to_stderr else 'stdout'}", typed_config=pack(config)),)
+
+
+@cache
+def _request_ids() -> RequestIdExtension:
+    """A client's X-Request-ID goes on as it is. By default Envoy writes whether it traces into the 15th of 36 characters."""
+    return RequestIdExtension(typed_config=pack(UuidRequestIdConfig(pack_trace_reason=False)))
 
 
 def _forwarded_port(via: Via, port: int) -> HttpFilter:

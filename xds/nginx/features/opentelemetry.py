@@ -16,10 +16,8 @@ from envoy_data_plane.envoy.config.trace.v3 import OpenTelemetryConfig, TracingH
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
     HttpConnectionManagerTracing,
-    RequestIdExtension,
 )
 from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutation.v3 import HeaderMutation as EarlyHeaderMutation
-from envoy_data_plane.envoy.extensions.request_id.uuid.v3 import UuidRequestIdConfig
 from envoy_data_plane.envoy.extensions.tracers.opentelemetry.samplers.v3 import (
     AlwaysOnSamplerConfig,
     ParentBasedSamplerConfig,
@@ -149,7 +147,7 @@ def _on_route(found: Tracing, route: Route, envoy: EnvoyRoute) -> None:
 
 
 def _on_connection(found: Tracing, connection: HttpConnectionManager, _via: Via) -> None:
-    """Requests that Envoy's own sampling lets pass, all or none, are judged by the sampler. Their ids stay as clients sent them."""
+    """Requests that Envoy's own sampling lets pass, all or none, are judged by the sampler."""
     exporter = OpenTelemetryConfig(
         grpc_service=GrpcService(google_grpc=GrpcServiceGoogleGrpc(target_uri=found.collector, stat_prefix="otlp")),
         service_name=found.service,
@@ -161,7 +159,6 @@ def _on_connection(found: Tracing, connection: HttpConnectionManager, _via: Via)
         random_sampling=Percent(value=100 if found.everywhere else 0),
         provider=TracingHttp(name="envoy.tracers.opentelemetry", typed_config=pack(exporter)),
     )
-    connection.request_id_extension = RequestIdExtension(typed_config=pack(UuidRequestIdConfig(pack_trace_reason=False)))
     if not found.trusts:
         removed = EarlyHeaderMutation(mutations=[Mutation(remove=name) for name in _TRACE])
         connection.early_header_mutation_extensions.append(TypedExtensionConfig(name="incoming-spans", typed_config=pack(removed)))
