@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bench import change, cold_start, event_loop, fleet, machine, memory, rejection, through_envoy
+from bench import change, cold_start, dashboard, event_loop, fleet, machine, memory, rejection, through_envoy
 from bench.table import Table
 
 ALL: tuple[Callable[[], Table], ...] = (
@@ -12,6 +12,7 @@ ALL: tuple[Callable[[], Table], ...] = (
     change.measure,
     event_loop.measure,
     memory.measure,
+    dashboard.measure,
     through_envoy.measure,
     fleet.measure,
     rejection.measure,

@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry
 
 from xds import __version__
 from xds.alone import Alone
-from xds.config import Failure, Flags, SocketAddress, parse_address
+from xds.config import Failure, Flags, SocketAddress, has_dashboard, parse_address
 from xds.coordination import ChainAndKey, Coordination
 from xds.kube.manifests import Manifests
 from xds.kube.objects import Ingress
@@ -51,6 +51,8 @@ from xds.web.server import WebServer, application
 
 if TYPE_CHECKING:
     from xds.admission.server import AdmissionServer
+    from xds.dashboard.server import Dashboard
+    from xds.debug.live import Live
     from xds.debug.server import DebugServer
     from xds.kube.apiserver.faults import ProblemSink
 
@@ -98,6 +100,7 @@ class ControlPlane:
         self._server: Server | None = None
         self._admission: AdmissionServer | None = None
         self._debug: DebugServer | None = None
+        self._dashboard: Dashboard | None = None
 
     # What it is at this moment
 
@@ -115,6 +118,11 @@ class ControlPlane:
     def webhook_address(self) -> SocketAddress | None:
         """Where the validating webhook is served; None where it is not. As above."""
         return self._admission.address if self._admission is not None else None
+
+    @property
+    def dashboard_address(self) -> SocketAddress | None:
+        """Where the page of the fleet is; None where it is off, or its port was taken. As above."""
+        return self._dashboard.address if self._dashboard is not None else None
 
     @property
     def health_port(self) -> int:
@@ -194,6 +202,8 @@ class ControlPlane:
         if self._server is not None:
             await self._server.stop(min(5.0, 0.05 * len(self._fleet.connected())))
         await self._web.stop()
+        if self._dashboard is not None:
+            await self._dashboard.stop()
         if self._admission is not None:
             await self._admission.stop()
         if self._debug is not None:
@@ -227,7 +237,11 @@ class ControlPlane:
         if f.validating_webhook:
             self._admission = await self._serve_admission(parse_address(f.validating_webhook))
         if f.debug_address:
-            self._debug = await self._serve_debug(f.debug_address)
+            from xds.debug.live import serve  # what it needs takes 0.2 s to import
+
+            self._debug = await serve(self._live(), f.debug_address)
+        if has_dashboard(f):
+            self._dashboard = await self._serve_dashboard(f)
 
     async def _serve_admission(self, address: SocketAddress) -> AdmissionServer:
         from xds.admission.server import AdmissionServer, Judge
@@ -242,10 +256,15 @@ class ControlPlane:
             raise Failure(f"{error}.") from None
         return server
 
-    async def _serve_debug(self, address: str) -> DebugServer | None:
-        from xds.debug.live import Live, serve  # what it needs takes 0.2 s to import
+    async def _serve_dashboard(self, flags: Flags) -> Dashboard | None:
+        from xds.dashboard.server import serve
 
-        live = Live(
+        return await serve(self._live(), parse_address(flags.dashboard_address), flags.dashboard_names)
+
+    def _live(self) -> Live:
+        from xds.debug.live import Live
+
+        return Live(
             name=self._flags.pod_name or socket.gethostname(),
             flags=self._flags,
             snapshot=self.snapshot,
@@ -257,7 +276,6 @@ class ControlPlane:
             waiting=self._waiting,
             staleness=lambda: self._source.staleness(time.monotonic()),
         )
-        return await serve(live, address)
 
     def _waiting(self) -> list[str]:
         """What readiness waits for. Once there was a Snapshot nothing takes it back: what is served stays served."""

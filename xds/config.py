@@ -50,6 +50,8 @@ class Kind(Generic[T]):
 
 DEBUG_ADDRESS = "127.0.0.1:18001"
 """Where the debug service of `xds serve` is."""
+DASHBOARD_ADDRESS = "127.0.0.1:18002"
+"""Where the page of the fleet is."""
 PRIVATE = "private"
 """In place of an address: a Unix socket in a folder that only this user can open."""
 RUNNING = "auto"
@@ -148,6 +150,13 @@ def parse_address(text: str) -> SocketAddress:
 def _socket(text: str) -> str:
     """An address that is a Unix socket. Raises ValueError for others."""
     if not (found := parse_address(text)).path:
+        raise ValueError(text)
+    return str(found)
+
+
+def _tcp(text: str) -> str:
+    """An address that is no Unix socket. Raises ValueError for one."""
+    if (found := parse_address(text)).path:
         raise ValueError(text)
     return str(found)
 
@@ -333,6 +342,7 @@ SOCKET_OR_PRIVATE = Kind("SOCKET", f"{SOCKET.expects}, or {PRIVATE}", lambda tex
 ADDRESS_OR_RUNNING = Kind(
     "ADDRESS", f"{ADDRESS.expects}, or {RUNNING}", lambda text: text if text == RUNNING else ADDRESS_OR_OFF.parse(text), ADDRESS_OR_OFF.show
 )
+TCP_OR_OFF = Kind("ADDRESS", "host:port, [IPv6]:port or off", lambda text: "" if text in ("", "off") else _tcp(text), ADDRESS_OR_OFF.show)
 SECRET = Kind("NAME", "the name of a Secret", _matching(_SUBDOMAIN, 253))
 IP = Kind("IP", "an IP address", lambda text: str(ipaddress.ip_address(text)))
 FILE: Kind[Path | None] = Kind("FILE", "the name of a file", lambda text: _path(text) if text else None, lambda path: str(path or ""))
@@ -355,7 +365,7 @@ ENVOY = ("up", "bootstrap")
 NODE = (*ENVOY, "authz")
 XDS_CLIENT = ("bootstrap", "authz")
 LIVE = ("serve", "certgen", "rehearse")
-ALL = (*OBJECTS, "bootstrap", "authz", "certgen", "status", "history", "completion")
+ALL = (*OBJECTS, "bootstrap", "authz", "certgen", "status", "history", "dashboard", "completion")
 ASKING = ("check", "explain", "status", "history")
 
 SOURCE = "Where objects come from"
@@ -634,6 +644,21 @@ class Flags:
         (*RUN, *ASKING),
         instead={"up": (PRIVATE_OR_OFF, PRIVATE)} | dict.fromkeys(ASKING, (ADDRESS_OR_RUNNING, RUNNING)),
     )
+    dashboard_address: str = setting(
+        SERVER,
+        TCP_OR_OFF,
+        DASHBOARD_ADDRESS,
+        "Where the page of the fleet is for browsers (docs/dashboard.md); off: nowhere. Plaintext, read-only, open to all who reach it.",
+        (*RUN, "dashboard"),
+    )
+    dashboard_names: tuple[str, ...] = setting(
+        SERVER,
+        NAMES,
+        (),
+        "Names and IP addresses under which browsers may ask for that page, beside those of loopback. Without one there is no page at an "
+        "address beyond loopback.",
+        RUN,
+    )
     shutdown_grace_period: float = setting(
         SERVER, SECONDS, 0.0, "Seconds between the signal to end and the end, in which everything goes on being served.", RUN
     )
@@ -863,3 +888,9 @@ def flags() -> tuple[Flag, ...]:
 def reserved_ports(settings: Flags) -> dict[int, str]:
     """The ports that a tcp-services or udp-services ConfigMap may not use (ingress-nginx), each with the flag that takes it."""
     return {getattr(settings, flag.field): flag.name for flag in reversed(flags()) if flag.reserves}
+
+
+def has_dashboard(settings: Flags) -> bool:
+    """Whether there is a page of the fleet: beyond loopback only where the names are known under which browsers may ask for it."""
+    address = settings.dashboard_address
+    return bool(address) and (parse_address(address).loopback or bool(settings.dashboard_names))

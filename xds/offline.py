@@ -97,7 +97,9 @@ def _without_sockets(settings: Flags) -> Flags:
 
     Here nothing is served, so these are addresses of another server, or of none.
     """
-    return replace(settings, xds_address="", debug_address="", admin_address="", probe_address="", validating_webhook="")
+    return replace(
+        settings, xds_address="", debug_address="", dashboard_address="", admin_address="", probe_address="", validating_webhook=""
+    )
 
 
 def faults(tables: Tables) -> tuple[str, ...]:

@@ -33,10 +33,12 @@ class Up:
     def __init__(self, path: Path, ports: Ports, *flags: str, folder: Path | None = None) -> None:
         envoy_binary()
         self.http, self.https, self.health = (("127.0.0.1", ports.take()) for _ in range(3))
+        self.dashboard = ports.take()
         manifests = Folder(path / "manifests")
         manifests.write("web.yaml", ingress("web", "web.example", {"/": ("web", 80)}))
         listening = ["--http-port", str(self.http[1]), "--https-port", str(self.https[1])]
         listening += ["--healthz-host", "127.0.0.1", "--healthz-port", str(self.health[1]), "--listen-address", "127.0.0.1"]
+        listening += ["--dashboard-address", f"127.0.0.1:{self.dashboard}"]
         self.process = Process(f"up-{self.http[1]}", [*XDS, "up", str(manifests.path), *listening, *flags], path)
         self.folder = Path(os.environ["XDG_RUNTIME_DIR"], "xds", f"up-{self.http[1]}")
 
@@ -119,12 +121,12 @@ async def gone(pid: int) -> None:
     await wait_until(ended, f"process {pid} to end", deadline=60)
 
 
-async def test_no_port_is_open_but_those_of_clients_and_of_probes(tmp_path: Path, ports: Ports) -> None:
+async def test_no_port_is_open_but_those_of_clients_of_probes_and_of_the_dashboard(tmp_path: Path, ports: Ports) -> None:
     """Whatever listens on a port of this machine, a manifest can have Envoy connect to."""
     up = await Up(tmp_path, ports).start()
     try:
         ours, authz, envoy = up.pids()
-        assert (listening(ours), listening(authz), listening(envoy)) == ({up.health[1]}, set(), {up.http[1], up.https[1]})
+        assert (listening(ours), listening(authz), listening(envoy)) == ({up.health[1], up.dashboard}, set(), {up.http[1], up.https[1]})
         files = {"xds.sock", "admin.sock", "debug.sock", "authz.sock", "envoy.yaml"}
 
         async def complete() -> bool:
@@ -143,7 +145,7 @@ async def test_an_address_that_is_asked_for_is_opened(tmp_path: Path, ports: Por
     up = await Up(tmp_path, ports, *flags).start()
     try:
         ours, _, envoy = up.pids()
-        assert listening(ours) == {up.health[1], xds, debug}
+        assert listening(ours) == {up.health[1], up.dashboard, xds, debug}
         assert listening(envoy) == {up.http[1], up.https[1], admin}
         assert (await fetch(("127.0.0.1", admin), "/ready", host="admin")).text == "LIVE\n"
     finally:

@@ -28,7 +28,13 @@ from xds.units.tables import Tables
 FOLDER = Flags(manifests=(Path("manifests"),))
 API_SERVER = Flags()
 BOTH = pytest.mark.parametrize("flags", [FOLDER, API_SERVER], ids=["folder", "API server"])
-OUR_PORTS = {18000: "--xds-address", 18001: "--debug-address", 10254: "--healthz-port", 9901: "--admin-address"}
+OUR_PORTS = {
+    18000: "--xds-address",
+    18001: "--debug-address",
+    18002: "--dashboard-address",
+    10254: "--healthz-port",
+    9901: "--admin-address",
+}
 HERE = ("127.0.0.1", "127.0.0.7", "127.255.0.1", "::1", "::ffff:127.0.0.1", "::ffff:7f00:1", "0.0.0.0", "::", "::ffff:0.0.0.0", "0.0.0.5")
 MACHINE = ("192.0.2.77", "2001:db8::77")
 UPSTREAM = (("service_upstream", True),)
@@ -36,6 +42,7 @@ FLAGS = Flags(
     manifests=FOLDER.manifests,
     xds_address="127.0.0.1:18000",
     debug_address="127.0.0.1:18001",
+    dashboard_address="127.0.0.1:18002",
     healthz_port=10254,
     admin_address="127.0.0.1:9901",
 )
@@ -89,13 +96,19 @@ def test_our_own_sockets_are_never_endpoints(flags: Flags, ip: str, port: int) -
 @pytest.mark.parametrize("port", OUR_PORTS)
 def test_the_same_numbers_elsewhere_and_other_numbers_here_are_nobody_elses_business(port: int) -> None:
     assert not [ip for ip in ("10.0.0.1", "192.0.2.78", "2001:db8::78") for flags in (FLAGS, API_SERVER) if is_refused(flags, ip, port)]
-    assert not [ip for ip in (*HERE, *MACHINE) if is_refused(FLAGS, ip, port + 1 if port != 18000 else 18002)]
+    assert not [ip for ip in (*HERE, *MACHINE) if is_refused(FLAGS, ip, port + 5)]
     assert not is_refused(FLAGS, "127.0.0.1", port, "UDP")
 
 
 def test_a_socket_that_is_no_port_or_off_takes_none() -> None:
-    flags = Flags(manifests=FOLDER.manifests, xds_address="unix:/run/xds.sock", debug_address="", admin_address="unix:/run/admin.sock")
-    assert not [port for port in (18000, 18001, 9901) if is_refused(flags, "127.0.0.1", port)]
+    flags = Flags(
+        manifests=FOLDER.manifests,
+        xds_address="unix:/run/xds.sock",
+        debug_address="",
+        dashboard_address="",
+        admin_address="unix:/run/admin.sock",
+    )
+    assert not [port for port in (18000, 18001, 18002, 9901) if is_refused(flags, "127.0.0.1", port)]
     assert is_refused(flags, "127.0.0.1", 10254)
 
 
@@ -243,7 +256,7 @@ def test_a_stream_that_leads_to_envoys_own_stream_is_a_loop_without_an_end() -> 
 @BOTH
 def test_a_stream_to_a_name_at_a_port_of_ours_is_closed_for_nobody_judges_where_it_leads(flags: Flags) -> None:
     flags = Flags(manifests=flags.manifests, tcp_services_configmap="default/tcp")
-    for name, number, expected in (("x.example", 18000, 0), ("x.example", 18002, 1), ("10.0.0.1", 18000, 1)):
+    for name, number, expected in (("x.example", 18000, 0), ("x.example", 18005, 1), ("10.0.0.1", 18000, 1)):
         outside = Service(meta=meta("outside"), type="ExternalName", external_name=name)
         tcp = ConfigMap(meta=meta("tcp"), data={"9000": f"default/outside:{number}"})
         value, problems = built(flags, [tcp, outside], streams, "TCP")
@@ -289,7 +302,9 @@ def test_commands_that_run_no_server_refuse_what_xds_serve_would(command: str) -
 
 
 def test_a_unix_socket_takes_no_port_from_anybody() -> None:
-    """`xds up` has its ports closed, so that an application may use these numbers."""
-    assert own_ports(parse("up", ["folder"], {}).settings) == {10254: "--healthz-port"}
+    """`xds up` has its ports closed but for those of people and probes, so that an application may use the others' numbers."""
+    left = {10254: "--healthz-port", 18002: "--dashboard-address"}
+    assert own_ports(parse("up", ["folder"], {}).settings) == left
     sockets = ["--xds-address=unix:/x", "--admin-address=unix:/a", "--debug-address=unix:/d"]
-    assert own_ports(parse("up", ["folder", *sockets], {}).settings) == {10254: "--healthz-port"}
+    assert own_ports(parse("up", ["folder", *sockets], {}).settings) == left
+    assert own_ports(parse("up", ["folder", "--dashboard-address=off"], {}).settings) == {10254: "--healthz-port"}

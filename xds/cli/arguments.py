@@ -35,6 +35,7 @@ from xds.config import (
     SocketAddress,
     UsageError,
     flags,
+    has_dashboard,
     parse_address,
     parse_bool,
     parse_origin,
@@ -85,6 +86,11 @@ _COMMANDS = (
         "or udp-services ConfigMap, show on which Envoys it is in effect as it is now.",
     ),
     Command("history", "", "Show the last changes: what caused them, what they touched, how long they took, and who rejected them."),
+    Command(
+        "dashboard",
+        "[cluster]",
+        "Open the page of the fleet in a browser; with `cluster` that of the management server in a cluster, through kubectl port-forward.",
+    ),
     Command("completion", "bash | zsh | fish", "Print a script with which a shell completes commands, flags and their values."),
 )
 SHELLS = ("bash", "zsh", "fish")
@@ -241,6 +247,8 @@ def _place_folders(command: str, given: dict[str, _Given], positional: tuple[str
     if command == "completion":
         _check_shell(positional)
         return
+    if command == "dashboard" and positional in ((), ("cluster",)):
+        return
     if folders and not COMMANDS[command].folders:
         raise UsageError(_stray(command, folders[0]))
     if "" in folders:
@@ -391,7 +399,7 @@ def _check_ports(command: str, settings: Flags) -> None:
     traffic += [("--https-port", SocketAddress(settings.listen_address, settings.https_port))]
     own = [("--healthz-port", SocketAddress(settings.healthz_host or "::", settings.healthz_port))]
     own += _named("--xds-address", settings.xds_address) + _named("--debug-address", settings.debug_address)
-    own += _named("--validating-webhook", settings.validating_webhook)
+    own += _named("--dashboard-address", settings.dashboard_address) + _named("--validating-webhook", settings.validating_webhook)
     admin = _named("--admin-address", settings.admin_address)
     probe = _named("--probe-address", settings.probe_address)
     together = {"up": [traffic + own + admin], "serve": [traffic, own], "bootstrap": [admin + probe]}.get(command, [])
@@ -445,6 +453,9 @@ def _notices(command: str, settings: Flags, given: Mapping[str, _Given]) -> Iter
             yield f"{given[flag.field].by} has no effect: {flag.no_effect}"
         elif flag.reports and settings.manifests:
             yield f"{given[flag.field].by} has no effect with {given['manifests'].by}: there is no API server to write to."
+    if command in RUN and settings.dashboard_address and not has_dashboard(settings):
+        address = settings.dashboard_address
+        yield f"--dashboard-address: {address} reaches beyond this machine, so there is no dashboard: --dashboard-names is not given."
     if settings.allowed_endpoints and settings.manifests:
         by, folder = given["allowed_endpoints"].by, given["manifests"].by
         yield f"{by} has no effect with {folder}: there all endpoints are allowed but our own sockets, from which nothing is excepted."

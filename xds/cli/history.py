@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC
 
 from rich.text import Text
 
 from xds.cli.arguments import Parsed
-from xds.cli.live import ask, ref_of, short
+from xds.cli.live import ask
 from xds.cli.printing import columns, plural, show, show_json, text
 from xds.debug import v1
-from xds.json_forms import Json, object_json
+from xds.debug.documents import history_document
+from xds.json_forms import Json
 
-VERSION = 1
-"""Of the JSON form; docs/schemas/history.schema.json describes it."""
-_VERBS = {v1.Verb.ADDED: "added", v1.Verb.CHANGED: "changed", v1.Verb.REMOVED: "removed"}
 _NAMED = 2
 """Causes and names of a type that a line has room for."""
 
@@ -23,30 +20,12 @@ _NAMED = 2
 def run(parsed: Parsed) -> int:
     """Print the changes, newest first. Raises Failure where there is no response."""
     found = ask(parsed.settings.debug_address, "History", v1.HistoryRequest(), v1.HistoryResponse)
-    changes = [_change(change) for change in found.changes]
+    document = history_document(found)
     if parsed.settings.output == "json":
-        show_json({"version": VERSION, "changes": changes})
+        show_json(document)
     else:
-        show(_lines(changes))
+        show(_lines(document["changes"]))
     return 0
-
-
-def _change(change: v1.Change) -> Json:
-    return {
-        "number": change.number,
-        "time": change.time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if change.time else None,
-        "causes": [
-            {"object": object_json(ref_of(c.object)), "resource_version": c.resource_version, "verb": _VERBS.get(c.verb, "unknown")}
-            for c in change.causes
-        ],
-        "causes_total": change.causes_total,
-        "resources": [{"type": short(r.type_url), "names": list(r.names), "total": r.total} for r in change.resources],
-        "build_milliseconds": round(change.build_milliseconds, 3),
-        "accepted_milliseconds": None if change.accepted_milliseconds is None else round(change.accepted_milliseconds, 3),
-        "waiting": change.waiting,
-        "rejections": [{"node": r.node_id, "type": short(r.type_url), "error": r.error} for r in change.rejections],
-        "rejections_total": change.rejections_total,
-    }
 
 
 def _lines(changes: list[Json]) -> Iterator[Text]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from xds import cli
+from xds.config import DASHBOARD_ADDRESS, Failure, parse_address
 
 NAMESPACE, DEPLOYMENT = "ingress-xds", "xds"
 """Where the overlays, and the chart as docs/install.md has it, put the management server."""
@@ -22,6 +23,8 @@ _ASKING = ("status", "history")
 def main() -> int:
     """Replace this process by kubectl where a running server is asked, else run the command here; returns its exit code."""
     given, words = split(sys.argv[1:])
+    if words == ["dashboard"]:
+        return _open_dashboard(given)
     if not asks_a_server(words):
         return cli.main(words)
     command = carried(given, words)
@@ -52,8 +55,24 @@ def asks_a_server(words: Sequence[str]) -> bool:
     return command in _ASKING or (command == "check" and "--live" in rest) or (command == "explain" and "live" in rest[1:])
 
 
-def carried(given: dict[str, str], words: Sequence[str]) -> list[str]:
+def carried(given: Mapping[str, str], words: Sequence[str]) -> list[str]:
     """The call of kubectl that runs a command beside the server."""
+    return [*called(given, "exec"), "--", "xds", *words]
+
+
+def called(given: Mapping[str, str], verb: str) -> list[str]:
+    """The beginning of a call of kubectl about the server's pod."""
     own = {"--namespace": NAMESPACE, **{name: value for name, value in given.items() if name != "--deployment"}}
     place = f"deployment/{given.get('--deployment', DEPLOYMENT)}"
-    return ["kubectl", *(f"{name}={value}" for name, value in own.items()), "exec", place, "--", "xds", *words]
+    return ["kubectl", *(f"{name}={value}" for name, value in own.items()), verb, place]
+
+
+def _open_dashboard(given: Mapping[str, str]) -> int:
+    """A browser is here, not in the pod."""
+    from xds.cli import dashboard
+
+    try:
+        return dashboard.forwarded(dashboard.port_forward(given, parse_address(DASHBOARD_ADDRESS).port))
+    except Failure as error:
+        print(f"kubectl xds: {error}", file=sys.stderr)
+        return 1

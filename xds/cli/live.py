@@ -15,9 +15,9 @@ import grpc
 
 from xds.config import DEBUG_ADDRESS, RUNNING, Failure, UsageError, parse_address
 from xds.debug import v1
+from xds.debug.documents import ref_of
 from xds.machine.private_folder import sockets
-from xds.problem import Place, Problem, Ref, Severity
-from xds.server.metrics import SHORT
+from xds.problem import Place, Problem, Severity
 
 Answer = TypeVar("Answer", bound=betterproto2.Message)
 SERVICE = "/xds.debug.v1.Debug/"
@@ -73,20 +73,10 @@ def _listens(family: socket.AddressFamily, address: str | tuple[str, int]) -> bo
     return True
 
 
-def ref_of(found: v1.ObjectReference | None) -> Ref:
-    """The object that an answer names."""
-    return Ref(found.kind, found.namespace, found.name) if found else Ref("", "", "")
-
-
 def problem_of(found: v1.Problem) -> Problem:
     """A Problem, as the commands print it."""
     place = Place(found.place.file, found.place.document, found.place.line) if found.place else None
     return Problem(ref_of(found.object), found.field, found.code, found.sentence, _SEVERITIES.get(found.severity, Severity.ERROR), place)
-
-
-def short(type_url: str) -> str:
-    """What operators call the service of a type: cds, eds, …"""
-    return SHORT.get(type_url, type_url)
 
 
 def _why_not(address: str, error: Any) -> Exception:

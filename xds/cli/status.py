@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 from rich.text import Text
 
 from xds.cli.arguments import Parsed
-from xds.cli.live import ask, ref_of, short
+from xds.cli.live import ask
 from xds.cli.printing import columns, plural, show, show_json, text
 from xds.config import Flags, UsageError
 from xds.debug import v1
-from xds.json_forms import Json, object_json
-from xds.passwords import AUTHZ_NODE
+from xds.debug.documents import STATUS_VERSION, fleet_document, programmed_document, short, with_beside
+from xds.json_forms import Json
 
-VERSION = 1
-"""Of the JSON forms; docs/schemas/status.schema.json and status-object.schema.json describe them."""
 _KINDS = {"ingress": "Ingress", "configmap": "ConfigMap"}
-_WIRES = {v1.Wire.STATE_OF_THE_WORLD: "sotw", v1.Wire.DELTA: "delta"}
 _SEVERITIES = {v1.Severity.ERROR: "errors", v1.Severity.WARNING: "warnings", v1.Severity.NOTE: "notes"}
 
 
@@ -53,61 +49,10 @@ def _fleet(address: str) -> Json:
     unfinished: list[v1.ProgrammedResponse] = []
     if fleet.ready:
         unfinished = ask(address, "ListProgrammed", v1.ListProgrammedRequest(unfinished=True), v1.ListProgrammedResponse).objects
-    return {
-        "version": VERSION,
-        "replica": fleet.replica,
-        "xds": fleet.version,
-        "ready": fleet.ready,
-        "waiting": list(fleet.waiting),
-        "staleness_seconds": {kind: fleet.staleness_seconds[kind] for kind in sorted(fleet.staleness_seconds)},
-        "published": [{"type": short(p.type_url), "resources": p.resources, "version": p.version} for p in fleet.published],
-        "envoys": _pairs([_envoy(envoy) for envoy in fleet.envoys]),
-        "unfinished": [_programmed(found) for found in unfinished],
+    return fleet_document(fleet) | {
+        "unfinished": [programmed_document(found) for found in unfinished],
         "problems": {name: sum(p.severity is severity for p in problems) for severity, name in _SEVERITIES.items()},
     }
-
-
-def _pairs(envoys: list[Json]) -> list[Json]:
-    """Each Envoy with the authorisation service beside it; a service without its Envoy stands by itself."""
-    beside = {envoy["node"]: envoy for envoy in envoys if envoy["node"].endswith(AUTHZ_NODE)}
-    paired = [envoy | {"authz": beside.get(envoy["node"] + AUTHZ_NODE)} for envoy in envoys if envoy["node"] not in beside]
-    known = {envoy["authz"]["node"] for envoy in paired if envoy["authz"]}
-    return paired + [envoy | {"authz": None} for node, envoy in beside.items() if node not in known]
-
-
-def _with_beside(envoy: Json) -> list[Json]:
-    """An Envoy and its authorisation service, if there is one."""
-    return [envoy, *([envoy["authz"]] if envoy["authz"] else [])]
-
-
-def _envoy(envoy: v1.Envoy) -> Json:
-    return {
-        "node": envoy.node_id,
-        "cluster": envoy.cluster,
-        "agent": envoy.user_agent,
-        "peer": envoy.peer,
-        "wire": _WIRES.get(envoy.wire, "unknown"),
-        "since": _time(envoy.connected_since),
-        "only": short(envoy.only_type_url) or None,
-        "types": [_envoy_type(found) for found in envoy.types],
-    }
-
-
-def _envoy_type(found: v1.EnvoyType) -> Json:
-    rejection = {"resources": list(found.rejection.resources), "error": found.rejection.error} if found.rejection else None
-    return {
-        "type": short(found.type_url),
-        "accepted": found.accepted_version,
-        "in_flight": len(found.nonces_in_flight),
-        "wildcard": found.wildcard,
-        "names": found.names,
-        "in_sync": found.in_sync,
-        "rejection": rejection,
-    }
-
-
-def _time(when: datetime | None) -> str | None:
-    return when.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z") if when else None
 
 
 def _fleet_lines(found: Json) -> Iterator[Text]:
@@ -127,7 +72,7 @@ def _fleet_lines(found: Json) -> Iterator[Text]:
     else:
         yield text("No Envoy is connected.")
     for envoy in found["envoys"]:
-        for node, of_type in [(each["node"], of_type) for each in _with_beside(envoy) for of_type in each["types"]]:
+        for node, of_type in [(each["node"], of_type) for each in with_beside(envoy) for of_type in each["types"]]:
             if of_type["rejection"]:
                 about = ", ".join(of_type["rejection"]["resources"][:5])
                 yield text(("rejected ", "bold red"), f" {node} {of_type['type']} ({about}): {of_type['rejection']['error']}")
@@ -142,7 +87,7 @@ def _fleet_lines(found: Json) -> Iterator[Text]:
 
 
 def _envoy_row(envoy: Json) -> tuple[str | tuple[str, str], ...]:
-    types = [t for each in _with_beside(envoy) for t in each["types"]]
+    types = [t for each in with_beside(envoy) for t in each["types"]]
     behind = [t["type"] for t in types if not t["in_sync"]]
     rejected = [t["type"] for t in types if t["rejection"]]
     state = ("in sync", "green")
@@ -181,22 +126,7 @@ def _object(settings: Flags, kind: str, name: str, entry: str = "") -> Json:
     resources = [
         {"type": short(r.type_url), "name": r.name, "piece": r.piece or None, "version": r.version or None} for r in found.resources
     ]
-    return {"version": VERSION} | _programmed(found) | {"resources": resources}
-
-
-def _programmed(found: v1.ProgrammedResponse) -> Json:
-    return {
-        "object": object_json(ref_of(found.object)),
-        "entry": found.entry or None,
-        "resource_version": found.resource_version,
-        "content_hash": found.content_hash,
-        "programmed": found.programmed,
-        "accepted": found.accepted,
-        "envoys": found.envoys,
-        "waiting": list(found.waiting_node_ids),
-        "rejections": [{"node": r.node_id, "type": short(r.type_url), "error": r.error} for r in found.rejections],
-        "held": found.held or None,
-    }
+    return {"version": STATUS_VERSION} | programmed_document(found) | {"resources": resources}
 
 
 def _name(found: Json) -> str:

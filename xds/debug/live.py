@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
+from typing import TypeVar
 
 from xds import __version__
 from xds.config import Flags
@@ -20,17 +22,26 @@ from xds.debug.programmed import Effects
 from xds.debug.server import DebugServer
 from xds.debug.subject import Effect, Envoy, Explained, InvalidArgument
 from xds.explain.document import explain
-from xds.explain.route_of import BadUrl, parse_url
-from xds.problem import Problem
+from xds.explain.ingress import ingress_document
+from xds.explain.owners import OwnedPath, owned_paths
+from xds.explain.route_of import BadUrl, names_under, parse_url
+from xds.json_forms import Json
+from xds.kube.objects import Ingress
+from xds.kube.world import hosts_of, ingresses_key
+from xds.problem import Problem, Ref
 from xds.publish.publisher import Publisher
 from xds.render import names
 from xds.server.fleet import Fleet
 from xds.server.progress import Progress, Publication
 from xds.snapshot import CLUSTER, ENDPOINT, ROUTE, Part, Snapshot
+from xds.units.memo import Recorder
 from xds.units.tables import Tables
 from xds.units.traces import Asked
 
+T = TypeVar("T")
 _log = logging.getLogger("xds.debug")
+_HEAVY = 500
+"""Rules, paths and annotations of the Ingresses of a host beyond which it is translated in a thread: streams are answered meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +95,57 @@ class Live:
         except BadUrl as error:
             raise InvalidArgument(f"{url[:80]!r} {error}.") from None
         async with self.publisher.lock:
-            found = explain(self.tables.world, self.tables, self.flags, self.publisher.all_problems(), request)
+            make = partial(explain, self.tables.world, self.tables, self.flags, self.publisher.all_problems(), request)
+            found = await _beside(make) if self._is_heavy((*names_under(request.host), "")) else make()
             virtual_host, cluster = found["virtual_host"]["name"], found["cluster"] or ""
             parts = [Part(ROUTE, names.ROUTES, "" if virtual_host == "*" else virtual_host)]
             parts += [Part(type_url, cluster) for type_url in (CLUSTER, ENDPOINT) if cluster in self.snapshot[type_url]]
             programmed = self.progress.programmed(parts, self.progress.envoys(self.fleet.connected()), {})
         return Explained(found, found["route"]["name"], virtual_host, cluster, programmed)
+
+    @property
+    def steps(self) -> int:
+        """How many steps the Publisher has made: objects, Problems and routes are the same while this number is."""
+        return self.publisher.steps
+
+    async def hosts(self) -> Sequence[str]:
+        """Every host that somebody claims or gives as a further name, sorted; "" is the catch-all."""
+        async with self.publisher.lock:
+            return sorted({*self.tables.world.hosts, *self.tables.hosts.values})
+
+    async def owned_paths(self, hosts: Sequence[str], seconds: float) -> tuple[Sequence[OwnedPath], int]:
+        """The paths of the first of these hosts, and whose they are; and of how many hosts: as many as the seconds are enough for."""
+        found: list[OwnedPath] = []
+        async with self.publisher.lock:
+            read, until = Recorder(self.tables.build), time.monotonic() + seconds
+            for number, host in enumerate(hosts, 1):
+                found += owned_paths(read, host)
+                if time.monotonic() >= until:
+                    return found, number
+        return found, len(hosts)
+
+    async def ingress(self, about: Ref) -> Json | None:
+        """What there is to show of an Ingress (`xds.explain.ingress`); None where there is none of this name."""
+        async with self.publisher.lock:
+            item = self.tables.world.get(tuple(about))
+            if not isinstance(item, Ingress):
+                return None
+            make = partial(ingress_document, self.tables, self.publisher.all_problems(), about)
+            return await _beside(make) if self._is_heavy(hosts_of(item)) else make()
+
+    def is_heavy(self, about: Ref) -> bool:
+        """Whether the routes of all hosts of an Ingress are so many that they take long to translate."""
+        item = self.tables.world.get(tuple(about))
+        return isinstance(item, Ingress) and self._is_heavy(hosts_of(item))
+
+    def _is_heavy(self, hosts: Iterable[str]) -> bool:
+        """Whether the Ingresses of these hosts have more than _HEAVY entries; looks no further than that."""
+        world, weight = self.tables.world, 0
+        for about in (about for host in hosts for about in world.refs(ingresses_key(host))):
+            weight += 1 + world.entries(tuple(about))
+            if weight > _HEAVY:
+                return True
+        return False
 
     async def current(self, asked: Asked) -> str | None:
         """The version of an object at its origin."""
@@ -107,6 +163,16 @@ class Live:
     def _effects(self) -> Effects:
         of = self.coordination
         return Effects(self.tables, self.progress, self.fleet.connected, of.current, self.publisher.lock, of.others)
+
+
+async def _beside(work: Callable[[], T]) -> T:
+    """The result of work that is done in a thread. Who waits and is cancelled waits all the same: the tables are read until it is done."""
+    doing = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(doing)
+    finally:
+        if not doing.done():
+            await asyncio.wait([doing])
 
 
 async def serve(live: Live, address: str) -> DebugServer | None:

@@ -6,27 +6,25 @@ the objects around the answer. What does not belong here: words for people (`xds
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 import re2
 
-from xds.certificates.pairs import Pair
 from xds.config import Flags
+from xds.explain.backing import certificate_json, endpoints_json, service_json
 from xds.explain.route_of import HttpRequest, MatchedRoute, answer, backend_of, location, names_under, rule_of
 from xds.json_forms import Json, object_json, place_json, problem_json
-from xds.kube.objects import Endpoint, Ingress, ref
-from xds.kube.world import Reader, World, service, slices_key, slices_of
+from xds.kube.objects import Ingress, ref
+from xds.kube.world import Reader, World, slices_key
 from xds.model import CLOSED, Cluster, Forward, HostTls, Passthrough, PathKind, Redirect, Respond, Route, Terminate, Via
 from xds.nginx.feature import Declared
 from xds.nginx.registry import known_annotations, known_keys, with_hook
 from xds.problem import Problem, Ref
 from xds.render import names, routes
-from xds.translate.backends import Address, addresses, external_address
-from xds.translate.certificates import DEFAULT, certificate
+from xds.translate.backends import addresses
 from xds.translate.claims import claims_of, offerers, serving
 from xds.translate.configuration import configuration, ingress_settings
 from xds.translate.hosts import virtual_host
@@ -183,16 +181,7 @@ def _regex_because(case: _Case) -> Json | None:
 def _certificate(case: _Case) -> Json | None:
     """The certificate that Envoy shows: of the host, else of a wildcard above it, else the default one; None where it shows none."""
     tls = _tls(case.tables, case.request)
-    if case.request.via is not Via.HTTPS or not isinstance(tls, Terminate):
-        return None
-    found = tls.certificate
-    secret = found or case.settings.default_ssl_certificate
-    pair = case.read.unit(certificate, *secret.split("/", 1)) if secret else None
-    if not isinstance(pair, Pair):
-        return {"name": DEFAULT, "secret": None, "names": [], "not_after": None}
-    until = datetime.fromtimestamp(pair.not_after, UTC).isoformat().replace("+00:00", "Z")
-    about = object_json(Ref("Secret", *secret.split("/", 1)))
-    return {"name": found or DEFAULT, "secret": about, "names": list(pair.names), "not_after": until}
+    return certificate_json(case.read, tls) if case.request.via is Via.HTTPS and isinstance(tls, Terminate) else None
 
 
 def _service_ref(case: _Case) -> tuple[Ref, str] | None:
@@ -206,45 +195,18 @@ def _service_ref(case: _Case) -> tuple[Ref, str] | None:
 
 def _service(case: _Case) -> Json | None:
     found = _service_ref(case)
-    if found is None:
-        return None
-    about, port = found
-    item = service(case.read, about.namespace, about.name)
-    return _placed(case, about) | {"port": port, "exists": item is not None, "type": item.type if item else None}
+    return service_json(case.read, *found) if found else None
 
 
 def _endpoints(case: _Case, wanted: Cluster | None) -> list[Json]:
-    """Those that Envoy has, with what it makes of them, and those that are left out as they are not ready."""
+    """Those of the Service that was meant."""
     meant = _service_ref(case)
-    if meant is None:
-        return []
-    about = meant[0]
-    item = service(case.read, about.namespace, about.name)
-    if wanted and (external := external_address(item, wanted)):
-        return [{"address": external.ip, "port": external.port, "health": "resolved by Envoy"}]
-    live = addresses(case.read, wanted) if wanted else ()
-    slices = list(slices_of(case.read, about.namespace, about.name))
-    going = {ip for piece in slices for e in piece.endpoints if not e.ready for ip in e.addresses}
-    listed = [{"address": a.ip, "port": a.port, "health": _health(a, going)} for a in live]
-    known = {a.ip for a in live}
-    unready = {ip for piece in slices for e in piece.endpoints if _is_out(e) for ip in e.addresses}
-    return listed + [{"address": ip, "port": None, "health": "not ready"} for ip in sorted(unready - known)]
-
-
-def _health(address: Address, going: Container[str]) -> str:
-    """`going` are addresses that are not ready. Where no other is, one that terminates is given requests all the same."""
-    if address.draining:
-        return "draining"
-    return "terminating" if address.ip in going else "ready"
-
-
-def _is_out(endpoint: Endpoint) -> bool:
-    return not endpoint.ready and not (endpoint.serving and endpoint.terminating)
+    return endpoints_json(case.read, meant[0], wanted) if meant else []
 
 
 def _annotations(case: _Case) -> list[Json]:
     """The annotations of the Ingress, as far as they are known: all of them hold for each of its paths."""
-    return _decided(_own(case), known_annotations())
+    return decided(_own(case), known_annotations())
 
 
 def _own(case: _Case) -> Mapping[str, str]:
@@ -255,7 +217,7 @@ def _own(case: _Case) -> Mapping[str, str]:
 
 
 def _config(case: _Case) -> list[Json]:
-    return _decided(_data(case), known_keys())
+    return decided(_data(case), known_keys())
 
 
 def _data(case: _Case) -> Mapping[str, str]:
@@ -265,7 +227,8 @@ def _data(case: _Case) -> Mapping[str, str]:
     return data
 
 
-def _decided(values: Mapping[str, str], known: Mapping[str, Declared[Any]]) -> list[Json]:
+def decided(values: Mapping[str, str], known: Mapping[str, Declared[Any]]) -> list[Json]:
+    """What becomes of values that users wrote, as far as their names are known: the verdict of each."""
     return [{"name": n, "value": values[n][:200], "fidelity": known[n].fidelity.value} for n in sorted(values) if n in known]
 
 

@@ -112,6 +112,8 @@ class Publisher:
         self._answers = answers
         self._observers = observers
         self._checkpoint = Checkpoint(tables, quarantine, observers.coordination)
+        self.steps = 0
+        """How many steps there were. Nothing that is asked with `lock` changes while this number stays."""
         self._held: dict[Part, Held] = {}
         self._faults: set[Fault] = set()
 
@@ -189,6 +191,7 @@ class Publisher:
             try:
                 yield
             finally:
+                self.steps += 1
                 self._stepped.notify_all()
 
     async def _build(self, keys: Collection[Key], begun: float, causes: Causes = NO_CAUSES) -> None:

@@ -1,7 +1,7 @@
 """Which addresses may be endpoints: the one table of rules, for every object that may name an address.
 
-1. Sockets of this program and of Envoy itself (xDS, debug, health, Envoy's admin page) are never endpoints, by address and port. Through
-   them a client could read everybody's private keys, or stop Envoy.
+1. Sockets of this program and of Envoy itself (xDS, debug, dashboard, health, Envoy's admin page) are never endpoints, by address and
+   port. Through them a client could read everybody's private keys, or stop Envoy.
 2. Where objects come from an API server, their authors must not reach the machine that Envoy runs on. No endpoint is loopback, link-local
    (the metadata service of a cloud), unspecified, multicast or broadcast, unless `--allowed-endpoints` lists it. In a folder of manifests
    this rule does not hold: there applications listen on loopback.
@@ -150,6 +150,7 @@ def own_ports(flags: Flags) -> dict[int, str]:
         (flags.probe_address, "--probe-address"),
         (flags.admin_address, "--admin-address"),
         (flags.debug_address, "--debug-address"),
+        (flags.dashboard_address, "--dashboard-address"),
         (flags.xds_address, "--xds-address"),
         (flags.validating_webhook, "--validating-webhook"),
     ):

@@ -103,10 +103,11 @@ class Connection(asyncio.Protocol):
 
 
 class Connections:
-    """All connections of some listening sockets. `make` makes the protocol that answers on a new one."""
+    """All connections of some listening sockets. `make` makes the protocol that answers on a new one; `to` is the server in words."""
 
-    def __init__(self, make: Callable[[], asyncio.Protocol], limits: Limits) -> None:
+    def __init__(self, make: Callable[[], asyncio.Protocol], limits: Limits, to: str = "the health port") -> None:
         self.limits = limits
+        self._to = to
         self._make = make
         self._open: dict[
             asyncio.Protocol, Connection
@@ -169,7 +170,7 @@ class Connections:
                 if error.errno in _NO_FILES and self._free():
                     continue
                 if delay == _BACKOFF[0]:
-                    _log.warning("a connection to the health port cannot be accepted: %s", error.strerror)
+                    _log.warning("a connection to %s cannot be accepted: %s", self._to, error.strerror)
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, _BACKOFF[1])
                 continue

@@ -1,0 +1,88 @@
+"""`xds dashboard`: the page of the fleet in a browser, of a management server on this machine or, through kubectl, in a cluster.
+
+What belongs here: finding the page, and the tunnel to it. What does not: the page (`xds.dashboard`).
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+import signal
+import subprocess
+import webbrowser
+from collections.abc import Mapping, Sequence
+
+from xds.cli.arguments import Parsed
+from xds.config import DASHBOARD_ADDRESS, Failure, SocketAddress, UsageError, parse_address
+
+_PATIENCE = 10.0
+"""Seconds for an answer of the page."""
+_FORWARDING = re.compile(r"Forwarding from (127\.0\.0\.1:\d+) ->")
+"""What kubectl prints for each address that it listens on."""
+
+
+def run(parsed: Parsed) -> int:
+    """Open the page; with `cluster` stay until Ctrl-C, and return the exit code of kubectl. Raises Failure where there is none."""
+    address = parsed.settings.dashboard_address
+    if not address:
+        raise UsageError("--dashboard-address is off; name where a management server has its page.")
+    if parsed.positional:
+        return forwarded(port_forward({}, parse_address(address).port))
+    _open(_reachable(parse_address(address)))
+    return 0
+
+
+def port_forward(given: Mapping[str, str], port: int) -> list[str]:
+    """The call of kubectl that makes a tunnel from a free port to that of the page. `given` are flags of kubectl, and `--deployment`."""
+    from xds.cli.kubectl import called
+
+    return [*called(given, "port-forward"), f":{port}"]
+
+
+def forwarded(command: Sequence[str]) -> int:
+    """Run this call of kubectl, open the page behind it, and return its exit code. Ctrl-C ends it."""
+    try:
+        tunnel = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 - no shell; the words are flags of kubectl
+    except OSError as error:
+        raise Failure(f"kubectl cannot be started: {error.strerror}.") from None
+    previous = signal.signal(signal.SIGTERM, lambda *_: tunnel.terminate())
+    try:
+        assert tunnel.stdout is not None
+        opened = False
+        for line in tunnel.stdout:
+            if not opened and (found := _FORWARDING.match(line)):
+                opened = True
+                _open(parse_address(found[1]))
+        return tunnel.wait()
+    except KeyboardInterrupt:
+        tunnel.terminate()
+        tunnel.wait()
+        return 0
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _reachable(address: SocketAddress) -> SocketAddress:
+    """The address, if the page is there. Raises Failure where it is not."""
+    connection = http.client.HTTPConnection(address.host, address.port, timeout=_PATIENCE)
+    try:
+        connection.request("HEAD", "/favicon.ico", headers={"Host": f"localhost:{address.port}"})
+        ours = connection.getresponse().getheader("Server") == "xds"
+    except (OSError, http.client.HTTPException):
+        ours = False
+    finally:
+        connection.close()
+    if not ours:
+        where = "" if str(address) == DASHBOARD_ADDRESS else " there"
+        raise Failure(
+            f"there is no page at {address}: start `xds up` or `xds serve`{where}, or name its --dashboard-address; "
+            "`xds dashboard cluster` opens that of a cluster."
+        )
+    return address
+
+
+def _open(address: SocketAddress) -> None:
+    """Open the page in the user's browser, and print where it is, for there may be no browser here."""
+    url = f"http://{address}/"
+    print(url, flush=True)
+    webbrowser.open(url)
