@@ -15,9 +15,10 @@ from time import perf_counter, process_time
 
 from bench import objects
 from bench.machine import apart
-from bench.pipeline import Pipeline, first_build
+from bench.pipeline import Pipeline
 from bench.table import Mark, Table, marked
 from xds.config import Flags
+from xds.machine.process import first_build
 
 SIZES = (100, 1_000, 10_000)
 MARK = Mark(1.0, "× Envoy's")
@@ -70,7 +71,7 @@ def measure(sizes: Iterable[int] = SIZES, *, repeat: int = 3) -> Table:
         ("N", *_STAGES, "all", "wall", "Envoy's intake", "ratio", "mark", ""),
         note=(
             f"The least of {repeat} runs, each in a fresh interpreter with an Envoy of its own; ours and Envoy's alike. "
-            "`bodies`: every body joined; `gc`: the one collection after it. "
+            "`bodies`: every body joined; `gc`: what was made is taken out of garbage collection. "
             "Envoy: user and system time of one with one worker, from its start until it serves everything, less an empty one's."
         ),
     )

@@ -15,11 +15,11 @@ from time import perf_counter
 
 from bench import objects
 from bench.machine import apart
-from bench.pipeline import first_build
 from bench.table import Mark, Table, marked
 from xds.app import ControlPlane
 from xds.config import Flags
 from xds.kube.source import Change
+from xds.machine.process import first_build
 
 SIZES = (1_000, 10_000)
 MARK = Mark(50, "ms")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import gc
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 from bench import objects
 from xds.certificates import default_certificate
 from xds.config import Flags
 from xds.kube.objects import Object
 from xds.kube.world import DEFAULT_CERTIFICATE, NOW, World
+from xds.machine.process import first_build
 from xds.protocol.discovery import DiscoveryRequest, DiscoveryResponse, Wire
 from xds.protocol.session import Session
 from xds.server.messages import Encoder
@@ -88,15 +87,3 @@ class Conversation:
             answers = [DiscoveryRequest(response.type_url, response.nonce) for response in responses]
             responses = [response for answer in answers for response in self.session.receive(answer, 0.0)]
         return written
-
-
-@contextmanager
-def first_build() -> Iterator[None]:
-    """Garbage collection as in `xds.app`: off while everything is made, and what was made is never looked at again."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-        gc.collect()
-        gc.freeze()

@@ -68,6 +68,7 @@ def _dispatch(words: Sequence[str]) -> int:
         _print(f"xds {command}", notice, logging.WARNING)
     gc.disable()  # modules stay, so that the collector would search them for nothing: a tenth of the time of a short command
     module = importlib.import_module(f"xds.cli.{command}")
+    gc.freeze()
     gc.enable()
     code: int = module.run(parsed)
     return code

@@ -61,7 +61,10 @@ class Allowance:
 
 def _has_expressions(read: Reader, host: str, claim: Claim, *, as_regex: bool) -> bool:
     """Whether Envoy compiles an expression for a path of a host."""
-    if as_regex or any(name in settings_on(read, host, claim) for name, _ in with_hook("patterns")):
+    if as_regex:
+        return True
+    own = settings_on(read, host, claim)
+    if any(name in own for name, _ in with_hook("patterns")):
         return True
     return bool(spelling.pattern(_match(read, host, claim, as_regex=False)))
 
