@@ -338,6 +338,7 @@ PRIVATE_OR_OFF = Kind(
     ADDRESS_OR_OFF.show,
 )
 SOCKET = Kind("SOCKET", "a Unix socket such as unix:/run/authz.sock", _socket)
+MAYBE_SOCKET = Kind("SOCKET", SOCKET.expects, lambda text: SOCKET.parse(text) if text else "")
 SOCKET_OR_PRIVATE = Kind("SOCKET", f"{SOCKET.expects}, or {PRIVATE}", lambda text: text if text == PRIVATE else _socket(text), SOCKET.show)
 ADDRESS_OR_RUNNING = Kind(
     "ADDRESS", f"{ADDRESS.expects}, or {RUNNING}", lambda text: text if text == RUNNING else ADDRESS_OR_OFF.parse(text), ADDRESS_OR_OFF.show
@@ -358,14 +359,16 @@ HOSTS: Kind[tuple[str, ...]] = Kind(
 HEADER = Kind("NAME", "the name of a header", _matching(r"(?:[-!#$%&'*+.^_`|~0-9A-Za-z]+)?", 200))
 
 RUN = ("up", "serve")
-LOGS = (*RUN, "authz")
+LOGS = (*RUN, "authz", "metrics")
 """The commands that log."""
 OBJECTS = ("up", "serve", "translate", "check", "explain", "rehearse")
 ENVOY = ("up", "bootstrap")
 NODE = (*ENVOY, "authz")
+STATISTICS = (*ENVOY, "metrics")
+COUNTS = (*OBJECTS, "metrics")
 XDS_CLIENT = ("bootstrap", "authz")
 LIVE = ("serve", "certgen", "rehearse")
-ALL = (*OBJECTS, "bootstrap", "authz", "certgen", "status", "history", "dashboard", "completion")
+ALL = (*OBJECTS, "bootstrap", "authz", "metrics", "certgen", "status", "history", "dashboard", "completion")
 ASKING = ("check", "explain", "status", "history")
 
 SOURCE = "Where objects come from"
@@ -377,6 +380,7 @@ REHEARSAL = "Rehearsal"
 SERVER = "Management server"
 CERTIFICATES = "Certificates of xDS"
 DATA_PLANE = "Envoy"
+REQUESTS = "Metrics of requests"
 GENERAL = "Output and help"
 INERT = "Accepted without effect"
 
@@ -467,7 +471,9 @@ def inert(kind: Kind[T], default: T, no_effect: str, *, secret: bool = False) ->
     return declared
 
 
-_REQUEST_METRICS = "requests are counted by Envoy, at /stats/prometheus of its admin address."
+_BATCHES = "Envoy counts requests itself, without batches."
+_SIZES = "sizes of requests and responses are exact sums, without buckets."
+_NATIVE_BUCKETS = "there are no native histograms."
 _NO_GEOIP = "no GeoIP database is read."
 _NO_PROFILER = "there is no Go program to profile."
 _KLOG = "the log goes to standard error, and is not klog's; see --log-level and --log-format."
@@ -504,7 +510,13 @@ class Flags:
     )
 
     ingress_class: str = setting(SELECTION, TEXT, "nginx", "Value of the kubernetes.io/ingress.class annotation that is served.")
-    controller_class: str = setting(SELECTION, TEXT, "k8s.io/ingress-nginx", "`spec.controller` of the IngressClasses that are served.")
+    controller_class: str = setting(
+        SELECTION,
+        TEXT,
+        "k8s.io/ingress-nginx",
+        "`spec.controller` of the IngressClasses that are served; also the label controller_class of metrics.",
+        COUNTS,
+    )
     ingress_class_by_name: bool = setting(
         SELECTION, BOOL, False, "Serve the IngressClass whose name equals --ingress-class too, whatever its controller."
     )
@@ -796,6 +808,52 @@ class Flags:
         ("bootstrap",),
     )
 
+    enable_metrics: bool = setting(
+        REQUESTS, BOOL, False, "Have Envoy count requests, for the metrics that ingress-nginx has. `xds metrics` beside it serves them."
+    )
+    metrics_per_host: bool = setting(REQUESTS, BOOL, True, "Count by host; false: all hosts of an Ingress together.")
+    exclude_socket_metrics: tuple[str, ...] = setting(
+        REQUESTS,
+        NAMES,
+        (),
+        "Metrics of requests that are left out, such as request_duration_seconds; what nobody shows Envoy does not count.",
+        COUNTS,
+    )
+    metrics_per_undefined_host: bool = setting(
+        REQUESTS, BOOL, False, "Show requests that no Ingress has taken as well, under no host.", COUNTS
+    )
+    report_status_classes: bool = setting(REQUESTS, BOOL, False, "Show classes of status codes, such as 2xx, in place of codes.", COUNTS)
+    time_buckets: tuple[float, ...] = setting(
+        REQUESTS,
+        NUMBERS,
+        (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+        "Bounds of the buckets for times of requests, in seconds. Envoy sorts times into them as its bootstrap says.",
+        (*OBJECTS, "bootstrap"),
+    )
+    stats_address: str = setting(
+        REQUESTS,
+        MAYBE_SOCKET,
+        "",
+        "Unix socket on which Envoy gives `xds metrics` its statistics, and nothing else of its admin page; without it, nowhere. private: "
+        "one in a folder that only this user can open.",
+        STATISTICS,
+        instead={"up": (SOCKET_OR_PRIVATE, PRIVATE), "metrics": (SOCKET, "unix:/run/metrics/stats.sock")},
+    )
+    metrics_address: str = setting(
+        REQUESTS,
+        ADDRESS,
+        "127.0.0.1:10255",
+        "Where metrics of requests, of the Envoy and of its configuration are served, at /metrics.",
+        ("up", "metrics"),
+        instead={"metrics": (ADDRESS, "0.0.0.0:10254")},
+    )
+    controller_namespace: str = setting(
+        REQUESTS, NAMESPACE, "ingress-xds", "The label controller_namespace of all metrics.", ("metrics",), fallbacks=("POD_NAMESPACE",)
+    )
+    controller_pod: str = setting(
+        REQUESTS, TEXT, "xds", "The label controller_pod of all metrics.", ("metrics",), fallbacks=("POD_NAME", "HOSTNAME")
+    )
+
     output: str = setting(
         GENERAL,
         choice("text", "json"),
@@ -845,17 +903,11 @@ class Flags:
     sync_period: float = inert(DURATION, 0.0, "objects are watched; they are listed again only where a watch was lost.")
     sync_rate_limit: float = inert(NUMBER, 0.3, "a change is served at once, and what arrives meanwhile is taken together next.")
     dynamic_configuration_retries: int = inert(INTEGER, 15, "what an Envoy rejects is not sent again before it has changed.")
-    enable_metrics: bool = inert(BOOL, False, "/metrics is always served; it costs nothing while it is not scraped.")
-    metrics_per_host: bool = inert(BOOL, True, _REQUEST_METRICS)
-    metrics_per_undefined_host: bool = inert(BOOL, False, _REQUEST_METRICS)
-    report_status_classes: bool = inert(BOOL, False, _REQUEST_METRICS)
-    time_buckets: tuple[float, ...] = inert(NUMBERS, (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10), _REQUEST_METRICS)
-    length_buckets: tuple[float, ...] = inert(NUMBERS, (10, 20, 30, 40, 50, 60, 70, 80, 90, 100), _REQUEST_METRICS)
-    size_buckets: tuple[float, ...] = inert(NUMBERS, (1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7), _REQUEST_METRICS)
-    bucket_factor: float = inert(NUMBER, 0.0, _REQUEST_METRICS)
-    max_buckets: int = inert(COUNT, 100, _REQUEST_METRICS)
-    exclude_socket_metrics: tuple[str, ...] = inert(NAMES, (), _REQUEST_METRICS)
-    monitor_max_batch_size: int = inert(INTEGER, 10000, _REQUEST_METRICS)
+    length_buckets: tuple[float, ...] = inert(NUMBERS, (10, 20, 30, 40, 50, 60, 70, 80, 90, 100), _SIZES)
+    size_buckets: tuple[float, ...] = inert(NUMBERS, (1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7), _SIZES)
+    bucket_factor: float = inert(NUMBER, 0.0, _NATIVE_BUCKETS)
+    max_buckets: int = inert(COUNT, 100, _NATIVE_BUCKETS)
+    monitor_max_batch_size: int = inert(INTEGER, 10000, _BATCHES)
     internal_logger_address: str = inert(TEXT, "127.0.0.1:11514", "Envoy writes its access log itself, without a syslog server.")
     profiling: bool = inert(BOOL, True, _NO_PROFILER)
     profiler_address: str = inert(IP, "127.0.0.1", _NO_PROFILER)

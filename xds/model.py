@@ -268,12 +268,26 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
+class Counted:
+    """What the requests of a location are counted by: the Ingress that owns it, the Service that it names, its host and path as configured.
+
+    Host is "" where hosts are not told apart, and Service, host and path are where paths are not.
+    """
+
+    origin: Ref
+    service: str
+    host: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """What happens to the requests that match. `origin` is the Ingress; `rule` names its path, such as `spec.rules[0].http.paths[1]`.
 
     With a `share` the route takes that part of them only, and the routes after it the others.
     `besides` are clusters that Envoy must have for it beside the one that it leads to, such as that of copies, `passwords` those that the
     authorisation service must have. `early`: nginx responds so before it looks for a location, without the headers of locations.
+    `counted`: how its requests are counted, if they are.
     """
 
     match: PathMatch
@@ -288,6 +302,7 @@ class Route:
     handshake: Handshake | None = None
     early: bool = False
     passwords: Passwords | None = None
+    counted: Counted | None = None
 
     @property
     def clusters(self) -> tuple[Cluster, ...]:
@@ -329,6 +344,7 @@ class Location:
     offers: tuple[Offer, ...] = ()
     backend: tuple[str, int | str] = ("", 0)
     default: Cluster | None = None
+    counted: Counted | None = None
 
 
 @dataclass(frozen=True, slots=True)

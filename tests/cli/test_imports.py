@@ -28,6 +28,7 @@ MESSAGES = {"envoy_data_plane", "betterproto2", "cryptography", "re2"}
         (["translate", FOLDER], SERVERS),
         (["explain", "http://localhost/", FOLDER], SERVERS),
         (["bootstrap"], SERVERS | {"rich"}),
+        (["metrics", "--help"], SERVERS | MESSAGES | {"rich", "yaml", "asyncio"}),
         (["authz", "--help"], SERVERS | MESSAGES | {"rich", "yaml", "asyncio"}),
         (["--help"], SERVERS | MESSAGES | {"rich", "yaml", "asyncio"}),
     ],

@@ -65,6 +65,9 @@ routes_ = st.builds(
     st.sampled_from(((), *((model.HeaderMatch("x-a", "b+", *how),) for how in itertools.product((False, True), repeat=3)))),
     settings,
     st.sampled_from((None, model.Share(30, 100), model.Share(1, 1000))),
+    counted=st.one_of(
+        st.none(), st.builds(model.Counted, st.builds(Ref, st.just("Ingress"), words, words), words, words, words.map("/{} x".format))
+    ),
 )
 EVERYTHING = model.Route(model.PathMatch(model.PathKind.RAW_PREFIX, "/"), model.Forward(model.Cluster("a", "b", 80)), settings=DEFAULTS)
 

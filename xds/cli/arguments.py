@@ -61,6 +61,11 @@ _COMMANDS = (
         "[--authz-address SOCKET]",
         "Run the authorisation service beside an Envoy: it verifies passwords, and gets password files from the management server.",
     ),
+    Command(
+        "metrics",
+        "[--stats-address SOCKET]",
+        "Serve the metrics of requests that an Envoy counts, under the names that they have in ingress-nginx, beside that Envoy.",
+    ),
     Command("certgen", "", "Make the certificates of xDS in a cluster as Secrets, and renew those that end soon."),
     Command("translate", "DIR … | FILE … | -", "Print the Envoy resources that manifests become.", folders=True),
     Command(

@@ -12,6 +12,7 @@ import shlex
 import shutil
 import socket
 import sys
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -78,6 +79,7 @@ def _with_sockets(settings: Flags, folder: Path) -> Flags:
         admin_address=address(settings.admin_address, "admin.sock"),
         debug_address=address(settings.debug_address, DEBUG_SOCKET),
         authz_address=address(settings.authz_address, "authz.sock"),
+        stats_address=address(settings.stats_address, "stats.sock") if settings.enable_metrics else "",
     )
 
 
@@ -90,12 +92,16 @@ async def _up_in(folder: Path, binary: Path, settings: Flags) -> None:
             programs.push_async_callback(_end, authz)
             envoy = await _start_envoy(binary, settings, folder)
             programs.push_async_callback(_end, envoy)
-            await _all(control_plane, envoy, authz, settings)
+            started = {"Envoy": envoy, "xds authz": authz}
+            if settings.enable_metrics:
+                started["xds metrics"] = await _start_metrics(settings)
+                programs.push_async_callback(_end, started["xds metrics"])
+            await _all(control_plane, started, settings)
     finally:
         await control_plane.stop()
 
 
-async def _all(control_plane: ControlPlane, envoy: asyncio.subprocess.Process, authz: asyncio.subprocess.Process, settings: Flags) -> None:
+async def _all(control_plane: ControlPlane, started: Mapping[str, asyncio.subprocess.Process], settings: Flags) -> None:
     host = "127.0.0.1" if settings.listen_address in _EVERY else settings.listen_address
     _log.info(
         "Envoy is starting: http://%s and https://%s, admin page %s; Ctrl-C stops it all",
@@ -104,11 +110,11 @@ async def _all(control_plane: ControlPlane, envoy: asyncio.subprocess.Process, a
         _admin_page(parse_address(settings.admin_address)),
     )
     serving = asyncio.ensure_future(control_plane.run())
-    ended = {asyncio.ensure_future(program.wait()) for program in (envoy, authz)}
+    ended = {asyncio.ensure_future(program.wait()) for program in started.values()}
     await work({serving, *ended}, settings.shutdown_grace_period)
     if not serving.cancelled():
         serving.result()
-    name, code = ("Envoy", envoy.returncode) if envoy.returncode is not None else ("xds authz", authz.returncode)
+    name, code = next((name, program.returncode) for name, program in started.items() if program.returncode is not None)
     raise Failure(f"{name} has ended by itself with exit code {code}; its log is above.")
 
 
@@ -138,10 +144,31 @@ async def _start_authz(settings: Flags) -> asyncio.subprocess.Process:
         "authz-address": settings.authz_address,
         "node-id": settings.node_id,
         "node-cluster": settings.node_cluster,
+    }
+    return await _start_ours("authz", settings, flags)
+
+
+async def _start_metrics(settings: Flags) -> asyncio.subprocess.Process:
+    """The metrics of requests, as a process of its own, as beside any Envoy: a page of thousands of hosts takes a core for a while."""
+    flags = {
+        "stats-address": settings.stats_address,
+        "metrics-address": settings.metrics_address,
+        "controller-class": settings.controller_class,
+        "exclude-socket-metrics": ",".join(settings.exclude_socket_metrics),
+        "metrics-per-undefined-host": "true" if settings.metrics_per_undefined_host else "false",
+        "report-status-classes": "true" if settings.report_status_classes else "false",
+    }
+    return await _start_ours("metrics", settings, flags)
+
+
+async def _start_ours(command: str, settings: Flags, flags: Mapping[str, str]) -> asyncio.subprocess.Process:
+    """A command of this program. It logs as this one does, but for what everybody may expect."""
+    logs = {
         "log-format": "json" if is_json() else "text",
         "log-level": "warning" if settings.log_level == "info" else settings.log_level,
     }
-    return await _start([sys.executable, "-P", "-c", _AUTHZ, *(f"--{name}={value}" for name, value in flags.items())])
+    given = (f"--{name}={value}" for name, value in {**flags, **logs}.items())
+    return await _start([sys.executable, "-P", "-c", _OURS, command, *given])
 
 
 async def _start(command: list[str]) -> asyncio.subprocess.Process:
@@ -152,11 +179,11 @@ async def _start(command: list[str]) -> asyncio.subprocess.Process:
         raise Failure(f"{command[0]} cannot be run: {error.strerror}.") from None
 
 
-_AUTHZ = f"""
+_OURS = f"""
 import sys
 sys.path.insert(0, {str(Path(xds.__file__).parent.parent)!r})  # this very program, wherever it was started
 from xds.cli import main
-sys.exit(main(["authz", *sys.argv[1:]]))
+sys.exit(main(sys.argv[1:]))
 """
 
 _TIE = """

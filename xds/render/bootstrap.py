@@ -6,8 +6,10 @@ routes and clusters (`xds.render`), writing files (`xds.cli.bootstrap`), running
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from xds import request_metrics
 from xds.config import Flags, SocketAddress, ip_or_none, parse_address
 from xds.nginx import access, open_requests
 
@@ -31,6 +33,19 @@ _CERTIFICATE = "xds_certificate"
 _CA = "xds_ca"
 _ADMIN_CLUSTER = "xds_admin"
 _PROBE_LISTENER = "probe"
+_STATS_LISTENER = "stats"
+_LUA = f"{_TYPE}.filters.http.lua.v3"
+_PROCESS_SCRIPT = """\
+function envoy_on_request(handle)
+  local file = io.open("/proc/self/stat")
+  local text = file and file:read("*a") or ""
+  if file then file:close() end
+  handle:respond({[":status"] = file and "200" or "503"}, text)
+end
+"""
+"""Envoy's own CPU and memory. Envoy has no statistic of its CPU, and its process cannot be seen from another container."""
+_FORGET = 86_400
+"""Seconds after which statistics of requests are forgotten that nothing has been added to: those of an Ingress that is gone."""
 
 
 def bootstrap(settings: Flags) -> dict[str, Any]:
@@ -58,6 +73,7 @@ def bootstrap(settings: Flags) -> dict[str, Any]:
         "typed_dns_resolver_config": _resolver(),
         # Statistics of clusters without traffic take no memory; that is most clusters of an ingress, most of the time.
         "deferred_stat_options": {"enable_deferred_creation_stats": True},
+        **_statistics(settings),
     }
     overload = _overload(settings)
     return content | ({"overload_manager": overload} if overload else {})
@@ -81,6 +97,19 @@ def secret_files(settings: Flags) -> dict[str, dict[str, Any]]:
     }
 
 
+def _statistics(settings: Flags) -> dict[str, Any]:
+    """The buckets of times of requests, and when their statistics are forgotten."""
+    if not settings.stats_address:
+        return {}
+    bounds = sorted({bound for bound in settings.time_buckets if bound > 0})
+    buckets = [
+        {"match": {"prefix": f"{request_metrics.SCOPE}.{each.name}"}, "buckets": [round(bound * each.per_second, 6) for bound in bounds]}
+        for each in request_metrics.STATISTICS
+        if each.buckets
+    ]
+    return {"stats_config": {"histogram_bucket_settings": buckets}, "stats_eviction_interval": f"{_FORGET}s"} if bounds else {}
+
+
 def _resolver() -> dict[str, Any]:
     """The DNS resolver. New clusters wait until their names are resolved, so a silent name server must time out soon.
 
@@ -92,9 +121,11 @@ def _resolver() -> dict[str, Any]:
 
 def _static(settings: Flags) -> dict[str, Any]:
     clusters = [_xds_cluster(settings), _authz_cluster(access.CLUSTER, settings), _authz_cluster(open_requests.CLUSTER, settings)]
-    if not settings.probe_address:
+    listeners = [_probe_listener(settings)] if settings.probe_address else []
+    listeners += [_stats_listener(settings)] if settings.stats_address else []
+    if not listeners:
         return {"clusters": clusters}
-    return {"listeners": [_probe_listener(settings)], "clusters": [*clusters, _admin_cluster(settings)]}
+    return {"listeners": listeners, "clusters": [*clusters, _admin_cluster(settings)]}
 
 
 def _probe_listener(settings: Flags) -> dict[str, Any]:
@@ -102,28 +133,48 @@ def _probe_listener(settings: Flags) -> dict[str, Any]:
 
     Envoy binds this listener when it is initialised, as all others. Before that the probe fails, so the pod is not ready.
     """
+    address = _address(parse_address(settings.probe_address))
+    if parse_address(settings.probe_address).host == "::":
+        address["socket_address"]["ipv4_compat"] = True
+    return _own_listener(_PROBE_LISTENER, address, [_probe_route(path) for path in PROBE_PATHS])
+
+
+def _stats_listener(settings: Flags) -> dict[str, Any]:
+    """The listener for `xds metrics`: statistics, and what the kernel knows of Envoy's process. Only Envoy's user may connect."""
+    address = {"pipe": {"path": parse_address(settings.stats_address).path, "mode": 0o600}}
+    lua = {"name": "lua", "typed_config": {"@type": f"{_LUA}.Lua"}}
+    script = {"@type": f"{_LUA}.LuaPerRoute", "source_code": {"inline_string": _PROCESS_SCRIPT}}
+    process = {
+        "match": {"path": request_metrics.PROCESS_PATH},
+        "direct_response": {"status": 500},
+        "typed_per_filter_config": {"lua": script},
+    }
+    return _own_listener(_STATS_LISTENER, address, [_probe_route(request_metrics.STATS_PATH), process], [lua])
+
+
+def _own_listener(
+    name: str, address: dict[str, Any], routes: list[dict[str, Any]], filters: Iterable[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    """A listener for the machines that look after this Envoy."""
+    router = {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{_TYPE}.filters.http.router.v3.Router"}}
     connection = {
         "@type": f"{_TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": _PROBE_LISTENER,
-        "route_config": {
-            "virtual_hosts": [{"name": _PROBE_LISTENER, "domains": ["*"], "routes": [_probe_route(path) for path in PROBE_PATHS]}]
-        },
-        "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": f"{_TYPE}.filters.http.router.v3.Router"}}],
+        "stat_prefix": name,
+        "route_config": {"virtual_hosts": [{"name": name, "domains": ["*"], "routes": routes}]},
+        "http_filters": [*filters, router],
         "common_http_protocol_options": {"idle_timeout": "75s"},
         # No honest client is slow with a request that has no body.
         "request_headers_timeout": "5s",
         "request_timeout": "5s",
         "stream_idle_timeout": "30s",
     }
-    address = _address(parse_address(settings.probe_address))
-    if parse_address(settings.probe_address).host == "::":
-        address["socket_address"]["ipv4_compat"] = True
     return {
-        "name": _PROBE_LISTENER,
-        "stat_prefix": _PROBE_LISTENER,
+        "name": name,
+        "stat_prefix": name,
         "address": address,
         "filter_chains": [{"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": connection}]}],
-        "ignore_global_conn_limit": True,  # an Envoy at its limit of connections is still ready; PROBE_CONNECTIONS bounds this listener
+        # An Envoy at its limit of connections is still ready; PROBE_CONNECTIONS bounds the probe's listener.
+        "ignore_global_conn_limit": True,
     }
 
 
@@ -135,7 +186,10 @@ def _probe_route(path: str) -> dict[str, Any]:
     method = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
     as_sent = {"name": ":path", "string_match": {"exact": path}}
     priority = "HIGH" if path == _READY else "DEFAULT"
-    return {"match": {"path": path, "headers": [method, as_sent]}, "route": {"cluster": _ADMIN_CLUSTER, "priority": priority}}
+    return {
+        "match": {"path": path.partition("?")[0], "headers": [method, as_sent]},
+        "route": {"cluster": _ADMIN_CLUSTER, "priority": priority},
+    }
 
 
 def _admin_cluster(settings: Flags) -> dict[str, Any]:

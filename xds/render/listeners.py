@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
+from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog
 from envoy_data_plane.envoy.config.core.v3 import (
     Address,
     SocketAddress,
@@ -66,20 +67,20 @@ _FILTER_CHAIN_MATCHER = 32
 """The field number of Listener.filter_chain_matcher."""
 
 
-def http(address: str, port: int, defaults: Settings) -> Listener:
-    """The plain listener."""
-    manager = _manager(Via.HTTP, port, defaults)
+def http(address: str, port: int, defaults: Settings, counts: Sequence[AccessLog] = ()) -> Listener:
+    """The plain listener. `counts` count its requests (`xds.render.request_counts`)."""
+    manager = _manager(Via.HTTP, port, defaults, counts)
     made = _listener(names.HTTP, address, port, filter_chains=[FilterChain(name=names.HTTP, filters=[manager])])
     return _drawn(made, defaults)
 
 
-def https(address: str, port: int, defaults: Settings) -> Listener:
+def https(address: str, port: int, defaults: Settings, counts: Sequence[AccessLog] = ()) -> Listener:
     """The TLS listener with the chain of the default certificate only; `https_bytes` puts in the others, and who takes which.
 
     The default chain is no `default_filter_chain`: a listener whose `filter_chains` are empty Envoy replaces as a whole, which drains it.
     """
     inspector = ListenerFilter(name="envoy.filters.listener.tls_inspector", typed_config=pack(TlsInspector()))
-    chain = _tls_chain(Terminate(), _manager(Via.HTTPS, port, defaults), _tls_context(defaults))
+    chain = _tls_chain(Terminate(), _manager(Via.HTTPS, port, defaults, counts), _tls_context(defaults))
     made = _listener(names.HTTPS, address, port, listener_filters=[inspector], filter_chains=[chain])
     if asks("rejects_unnamed", defaults):
         made.filter_chain_matcher = Matcher(on_no_match=MatcherOnMatch(action=_to_chain(_NOWHERE)))
@@ -199,8 +200,10 @@ def _listener(
     )
 
 
-def _manager(via: Via, port: int, defaults: Settings) -> Filter:
-    return Filter(name="envoy.filters.network.http_connection_manager", typed_config=pack(connection(via, port, defaults)))
+def _manager(via: Via, port: int, defaults: Settings, counts: Sequence[AccessLog]) -> Filter:
+    made = connection(via, port, defaults)
+    made.access_log += counts
+    return Filter(name="envoy.filters.network.http_connection_manager", typed_config=pack(made))
 
 
 def _tls_context(defaults: Settings) -> DownstreamTlsContext:

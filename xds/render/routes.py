@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from envoy_data_plane.envoy.config.core.v3 import (
     DataSource,
+    Metadata,
     RuntimeFractionalPercent,
     TypedExtensionConfig,
 )
@@ -30,8 +31,9 @@ from envoy_data_plane.envoy.extensions.filters.http.filter_chain.v3 import Filte
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.envoy.type.v3 import FractionalPercent, FractionalPercentDenominatorType
 from envoy_data_plane.google.protobuf import Any as AnyMessage
+from envoy_data_plane.google.protobuf import Struct, Value
 
-from xds import model
+from xds import model, request_metrics
 from xds.nginx.feature import FilterPlace
 from xds.nginx.messages import OWN_SCHEME, formatted, overwriting, substitution
 from xds.nginx.registry import asks, features, with_hook
@@ -125,12 +127,27 @@ def route(wanted: model.Route, defaults: model.Settings, host: str = "") -> Rout
             location = _location(wanted.action, host, by_forwarded=_by_forwarded(defaults))
             made.response_headers_to_add = [formatted("Location", location)]
     _ask("on_route", made, wanted)
+    if wanted.counted:
+        _count(made, _labels(wanted, wanted.counted))
     _put_filters(made, wanted, defaults)
     if wanted.early or (isinstance(wanted.action, model.Redirect) and wanted.action.to in _OFF_LOCATION):
         for name, draw in with_hook("off_location"):
             if name in defaults:
                 draw(defaults[name], made)
     return made
+
+
+def _count(made: Route, labels: str) -> None:
+    """Put the labels where the listeners' counters find them (`xds.render.request_counts`)."""
+    made.metadata = made.metadata or Metadata()
+    made.metadata.filter_metadata[request_metrics.METADATA] = Struct(fields={request_metrics.LABELS: Value(string_value=labels)})
+
+
+def _labels(wanted: model.Route, counted: model.Counted) -> str:
+    """The labels of a route's requests. One that leads elsewhere than the location's owner says is that of a canary."""
+    offered = wanted.origin != counted.origin and isinstance(wanted.action, model.Forward)
+    canary = names.upstream(wanted.action.cluster) if offered and isinstance(wanted.action, model.Forward) else ""
+    return request_metrics.joined(counted.origin.namespace, counted.origin.name, counted.service, canary, counted.host, counted.path)
 
 
 def _respond(made: Route, action: model.Respond) -> None:
@@ -196,8 +213,10 @@ def route_bytes(wanted: model.Route, defaults: model.Settings, host: str = "") -
         wanted.share,
         *settings,
         host if _is_wildcard(host) else "",
+        wanted.counted is not None,
     )
-    return _template(*shape).fill(text, _name(wanted) if wanted.origin else "-", target)
+    labels = _labels(wanted, wanted.counted) if wanted.counted else "-"
+    return _template(*shape).fill(text, _name(wanted) if wanted.origin else "-", target, labels)
 
 
 @lru_cache(maxsize=4096)
@@ -211,8 +230,9 @@ def _template(
     settings: model.Settings,
     defaults: model.Settings,
     wildcard: str,
+    counted: bool,
 ) -> Template:
-    """The template that such routes share; its placeholders are path, name, and cluster or Location."""
+    """The template that such routes share; its placeholders are path, name, cluster or Location, and the labels of its counters."""
     some = model.Route(model.PathMatch(kind, "/"), action, None, "", via, headers, settings, share)
     made = route(some, defaults, wildcard)
     assert made.match is not None
@@ -222,7 +242,9 @@ def _template(
         made.route.cluster = placeholder(2)
     if isinstance(action, model.Redirect):
         made.response_headers_to_add[0] = formatted("Location", placeholder(2))
-    return Template(made, 3)
+    if counted:
+        _count(made, placeholder(3))
+    return Template(made, 4)
 
 
 @cache

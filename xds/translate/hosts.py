@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from xds import request_metrics
 from xds.kube.objects import Ingress, ref
 from xds.kube.world import Reader, ingress, ingresses_of, settings
 from xds.model import (
     CLOSED,
     Action,
     Cluster,
+    Counted,
     Forward,
     Location,
     Offer,
@@ -211,6 +213,7 @@ def _locations(
         match = guard.widened(match) if guard else match
         own = settings_on(read, host, claim)
         location = Location(host, claim.path, match, tls, ref(claim.item), claim.field, own, backend=_written(claim))
+        location = _counted(read, location, apart=claim.number < request_metrics.MOST_PATHS)
         made = _joined(read, location, _backend_action(read, claim), joining.get(claim.where, ()))
         found.insert(0 if claim.where == ROOT else len(found), made)  # as the first of its length, as in nginx.conf
     if ROOT not in taken:
@@ -292,7 +295,7 @@ def _in_order(host: str, found: list[_Found], taken: dict[Where, Claim]) -> Iter
             redirected.add(bare)
             exact = replace(paths.match(bare, paths.EXACT, as_regex=False), escaped=match.escaped)
             slash = Redirect(301, RedirectTo.SLASH, relative=asks("is_relative", each.location.settings))
-            yield Route(exact, slash, each.location.origin, each.location.rule)
+            yield Route(exact, slash, each.location.origin, each.location.rule, counted=each.location.counted)
 
 
 def _default(read: Reader, host: str, ours: list[Ingress], offered: Sequence[Claim], *, tls: bool, as_regex: bool) -> _Found:
@@ -313,7 +316,19 @@ def _default(read: Reader, host: str, ours: list[Ingress], offered: Sequence[Cla
     location = Location(host, "/", match, tls, ref(item), "spec.defaultBackend", own)
     if claim is None:
         return _Found(location, _routes(read, location, _global_default(read)), match)
-    return _joined(read, replace(location, backend=_written(claim)), _backend_action(read, claim), offered)
+    location = _counted(read, replace(location, backend=_written(claim)))
+    return _joined(read, location, _backend_action(read, claim), offered)
+
+
+def _counted(read: Reader, location: Location, *, apart: bool = True) -> Location:
+    """The location with what its requests are counted by (`--enable-metrics`); its Ingress alone, if not told `apart` from others."""
+    flags = settings(read)
+    if not flags.enable_metrics or location.origin is None:
+        return location
+    if not apart:
+        return replace(location, counted=Counted(location.origin, "", "", ""))
+    host = location.host if flags.metrics_per_host else ""
+    return replace(location, counted=Counted(location.origin, location.backend[0], host, location.path))
 
 
 def _joined(read: Reader, location: Location, action: Action, offered: Sequence[Claim]) -> _Found:
@@ -348,6 +363,8 @@ def _routes(read: Reader, location: Location, action: Action) -> tuple[Route, ..
         location = replace(location, default=default.cluster)
     first = Route(location.match, action, location.origin, location.rule, settings=location.settings)
     routes = _with_clusters(read, drawn(location, first))
+    if location.counted:
+        routes = tuple(replace(r, counted=location.counted) for r in routes)
     wanted = besides(location)
     return tuple(replace(r, besides=(*wanted, *r.besides)) if isinstance(r.action, Forward) else r for r in routes) if wanted else routes
 

@@ -6,15 +6,17 @@ equal value, and stops there.
 
 from __future__ import annotations
 
+from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog
 from envoy_data_plane.envoy.config.listener.v3 import Listener
 
 from xds import model
 from xds.certificates.authorities import Trusted
 from xds.certificates.pairs import Pair
+from xds.config import Flags
 from xds.kube.world import Reader, service, settings
 from xds.nginx import registry
 from xds.nginx.registry import asks
-from xds.render import clusters, endpoints, listeners, names, passages, routes, secrets
+from xds.render import clusters, endpoints, listeners, names, passages, request_counts, routes, secrets
 from xds.translate import endpoint_addresses, hosts
 from xds.translate.backends import Address, addresses, by_client_address, external_address
 from xds.translate.certificates import DEFAULT, authority, certificate, default_pair
@@ -75,13 +77,17 @@ def load_assignment(read: Reader, wanted: model.Cluster) -> bytes | None:
 def http_listener(read: Reader) -> bytes:
     """The plain listener."""
     flags = settings(read)
-    return encode(listeners.http(flags.listen_address, flags.http_port, read.unit(configuration).defaults))
+    return encode(listeners.http(flags.listen_address, flags.http_port, read.unit(configuration).defaults, _counts(flags)))
 
 
 def https_listener(read: Reader) -> Listener:
     """The TLS listener without the filter chains of certificates."""
     flags = settings(read)
-    return listeners.https(flags.listen_address, flags.https_port, read.unit(configuration).defaults)
+    return listeners.https(flags.listen_address, flags.https_port, read.unit(configuration).defaults, _counts(flags))
+
+
+def _counts(flags: Flags) -> tuple[AccessLog, ...]:
+    return request_counts.loggers(frozenset(flags.exclude_socket_metrics)) if flags.enable_metrics else ()
 
 
 def stream_entries(read: Reader, protocol: str) -> tuple[model.Stream, ...]:

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
+from xds import request_metrics
+
 _OURS = "xds_"
 _OPENING = """\
 # Metrics
 
 <!-- Written by `python -m xds.cli.manual metrics`; change the declarations instead. -->
 
-On the health port, at `/metrics`, for Prometheus (`--healthz-port`, 10254). Requests are counted by Envoy, at `/stats/prometheus` of its
-port 9902. `deploy/monitoring` has a dashboard and alerts.
+For Prometheus there are three pages: that of the control plane, at `/metrics` of its health port (`--healthz-port`, 10254), first on this
+page; that of requests beside each Envoy ([below](#metrics-of-requests)), at `/metrics` of port 10254 of its pod; and Envoy's own, at
+`/stats/prometheus` of port 9902. `deploy/monitoring` has a dashboard and alerts.
 """
 _REST = """
 The registry also has those of every Python process: `process_*` (CPU, memory, file descriptors) and `python_*` (garbage collection,
@@ -29,6 +32,51 @@ version).
 - `secret` is the name of the Secret, `default` for the default certificate; `host` the first name in the certificate.
 
 The number of series does not grow with the number of Ingresses: it stays well below 1,000.
+
+## Metrics of requests
+
+With `--enable-metrics` the Envoys count requests as ingress-nginx does, and `xds metrics` beside each of them serves what they count, under
+the names and labels that Grafana's boards for ingress-nginx, Flagger, Argo Rollouts and KEDA ask for. `xds up --enable-metrics` serves them
+at `http://127.0.0.1:10255/metrics` (`--metrics-address`). A change of the flag drains the connections of the listeners once.
+
+All names begin with `nginx_ingress_controller_`, all series have `controller_class`, `controller_namespace` and `controller_pod` (the
+Envoy's pod).
+
+"""
+_REQUESTS = """
+| label | is |
+|---|---|
+| `namespace`, `ingress` | the Ingress that owns the path; of a canary's requests too |
+| `service` | the Service that this Ingress names for the path |
+| `canary` | the backend that the canary led to, as `<namespace>-<service>-<port>`; "" where the path's own answered |
+| `host`, `path` | as in the rule, such as `*.example.com`; never what a client sent |
+| `method` | {methods}, or `{other}` |
+| `status` | the code of the answer, whoever gave it: a redirect and a refusal count as well |
+
+The latency has the first four alone. Requests that no rule has taken are left out, as in ingress-nginx; `--metrics-per-undefined-host`
+shows them, under no host.
+
+Beside these there are `nginx_process_connections` (`state`: active, reading, writing, waiting), `nginx_process_connections_total`,
+`nginx_process_requests_total`, `nginx_process_cpu_seconds_total`, `nginx_process_resident_memory_bytes`,
+`nginx_process_virtual_memory_bytes`, `nginx_process_oldest_start_time_seconds`, `nginx_process_num_procs`, `nginx_process_read_bytes_total`
+and `nginx_process_write_bytes_total`, about Envoy and its clients. `config_hash`, `config_last_reload_successful`,
+`config_last_reload_successful_timestamp_seconds`, `success` and `errors` are about what Envoy has taken from the control plane, or refused.
+
+What differs from ingress-nginx:
+
+- Sums of times come from Envoy's histograms, which know each time to two digits: they may be off by 5 %, on average by much less. Sums of
+  bytes are exact, and have one bucket, `+Inf`; `--length-buckets` and `--size-buckets` have no effect.
+- Times of the backend are those of its last try, in microseconds instead of milliseconds. Requests that no backend has answered have none.
+- `connect_duration_seconds` counts the time of a connection for each request on it. ingress-nginx counts 0 for all but the first.
+- `ingress_upstream_latency_seconds` has no quantiles.
+- A wildcard host has its own label, and its requests are counted. ingress-nginx leaves them out unless `--metrics-per-host=false`.
+
+The number of series is bounded. An Ingress has labels for its first {paths:,} paths; requests of all others have its name alone. The
+statistics of an Envoy may come to {counters:,} counters and {histograms:,} histograms: beyond, new labels are not counted. What nothing has
+been added to for a day is forgotten.
+
+What it costs an Envoy, measured by `python -m bench.metrics`, is in [bench](../bench/README.md). What `--exclude-socket-metrics` names is
+not counted, and costs nothing: give the flag to `xds serve` and to `xds metrics`.
 """
 
 
@@ -57,4 +105,19 @@ def page(registry: CollectorRegistry) -> str:
         if metric.name.startswith(_OURS):
             name = f"{metric.name}_total" if metric.kind == "counter" else metric.name
             rows.append(f"| `{name}` | {metric.kind} | {', '.join(f'`{label}`' for label in metric.labels)} | {metric.text} |")
-    return "\n".join([_OPENING, *rows, _REST])
+    counted = ["| metric | type | meaning |", "|---|---|---|"]
+    counted += [f"| `{name}` | {_KINDS.get(name, 'histogram')} | {text} |" for name, text in request_metrics.MEANINGS.items()]
+    return "\n".join([_OPENING, *rows, _REST.rstrip("\n"), "", *counted, _of_requests()])
+
+
+_KINDS = {request_metrics.REQUESTS: "counter", request_metrics.LATENCY: "summary"}
+
+
+def _of_requests() -> str:
+    return _REQUESTS.format(
+        methods=", ".join(f"`{method}`" for method in request_metrics.METHODS),
+        other=request_metrics.OTHER,
+        paths=request_metrics.MOST_PATHS,
+        counters=request_metrics.MOST_COUNTERS,
+        histograms=request_metrics.MOST_HISTOGRAMS,
+    )

@@ -54,7 +54,10 @@ def application(registry: CollectorRegistry, waiting: Waiting, *, healthz_path: 
 class WebServer:
     """Serves an application on `host` ("" for all addresses) and `port` (0 lets the system choose), within limits."""
 
-    def __init__(self, app: web.Application, *, host: str = "", port: int = 10254, limits: Limits | None = None) -> None:
+    def __init__(
+        self, app: web.Application, *, host: str = "", port: int = 10254, limits: Limits | None = None, flag: str = "--healthz-port"
+    ) -> None:
+        self._flag = flag
         self._host = host
         self._port = port
         self._runner = web.AppRunner(app, access_log=None)
@@ -79,7 +82,7 @@ class WebServer:
         except OSError as error:
             await self._runner.cleanup()
             where = f"{self._host or '*'}:{self._port}"
-            what = f"the health server cannot listen on {where}: {error.strerror}; name another port with --healthz-port"
+            what = f"the health server cannot listen on {where}: {error.strerror}; name another port with {self._flag}"
             raise OSError(what) from None
         self._port = sockets[0].getsockname()[1]
         self._connections.start(sockets)

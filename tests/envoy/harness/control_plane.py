@@ -78,13 +78,15 @@ class ControlPlane:
         """The command of the authorisation service beside an Envoy of this server."""
         return [*XDS, "authz", "--xds-address", _joined(self.xds), "--node-id", node_id, "--authz-address", f"unix:{socket}"]
 
-    async def bootstrap(self, node_id: str = "envoy-1", node_cluster: str = "ingress", authz: Path | None = None) -> str:
-        """Return the bootstrap of an Envoy that asks this server, and an authorisation service on the socket `authz`.
+    async def bootstrap(
+        self, node_id: str = "envoy-1", node_cluster: str = "ingress", authz: Path | None = None, flags: Sequence[str] = ()
+    ) -> str:
+        """Return the bootstrap of an Envoy that asks this server, and an authorisation service on the socket `authz`; with further flags.
 
         It is what `xds bootstrap` prints (`tests/cli/test_bootstrap.py`), without a process for each of hundreds of Envoys.
         """
         named = ["--node-id", node_id, "--node-cluster", node_cluster, *(["--authz-address", f"unix:{authz}"] if authz else [])]
-        words = ["--xds-address", _joined(self.xds), *named, "--admin-address", "127.0.0.1:9901"]
+        words = ["--xds-address", _joined(self.xds), *named, "--admin-address", "127.0.0.1:9901", *flags]
         return bootstrap_text(parse("bootstrap", words, {}).settings)
 
     async def _ready_or_ended(self) -> bool:

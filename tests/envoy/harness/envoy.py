@@ -57,7 +57,11 @@ class Envoy:
     ) -> None:
         given = yaml.safe_load(config) if isinstance(config, str) else copy.deepcopy(dict(config))
         self.admin: Address = ("127.0.0.1", ports.take())
-        given.setdefault("admin", {})["address"] = {"socket_address": {"address": self.admin[0], "port_value": self.admin[1]}}
+        address = {"socket_address": {"address": self.admin[0], "port_value": self.admin[1]}}
+        given.setdefault("admin", {})["address"] = address
+        for cluster in given.get("static_resources", {}).get("clusters", []):
+            if cluster["name"] == "xds_admin":  # what passes pages of the admin on
+                cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"] = address
         name = f"envoy-{next(self._numbers)}"
         path = folder / f"{name}.json"
         path.write_text(json.dumps(given, indent=1))

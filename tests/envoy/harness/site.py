@@ -76,6 +76,12 @@ class Site:
         self._stack.push_async_callback(app.stop)
         return address
 
+    async def run_process(self, process: Process) -> None:
+        """Start a further process, which is ended with the site."""
+        self.processes.append(process)
+        self._stack.push_async_callback(process.stop)
+        await process.start()
+
     async def start(self, *flags: str) -> None:
         """Start the management server with these further flags, and one Envoy, and wait until Envoy serves."""
         await self.start_control_plane(*flags)
