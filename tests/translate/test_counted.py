@@ -56,8 +56,8 @@ def test_a_canary_is_counted_by_the_path_whose_requests_it_takes(tmp_path: Path)
 def test_nothing_is_counted_unless_asked_for(tmp_path: Path) -> None:
     item = ingress("web", "a.example.com", {"/": WEB})
     assert counted(tmp_path, item, flags=()) == []
-    (log,) = _access_logs(resources(tmp_path, LISTENER, (item,))["http"])
-    assert log["name"] == "envoy.access_loggers.stdout"
+    assert _counting(resources(tmp_path, LISTENER, (item,))["http"]) == []
+    assert _counting(resources(tmp_path, LISTENER, (item,), "--enable-metrics")["http"]) != []
 
 
 def test_hosts_are_left_out_on_demand(tmp_path: Path) -> None:
@@ -84,15 +84,20 @@ def test_whatever_is_in_a_path_stays_in_the_path(text: str, tmp_path: Path) -> N
     assert labels == ("default", "web", "web", "", "a.example.com", f"/{text}")
 
 
-def _access_logs(listener: Any) -> list[Any]:
-    found: list[Any] = listener["filter_chains"][0]["filters"][-1]["typed_config"]["access_log"]
-    return found
+def _counting(listener: Any) -> list[Any]:
+    """The configurations of the access logs that count."""
+    logs = listener["filter_chains"][0]["filters"][-1]["typed_config"]["access_log"]
+    return [log["typed_config"] for log in logs if log["name"] == "envoy.access_loggers.stats"]
 
 
 def test_what_is_excluded_is_not_counted(tmp_path: Path) -> None:
     excluded = "--exclude-socket-metrics=header_duration_seconds,nginx_ingress_controller_bytes_sent,response_size,connect_duration_seconds"
     found = resources(tmp_path, LISTENER, (ingress("web", "a.example.com", {"/": WEB}),), "--enable-metrics", excluded)
     for name in ("http", "https"):
-        configs = [log["typed_config"] for log in _access_logs(found[name])[1:]]
-        names = {each["stat"]["name"] for config in configs for kind in ("counters", "histograms") for each in config.get(kind, [])}
+        names = {
+            each["stat"]["name"]
+            for config in _counting(found[name])
+            for kind in ("counters", "histograms")
+            for each in config.get(kind, [])
+        }
         assert names == {"requests", "request_bytes", "request_duration", "response_duration", "connect_duration"}
