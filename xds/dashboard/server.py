@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -68,7 +69,8 @@ class Dashboard:
             server = await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port, start_serving=False)
         except OSError as error:
             await self._runner.cleanup()
-            raise OSError(f"the dashboard cannot listen on {self.address}: {error.strerror}") from None
+            why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror  # asyncio adds the address once more
+            raise OSError(f"the dashboard cannot listen on {self.address}: {why}") from None
         sockets = [each.dup() for each in server.sockets]
         server.close()
         self.address = SocketAddress(host, _port(sockets))
