@@ -12,6 +12,7 @@
 # make bench-cluster   the same with a real API server: five minutes, needs root and what make kube builds
 # make docs    write the generated pages of docs/ anew
 # make protos  compile protos/ into Python messages
+# make sbom    list what an installation consists of, as CycloneDX, in build/sbom.cdx.json
 # make lock    write requirements.lock anew, from what pyproject.toml allows today
 
 PYTHON ?= python3
@@ -24,7 +25,7 @@ EXPLORE_TIMES ?= 20
 EXPLORE_ARGS ?=
 SEED ?= $(shell date +%s)
 
-.PHONY: bench bench-cluster demo test explore differential oracle wild kube cluster lint docs protos lock clean
+.PHONY: bench bench-cluster demo test explore differential oracle wild kube cluster lint docs protos sbom lock clean
 
 demo: $(VENV)/demo
 	@$(BIN)/python examples/demo.py $(DEMO_ARGS)
@@ -68,12 +69,17 @@ bench-cluster: $(VENV)/test
 docs: $(VENV)/test
 	$(BIN)/python -m xds.cli.manual flags > docs/flags.md
 	$(BIN)/python -m xds.cli.manual metrics > docs/metrics.md
+	$(BIN)/python -m xds.cli.man_page > docs/xds.1
 	$(BIN)/python -m xds.nginx.manual annotations > docs/annotations.md
 	$(BIN)/python -m xds.nginx.manual configmap > docs/configmap.md
 	$(BIN)/python -m xds.nginx.manual snippets > docs/snippets.md
+	$(BIN)/python -m tests.packaging.licences > docs/licences.md
 
 protos: $(VENV)/protos
 	PATH="$(CURDIR)/$(VENV)/protos/bin:$$PATH" $(VENV)/protos/bin/python protos/compile.py
+
+sbom: $(VENV)/test
+	@$(BIN)/python -m tests.packaging.sbom build
 
 lock:
 	$(PYTHON) -m venv --clear $(VENV)

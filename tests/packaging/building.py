@@ -12,7 +12,7 @@ import tarfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-NEEDED = ("pyproject.toml", "README.md", "LICENSE")
+NEEDED = ("pyproject.toml", "README.md", "LICENSE", "docs/xds.1")
 
 
 def run(*command: str | Path, code: int = 0, **variables: str) -> str:
@@ -34,7 +34,8 @@ def copied(work: Path, version: str = "") -> Path:
     source = work / "source"
     shutil.copytree(ROOT / "xds", source / "xds", ignore=shutil.ignore_patterns("__pycache__"))
     for name in NEEDED:
-        shutil.copy(ROOT / name, source)
+        (source / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, source / name)
     if version:
         module = source / "xds" / "__init__.py"
         text, count = re.subn(r'(?m)^__version__ = ".*"$', f'__version__ = "{version}"', module.read_text())

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 
 from tests.packaging.building import ROOT, copied, run, wheel
+from tests.packaging.licences import packages
+from tests.packaging.sbom import written
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -29,6 +33,20 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sys.executable, "-m", "pipx", "install", "--python", sys.executable, wheel(work, copied(work)), f"--pip-args={arguments}", **folders
     )
     return work / "bin"
+
+
+def test_the_manual_is_where_man_looks(programs: Path) -> None:
+    assert (programs.parent / "man" / "man1" / "xds.1").read_text() == (ROOT / "docs" / "xds.1").read_text()
+
+
+def test_the_list_of_components_has_what_is_installed_and_its_licences(programs: Path) -> None:
+    environment = programs.parent / "home" / "venvs" / "xds-ingress"
+    listed = json.loads(written(environment, programs.parent / "sbom.cdx.json").read_text())["components"]
+    names = {canonicalize_name(each["name"]): each["version"] for each in listed}
+    needed = {name: found.version for name, (found, _) in packages(extras=()).items()}
+    assert needed.items() <= names.items()
+    undeclared = {each["name"] for each in listed if not each.get("licenses")} & needed.keys()
+    assert undeclared <= {"protobuf"}, "its licence is a name that CycloneDX does not know; docs/licences.md has it"
 
 
 def test_pipx_installs_both_programs(programs: Path) -> None:

@@ -52,7 +52,7 @@ def command_help(command: str) -> str:
             lines += [f"  {line}" for line in [*names, "(docs/flags.md has the reasons)"]]
             continue
         for flag in members:
-            default = _default(flag, command)
+            default = default_of(flag, command)
             kind = flag.kind_in(command)
             shown = "" if not default or (kind is BOOL and default == "false") else f" (default {default})"
             short = f"-{flag.short}, " if flag.short else ""
@@ -113,8 +113,8 @@ def _row(cells: list[str]) -> str:
 def _names(flag: Flag) -> list[str]:
     short = f", `-{flag.short}`" if flag.short else ""
     metavar = f" {flag.kind.metavar}" if flag.kind.metavar else ""
-    defaults = [_code(_default(flag, ""))]
-    defaults += [f"{_code(_default(flag, command))} in `xds {command}`" for command in flag.instead]
+    defaults = [_code(default_of(flag, ""))]
+    defaults += [f"{_code(default_of(flag, command))} in `xds {command}`" for command in flag.instead]
     return [f"`{flag.name}{metavar}`{short}", _code(flag.variable), ", ".join(filter(None, defaults))]
 
 
@@ -126,7 +126,8 @@ def _takers(flag: Flag) -> str:
     return "all" if flag.commands == ALL else ", ".join(flag.commands)
 
 
-def _default(flag: Flag, command: str) -> str:
+def default_of(flag: Flag, command: str) -> str:
+    """The default of a flag in a command ("" for what holds in most), in words; "" where there is none."""
     default: str = flag.kind_in(command).show(flag.default_in(command))
     if flag.with_manifests is not None:
         return f"{default}, but {flag.kind.show(flag.with_manifests)} with --manifests"
