@@ -111,8 +111,6 @@ class Spy(Notes):
         return super().key(key)
 
 
-ALWAYS = {"proxy-request-buffering"}
-"""What is done is one of its values, whatever is written; the manual says which."""
 SWITCHES = {annotation.switch for annotation in known_annotations().values()}
 """Keys that are read with the annotations that they allow."""
 JUDGED = {"auth-keepalive", "auth-keepalive-requests", "auth-keepalive-share-vars", "auth-keepalive-timeout"}
@@ -131,15 +129,13 @@ def asked() -> frozenset[str]:
     return frozenset(found)
 
 
-@pytest.mark.parametrize(
-    "name", [name for name, declared in known_annotations().items() if declared.fidelity in WORKS and name not in ALWAYS]
-)
+@pytest.mark.parametrize("name", [name for name, declared in known_annotations().items() if declared.fidelity in WORKS])
 def test_an_annotation_that_is_said_to_work_is_read(name: str) -> None:
     assert known_annotations()[name].name in asked()
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, k in known_keys().items() if k.fidelity in WORKS and name not in ALWAYS | SWITCHES | {"proxy-real-ip-cidr"}]
+    "name", [name for name, k in known_keys().items() if k.fidelity in WORKS and name not in SWITCHES | {"proxy-real-ip-cidr"}]
 )
 def test_a_key_that_is_said_to_work_is_read(name: str) -> None:
     assert f"key {name}" in asked()

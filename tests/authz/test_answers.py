@@ -1,4 +1,4 @@
-"""Answers of authentication services that are remembered: which, for how long, for whom, and how many."""
+"""RememberedAnswers of authentication services that are remembered: which, for how long, for whom, and how many."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.exploring import examples
 from xds.authz import answers
-from xds.authz.answers import Answers
+from xds.authz.answers import RememberedAnswers
 
 NOW = 1_800_000_000.0
 
@@ -33,18 +33,18 @@ def head(status: int = 200, *headers: str) -> bytes:
     return "\n".join([str(status), *headers]).encode()
 
 
-def remember(known: Answers, asked: bytes, answer: bytes) -> None:
+def remember(known: RememberedAnswers, asked: bytes, answer: bytes) -> None:
     assert asyncio.run(known.remember(b"%d\n" % len(asked) + asked + answer)) == b""
 
 
-def recall(known: Answers, asked: bytes) -> bytes:
+def recall(known: RememberedAnswers, asked: bytes) -> bytes:
     return asyncio.run(known.recall(asked))
 
 
 def lasts(answer: bytes, asked: bytes = question()) -> float:
     """Seconds for which an answer is remembered."""
     clock = Clock()
-    known = Answers(clock)
+    known = RememberedAnswers(clock)
     remember(known, asked, answer)
     for seconds in (0, 1, 59, 60, 299, 300, 1799):
         clock.now = NOW + seconds
@@ -54,7 +54,7 @@ def lasts(answer: bytes, asked: bytes = question()) -> float:
 
 
 def test_an_answer_is_recalled_as_it_was_under_its_key_and_at_its_place() -> None:
-    known, said = Answers(), head(200, "x-user: alice", "x-user: root")
+    known, said = RememberedAnswers(), head(200, "x-user: alice", "x-user: root")
     remember(known, question(), said)
     assert recall(known, question()) == said
     for other in (question("bob"), question(place="q"), question(""), question("alice "), question(place="p 1", key="alice")):
@@ -95,7 +95,7 @@ def test_how_long_an_answer_is_remembered_is_what_nginx_makes_of_it(answer: byte
 
 def test_an_answer_that_nobody_asks_for_is_forgotten_before_it_ends() -> None:
     clock = Clock()
-    known = Answers(clock)
+    known = RememberedAnswers(clock)
     remember(known, question(durations="200=86400"), head())
     for _ in range(4):
         clock.now += answers.IDLE - 1
@@ -106,7 +106,7 @@ def test_an_answer_that_nobody_asks_for_is_forgotten_before_it_ends() -> None:
 
 
 def test_with_vary_an_answer_is_for_the_same_headers_only() -> None:
-    known = Answers()
+    known = RememberedAnswers()
     french, english = (question(accept_language=each, cookie="s=1") for each in ("fr", "en"))
     remember(known, french, head(200, "vary: Accept-Language, X-Other", "x-user: fr"))
     assert recall(known, english) == b""
@@ -119,14 +119,14 @@ def test_with_vary_an_answer_is_for_the_same_headers_only() -> None:
     "raw", [b"", b"x", b"\n\n", b"p 200=300 1=1", question(proofs="1="), question(proofs="2=1"), question(proofs="1=0")]
 )
 def test_a_question_without_a_proven_key_is_not_remembered(raw: bytes) -> None:
-    known = Answers()
+    known = RememberedAnswers()
     remember(known, raw, head())
     assert (recall(known, raw), len(known)) == (b"", 0)
 
 
 def test_the_number_of_answers_and_their_bytes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answers, "MOST", 3)
-    known = Answers()
+    known = RememberedAnswers()
     for key in "abcd":
         remember(known, question(key), head())
         assert recall(known, question("a"))
@@ -140,6 +140,6 @@ def test_the_number_of_answers_and_their_bytes_are_bounded(monkeypatch: pytest.M
 @settings(max_examples=examples(200))
 @given(st.binary(max_size=200))
 def test_whatever_is_sent_nothing_is_raised(raw: bytes) -> None:
-    known = Answers()
+    known = RememberedAnswers()
     asyncio.run(known.remember(raw))
     assert recall(known, raw) == b""

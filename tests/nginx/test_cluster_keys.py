@@ -43,6 +43,8 @@ proxy-next-upstream: http_429 http_404 http_403 http_504 http_503           → 
 proxy-next-upstream: http_500 http_502 invalid_header                       → next_upstream: invalid_header http_500 http_502 3
 proxy-next-upstream: non_idempotent error                                   → next_upstream: error non_idempotent 3
 proxy-next-upstream: error off                                              → next_upstream: off
+proxy-next-upstream: error non_idempotent + proxy-request-buffering: off    → next_upstream: error non_idempotent 3 unbuffered
+proxy-next-upstream: http_500 error + proxy-request-buffering: off          → next_upstream: error http_500 3
 proxy-next-upstream-tries: 0                                                → next_upstream: error timeout 32
 proxy-next-upstream-tries: 1                                                → next_upstream: off
 proxy-next-upstream-tries: 5                                                → next_upstream: error timeout 5
@@ -92,7 +94,10 @@ def test_what_the_config_map_adds_is_in_the_key() -> None:
 def test_every_feature_of_clusters_has_a_key_that_is_pinned_for_each_of_its_annotations() -> None:
     assert {feature for _, feature, _ in pinned()} == cluster_features()
     declared = {a.name for feature in cluster_features() for a in features()[feature].annotations}
-    assert {name for annotations, _, _ in pinned() for name in annotations} == declared | {"configuration-snippet"}
+    assert {name for annotations, _, _ in pinned() for name in annotations} == declared | {
+        "configuration-snippet",
+        "proxy-request-buffering",
+    }
 
 
 def test_a_feature_without_a_setting_has_no_key() -> None:

@@ -183,7 +183,7 @@ def test_what_everybody_gets_is_what_ingress_nginx_does_by_default() -> None:
         "large_client_header_buffers": "256",
         "limit_req_status_code": "503",
         "load_balance": "round_robin",
-        "next_upstream": "Tries(conditions=('error', 'timeout'), tries=3)",
+        "next_upstream": "Tries(conditions=('error', 'timeout'), tries=3, unbuffered=False)",
         "proxy_buffer_size": "256",
         "proxy_timeouts": "Timeouts(silent=60, idle=195)",
         "proxy_body_size": "1048576",

@@ -122,7 +122,6 @@ FOR_KEYS: Mapping[str, tuple[Texts, Texts]] = {
 """The annotations and the other keys that a key needs."""
 ELSEWHERE = {
     "limit-rate-after": "limit-rate holds from the beginning",
-    "proxy-request-buffering": "requests are never held back",
     "session-cookie-change-on-failure": "a request goes to another endpoint in any case",
     "upstream-hash-by-subset": "a hash chooses one endpoint",
     "upstream-hash-by-subset-size": "a hash chooses one endpoint",

@@ -14,7 +14,12 @@ from xds.nginx.messages import BodySizeLimit, overwriting
 from .drawing import action, complaints, connection, envoy_route, filters, settings, upstream
 
 ANY = "connect-failure,refused-stream"
-BY_METHOD = "%CEL(request.method in ['POST', 'LOCK', 'PATCH'] ? '' : '{}')%"
+NOT_IDEMPOTENT = "request.method in ['POST', 'LOCK', 'PATCH']"
+BY_METHOD = f"%CEL({NOT_IDEMPOTENT} ? '' : '{{}}')%"
+WITH_BODY = (
+    "'transfer-encoding' in request.headers || ('content-length' in request.headers ? "
+    "request.headers['content-length'] != '0' : request.method in ['POST', 'PUT', 'PATCH'])"
+)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +59,9 @@ def test_a_try_has_the_read_timeout_and_the_request_the_time_of_all_its_tries(
             [502, 504],
         ),
         ({"proxy-next-upstream": "http_429"}, "", "retriable-status-codes", [429]),
+        ({"proxy-next-upstream": "invalid_header"}, "", "", []),
+        ({"proxy-next-upstream": "invalid_header http_429"}, "", "retriable-status-codes", [429]),
+        ({"proxy-next-upstream": "error invalid_header"}, ANY, None, []),
         ({"proxy-next-upstream": "error non_idempotent"}, "connect-failure,refused-stream,reset", "", []),
         ({"proxy-next-upstream": "http_500 non_idempotent"}, "retriable-status-codes", "", [500]),
         ({"proxy-next-upstream": "non_idempotent"}, "", "", []),
@@ -97,6 +105,19 @@ def test_the_next_try_is_elsewhere_and_at_once() -> None:
     assert [p.name for p in policy.retry_host_predicate] == ["envoy.retry_host_predicates.previous_hosts"]
     assert policy.retry_back_off
     assert policy.retry_back_off.base_interval == timedelta(milliseconds=1)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "retry_on", "condition"),
+    [("error timeout", ANY, f"{WITH_BODY} || {NOT_IDEMPOTENT}"), ("error non_idempotent", "connect-failure,refused-stream", WITH_BODY)],
+)
+def test_a_request_with_a_body_that_is_passed_on_as_it_arrives_is_not_tried_again(conditions: str, retry_on: str, condition: str) -> None:
+    annotations = {"proxy-next-upstream": conditions, "proxy-request-buffering": "off"}
+    made, policy = envoy_route(settings(annotations)), upstream(annotations).retry_policy
+    assert policy
+    assert policy.retry_on == retry_on
+    assert made.request_headers_to_remove == ["x-envoy-retry-on"]
+    assert [h.header.value for h in made.request_headers_to_add if h.header] == [f"%CEL({condition} ? '' : 'reset')%"]
 
 
 def test_retry_non_idempotent_counts_for_everybody() -> None:

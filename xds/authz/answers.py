@@ -25,7 +25,7 @@ RECALL = "/xds.authz.v1.Answers/Recall"
 REMEMBER = "/xds.authz.v1.Answers/Remember"
 """The method that has the length of a question's head in decimal digits, a line break, that head, and the answer's."""
 MOST = 50_000
-"""Answers that are remembered; those that were not asked for longest are forgotten first."""
+"""RememberedAnswers that are remembered; those that were not asked for longest are forgotten first."""
 MOST_BYTES = 16 * 2**20
 """Bytes of all heads together."""
 LARGEST = 16 * 1024
@@ -54,7 +54,7 @@ class _Question(NamedTuple):
     headers: tuple[tuple[bytes, bytes], ...]
 
 
-class Answers:
+class RememberedAnswers:
     """Remembered answers, each under a keyed hash, with a key of this process. Belongs to one event loop. `now` has seconds since 1970."""
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:

@@ -41,7 +41,7 @@ async def run(settings: Flags) -> None:
     address = parse_address(settings.authz_address)
     verifier = Verifier(len(os.sched_getaffinity(0)))
     subscription = PasswordSubscription(settings.node_id + AUTHZ_NODE, settings.node_cluster, __version__, verifier)
-    checks, opened, remembered = check.Checks(verifier), counts.OpenRequests(), answers.Answers()
+    checks, opened, remembered = check.Checks(verifier), counts.OpenRequests(), answers.RememberedAnswers()
     methods = [(check.METHOD, checks.check), (answers.RECALL, remembered.recall), (answers.REMEMBER, remembered.remember)]
     server = _server([*starmap(_method, methods), _conversation(counts.METHOD, opened.converse)], address)
     await server.start()

@@ -34,11 +34,6 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
         (("proxy-http-version", "1.1", "1.0", "The version of HTTP that backends are spoken to with."),),
     ),
     (
-        Fidelity.APPROXIMATE,
-        "requests are passed on as they arrive, so that one whose body is larger than Envoy's buffer is not tried again",
-        (("proxy-request-buffering", "on", "off", "Whether a request is read wholly before the backend gets it."),),
-    ),
-    (
         _IGNORED,
         BUFFERS,
         (
@@ -97,7 +92,7 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
 )
 
 _ALSO_KEYS = """
-proxy-next-upstream-timeout proxy-request-buffering
+proxy-next-upstream-timeout
 proxy-buffers-number proxy-busy-buffers-size proxy-max-temp-file-size proxy-http-version
 client-body-buffer-size
 enable-modsecurity modsecurity-snippet stream-snippet

@@ -22,6 +22,8 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOpti
 
 from xds.model import Route, Via
 from xds.nginx.feature import Annotation, Feature, Fidelity, Key, Notes, Risk, with_key
+from xds.nginx.features.proxy_request_buffering import NAME as UNBUFFERED
+from xds.nginx.features.proxy_request_buffering import is_off
 from xds.nginx.messages import CACHED
 from xds.nginx.values import boolean, choice, whole
 from xds.wire.encode import pack
@@ -29,10 +31,18 @@ from xds.wire.encode import pack
 _HEADER = "x-envoy-retry-on"
 _STATUSES = ("500", "502", "503", "504", "403", "404", "429")
 _FAILURES = ("error", "timeout", "invalid_header")
+_NO_RESPONSE = frozenset(("error", "timeout"))
+"""The failures of connections that Envoy calls reset. An invalid response is one of those for Envoy as well, but not for nginx."""
 _CONDITIONS = (*_FAILURES, *(f"http_{status}" for status in _STATUSES), "non_idempotent", "off")
 _CONDITION = choice(*_CONDITIONS)
 _BEFORE_SENT = ("connect-failure", "refused-stream")
 _AFTER_SENT_BY_DEFAULT = ("reset",)
+_NOT_IDEMPOTENT = "request.method in ['POST', 'LOCK', 'PATCH']"
+_WITH_BODY = (
+    "'transfer-encoding' in request.headers || ('content-length' in request.headers ? "
+    "request.headers['content-length'] != '0' : request.method in ['POST', 'PUT', 'PATCH'])"
+)
+"""A request of HTTP/2 may have a body that no header says; then its method decides."""
 _UNLIMITED = 32
 _HOST_ATTEMPTS = 5
 """How often Envoy looks for an endpoint that was not tried yet before it takes one that was."""
@@ -52,7 +62,7 @@ NEXT_UPSTREAM = with_key(
         "error timeout http_502",
         ("error", "timeout"),
         Fidelity.APPROXIMATE,
-        "Envoy does not distinguish error, timeout and invalid_header",
+        "Envoy does not distinguish error and timeout, of which either stands for both; invalid_header has no effect without them",
         lambda conditions, _paths: set(conditions).intersection(_FAILURES) not in (set(), {"error", "timeout"}, set(_FAILURES)),
         risk=Risk.MEDIUM,
     )
@@ -77,10 +87,15 @@ RETRY_NON_IDEMPOTENT = Key(
 
 @dataclass(frozen=True, slots=True)
 class Tries:
-    """What counts as a failure (nothing: `()`) in the order of `_CONDITIONS`, and how many tries there are in all."""
+    """What counts as a failure (nothing: `()`) in the order of `_CONDITIONS`, and how many tries there are in all.
+
+    `unbuffered` is set where the cluster's policy may not say all of it, since a request with a body is not tried again once some of it may
+    be sent (`proxy-request-buffering: off`); else the route alone says that.
+    """
 
     conditions: tuple[str, ...]
     tries: int
+    unbuffered: bool = False
 
 
 def read(notes: Notes) -> Tries:
@@ -89,15 +104,21 @@ def read(notes: Notes) -> Tries:
     if notes.key(RETRY_NON_IDEMPOTENT) and "non_idempotent" not in conditions:
         conditions = (*conditions, "non_idempotent")
     tries = notes.get(NEXT_UPSTREAM_TRIES) or _UNLIMITED
-    return Tries((), 1) if "off" in conditions or tries == 1 else Tries(conditions, tries)
+    unbuffered = "non_idempotent" in conditions and is_off(notes)
+    return Tries((), 1) if "off" in conditions or tries == 1 else Tries(conditions, tries, unbuffered)
 
 
-def _on_forward(setting: Tries, _route: Route, envoy: EnvoyRoute) -> None:
-    words = _after_sent(setting) if "non_idempotent" not in setting.conditions else ()
-    if not words:
+def _on_forward(setting: Tries, route: Route, envoy: EnvoyRoute) -> None:
+    for_all, words, unbuffered = _for_all(setting), _after_sent(setting), UNBUFFERED in route.settings
+    if for_all or not words:
         envoy.request_headers_to_remove.append(_HEADER)
+    elif unbuffered:
+        not_for = [_WITH_BODY]
+        not_for += [] if "non_idempotent" in setting.conditions else [_NOT_IDEMPOTENT]
+        envoy.request_headers_to_remove.append(_HEADER)  # what the listener has written, before this is added
+        envoy.request_headers_to_add.append(_unless(" || ".join(not_for), words))
     elif words != _AFTER_SENT_BY_DEFAULT:
-        envoy.request_headers_to_add.append(_for_idempotent(words))
+        envoy.request_headers_to_add.append(_unless(_NOT_IDEMPOTENT, words))
 
 
 def _on_upstream(setting: Tries, options: HttpProtocolOptions) -> None:
@@ -106,13 +127,18 @@ def _on_upstream(setting: Tries, options: HttpProtocolOptions) -> None:
 
 
 def _before_sent(setting: Tries) -> tuple[str, ...]:
-    return _BEFORE_SENT if any(c in _FAILURES for c in setting.conditions) else ()
+    return () if _NO_RESPONSE.isdisjoint(setting.conditions) else _BEFORE_SENT
 
 
 def _after_sent(setting: Tries) -> tuple[str, ...]:
     """What may be tried again after the request was sent, if that does no harm: in Envoy's words."""
-    reset = ("reset",) if any(c in _FAILURES for c in setting.conditions) else ()
+    reset = () if _NO_RESPONSE.isdisjoint(setting.conditions) else ("reset",)
     return (*reset, "retriable-status-codes") if any(c.startswith("http_") for c in setting.conditions) else reset
+
+
+def _for_all(setting: Tries) -> tuple[str, ...]:
+    """Those of `_after_sent` that hold for any request."""
+    return _after_sent(setting) if "non_idempotent" in setting.conditions and not setting.unbuffered else ()
 
 
 @lru_cache(maxsize=CACHED)
@@ -120,8 +146,7 @@ def _retry_policy(setting: Tries) -> RetryPolicy:
     """nginx goes to the next endpoint at once."""
     policy = RetryPolicy(num_retries=0)
     if setting.conditions:
-        always = _after_sent(setting) if "non_idempotent" in setting.conditions else ()
-        policy.retry_on = ",".join((*_before_sent(setting), *always))
+        policy.retry_on = ",".join((*_before_sent(setting), *_for_all(setting)))
         policy.num_retries = setting.tries - 1
         policy.retriable_status_codes = sorted(int(c[5:]) for c in setting.conditions if c.startswith("http_"))
         policy.retry_back_off = RetryPolicyRetryBackOff(base_interval=timedelta(milliseconds=1), max_interval=timedelta(milliseconds=10))
@@ -132,21 +157,22 @@ def _retry_policy(setting: Tries) -> RetryPolicy:
 
 
 @lru_cache(maxsize=CACHED)
-def _for_idempotent(words: tuple[str, ...]) -> HeaderValueOption:
-    """The header, by the method of the request; with an empty value Envoy adds none. The value is a format of constants only."""
-    value = f"%CEL(request.method in ['POST', 'LOCK', 'PATCH'] ? '' : '{','.join(words)}')%"
+def _unless(condition: str, words: tuple[str, ...]) -> HeaderValueOption:
+    """The header, unless a condition holds; with an empty value Envoy adds none. The value is a format of constants only."""
+    value = f"%CEL({condition} ? '' : '{','.join(words)}')%"
     overwrite = HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
     return HeaderValueOption(header=HeaderValue(key=_HEADER, value=value), append_action=overwrite)
 
 
 def _cluster_key(setting: Tries) -> str:
-    """The values of the two annotations: `error timeout 3`, or `off`."""
-    return f"{' '.join(setting.conditions)} {setting.tries}" if setting.conditions else "off"
+    """The values of the annotations: `error timeout 3`, or `off`; with ` unbuffered` where that makes another policy."""
+    apart = " unbuffered" if setting.unbuffered else ""
+    return f"{' '.join(setting.conditions)} {setting.tries}{apart}" if setting.conditions else "off"
 
 
 def _on_connection(_setting: Tries, connection: HttpConnectionManager, _via: Via) -> None:
     """The header for ingress-nginx's own defaults, whatever the ConfigMap says, so that the listener never changes with it."""
-    mutation = Mutation(append=_for_idempotent(_AFTER_SENT_BY_DEFAULT))
+    mutation = Mutation(append=_unless(_NOT_IDEMPOTENT, _AFTER_SENT_BY_DEFAULT))
     config = pack(HeaderMutation(mutations=Mutations(request_mutations=[mutation])))
     before_the_router = -1
     connection.http_filters.insert(before_the_router, HttpFilter(name="retry-on", typed_config=config))
