@@ -20,6 +20,7 @@ SNIPPETS = {
     "answers": (
         'if ($uri = /body) { return 200 \'from $remote_addr: {"a": "$arg_a"}\'; } if ($uri = /gone) { return 410; } '
         "if ($uri = /teapot) { return 418; } if ($uri = /no) { return 405; } if ($uri = /empty) { return 204; } "
+        "if ($uri = /fields) { return 431; } "
         "rewrite ^/old/(.*)/(.*)$ /$2/$1 redirect; rewrite ^/cut/(.*)$ https://e.test/$1? permanent;"
     ),
     "rewrites": "rewrite ^/a/(.*)$ /b/$1 break; return 418;",
@@ -105,7 +106,9 @@ async def test_what_is_answered_here(site: Site, path: str, status: int, body: s
     assert body is None or answer.body.decode() == body
 
 
-@pytest.mark.parametrize(("path", "title"), [("/gone", "410 Gone"), ("/no", "405 Not Allowed")])
+@pytest.mark.parametrize(
+    ("path", "title"), [("/gone", "410 Gone"), ("/no", "405 Not Allowed"), ("/fields", "431 Request Header Fields Too Large")]
+)
 async def test_a_status_without_a_text_has_the_page_of_nginx(site: Site, path: str, title: str) -> None:
     answer = await site.get(path, host="answers.test")
     assert f"<title>{title}</title>" in answer.body.decode()

@@ -48,9 +48,9 @@ AUTHORITY = "authority:"
 HEADERS_COUNT = 1_000
 """Headers that a message may have, from either side. nginx counts only their bytes; Envoy's default is 100."""
 HEADERS_KB = 256
-"""KiB that the headers of a message may have together, from either side, unless the ConfigMap or an annotation asks for more.
+"""KiB that the headers of a response may have together, unless the ConfigMap or an annotation asks for more; and one header over HTTP/2.
 
-nginx takes 32 of a client by default, and 4 of a backend; Envoy's defaults are 60 and 80.
+nginx takes 4 of a backend by default; Envoy's default is 80.
 """
 LARGEST_HEADERS_KB = 8192
 """The most that Envoy can be asked to take."""
@@ -127,9 +127,10 @@ def kept_text(key: str, inline: str) -> FilterStateValue:
     return FilterStateValue(object_key=key, factory_key="envoy.string", format_string=text_format(inline))
 
 
-def page(title: str) -> str:
-    """nginx's page for a status, such as `404 Not Found`; the title may be one of Envoy's formats."""
-    head = f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n"
+def page(status: str, title: str = "", *lines: str) -> str:
+    """nginx's page for a status, such as `404 Not Found`, or one of Envoy's formats; some have a title of their own, and lines."""
+    head = f"<html>\r\n<head><title>{title or status}</title></head>\r\n<body>\r\n<center><h1>{status}</h1></center>\r\n"
+    head += "".join(f"<center>{line}</center>\r\n" for line in lines)
     return f"{head}<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
 
 

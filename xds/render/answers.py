@@ -78,12 +78,22 @@ def local_replies(via: Via, *, by_forwarded: bool = False) -> LocalReplyConfig:
     timed_out = _mapper(_all(_status(503), _flags("UF"), log_filters.where("response.code_details.contains('connection_timeout')")), 504)
     broken = _mapper(_all(_status(503), _flags("UF", "UC", "UR")), 502)
     denied = _mapper(_all(_status(403), log_filters.where(f"response.code_details.contains('[{POLICY}]')")), 503)
+    too_large = replace(_mapper(_all(_status(431), _unread()), 400), body_format_override=_TOO_LARGE)
     no_method = _mapper(_all(_status(METHOD_REFUSED), _other_method_than("TRACE")), 400)
     pages = [_mapper(_status(status), status) for status in _TITLES]
     redirects = [_without_page(), *(_mapper(_status(status), status) for status in _REDIRECTS)] if via is Via.HTTP or by_forwarded else []
     host = f"%CEL({BEST_HOST_WITHOUT_PORT})%" if by_forwarded else ""
     return LocalReplyConfig(
-        mappers=[*(_to_https(mapper, host) for mapper in redirects), _without_page(), timed_out, broken, denied, no_method, *pages],
+        mappers=[
+            *(_to_https(mapper, host) for mapper in redirects),
+            _without_page(),
+            timed_out,
+            broken,
+            denied,
+            too_large,
+            no_method,
+            *pages,
+        ],
         body_format=_page("%RESPONSE_CODE%", ""),
     )
 
@@ -115,6 +125,13 @@ def _page(status: str, title: str) -> SubstitutionFormatString:
     return replace(text_format(page(f"{status}{title}")), content_type="text/html")
 
 
+_TOO_LARGE = replace(
+    text_format(page("400 Bad Request", "400 Request Header Or Cookie Too Large", "Request Header Or Cookie Too Large")),
+    content_type="text/html",
+)
+"""nginx's page for a request whose headers are too large."""
+
+
 def _status(status: int) -> AccessLogFilter:
     value = RuntimeUInt32(default_value=status, runtime_key="xds.unused")
     return AccessLogFilter(status_code_filter=StatusCodeFilter(comparison=ComparisonFilter(op=ComparisonFilterOp.EQ, value=value)))
@@ -126,6 +143,12 @@ def _flags(*flags: str) -> AccessLogFilter:
 
 def _other_method_than(method: str) -> AccessLogFilter:
     matcher = HeaderMatcher(name=":method", string_match=StringMatcher(exact=method), invert_match=True)
+    return AccessLogFilter(header_filter=HeaderFilter(header=matcher))
+
+
+def _unread() -> AccessLogFilter:
+    """Requests of whose head nothing is known, not even the method: Envoy has stopped reading it."""
+    matcher = HeaderMatcher(name=":method", present_match=True, invert_match=True)
     return AccessLogFilter(header_filter=HeaderFilter(header=matcher))
 
 

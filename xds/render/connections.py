@@ -36,7 +36,7 @@ from xds.model import Settings, StreamLog, Via
 from xds.nginx import authorization, log_format
 from xds.nginx.access import authorisation
 from xds.nginx.feature import FilterPlace
-from xds.nginx.messages import HEADERS_COUNT, HEADERS_KB, ads, formatted, http2, preserve_case
+from xds.nginx.messages import HEADERS_COUNT, ads, formatted, http2, preserve_case
 from xds.nginx.open_requests import counting
 from xds.nginx.registry import asks, with_hook
 from xds.patterns import regex
@@ -75,7 +75,6 @@ def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager
             ignore_http_11_upgrade=[StringMatcher(safe_regex=RegexMatcher(regex=f"(?i){regex.begins_unlike(UPGRADES)}"))],
         ),
         http2_protocol_options=replace(http2(), max_concurrent_streams=128),
-        max_request_headers_kb=HEADERS_KB,
         server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
         stream_idle_timeout=datetime.timedelta(0),
         request_headers_timeout=datetime.timedelta(seconds=60),

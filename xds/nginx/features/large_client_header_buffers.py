@@ -1,4 +1,4 @@
-"""large-client-header-buffers: how large the headers of a request may be. Envoy has a limit for all of them, of 256 KiB at least."""
+"""large-client-header-buffers: how large the headers of a request may be. Envoy has one limit, for all of them and the URL together."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from xds.nginx.messages import HEADERS_KB, LARGEST_HEADERS_KB
 from xds.nginx.values import shown, size, whole
 
 _MOST_BUFFERS = 1024
+
+_USUAL_HTTP2_HEADER_KB = 64
 
 
 def _together(text: str) -> int:
@@ -23,20 +25,26 @@ def _together(text: str) -> int:
 BUFFERS = Key(
     "large-client-header-buffers",
     _together,
-    f"How large the headers of a request may be: number and size of buffers. {HEADERS_KB}k together always pass, "
+    "How large the headers of a request may be: number and size of buffers. Their product counts, for the URL and all headers together; "
     f"{LARGEST_HEADERS_KB}k are the most, and {HEADERS_KB}k for one header over HTTP/2.",
     "8 64k",
     4 * (8 << 10),
 )
+_FIRST_BUFFER = 1 << 10
+"""Bytes that nginx reads before it takes one of these buffers (its `client_header_buffer_size`)."""
 
 
 def _read(notes: Notes) -> int:
     """The limit in KiB."""
-    return min(max(-(-notes.key(BUFFERS) // 1024), HEADERS_KB), LARGEST_HEADERS_KB)
+    return min(-(-(notes.key(BUFFERS) + _FIRST_BUFFER) // 1024), LARGEST_HEADERS_KB)
 
 
 def _on_connection(limit: int, connection: HttpConnectionManager, _via: Via) -> None:
+    """Envoy takes no listener on which one header may be larger than all of them; without a word of it, that is 64 KiB over HTTP/2."""
     connection.max_request_headers_kb = limit
+    http2 = connection.http2_protocol_options
+    assert http2 is not None
+    http2.max_header_field_size_kb = min(limit, HEADERS_KB) if limit > _USUAL_HTTP2_HEADER_KB else None
 
 
 FEATURE = Feature(read=_read, keys=(BUFFERS,), on_connection=_on_connection)
