@@ -36,12 +36,31 @@ def composed(folder: Path) -> list[Json]:
     for item in objects:
         if namespace := kustomization.get("namespace"):
             _place(item, namespace)
-        for patch in kustomization.get("patches", ()):
-            target = patch["target"]
-            if (item["kind"], item["metadata"]["name"]) == (target["kind"], target["name"]):
-                for operation in yaml.safe_load(patch["patch"]):
-                    _apply(item, operation)
+        _patch(item, kustomization)
     return objects
+
+
+def with_component(folder: Path, objects: list[Json]) -> list[Json]:
+    """The objects of a kustomization with a component that only patches, each of whose targets is there."""
+    (component,) = documents(folder / "kustomization.yaml")
+    assert component.keys() <= _KNOWN
+    assert component["kind"] == "Component"
+    objects = copy.deepcopy(objects)
+    assert sum(_patch(item, component) for item in objects) == len(component["patches"])
+    return objects
+
+
+def _patch(item: Json, kustomization: Json) -> int:
+    """Apply the patches for this object, and return how many there are."""
+    found = [
+        patch
+        for patch in kustomization.get("patches", ())
+        if (item["kind"], item["metadata"]["name"]) == (patch["target"]["kind"], patch["target"]["name"])
+    ]
+    for patch in found:
+        for operation in yaml.safe_load(patch["patch"]):
+            _apply(item, operation)
+    return len(found)
 
 
 def _place(item: Json, namespace: str) -> None:

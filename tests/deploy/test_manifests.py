@@ -27,6 +27,7 @@ from tests.deploy.composed import (
     one,
     pods,
     templated,
+    with_component,
 )
 from xds.cli.arguments import COMMANDS, parse
 from xds.config import Flags, tcp_port
@@ -37,18 +38,22 @@ from xds.replicas.shared_certificate import secret_name
 from xds.report.lookup import are_of_nodes
 
 SETS = (*OVERLAYS, *(f"chart {mode}" for mode in ("hostnetwork", "loadbalancer", "nodeport", "none")))
+SETS_WITH_METRICS = ("hostnetwork with metrics", "chart nodeport with metrics")
 
 
-@pytest.fixture(params=SETS, scope="module")
+@pytest.fixture(params=(*SETS, *SETS_WITH_METRICS), scope="module")
 def objects(request: pytest.FixtureRequest) -> list[Json]:
-    """All that an overlay, or the chart in one of its modes, deploys."""
-    kind, _, mode = request.param.partition(" ")
+    """All that an overlay, or the chart in one of its modes, deploys; with metrics of requests or without."""
+    name = request.param.removesuffix(" with metrics")
+    with_metrics = name != request.param
+    kind, _, mode = name.partition(" ")
     if kind != "chart":
-        return composed(DEPLOY / "overlays" / kind)
+        made = composed(DEPLOY / "overlays" / kind)
+        return with_component(DEPLOY / "metrics", made) if with_metrics else made
     binary = helm()
     if binary is None:
         pytest.skip("there is no helm: `make kube` builds one")
-    return templated(binary, f"mode={mode}")
+    return templated(binary, f"mode={mode}", *(["metrics.enabled=true"] if with_metrics else []))
 
 
 def labels_match(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
@@ -117,8 +122,10 @@ def test_the_chart_makes_the_objects_of_the_overlay(mode: str) -> None:
     binary = helm()
     if binary is None:
         pytest.skip("there is no helm: `make kube` builds one")
-    made, wanted = templated(binary, f"mode={mode}"), composed(DEPLOY / "overlays" / mode)
-    assert _plain(made) == _plain([item for item in wanted if item["kind"] != "Namespace"])
+    wanted = [item for item in composed(DEPLOY / "overlays" / mode) if item["kind"] != "Namespace"]
+    assert _plain(templated(binary, f"mode={mode}")) == _plain(wanted)
+    with_metrics = with_component(DEPLOY / "metrics", wanted)
+    assert _plain(templated(binary, f"mode={mode}", "metrics.enabled=true")) == _plain(with_metrics)
 
 
 def _plain(objects: list[Json]) -> dict[tuple[str, str], Any]:
@@ -257,9 +264,35 @@ def test_metrics_are_where_prometheus_is_sent(objects: list[Json]) -> None:
     for name, pod in pods(objects):
         told = {key.partition("/")[2]: value for key, value in pod["metadata"].get("annotations", {}).items()}
         if told:
-            path = "/metrics" if name == "Deployment/xds" else "/stats/prometheus"
-            port = ports(pod)["health" if name == "Deployment/xds" else "probe"]
+            path = "/metrics" if name == "Deployment/xds" or "metrics" in ports(pod) else "/stats/prometheus"
+            port = ports(pod)["health" if name == "Deployment/xds" else "metrics" if "metrics" in ports(pod) else "probe"]
             assert told == {"scrape": "true", "port": str(port), "path": path}
+
+
+def test_what_envoy_counts_is_served_beside_it(objects: list[Json]) -> None:
+    """The exporter asks on a socket in a folder that it shares with its Envoy alone, on a port that the network lets in."""
+    counts = settings(of_command(objects, "serve")).enable_metrics
+    for name, pod in pods(objects):
+        named = {each["name"]: each for each in containers(pod)}
+        if "envoy" not in named:
+            continue
+        boot = settings(named["bootstrap"])
+        assert ("metrics" in named) is counts is bool(boot.stats_address), name
+        if counts:
+            said = settings(named["metrics"])
+            assert said.stats_address == boot.stats_address
+            assert (said.controller_pod, said.controller_namespace, said.controller_class) == (
+                "pod-1",
+                "ingress-xds",
+                "k8s.io/ingress-nginx",
+            )
+            assert int(said.metrics_address.rpartition(":")[2]) == ports(pod)["metrics"] == 10254
+            folder = str(PurePosixPath(said.stats_address.removeprefix("unix:")).parent)
+            mounted = {each: m for each, c in named.items() for m in c.get("volumeMounts", ()) if m["mountPath"] == folder}
+            assert set(mounted) == {"metrics", "envoy"}
+            assert named["metrics"]["restartPolicy"] == "Always"
+            allowed = [port["port"] for rule in one(objects, "NetworkPolicy", "xds-envoy")["spec"]["ingress"] for port in rule["ports"]]
+            assert "metrics" in allowed
 
 
 def test_envoys_find_the_service_by_the_name_that_its_certificate_bears(objects: list[Json]) -> None:
@@ -489,7 +522,7 @@ def test_envoy_keeps_below_its_limit_of_memory(objects: list[Json]) -> None:
     units = {"Gi": 2**30, "Mi": 2**20}
     for item in objects:
         if item["kind"] == "DaemonSet":
-            boot, _, envoy = containers(item["spec"]["template"])
+            boot, *_, envoy = containers(item["spec"]["template"])
             limit = envoy["resources"]["limits"]["memory"]
             assert 0.7 <= settings(boot).max_heap_bytes / (int(limit[:-2]) * units[limit[-2:]]) <= 0.85
 
