@@ -17,7 +17,7 @@ KIB = 1 << 10
 SIZES = {"one-of-90": (90, 1), "one-of-250": (250, 1), "twelve-of-20": (20, 12)}
 """Headers of answers, in KiB, and how many of them: more than Envoy takes by itself, and less than the 256 KiB of here."""
 TOO_LARGE = {"one-of-257": (257, 1), "thirteen-of-20": (20, 13)}
-ASKED, ASKED_TOO_MUCH = [(31, 1), (10, 3)], [(34, 1), (10, 4), (20, 7)]
+ASKED, ASKED_TOO_MUCH = [(31, 1), (10, 3)], [(33, 1), (10, 4), (20, 7)]
 """Headers of requests, in KiB, and how many of them."""
 HUGE = {"huge": (500, 1), "five-of-100": (100, 5)}
 FORBIDDEN = [("connection", "keep-alive"), ("keep-alive", "timeout=5"), ("te", "gzip"), ("transfer-encoding", "chunked"), ("X-Upper", "1")]

@@ -22,7 +22,10 @@ from tests.envoy.harness.ports import Ports
 ROOT = Path(__file__).parents[2]
 ORACLE = ROOT.parent / "shared" / "oracle"
 EXPECTED = Path(__file__).parent / "expected-differences.yaml"
-"""What may differ, each with its reason: a list of {set, field, exchange, reason}, the first two globs."""
+"""What may differ, each with its reason: a list of {set, field, exchange, reason}, the first two globs.
+
+With `alone` it does so only where no set has been played before whose endpoints answer for this one.
+"""
 _PRINTED = 6
 """Fields of an exchange that the player prints."""
 
@@ -67,8 +70,9 @@ def stale(printed: str) -> list[dict[str, Any]]:
 
 
 def _played(rule: dict[str, Any], differing: dict[str, dict[int, list[str]]]) -> list[dict[int, list[str]]]:
-    """The sets that a rule is about; none where it has a pattern, which others may need that were not played."""
-    return [differing[rule["set"]]] if rule["set"] in differing else []
+    """The sets that a rule is about; none where it has a pattern, which others may need, or is about a set that is played alone."""
+    judged = rule["set"] in differing and not (rule.get("alone") and len(differing) > 1)
+    return [differing[rule["set"]]] if judged else []
 
 
 def _needs(rule: dict[str, Any], found: dict[int, list[str]]) -> bool:

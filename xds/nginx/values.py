@@ -30,7 +30,7 @@ class Refused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Untrimmed(Generic[T]):
-    """A parser of what ingress-nginx reads by Go's `strconv`, which takes no blanks around a value."""
+    """A parser of what ingress-nginx reads by Go's `strconv`, or by an expression, that takes no blanks around a value."""
 
     parse: Callable[[str], T]
 

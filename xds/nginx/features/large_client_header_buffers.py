@@ -30,13 +30,11 @@ BUFFERS = Key(
     "8 64k",
     4 * (8 << 10),
 )
-_FIRST_BUFFER = 1 << 10
-"""Bytes that nginx reads before it takes one of these buffers (its `client_header_buffer_size`)."""
 
 
 def _read(notes: Notes) -> int:
     """The limit in KiB."""
-    return min(-(-(notes.key(BUFFERS) + _FIRST_BUFFER) // 1024), LARGEST_HEADERS_KB)
+    return min(-(-notes.key(BUFFERS) // 1024), LARGEST_HEADERS_KB)
 
 
 def _on_connection(limit: int, connection: HttpConnectionManager, _via: Via) -> None:

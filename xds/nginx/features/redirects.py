@@ -6,9 +6,9 @@ from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 
 from xds.model import Location, Redirect, RedirectTo, Respond, Route
 from xds.nginx.feature import Annotation, Feature, Notes, Phase, Risk, Unreadable
-from xds.nginx.values import matching, shown, whole
+from xds.nginx.values import Untrimmed, matching, shown, whole
 
-_address = matching(r"[-._~a-zA-Z0-9/:,?&=]*", "address such as https://example.com/new")
+_address = Untrimmed(matching(r"[-._~a-zA-Z0-9/:,?&=]*", "address such as https://example.com/new"))
 _PERMANENT, _TEMPORAL = range(300, 309), range(300, 308)
 _WITH_LOCATION = (301, 302, 303, 307, 308)
 """The statuses with which nginx' `return` redirects. With another one the address is the body."""
