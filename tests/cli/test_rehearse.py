@@ -176,6 +176,7 @@ def test_another_certificate_is_a_difference(rehearse: Callable[..., Said]) -> N
     )
     (group,) = said.json["differences"]
     assert (group["field"], group["known"]) == ("certificate", None)
+    assert said.json["summary"]["certificates"] == 1
     assert said.code == 1
 
 

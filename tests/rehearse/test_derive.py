@@ -50,6 +50,7 @@ def test_expressions_are_asked_for_by_samples_that_they_match() -> None:
         )
     )
     assert {"/api/v1/", "/api/v11/a"} <= targets(found)
+    assert "/api/v11a" not in {each.target for each in found}  # a sample that `$` does not allow
 
 
 def test_a_wildcard_is_asked_for_by_a_name_that_nobody_has() -> None:

@@ -28,7 +28,7 @@ def ingress(
     """An Ingress: host → paths."""
     meta = Meta(namespace=namespace, name=name, annotations={PREFIX + key: value for key, value in (notes or {}).items()})
     made = tuple(Rule(host, tuple(paths)) for host, paths in rules.items())
-    return Ingress(meta=meta, rules=made, tls=(Tls(tuple(rules), ""),) if tls else ())
+    return Ingress(meta=meta, rules=made, tls=(Tls(tuple(rules), "absent"),) if tls else ())
 
 
 def path(text: str, kind: str = "Prefix", service: str = "web", port: int | str = 80) -> Path:

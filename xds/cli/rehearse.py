@@ -132,6 +132,8 @@ def _lines(found: Json) -> Iterator[Text]:
     if summary["unanswered"]:
         yield text(f"{plural(summary['unanswered'], 'request')} of those were answered by neither side.")
     counts = f"{summary['alike']} answered alike, {summary['known']} with known differences, {summary['differing']} otherwise"
+    if summary["certificates"]:
+        counts += f"; {plural(summary['certificates'], 'host')} with another certificate"
     good = all(group["known"] for group in found["differences"])
     yield text((counts, "bold green" if good else "bold red"), ".")
 

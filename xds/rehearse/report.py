@@ -164,6 +164,7 @@ def document(
             "alike": found.alike,
             "known": found.known_requests,
             "unanswered": found.unanswered,
+            "certificates": sum(count for group, count in found.counts.items() if group[3] == "certificate" and not group[0]),
             "differing": found.requests - found.alike - found.known_requests,
             "rules": len(rules),
             "rules_asked": sum(rule in found.asked for rule in rules),

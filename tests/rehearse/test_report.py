@@ -1,0 +1,92 @@
+"""Differences are grouped by cause: the Ingress and rule, what may be behind it, what is known, and what `xds check` has about it."""
+
+from __future__ import annotations
+
+from xds.json_forms import Json
+from xds.problem import Ref
+from xds.rehearse.derive import derived
+from xds.rehearse.inquiries import Inquiry, Why
+from xds.rehearse.report import MOST_EXAMPLES, Context, Tallied, document
+
+from .worlds import Built, ingress, path, services
+
+HSTS = {"header strict-transport-security": "max-age=1"}
+REDIRECT = {"status": "302"}
+
+
+def tallied(built: Built) -> Tallied:
+    return Tallied(Context(built.read, built.tables.problems(), built.flags.annotations_prefix, built.flags.configmap))
+
+
+def printed(found: Tallied, built: Built) -> Json:
+    return document(found, ([], []), built.ingresses, complete=True, log=None)
+
+
+def first(built: Built, host: str, *, why: Why = Why.RULE, via: str = "https") -> Inquiry:
+    return next(each for each in derived(built.scene()) if each.host == host and each.why is why and each.via.value == via)
+
+
+def signing_in(*, odd: dict[str, str] | None = None, tls: bool = False) -> Built:
+    notes = {"auth-url": "http://10.0.0.9/check", "auth-signin": "https://login.test/start", **(odd or {})}
+    return Built([*services("web"), ingress("i", {"a.test": [path("/")]}, notes, tls=tls)])
+
+
+def test_a_known_difference_is_called_so() -> None:
+    built = signing_in()
+    found = tallied(built)
+    found.add(first(built, "a.test"), [REDIRECT] * 3, [REDIRECT | HSTS] * 3)
+    (group,) = printed(found, built)["differences"]
+    assert group["known"]["id"] == "hsts-sign-in"
+    assert group["annotations"] == [{"name": "auth-signin", "value": "https://login.test/start"}]
+    assert printed(found, built)["summary"]["known"] == 1
+
+
+def test_nothing_is_called_known_where_check_has_an_error() -> None:
+    built = signing_in(odd={"app-root": "nowhere"})
+    found = tallied(built)
+    found.add(first(built, "a.test"), [REDIRECT] * 3, [REDIRECT | HSTS] * 3)
+    (group,) = printed(found, built)["differences"]
+    assert group["known"] is None
+    assert "error" in {problem["severity"] for problem in group["problems"]}
+    assert printed(found, built)["summary"]["differing"] == 1
+
+
+def test_an_error_about_a_certificate_concerns_certificates_only() -> None:
+    built = signing_in(tls=True)
+    found = tallied(built)
+    inquiry = first(built, "a.test")
+    found.add(inquiry, [REDIRECT] * 3, [REDIRECT | HSTS] * 3)
+    found.add_certificates(inquiry, *(f"Kubernetes Ingress Controller Fake Certificate (SHA-256 {n})" for n in "12"))
+    by_field = {group["field"]: group["known"] and group["known"]["id"] for group in printed(found, built)["differences"]}
+    assert any(p.field.startswith("spec.tls") for p in built.tables.problems())
+    assert by_field == {"certificate": None, "header strict-transport-security": "hsts-sign-in"}
+
+
+def test_a_rule_that_has_no_route_here_is_the_cause_of_what_it_lost() -> None:
+    lost = ingress("lost", {"a.test": [path("/mine")]}, {"server-snippet": "not allowed;"})
+    built = Built([*services("web"), ingress("i", {"a.test": [path("/")]}), lost])
+    found = tallied(built)
+    found.add(first(built, "a.test", why=Why.LOST), [{"status": "200"}] * 3, [{"status": "404"}] * 3)
+    (group,) = printed(found, built)["differences"]
+    assert group["object"]["name"] == "lost"
+    assert group["rule"] == "spec.rules[0].http.paths[0]"
+    assert group["examples"][0]["answered_by"]["name"] == "i"
+    assert any("server-snippet" in problem["field"] for problem in group["problems"])
+    assert {each["name"] for each in group["annotations"]} == {"server-snippet"}
+
+
+def test_one_cause_is_one_group_with_few_examples_whatever_the_order() -> None:
+    built = Built([*services("web"), ingress("i", {"a.test": [path("/"), path("/b")]})])
+    inquiries = [each for each in derived(built.scene()) if each.origin == Ref("Ingress", "default", "i")]
+    documents = []
+    for order in (inquiries, inquiries[::-1]):
+        found = tallied(built)
+        for each in order:
+            found.add(each, [{"status": "200"}], [{"status": "500"}])
+        documents.append(printed(found, built))
+    assert documents[0] == documents[1]
+    groups = documents[0]["differences"]
+    assert len(groups) == len({group["rule"] for group in groups}) >= 2
+    assert all(len(group["examples"]) <= MOST_EXAMPLES for group in groups)
+    assert sum(group["requests"] for group in groups) == len(inquiries)
+    assert documents[0]["summary"]["rules_asked"] == 2
