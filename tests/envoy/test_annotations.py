@@ -144,6 +144,10 @@ def limiting() -> list[dict[str, Any]]:
         "no-status": ("unavailable-or-web", {}),
         "off": ("resetting-or-web", {"proxy-next-upstream": "off"}),
         "post": ("resetting-or-web", {"proxy-next-upstream": "error non_idempotent"}),
+        "by-default": ("resetting-or-web", {}),
+        "another": ("resetting-or-web", {"proxy-next-upstream": "error http_503"}),
+        "unbuffered": ("resetting-or-web", {"proxy-request-buffering": "off"}),
+        "only-status": ("resetting-or-web", {"proxy-next-upstream": "http_503"}),
     }
     return [ingress(name, f"{name}.test", {"/": (to, 80)}, annotations) for name, (to, annotations) in wanted.items()]
 
@@ -437,6 +441,27 @@ async def test_the_next_endpoint_is_tried_after_the_statuses_that_are_named(site
 @pytest.mark.usefixtures("steady")
 async def test_no_endpoint_is_tried_after_a_failure_where_that_is_off(site: Site) -> None:
     assert {await whoever(site, "off") for _ in range(6)} == {"web", 502}
+
+
+@pytest.mark.usefixtures("steady")
+@pytest.mark.parametrize(
+    ("host", "method", "body", "again"),
+    [
+        ("by-default", "GET", b"", True),
+        ("by-default", "PUT", b"x", True),
+        ("by-default", "POST", b"", False),
+        ("by-default", "PATCH", b"x", False),
+        ("another", "PUT", b"x", True),
+        ("another", "POST", b"", False),
+        ("unbuffered", "GET", b"", True),
+        ("unbuffered", "PUT", b"x", False),
+        ("unbuffered", "POST", b"x", False),
+        ("only-status", "GET", b"", False),
+    ],
+)
+async def test_who_is_tried_again_after_a_failure(site: Site, host: str, method: str, body: bytes, again: bool) -> None:
+    """The header of a route stands against that of the table, also where it says nothing."""
+    assert {await whoever(site, host, method=method, body=body) for _ in range(6)} == ({"web"} if again else {"web", 502})
 
 
 @pytest.mark.usefixtures("steady")

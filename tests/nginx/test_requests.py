@@ -5,17 +5,19 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from envoy_data_plane.envoy.config.core.v3 import HeaderValueOptionHeaderAppendAction
 from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation, Mutations
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager
 
 from xds.model import Via
 from xds.nginx.messages import BodySizeLimit, overwriting
+from xds.render.routes import table
 
 from .drawing import action, complaints, connection, envoy_route, filters, settings, upstream
 
 ANY = "connect-failure,refused-stream"
 NOT_IDEMPOTENT = "request.method in ['POST', 'LOCK', 'PATCH']"
-BY_METHOD = f"%CEL({NOT_IDEMPOTENT} ? '' : '{{}}')%"
+BY_METHOD = f"%CEL({NOT_IDEMPOTENT} ? 'nothing' : '{{}}')%"
 WITH_BODY = (
     "'transfer-encoding' in request.headers || ('content-length' in request.headers ? "
     "request.headers['content-length'] != '0' : request.method in ['POST', 'PUT', 'PATCH'])"
@@ -72,15 +74,15 @@ def test_a_try_has_the_read_timeout_and_the_request_the_time_of_all_its_tries(
 def test_what_may_be_tried_again_for_any_request_and_what_for_idempotent_ones_only(
     annotations: dict[str, str], retry_on: str, after_sent: str | None, statuses: list[int]
 ) -> None:
-    """`after_sent` is None where the listener's own header holds, and "" where it is taken away."""
+    """`after_sent` is None where the header of the table holds, and "" where another one keeps that away."""
     made = envoy_route(settings(annotations))
     policy = upstream(annotations).retry_policy
     assert policy
     assert policy.retry_on == retry_on
     assert policy.retriable_status_codes == statuses
     added = [(h.header.key, h.header.value) for h in made.request_headers_to_add if h.header]
-    assert added == ([("x-envoy-retry-on", BY_METHOD.format(after_sent))] if after_sent else [])
-    assert made.request_headers_to_remove == (["x-envoy-retry-on"] if after_sent == "" else [])
+    said = {None: [], "": ["nothing"]}.get(after_sent, [BY_METHOD.format(after_sent)])
+    assert added == [("x-envoy-retry-on", each) for each in said]
 
 
 @pytest.mark.parametrize(
@@ -116,8 +118,8 @@ def test_a_request_with_a_body_that_is_passed_on_as_it_arrives_is_not_tried_agai
     made, policy = envoy_route(settings(annotations)), upstream(annotations).retry_policy
     assert policy
     assert policy.retry_on == retry_on
-    assert made.request_headers_to_remove == ["x-envoy-retry-on"]
-    assert [h.header.value for h in made.request_headers_to_add if h.header] == [f"%CEL({condition} ? '' : 'reset')%"]
+    assert made.request_headers_to_remove == []
+    assert [h.header.value for h in made.request_headers_to_add if h.header] == [f"%CEL({condition} ? 'nothing' : 'reset')%"]
 
 
 def test_retry_non_idempotent_counts_for_everybody() -> None:
@@ -132,13 +134,15 @@ def test_an_unknown_condition_is_refused() -> None:
     assert sentence.startswith("is 'http_501', which is none of error, timeout, ")
 
 
-@pytest.mark.parametrize("via", [Via.HTTP, Via.HTTPS])
-def test_the_listener_lets_idempotent_requests_be_tried_again_whatever_the_configmap_says(via: Via) -> None:
+def test_the_table_lets_idempotent_requests_be_tried_again_whatever_the_configmap_says() -> None:
+    """Only where a route has said nothing: those of a route are there before the table's."""
     for keys in ({}, {"proxy-next-upstream": "off"}):
-        (mutation,) = mutations(connection(settings(keys=keys), via), "retry-on").request_mutations
-        assert mutation.append
-        assert mutation.append.header
-        assert (mutation.append.header.key, mutation.append.header.value) == ("x-envoy-retry-on", BY_METHOD.format("reset"))
+        made = table(settings(keys=keys), {})
+        (added,) = (each for each in made.request_headers_to_add if each.header and each.header.key == "x-envoy-retry-on")
+        assert added.append_action is HeaderValueOptionHeaderAppendAction.ADD_IF_ABSENT
+        assert added.header
+        assert added.header.value == BY_METHOD.format("reset")
+        assert not made.most_specific_header_mutations_wins
 
 
 def mutations(made: HttpConnectionManager, name: str) -> Mutations:
@@ -186,12 +190,12 @@ def test_every_https_response_tells_browsers_to_come_by_https(keys: dict[str, st
 
 def test_hsts_is_the_first_filter_and_the_router_stays_the_last() -> None:
     names = [f.name for f in connection(settings(), Via.HTTPS).http_filters]
-    assert names == ["envoy.filters.http.header_mutation", "asked-path", "first", "limits", "retry-on", "router"]
+    assert names == ["envoy.filters.http.header_mutation", "asked-path", "first", "limits", "router"]
 
 
 def test_hsts_is_for_https_only_and_can_be_turned_off() -> None:
     names = [[f.name for f in connection(settings(keys=k), v).http_filters] for k, v in (({}, Via.HTTP), ({"hsts": "false"}, Via.HTTPS))]
-    assert names == [["asked-path", "first", "limits", "retry-on", "router"]] * 2
+    assert names == [["asked-path", "first", "limits", "router"]] * 2
 
 
 def test_a_percent_sign_in_a_header_is_no_format() -> None:

@@ -1,34 +1,41 @@
 """proxy-next-upstream: when a request that failed at one endpoint is tried at the next one. By default it is, at two more, for everybody.
 
 What is safe for any request (no connection came about) stands in the cluster's policy. What is safe only for idempotent ones comes by
-Envoy's request header `x-envoy-retry-on`, which adds to the policy and is taken away before the backend: one filter of the listener
-writes it by the method of the request, for ingress-nginx's defaults; a route that asks for something else writes its own.
+Envoy's request header `x-envoy-retry-on`, which adds to the policy and is taken away before the backend. The route table writes it by the
+method of the request, for ingress-nginx's defaults; a route that asks for something else writes its own, which comes first.
+
+A policy that only holds for some methods (`retriable_request_headers`) will not do: it takes what the header adds away as well, and a POST
+whose connection is refused would not be tried again.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
 
-from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as Mutation
-from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption, HeaderValueOptionHeaderAppendAction
-from envoy_data_plane.envoy.config.route.v3 import RetryPolicy, RetryPolicyRetryBackOff, RetryPolicyRetryHostPredicate
+from envoy_data_plane.envoy.config.core.v3 import HeaderValueOption, HeaderValueOptionHeaderAppendAction
+from envoy_data_plane.envoy.config.route.v3 import (
+    RetryPolicy,
+    RetryPolicyRetryBackOff,
+    RetryPolicyRetryHostPredicate,
+    RouteConfiguration,
+)
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
-from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation, Mutations
-from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager, HttpFilter
 from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
 
-from xds.model import Route, Via
+from xds.model import Route
 from xds.nginx.feature import Annotation, Feature, Fidelity, Key, Notes, Risk, with_key
 from xds.nginx.features.proxy_request_buffering import NAME as UNBUFFERED
 from xds.nginx.features.proxy_request_buffering import is_off
-from xds.nginx.messages import CACHED
+from xds.nginx.messages import CACHED, formatted
 from xds.nginx.values import boolean, choice, whole
 from xds.wire.encode import pack
 
 _HEADER = "x-envoy-retry-on"
+_NOTHING = "nothing"
+"""No word of Envoy's for this header, so that it adds nothing to the policy."""
 _STATUSES = ("500", "502", "503", "504", "403", "404", "429")
 _FAILURES = ("error", "timeout", "invalid_header")
 _NO_RESPONSE = frozenset(("error", "timeout"))
@@ -111,14 +118,19 @@ def read(notes: Notes) -> Tries:
 def _on_forward(setting: Tries, route: Route, envoy: EnvoyRoute) -> None:
     for_all, words, unbuffered = _for_all(setting), _after_sent(setting), UNBUFFERED in route.settings
     if for_all or not words:
-        envoy.request_headers_to_remove.append(_HEADER)
+        envoy.request_headers_to_add.append(formatted(_HEADER, _NOTHING))
     elif unbuffered:
         not_for = [_WITH_BODY]
         not_for += [] if "non_idempotent" in setting.conditions else [_NOT_IDEMPOTENT]
-        envoy.request_headers_to_remove.append(_HEADER)  # what the listener has written, before this is added
         envoy.request_headers_to_add.append(_unless(" || ".join(not_for), words))
     elif words != _AFTER_SENT_BY_DEFAULT:
         envoy.request_headers_to_add.append(_unless(_NOT_IDEMPOTENT, words))
+
+
+def _on_table(_setting: Tries, table: RouteConfiguration) -> None:
+    """The header for ingress-nginx's own defaults, whatever the ConfigMap says. That of a route is there before."""
+    by_default = _unless(_NOT_IDEMPOTENT, _AFTER_SENT_BY_DEFAULT)
+    table.request_headers_to_add.append(replace(by_default, append_action=HeaderValueOptionHeaderAppendAction.ADD_IF_ABSENT))
 
 
 def _on_upstream(setting: Tries, options: HttpProtocolOptions) -> None:
@@ -158,24 +170,14 @@ def _retry_policy(setting: Tries) -> RetryPolicy:
 
 @lru_cache(maxsize=CACHED)
 def _unless(condition: str, words: tuple[str, ...]) -> HeaderValueOption:
-    """The header, unless a condition holds; with an empty value Envoy adds none. The value is a format of constants only."""
-    value = f"%CEL({condition} ? '' : '{','.join(words)}')%"
-    overwrite = HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
-    return HeaderValueOption(header=HeaderValue(key=_HEADER, value=value), append_action=overwrite)
+    """The header, unless a condition holds: then a word that means nothing. The value is a format of constants only."""
+    return formatted(_HEADER, f"%CEL({condition} ? '{_NOTHING}' : '{','.join(words)}')%")
 
 
 def _cluster_key(setting: Tries) -> str:
     """The values of the annotations: `error timeout 3`, or `off`; with ` unbuffered` where that makes another policy."""
     apart = " unbuffered" if setting.unbuffered else ""
     return f"{' '.join(setting.conditions)} {setting.tries}{apart}" if setting.conditions else "off"
-
-
-def _on_connection(_setting: Tries, connection: HttpConnectionManager, _via: Via) -> None:
-    """The header for ingress-nginx's own defaults, whatever the ConfigMap says, so that the listener never changes with it."""
-    mutation = Mutation(append=_unless(_NOT_IDEMPOTENT, _AFTER_SENT_BY_DEFAULT))
-    config = pack(HeaderMutation(mutations=Mutations(request_mutations=[mutation])))
-    before_the_router = -1
-    connection.http_filters.insert(before_the_router, HttpFilter(name="retry-on", typed_config=config))
 
 
 FEATURE = Feature(
@@ -186,5 +188,5 @@ FEATURE = Feature(
     cluster=True,
     cluster_key=_cluster_key,
     on_upstream=_on_upstream,
-    on_connection=_on_connection,
+    on_table=_on_table,
 )
