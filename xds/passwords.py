@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hmac
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
 TYPE = "type.googleapis.com/xds.authz.v1.PasswordFile"
-"""The type url of the message: `message PasswordFile { repeated User users = 1; }`, `message User { bytes name = 1; bytes hash = 2; }`."""
+"""The type url of the message: `message PasswordFile { repeated User users = 1; }`,
+`message User { bytes name = 1; bytes hash = 2; bytes blind = 3; }`.
+
+Only the first user has `blind`, which stands for nothing: with it, a hash of the message does not show whether somebody's guess is right.
+"""
 AUTHZ_NODE = "/authz"
 """What follows the node.id of an Envoy in that of the authorisation service beside it."""
 LARGEST = 2**20
@@ -85,9 +90,12 @@ def _is_sha(hashed: bytes) -> bool:
     return length == _LENGTH_OF_SHA if kind == b"{SHA" else length >= _LENGTH_OF_SHA
 
 
-def encode(found: Iterable[User]) -> bytes:
-    """The message. Never show it: it has the hashes."""
-    return b"".join(_field(1, _field(1, user.name) + _field(2, user.hash)) for user in found)
+def encode(found: Iterable[User], key: bytes = b"") -> bytes:
+    """The message. Never show it: it has the hashes. Its own hash may be shown, if `key` is a secret: what it blinds the message with."""
+    entries = [_field(1, user.name) + _field(2, user.hash) for user in found]
+    if entries:
+        entries[0] += _field(3, hmac.digest(key, b"".join(_field(1, entry) for entry in entries), "sha256")[:16])
+    return b"".join(_field(1, entry) for entry in entries)
 
 
 def decode(body: bytes) -> Mapping[bytes, bytes]:

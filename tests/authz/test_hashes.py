@@ -90,6 +90,14 @@ def test_any_file_is_read_and_comes_through_the_wire_as_it_is(text: bytes) -> No
     assert not any(value in repr(found) for user in found for value in (repr(user.name)[1:],) if len(user.name) > 8)
 
 
+def test_a_hash_of_the_message_tells_nothing_to_who_has_no_key() -> None:
+    found = list(passwords.users(b"a:{PLAIN}x\nb:{PLAIN}y"))
+    made = [passwords.encode(found, key) for key in (b"one", b"other", b"one")]
+    assert made[0] == made[2] != made[1]
+    assert {tuple(passwords.decode(each).items()) for each in made} == {((b"a", b"{PLAIN}x"), (b"b", b"{PLAIN}y"))}
+    assert passwords.encode([], b"one") == b""
+
+
 @given(st.binary(max_size=100))
 def test_what_is_no_password_file_is_refused_without_a_word_of_it(body: bytes) -> None:
     said = ""

@@ -21,7 +21,7 @@ from xds.protocol.discovery import Wire
 from xds.server.fleet import Fleet
 from xds.server.server import Server
 from xds.server.tls import CertificateFiles
-from xds.snapshot import CLUSTER, Snapshot
+from xds.snapshot import CLUSTER, PASSWORDS, Resource, Snapshot
 
 
 @dataclass(frozen=True)
@@ -99,12 +99,14 @@ def _channel(server: Server, ca: Authority, pair: Pair | None) -> grpc.aio.Chann
     return grpc.aio.secure_channel(f"localhost:{port}", credentials, options=[("grpc.use_local_subchannel_pool", 1)])
 
 
-async def _outcome(channel: grpc.aio.Channel) -> list[str] | grpc.StatusCode:
+async def _outcome(
+    channel: grpc.aio.Channel, node: str = "envoy-1", type_url: str = CLUSTER, wanted: tuple[str, ...] = ()
+) -> list[str] | grpc.StatusCode:
     """What a client is given, or why not."""
     async with channel:
-        envoy = Client(channel, Wire.DELTA)
+        envoy = Client(channel, Wire.DELTA, node=node)
         try:
-            await envoy.subscribe(CLUSTER)
+            await envoy.subscribe(type_url, wanted)
             return names(await envoy.read())
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return await envoy.call.code()
@@ -139,6 +141,24 @@ async def test_a_certificate_for_another_cluster_than_the_node_claims_is_refused
     channel = _channel(server, ca, ca.issue("envoy.edge xds-cluster:other xds-cluster:edge2"))
     assert await _outcome(channel) is grpc.StatusCode.PERMISSION_DENIED
     assert count(registry, "xds_refused_streams_total", code="permission_denied") == 1
+
+
+@pytest.mark.parametrize(
+    ("sans", "node", "given"),
+    [
+        ("envoy.edge", "envoy-1/authz", ["p"]),
+        ("envoy.edge xds-cluster:edge", "envoy-1/authz", ["p"]),
+        ("envoy.edge", "envoy-1", grpc.StatusCode.PERMISSION_DENIED),
+        ("envoy.edge", "envoy-1/authz/", grpc.StatusCode.PERMISSION_DENIED),
+        ("envoy.edge xds-passwords:none", "envoy-1/authz", grpc.StatusCode.PERMISSION_DENIED),
+    ],
+)
+async def test_password_files_are_for_authorisation_services_whose_certificate_does_not_exclude_them(
+    sans: str, node: str, given: object, server: Server, ca: Authority, snapshot: Snapshot
+) -> None:
+    snapshot[PASSWORDS].update([Resource.of("p", b"")])
+    assert await _outcome(_channel(server, ca, ca.issue(sans)), node, PASSWORDS, ("p",)) == given
+    assert await _outcome(_channel(server, ca, ca.issue(sans)), node) == ["a"]
 
 
 async def test_any_name_of_the_ca_will_do_where_none_are_listed(

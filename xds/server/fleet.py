@@ -12,7 +12,7 @@ import logging
 import random
 import secrets
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import grpc
@@ -25,6 +25,7 @@ from xds.server.connections import cut
 from xds.server.messages import Encoder
 from xds.server.metrics import StreamMetrics
 from xds.server.stream import EnvoyStream, OnAcknowledgement, Shared, StreamEnd
+from xds.server.tls import EVERYTHING, Allowed
 from xds.server.turns import FairScheduler, WeightedSemaphore
 from xds.snapshot import Snapshot
 
@@ -163,9 +164,9 @@ class Fleet:
         self._compaction = None
         compact(self._shared.snapshot, (stream.session for stream in self._streams))
 
-    async def serve(self, context: Any, wire: Wire, only: str | None, clusters: Collection[str] = ()) -> None:
+    async def serve(self, context: Any, wire: Wire, only: str | None, allowed: Allowed = EVERYTHING) -> None:
         """Serves one call until it ends. `context` is its `grpc.aio.ServicerContext`; the others are as in EnvoyStream."""
-        end = self._rejection(context) or await self._run(context, wire, only, clusters)
+        end = self._rejection(context) or await self._run(context, wire, only, allowed)
         if end is not None:
             await self.end(context, end)
 
@@ -192,9 +193,9 @@ class Fleet:
             return StreamEnd(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
         return None
 
-    async def _run(self, context: Any, wire: Wire, only: str | None, clusters: Collection[str]) -> StreamEnd | None:
+    async def _run(self, context: Any, wire: Wire, only: str | None, allowed: Allowed) -> StreamEnd | None:
         """Runs an EnvoyStream. Returns the status with which the server ends it; None if the client has ended it."""
-        stream = EnvoyStream(context, wire, only, self._shared, nonce_prefix=f"{self._boot}.{next(self._numbers)}.", clusters=clusters)
+        stream = EnvoyStream(context, wire, only, self._shared, nonce_prefix=f"{self._boot}.{next(self._numbers)}.", allowed=allowed)
         self._streams[stream] = None
         self._of_peer[stream.peer] += 1
         self._metrics.connected[wire].inc()

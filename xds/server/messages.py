@@ -57,6 +57,11 @@ class EnvoyNode:
         return self.id.removesuffix(AUTHZ_NODE)
 
     @property
+    def is_authz(self) -> bool:
+        """Whether it is that of an authorisation service."""
+        return self.id.endswith(AUTHZ_NODE)
+
+    @property
     def size(self) -> int:
         """Bytes of it that are kept."""
         kept = (self.id, self.cluster, self.agent, *self.metadata, *self.metadata.values())

@@ -144,7 +144,7 @@ class Server:
                     text = "the client certificate has none of the names that are allowed"
                     await self._fleet.end(context, StreamEnd(grpc.StatusCode.PERMISSION_DENIED, text))
                 else:
-                    await self._fleet.serve(context, wire, service.only, tls.clusters(found))
+                    await self._fleet.serve(context, wire, service.only, tls.allowed(found))
 
             return grpc.stream_stream_rpc_method_handler(serve)
 

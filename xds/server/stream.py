@@ -17,6 +17,7 @@ from typing import Any
 
 import grpc
 
+from xds.passwords import AUTHZ_NODE
 from xds.problem import printable
 from xds.protocol.discovery import Acknowledgement, DiscoveryRequest, DiscoveryResponse, Wire
 from xds.protocol.session import Session
@@ -24,8 +25,9 @@ from xds.server.budget import Budget
 from xds.server.connections import cut, peer_of
 from xds.server.messages import SLICE, Encoder, EnvoyNode, MalformedRequest, RequestTooLarge, decoding
 from xds.server.metrics import SHORT, StreamMetrics
+from xds.server.tls import EVERYTHING, Allowed
 from xds.server.turns import FairScheduler, WeightedSemaphore
-from xds.snapshot import Snapshot
+from xds.snapshot import PASSWORDS, Snapshot
 
 _log = logging.getLogger("xds.server")
 _LONGEST_NODE_ID = 1024
@@ -86,12 +88,12 @@ class EnvoyStream:
     """One open stream.
 
     `context` is its `grpc.aio.ServicerContext`; `only` the type url of a single-type service, None for ADS; `nonce_prefix` is its own (A1).
-    `clusters`: if there are any, the node.cluster of the client must be one of them (I5). `node` is None until the first
+    `allowed`: what the certificate of the client allows. `node` is None until the first
     request has come; `since` is when the stream was opened.
     """
 
     def __init__(
-        self, context: Any, wire: Wire, only: str | None, shared: Shared, *, nonce_prefix: str, clusters: Collection[str] = ()
+        self, context: Any, wire: Wire, only: str | None, shared: Shared, *, nonce_prefix: str, allowed: Allowed = EVERYTHING
     ) -> None:
         self.node: EnvoyNode | None = None
         self.wire = wire
@@ -102,7 +104,7 @@ class EnvoyStream:
         self.session = Session(wire, shared.snapshot, nonce_prefix=nonce_prefix, ordered=only is None)
         self._context = context
         self._shared = shared
-        self._clusters = clusters
+        self._allowed = allowed
         self._unanswered: dict[str, str] = {}  # nonce → version, the latest few
         self._awake = asyncio.Event()
         self._dirty = False
@@ -210,7 +212,7 @@ class EnvoyStream:
             self._unexamined_bytes += len(raw)
             self._has_subscribed = True
         if self.node is None:
-            self.node = _introduced(node, self._clusters)
+            self.node = _introduced(node, self._allowed.clusters)
             self._least = _BASE + node.size
             _log.log(self.log_level, "%s connected from %s (%s)", self.name, self.peer, self.wire.name.lower(), extra=self.log_fields)
         return requests
@@ -354,6 +356,8 @@ class EnvoyStream:
         if type_url not in SHORT:
             self._shared.metrics.unknown_types.inc()
             return []
+        if type_url == PASSWORDS:
+            self._check_passwords()
         if request.type_url != type_url:
             request = replace(request, type_url=type_url)
         self._count_answer(request)
@@ -361,6 +365,13 @@ class EnvoyStream:
         responses = self.session.receive(request, self._now())
         self._shared.metrics.stale_nonces[type_url].inc(self.session.stale_nonces - stale)
         return responses
+
+    def _check_passwords(self) -> None:
+        """Password files are for authorisation services alone, and for none whose certificate excludes them."""
+        if self.node is None or not self.node.is_authz:
+            raise StreamEnd(grpc.StatusCode.PERMISSION_DENIED, f"password files are for clients whose node.id ends in {AUTHZ_NODE}")
+        if not self._allowed.passwords:
+            raise StreamEnd(grpc.StatusCode.PERMISSION_DENIED, "the client certificate excludes password files")
 
     def _count_answer(self, request: DiscoveryRequest) -> None:
         """Counts a request as an ACK or a NACK, once for each response; logs a NACK."""

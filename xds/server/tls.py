@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import serialization
 _log = logging.getLogger("xds.server")
 _SANS = "x509_subject_alternative_name"
 _CLUSTER = "xds-cluster:"
+_NO_PASSWORDS = "xds-passwords:none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,19 @@ def names(context: Any) -> frozenset[str]:
     return frozenset(name.decode(errors="replace") for name in context.auth_context().get(_SANS, ()))
 
 
-def clusters(names: Collection[str]) -> frozenset[str]:
-    """What these names allow as node.cluster: each `xds-cluster:NAME` allows NAME, percent-encoded. Without any, every one is (I5)."""
-    return frozenset(unquote(name.removeprefix(_CLUSTER)) for name in names if name.startswith(_CLUSTER))
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What the certificate of a client allows: `clusters` as node.cluster, where there are any (I5), and password files."""
+
+    clusters: frozenset[str] = frozenset()
+    passwords: bool = True
+
+
+EVERYTHING = Allowed()
+"""What a client in plaintext may have."""
+
+
+def allowed(names: Collection[str]) -> Allowed:
+    """What these names allow. Each `xds-cluster:NAME` allows NAME, percent-encoded; `xds-passwords:none` takes password files away."""
+    clusters = frozenset(unquote(name.removeprefix(_CLUSTER)) for name in names if name.startswith(_CLUSTER))
+    return Allowed(clusters, passwords=_NO_PASSWORDS not in names)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from xds import passwords
 from xds.kube.objects import Secret
-from xds.kube.world import Reader, secret
+from xds.kube.world import Reader, default_certificate, secret
 from xds.model import PasswordForm, Passwords
 from xds.passwords import LARGEST, MOST_USERS, User
 from xds.problem import Problem, Ref, Severity
@@ -19,6 +19,8 @@ _MOST_SHOWN = 20
 def password_file(read: Reader, wanted: Passwords) -> bytes | None:
     """The users in a Secret as the message for the authorisation service; None where there are none to be had. A Unit.
 
+    The version of a resource is a hash of its bytes, and is shown and logged. So the fleet's own key blinds the message.
+
     Whoever cannot log in with what stands there is reported, and is not among them. No user or hash is quoted.
     """
     found = secret(read, wanted.namespace, wanted.name)
@@ -30,7 +32,8 @@ def password_file(read: Reader, wanted: Passwords) -> bytes | None:
     if len(text) > LARGEST:
         _report(read, found, f"has more than {LARGEST:,} bytes of passwords; nobody can log in with it.")
         return b""
-    return passwords.encode(_usable(read, found, wanted.form, text))
+    _, key = default_certificate(read)
+    return passwords.encode(_usable(read, found, wanted.form, text), key)
 
 
 def _text(found: Secret, form: PasswordForm) -> bytes | None:
