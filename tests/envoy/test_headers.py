@@ -123,7 +123,7 @@ async def test_names_go_on_as_they_were_written_in_their_order_and_as_often(site
 CLAIMS = (
     *("Proxy", "with_underscore", "X.Dot", ".first", "last.", "a!b", "a~b", "a$", "a|b"),
     *("ssl-client-verify", "SSL-Client-Cert", "ssl-client-subject-dn", "ssl-client-issuer-dn", "ssl-client-other"),
-    *("X-Original-Forwarded-For", "X-Original-Forwarded-Host"),
+    *("X-Original-Forwarded-For", "X-Original-Forwarded-Host", "X-Xds-Came-Back", "x-xds-peer", "X-Xds-Any"),
     *(name.title() for name in OF_ENVOY),
 )
 PASSING = (
