@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import ssl
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -58,14 +59,27 @@ class Exchange:
     ours: Sequence[Seen]
 
 
+class Pace:
+    """When requests begin, at a rate (a second). Time that was not used is not made up for."""
+
+    def __init__(self, rate: float) -> None:
+        self._pause = 1 / rate
+        self._next = -math.inf
+
+    def begin(self, now: float) -> float:
+        """The time, `now` or later, at which the next one begins. Times are in seconds."""
+        begin = max(self._next, now)
+        self._next = begin + self._pause
+        return begin
+
+
 class Interview:
     """Both sides, asked at a rate (requests a second to each); an async context manager."""
 
     def __init__(self, theirs: Side, ours: Side, rate: float, backend_header: str = "") -> None:
         self._sides = (theirs, ours)
         self._terms = tuple(Terms(side.ports, backend_header) for side in self._sides)
-        self._pause = 1 / rate
-        self._next = 0.0
+        self._pace = Pace(rate)
         self._sessions: tuple[aiohttp.ClientSession, ...] = ()
 
     async def __aenter__(self) -> Interview:
@@ -120,8 +134,7 @@ class Interview:
     async def _turn(self) -> None:
         """Wait until the next request may begin."""
         now = asyncio.get_running_loop().time()
-        self._next = max(self._next + self._pause, now)
-        await asyncio.sleep(self._next - now)
+        await asyncio.sleep(self._pace.begin(now) - now)
 
 
 def _session() -> aiohttp.ClientSession:
