@@ -74,6 +74,10 @@ class Alone:
     def start(self) -> None:
         """A folder has no status to be written."""
 
+    def leads(self) -> bool:
+        """Always."""
+        return True
+
     def published(self, change: Change) -> None:
         """There is nobody to count Envoys for."""
 

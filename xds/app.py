@@ -46,6 +46,7 @@ from xds.units.memo import Beside
 from xds.units.parts import Held, Raw
 from xds.units.tables import Tables
 from xds.web.held import HeldParts
+from xds.web.ingress_nginx import IngressNginx
 from xds.web.process_metrics import ProcessMetrics
 from xds.web.server import WebServer, application
 
@@ -94,6 +95,10 @@ class ControlPlane:
         observers = Observers(metrics, self._progress, self._fleet, self._notices, self._coordination)
         self._publisher = Publisher(self._world, self._tables, self.snapshot, quarantine, answers, observers)
         self.registry.register(HeldParts(lambda: self.held, SHORT))
+        if flags.enable_metrics:
+            self.registry.register(
+                IngressNginx(flags, self._tables.certificates_of_hosts, metrics.certificates, metrics.problems, self._coordination.leads)
+            )
         web = application(self.registry, self._waiting, healthz_path=flags.health_check_path)
         web.cleanup_ctx.append(metrics.lag.watching)
         self._web = WebServer(web, host=flags.healthz_host, port=flags.healthz_port)

@@ -70,6 +70,10 @@ class Clustered:
         """Stand for election; the leader writes."""
         self._reporter.start()
 
+    def leads(self) -> bool:
+        """While it is elected."""
+        return self._reporter.is_leading
+
     def published(self, change: Change) -> None:
         """Statuses may have to be written, and versions have been published."""
         self._reporter.changed(change)

@@ -45,6 +45,9 @@ class Coordination(Protocol):
     def start(self) -> None:
         """The first Snapshot is published: from now on write statuses and Events, if and while that is this replica's turn."""
 
+    def leads(self) -> bool:
+        """Whether this replica writes to the API server now; where there are no others, always."""
+
     def published(self, change: Change) -> None:
         """A Change is in the Snapshot. Call it no earlier: from then on Envoys that have this Snapshot count as having these versions."""
 

@@ -15,9 +15,10 @@ import pytest
 import pytest_asyncio
 
 from examples.apps import HttpApp
-from tests.envoy.harness import Http2, Process, Site, backend, fetch, ingress, wait_until
+from tests.envoy.harness import Http2, Process, Site, backend, fetch, ingress, make_certificate, secret_tls, wait_until
 from tests.envoy.harness.control_plane import XDS
 from tests.envoy.harness.prometheus import Prometheus, Sample
+from xds import __version__
 
 pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
@@ -89,17 +90,21 @@ async def scraped(shared_site: Site) -> AsyncIterator[Scraped]:
     notes = {"canary": "true", "canary-by-header": "x-canary"}
     site.folder.write("canary.yaml", ingress("shop-canary", "shop.test", {"/": ("next", 80)}, notes, namespace="shop"))
     site.folder.write("backends.yaml", *backend("web", app, namespace="shop"), *backend("next", canary, namespace="shop"))
-    await site.start_control_plane("--enable-metrics")
+    certificate = make_certificate(["secure.test"])
+    site.folder.write("secure.yaml", secret_tls("secure", certificate, namespace="shop"))
+    site.folder.write("tls.yaml", ingress("secure", "secure.test", {"/": ("none", 80)}, namespace="shop", tls={"secure": ["secure.test"]}))
+    await site.start_control_plane("--enable-metrics", "--pod-name=xds-1")
     await envoy_with_statistics(site)
     metrics = await exporter(site)
     await send(site, all_others=False)
     await page(metrics)
-    servers = [Prometheus(metrics, site.path, site.ports, labels) for labels in (POD, {})]
+    servers = [Prometheus([metrics, site.control_plane.health], site.path, site.ports, labels) for labels in (POD, {})]
     for each in servers:
         await site.run_process(each.process)
         await each.ready()
     pods, bare = servers
     await until_counted(pods, len(TRAFFIC))
+    await until_there(pods, f"{N}_ssl_expire_time_seconds")
     await until_counted(bare, len(TRAFFIC))
     await send(site, all_others=True)
     for each in servers:
@@ -116,6 +121,13 @@ async def until_counted(prometheus: Prometheus, number: int) -> None:
         return True
 
     await wait_until(look, f"{number} requests in Prometheus", deadline=90)
+
+
+async def until_there(prometheus: Prometheus, metric: str) -> None:
+    async def look() -> bool:
+        return bool(await prometheus.query(metric))
+
+    await wait_until(look, f"{metric} in Prometheus", deadline=60)
 
 
 async def until_twice(prometheus: Prometheus) -> None:
@@ -160,6 +172,7 @@ OF_ALL = 'controller_pod=~"$controller",controller_class=~"$controller_class",co
 OF_INGRESS = f'ingress!="",{OF_ALL},ingress=~"$ingress"'
 EXPORTED = f'{OF_INGRESS},exported_namespace=~"$exported_namespace"'
 OF_NAMESPACE = 'controller_pod=~"$controller",controller_class=~"$controller_class",namespace=~"$namespace"'
+OF_CERTIFICATE = 'kubernetes_pod_name=~"$controller",namespace=~"$namespace",ingress=~"$ingress"'
 SUCCESS = 1 - sum(number for _, _, status, number, _ in TRAFFIC if status >= 400) / SENT
 
 CONTROLLER_BOARD: Sequence[tuple[str, Check]] = (
@@ -197,6 +210,10 @@ CONTROLLER_BOARD: Sequence[tuple[str, Check]] = (
         for part in ("0.80", "0.90", "0.99")
     ),
     (f"sum(increase({N}_request_duration_seconds_bucket{{{EXPORTED}}}[2m])) by (le)", there),
+    (
+        f"avg({N}_ssl_expire_time_seconds{{{OF_CERTIFICATE}}}) by (host) - time()",
+        by("host", "secure.test"),
+    ),
 )
 PLACES = {("GET", "/"), ("POST", "/"), ("GET", "/cart"), ("GET", "/slow")}
 
@@ -345,6 +362,15 @@ async def test_sizes_are_exact(scraped: Scraped) -> None:
         ((_, counted),) = await scraped.bare.query(f"sum({N}_{what}_size_sum)")
         sent = await scraped.site.envoy.stats(f"^http.http.downstream_cx_{total}_bytes_total$")
         assert counted == sum(sent.values())
+
+
+async def test_the_controller_says_what_ingress_nginx_says_of_itself(scraped: Scraped) -> None:
+    found = await scraped.bare.query(f'{{__name__=~"{N}_(orphan_ingress|leader_election_status|build_info|ssl_certificate_info)"}}')
+    named = {labels["__name__"].removeprefix(f"{N}_"): labels for labels, _ in found}
+    assert named["orphan_ingress"].items() >= {"namespace": "shop", "ingress": "secure", "type": "no-service"}.items()
+    assert named["leader_election_status"].items() >= {"name": "ingress-controller-leader", "controller_pod": "xds-1"}.items()
+    assert named["ssl_certificate_info"].items() >= {"host": "secure.test", "secret_name": "secure", "namespace": "shop"}.items()
+    assert named["build_info"]["release"] == __version__
 
 
 async def test_clients_cannot_make_labels(scraped: Scraped) -> None:

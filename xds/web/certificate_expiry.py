@@ -21,11 +21,12 @@ _DAY = 86_400
 
 
 class Leaf(NamedTuple):
-    """When a certificate ends (seconds since 1970), the resource that holds it, and the first of its names, sorted."""
+    """When a certificate ends (seconds since 1970), the resource that holds it, the first of its names, sorted, and its chain in PEM."""
 
     not_after: int
     secret: str
     host: str
+    chain: bytes = b""
 
 
 def leaf(read: Reader, secret: str) -> Leaf | None:
@@ -35,7 +36,7 @@ def leaf(read: Reader, secret: str) -> Leaf | None:
     if secret == DEFAULT and not isinstance(found, Pair):
         chain, key = default_certificate(read)
         found = parse(Secret(meta=Meta(namespace="", name=DEFAULT), data={"tls.crt": chain, "tls.key": key}))
-    return Leaf(found.not_after, secret, next(iter(found.names), "")) if isinstance(found, Pair) else None
+    return Leaf(found.not_after, secret, next(iter(found.names), ""), found.chain) if isinstance(found, Pair) else None
 
 
 class Certificates(Collector):
@@ -56,6 +57,10 @@ class Certificates(Collector):
                 self._leaves.pop(secret, None)
             else:
                 self._leaves[secret] = found
+
+    def of(self, secret: str) -> Leaf | None:
+        """The certificate of a Secret resource, if it is served."""
+        return self._leaves.get(secret)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Two gauges. Of certificates that end at the same time, the first by name are shown."""

@@ -62,6 +62,10 @@ Beside these there are `nginx_process_connections` (`state`: active, reading, wr
 and `nginx_process_write_bytes_total`, about Envoy and its clients. `config_hash`, `config_last_reload_successful`,
 `config_last_reload_successful_timestamp_seconds`, `success` and `errors` are about what Envoy has taken from the control plane, or refused.
 
+The control plane has, on its own page and with the flag, `ssl_expire_time_seconds` and `ssl_certificate_info` of the hosts whose
+certificates end first, `orphan_ingress` of Ingresses whose Services are missing or not ready (both at most 500), `leader_election_status`
+and `build_info`.
+
 What differs from ingress-nginx:
 
 - Sums of times come from Envoy's histograms, which know each time to two digits: they may be off by 5 %, on average by much less. Sums of

@@ -30,6 +30,9 @@ class Problems(Collector):
     def __contains__(self, problem: object) -> bool:
         return problem in self._labels
 
+    def __iter__(self) -> Iterator[Problem]:
+        return iter(self._labels)
+
     def add(self, problem: Problem) -> None:
         """A Problem is present."""
         self.discard(problem)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -22,18 +22,18 @@ Sample = tuple[Mapping[str, str], float]
 
 
 class Prometheus:
-    """One Prometheus, which scrapes /metrics of an address every second. `labels` are those of the target, such as a pod's namespace.
+    """One Prometheus, which scrapes /metrics of addresses every second. `labels` are those of the targets, such as a pod's namespace.
 
     Skips the test where there is none (Debian package prometheus).
     """
 
-    def __init__(self, target: Address, folder: Path, ports: Ports, labels: Mapping[str, str]) -> None:
+    def __init__(self, pages: Sequence[Address], folder: Path, ports: Ports, labels: Mapping[str, str]) -> None:
         program = shutil.which("prometheus")
         if program is None:
             pytest.skip("needs prometheus; on Debian: apt-get install prometheus")
         self.address: Address = ("127.0.0.1", ports.take())
         name = f"prometheus-{self.address[1]}"
-        targets = [{"targets": [f"{target[0]}:{target[1]}"], "labels": dict(labels)}]
+        targets = [{"targets": [f"{host}:{port}" for host, port in pages], "labels": dict(labels)}]
         job = {"job_name": "pods", "scrape_interval": "1s", "scrape_timeout": "1s", "static_configs": targets}
         config = folder / f"{name}.yml"
         config.write_text(json.dumps({"scrape_configs": [job]}))

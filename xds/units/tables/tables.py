@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
 from xds.kube.world import SETTINGS, Key, World
+from xds.model import Terminate
 from xds.nginx import registry
 from xds.problem import Problem
 from xds.snapshot import CLUSTER, Part
@@ -104,6 +105,11 @@ class Tables:
         """What the Snapshot has of these Parts, as far as they are there. Costs what there is."""
         wanted = frozenset(parts)
         return {part: value for group in self._groups for part, value in group.among(wanted).items()}
+
+    def certificates_of_hosts(self) -> list[tuple[str, str]]:
+        """Each host with a certificate of its own, and the name of that. Another thread may refresh meanwhile. Costs what there is."""
+        found = list(self.hosts.values.items())
+        return [(host, value.tls.certificate) for host, value in found if isinstance(value.tls, Terminate) and value.tls.certificate]
 
     def naming(self, clusters: Collection[Part]) -> dict[Part, Value]:
         """The virtual hosts and the entries of stream ConfigMaps that need one of these clusters. Costs what there is."""
