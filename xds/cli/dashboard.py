@@ -17,12 +17,13 @@ from xds.config import DASHBOARD_ADDRESS, Failure, SocketAddress, UsageError, pa
 
 _PATIENCE = 10.0
 """Seconds for an answer of the page."""
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _FORWARDING = re.compile(r"Forwarding from (127\.0\.0\.1:\d+) ->")
 """What kubectl prints for each address that it listens on."""
 
 
 def run(parsed: Parsed) -> int:
-    """Open the page; with `cluster` stay until Ctrl-C, and return the exit code of kubectl. Raises Failure where there is none."""
+    """Open the page; with `cluster` stay until a signal. Raises Failure where there is none."""
     address = parsed.settings.dashboard_address
     if not address:
         raise UsageError("--dashboard-address is off; name where a management server has its page.")
@@ -40,26 +41,35 @@ def port_forward(given: Mapping[str, str], port: int) -> list[str]:
 
 
 def forwarded(command: Sequence[str]) -> int:
-    """Run this call of kubectl, open the page behind it, and return its exit code. Ctrl-C ends it."""
+    """Run this call of kubectl, and open the page behind it. A signal ends both, in order and with 0; else the exit code is kubectl's."""
     try:
         tunnel = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 - no shell; the words are flags of kubectl
     except OSError as error:
         raise Failure(f"kubectl cannot be started: {error.strerror}.") from None
-    previous = signal.signal(signal.SIGTERM, lambda *_: tunnel.terminate())
-    try:
-        assert tunnel.stdout is not None
-        opened = False
-        for line in tunnel.stdout:
-            if not opened and (found := _FORWARDING.match(line)):
-                opened = True
-                _open(parse_address(found[1]))
-        return tunnel.wait()
-    except KeyboardInterrupt:
+    told: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        told.append(number)
         tunnel.terminate()
-        tunnel.wait()
-        return 0
+
+    previous = {number: signal.signal(number, end) for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN}
+    try:
+        _open_behind(tunnel)
+        code = tunnel.wait()
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    return 0 if told else code
+
+
+def _open_behind(tunnel: subprocess.Popen[str]) -> None:
+    """Read what kubectl prints to its end, and open the page at the first address that it listens on."""
+    assert tunnel.stdout is not None
+    opened = False
+    for line in tunnel.stdout:
+        if not opened and (found := _FORWARDING.match(line)):
+            opened = True
+            _open(parse_address(found[1]))
 
 
 def _reachable(address: SocketAddress) -> SocketAddress:
