@@ -159,17 +159,20 @@ async def test_a_websocket_passes_with_messages_of_every_length(site: Site, tls:
 
 async def test_a_websocket_lives_while_something_is_said_and_ends_in_silence(site: Site) -> None:
     """Its time-out, see `ingress("short", …)`, is two seconds: one to connect and one of silence."""
-    loop = asyncio.get_running_loop()
+
+    async def ended(websocket: WebSocket) -> None:
+        with pytest.raises((EOFError, ConnectionError)):
+            await websocket.receive()
+
     async with (
         await WebSocket.open(site.http, "/short/ws", host=HOST) as silent,
         await WebSocket.open(site.http, "/short/ws", host=HOST) as talking,
     ):
-        end = loop.time() + 2.5
-        while loop.time() < end:
+        end = asyncio.create_task(ended(silent))
+        while not end.done():
             assert await talking.ask(b"still here") == b"still here"
             await asyncio.sleep(0.3)
-        with pytest.raises((EOFError, ConnectionError)):
-            await silent.receive()
+        await end
         assert await talking.ask(b"still here") == b"still here"
 
 

@@ -153,14 +153,14 @@ async def test_udp_sessions_go_to_the_pods_one_after_the_other_and_each_stays_wi
     assert Counter(seen) == {b"one": 2, b"two": 2, b"three": 2}
 
 
-async def test_silence_is_ended_after_600_seconds(streams: Streams) -> None:
+async def test_silence_is_ended_after_600_seconds_and_a_udp_session_after_ten(streams: Streams) -> None:
     _, tcp = await streams.open("default/one:7000")
     _, udp = await streams.open("default/one-datagram:5300", "udp")
     dump = (await streams.site.envoy.config_dump())["ListenersConfigDump"]["dynamic_listeners"]
     by_name = {found["name"]: found["active_state"]["listener"] for found in dump}
     (chain,) = by_name[f"tcp/{tcp}"]["filter_chains"]
     assert [found["typed_config"]["idle_timeout"] for found in chain["filters"]] == ["600s"]
-    assert [found["typed_config"]["idle_timeout"] for found in by_name[f"udp/{udp}"]["listener_filters"]] == ["600s"]
+    assert [found["typed_config"]["idle_timeout"] for found in by_name[f"udp/{udp}"]["listener_filters"]] == ["10s"]
 
 
 @pytest.mark.parametrize("header", [PROXY_V1, PROXY_V2], ids=["v1", "v2"])

@@ -188,7 +188,7 @@ def test_what_everybody_gets_is_what_ingress_nginx_does_by_default() -> None:
         "proxy_timeouts": "Timeouts(silent=60, idle=195)",
         "proxy_body_size": "1048576",
         "proxy_connect_timeout": "5",
-        "proxy_stream_timeout": "600",
+        "proxy_stream_timeout": "StreamTimeouts(tcp=600, udp=10)",
         "service_session_affinity": "False",
         "service_upstream": "False",
         "stream_log": "StreamLog(line='[$remote_addr] [$time_local] $protocol $status $bytes_sent $bytes_received $session_time', "

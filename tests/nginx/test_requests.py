@@ -205,5 +205,19 @@ def test_a_percent_sign_in_a_header_is_no_format() -> None:
 
 
 def test_l4_connections_may_be_idle_for_ten_minutes_unless_told_otherwise() -> None:
-    assert settings()["proxy_stream_timeout"] == 600
-    assert settings(keys={"proxy-stream-timeout": "1h 30m"})["proxy_stream_timeout"] == 5400
+    assert settings()["proxy_stream_timeout"].tcp == 600
+    assert settings(keys={"proxy-stream-timeout": "1h 30m"})["proxy_stream_timeout"].tcp == 5400
+
+
+@pytest.mark.parametrize(
+    ("keys", "seconds"),
+    [
+        ({}, 10),
+        ({"proxy-stream-responses": "3"}, 10),
+        ({"proxy-stream-responses": "0"}, 600),
+        ({"proxy-stream-responses": "0", "proxy-stream-timeout": "1h"}, 3600),
+        ({"proxy-stream-timeout": "5s"}, 5),
+    ],
+)
+def test_a_udp_session_that_waits_for_some_answers_may_be_idle_for_ten_seconds(keys: dict[str, str], seconds: int) -> None:
+    assert settings(keys=keys)["proxy_stream_timeout"].udp == seconds

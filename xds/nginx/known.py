@@ -214,11 +214,6 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
     ),
     (
         _REFUSED,
-        "Envoy's UDP sessions end when they are idle",
-        (("proxy-stream-responses", "1", "The number of datagrams that answer one."),),
-    ),
-    (
-        _REFUSED,
         "there are no files, and backends say the types of their responses; in a snippet use default_type",
         (("default-type", "text/html", "The type of what nginx answers by itself, where nothing else says it."),),
     ),

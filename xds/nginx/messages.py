@@ -54,6 +54,13 @@ nginx takes 4 of a backend by default; Envoy's default is 80.
 """
 LARGEST_HEADERS_KB = 8192
 """The most that Envoy can be asked to take."""
+BUFFER = 64 << 10
+"""Bytes that Envoy keeps of one connection, of either side and in either direction, while the other side does not take them.
+
+Envoy's default is 1 MiB: a few thousand clients that read nothing would take all of its memory. A larger buffer makes no download faster.
+"""
+STREAM_WINDOW = 256 << 10
+"""Bytes of a stream of HTTP/2 that may be under way, and that Envoy keeps of one whose client does not read; its default is 16 MiB."""
 LB_METADATA, ENDPOINT_NAME = "envoy.lb", "endpoint"
 """Where Envoy looks for what distinguishes endpoints of a cluster, in what is known of a request and of each endpoint; and its key."""
 OWN_SCHEME = "x-xds-scheme"
@@ -184,12 +191,18 @@ def put_behind(connection: HttpConnectionManager, name: str, added: HttpFilter) 
 
 
 @cache
-def http2() -> Http2ProtocolOptions:
+def http2(window: int) -> Http2ProtocolOptions:
     """HTTP/2 with either side: a message that HTTP/2 forbids ends its own stream, not the connection with all others.
 
-    A single header may be as large as Envoy lets it be, which is `HEADERS_KB`; without a word of it, 64 KiB.
+    `window` has the bytes that may be under way to us on one connection. A single header may be as large as Envoy lets it be, which is
+    `HEADERS_KB`; without a word of it, 64 KiB.
     """
-    return Http2ProtocolOptions(override_stream_error_on_invalid_http_message=True, max_header_field_size_kb=HEADERS_KB)
+    return Http2ProtocolOptions(
+        override_stream_error_on_invalid_http_message=True,
+        max_header_field_size_kb=HEADERS_KB,
+        initial_stream_window_size=STREAM_WINDOW,
+        initial_connection_window_size=window,
+    )
 
 
 @cache

@@ -26,6 +26,14 @@ PROBE_PATHS = (_READY, "/stats/prometheus")
 PROBE_CONNECTIONS = 1_000
 """Connections that `--probe-address` accepts at a time, in addition to all others."""
 
+_TRACKED = 13
+"""Streams of HTTP/2 with buffers of 2 to the power of this, or more, are reset near the limit of memory, the largest first.
+
+Envoy has eight sizes, each twice the one before, from 8 KiB on. It keeps some 256 KiB of a stream whose client does not read, which is
+among the first to go.
+"""
+_THRESHOLDS = {"shrink_heap": 0.9, "disable_http_keepalive": 0.95, "stop_accepting_requests": 0.98}
+"""Action → the part of the memory from which on it is taken."""
 _TYPE = "type.googleapis.com/envoy.extensions"
 _MONITOR = "envoy.resource_monitors"
 _ACTION = "envoy.overload_actions"
@@ -333,9 +341,34 @@ def _overload(settings: Flags) -> dict[str, Any]:
     if settings.max_heap_bytes:
         heap = {"@type": f"{_TYPE}.resource_monitors.fixed_heap.v3.FixedHeapConfig", "max_heap_size_bytes": settings.max_heap_bytes}
         monitors.append({"name": f"{_MONITOR}.fixed_heap", "typed_config": heap})
-        for action, threshold in (("shrink_heap", 0.9), ("disable_http_keepalive", 0.95), ("stop_accepting_requests", 0.98)):
-            trigger = {"name": f"{_MONITOR}.fixed_heap", "threshold": {"value": threshold}}
-            actions.append({"name": f"{_ACTION}.{action}", "triggers": [trigger]})
+        actions = _near_the_heap()
     if not monitors:
         return {}
-    return {"refresh_interval": "0.25s", "resource_monitors": monitors} | ({"actions": actions} if actions else {})
+    tracked = {"buffer_factory_config": {"minimum_account_to_track_power_of_two": _TRACKED}, "actions": actions} if actions else {}
+    return {"refresh_interval": "0.25s", "resource_monitors": monitors} | tracked
+
+
+def _near_the_heap() -> list[dict[str, Any]]:
+    """What Envoy does near its limit of memory, the milder first: who waits longest and holds most is let go before anybody is refused."""
+
+    def action(name: str, trigger: dict[str, Any], config: dict[str, Any] | None = None) -> dict[str, Any]:
+        made = {"name": f"{_ACTION}.{name}", "triggers": [{"name": f"{_MONITOR}.fixed_heap"} | trigger]}
+        return made | ({"typed_config": config} if config else {})
+
+    def growing(name: str, config: dict[str, Any] | None = None) -> dict[str, Any]:
+        return action(name, {"scaled": {"scaling_threshold": 0.8, "saturation_threshold": _THRESHOLDS["stop_accepting_requests"]}}, config)
+
+    timers = {
+        "@type": "type.googleapis.com/envoy.config.overload.v3.ScaleTimersOverloadActionConfig",
+        "timer_scale_factors": [
+            {"timer": "HTTP_DOWNSTREAM_CONNECTION_IDLE", "min_timeout": "5s"},
+            {"timer": "HTTP_DOWNSTREAM_STREAM_IDLE", "min_timeout": "10s"},
+            {"timer": "HTTP_DOWNSTREAM_STREAM_FLUSH", "min_timeout": "5s"},
+            {"timer": "TRANSPORT_SOCKET_CONNECT", "min_timeout": "5s"},
+        ],
+    }
+    return [
+        growing("reduce_timeouts", timers),
+        growing("reset_high_memory_stream"),
+        *(action(name, {"threshold": {"value": at}}) for name, at in _THRESHOLDS.items()),
+    ]

@@ -33,7 +33,7 @@ from envoy_data_plane.google.protobuf import Struct, Value
 
 from xds import model
 from xds.config import ip_or_none
-from xds.nginx.messages import ads
+from xds.nginx.messages import BUFFER, ads
 from xds.nginx.registry import drawn_by, with_hook
 from xds.render import names
 from xds.render.addresses import upstream_filters
@@ -45,6 +45,12 @@ from xds.wire.template import Template, placeholder
 
 _ALL = 2**32 - 1
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+UDP_SESSIONS = 10_000
+"""UDP sessions that an Envoy has at a time for one entry of the ConfigMap; a datagram that would begin another one is dropped.
+
+Whoever sends datagrams may write any address and port into them. Each makes a session, an open file, and Envoy does not survive running
+out of those.
+"""
 METADATA = "xds"
 """The metadata namespace of a cluster with `upstream`, which the access log prints."""
 
@@ -59,6 +65,8 @@ def cluster(
     """
     settings = drawn_by(dict(wanted.policy), defaults)
     made = _external(wanted, external) if external else _by_eds(wanted)
+    if wanted.protocol == "UDP":
+        made.circuit_breakers = CircuitBreakers(thresholds=[CircuitBreakersThresholds(max_connections=UDP_SESSIONS)])
     if by_client:
         made.lb_policy = ClusterLbPolicy.RING_HASH
     for name, on_cluster in with_hook("on_cluster"):
@@ -87,13 +95,13 @@ def cluster_bytes(
     """`encode(cluster(…))`. Clusters that differ only in their names share a template."""
     if external:
         return encode(cluster(wanted, defaults, by_client=by_client, external=external, denied=denied))
-    made = _template(wanted.policy, wanted.send_proxy, by_client, defaults)
+    made = _template(wanted.policy, wanted.protocol, wanted.send_proxy, by_client, defaults)
     return made.fill(names.cluster(wanted), names.upstream(wanted))
 
 
 @lru_cache(maxsize=1024)
-def _template(policy: tuple[tuple[str, Any], ...], send_proxy: bool, by_client: bool, defaults: model.Settings) -> Template:
-    made = cluster(model.Cluster("", "", 0, policy, send_proxy=send_proxy), defaults, by_client=by_client)
+def _template(policy: tuple[tuple[str, Any], ...], protocol: str, send_proxy: bool, by_client: bool, defaults: model.Settings) -> Template:
+    made = cluster(model.Cluster("", "", 0, policy, protocol, send_proxy=send_proxy), defaults, by_client=by_client)
     made.name = placeholder(0)
     assert made.metadata is not None
     made.metadata.filter_metadata[METADATA].fields["upstream"].string_value = placeholder(1)
@@ -131,6 +139,7 @@ def _common(wanted: model.Cluster) -> dict[str, Any]:
     )
     return {
         "connect_timeout": datetime.timedelta(seconds=5),
+        "per_connection_buffer_limit_bytes": BUFFER,
         "circuit_breakers": CircuitBreakers(thresholds=[limits]),
         "common_lb_config": ClusterCommonLbConfig(healthy_panic_threshold=Percent(value=0.0)),
         "metadata": Metadata(filter_metadata={METADATA: Struct(fields={"upstream": Value(string_value=names.upstream(wanted))})}),

@@ -45,6 +45,19 @@ from xds.render.answers import METHOD_REFUSED, local_replies
 from xds.render.upgrades import UPGRADES, passed_by
 from xds.wire.encode import pack
 
+_WINDOW = 4 << 20
+"""Bytes of uploads that may be under way on one HTTP/2 connection of a client; Envoy's default is 24 MiB."""
+_LAST_BYTES = datetime.timedelta(seconds=3)
+"""How long a client that asked for the end of the connection may pause before it has read the last bytes. They are cut off after it.
+
+Envoy's default of a second cuts downloads of slow clients. A connection that was idle for too long lasts as much longer, and answers no
+more, so it cannot be nginx' minute (send_timeout).
+"""
+_LAST_OF_STREAM = datetime.timedelta(minutes=5)
+"""How long a client may take to read the last bytes of a stream of HTTP/2, 256 KiB at most, however steadily it reads.
+
+Without it Envoy would keep them as long as the connection lasts.
+"""
 _ABOUT_BODIES = frozenset((FilterPlace.PACE, FilterPlace.BODY))
 """Places of filters that upgraded connections pass by."""
 
@@ -74,10 +87,12 @@ def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager
             enable_trailers=True,
             ignore_http_11_upgrade=[StringMatcher(safe_regex=RegexMatcher(regex=f"(?i){regex.begins_unlike(UPGRADES)}"))],
         ),
-        http2_protocol_options=replace(http2(), max_concurrent_streams=128),
+        http2_protocol_options=replace(http2(_WINDOW), max_concurrent_streams=128),
         server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
         stream_idle_timeout=datetime.timedelta(0),
         request_headers_timeout=datetime.timedelta(seconds=60),
+        delayed_close_timeout=_LAST_BYTES,
+        stream_flush_timeout=_LAST_OF_STREAM,
         use_remote_address=True,
         skip_xff_append=True,
         preserve_external_request_id=True,

@@ -44,7 +44,7 @@ from envoy_data_plane.xds.core.v3 import TypedExtensionConfig
 from envoy_data_plane.xds.type.matcher.v3 import Matcher, MatcherOnMatch
 
 from xds.model import Cluster, HostTls, Passthrough, Settings, Stream, Terminate, Via
-from xds.nginx.messages import authority, sds
+from xds.nginx.messages import BUFFER, authority, sds
 from xds.nginx.registry import asks, with_hook
 from xds.nginx.tls import USUAL
 from xds.render import names
@@ -58,6 +58,15 @@ _LARGEST_DATAGRAM = 9000
 """Bytes: the payload of jumbo frames. Envoy's default of 1,500 truncates the answers of many DNS servers."""
 _SOL_SOCKET, _SO_RCVBUF, _RECEIVE_BUFFER = 1, 8, 4 << 20
 """Linux's constants, and the bytes that the kernel buffers, so that a burst of datagrams is not lost."""
+_TCP, _TCP_NOTSENT_LOWAT, _UNSENT = 6, 25, 128 << 10
+"""Linux's constants, and the bytes of a connection that the kernel keeps unsent; by itself it keeps megabytes.
+
+For thousands of clients that read nothing that would be gigabytes, beside Envoy's own memory.
+"""
+_READ_NOTHING = datetime.timedelta(seconds=60)
+"""How long a client may read nothing of what waits for it: nginx' send_timeout."""
+_HANDSHAKE = datetime.timedelta(seconds=60)
+"""How long TLS may take, unless the ConfigMap has a client-header-timeout, which nginx applies to it as well."""
 _PASSTHROUGH_IDLE = datetime.timedelta(hours=24)
 _NOWHERE = "nowhere"
 """The name of no chain: whoever is led there is refused."""
@@ -71,6 +80,7 @@ def http(address: str, port: int, defaults: Settings, counts: Sequence[AccessLog
     """The plain listener. `counts` count its requests (`xds.render.request_counts`)."""
     manager = _manager(Via.HTTP, port, defaults, counts)
     made = _listener(names.HTTP, address, port, filter_chains=[FilterChain(name=names.HTTP, filters=[manager])])
+    made.per_connection_buffer_high_watermark_timeout = _READ_NOTHING
     return _drawn(made, defaults)
 
 
@@ -80,8 +90,9 @@ def https(address: str, port: int, defaults: Settings, counts: Sequence[AccessLo
     The default chain is no `default_filter_chain`: a listener whose `filter_chains` are empty Envoy replaces as a whole, which drains it.
     """
     inspector = ListenerFilter(name="envoy.filters.listener.tls_inspector", typed_config=pack(TlsInspector()))
-    chain = _tls_chain(Terminate(), _manager(Via.HTTPS, port, defaults, counts), _tls_context(defaults))
+    chain = _tls_chain(Terminate(), _manager(Via.HTTPS, port, defaults, counts), _tls_context(defaults), _HANDSHAKE)
     made = _listener(names.HTTPS, address, port, listener_filters=[inspector], filter_chains=[chain])
+    made.per_connection_buffer_high_watermark_timeout = _READ_NOTHING
     if asks("rejects_unnamed", defaults):
         made.filter_chain_matcher = Matcher(on_no_match=MatcherOnMatch(action=_to_chain(_NOWHERE)))
     return _drawn(made, defaults)
@@ -123,7 +134,7 @@ def chain_bytes(tls: HostTls, bare: Listener) -> bytes:
     assert first.transport_socket is not None
     assert first.transport_socket.typed_config is not None
     context = _parsed(first.transport_socket.typed_config.value)
-    return field(_FILTER_CHAINS, encode(_tls_chain(tls, first.filters[-1], context)))
+    return field(_FILTER_CHAINS, encode(_tls_chain(tls, first.filters[-1], context, first.transport_socket_connect_timeout)))
 
 
 def tcp(entry: Stream, address: str, cluster: str) -> Listener:
@@ -191,13 +202,18 @@ def _listener(
 ) -> Listener:
     both = ipaddress.ip_address(address) == ipaddress.IPv6Address("::")
     where = SocketAddress(protocol=protocol, address=address, port_value=port, ipv4_compat=both)
-    return Listener(
+    made = Listener(
         name=name,
         address=Address(socket_address=where),
         filter_chains=list(filter_chains),
         listener_filters=list(listener_filters),
         stat_prefix=name,
     )
+    if protocol is SocketAddressProtocol.TCP:
+        made.per_connection_buffer_limit_bytes = BUFFER
+        unsent = SocketOption(level=_TCP, name=_TCP_NOTSENT_LOWAT, int_value=_UNSENT, state=SocketOptionSocketState.STATE_PREBIND)
+        made.socket_options = [unsent]
+    return made
 
 
 def _manager(via: Via, port: int, defaults: Settings, counts: Sequence[AccessLog]) -> Filter:
@@ -226,8 +242,8 @@ def _parsed(context: bytes) -> DownstreamTlsContext:
     return DownstreamTlsContext.parse(context)
 
 
-def _tls_chain(tls: Terminate, manager: Filter, shared: DownstreamTlsContext) -> FilterChain:
-    """The chain of a certificate, which is only named, so that a renewal touches no listener.
+def _tls_chain(tls: Terminate, manager: Filter, shared: DownstreamTlsContext, patience: datetime.timedelta | None) -> FilterChain:
+    """The chain of a certificate, which is only named, so that a renewal touches no listener. The handshake ends within `patience`.
 
     Who asks clients for certificates lets TLS go on without a good one, since nginx answers those in HTTP. Its sessions are not resumed:
     they would be taken for validated whatever has been revoked since.
@@ -253,7 +269,8 @@ def _tls_chain(tls: Terminate, manager: Filter, shared: DownstreamTlsContext) ->
         context.require_client_certificate = False
         context.disable_stateless_session_resumption = context.disable_stateful_session_resumption = True
     socket = TransportSocket(name="envoy.transport_sockets.tls", typed_config=pack(context))
-    return FilterChain(name=names.chain(tls), filters=[noted(tls), manager], transport_socket=socket)
+    filters = [noted(tls), manager]
+    return FilterChain(name=names.chain(tls), filters=filters, transport_socket=socket, transport_socket_connect_timeout=patience)
 
 
 def _to_chain(name: str) -> TypedExtensionConfig:

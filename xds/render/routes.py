@@ -52,6 +52,11 @@ _EVERYTHING = (model.PathMatch(model.PathKind.RAW_PREFIX, "/"), model.PathMatch(
 _OFF_LOCATION = (model.RedirectTo.PATH, model.RedirectTo.NAME)
 """What nginx answers before it looks for a location."""
 _NO_LIMIT = datetime.timedelta(0)
+_KEPT_BODY = 1 << 20
+"""Bytes of a request's body that are kept until an endpoint answers: so much can be sent to another one, or to a mirror.
+
+Without it that would be the buffer of a connection, and larger uploads would fail at the first endpoint that does not answer.
+"""
 _OF_BODIES = frozenset((FilterPlace.PACE, FilterPlace.BODY, FilterPlace.COMPRESSION))
 _RULES = frozenset(place.value for place in (FilterPlace.ACCESS, FilterPlace.AUTH))
 """The places of filters by which the routes of an Ingress let clients in."""
@@ -104,7 +109,7 @@ def virtual_host(host: model.VirtualHost, catch_all: model.VirtualHost | None, d
         routes = [_refused_hosts(), *routes]
     if catch_all and _is_wildcard(host.host):
         routes += [_refused_hosts(), *(route(r, defaults) for r in catch_all.routes)]
-    return VirtualHost(name=host.host or "*", domains=[host.host or "*"], routes=routes)
+    return VirtualHost(name=host.host or "*", domains=[host.host or "*"], routes=routes, request_body_buffer_limit=_KEPT_BODY)
 
 
 def route(wanted: model.Route, defaults: model.Settings, host: str = "") -> Route:
@@ -179,7 +184,7 @@ def virtual_host_bytes(host: model.VirtualHost, catch_all: model.VirtualHost | N
     parts += [field(3, route_bytes(r, defaults, _pattern_of(host))) for r in _needed(host)]
     if catch_all and _is_wildcard(host.host):
         parts += [refused, *(field(3, route_bytes(r, defaults)) for r in catch_all.routes)]
-    return b"".join(parts)
+    return b"".join([*parts, encode(VirtualHost(request_body_buffer_limit=_KEPT_BODY))])
 
 
 @cache

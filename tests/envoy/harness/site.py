@@ -95,9 +95,9 @@ class Site:
         self._control_plane = await found.start(ready=ready)
         return found
 
-    async def start_envoy(self, *, ready: bool = True, node_id: str = "envoy-1") -> Envoy:
-        """Start an Envoy that asks the management server, and return it."""
-        return await self.static_envoy(await self.control_plane.bootstrap(node_id), ready=ready)
+    async def start_envoy(self, *, ready: bool = True, node_id: str = "envoy-1", bootstrap: Sequence[str] = ()) -> Envoy:
+        """Start an Envoy that asks the management server, with these further flags of `xds bootstrap`, and return it."""
+        return await self.static_envoy(await self.control_plane.bootstrap(node_id, flags=bootstrap), ready=ready)
 
     async def start_beside_authz(self, node_id: str = "envoy-1") -> Process:
         """Start an Envoy with the authorisation service beside it, and return the service."""

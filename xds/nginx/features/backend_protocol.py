@@ -22,12 +22,17 @@ from envoy_data_plane.google.protobuf import Any
 
 from xds.model import Forward, Location, Route, Via
 from xds.nginx.feature import Annotation, Feature
-from xds.nginx.messages import HEADERS_COUNT, HEADERS_KB, http2, preserve_case
+from xds.nginx.messages import HEADERS_COUNT, HEADERS_KB, STREAM_WINDOW, http2, preserve_case
 from xds.nginx.values import choice
 from xds.wire.encode import pack
 
 NAME = "backend_protocol"
 _IDLE = timedelta(seconds=60)
+_WINDOW = 1_024 * STREAM_WINDOW
+"""Bytes of answers that may be under way on one connection to an endpoint: those of all streams that Envoy has on it.
+
+Many clients share such a connection. With a smaller window a few that read nothing would stop the answers to all others.
+"""
 """nginx closes connections to endpoints that were idle for so long; many servers close them sooner or later by themselves."""
 
 
@@ -88,7 +93,7 @@ def _on_upstream(protocol: Protocol, options: HttpProtocolOptions) -> None:
         idle_timeout=_IDLE, max_headers_count=HEADERS_COUNT, max_response_headers_kb=HEADERS_KB
     )
     if protocol in (Protocol.GRPC, Protocol.GRPCS):
-        options.explicit_http_config = HttpProtocolOptionsExplicitHttpConfig(http2_protocol_options=http2())
+        options.explicit_http_config = HttpProtocolOptionsExplicitHttpConfig(http2_protocol_options=http2(_WINDOW))
     else:
         # nginx takes a Content-Length beside chunks from a backend, and ignores it, as RFC 9112 has it; from clients nobody takes both.
         http1 = Http1ProtocolOptions(header_key_format=preserve_case(), allow_chunked_length=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from envoy_data_plane.envoy.config.core.v3 import Http2ProtocolOptions, HttpProtocolOptions, HttpProtocolOptionsHeadersWithUnderscoresAction
+from envoy_data_plane.envoy.config.listener.v3 import Listener
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager
 
 from xds.model import Via
@@ -114,9 +115,17 @@ def _on_connection(setting: ClientConnections, connection: HttpConnectionManager
         connection.generate_request_id = False
 
 
+def _on_listener(setting: ClientConnections, listener: Listener) -> None:
+    """nginx gives a handshake of TLS as much time as a header."""
+    for chain in listener.filter_chains:
+        if chain.transport_socket:
+            chain.transport_socket_connect_timeout = timedelta(seconds=setting.header_timeout)
+
+
 FEATURE = Feature(
     read=_read,
     keys=(KEEP_ALIVE, KEEP_ALIVE_REQUESTS, HEADER_TIMEOUT, STREAMS, UNDERSCORES, IGNORE_INVALID, REQUEST_ID),
     on_connection=_on_connection,
+    on_listener=_on_listener,
     by_any_name=lambda setting: setting.any_name,
 )

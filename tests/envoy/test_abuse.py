@@ -1,0 +1,234 @@
+"""Hostile clients: whatever they do, Envoy's memory and files are bounded, and others are answered meanwhile, each one.
+
+Attacks are bounded in count and time, and run in a thread. No figure about time is asserted: those are in `python -m bench.abuse`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from examples.apps import HttpApp, UdpApp
+from tests.envoy.harness import (
+    Site,
+    Traffic,
+    Udp,
+    WebSocket,
+    attacks,
+    backend,
+    config_map,
+    endpoint_slices,
+    ingress,
+    make_certificate,
+    secret_tls,
+    service,
+    wait_until,
+)
+from tests.envoy.harness.process import raise_file_limit
+from xds.render.clusters import UDP_SESSIONS
+
+pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("abuse")]
+
+HOST = "a.test"
+PATIENT = 1
+"""Seconds that a header may take."""
+ATTACK = 20.0
+"""Seconds after which an attack gives up; those that Envoy ends take less."""
+IDLE = 15_000
+MANY = 128
+"""Streams that a connection of HTTP/2 may have at a time."""
+DOWNLOAD = 8 << 20
+"""Bytes of a download; 128 of them are a gigabyte."""
+LARGEST = 256 << 20
+"""Bytes by which Envoy's memory may grow in any test here. Unread downloads over one connection took 2.3 GB once."""
+
+Attack = Callable[[], attacks.Outcome]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def attacked(shared_site: Site) -> Site:
+    """An Envoy with a limit of its own for headers, and a host whose paths have short time-outs."""
+    short = {f"nginx.ingress.kubernetes.io/proxy-{name}": "1" for name in ("read-timeout", "send-timeout", "connect-timeout")}
+    short["nginx.ingress.kubernetes.io/proxy-next-upstream"] = "off"
+    web, dns = await shared_site.run(HttpApp("web")), await shared_site.run(UdpApp("dns"))
+    shared_site.folder.write("web.yaml", *backend("web", web), ingress("web", HOST, {"/": ("web", 80)}))
+    shared_site.folder.write("short.yaml", ingress("short", "short.test", {"/": ("web", 80)}, short))
+    shared_site.folder.write("tls.yaml", ingress("tls", "tls.test", {"/": ("web", 80)}, tls={"a": ["tls.test"]}))
+    shared_site.folder.write("secret.yaml", secret_tls("a", make_certificate(["tls.test"])))
+    shared_site.folder.write("dns.yaml", service("dns", 5300, protocol="UDP"), *endpoint_slices("dns", [dns], protocol="UDP"))
+    shared_site.folder.write("udp.yaml", config_map("udp", {str(shared_site.ports.take()): "default/dns:5300"}))
+    shared_site.folder.write("keys.yaml", config_map("keys", {"client-header-timeout": str(PATIENT), "proxy-stream-timeout": "5s"}))
+    await shared_site.start_control_plane("--configmap", "default/keys", "--udp-services-configmap", "default/udp")
+    await shared_site.start_envoy(bootstrap=["--max-connections", str(IDLE + 100)])
+    return shared_site
+
+
+def memory(site: Site) -> int:
+    """Bytes of Envoy that are in memory."""
+    (line,) = [each for each in Path(f"/proc/{site.envoy.process.pid}/status").read_text().splitlines() if each.startswith("VmRSS")]
+    return int(line.split()[1]) << 10
+
+
+async def served(site: Site, *each: Attack) -> list[attacks.Outcome]:
+    """Attack, by all of these at once, while others ask. Each of them is answered, and Envoy does not grow by more than LARGEST."""
+    before = memory(site)
+    async with Traffic(site.http, host=HOST, clients=2) as others:
+        outcomes = await asyncio.gather(*(asyncio.to_thread(attack) for attack in each))
+        assert memory(site) < before + LARGEST
+        await others.flows(20)
+    assert set(others.answers()) == {(200, "web")}
+    return outcomes
+
+
+def flooding(site: Site, pieces: Iterator[bytes], *, seconds: float = ATTACK, deaf: bool = False) -> Attack:
+    return lambda: attacks.flood(attacks.connected(site.http), pieces, seconds=seconds, deaf=deaf)
+
+
+def crowding(crowd: attacks.Crowd, seconds: float = ATTACK) -> Attack:
+    def attack() -> attacks.Outcome:
+        with crowd:
+            return crowd.last(seconds)
+
+    return attack
+
+
+async def test_a_flood_of_http2_frames_ends_its_own_connection(attacked: Site) -> None:
+    floods = {
+        "rapid resets": attacks.resets(HOST, 50_000),
+        "headers without an end": attacks.continuations(HOST, 20_000),
+        "headers without content": attacks.empty_continuations(HOST, 50_000),
+        "settings": attacks.settings(500_000),
+        "pings": attacks.pings(500_000),
+        "priorities": attacks.priorities(500_000),
+        "window updates": attacks.window_updates(500_000),
+        "empty data": attacks.empty_data(HOST, 50_000),
+    }
+    deaf = ("settings", "pings")  # who reads the answers has to wait for them
+    outcomes = await served(attacked, *(flooding(attacked, floods[name], deaf=name in deaf) for name in floods))
+    assert {name: outcome.closed for name, outcome in zip(floods, outcomes, strict=True)} == dict.fromkeys(floods, 1)
+
+
+async def test_headers_without_measure_are_refused(attacked: Site) -> None:
+    headers = [attacks.many_headers(HOST, 100_000), attacks.many_headers(HOST, 1, 1 << 20)]
+    outcomes = await served(attacked, *(flooding(attacked, each) for each in headers))
+    assert [(outcome.closed, dict(outcome.answers)) for outcome in outcomes] == [(1, {"400": 1})] * 2
+
+
+async def test_what_is_read_and_not_kept_takes_little_memory(attacked: Site) -> None:
+    many = flooding(attacked, attacks.bombs(HOST, MANY), seconds=2)
+    chunks = flooding(attacked, attacks.chunk_extensions(HOST, 1, 64 << 20), seconds=2)
+    requests = flooding(attacked, attacks.pipelined(HOST, 50_000, "/big/100000"), seconds=2, deaf=True)
+    outcomes = await served(attacked, many, chunks, requests)
+    assert [outcome.opened for outcome in outcomes] == [1, 1, 1]
+
+
+async def test_downloads_that_nobody_reads_take_little_memory(attacked: Site) -> None:
+    asked = f"GET /big/{DOWNLOAD} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
+    deaf = crowding(attacks.Crowd(attacked.http, 200, asked, deaf=True, receive_buffer=4096), seconds=3)
+    windows = (flooding(attacked, attacks.downloads(HOST, f"/big/{size}", MANY), seconds=3) for size in (100_000, DOWNLOAD))
+    outcomes = await served(attacked, deaf, *windows)
+    assert [outcome.opened for outcome in outcomes] == [200, 1, 1]
+
+
+async def test_headers_and_handshakes_that_trickle_in_are_not_waited_for(attacked: Site) -> None:
+    http1 = f"GET / HTTP/1.1\r\nHost: {HOST}\r\nX: ".encode()
+    outcomes = await served(
+        attacked,
+        crowding(attacks.Crowd(attacked.http, 300, http1, trickle=b"y" * 1_000)),
+        crowding(attacks.Crowd(attacked.https, 300, hello())),
+    )
+    assert [(outcome.opened, outcome.closed) for outcome in outcomes] == [(300, 300)] * 2
+
+
+async def test_headers_over_http2_that_do_not_end_are_not_waited_for(attacked: Site) -> None:
+    name = "http.http.downstream_rq_header_timeout"
+    before = (await attacked.envoy.stats(f"^{name}$"))[name]
+    half = attacks.opening() + attacks.headers_frame(1, attacks.request_block(HOST))
+    with attacks.Crowd(attacked.http, 300, half):
+
+        async def given_up() -> bool:
+            return (await attacked.envoy.stats(f"^{name}$"))[name] == before + 300
+
+        assert await wait_until(given_up, "Envoy to give the requests up")
+
+
+def hello() -> bytes:
+    """The first message of TLS, to whose answer there will be none."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="tls.test").do_handshake()
+    return outgoing.read()
+
+
+async def test_a_body_that_pauses_ends_with_the_time_of_its_path_and_one_that_trickles_does_not(attacked: Site) -> None:
+    asked = b"POST / HTTP/1.1\r\nHost: short.test\r\nContent-Length: 60\r\n\r\n"
+    silent, slow = await served(
+        attacked,
+        crowding(attacks.Crowd(attacked.http, 100, asked)),
+        crowding(attacks.Crowd(attacked.http, 100, asked, trickle=b"y" * 60, pause=0.06), seconds=6),
+    )
+    assert silent.closed == 100
+    assert (slow.closed, dict(slow.answers)) == (0, {"HTTP/1.1 200": 100})
+
+
+async def test_an_idle_websocket_ends_with_the_time_of_its_path(attacked: Site) -> None:
+    async with await WebSocket.open(attacked.http, host="short.test") as idle, await WebSocket.open(attacked.http, host=HOST) as patient:
+        with pytest.raises((EOFError, ConnectionError)):
+            await idle.receive()
+        assert await patient.ask(b"still here") == b"still here"
+
+
+async def test_idle_connections_keep_nobody_out(attacked: Site) -> None:
+    assert raise_file_limit() > IDLE + 1_000, "this machine allows too few open files"
+    (outcome,) = await served(attacked, crowding(attacks.Crowd(attacked.http, IDLE), seconds=2))
+    assert (outcome.opened, outcome.closed) == (IDLE, 0)
+
+
+async def test_datagrams_from_everywhere_take_no_more_files_than_one_entry_may(attacked: Site) -> None:
+    (name,) = [name for name in await attacked.envoy.listeners() if name.startswith("udp/")]
+    address = ("127.0.0.1", int(name.removeprefix("udp/")))
+
+    def attack() -> attacks.Outcome:
+        return attacks.Outcome(opened=sum(attacks.datagrams(address, 500) for _ in range(60)))
+
+    (outcome,) = await served(attacked, attack)
+    assert outcome.opened == 30_000
+    assert UDP_SESSIONS < len(os.listdir(f"/proc/{attacked.envoy.process.pid}/fd")) < UDP_SESSIONS + 500
+
+    async def answered() -> bool:
+        async with await Udp.open(address) as client:
+            return (await client.ask(b"hello")).startswith(b"dns")
+
+    assert await wait_until(answered, "the sessions to end, and one more to begin", deadline=90)
+
+
+@pytest.mark.parametrize("headers", ["", "Connection: close\r\n"])
+async def test_a_client_that_pauses_gets_a_download_whole(attacked: Site, headers: str) -> None:
+    """What it has not read is in Envoy's buffer and the kernel's, in other shares each time, when Envoy has the whole answer."""
+    size = 500_000
+    asked = f"GET /big/{size} HTTP/1.1\r\nHost: {HOST}\r\n{headers}\r\n".encode()
+
+    def read(pause_at: int) -> int:
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+            client.settimeout(30)
+            client.connect(attacked.http)
+            client.sendall(asked)
+            got, paused = 0, False
+            while got < size and (data := client.recv(4_096)):
+                got += len(data)
+                if got > pause_at and not paused:
+                    time.sleep(2)  # what this client does, not what this test waits for
+                    paused = True
+            return got
+
+    found = await asyncio.gather(*(asyncio.to_thread(read, size - left) for left in range(100_000, 300_000, 20_000)))
+    assert min(found) >= size
