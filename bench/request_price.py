@@ -1,7 +1,8 @@
 """What a request costs the proxy, in microseconds of its CPU: ours beside a bare Envoy and nginx, and ours with parts taken out.
 
-    python -m bench.request_price            four minutes: both tables
+    python -m bench.request_price            seven minutes: both tables
     python -m bench.request_price 1          the comparison with one host only
+    python -m bench.request_price 1 on       that with the access log only, in a minute; `off` without
 
 The proxy has one worker, pinned to a core of its own; wrk and the backend share another one. wrk asks over 32 connections, HTTP/1.1 with
 keep-alive. Needs wrk and nginx; the row with Lua needs nginx' Lua module (Debian packages wrk, nginx, libnginx-mod-http-lua).
@@ -14,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -54,8 +56,7 @@ end
 PARTS: Sequence[tuple[str, Callable[[Json], None]]] = (
     ("our log line (Envoy's own instead)", proxies.with_plain_log),
     ("any log line", without_fields("access_log")),
-    ("the path for the log", without_filters("envoy.filters.http.set_filter_state")),
-    ("retry-on by method", without_filters("retry-on")),
+    ("retry-on by method", proxies.without_request_header("x-envoy-retry-on")),
     ("x-forwarded-port", without_filters("forwarded-port")),
     ("the loop guard", without_filters("loop")),
     ("refused methods", without_filters("methods")),
@@ -73,6 +74,10 @@ class Missing(Exception):
     """A program that is needed is not installed; the text says which."""
 
 
+Asking = Callable[[int, int], int]
+"""Sends requests to a port of this machine for some seconds, and counts them. Raises AssertionError where an answer was not 200."""
+
+
 @dataclass(frozen=True, slots=True)
 class Proxy:
     """One that runs: the process whose CPU counts (of nginx its worker), and its port."""
@@ -88,84 +93,111 @@ def cores() -> tuple[set[int], set[int]]:
 
 
 @contextmanager
-def _running(arguments: Sequence[str], folder: Path, port: int, cores: set[int]) -> Iterator[int]:
+def _running(arguments: Sequence[str], folder: Path, port: int, cores: set[int], *, answers: bool) -> Iterator[int]:
     """A process on some cores, whose output goes into a file as it would in a container; ended by its id."""
     with (folder / "output").open("wb") as output:
         pin = ["taskset", "--cpu-list", ",".join(map(str, sorted(cores)))]
         process = subprocess.Popen([*pin, *arguments], stdout=output, stderr=subprocess.STDOUT)
     try:
-        _until_answered(process, port, folder)
+        _until_answered(process, port, folder, answers=answers)
         yield process.pid
     finally:
         process.terminate()
         process.wait(30)
 
 
-def _until_answered(process: subprocess.Popen[bytes], port: int, folder: Path) -> None:
+def _until_answered(process: subprocess.Popen[bytes], port: int, folder: Path, *, answers: bool) -> None:
     end = time.monotonic() + _START
     asked = Request(f"http://127.0.0.1:{port}/", headers={"Host": "web-0.example.com"})
     while time.monotonic() < end and process.poll() is None:
-        with contextlib.suppress(OSError), urlopen(asked, timeout=5) as response:
-            if response.status == 200:
+        with contextlib.suppress(OSError):
+            if not answers:
+                socket.create_connection(("127.0.0.1", port), timeout=5).close()
                 return
+            with urlopen(asked, timeout=5) as response:
+                if response.status == 200:
+                    return
         time.sleep(0.05)
     raise AssertionError(f"{process.args!r} does not answer:\n{(folder / 'output').read_text(errors='replace')[-2000:]}")
 
 
 @contextmanager
-def envoy(config: Json, port: int) -> Iterator[Proxy]:
-    """An Envoy with this configuration and one worker."""
+def envoy(config: Json, port: int, *, answers: bool = True) -> Iterator[Proxy]:
+    """An Envoy with this configuration and one worker, which `answers` 200 to a plain GET or refuses it."""
     with tempfile.TemporaryDirectory(prefix="xds-bench-") as name:
         folder = Path(name)
         path = folder / "envoy.json"
         path.write_text(json.dumps({key: value for key, value in config.items() if key != "admin"}))
         arguments = [envoy_binary(), "-c", str(path), "--use-dynamic-base-id", "--concurrency", "1", "-l", "error"]
-        with _running(arguments, folder, port, cores()[0]) as pid:
+        with _running(arguments, folder, port, cores()[0], answers=answers) as pid:
             yield Proxy(pid, port)
 
 
 @contextmanager
-def nginx(write: Callable[[Path], str], port: int, cores: set[int]) -> Iterator[Proxy]:
+def nginx(write: Callable[[Path], str], port: int, cores: set[int], *, answers: bool = True) -> Iterator[Proxy]:
     """An nginx with one worker; `write` makes its configuration for a folder."""
     with tempfile.TemporaryDirectory(prefix="xds-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)
         (folder / "nginx.conf").write_text(write(folder))
         arguments = ["nginx", "-p", name, "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]
-        with _running(arguments, folder, port, cores) as pid:
+        with _running(arguments, folder, port, cores, answers=answers) as pid:
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
             yield Proxy(int(children[0]), port)
 
 
-def price(proxy: Proxy, n: int, seconds: int) -> float:
-    """Microseconds of the proxy's CPU for a request, over some seconds of them. Raises AssertionError where an answer was not 200."""
-    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(_ASKING.format(n=n))
-        script.flush()
-        used = cpu_of(proxy.pid)
-        pin = ["taskset", "--cpu-list", ",".join(map(str, sorted(cores()[1])))]
-        asking = ["wrk", "-t1", f"-c{_CONNECTIONS}", f"-d{seconds}s", "-s", script.name, f"http://127.0.0.1:{proxy.port}/"]
-        said = subprocess.run([*pin, *asking], capture_output=True, text=True, check=True, timeout=seconds + 30).stdout
-        used = cpu_of(proxy.pid) - used
-    assert "Non-2xx" not in said, said
-    found = re.search(r"(\d+) requests in", said)
-    assert found, said
-    return used * 1e6 / max(1, int(found[1]))
+def by_wrk(n: int, scheme: str = "http") -> Asking:
+    """Requests to `n` hosts in turn, over HTTP/1.1 connections that are kept."""
+
+    def ask(port: int, seconds: int) -> int:
+        with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+            script.write(_ASKING.format(n=n))
+            script.flush()
+            said = beside(["wrk", "-t1", f"-c{_CONNECTIONS}", f"-d{seconds}s", "-s", script.name, f"{scheme}://127.0.0.1:{port}/"], seconds)
+        found = re.search(r"(\d+) requests in", said)
+        assert found, said
+        assert "Non-2xx" not in said, said
+        return int(found[1])
+
+    return ask
 
 
-def prices(running: Mapping[str, Proxy], n: int, *, seconds: int, rounds: int) -> dict[str, float]:
-    """The median price of each proxy over rounds in which they take turns, so that a busy moment meets all alike."""
+def beside(arguments: Sequence[str], seconds: int) -> str:
+    """What a program prints that runs for some seconds beside the proxy, on other cores."""
+    pin = ["taskset", "--cpu-list", ",".join(map(str, sorted(cores()[1])))]
+    return subprocess.run([*pin, *arguments], capture_output=True, text=True, check=True, timeout=seconds + 30).stdout
+
+
+def price(proxy: Proxy, ask: Asking, seconds: int) -> float:
+    """Microseconds of the proxy's CPU for a request, over some seconds of them."""
+    used = cpu_of(proxy.pid)
+    count = ask(proxy.port, seconds)
+    return (cpu_of(proxy.pid) - used) * 1e6 / max(1, count)
+
+
+def in_turns(running: Mapping[str, Proxy], ask: Asking, *, seconds: int, rounds: int) -> dict[str, list[float]]:
+    """The price of each proxy in each of some rounds, in which they take turns, so that a busy moment meets all alike."""
     for proxy in running.values():
-        price(proxy, n, 1)
+        price(proxy, ask, 1)
     found: dict[str, list[float]] = {name: [] for name in running}
     for _ in range(rounds):
         for name, proxy in running.items():
-            found[name].append(price(proxy, n, seconds))
-    return {name: statistics.median(each) for name, each in found.items()}
+            found[name].append(price(proxy, ask, seconds))
+    return found
 
 
-def compared(n: int, *, log: bool, seconds: int, rounds: int) -> dict[str, float]:
-    """Prices of all proxies that can run here, with `n` hosts."""
+def times(found: Sequence[float], base: Sequence[float]) -> float:
+    """The median of what one costs beside another in the same round."""
+    return statistics.median(each / other for each, other in zip(found, base, strict=True))
+
+
+def prices(running: Mapping[str, Proxy], n: int, *, seconds: int, rounds: int) -> dict[str, float]:
+    """The median price of each proxy."""
+    return {name: statistics.median(each) for name, each in in_turns(running, by_wrk(n), seconds=seconds, rounds=rounds).items()}
+
+
+def compared(n: int, *, log: bool, seconds: int, rounds: int) -> dict[str, list[float]]:
+    """Prices of all proxies that can run here, with `n` hosts, round by round."""
     ports, names = Ports(), proxies.hosts(n)
     mine, others = cores()
     with contextlib.ExitStack() as stack:
@@ -183,24 +215,26 @@ def compared(n: int, *, log: bool, seconds: int, rounds: int) -> dict[str, float
                 write = lambda folder, port=port, lua=lua: proxies.nginx(port, back, names, folder, lua=lua, log=log)  # noqa: E731
                 running[name] = stack.enter_context(nginx(write, port, mine))
         stack.callback(ports.release)
-        return prices(running, n, seconds=seconds, rounds=rounds)
+        return in_turns(running, by_wrk(n), seconds=seconds, rounds=rounds)
 
 
-def measure(sizes: Sequence[int] = HOSTS, *, seconds: int = 3, rounds: int = 3) -> Table:
+def measure(sizes: Sequence[int] = HOSTS, logs: Sequence[bool] = (True, False), *, seconds: int = 1, rounds: int = 7) -> Table:
     """The comparison. Raises Missing."""
     need_programs()
     table = Table(
         "A request, µs of the proxy's CPU",
         ("proxy", "hosts", "log", "µs", "× bare", "× like ours", "mark", ""),
-        note=f"The median of {rounds} rounds, {seconds} s each, in turns; one worker, {_CONNECTIONS} connections.",
+        note=f"Medians of {rounds} rounds of {seconds} s, in turns: of prices, and of what a price is beside another of its round. "
+        f"One worker, {_CONNECTIONS} connections.",
     )
     for n in sizes:
-        for log in (True, False):
+        for log in logs:
             found = compared(n, log=log, seconds=seconds, rounds=rounds)
             for name, each in found.items():
-                ratio = each / found[LIKE_OURS]
+                ratio = times(each, found[LIKE_OURS])
                 mark = marked(ratio, "", MARKS[log])[1:] if name == OURS else ("–", "–")
-                table.add(name, f"{n:,}", "on" if log else "off", number(each), f"{each / found[BARE]:.2f}", f"{ratio:.2f}", *mark)
+                of_bare, cost = f"{times(each, found[BARE]):.2f}", number(statistics.median(each))
+                table.add(name, f"{n:,}", "on" if log else "off", cost, of_bare, f"{ratio:.2f}", *mark)
     if not _has_lua():
         table.note += " nginx' Lua module is not installed, so its row is missing."
     return table
@@ -258,12 +292,13 @@ def need_programs() -> None:
         raise Missing(f"{' and '.join(missing)} cannot be found; on Debian: apt-get install wrk nginx util-linux")
 
 
-def main(*sizes: str) -> int:
+def main(size: str = "", log: str = "") -> int:
     """Print both tables, or a sentence where something is missing."""
     print(description(), flush=True)
+    logs = {"on": (True,), "off": (False,)}.get(log, (True, False))
     try:
-        print(f"\n{measure([int(size) for size in sizes] or HOSTS)}", flush=True)
-        if not sizes:
+        print(f"\n{measure([int(size)] if size else HOSTS, logs)}", flush=True)
+        if not size:
             print(f"\n{measure_parts()}", flush=True)
     except Missing as error:
         print(f"bench.request_price: {error}", file=sys.stderr)

@@ -21,6 +21,7 @@ from bench import (
     memory,
     objects,
     passwords,
+    protocol_price,
     proxies,
     regexes,
     request_price,
@@ -227,6 +228,16 @@ async def test_envoy_finds_the_key_that_a_host_is_spread_by(tmp_path: Path) -> N
             response = await fetch(("127.0.0.1", port), host=host)
             assert (response.status, response.text) == (200, str(scope_key.part_of(host))), host
     assert len({scope_key.part_of(host) for host in HOSTS[:3]}) == 1
+
+
+@pytest.mark.parametrize("way", list(protocol_price.WAYS))
+def test_a_request_is_priced_by_its_protocol(way: str) -> None:
+    try:
+        table = protocol_price.measure([way], seconds=1, rounds=1)
+    except request_price.Missing as error:
+        pytest.skip(str(error))
+    assert column(table, "protocol") == [way]
+    assert all(each > 0 for each in numbers(column(table, "ours, µs")))
 
 
 @pytest.mark.envoy
