@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from fnmatch import filter as matching
+
 from xds.json_forms import Json
+from xds.nginx.registry import known_annotations, known_keys
 from xds.problem import Ref
 from xds.rehearse.derive import derived
 from xds.rehearse.inquiries import Inquiry, Why
-from xds.rehearse.report import MOST_EXAMPLES, Context, Tallied, document
+from xds.rehearse.report import MOST_EXAMPLES, SUSPECTS, Context, Tallied, document
 
 from .worlds import Built, ingress, path, services
 
@@ -90,3 +93,8 @@ def test_one_cause_is_one_group_with_few_examples_whatever_the_order() -> None:
     assert all(len(group["examples"]) <= MOST_EXAMPLES for group in groups)
     assert sum(group["requests"] for group in groups) == len(inquiries)
     assert documents[0]["summary"]["rules_asked"] == 2
+
+
+def test_what_may_be_behind_a_difference_are_annotations_and_keys_that_there_are() -> None:
+    names = {*known_annotations(), *known_keys()}
+    assert [glob for _, globs in SUSPECTS for glob in globs if not matching(names, glob)] == []

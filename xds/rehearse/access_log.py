@@ -136,7 +136,7 @@ def _unescaped(value: str, escape: Escape) -> str:
 def logged(found: Scene, lines: Iterable[bytes], read: Callable[[str], Logged | None], tally: Tally) -> Iterator[Inquiry]:
     """The requests of a log, each once, and at most MOST_OF_RULE that one rule answers. `tally` counts along."""
     upstreams = _upstreams(found.ingresses)
-    seen: set[Logged] = set()
+    seen: set[int] = set()  # hashes: targets are long, and clients choose them
     of_rule: dict[tuple[object, str, str], int] = {}
     for line in lines:
         tally.lines += 1
@@ -144,10 +144,10 @@ def logged(found: Scene, lines: Iterable[bytes], read: Callable[[str], Logged | 
         if request is None:
             tally.unreadable += 1
             continue
-        if request in seen:
+        if hash(request) in seen:
             continue
         if len(seen) < MOST_DIFFERENT:
-            seen.add(request)
+            seen.add(hash(request))
         if reason := _why_not(request):
             tally.leave_out(reason)
             continue

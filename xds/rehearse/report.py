@@ -31,7 +31,7 @@ SUSPECTS = (
     ("header set-cookie", ("affinity*", "session-cookie-*", "proxy-cookie-*", "auth-*cookie*")),
     ("header www-authenticate", ("auth-*",)),
     ("header content-encoding", ("use-gzip", "enable-brotli", "gzip-*", "brotli-*")),
-    ("header *", ("custom-headers", "add-headers", "*-snippet", "proxy-hide-headers", "hide-headers", "custom-http-errors")),
+    ("header *", ("custom-headers", "add-headers", "*-snippet", "hide-headers", "custom-http-errors")),
     ("location", ("*redirect*", "app-root", "rewrite-target", "proxy-redirect-*", "auth-signin*", "*-snippet", "server-alias")),
     ("backend", ("canary*", "default-backend", "*-snippet", "use-regex", "rewrite-target", "affinity*", "custom-http-errors")),
     ("certificate", ("ssl-passthrough", "server-alias", "from-to-www-redirect", "ssl-*")),
