@@ -18,10 +18,11 @@ import yaml
 from examples.apps import Address
 from tests.envoy.harness.tls import make_certificate, server_context
 from tests.oracle.playing import ORACLE
+from xds.rehearse.asking import AGENT
 
 BY = "x-echo-by"
 """The header by which endpoints name themselves."""
-OWN = {"host", "user-agent", "accept", "accept-encoding", "connection"}
+OWN = {"host", "accept", "connection"}
 """Headers that every client sends."""
 Exchange = dict[str, Any]
 
@@ -78,7 +79,7 @@ def simple(exchange: Exchange) -> bool:
 
 
 def _key(method: str, scheme: str, host: str, path: str, headers: Sequence[Sequence[str]]) -> str:
-    kept = sorted((name.lower(), value) for name, value in headers if name.lower() not in OWN)
+    kept = sorted((name.lower(), value) for name, value in headers if name.lower() not in OWN and value != AGENT)
     return json.dumps([method, scheme, host.lower(), path, kept])
 
 

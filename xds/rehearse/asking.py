@@ -31,6 +31,8 @@ AGAIN = 2
 """How often both are asked again where their answers differ."""
 AT_ONCE = 16
 """Requests to one side that may be under way at a time."""
+AGENT = "xds-rehearse"
+"""The User-Agent of requests that ask for no other."""
 LARGEST_HEADERS = 256 * 1024
 _MOST_READ = 256 * 1024
 """Bytes of a body that are read, so that servers see no client that breaks off; of larger ones it does."""
@@ -162,7 +164,7 @@ def _any_certificate() -> ssl.SSLContext:
 async def _reply(session: aiohttp.ClientSession, side: Side, inquiry: Inquiry) -> Reply:
     host, port = side.addresses[inquiry.via.value]
     url = URL(f"{inquiry.via.value}://{_in_url(host)}:{port}{inquiry.target}", encoded=True)
-    headers = [("Host", _in_url(inquiry.host)), ("User-Agent", "xds-rehearse"), *inquiry.headers]
+    headers = [("Host", _in_url(inquiry.host)), *({"user-agent": AGENT} | dict(inquiry.headers)).items()]
     name = inquiry.host if inquiry.via.value == "https" and ":" not in inquiry.host else None
     try:
         async with session.request(inquiry.method, url, headers=headers, allow_redirects=False, server_hostname=name) as answer:
