@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import subprocess
@@ -12,6 +13,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.envoy.harness.tls import make_certificate
 from xds.config import Flags
@@ -240,6 +242,7 @@ def test_a_snapshot_depends_on_what_is_there_and_not_on_how_it_came_about(batche
         life.take([e.item for e in last.values() if e.item], [e.gone for e in last.values() if e.gone])
     there = [item for kind in KINDS for item in life.world.objects(kind)]
     fresh = Life(there, flags)
+    assert life.world.apply(copy.deepcopy(there)) == set()  # a re-list
     assert life.state() == fresh.state()
     assert life.problems() == fresh.problems()
     assert len(life.tables.build) == len(fresh.tables.build)
@@ -346,6 +349,9 @@ def test_a_slice_that_says_the_same_runs_no_more_than_it_takes_to_see_that() -> 
     life = Life(site(20))
     before, state = life.tables.build.runs, life.state()
     life.take([endpoints(3, "10.0.0.1")])
+    assert life.tables.build.runs == before
+    other = endpoints(3, "10.0.0.1")
+    life.take([replace(other, meta=replace(other.meta, labels={"a": "b"}))])
     assert life.tables.build.runs - before == 1
     assert life.state() == state
 

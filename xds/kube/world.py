@@ -137,8 +137,8 @@ class World:
     def apply(self, put: Iterable[Object] = (), drop: Iterable[Ref] = ()) -> set[Key]:
         """Store new and changed objects, and remove deleted ones. Returns the keys whose values may differ for a Unit.
 
-        A change of fields that controllers write (`without_report`) touches no key. Otherwise, writing the addresses of 10,000 Ingresses
-        into their status would rebuild 10,000 virtual hosts.
+        An object that is there as it is given, as after a re-list, touches no key. Nor does a change of fields that controllers write
+        (`without_report`). Otherwise, writing the addresses of 10,000 Ingresses into their status would rebuild 10,000 virtual hosts.
         """
         touched: set[Key] = set()
         for gone in drop:
@@ -218,6 +218,8 @@ class World:
 
     def _replace(self, which: Ref, item: Object | None, touched: set[Key]) -> None:
         key: Key = tuple(which)
+        if item is not None and self._objects.get(key) == item:
+            return
         old = self._objects.pop(key, None)
         if item is not None:
             self._objects[key] = item

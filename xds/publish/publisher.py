@@ -121,13 +121,11 @@ class Publisher:
         """Publish a Change of the Source."""
         async with self._step():
             begun = time.monotonic()
-            causes = _causes(self._world, change)  # these two ask what there was before
-            kept = kept_certificates(self._tables, change.put, change.drop)
+            causes = _causes(self._world, change)  # asks what there was before
             if causes.total > _MANY:
                 keys = await asyncio.to_thread(self._take_over, change)
             else:
                 keys = self._take_over(change)
-            keys |= self._checkpoint.keep(kept)
             for place, problems in change.problems.items():
                 self._observers.notices.replace(place, problems)
             await self._build(keys, begun, causes)
@@ -135,7 +133,9 @@ class Publisher:
 
     def _take_over(self, change: Change) -> set[Key]:
         """The World takes the objects over, or what stays in place of them. Returns the keys that this touches."""
-        return self._hold_forms(forms(self._tables, change.put, change.drop), change.drop)
+        kept = kept_certificates(self._tables, change.put, change.drop)  # asks what there was before, as the next one does
+        keys = self._hold_forms(forms(self._tables, change.put, change.drop), change.drop)
+        return keys | self._checkpoint.keep(kept)
 
     def _hold_forms(self, found: Forms, drop: Sequence[Ref] = ()) -> set[Key]:
         keys = self._world.apply(found.put, drop)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from xds.kube.world import Key
@@ -58,14 +58,53 @@ FRESH, DOUBTFUL, STALE = range(3)
 class _Memo:
     """The value of a Unit. Revisions count the calls of `Build.stale_kept`."""
 
-    __slots__ = ("changed", "reads", "state", "value", "verified")
+    __slots__ = ("changed", "reads", "state", "unit", "value", "verified")
 
-    def __init__(self) -> None:
+    def __init__(self, unit: Unit) -> None:
+        self.unit = unit  # the one object for it that is kept: readers make equal ones, thousands of which would take megabytes
         self.value: Any = None
         self.reads: tuple[Hashable, ...] = ()  # keys and Units, in the order of first reading, each once
         self.state = STALE
         self.verified = -1  # the revision in which it was last known to be right
         self.changed = -1  # the revision in which its value last changed
+
+
+class _Readers:
+    """Who reads which keys and Units. Most have one reader or a few, for which no dict is made: that takes a fifth less memory."""
+
+    __slots__ = ("_of",)
+
+    _FEW = 8
+
+    def __init__(self) -> None:
+        self._of: dict[Hashable, tuple[Unit, ...] | dict[Unit, None]] = {}
+
+    def __contains__(self, read: Hashable) -> bool:
+        return read in self._of
+
+    def of(self, read: Hashable) -> Collection[Unit]:
+        """The readers, in the order in which they began to read."""
+        return self._of.get(read, ())
+
+    def add(self, read: Hashable, unit: Unit) -> None:
+        """A Unit reads this."""
+        found = self._of.get(read, ())
+        if isinstance(found, dict):
+            found[unit] = None
+        elif unit not in found:
+            self._of[read] = (*found, unit) if len(found) < self._FEW else dict.fromkeys((*found, unit))
+
+    def remove(self, read: Hashable, unit: Unit) -> None:
+        """A Unit does not read this any more."""
+        found = self._of.get(read, ())
+        if isinstance(found, dict):
+            found.pop(unit, None)
+            if len(found) < self._FEW:
+                self._of[read] = tuple(found)
+        elif left := tuple(each for each in found if each != unit):
+            self._of[read] = left
+        else:
+            self._of.pop(read, None)
 
 
 class Recorder:
@@ -138,7 +177,7 @@ class Build:
         self._moved: set[Problem] = set()  # what may have appeared or disappeared since `problem_changes` was called
         self._revision = 0
         self._memos: dict[Unit, _Memo] = {}
-        self._readers: dict[Hashable, dict[Unit, None]] = {}
+        self._readers = _Readers()
         self._kept: Counter[Unit] = Counter()  # how many times each was kept and not released
 
     def __len__(self) -> int:
@@ -161,7 +200,7 @@ class Build:
         found: set[Unit] = set()
         work: list[Unit] = []
         for key in keys:
-            for unit in self._readers.get(key, ()):
+            for unit in self._readers.of(key):
                 memo = self._memos[unit]
                 if memo.state == FRESH:
                     work.append(unit)
@@ -170,7 +209,7 @@ class Build:
             unit = work.pop()
             if unit in self._kept:
                 found.add(unit)
-            for reader in self._readers.get(unit, ()):
+            for reader in self._readers.of(unit):
                 memo = self._memos[reader]
                 if memo.state == FRESH:
                     memo.state = DOUBTFUL
@@ -181,7 +220,7 @@ class Build:
         """The value, brought up to date."""
         memo = self._memos.get(unit)
         if memo is None:
-            memo = self._memos[unit] = _Memo()
+            memo = self._memos[unit] = _Memo(unit)
         if memo.state == DOUBTFUL and not self._a_read_changed(memo):
             memo.state, memo.verified = FRESH, self._revision
         if memo.state != FRESH:
@@ -198,7 +237,7 @@ class Build:
         found: set[Unit] = set()
         work: list[Hashable] = list(keys)
         while work:
-            readers = self._readers.get(work.pop(), {}).keys() - found
+            readers = {*self._readers.of(work.pop())} - found
             found |= readers
             work.extend(readers)
         return found
@@ -242,9 +281,9 @@ class Build:
         self.runs += 1
         recorder = Recorder(self)
         value = self._call(unit, recorder)
-        before, memo.reads = memo.reads, tuple(recorder.seen)
+        before, memo.reads = memo.reads, tuple(map(self._kept_one, recorder.seen))
         for read in memo.reads:
-            self._readers.setdefault(read, {})[unit] = None
+            self._readers.add(read, memo.unit)
         for read in before:
             if read not in recorder.seen:
                 self._drop_reader(read, unit)
@@ -252,6 +291,11 @@ class Build:
         if memo.changed < 0 or value != memo.value:
             memo.value, memo.changed = value, self._revision
         memo.state, memo.verified = FRESH, self._revision
+
+    def _kept_one(self, read: Hashable) -> Hashable:
+        """Of equal Units the object that is kept."""
+        memo = self._memos.get(read) if isinstance(read, Unit) else None
+        return read if memo is None else memo.unit
 
     def _call(self, unit: Unit, recorder: Recorder) -> Any:
         try:
@@ -263,12 +307,9 @@ class Build:
         return value
 
     def _drop_reader(self, read: Hashable, unit: Unit) -> None:
-        readers = self._readers[read]
-        readers.pop(unit, None)
-        if not readers:
-            del self._readers[read]
-            if isinstance(read, Unit):
-                self._forget_if_unread(read)
+        self._readers.remove(read, unit)
+        if isinstance(read, Unit) and read not in self._readers:
+            self._forget_if_unread(read)
 
     def _forget_if_unread(self, unit: Unit) -> None:
         if unit not in self._kept and unit not in self._readers and unit in self._memos:
