@@ -8,7 +8,7 @@ from envoy_data_plane.xds.type.matcher.v3 import Matcher, MatcherOnMatch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xds.model import Cluster, HostTls, Passthrough, Terminate
+from xds.model import Authority, Cluster, HostTls, Passthrough, Terminate
 from xds.nginx.registry import read_settings
 from xds.render import listeners
 from xds.render.names import chain as called
@@ -69,16 +69,30 @@ def test_the_order_of_hosts_does_not_show(by_host: dict[str, str]) -> None:
     assert matcher_bytes(by_host, "default") == matcher_bytes(dict(reversed(by_host.items())), "default")
 
 
-ends = st.builds(Terminate, certificates) | st.builds(Passthrough, st.builds(Cluster, st.just("one"), st.sampled_from("ab"), st.just(443)))
+authorities = st.none() | st.builds(Authority, st.sampled_from(["one/ca", "two/ca"]), st.integers(1, 3))
+ciphers = st.sampled_from([(), ("ECDHE-RSA-AES128-GCM-SHA256",), ("AES128-SHA", "AES256-SHA")])
+terminates = st.builds(Terminate, certificates, authorities, ciphers)
+ends = terminates | st.builds(Passthrough, st.builds(Cluster, st.just("one"), st.sampled_from("ab"), st.just(443)))
 
 
 @given(st.dictionaries(hosts, ends, max_size=8))
 def test_the_joined_listener_is_the_whole_message(tls: dict[str, HostTls]) -> None:
     bare, by_host = listeners.https("::", 8443, DEFAULTS), {host: called(end) for host, end in tls.items()}
-    chains = {called(end): listeners.chain_bytes(end, bare) for end in tls.values()}
+    chains = {called(end): listeners.chain_pieces(end, bare) for end in tls.values()}
     found = Listener.parse(listeners.https_bytes(bare, chains, by_host))
     assert found.filter_chain_matcher is not None
     assert encode(found.filter_chain_matcher) == encode(Matcher.parse(matcher_bytes(by_host, "default")))
     assert [chain.name for chain in found.filter_chains] == ["default", *sorted(chains)]
     found.filter_chain_matcher, found.filter_chains[1:] = None, []
     assert encode(found) == encode(bare)
+
+
+@given(terminates, terminates)
+def test_chains_are_whole_messages_with_the_same_manager_in_one_object(one: Terminate, other: Terminate) -> None:
+    bare = listeners.https("::", 8443, DEFAULTS)
+    first, second = (listeners.chain_pieces(each, bare) for each in (one, other))
+    (chain,) = Listener.parse(b"".join(first)).filter_chains
+    assert encode(Listener(filter_chains=[chain])) == b"".join(first)
+    assert encode(chain.filters[-1]) == encode(bare.filter_chains[0].filters[-1])
+    assert max(first, key=len) is max(second, key=len)
+    assert sum(map(len, first)) - len(max(first, key=len)) < 1_500

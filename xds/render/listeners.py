@@ -39,6 +39,7 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     TlsParametersTlsProtocol,
 )
 from envoy_data_plane.envoy.type.v3 import HashPolicy, HashPolicySourceIp
+from envoy_data_plane.google.protobuf import Any as AnyMessage
 from envoy_data_plane.google.protobuf import StringValue
 from envoy_data_plane.xds.core.v3 import TypedExtensionConfig
 from envoy_data_plane.xds.type.matcher.v3 import Matcher, MatcherOnMatch
@@ -90,7 +91,8 @@ def https(address: str, port: int, defaults: Settings, counts: Sequence[AccessLo
     The default chain is no `default_filter_chain`: a listener whose `filter_chains` are empty Envoy replaces as a whole, which drains it.
     """
     inspector = ListenerFilter(name="envoy.filters.listener.tls_inspector", typed_config=pack(TlsInspector()))
-    chain = _tls_chain(Terminate(), _manager(Via.HTTPS, port, defaults, counts), _tls_context(defaults), _HANDSHAKE)
+    chain = _tls_chain(Terminate(), _tls_context(defaults), _HANDSHAKE)
+    chain.filters.append(_manager(Via.HTTPS, port, defaults, counts))
     made = _listener(names.HTTPS, address, port, listener_filters=[inspector], filter_chains=[chain])
     made.per_connection_buffer_high_watermark_timeout = _READ_NOTHING
     if asks("rejects_unnamed", defaults):
@@ -106,8 +108,8 @@ def _drawn(made: Listener, defaults: Settings) -> Listener:
     return made
 
 
-def https_bytes(bare: Listener, chains: Mapping[str, bytes], by_host: Mapping[str, str]) -> bytes:
-    """The TLS listener with further filter chains (name → as `chain_bytes` made them), sorted by name.
+def https_bytes(bare: Listener, chains: Mapping[str, Sequence[bytes]], by_host: Mapping[str, str]) -> bytes:
+    """The TLS listener with further filter chains (name → as `chain_pieces` made them), sorted by name.
 
     `by_host` is host → the name of its chain; a host may be a wildcard such as `*.example.com`, and "" is every other name. Where there is
     no chain of that name, Envoy closes the connection.
@@ -117,7 +119,7 @@ def https_bytes(bare: Listener, chains: Mapping[str, bytes], by_host: Mapping[st
     assert whole.startswith(before)
     named = {host: chain for host, chain in by_host.items() if host}
     matcher = field(_FILTER_CHAIN_MATCHER, matcher_bytes(named, _NOWHERE if rejects_unnamed(bare) else by_host.get("", DEFAULT)))
-    return b"".join([before, *(chains[name] for name in sorted(chains)), matcher, whole[len(before) :]])
+    return b"".join([before, *(piece for name in sorted(chains) for piece in chains[name]), matcher, whole[len(before) :]])
 
 
 def rejects_unnamed(bare: Listener) -> bool:
@@ -125,16 +127,32 @@ def rejects_unnamed(bare: Listener) -> bool:
     return bare.filter_chain_matcher is not None
 
 
-def chain_bytes(tls: HostTls, bare: Listener) -> bytes:
-    """The filter chain of hosts whose TLS ends there, as it stands in a Listener."""
+def chain_pieces(tls: HostTls, bare: Listener) -> tuple[bytes, ...]:
+    """The filter chain of hosts whose TLS ends there, as it stands in a Listener: bytes to be joined.
+
+    The connection manager, nearly all of it, is the same bytes object in all chains. A thousand copies would take 20 MB.
+    """
     if isinstance(tls, Passthrough):
         assert tls.cluster is not None
-        return field(_FILTER_CHAINS, encode(_passthrough_chain(names.chain(tls), tls.cluster)))
+        return (field(_FILTER_CHAINS, encode(_passthrough_chain(names.chain(tls), tls.cluster))),)
     first = bare.filter_chains[0]
     assert first.transport_socket is not None
     assert first.transport_socket.typed_config is not None
-    context = _parsed(first.transport_socket.typed_config.value)
-    return field(_FILTER_CHAINS, encode(_tls_chain(tls, first.filters[-1], context, first.transport_socket_connect_timeout)))
+    chain = _tls_chain(tls, _parsed(first.transport_socket.typed_config.value), first.transport_socket_connect_timeout)
+    pieces = (encode(FilterChain(filters=chain.filters)), _manager_bytes(first.filters[-1]), encode(replace(chain, filters=[])))
+    whole = field(_FILTER_CHAINS, b"".join(pieces))
+    return (whole[: len(whole) - sum(map(len, pieces))], *pieces)
+
+
+def _manager_bytes(manager: Filter) -> bytes:
+    """A filter as it stands in a FilterChain."""
+    assert manager.typed_config is not None
+    return _filter_bytes(manager.name, manager.typed_config.type_url, manager.typed_config.value)
+
+
+@lru_cache(maxsize=8)
+def _filter_bytes(name: str, type_url: str, value: bytes) -> bytes:
+    return encode(FilterChain(filters=[Filter(name=name, typed_config=AnyMessage(type_url=type_url, value=value))]))
 
 
 def tcp(entry: Stream, address: str, cluster: str) -> Listener:
@@ -242,8 +260,10 @@ def _parsed(context: bytes) -> DownstreamTlsContext:
     return DownstreamTlsContext.parse(context)
 
 
-def _tls_chain(tls: Terminate, manager: Filter, shared: DownstreamTlsContext, patience: datetime.timedelta | None) -> FilterChain:
-    """The chain of a certificate, which is only named, so that a renewal touches no listener. The handshake ends within `patience`.
+def _tls_chain(tls: Terminate, shared: DownstreamTlsContext, patience: datetime.timedelta | None) -> FilterChain:
+    """The chain of a certificate, without the connection manager. The handshake ends within `patience`.
+
+    The certificate is only named, so that a renewal touches no listener.
 
     Who asks clients for certificates lets TLS go on without a good one, since nginx answers those in HTTP. Its sessions are not resumed:
     they would be taken for validated whatever has been revoked since.
@@ -269,7 +289,7 @@ def _tls_chain(tls: Terminate, manager: Filter, shared: DownstreamTlsContext, pa
         context.require_client_certificate = False
         context.disable_stateless_session_resumption = context.disable_stateful_session_resumption = True
     socket = TransportSocket(name="envoy.transport_sockets.tls", typed_config=pack(context))
-    filters = [noted(tls), manager]
+    filters = [noted(tls)]
     return FilterChain(name=names.chain(tls), filters=filters, transport_socket=socket, transport_socket_connect_timeout=patience)
 
 

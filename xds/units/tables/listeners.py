@@ -53,7 +53,7 @@ class _Drawn(NamedTuple):
 
     name: str
     chain: Chain
-    body: bytes
+    pieces: tuple[bytes, ...]
 
 
 class HttpsListener:
@@ -154,10 +154,10 @@ class HttpsListener:
         for tls in sorted(self._due, key=names.chain):
             self._refresh_chain(tls, bare, update)
         self._due.clear()
-        bodies = {drawn.name: drawn.body for drawn in self._drawn.values()}
+        chains = {drawn.name: drawn.pieces for drawn in self._drawn.values()}
         secrets = sorted({name for tls in self._drawn if isinstance(tls, Terminate) for name in _secrets(tls)} - {DEFAULT})
         refers = [_ROUTES, Reference(SECRET, DEFAULT), *(Reference(SECRET, name) for name in secrets)]
-        body = listeners.https_bytes(bare, bodies, self._leads_to())
+        body = listeners.https_bytes(bare, chains, self._leads_to())
         update.add(LISTENER, names.HTTPS, Resource.of(names.HTTPS, body, refers))
 
     def _refresh_chain(self, tls: HostTls, bare: Listener, update: Update) -> None:
@@ -167,7 +167,7 @@ class HttpsListener:
         if new is None:
             self._drawn.pop(tls, None)
         else:
-            self._drawn[tls] = _Drawn(names.chain(tls), new, listeners.chain_bytes(tls, bare))
+            self._drawn[tls] = _Drawn(names.chain(tls), new, listeners.chain_pieces(tls, bare))
         if old != new:
             update.move(part, old, new)
 
