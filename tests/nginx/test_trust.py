@@ -163,8 +163,8 @@ def as_envoy(peer: str, sent: str, proxies: list[Network]) -> str:
 
 
 def only_addresses(sent: str) -> str:
-    """What the early mutations of the listener make of a list. An expression that fails leaves it as it is."""
-    if len(sent) > SHORT or "]" in sent:
+    """What the early mutations of the listener make of a list; where the first one fails it stays as it is, with the second it is empty."""
+    if len(sent) > SHORT or not re2.fullmatch(CLEAN, sent):
         few = re2.fullmatch(LAST, sent)
         word = re2.fullmatch(BARE, few[1]) if few else None
         sent = "".join(group or "" for group in word.groups()) if word else sent
@@ -172,7 +172,7 @@ def only_addresses(sent: str) -> str:
         return sent
     last = re2.fullmatch(LAST_ADDRESSES, sent)
     bare = re2.fullmatch(WITHOUT_PORTS, last[1] or "") if last else None
-    return "".join(group or "" for group in bare.groups()) if bare else sent
+    return "".join(group or "" for group in bare.groups()) if bare else ""
 
 
 V4 = st.sampled_from(["10.0.0.1", "10.1.2.3", "1.2.3.4", "9.9.9.9", "192.168.0.7"])
@@ -190,7 +190,7 @@ def lists(draw: st.DrawFn) -> str:
     chosen = draw(st.sets(st.integers(0, 5), max_size=3)) if ports else set()
     words = [f"{word}:{1000 + number}" if number in chosen else word for number, word in enumerate(words)]
     invented = draw(st.lists(JUNK | V4, max_size=2))
-    last = draw(st.sampled_from([[], ["[2001:db8::1]"], *([] if ports else [["[2001:db8::1]:4711"]])]))
+    last = draw(st.sampled_from([[], ["[2001:db8::1]"], *([] if ports else [["[2001:db8::1]:4711"], ["10.1.2.3:4711"], ["9.9.9.9:1"]])]))
     return draw(st.sampled_from([", ", ",", " , "])).join([*invented, *words, *last]) + draw(st.sampled_from(["", " ", ","]))
 
 

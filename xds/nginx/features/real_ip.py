@@ -251,19 +251,19 @@ def _last_addresses() -> HeaderValueOption:
     sent = f"request.headers['{X_FORWARDED_FOR}']"
     last = f"re.extract({sent}, '{quoted(LAST)}', '\\\\1')"
     bare = f"re.extract({last}, '{quoted(BARE)}', '\\\\1\\\\2\\\\3\\\\4')"
-    made = formatted(X_FORWARDED_FOR, f"%CEL(size({sent}) <= {SHORT} && !{sent}.contains(']') ? {sent} : {bare})%")
+    made = formatted(X_FORWARDED_FOR, f"%CEL(size({sent}) <= {SHORT} && {sent}.matches('{CLEAN}') ? {sent} : {bare})%")
     made.append_action = HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS
     return made
 
 
 @cache
 def _only_addresses() -> HeaderValueOption:
-    """X-Forwarded-For, if there is one, as Envoy reads it: without what is no address, and without ports."""
+    """X-Forwarded-For, if there is one, as Envoy reads it: without what is no address, and without ports; empty where nothing is left."""
     sent = f"request.headers['{X_FORWARDED_FOR}']"
     last = f"re.extract({sent}, '{LAST_ADDRESSES}', '\\\\1')"
     bare = f"re.extract({last}, '{WITHOUT_PORTS}', '\\\\1\\\\2\\\\3\\\\4\\\\5')"
     made = formatted(X_FORWARDED_FOR, f"%CEL({sent}.matches('{CLEAN}') ? {sent} : {bare})%")
-    made.append_action = HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS
+    made.append_action, made.keep_empty_value = HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS, True
     return made
 
 
