@@ -245,7 +245,7 @@ class ControlPlane:
         if f.debug_address:
             from xds.debug.live import serve  # what it needs takes 0.2 s to import
 
-            self._debug = await serve(self._live(), f.debug_address)
+            self._debug = await serve(self.live(), f.debug_address)
         if has_dashboard(f):
             self._dashboard = await self._serve_dashboard(f)
 
@@ -265,9 +265,10 @@ class ControlPlane:
     async def _serve_dashboard(self, flags: Flags) -> Dashboard | None:
         from xds.dashboard.server import serve
 
-        return await serve(self._live(), parse_address(flags.dashboard_address), flags.dashboard_names)
+        return await serve(self.live(), parse_address(flags.dashboard_address), flags.dashboard_names)
 
-    def _live(self) -> Live:
+    def live(self) -> Live:
+        """It as the debug server and the dashboard read it."""
         from xds.debug.live import Live
 
         return Live(

@@ -14,6 +14,7 @@ import pytest
 from bench import (
     change,
     cold_start,
+    dashboard,
     event_loop,
     feature_price,
     fleet,
@@ -43,7 +44,7 @@ def _needs_envoy(request: pytest.FixtureRequest) -> None:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Everything runs in this interpreter: a fresh one for each part takes longer than the parts."""
-    for module in (change, cold_start, event_loop, fleet, memory):
+    for module in (change, cold_start, dashboard, event_loop, fleet, memory):
         monkeypatch.setattr(module, "apart", lambda function, *arguments: function(*arguments))
     yield
     gc.unfreeze()
@@ -117,6 +118,12 @@ def test_fleet_sends_nothing_to_envoys_that_come_back_with_what_they_should_have
     table = fleet.measure(2, n=N, changes=1)
     assert [row[1].split()[1] for row in table.rows] == ["ms", "ms", "bytes", "ms", "kB"]
     assert numbers(column(table, "result"))[2] == 0
+
+
+def test_the_dashboard_has_a_row_for_each_page(here: None) -> None:
+    table = dashboard.measure(N, repeat=1)
+    assert column(table, "page") == [dashboard.FIRST, *dashboard.PAGES]
+    assert all(value > 0 for value in numbers(column(table, "it has come after") + column(table, "the loop waits at most")))
 
 
 @pytest.mark.envoy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -30,7 +31,7 @@ from tests.deploy.composed import (
     with_component,
 )
 from xds.cli.arguments import COMMANDS, parse
-from xds.config import Flags, tcp_port
+from xds.config import Flags, has_dashboard, parse_address, tcp_port
 from xds.kube.apiserver.apiserver import resources
 from xds.kube.apiserver.reflector import Watched
 from xds.replicas.peers import fleet_name
@@ -224,6 +225,15 @@ def test_ports_in_flags_are_those_of_the_containers(objects: list[Json]) -> None
         found, asked = ports(pod), settings(boot)
         assert found["probe"] == int(asked.probe_address.rpartition(":")[2]) == int(said.probe_address.rpartition(":")[2])
         assert (found["http"], found["https"]) == (said.http_port, said.https_port)
+
+
+def test_the_dashboard_is_on_the_loopback_of_its_pod_and_no_port_of_anything(objects: list[Json]) -> None:
+    said = settings(of_command(objects, "serve"))
+    address = parse_address(said.dashboard_address)
+    assert has_dashboard(said)
+    assert address.loopback
+    assert address.port not in ports(one(objects, "Deployment", "xds")["spec"]["template"]).values()
+    assert f"{address.port}" not in json.dumps([item for item in objects if item["kind"] in ("Service", "NetworkPolicy")])
 
 
 def test_the_admin_page_is_a_socket_in_a_folder_of_the_envoy_alone(objects: list[Json]) -> None:

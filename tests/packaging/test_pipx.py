@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
 from packaging.utils import canonicalize_name
 
+from tests.envoy.harness import Ports
 from tests.packaging.building import ROOT, copied, run, wheel
 from tests.packaging.licences import packages
 from tests.packaging.sbom import written
@@ -60,6 +65,38 @@ def test_the_wheel_has_everything_that_commands_read(programs: Path, tmp_path: P
     assert "Ingress default/web" in run(programs / "xds", "check", tmp_path, code=1)
     assert "virtual_hosts" in run(programs / "xds", "translate", tmp_path)
     assert "complete -o filenames" in run(programs / "xds", "completion", "bash")
+
+
+def test_the_dashboard_is_there_with_its_files(programs: Path, tmp_path: Path) -> None:
+    (tmp_path / "web.yaml").write_text(INGRESS)
+    ports = Ports()
+    page, health = ports.take(), ports.take()
+    flags = [f"--dashboard-address=127.0.0.1:{page}", f"--healthz-port={health}", "--healthz-host=127.0.0.1"]
+    flags += [f"--xds-address=unix:{tmp_path}/xds", "--debug-address=off"]
+    with subprocess.Popen([programs / "xds", "serve", "--manifests", tmp_path, *flags], stderr=subprocess.PIPE, cwd="/") as server:
+        try:
+            assert "default/web" in fetched(f"http://127.0.0.1:{page}/")
+            for name in ("css", "js"):
+                assert len(fetched(f"http://127.0.0.1:{page}/static/dashboard.{name}")) > 1_000
+        finally:
+            server.terminate()
+            server.communicate(timeout=60)
+    ports.release()
+
+
+def fetched(url: str) -> str:
+    """What is there, once it is."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=20) as response:
+                text = response.read().decode()
+        except urllib.error.URLError:
+            text = ""
+        if text and "not serving yet" not in text:
+            return text
+        assert time.monotonic() < end, url
+        time.sleep(0.1)
 
 
 def test_without_the_extra_there_is_no_envoy_and_a_sentence_about_that(programs: Path, tmp_path: Path) -> None:

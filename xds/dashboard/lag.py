@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 
 from xds.dashboard.subject import Displayed
-from xds.debug.subject import Envoy
 from xds.server.metrics import SHORT
 
 
@@ -16,22 +15,15 @@ def lags(subject: Displayed, now: datetime) -> Mapping[str, Mapping[str, float]]
 
     A publication that the history does not have any more counts from the oldest one that it has.
     """
+    accepted: dict[tuple[str, str], int] = {}
+    for stream in subject.envoys():
+        node = stream.node.id if stream.node else ""
+        for type_url in stream.session.summaries:
+            accepted[node, type_url] = max(accepted.get((node, type_url), -1), stream.session.accepted_all(type_url))
+    times = {type_url: sorted(subject.times(type_url).items()) for type_url in SHORT}
     found: dict[str, dict[str, float]] = {}
-    streams = [envoy for envoy in subject.envoys() if envoy.node is not None]
-    for type_url, short in SHORT.items():
-        times = sorted(subject.times(type_url).items())
-        generations = [generation for generation, _ in times]
-        for node, accepted in _accepted(streams, type_url).items():
-            following = bisect.bisect_right(generations, accepted)
-            if following < len(times):
-                found.setdefault(node, {})[short] = max(0.0, (now - times[following][1]).total_seconds())
-    return found
-
-
-def _accepted(streams: Iterable[Envoy], type_url: str) -> dict[str, int]:
-    """Of each node that asks for the type, the furthest generation."""
-    found: dict[str, int] = {}
-    for stream in streams:
-        if stream.node is not None and type_url in stream.session.summaries:
-            found[stream.node.id] = max(found.get(stream.node.id, -1), stream.session.accepted_all(type_url))
+    for (node, type_url), generation in accepted.items():
+        following = bisect.bisect_right(times[type_url], generation, key=lambda published: published[0])
+        if following < len(times[type_url]):
+            found.setdefault(node, {})[SHORT[type_url]] = max(0.0, (now - times[type_url][following][1]).total_seconds())
     return found

@@ -32,6 +32,7 @@ MOST_HOSTS = 50
 MOST_SERVICES = 30
 MOST_ENDPOINTS = 100
 MOST_PROBLEMS = 200
+MOST_ANNOTATIONS = 200
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ def ingress_document(tables: Tables, problems: Collection[Problem], about: Ref) 
     case = _Subject(tables, read, item, role, _clusters(read, item) if role else {})
     edit = refused_edit(read, item.meta.namespace, item.meta.name)
     written = edit.written if edit else item
+    annotations = _annotations(case, written)
     own = [problem for problem in problems if problem.about == about]
     claims = _claims(case)
     first = list(islice(claims, MOST_PATHS))
@@ -73,7 +75,8 @@ def ingress_document(tables: Tables, problems: Collection[Problem], about: Ref) 
         "paths_total": len(paths) + sum(1 for _ in claims),
         "services": list(islice(_services(case), MOST_SERVICES)),
         "certificates": list(_certificates(case)) if role is Role.CLAIMS else [],
-        "annotations": _annotations(case, written),
+        "annotations": annotations[:MOST_ANNOTATIONS],
+        "annotations_total": len(annotations),
         "problems": [problem_json(problem) for problem in own[:MOST_PROBLEMS]],
         "problems_total": len(own),
     }
