@@ -164,10 +164,27 @@ def test_known_differences_alone_end_with_0(rehearse: Callable[..., Said]) -> No
     pairs = [make_certificate(["Kubernetes Ingress Controller Fake Certificate"]) for _ in range(2)]
     theirs, ours = (Stand(certificate=pair) for pair in pairs)
     said = rehearse(theirs, ours, "--allow", "b.example.com")
-    assert "known    Ingress default/other (ingress-other.json:1) spec.rules[0].http.paths[0]: certificate of 1 answer" in said.out
-    assert "generated-certificate: each side has generated its own" in said.out
+    assert said.out.startswith("known    generated-certificate: each side has generated its own\n")
+    assert "certificate of 1 answer: Ingress default/other (ingress-other.json:1) spec.rules[0].http.paths[0]\n" in said.out
     assert {host for _, host, *_ in theirs.asked} == {"b.example.com"}
     assert said.code == 0
+
+
+def test_one_known_difference_of_many_rules_is_said_once(rehearse: Callable[..., Said]) -> None:
+    pairs = [make_certificate(["Kubernetes Ingress Controller Fake Certificate"]) for _ in range(2)]
+    said = rehearse(*(Stand(certificate=pair) for pair in pairs), "--allow", "*.example.com")
+    assert said.out.count("generated-certificate") == 1
+    assert (
+        "certificate of 2 answers: Ingress default/other (ingress-other.json:1) spec.rules[0].http.paths[0], and 1 other rule\n" in said.out
+    )
+
+
+def test_people_see_so_many_differences_and_programs_all(rehearse: Callable[..., Said], folder: Path) -> None:
+    write(folder, *(ingress(f"i{n}", f"h{n}.example.com", {"/": ("web", 80)}) for n in range(60)))
+    ours = Stand(lambda *_: (500, {}))
+    said = rehearse(Stand(), ours)
+    assert said.out.count("\ndiffers  Ingress") <= 50
+    assert " more; -o json has all.\n" in said.out
 
 
 def test_another_certificate_is_a_difference(rehearse: Callable[..., Said]) -> None:

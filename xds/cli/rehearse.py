@@ -7,7 +7,7 @@ import itertools
 import math
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, aclosing
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ from xds.units.memo import Recorder
 
 _MOST_LINES = 10_000_000
 """Lines of an access log that are read."""
+_MOST_GROUPS = 50
+"""Unexplained differences that are printed for people."""
 
 
 def run(parsed: Parsed) -> int:
@@ -121,8 +123,13 @@ def _log_lines(path: Path, opened: ExitStack) -> Iterator[bytes]:
 
 
 def _lines(found: Json) -> Iterator[Text]:
-    for group in found["differences"]:
+    unexplained = [group for group in found["differences"] if not group["known"]]
+    for group in unexplained[:_MOST_GROUPS]:
         yield from _group(group)
+    if len(unexplained) > _MOST_GROUPS:
+        yield text(f"differs  {len(unexplained) - _MOST_GROUPS} more; -o json has all.")
+    for group in _joined(found["differences"]):
+        yield from _known(group)
     yield from (text(line) for line in _remarks(found))
     summary = found["summary"]
     sides = f"{' and '.join(found['from'])}, and to {' and '.join(found['to'])}"
@@ -139,19 +146,42 @@ def _lines(found: Json) -> Iterator[Text]:
 
 
 def _group(group: Json) -> Iterator[Text]:
-    about = group["object"]
-    place = f" ({about['place']['file']}:{about['place']['line']})" if about and about["place"] else ""
-    who = f"{Ref(about['kind'], about['namespace'], about['name'])}{place} {group['rule']}" if about else "no Ingress"
-    verdict = ("known    ", "cyan") if group["known"] else ("differs  ", "bold red")
-    yield text(verdict, (who, "bold"), f": {group['field']} of {plural(group['requests'], 'answer')}")
-    if group["known"]:
-        yield text(f"         {group['known']['id']}: {group['known']['sentence']}")
+    yield text(("differs  ", "bold red"), (_who(group), "bold"), f": {group['field']} of {plural(group['requests'], 'answer')}")
     for kind in ("annotations", "keys"):
         if written := ", ".join(f"{each['name']}: {_short(each['value'], 60)}" for each in group[kind]):
             yield text(f"         {'annotation' if kind == 'annotations' else 'ConfigMap'} {written}")
     for problem in group["problems"]:
         yield text("         ", (problem["severity"], STYLES[Severity(problem["severity"])]), f" {problem['sentence']}")
-    for example in group["examples"]:
+    yield from _examples(group["examples"])
+
+
+def _joined(groups: Iterable[Json]) -> Iterator[Json]:
+    """Those of one known difference as one, with the first of them and their number."""
+    by_id: dict[str, list[Json]] = {}
+    for group in groups:
+        if group["known"]:
+            by_id.setdefault(group["known"]["id"], []).append(group)
+    for same in by_id.values():
+        yield same[0] | {"requests": sum(group["requests"] for group in same), "others": len(same) - 1}
+
+
+def _known(group: Json) -> Iterator[Text]:
+    others = f", and {plural(group['others'], 'other rule')}" if group["others"] else ""
+    yield text(("known    ", "cyan"), f"{group['known']['id']}: {group['known']['sentence']}")
+    yield text(f"         {group['field']} of {plural(group['requests'], 'answer')}: {_who(group)}{others}")
+    yield from _examples(group["examples"][:1])
+
+
+def _who(group: Json) -> str:
+    about = group["object"]
+    if about is None:
+        return "no Ingress"
+    place = f" ({about['place']['file']}:{about['place']['line']})" if about["place"] else ""
+    return f"{Ref(about['kind'], about['namespace'], about['name'])}{place} {group['rule']}"
+
+
+def _examples(examples: Iterable[Json]) -> Iterator[Text]:
+    for example in examples:
         headers = "".join(f" {each['name']}: {each['value']}" for each in example["headers"])
         yield text(f"         {example['method']} {_short(example['url'], 120)}{headers}")
         yield text(f"           from {_value(example['from'])}")

@@ -154,6 +154,11 @@ def _is_unclaimed(found: Difficult) -> bool:
     return found.status == ("401", "404") and not found.inquiry.rule.startswith("spec.rules[")
 
 
+def _lets_nobody_in(found: Difficult) -> bool:
+    is_path = found.written("auth-tls-error-page").startswith("/")
+    return is_path and found.inquiry.via.value == "https" and found.status[1] == "400" and found.status[0] < "400"
+
+
 def _is_limit(found: Difficult) -> bool:
     code = found.written("limit-req-status-code") or "503"
     return found.varied and code in found.status and found.status[0] != found.status[1]
@@ -297,6 +302,14 @@ KNOWN = (
         _is_unclaimed,
         "what no path of a host takes, where its Ingress has `auth-type`",
         "ingress-nginx asks for a password before it answers 404",
+    ),
+    KnownDifference(
+        "no-client-certificate",
+        ("auth-tls-error-page",),
+        "status",
+        _lets_nobody_in,
+        "`auth-tls-error-page` with a path",
+        "ingress-nginx lets clients in who have no certificate; here they get 400",
     ),
     KnownDifference(
         "limit-counts",
