@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.nginx.test_effects import BESIDE
 from tests.units.test_any_order import Life, endpoints, pems, site
 from xds.kube.objects import (
     Backend,
@@ -35,6 +36,7 @@ from xds.kube.objects import (
     Tls,
 )
 from xds.kube.world import MOST_RULES, MOST_WILDCARDS
+from xds.nginx.registry import known_annotations
 from xds.problem import Problem
 from xds.translate.backends import MOST_ENDPOINTS, MOST_PORTS
 from xds.translate.certificates import MOST_TLS
@@ -185,6 +187,26 @@ def work(found: list[Object]) -> int:
 def test_four_times_as_much_is_at_most_some_four_times_the_work(shape: str) -> None:
     work(SHAPES[shape](30))  # what is made once for all
     small, large = work(SHAPES[shape](30)), work(SHAPES[shape](120))
+    assert large <= 4.8 * small
+
+
+def one_feature_each(n: int, host: Callable[[str], str]) -> list[Object]:
+    """Ingresses with one annotation each, that of all features in turn, and what that needs beside it."""
+    notes = [{each.name: each.example, **BESIDE.get(each.name, {})} for _, each in sorted(known_annotations().items())]
+    return [
+        Ingress(
+            meta=Meta(namespace="one", name=f"i{k}", annotations={PREFIX + name: text for name, text in notes[k % len(notes)].items()}),
+            rules=(rule(host(name), f"/{name}"),),
+        )
+        for k, name in enumerate(names(n))
+    ]
+
+
+@pytest.mark.parametrize("host", [str, lambda _: "a.example.org"], ids=["a host each", "one host"])
+def test_ingresses_with_one_feature_each_are_linear_in_their_number(host: Callable[[str], str]) -> None:
+    every = len(known_annotations())
+    work(one_feature_each(every, host))
+    small, large = work(one_feature_each(every, host)), work(one_feature_each(4 * every, host))
     assert large <= 4.8 * small
 
 

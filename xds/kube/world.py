@@ -20,6 +20,7 @@ What does not belong here: what an object means (`xds.translate`), and where it 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from itertools import islice
@@ -40,6 +41,8 @@ OWN_SLICES: Key = ("own-slices",)
 """The EndpointSlices of `--pod-namespace`, where the pods of this program and its Envoys are; none with a folder of manifests."""
 _INGRESSES_OF, _NAMED_BY, _SLICES_OF, _LAST_VALID = "ingresses-of", "named-by", "slices-of", "last-valid"
 _REFUSED_EDIT = "refused-edit"
+_HIGHEST = 0x10FFFF
+"""The last character that there is."""
 _YOUNGEST = "~"
 """A creationTimestamp after all others."""
 _CONSTANTS = frozenset({SETTINGS[0], DEFAULT_CERTIFICATE[0], NOW[0], OWN_ADDRESSES[0], _LAST_VALID, _REFUSED_EDIT})
@@ -233,14 +236,18 @@ class World:
             touched |= changed
 
     def _index_ingress(self, which: Ref, old: Ingress | None, new: Ingress | None, touched: set[Key]) -> None:
-        after = set(hosts_of(new)) if new else set()
+        before, after = set(hosts_of(old) if old else ()), set(hosts_of(new) if new else ())
         # hosts that both states name as well: the index holds the object, and its age may have changed their order
-        for host in {*(hosts_of(old) if old else ()), *after}:
-            others = [i for i in self._by_host.get(host, ()) if ref(i) != which]
-            if new and host in after:
-                others.append(new)
-            if others:  # sorted here, once a change, and not in each Unit that reads the list
-                self._by_host[host] = oldest_first(others) if len(others) > 1 else tuple(others)
+        for host in before | after:
+            ours = self._by_host.get(host, ())
+            if old and host in before:
+                at = bisect_left(ours, _rank(old), key=_rank)
+                ours = (*ours[:at], *ours[at + 1 :])
+            if new and host in after:  # sorted here, once a change, and not in each Unit that reads the list
+                at = bisect_left(ours, _rank(new), key=_rank)
+                ours = (*ours[:at], new, *ours[at:])
+            if ours:
+                self._by_host[host] = ours
             else:
                 self._by_host.pop(host, None)
             touched.add(ingresses_key(host))
@@ -322,8 +329,13 @@ def oldest_first(ingresses: Iterable[Ingress]) -> tuple[Ingress, ...]:
     Objects without a creationTimestamp, which come from folders, are younger than all others and of one age, as if they were applied
     together: that is what becomes of a folder in a cluster, where a timestamp counts seconds.
     """
-    by_name = sorted(ingresses, key=lambda i: f"{i.meta.namespace}/{i.meta.name}", reverse=True)
-    return tuple(sorted(by_name, key=lambda i: i.meta.created or _YOUNGEST))
+    return tuple(sorted(ingresses, key=_rank))
+
+
+def _rank(item: Ingress) -> tuple[str, str]:
+    """The sort key of `oldest_first`: of texts that are turned round, character by character, the larger one is the smaller."""
+    meta = item.meta
+    return meta.created or _YOUNGEST, "".join([chr(_HIGHEST - ord(c)) for c in f"{meta.namespace}/{meta.name}"]) + chr(_HIGHEST)
 
 
 def settings(read: Reader) -> Flags:

@@ -84,7 +84,7 @@ def costs(read: Reader, namespace: str, name: str) -> Mapping[str, int]:
     hosts: dict[str, tuple[bool, bool]] = {}
     for host, claim in claims_in_order(item) if item else ():
         if host not in hosts:
-            hosts[host] = (read.unit(is_regex_host, host), redirects_to_https(read, host, serving(read, host)))
+            hosts[host] = (read.unit(is_regex_host, host), read.unit(is_redirected, host))
         as_regex, tls = hosts[host]
         if not _has_expressions(read, host, claim, as_regex=as_regex):
             continue
@@ -114,7 +114,7 @@ def costs_of_offers(read: Reader, namespace: str, name: str) -> Mapping[str, int
 
 
 def is_redirected(read: Reader, host: str) -> bool:
-    """Whether plain http to a host is redirected to https. A Unit: many Ingresses may offer something for one host."""
+    """Whether plain http to a host is redirected to https. A Unit: a host may be that of many Ingresses."""
     return redirects_to_https(read, host, serving(read, host))
 
 
