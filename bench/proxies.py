@@ -92,11 +92,12 @@ def ours(
     keys: Mapping[str, str] | None = None,
     more: Sequence[Json] = (),
     certificate: Certificate | None = None,
+    **flags_besides: Any,
 ) -> Json:
     """What `xds translate --static` prints for an Ingress a host, all of which lead to one backend on loopback.
 
     `notes` are annotations of each Ingress, `keys` those of the ConfigMap, `more` further objects. With a `certificate` there is the https
-    listener as well, which has it for all names.
+    listener as well, which has it for all names. `flags_besides` are fields of Flags.
     """
     with tempfile.TemporaryDirectory(prefix="xds-bench-") as folder:
         manifests = Folder(Path(folder))
@@ -112,6 +113,7 @@ def ours(
             listen_address="127.0.0.1",
             configmap="default/controller" if keys else "",
             default_ssl_certificate="default/default" if certificate else "",
+            **flags_besides,
         )
         made = static_bootstrap(flags, offline.load(flags).snapshot)
     listeners = [_listener(made, name) for name in ("http", *(["https"] if certificate else []))]

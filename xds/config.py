@@ -843,9 +843,9 @@ class Flags:
         REQUESTS,
         ADDRESS,
         "127.0.0.1:10255",
-        "Where metrics of requests, of the Envoy and of its configuration are served, at /metrics.",
-        ("up", "metrics"),
-        instead={"metrics": (ADDRESS, "0.0.0.0:10254")},
+        "Where `xds metrics` serves metrics of requests, of the Envoy and of its configuration, at /metrics; no backend may be there.",
+        (*RUN, "metrics"),
+        instead={"serve": (ADDRESS, "0.0.0.0:10254"), "metrics": (ADDRESS, "0.0.0.0:10254")},
     )
     controller_namespace: str = setting(
         REQUESTS, NAMESPACE, "ingress-xds", "The label controller_namespace of all metrics.", ("metrics",), fallbacks=("POD_NAMESPACE",)

@@ -22,9 +22,9 @@ OTHER = "OTHER"
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT")
 REQUESTS = "requests"
 """The statistic of all requests. The others have no count of their own."""
-MOST_COUNTERS = 200_000
+MOST_COUNTERS = 60_000
 """Counters of all labels together; each takes Envoy some 200 bytes."""
-MOST_HISTOGRAMS = 50_000
+MOST_HISTOGRAMS = 20_000
 """Histograms of all labels together; each takes Envoy some 5 kB for each worker. Beyond, requests are counted, and their times are not."""
 MOST_PATHS = 1_000
 """Paths of one Ingress whose requests are counted apart; those of all others are counted together."""

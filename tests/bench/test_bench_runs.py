@@ -20,6 +20,7 @@ from bench import (
     fleet,
     machine,
     memory,
+    metrics,
     objects,
     passwords,
     protocol_price,
@@ -254,3 +255,16 @@ def test_every_part_of_our_configuration_that_has_a_price_can_be_taken_out() -> 
         changed = proxies.without(config, take_out)
         assert changed != config, f"{name} is not in our configuration any more"
         config = changed
+
+
+@pytest.mark.envoy
+def test_what_is_counted_is_priced_and_scraped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_FLUSHED", 0.0)
+    try:
+        prices = metrics.measure_price(["nothing", "everything"], seconds=1, rounds=1)
+        table = metrics.measure([N], methods=["GET"])
+    except metrics.Missing as error:
+        pytest.skip(str(error))
+    assert column(prices, "counted") == ["nothing", "everything"]
+    assert column(table, "sets of labels") == [str(N)] * 8
+    assert min(numbers(column(table, "counting"))) >= 0

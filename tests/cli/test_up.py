@@ -239,3 +239,20 @@ async def test_a_port_that_is_taken_is_one_sentence_before_anything_listens(tmp_
             assert await up.process.wait() == 1
     assert f"--http-port: Envoy cannot listen on 127.0.0.1:{up.http[1]}: another program listens there." in up.process.stderr[-1]
     assert len(up.process.stderr) == 1
+
+
+async def test_what_envoy_counts_is_served_beside_it(tmp_path: Path, ports: Ports) -> None:
+    page = ("127.0.0.1", ports.take())
+    up = await Up(tmp_path, ports, "--enable-metrics", f"--metrics-address={page[0]}:{page[1]}").start()
+
+    async def look() -> bool:
+        text = (await fetch(page, "/metrics", host="metrics")).text
+        (line,) = [line for line in text.splitlines() if line.startswith("nginx_ingress_controller_requests{")]
+        assert 'controller_class="k8s.io/ingress-nginx"' in line
+        return 'ingress="web"' in line and 'host="web.example"' in line and 'status="503"' in line
+
+    await wait_until(look, "the requests that were sent", deadline=60)
+    pids = up.pids()
+    assert await up.send(signal.SIGTERM) == 0
+    for pid in pids:
+        await gone(pid)

@@ -281,7 +281,8 @@ def test_metrics_are_where_prometheus_is_sent(objects: list[Json]) -> None:
 
 def test_what_envoy_counts_is_served_beside_it(objects: list[Json]) -> None:
     """The exporter asks on a socket in a folder that it shares with its Envoy alone, on a port that the network lets in."""
-    counts = settings(of_command(objects, "serve")).enable_metrics
+    told = settings(of_command(objects, "serve"))
+    counts = told.enable_metrics
     for name, pod in pods(objects):
         named = {each["name"]: each for each in containers(pod)}
         if "envoy" not in named:
@@ -296,6 +297,7 @@ def test_what_envoy_counts_is_served_beside_it(objects: list[Json]) -> None:
                 "ingress-xds",
                 "k8s.io/ingress-nginx",
             )
+            assert told.metrics_address == said.metrics_address
             assert int(said.metrics_address.rpartition(":")[2]) == ports(pod)["metrics"] == 10254
             folder = str(PurePosixPath(said.stats_address.removeprefix("unix:")).parent)
             mounted = {each: m for each, c in named.items() for m in c.get("volumeMounts", ()) if m["mountPath"] == folder}

@@ -12,7 +12,8 @@ from xds.request_metrics import SCOPE, TAG
 Series = dict[str, float]
 """Value by labels as Envoy writes them, without the braces."""
 
-_COUNTED = re.compile(rf'envoy_{SCOPE}_([a-z_]+)\{{{TAG}="((?:[^"\\]|\\.)*)"(?:,le="([^"]*)")?\}} (\S+)')
+_COUNTED = f"envoy_{SCOPE}_"
+_LABELS = f'{{{TAG}="'
 _OTHER = re.compile(r"envoy_([a-zA-Z0-9_]+)\{([^}]*)\} (\S+)")
 _ESCAPED = re.compile(r"\\(.)")
 
@@ -39,21 +40,31 @@ class Statistics:
 
 
 def read(page: str) -> Statistics:
-    """The statistics on a page. A line that is none of those that Envoy writes is left out."""
+    """The statistics on a page. A line that is none of those that Envoy writes is left out.
+
+    Nearly all lines are about requests, and there may be hundreds of thousands: they are cut, without a regular expression.
+    """
     counters: dict[str, dict[str, float]] = defaultdict(dict)
     histograms: dict[str, dict[str, Buckets]] = defaultdict(lambda: defaultdict(Buckets))
     others: dict[str, Series] = defaultdict(dict)
     for line in page.split("\n"):
-        if found := _COUNTED.fullmatch(line):
-            name, labels, bound, value = found.groups()
-            if bound is not None:
-                histograms[name.removesuffix("_bucket")][labels].at_most[bound] = float(value)
-            elif name.endswith("_sum"):
-                histograms[name.removesuffix("_sum")][labels].sum = float(value)
-            elif not name.endswith("_count"):
-                counters[name][labels] = float(value)
-        elif found := _OTHER.fullmatch(line):
-            others[found[1]][found[2]] = float(found[3])
+        if not line.startswith(_COUNTED):
+            if found := _OTHER.fullmatch(line):
+                others[found[1]][found[2]] = float(found[3])
+            continue
+        name, _, rest = line[len(_COUNTED) :].partition(_LABELS)
+        labels, end, text = rest.rpartition('"} ')
+        try:
+            value = float(text)
+        except ValueError:
+            continue
+        if name.endswith("_bucket"):
+            labels, _, bound = labels.rpartition('",le="')
+            histograms[name[:-7]][labels].at_most[bound] = value
+        elif name.endswith("_sum"):
+            histograms[name[:-4]][labels].sum = value
+        elif end and not name.endswith("_count"):
+            counters[name][labels] = value
     return Statistics(counters, histograms, others)
 
 

@@ -153,6 +153,7 @@ def own_ports(flags: Flags) -> dict[int, str]:
         (flags.dashboard_address, "--dashboard-address"),
         (flags.xds_address, "--xds-address"),
         (flags.validating_webhook, "--validating-webhook"),
+        (flags.metrics_address if flags.enable_metrics else "", "--metrics-address"),
     ):
         if port := tcp_port(text):
             found[port] = flag
