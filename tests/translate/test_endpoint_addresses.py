@@ -308,3 +308,9 @@ def test_a_unix_socket_takes_no_port_from_anybody() -> None:
     sockets = ["--xds-address=unix:/x", "--admin-address=unix:/a", "--debug-address=unix:/d"]
     assert own_ports(parse("up", ["folder", *sockets], {}).settings) == left
     assert own_ports(parse("up", ["folder", "--dashboard-address=off"], {}).settings) == {10254: "--healthz-port"}
+
+
+def test_the_port_of_metrics_is_ours_only_where_there_are_any() -> None:
+    words = ["folder", "--metrics-address=127.0.0.1:10299"]
+    assert 10299 not in own_ports(parse("up", words, {}).settings)
+    assert own_ports(parse("up", [*words, "--enable-metrics"], {}).settings)[10299] == "--metrics-address"
