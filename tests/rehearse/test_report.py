@@ -54,15 +54,18 @@ def test_nothing_is_called_known_where_check_has_an_error() -> None:
     assert printed(found, built)["summary"]["differing"] == 1
 
 
-def test_an_error_about_a_certificate_concerns_certificates_only() -> None:
+def test_an_error_about_a_certificate_that_neither_side_has_hides_nothing() -> None:
     built = signing_in(tls=True)
     found = tallied(built)
     inquiry = first(built, "a.test")
     found.add(inquiry, [REDIRECT] * 3, [REDIRECT | HSTS] * 3)
-    found.add_certificates(inquiry, *(f"Kubernetes Ingress Controller Fake Certificate (SHA-256 {n})" for n in "12"))
+    generated = [f"Kubernetes Ingress Controller Fake Certificate (SHA-256 {n})" for n in "12"]
+    found.add_certificates(inquiry, *generated)
     by_field = {group["field"]: group["known"] and group["known"]["id"] for group in printed(found, built)["differences"]}
     assert any(p.field.startswith("spec.tls") for p in built.tables.problems())
-    assert by_field == {"certificate": None, "header strict-transport-security": "hsts-sign-in"}
+    assert by_field == {"certificate": "generated-certificate", "header strict-transport-security": "hsts-sign-in"}
+    found.add_certificates(inquiry, "a.test (SHA-256 3)", generated[1])
+    assert printed(found, built)["summary"]["certificates"] == 1
 
 
 def test_a_rule_that_has_no_route_here_is_the_cause_of_what_it_lost() -> None:
