@@ -20,6 +20,7 @@ from xds.cli.arguments import parse
 from xds.config import Flags
 from xds.patterns.regex import PROGRAM_LIMIT
 from xds.render.bootstrap import REGEX_PROGRAM_SIZE, bootstrap, secret_files
+from xds.request_metrics import PROCESS_PATH, STATS_PATH
 
 TLS = Flags(
     xds_address="xds.example:18000",
@@ -263,3 +264,28 @@ def test_a_real_envoy_takes_a_long_regex_because_of_the_runtime(raised: bool, ve
     path = tmp_path / "envoy.yaml"
     path.write_text(yaml.safe_dump(content))
     assert validate(path).split()[0] == verdict
+
+
+def test_the_socket_for_metrics_has_two_pages_and_is_for_envoys_user_alone() -> None:
+    static = bootstrap(Flags(stats_address="unix:/run/metrics/stats.sock"))["static_resources"]
+    (listener,) = static["listeners"]
+    assert listener["address"] == {"pipe": {"path": "/run/metrics/stats.sock", "mode": 0o600}}
+    (host,) = listener["filter_chains"][0]["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]
+    assert [route["match"]["path"] for route in host["routes"]] == ["/stats/prometheus", PROCESS_PATH]
+    assert {"name": ":path", "string_match": {"exact": STATS_PATH}} in host["routes"][0]["match"]["headers"]
+    assert [cluster["name"] for cluster in static["clusters"]][-1] == "xds_admin"
+
+
+def test_times_are_counted_in_the_buckets_of_the_flag_each_in_its_unit() -> None:
+    found = bootstrap(Flags(stats_address="unix:/run/metrics/stats.sock", time_buckets=(1.5, 0.1, 0.1, 0)))
+    settings = found["stats_config"]["histogram_bucket_settings"]
+    buckets = {each["match"]["prefix"]: each["buckets"] for each in settings}
+    assert buckets["ingress.request_duration"] == [100, 1500]
+    assert buckets["ingress.connect_duration"] == [100_000, 1_500_000]
+    assert found["stats_eviction_interval"] == "86400s"
+
+
+def test_without_the_socket_the_bootstrap_says_nothing_of_statistics() -> None:
+    found = bootstrap(Flags())
+    assert not {"stats_config", "stats_eviction_interval"} & found.keys()
+    assert "listeners" not in found["static_resources"]

@@ -19,6 +19,7 @@ from tests.envoy.harness import Http2, Process, Site, backend, fetch, ingress, m
 from tests.envoy.harness.control_plane import XDS
 from tests.envoy.harness.prometheus import Prometheus, Sample
 from xds import __version__
+from xds.request_metrics import STATS_PATH
 
 pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
@@ -371,6 +372,21 @@ async def test_the_controller_says_what_ingress_nginx_says_of_itself(scraped: Sc
     assert named["leader_election_status"].items() >= {"name": "ingress-controller-leader", "controller_pod": "xds-1"}.items()
     assert named["ssl_certificate_info"].items() >= {"host": "secure.test", "secret_name": "secure", "namespace": "shop"}.items()
     assert named["build_info"]["release"] == __version__
+
+
+@pytest.mark.parametrize(
+    "target", ["/", "/stats/prometheus", "/stats?filter=x", f"{STATS_PATH}&usedonly", "/quitquitquit", "/config_dump", "/process/x"]
+)
+async def test_the_socket_for_metrics_passes_nothing_else_to_the_admin_page(target: str, scraped: Scraped) -> None:
+    async def status(method: str, target: str) -> int:
+        reader, writer = await asyncio.open_unix_connection(str(scraped.site.path / "stats.sock"))
+        writer.write(f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        line = await reader.readline()
+        writer.close()
+        return int(line.split()[1])
+
+    assert await status("GET", STATS_PATH) == 200
+    assert [await status(method, target) for method in ("GET", "POST")] == [404, 404]
 
 
 async def test_clients_cannot_make_labels(scraped: Scraped) -> None:

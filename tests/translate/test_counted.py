@@ -84,6 +84,16 @@ def test_whatever_is_in_a_path_stays_in_the_path(text: str, tmp_path: Path) -> N
     assert labels == ("default", "web", "web", "", "a.example.com", f"/{text}")
 
 
+def test_all_certificates_share_one_scope_with_limits(tmp_path: Path) -> None:
+    """Backends answer with any status, so that labels alone bound nothing."""
+    found = resources(tmp_path, LISTENER, (ingress("web", "a.example.com", {"/": WEB}),), "--enable-metrics")
+    scopes = [config["stats_scope"] for name in ("http", "https") for config in _counting(found[name])]
+    assert len(scopes) == 8
+    wanted = {"prefix": "ingress", "sharing_name": "ingress", "enable_eviction": True}
+    limits = {"max_counters": request_metrics.MOST_COUNTERS, "max_histograms": request_metrics.MOST_HISTOGRAMS}
+    assert all(scope == wanted | limits for scope in scopes)
+
+
 def _counting(listener: Any) -> list[Any]:
     """The configurations of the access logs that count."""
     logs = listener["filter_chains"][0]["filters"][-1]["typed_config"]["access_log"]
