@@ -87,8 +87,8 @@ _NATIVE = {
     "proxy_upstream_name": "%METADATA(CLUSTER:xds:upstream)%",
     "upstream_addr": "%UPSTREAM_HOST%",
     "server_protocol": "%CEL(request.protocol == 'HTTP/2' ? 'HTTP/2.0' : request.protocol)%",
-    "namespace": "%CEL(re.extract(xds.route_name, '^([^/]*)/', '\\\\1'))%",
-    "ingress_name": "%CEL(re.extract(xds.route_name, '^[^/]*/([^ ]*)', '\\\\1'))%",
+    "namespace": "%CEL(xds.route_name.substring(0, xds.route_name.indexOf('/')))%",
+    "ingress_name": "%CEL(xds.route_name.substring(xds.route_name.indexOf('/') + 1, xds.route_name.indexOf(' ')))%",
 }
 """Values in which no client can write a quotation mark or a backslash, by variable."""
 _OF_CONNECTIONS = """

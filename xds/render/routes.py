@@ -37,14 +37,14 @@ from xds import model, request_metrics
 from xds.nginx.feature import FilterPlace
 from xds.nginx.messages import OWN_SCHEME, formatted, overwriting, substitution
 from xds.nginx.registry import asks, features, with_hook
-from xds.nginx.variables import BEST_HOST_WITHOUT_PORT
+from xds.nginx.variables import BEST_HOST_WITHOUT_PORT, HOST
 from xds.patterns import regex, spelling
 from xds.render import handshakes, names
 from xds.render.answers import TO_HTTPS
 from xds.wire.encode import encode, field, pack
 from xds.wire.template import Template, placeholder
 
-_HOST = "%CEL(re.extract(request.host, '^([[].*[]]|[^:]*)', '\\\\1'))%"
+_HOST = f"%CEL({HOST})%"
 _PATH = "%CEL(re.extract(request.path, '^(.*?)/?$', '\\\\1'))%"
 _HOST_AND_PORT = "%REQ(:authority)%"
 _QUERY = "%CEL(request.query != '' ? '?' : '')%%CEL(request.query)%"

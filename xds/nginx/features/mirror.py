@@ -32,7 +32,7 @@ from xds.nginx.messages import CACHED, SENT_FROM, action_of, formatted, kept_tex
 from xds.nginx.registry import cluster_name
 from xds.nginx.targets import Target, cluster_of, speak, target
 from xds.nginx.values import choice, matching, shown
-from xds.nginx.variables import MOST
+from xds.nginx.variables import HOST, MOST
 from xds.wire.encode import pack
 
 NAME = "mirror"
@@ -50,7 +50,7 @@ _ASKED_PATH, _ASKED_HOST = "xds.copy.path", "xds.copy.host"
 _QUERY = "%CEL(request.query)%"
 _QUESTION = "%CEL(request.query != '' ? '?' : '')%"
 _OF_PATH = {"request_uri": f"%FILTER_STATE({_ASKED_PATH}:PLAIN)%", "args": _QUERY, "query_string": _QUERY, "is_args": _QUESTION}
-_OF_HOST = {"$host": "%CEL(re.extract(request.host, '^([[].*[]]|[^:]*)', '\\\\1'))%", "$http_host": "%REQ(:authority)%"}
+_OF_HOST = {"$host": f"%CEL({HOST})%", "$http_host": "%REQ(:authority)%"}
 _NOT_COPIED = """
 x-request-id x-real-ip x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-proto x-forwarded-scheme x-scheme
 x-original-forwarded-for x-original-forwarded-host x-envoy-internal
