@@ -96,10 +96,14 @@ class Interview:
             await session.close()
 
     async def ask(self, inquiries: Iterable[Inquiry]) -> AsyncGenerator[Exchange]:
-        """Ask both for all, and yield the answers in the order in which they are complete."""
+        """Ask both for all, and yield the answers in the order in which they are complete.
+
+        The next request is made in a thread: a pipe may be slow, and no answer is to look late for that.
+        """
         running: set[asyncio.Task[Exchange]] = set()
+        source = iter(inquiries)
         try:
-            for inquiry in inquiries:
+            while (inquiry := await asyncio.to_thread(next, source, None)) is not None:
                 while len(running) >= AT_ONCE:
                     done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                     for task in done:
