@@ -180,7 +180,7 @@ def test_what_everybody_gets_is_what_ingress_nginx_does_by_default() -> None:
         ),
         "upstream_keepalive": "Keepalive(idle=60, requests=0, time=0)",
         "hsts": "max-age=31536000; includeSubDomains",
-        "large_client_header_buffers": "256",
+        "large_client_header_buffers": "32",
         "limit_req_status_code": "503",
         "load_balance": "round_robin",
         "next_upstream": "Tries(conditions=('error', 'timeout'), tries=3, unbuffered=False)",

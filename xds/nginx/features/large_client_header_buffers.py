@@ -5,7 +5,7 @@ from __future__ import annotations
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager
 
 from xds.model import Via
-from xds.nginx.feature import Feature, Key, Notes
+from xds.nginx.feature import Feature, Fidelity, Key, Notes
 from xds.nginx.messages import HEADERS_KB, LARGEST_HEADERS_KB
 from xds.nginx.values import shown, size, whole
 
@@ -25,10 +25,13 @@ def _together(text: str) -> int:
 BUFFERS = Key(
     "large-client-header-buffers",
     _together,
-    "How large the headers of a request may be: number and size of buffers. Their product counts, for the URL and all headers together; "
-    f"{LARGEST_HEADERS_KB}k are the most, and {HEADERS_KB}k for one header over HTTP/2.",
+    "How large URL and headers of a request may be together: number and size of buffers, of which the product counts. "
+    f"{LARGEST_HEADERS_KB}k are the most.",
     "8 64k",
     4 * (8 << 10),
+    fidelity=Fidelity.APPROXIMATE,
+    reason="one header, or the URL, may be as large as all of them together; a change of it drains the connections of the listeners",
+    tuning=True,
 )
 
 
