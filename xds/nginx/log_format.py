@@ -98,7 +98,7 @@ remote_addr remote_port server_addr server_port time_local time_iso8601 msec con
 
 
 @dataclass(frozen=True, slots=True)
-class _Term:
+class _FromClient:
     """What a client writes: an expression, and a command for the value as it is, where Envoy has one that says the same.
 
     `header` is the header of the request from which the value comes.
@@ -110,25 +110,25 @@ class _Term:
 
 
 _REQUESTED = f'%COALESCE({{"operators":[{{"command":"FILTER_STATE","param":"{PATH_STATE}:PLAIN"}},{{"command":"REQ","param":":PATH"}}]}})%'
-_HOST_HEADER = _Term("request.host", "%REQ(:AUTHORITY)%", ":authority")
-_ID = _Term("request.id", "%REQ(X-REQUEST-ID)%", "x-request-id")
-_URI = _Term("request.url_path", "%PATH(NQ:PATH)%", ":path")
-_ARGS = _Term("request.query")
+_HOST_HEADER = _FromClient("request.host", "%REQ(:AUTHORITY)%", ":authority")
+_ID = _FromClient("request.id", "%REQ(X-REQUEST-ID)%", "x-request-id")
+_URI = _FromClient("request.url_path", "%PATH(NQ:PATH)%", ":path")
+_ARGS = _FromClient("request.query")
 _WRITTEN = {
-    "request_uri": _Term("request.path", _REQUESTED, ":path"),
+    "request_uri": _FromClient("request.path", _REQUESTED, ":path"),
     "uri": _URI,
     "document_uri": _URI,
     "args": _ARGS,
     "query_string": _ARGS,
-    "host": _Term(HOST),
+    "host": _FromClient(HOST),
     "http_host": _HOST_HEADER,
     "best_http_host": _HOST_HEADER,
-    "http_referer": _Term("request.referer", "%REQ(REFERER)%", "referer"),
-    "http_user_agent": _Term("request.useragent", "%REQ(USER-AGENT)%", "user-agent"),
+    "http_referer": _FromClient("request.referer", "%REQ(REFERER)%", "referer"),
+    "http_user_agent": _FromClient("request.useragent", "%REQ(USER-AGENT)%", "user-agent"),
     "req_id": _ID,
     "request_id": _ID,
-    "ssl_server_name": _Term("connection.requested_server_name"),
-    "ssl_client_s_dn": _Term("connection.subject_peer_certificate"),
+    "ssl_server_name": _FromClient("connection.requested_server_name"),
+    "ssl_client_s_dn": _FromClient("connection.subject_peer_certificate"),
 }
 """What a client writes, by variable."""
 _JOINED = frozenset(("accept-encoding", "authorization", "content-type", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"))
@@ -304,13 +304,13 @@ def _command(name: str, escape: Escape, form: _Form = _Form.ESCAPED) -> str | No
     return None
 
 
-def _written(name: str) -> _Term | None:
+def _written(name: str) -> _FromClient | None:
     """What a client writes; None for a variable that is something else, or a header of which there may be several."""
     header = name.removeprefix("http_").replace("_", "-")
-    return _Term("", f"%REQ({header.upper()})%", header) if name.startswith("http_") and header in _JOINED else _WRITTEN.get(name)
+    return _FromClient("", f"%REQ({header.upper()})%", header) if name.startswith("http_") and header in _JOINED else _WRITTEN.get(name)
 
 
-def _as_escaped(name: str, written: _Term, escape: Escape) -> str:
+def _as_escaped(name: str, written: _FromClient, escape: Escape) -> str:
     """The command for what a client wrote, escaped. A path that was kept is escaped already."""
     if not written.expression:
         return _of_header("request", written.header, escape)
