@@ -235,7 +235,7 @@ class Encoder:
     Envoy shows as the `control_plane.identifier` it is connected to (V7).
     """
 
-    def __init__(self, identifier: str, *, keep: int = 16 * 2**20) -> None:
+    def __init__(self, identifier: str, *, keep: int = 4 * 2**20) -> None:
         self._control_plane = _text(1, identifier)
         self._keep = keep
         self._kept = 0
