@@ -9,6 +9,7 @@ after a restart of the control plane: with the versions of everything that they 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -56,10 +57,12 @@ class Response:
 class Stream:
     """One Envoy's side of a stream."""
 
+    _numbers = itertools.count(1)
+
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._channel = channel
         self._call = channel.stream_stream(_METHOD)()
-        self._node = field(1, field(1, b"bench"))
+        self._node = field(1, field(1, b"bench-%d" % next(self._numbers)))
 
     @classmethod
     def to(cls, address: str) -> Stream:

@@ -222,18 +222,22 @@ def test_where_an_envoy_never_answers_what_is_remembered_stays_small(site: Site,
     assert not any(change.waiting for change in site.progress.history()), "each that can be seen was waited for by itself"
 
 
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 12)), max_size=60), st.integers(0, 4))
-def test_the_front_is_the_least_of_all_streams_whatever_they_do(moves: list[tuple[int, int]], leaves: int) -> None:
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(-1, 12)), max_size=60), st.integers(1, 6))
+def test_the_front_is_the_least_of_all_envoys_whatever_their_streams_do(moves: list[tuple[int, int]], nodes: int) -> None:
+    """A generation of -1 stands for the end of a stream."""
     front = Frontier()
-    streams = [Envoy(EnvoyNode(str(n)), Talk(Wire.DELTA)) for n in range(5)]
-    at: dict[int, int] = {}
+    streams = [Envoy(EnvoyNode(str(n % nodes)), Talk(Wire.DELTA)) for n in range(6)]
+    at: dict[int, dict[int, int]] = {}
     for number, generation in moves:
-        front.move(streams[number], generation)
-        at[number] = max(at.get(number, generation), generation)
-        assert front.least() == min(at.values())
-    front.drop(streams[leaves])
-    at.pop(leaves, None)
-    assert front.least() == min(at.values(), default=None)
+        of_node = at.setdefault(number % nodes, {})
+        if generation < 0:
+            front.drop(streams[number])
+            of_node.pop(number, None)
+        else:
+            front.move(streams[number], generation)
+            of_node[number] = max(of_node.get(number, generation), generation)
+        assert front.least() == min((max(each.values()) for each in at.values() if each), default=None)
+        assert set(front.nodes) == {str(node) for node, each in at.items() if each}
 
 
 _STEPS = st.one_of(

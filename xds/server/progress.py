@@ -206,15 +206,17 @@ class _LastRejection(NamedTuple):
 class Frontier:
     """How far the Envoys are with one type: the lowest generation that all of them have accepted, in O(log Envoys) for each ACK.
 
-    Of an Envoy, by node.id, the furthest stream counts: another client with the same node.id does not hold it back. Envoys that have
-    accepted the same generation are counted together, and a heap finds the lowest generation.
+    Of an Envoy, by node.id, the furthest stream counts: another client with the same node.id does not hold it back. Any number of clients
+    may have one node.id, which makes no ACK dearer. Envoys that have accepted the same generation are counted together, and a heap finds
+    the lowest generation.
     """
 
-    __slots__ = ("_at", "_heap", "_nodes", "open")
+    __slots__ = ("_at", "_furthest", "_heap", "_nodes", "open")
 
     def __init__(self) -> None:
         self.open: deque[_OpenPublication] = deque()
         self._nodes: dict[str, dict[ConnectedStream, int]] = {}
+        self._furthest: dict[str, int] = {}  # node.id → the highest generation of its streams
         self._at: Counter[int] = Counter()  # generation → Envoys that have accepted it and none after it
         self._heap: list[int] = []  # the keys of _at, and some that are none any more
 
@@ -228,10 +230,11 @@ class Frontier:
 
     def move(self, stream: ConnectedStream, generation: int) -> None:
         """A stream has accepted everything as of this generation. A lower one than before is ignored."""
-        streams = self._nodes.setdefault(_node_id(stream), {})
-        before = max(streams.values(), default=None)
+        node = _node_id(stream)
+        streams, before = self._nodes.setdefault(node, {}), self._furthest.get(node)
         streams[stream] = max(generation, streams.get(stream, generation))
-        self._shift(before, max(streams.values()))
+        self._furthest[node] = after = max(streams[stream], streams[stream] if before is None else before)
+        self._shift(before, after)
 
     def of(self, stream: ConnectedStream) -> int:
         """The generation that a stream has accepted; -1 for none."""
@@ -244,12 +247,16 @@ class Frontier:
     def drop(self, stream: ConnectedStream) -> None:
         """A stream has disconnected."""
         streams = self._nodes.get(node := _node_id(stream), {})
-        if stream in streams:
-            before = max(streams.values())
-            del streams[stream]
-            if not streams:
-                del self._nodes[node]
-            self._shift(before, max(streams.values(), default=None))
+        if stream not in streams:
+            return
+        before = self._furthest.pop(node)
+        if streams.pop(stream) < before:
+            self._furthest[node] = before
+        elif streams:
+            self._furthest[node] = max(streams.values())
+        else:
+            del self._nodes[node]
+        self._shift(before, self._furthest.get(node))
 
     def least(self) -> int | None:
         """The generation that all Envoys have accepted; None if there are no Envoys."""
@@ -369,7 +376,7 @@ class Progress:
         self._close(ack.type_url, now)
         if key in self._last_rejections or key in self._rejected:
             self._reconsider(key, ack, now)
-        for other in frontier.beside(stream):
+        for other in frontier.beside(stream) if self._rejected else ():
             for record in self._rejected.get((other, ack.type_url), ()) if other is not stream else ():
                 self._perhaps_finish(record, ack.type_url, now)
 
