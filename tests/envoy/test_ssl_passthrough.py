@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+
 import pytest
 import pytest_asyncio
 
@@ -74,12 +76,19 @@ def site(backends: Backends) -> Site:
 
 async def is_reset(site: Site, host: str) -> bool:
     """Whether a client that names this host gets no TLS at all."""
+    return bool(await fault(site, host))
+
+
+async def fault(site: Site, host: str) -> str:
+    """Why a client that names this host gets no TLS, as its library says it; "" where it gets TLS."""
     try:
         connection = await Http1.open(site.https, tls=Tls(host))
-    except OSError:
-        return True
+    except ssl.SSLError as error:
+        return str(error.reason)
+    except OSError as error:
+        return type(error).__name__
     await connection.close()
-    return False
+    return ""
 
 
 async def until_reset(site: Site, host: str) -> None:
@@ -191,6 +200,7 @@ async def test_what_has_nowhere_to_go_is_reset_and_not_read(backends: Backends, 
     await until_served(site, "sub.test", OTHER)
     site.folder.write("sub.yaml", ingress("sub", "sub.test", {"/": ("missing", 80)}, PASS))
     await until_reset(site, "sub.test")
+    assert await fault(site, "sub.test") == "TLSV1_ALERT_INTERNAL_ERROR"
     assert (await site.get("/", host="web.test", tls=Tls("web.test"))).app == "web"
 
 

@@ -16,6 +16,7 @@ from functools import lru_cache
 from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog
 from envoy_data_plane.envoy.config.core.v3 import (
     Address,
+    DataSource,
     SocketAddress,
     SocketAddressProtocol,
     SocketOption,
@@ -26,6 +27,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener, ListenerFilter, UdpListenerConfig
 from envoy_data_plane.envoy.extensions.filters.listener.proxy_protocol.v3 import ProxyProtocol
 from envoy_data_plane.envoy.extensions.filters.listener.tls_inspector.v3 import TlsInspector
+from envoy_data_plane.envoy.extensions.filters.network.direct_response.v3 import Config
 from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import TcpProxy
 from envoy_data_plane.envoy.extensions.filters.udp.udp_proxy.v3 import Route as UdpRoute
 from envoy_data_plane.envoy.extensions.filters.udp.udp_proxy.v3 import UdpProxyConfig, UdpProxyConfigHashPolicy
@@ -70,7 +72,9 @@ _HANDSHAKE = datetime.timedelta(seconds=60)
 """How long TLS may take, unless the ConfigMap has a client-header-timeout, which nginx applies to it as well."""
 _PASSTHROUGH_IDLE = datetime.timedelta(hours=24)
 _NOWHERE = "nowhere"
-"""The name of no chain: whoever is led there is refused."""
+"""The chain that refuses whoever is led there."""
+_UNRECOGNIZED_NAME, _INTERNAL_ERROR = 112, 80
+"""Alerts of TLS (RFC 8446, 6.2)."""
 _FILTER_CHAINS = 3
 """The field number of Listener.filter_chains."""
 _FILTER_CHAIN_MATCHER = 32
@@ -97,6 +101,7 @@ def https(address: str, port: int, defaults: Settings, counts: Sequence[AccessLo
     made.per_connection_buffer_high_watermark_timeout = _READ_NOTHING
     if asks("rejects_unnamed", defaults):
         made.filter_chain_matcher = Matcher(on_no_match=MatcherOnMatch(action=_to_chain(_NOWHERE)))
+        made.filter_chains.append(_alerting(_NOWHERE, _UNRECOGNIZED_NAME))
     return _drawn(made, defaults)
 
 
@@ -133,8 +138,8 @@ def chain_pieces(tls: HostTls, bare: Listener) -> tuple[bytes, ...]:
     The connection manager, nearly all of it, is the same bytes object in all chains. A thousand copies would take 20 MB.
     """
     if isinstance(tls, Passthrough):
-        assert tls.cluster is not None
-        return (field(_FILTER_CHAINS, encode(_passthrough_chain(names.chain(tls), tls.cluster))),)
+        name = names.chain(tls)
+        return (field(_FILTER_CHAINS, encode(_passthrough_chain(name, tls.cluster) if tls.cluster else _alerting(name, _INTERNAL_ERROR))),)
     first = bare.filter_chains[0]
     assert first.transport_socket is not None
     assert first.transport_socket.typed_config is not None
@@ -207,6 +212,12 @@ def _passthrough_chain(name: str, cluster: Cluster) -> FilterChain:
         access_log=list(stream_logs("TCP")),
     )
     return FilterChain(name=name, filters=[Filter(name="envoy.filters.network.tcp_proxy", typed_config=pack(proxy))])
+
+
+def _alerting(name: str, alert: int) -> FilterChain:
+    """A chain that ends TLS before it begins, with a record of TLS that is a fatal alert: a client that is not told why tries again."""
+    said = Config(response=DataSource(inline_bytes=bytes((21, 3, 3, 0, 2, 2, alert))))
+    return FilterChain(name=name, filters=[Filter(name="envoy.filters.network.direct_response", typed_config=pack(said))])
 
 
 def _listener(

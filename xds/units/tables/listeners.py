@@ -173,7 +173,7 @@ class HttpsListener:
 
     def _is_there(self, tls: HostTls) -> bool:
         """Whether all that a chain names is there."""
-        return all(name in self.secrets.values for name in _secrets(tls)) if isinstance(tls, Terminate) else tls.cluster is not None
+        return isinstance(tls, Passthrough) or all(name in self.secrets.values for name in _secrets(tls))
 
     def _leads_to(self) -> dict[str, str]:
         """Host → filter chain. Where a held Part still has a host that leads to another one by now, it leads to that one.
