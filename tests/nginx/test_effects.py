@@ -37,6 +37,7 @@ FLAGS = Flags(
     watch_ingress_without_class=True,
     configmap="ingress/controller",
     tcp_services_configmap="ingress/tcp",
+    udp_services_configmap="ingress/udp",
     enable_ssl_passthrough=True,
     enable_annotation_validation=True,
 )
@@ -152,6 +153,7 @@ def around() -> tuple[Object, ...]:
         ConfigMap(meta=Meta(namespace="ingress", name="added"), data={"X-Team": "a"}),
         ConfigMap(meta=Meta(namespace="ingress", name="set"), data={"X-Set": "a"}),
         ConfigMap(meta=Meta(namespace="ingress", name="tcp"), data={"9000": "default/web:80"}),
+        ConfigMap(meta=Meta(namespace="ingress", name="udp"), data={"9000": "default/web:53"}),
         ConfigMap(meta=Meta(namespace="default", name="headers"), data={"X-Team": "a"}),
         Secret(meta=Meta(namespace="default", name="authority"), data={"ca.crt": authority.cert_pem}),
         Secret(meta=Meta(namespace="default", name="client"), data=pair),
@@ -159,9 +161,12 @@ def around() -> tuple[Object, ...]:
     ]
     for name in ("web", "other", "fallback"):
         meta = Meta(namespace="default", name=name)
-        objects.append(Service(meta=meta, ports=(ServicePort(80, "", 8080),), cluster_ips=("10.96.0.1",), affinity="ClientIP"))
+        ports = ServicePort(80, "http", 8080), ServicePort(53, "dns", 5353, "UDP")
+        objects.append(Service(meta=meta, ports=ports, cluster_ips=("10.96.0.1",), affinity="ClientIP"))
         ready = (Endpoint(("10.0.0.1",)), Endpoint(("10.0.0.2",)))
-        objects.append(EndpointSlice(meta=meta, service=name, ports=(EndpointPort("", 8080),), endpoints=ready))
+        objects.append(
+            EndpointSlice(meta=meta, service=name, ports=(EndpointPort("http", 8080), EndpointPort("dns", 5353, "UDP")), endpoints=ready)
+        )
     return tuple(objects)
 
 
