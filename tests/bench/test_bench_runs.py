@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from bench import (
+    abuse,
     change,
     cold_start,
     dashboard,
@@ -268,3 +269,11 @@ def test_what_is_counted_is_priced_and_scraped(monkeypatch: pytest.MonkeyPatch) 
     assert column(prices, "counted") == ["nothing", "everything"]
     assert column(table, "sets of labels") == [str(N)] * 8
     assert min(numbers(column(table, "counting"))) >= 0
+
+
+@pytest.mark.envoy
+async def test_abuse_has_a_row_for_each_attack() -> None:
+    table = await abuse.measure(["nothing", "rapid resets", "1,000 headers, a byte a second"], seconds=1)
+    assert column(table, "attack") == ["nothing", "rapid resets", "1,000 headers, a byte a second"]
+    assert all(value > 0 for value in numbers(column(table, "p99, ms")))
+    assert column(table, "failed") == ["0", "0", "0"]

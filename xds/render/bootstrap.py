@@ -19,6 +19,9 @@ XDS_CLUSTER = "xds_cluster"
 REGEX_PROGRAM_SIZE = 100_000
 """Size of the largest compiled RE2 program that Envoy accepts. Its default of 100 rejects an expression with one or two repetitions."""
 
+REQUESTS_AT_ONCE = 8
+"""Requests that Envoy takes from one connection before it turns to the others; without it a client may send a thousand in one go."""
+
 _READY = "/ready"
 PROBE_PATHS = (_READY, "/stats/prometheus")
 """The pages of the admin that are served at `--probe-address`: they change nothing, and contain no secrets."""
@@ -323,6 +326,7 @@ def _runtime(settings: Flags) -> dict[str, Any]:
     probe = {f"envoy.resource_limits.listener.{_PROBE_LISTENER}.connection_limit": PROBE_CONNECTIONS} if settings.probe_address else {}
     return probe | {
         "re2.max_program_size.error_level": REGEX_PROGRAM_SIZE,
+        "http.max_requests_per_io_cycle": REQUESTS_AT_ONCE,
         # As in nginx the fragment after a "#" is cut off; by default Envoy answers 400.
         "envoy.reloadable_features.http_reject_path_with_fragment": False,
     }

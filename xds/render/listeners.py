@@ -66,6 +66,8 @@ _TCP, _TCP_NOTSENT_LOWAT, _UNSENT = 6, 25, 128 << 10
 
 For thousands of clients that read nothing that would be gigabytes, beside Envoy's own memory.
 """
+_ACCEPTED = 16
+"""Connections that Envoy accepts before it turns to those that it has; without it all that wait, which may be thousands."""
 _READ_NOTHING = datetime.timedelta(seconds=60)
 """How long a client may read nothing of what waits for it: nginx' send_timeout."""
 _HANDSHAKE = datetime.timedelta(seconds=60)
@@ -240,6 +242,7 @@ def _listener(
     )
     if protocol is SocketAddressProtocol.TCP:
         made.per_connection_buffer_limit_bytes = BUFFER
+        made.max_connections_to_accept_per_socket_event = _ACCEPTED
         unsent = SocketOption(level=_TCP, name=_TCP_NOTSENT_LOWAT, int_value=_UNSENT, state=SocketOptionSocketState.STATE_PREBIND)
         made.socket_options = [unsent]
     return made

@@ -59,7 +59,7 @@ class Outcome:
 class Crowd:
     """Many connections at once. Each sends `first`, then every `pause` seconds the next byte of `trickle`; `deaf` ones read nothing.
 
-    With `receive_buffer` the kernel takes so few bytes for a client that reads nothing.
+    With `receive_buffer` the kernel takes so few bytes for a client that reads nothing. `rate`: connections opened a second, at most.
     """
 
     address: Address
@@ -69,14 +69,19 @@ class Crowd:
     pause: float = 0.2
     deaf: bool = False
     receive_buffer: int = 0
+    rate: int = 0
     outcome: Outcome = field(default_factory=Outcome)
     _sockets: dict[int, socket.socket] = field(default_factory=dict)
     _poll: select.epoll = field(default_factory=select.epoll)
 
     def __enter__(self) -> Crowd:
         """Open all of them. Raises OSError where that fails."""
+        begun = time.monotonic()
+        at_once = min(_OPENING, max(self.rate // 20, 1)) if self.rate else _OPENING
         while self.outcome.opened < self.count:
-            self._open(min(_OPENING, self.count - self.outcome.opened))
+            self._open(min(at_once, self.count - self.outcome.opened))
+            if self.rate:
+                time.sleep(max(0.0, begun + self.outcome.opened / self.rate - time.monotonic()))
         return self
 
     def __exit__(self, *_: object) -> None:
