@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from examples.apps import HttpApp, StreamServer
-from tests.envoy.harness import Site, endpoint_slice, ingress, service
+from tests.envoy.harness import Site, config_map, endpoint_slice, ingress, service
 from tests.exploring import examples
 
 pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module")]
@@ -26,6 +26,7 @@ class Judge:
     def __init__(self) -> None:
         self.line = ""
         self.headers: dict[str, str] = {}
+        self.lines: list[str] = []
         self.asked = 0
         self._server = StreamServer(self._serve)
         self.start = self._server.start
@@ -35,6 +36,7 @@ class Judge:
         while True:
             self.line, *rest = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").rstrip().split("\r\n")
             self.headers = {name.lower(): value.strip() for name, _, value in (each.partition(":") for each in rest)}
+            self.lines = [each.lower() for each in rest]
             self.asked += 1
             answer = json.loads(self.headers.get("x-answer", '{"status": 200}'))
             body = "" if answer["status"] == 204 else "secret"
@@ -61,6 +63,8 @@ async def site(shared_site: Site, judge: Judge) -> Site:
         *(service("web"), endpoint_slice("web", [web]), service("judge"), endpoint_slice("judge", [to])),
         ingress("plain", "plain.test", WEB, {"auth-url": f"{url}/check?x=1"}),
         ingress("usual", "usual.test", WEB, {"auth-url": "http://judge.default.svc.cluster.local/auth", **usual}),
+        config_map("more", {"X-Real-IP": "9.9.9.9", "X-Forwarded-For": "$http_none", "X-Set": "$host"}),
+        ingress("more", "more.test", WEB, {"auth-url": f"{url}/check", "auth-proxy-set-headers": "default/more"}),
         ingress("dead", "dead.test", WEB, {"auth-url": "http://127.0.0.1:9/"}),
         ingress("loop", "loop.test", WEB, {"auth-url": f"http://127.0.0.1:{own}/x", "auth-proxy-set-headers": "default/none"}),
         ingress("self", "localhost", WEB, {"auth-url": f"http://$host:{own}/x"}),
@@ -87,6 +91,14 @@ async def test_the_service_is_asked_without_what_a_client_may_forge(site: Site, 
     asked = ("host", "x-original-url", "x-original-method", "x-forwarded-for")
     assert [judge.headers[name] for name in asked] == ["127.0.0.1", "http://plain.test/a?b=1", "POST", "127.0.0.1"]
     assert not [name for name in judge.headers if name.startswith(("x-xds", "x-envoy", "x-forwarded-p"))]
+
+
+async def test_a_header_that_the_service_gets_anyway_stands_before_that_of_the_author(site: Site, judge: Judge) -> None:
+    forged = [("X-Real-IP", "6.6.6.6"), ("X-Set", "forged"), ("X-Xds-Auth-Twice", "x-evil"), ("X-Xds-Auth-Twice-X-Evil", "1")]
+    assert (await site.get("/", host="more.test", headers=forged)).status == 200
+    about = [line for line in judge.lines if line.startswith(("x-real-ip:", "x-set:", "x-evil:", "x-forwarded-for:", "x-xds"))]
+    assert sorted(about) == ["x-forwarded-for: 127.0.0.1", "x-real-ip: 127.0.0.1", "x-real-ip: 9.9.9.9", "x-set: more.test"]
+    assert about.index("x-real-ip: 127.0.0.1") < about.index("x-real-ip: 9.9.9.9")
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,8 @@ MOST_COOKIES = 8
 """Cookies of the service that are passed on to the client, where that depends on the status of the answer."""
 _PRIVATE = "x-xds-"
 """How the names of headers begin that Envoy's filters write for each other."""
-_METHOD, _HOST, _PATH, _SIGNIN, _URI, _WANTED, _ALWAYS, _CHALLENGE, _MEMORY = (
-    f"{_PRIVATE}auth-{name}" for name in ("method", "host", "path", "signin", "uri", "wanted", "always", "challenge", "memory")
+_METHOD, _HOST, _PATH, _SIGNIN, _URI, _WANTED, _ALWAYS, _CHALLENGE, _MEMORY, _TWICE = (
+    f"{_PRIVATE}auth-{name}" for name in ("method", "host", "path", "signin", "uri", "wanted", "always", "challenge", "memory", "twice")
 )
 REDIRECT = "x-auth-request-redirect"
 _COOKIE = f"{_PRIVATE}auth-cookie-"
@@ -76,7 +76,7 @@ _PATIENCE_MS = 1000
 """How long the service that remembers may take. Then the authentication service is asked."""
 _SCRIPT = f"""
 local REMOVED = {{"{_METHOD}", "{_HOST}", "{_PATH}", "{_SIGNIN}", "{_URI}", "{_WANTED}", "{_ALWAYS}", "{_CHALLENGE}", "{_MEMORY}",
-  "content-length", "x-envoy-internal", "x-envoy-expected-rq-timeout-ms", "x-envoy-attempt-count"}}
+  "{_TWICE}", "content-length", "x-envoy-internal", "x-envoy-expected-rq-timeout-ms", "x-envoy-attempt-count"}}
 local STATE, COOKIE, REMOVE = "xds.auth", "{_COOKIE}", "x-envoy-auth-headers-to-remove"
 
 local function escaped(text)
@@ -172,7 +172,7 @@ function envoy_on_request(handle)
   end
   local method, host, path = headers:get("{_METHOD}"), headers:get("{_HOST}"), filled("{_PATH}")
   local redirect, client = filled("{REDIRECT}"), headers:get("x-forwarded-for")
-  local memory = headers:get("{_MEMORY}")
+  local memory, twice = headers:get("{_MEMORY}"), headers:get("{_TWICE}")
   state:set(STATE, "signin", filled("{_SIGNIN}") or "")
   state:set(STATE, "wanted", headers:get("{_WANTED}") or "")
   state:set(STATE, "always", headers:get("{_ALWAYS}") or "")
@@ -183,6 +183,11 @@ function envoy_on_request(handle)
   if path then headers:replace(":path", path) end
   if redirect then headers:replace("{REDIRECT}", redirect) end
   if client then headers:replace("x-forwarded-for", client:match("^[^,]*")) end
+  for name in (twice or ""):gmatch("[^,]+") do
+    local value = headers:get("{_TWICE}-" .. name)
+    headers:remove("{_TWICE}-" .. name)
+    if value then headers:add(name, value) end
+  end
   if not memory then return end
   for _, name in ipairs({{{_CONDITIONS}}}) do headers:remove(name) end
   local head = head_of(memory, headers)
@@ -245,6 +250,7 @@ def asking(question: Question) -> tuple[TypedExtensionConfig, ...]:
 
 
 def _filter(question: Question) -> ExtAuthz:
+    headers, further = _apart(question.headers)
     added = {
         _METHOD: question.method,
         _HOST: question.host,
@@ -255,7 +261,9 @@ def _filter(question: Question) -> ExtAuthz:
         **({_ALWAYS: "1"} if question.always else {}),
         **({_CHALLENGE: CHALLENGE} if question.after_password else {}),
         **({_MEMORY: question.memory} if question.memory else {}),
-        **dict(question.headers),
+        **({_TWICE: ",".join(sorted(further))} if further else {}),
+        **{f"{_TWICE}-{name}": text for name, text in further.items()},
+        **headers,
     }
     answer = AuthorizationResponse(
         allowed_upstream_headers=_exactly(question.wanted) if question.wanted else None,
@@ -267,7 +275,7 @@ def _filter(question: Question) -> ExtAuthz:
         authorization_request=AuthorizationRequest(headers_to_add=[HeaderValue(key=name, value=text) for name, text in added.items()]),
         authorization_response=answer,
     )
-    own = _exactly((*sorted(name.lower() for name, _ in question.headers), *_NOT_ASKED.split()))
+    own = _exactly((*sorted({name.lower() for name, _ in question.headers}), *_NOT_ASKED.split()))
     return ExtAuthz(
         http_service=service,
         transport_api_version=ApiVersion.V3,
@@ -276,6 +284,20 @@ def _filter(question: Question) -> ExtAuthz:
         allowed_headers=ListStringMatcher(patterns=[StringMatcher(safe_regex=RegexMatcher(regex=".*"))]),
         disallowed_headers=ListStringMatcher(patterns=[*_beginning(_PRIVATE, _OF_ENVOY).patterns, *own.patterns]),
     )
+
+
+def _apart(headers: Iterable[tuple[str, str]]) -> tuple[dict[str, str], dict[str, str]]:
+    """Headers by name, and by name in lower case those that stand beside one of the same name: Envoy's filter writes each name once."""
+    first: dict[str, str] = {}
+    further: dict[str, str] = {}
+    names: set[str] = set()
+    for name, text in headers:
+        if name.lower() in names:
+            further[name.lower()] = text
+        else:
+            names.add(name.lower())
+            first[name] = text
+    return first, further
 
 
 @cache

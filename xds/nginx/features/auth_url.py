@@ -461,15 +461,13 @@ def _question(auth: AuthUrl, location: Location, route: Route) -> Question:
         _REDIRECT: made(auth.redirect or "$request_uri"),
         **({"X-Original-URI": "%REQ(:path)%", "X-Scheme": "%REQ(x-forwarded-proto)%"} if auth.method else {}),
     }
-    names = {name.lower(): name for name in headers}
-    for name, text in auth.headers:
-        headers[names.get(name.lower(), name)] = made(text)
+    further = tuple((name, made(text)) for name, text in auth.headers)
     signin = f"{_HERE}{auth.signin}" if auth.signin.startswith("/") and not auth.signin.startswith("//") else auth.signin
     question = Question(
         cluster_name(_cluster(auth, location)),
         made(auth.url.host),
         made(_path(auth.url, location)),
-        tuple(headers.items()),
+        (*headers.items(), *further),
         auth.method or "GET",
         made(signin),
         auth.wanted,
