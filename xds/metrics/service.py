@@ -23,8 +23,8 @@ from xds.web.server import WebServer
 _TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _PATIENCE = aiohttp.ClientTimeout(total=10)
 """Envoy writes its page in its main thread, beside the configuration that it takes."""
-_REST = 5
-"""A page is reused for so many times the time that it took: scrapes take a sixth of a core at most, of Envoy's main thread too."""
+_REST = 2
+"""A page is reused for so many times the time that it took: scrapes take a third of a core at most, of Envoy's main thread too."""
 
 _log = logging.getLogger("xds.metrics")
 
