@@ -28,6 +28,8 @@ MOST_HISTOGRAMS = 20_000
 """Histograms of all labels together; each takes Envoy some 5 kB for each worker. Beyond, requests are counted, and their times are not."""
 MOST_PATHS = 1_000
 """Paths of one Ingress whose requests are counted apart; those of all others are counted together."""
+LONGEST_PATH = 200
+"""Characters of a path that a label has: each statistic has the labels in its name."""
 _NOTHING = "-"
 _CONFIGURATION = r"listener_manager\.lds|cluster_manager\.cds|http\.https?\.rds"
 _OF_ENVOY = rf"^({SCOPE}\.|http\.https?\.downstream_(cx|rq)_|({_CONFIGURATION})\.|server\.)"
@@ -105,7 +107,7 @@ def shown(statistic: Statistic, excluded: Collection[str]) -> tuple[str, ...]:
 
 def joined(namespace: str, ingress: str, service: str, canary: str, host: str, path: str) -> str:
     """The labels of a route in one text. The path comes last, since it alone may have spaces."""
-    return " ".join(part or _NOTHING for part in (namespace, ingress, service, canary, host, path))
+    return " ".join(part or _NOTHING for part in (namespace, ingress, service, canary, host, path[:LONGEST_PATH]))
 
 
 def parted(text: str) -> tuple[str, ...] | None:

@@ -78,6 +78,11 @@ def test_a_large_ingress_has_a_bounded_number_of_labels(tmp_path: Path) -> None:
     assert len(set(found)) == request_metrics.MOST_PATHS + 1
 
 
+def test_of_a_long_path_the_beginning_is_a_label(tmp_path: Path) -> None:
+    (labels,) = counted(tmp_path, ingress("web", "a.example.com", {f"/{'x' * 500}": WEB}))
+    assert labels[-1] == f"/{'x' * (request_metrics.LONGEST_PATH - 1)}"
+
+
 @pytest.mark.parametrize("text", ["a b", 'a"b', "a\\b", "ä", "%20"])
 def test_whatever_is_in_a_path_stays_in_the_path(text: str, tmp_path: Path) -> None:
     (labels,) = counted(tmp_path, ingress("web", "a.example.com", {f"/{text}": WEB}))
