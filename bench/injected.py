@@ -56,6 +56,7 @@ async def serve(n: int, events: int, xds: int, health: int, http: int, https: in
             configmap=objects.CONFIG_MAP,
             allowed_endpoints=("127.0.0.0/8",),
             xds_address=f"{LOOPBACK}:{xds}",
+            dashboard_address="",
             healthz_host=LOOPBACK,
             healthz_port=health,
             listen_address=LOOPBACK,

@@ -34,12 +34,14 @@ class ControlPlane:
     ) -> None:
         self.xds: Address = ("127.0.0.1", ports.take())
         self.debug: Address = ("127.0.0.1", ports.take())
+        self.dashboard: Address = ("127.0.0.1", ports.take())
         self.health: Address = ("127.0.0.1", ports.take())
         self.http: Address = ("127.0.0.1", ports.take())
         self.https: Address = ("127.0.0.1", ports.take())
         arguments = [
             *("serve", *(("--manifests", str(manifests)) if manifests else ())),
             *("--xds-address", _joined(self.xds), "--debug-address", _joined(self.debug)),
+            *("--dashboard-address", _joined(self.dashboard)),
             *("--listen-address", "127.0.0.1", "--healthz-host", self.health[0], "--healthz-port", str(self.health[1])),
             *("--http-port", str(self.http[1]), "--https-port", str(self.https[1]), "--log-format", "text"),
         ]
