@@ -24,7 +24,7 @@ from pathlib import Path
 from bench.machine import cpu_of, description, memory, quantile
 from bench.table import Mark, Table, marked, number
 from examples.apps import Address
-from tests.envoy.harness import Http1, Process, Site, attacks, backend, fetch, ingress, wait_until
+from tests.envoy.harness import Http1, Process, Site, attacks, backend, config_map, fetch, ingress, wait_until
 
 HOST, ATTACKED = "a.test", "b.test"
 MARK = Mark(2, "×")
@@ -91,11 +91,13 @@ async def _started(site: Site) -> None:
     unlimited = {"nginx.ingress.kubernetes.io/proxy-body-size": "0"}
     for name, host in (("attacked", ATTACKED), ("web", HOST)):
         address = ("127.0.0.1", site.ports.take())
-        words = ["http", "--name", name, "--port", str(address[1])]
-        await site.run_process(Process(name, [sys.executable, "examples/apps.py", *words], site.path))
+        words = [sys.executable, "examples/apps.py", "http", "--name", name, "--port", str(address[1])]
+        await site.run_process(Process(name, ["sh", "-c", 'exec "$@" 2>/dev/null', "sh", *words], site.path))
         await wait_until(partial(_answers, address), "the application")
         site.folder.write(f"{name}.yaml", *backend(name, address), ingress(name, host, {"/": (name, 80)}, unlimited))
-    await site.start_control_plane()
+    # What Envoy and the applications write about each request of an attack would be read by this process, which measures.
+    site.folder.write("keys.yaml", config_map("keys", {"disable-access-log": "true"}))
+    await site.start_control_plane("--configmap", "default/keys")
     await site.start_envoy(bootstrap=["--max-connections=16000"])
 
 
