@@ -37,6 +37,7 @@ Json = dict[str, Any]
 SIZES = (100, 1_000, 10_000)
 STATUS = 1_000
 """Ingresses that get their address."""
+OF_ENVOY = "… CPU of Envoy"
 ROUTE, ENDPOINTS, CPU = "one path added to an Ingress, or taken away", "endpoints of one Service changed", "… CPU of the control plane"
 START, PLANE, ENVOY = "process start → last Ingress answered", "memory of the control plane, after all of it", "memory of Envoy"
 ADDRESSES = "process start → all Ingresses have their address"
@@ -166,11 +167,20 @@ class Bed:
     writer: Writer
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Seconds until the last Ingress answers, and of CPU that the control plane and Envoy have used by then."""
+
+    took: float
+    cpu: float
+    of_envoy: float
+
+
 @dataclass(slots=True)
 class Found:
-    """What was measured: seconds of each start, and after that each result by its name."""
+    """What was measured: each start, and after that each result by its name."""
 
-    starts: list[float]
+    starts: list[Start]
     results: dict[str, float]
 
 
@@ -193,8 +203,8 @@ async def bed(n: int) -> AsyncIterator[Bed]:
 
 
 @asynccontextmanager
-async def started(test: Bed, into: list[float]) -> AsyncIterator[tuple[ControlPlane, Envoy]]:
-    """A control plane and an Envoy, which is started as soon as it finds somebody; appends the seconds until the last Ingress answers."""
+async def started(test: Bed, into: list[Start]) -> AsyncIterator[tuple[ControlPlane, Envoy]]:
+    """A control plane and an Envoy, which is started as soon as it finds somebody; appends how they started."""
     plane = test.cluster.new_control_plane("--update-status=false", "--disable-sync-events")
     envoy = Envoy(await plane.bootstrap(), test.cluster.folder, test.cluster.ports, flags=AS_DEPLOYED)
     test.cluster.control_planes.append(plane)
@@ -206,7 +216,7 @@ async def started(test: Bed, into: list[float]) -> AsyncIterator[tuple[ControlPl
         await envoy.start(ready=False)
         last = max(i for i in range(test.n) if i not in objects.with_tls(test.n))
         await wait_until(lambda: _answers(last), "the last Ingress to answer", deadline=LONGEST)
-        into.append(perf_counter() - begun)
+        into.append(Start(perf_counter() - begun, cpu_of(plane.process.pid), cpu_of(envoy.process.pid)))
         for i in range(1, test.n, max(1, test.n // 50)):
             assert i in objects.with_tls(test.n) or await _answers(i), f"{objects.host(i)} does not answer"
         for process in (plane.process, envoy.process):
@@ -269,7 +279,9 @@ async def _run(n: int, count: int, starts: int) -> Found:
                 if not left:
                     found.results |= await asyncio.to_thread(_changes, test, plane.process.pid, count)
                     found.results |= {PLANE: memory(plane.process.pid), ENVOY: memory(envoy.process.pid)}
-    found.results[START] = quantile(found.starts, 0.5)
+    found.results[START] = quantile([start.took for start in found.starts], 0.5)
+    found.results[START + CPU] = quantile([start.cpu for start in found.starts], 0.5)
+    found.results[START + OF_ENVOY] = quantile([start.of_envoy for start in found.starts], 0.5)
     return found
 
 
@@ -298,13 +310,13 @@ def measure(sizes: Iterable[int] = SIZES, *, count: int = 30, starts: int = 3, s
             "Envoy share the machine."
         ),
     )
-    units = {ROUTE: "ms", ENDPOINTS: "ms", START: "s", PLANE: "MB", ENVOY: "MB"}
+    units = {START: "s", START + CPU: "s", START + OF_ENVOY: "s", PLANE: "MB", ENVOY: "MB"}
     for n in sizes:
         with own_network():
             found = asyncio.run(_run(n, count, starts)).results
-        for what in (ROUTE, ROUTE + CPU, ENDPOINTS, ENDPOINTS + CPU, START, PLANE, ENVOY):
-            shown = CPU if what.endswith(CPU) else what
-            peers = [values[SIZES.index(n)] if n in SIZES else "–" for values in PEERS[what]]
+        for what in (ROUTE, ROUTE + CPU, ENDPOINTS, ENDPOINTS + CPU, START, START + CPU, START + OF_ENVOY, PLANE, ENVOY):
+            shown = next((of for of in (CPU, OF_ENVOY) if what.endswith(of)), what)
+            peers = [values[SIZES.index(n)] for values in PEERS[what]] if what in PEERS and n in SIZES else ["–", "–"]
             table.add(shown, f"{n:,}", *marked(found[what], units.get(what, "ms"), MARKS.get((what, n))), *peers)
     if status:
         with own_network():
