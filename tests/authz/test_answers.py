@@ -105,6 +105,13 @@ def test_an_answer_that_nobody_asks_for_is_forgotten_before_it_ends() -> None:
     assert len(known) == 0
 
 
+def test_a_value_of_a_header_is_none_of_another_header() -> None:
+    known = RememberedAnswers()
+    remember(known, question(a="b"), head(200, "vary: a, b"))
+    assert recall(known, question(a="b"))
+    assert not recall(known, question(b="b"))
+
+
 def test_with_vary_an_answer_is_for_the_same_headers_only() -> None:
     known = RememberedAnswers()
     french, english = (question(accept_language=each, cookie="s=1") for each in ("fr", "en"))

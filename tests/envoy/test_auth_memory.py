@@ -8,13 +8,14 @@ import pytest
 import pytest_asyncio
 
 from examples.apps import HttpApp
-from tests.envoy.harness import Process, Response, Site, backend, endpoint_slice, ingress, service, wait_until
+from tests.envoy.harness import Http2, Process, Response, Site, backend, endpoint_slice, ingress, service, wait_until
 from tests.envoy.test_auth_url import Judge, answer
 
 pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module")]
 
 WEB = {"/": ("web", 80)}
 ASKS = {"auth-url": "http://judge.default.svc.cluster.local/auth", "auth-response-headers": "X-User"}
+BY_ARGUMENT = ASKS | {"auth-cache-key": "$arg_t"}
 BY_COOKIE = ASKS | {"auth-cache-key": "$cookie_s", "auth-signin": "https://$host/start?rd=$escaped_request_uri"}
 
 
@@ -30,6 +31,7 @@ async def authz(shared_site: Site, judge: Judge) -> Process:
         "all.yaml",
         *(*backend("web", await shared_site.run(HttpApp("web"))), service("judge"), endpoint_slice("judge", [to])),
         ingress("a", "a.test", {"/": ("web", 80), "/other": ("web", 80)}, BY_COOKIE),
+        ingress("argument", "argument.test", WEB, BY_ARGUMENT),
         ingress("plain", "plain.test", WEB, ASKS),
     )
     await shared_site.start_control_plane()
@@ -98,6 +100,22 @@ async def test_a_key_with_bytes_that_no_expression_reads_is_not_remembered(site:
     await site.get("/", host="a.test", headers=[("Cookie", "s=\xff1"), *answer(200)])
     got = [(await site.get("/", host="a.test", headers=[("Cookie", f"s=\xff{end}"), *answer(401)])).status for end in (1, 2)]
     assert got == [302, 302]
+
+
+async def test_a_comma_ends_no_cookie_of_a_key(site: Site, judge: Judge) -> None:
+    """Else who knows what stands before it would have the answer, whatever the signature behind it."""
+    await remembered(site, judge, "grace,signature")
+    forged = await site.get("/", host="a.test", headers=[("Cookie", "s=grace,forged"), *answer(401)])
+    assert forged.status == 302
+
+
+async def test_a_query_with_bytes_that_no_expression_reads_is_not_remembered(site: Site, judge: Judge) -> None:
+    """Else its key would be that of a request without the argument."""
+    async with await Http2.open(site.http, strict=False) as client:
+        headers = [(name.lower(), value) for name, value in answer(200)]
+        first = await client.request(target=b"/?t=good&x=\xff", host="argument.test", headers=headers)
+    got = [(await site.get(target, host="argument.test", headers=answer(401))).status for target in ("/", "/?t=bad")]
+    assert (first.status, got) == (400, [401, 401]), "the service lets it in, and the backend does not take the byte"
 
 
 async def test_clients_cannot_choose_what_is_remembered(site: Site, judge: Judge) -> None:

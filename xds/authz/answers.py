@@ -94,11 +94,12 @@ class RememberedAnswers:
         self._store(self._digest(question, vary), answer)
 
     def _digest(self, question: _Question, vary: tuple[bytes, ...] = ()) -> bytes:
-        """What an answer is remembered by. Each part has its length before it, so that no two questions are one."""
+        """What an answer is remembered by. Each part has its length before it, and each list too, so that no two questions are one."""
         hashed = hashlib.blake2b(key=self._key, digest_size=32)
-        parts = [question.by, *(part for name in vary for part in (name, *_values(question.headers, name)))]
-        for part in parts:
-            hashed.update(len(part).to_bytes(4, "big") + part)
+        for parts in ([question.by], *([name, *_values(question.headers, name)] for name in vary)):
+            hashed.update(len(parts).to_bytes(4, "big"))
+            for part in parts:
+                hashed.update(len(part).to_bytes(4, "big") + part)
         return hashed.digest()
 
     def _recall(self, digest: bytes) -> _Remembered | None:

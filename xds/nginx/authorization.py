@@ -89,12 +89,12 @@ local function values(headers, name)
   return found
 end
 
-local function remembering(handle, method, message)
+local function remembering(handle, method, message, unanswered)
   local size, floor = #message, math.floor
   local frame = string.char(0, 0, floor(size / 65536) % 256, floor(size / 256) % 256, size % 256) .. message
   local head = {{[":method"] = "POST", [":path"] = "{_ANSWERS}/" .. method, [":authority"] = "authz"}}
   head["content-type"], head.te = "application/grpc", "trailers"
-  local called, answer, body = pcall(handle.httpCall, handle, "{CLUSTER}", head, frame, {_PATIENCE_MS}, false)
+  local called, answer, body = pcall(handle.httpCall, handle, "{CLUSTER}", head, frame, {_PATIENCE_MS}, unanswered)
   return called and answer and answer[":status"] == "200" and body and body:sub(6) or nil
 end
 
@@ -192,7 +192,7 @@ function envoy_on_request(handle)
   for _, name in ipairs({{{_CONDITIONS}}}) do headers:remove(name) end
   local head = head_of(memory, headers)
   if not head then return end
-  local lines = remembering(handle, "Recall", head)
+  local lines = remembering(handle, "Recall", head, false)
   state = handle:streamInfo():dynamicMetadata()
   if lines == "" then
     state:set(STATE, "memory", head)
@@ -206,7 +206,7 @@ end
 function envoy_on_response(handle)
   local state = handle:streamInfo():dynamicMetadata():get(STATE) or {{signin = "", wanted = "", always = "", challenge = ""}}
   local head = state.memory and head_of(handle:headers():get(":status"), handle:headers())
-  if head then remembering(handle, "Remember", #state.memory .. "\\n" .. state.memory .. head) end
+  if head then remembering(handle, "Remember", #state.memory .. "\\n" .. state.memory .. head, true) end
   become(handle:headers(), state)
   for chunk in handle:bodyChunks() do chunk:setBytes("") end
 end

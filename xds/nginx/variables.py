@@ -79,6 +79,8 @@ _OF_REQUEST: Mapping[str, _Variable] = {
     "ssl_client_fingerprint": _Variable("", "%DOWNSTREAM_PEER_FINGERPRINT_1%"),
     "ssl_client_escaped_cert": _Variable("", "%DOWNSTREAM_PEER_CERT%"),
 }
+_OF_URL = frozenset(("args", "document_uri", "is_args", "query_string", "request_uri", "uri"))
+"""Those of the path and the query."""
 _OF_RESPONSE: Mapping[str, _Variable] = {
     "status": _Variable("response.code", "%RESPONSE_CODE%"),
     "upstream_status": _Variable("response.code", "%RESPONSE_CODE%"),
@@ -173,15 +175,18 @@ def as_format(text: str, route: Route, *, of_response: bool = False) -> str:
 
 
 def ascii_proofs(text: str) -> tuple[str, ...]:
-    """Formats that are 1, each, where a header of the request that a text has a variable for is ASCII, or not there.
+    """Formats that are 1, each, where what a text has a variable for is ASCII: a header of the request, which may be missing, or its URL.
 
-    CEL reads no header that is not UTF-8: then the variables of one header are empty, whatever is in it.
+    CEL reads no header that is not UTF-8, and finds nothing in such a URL, which clients of HTTP/2 may send: then the variables of one
+    header, and all arguments, are empty, whatever is in them.
     """
     families = [found for name in names_in(text) if (found := _FAMILY.fullmatch(name))]
     headers = {
         "cookie" if found[1].lower() == "cookie" else found[2].lower().replace("_", "-") for found in families if found[1].lower() != "arg"
     }
-    return tuple(
+    of_url = any(found[1].lower() == "arg" for found in families) or not _OF_URL.isdisjoint(names_in(text))
+    url = (f"%CEL({_URI}.matches('^[ -~]*$') ? '1' : '')%",) if of_url else ()
+    return url + tuple(
         f"%CEL('{each}' in request.headers && !request.headers['{each}'].matches('^[ -~]*$') ? '' : '1')%" for each in sorted(headers)
     )
 
@@ -227,7 +232,8 @@ def _of_argument(name: str) -> str:
 
 
 def _of_cookie(name: str) -> str:
-    pattern = f"(?i)^(?:.*?[;,] *)??{name} *= *([^;,]*).*$"
+    """The first cookie of a name. As in nginx, a comma may come before the name, but ends no value: a signature may follow it."""
+    pattern = f"(?i)^(?:.*?[;,] *)??{name} *= *([^;]*).*$"
     there = f"'cookie' in request.headers && request.headers['cookie'].matches('(?i)(^|[;,] *){name} *=')"
     return f"{there} ? re.extract(request.headers['cookie'], '{pattern}', '\\\\1') : ''"
 

@@ -81,7 +81,7 @@ class Http2:
     async def request(
         self,
         method: str = "GET",
-        target: str = "/",
+        target: str | bytes = "/",
         *,
         host: str,
         headers: Headers = (),

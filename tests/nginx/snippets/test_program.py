@@ -94,6 +94,8 @@ def end(text: str, path: str = "/", **headers: str) -> int:
         ("$cookie_a = b", "/", {"cookie": "x=y; a=b; a=c"}, True),
         ("$cookie_a = c", "/", {"cookie": "x=y; a=b; a=c"}, False),
         ("$cookie_a = b", "/", {"cookie": "xa=b"}, False),
+        ("$cookie_a = b", "/", {"cookie": "a=b,forged"}, False),
+        ("$cookie_a = b,c", "/", {"cookie": "x,a=b,c; d"}, True),
         ("$cookie_a ~ ^[^x]$", "/", {"cookie": "a=;b"}, False),
     ],
 )

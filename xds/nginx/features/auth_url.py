@@ -76,7 +76,10 @@ _HERE = "$pass_access_scheme://$host"
 """What nginx puts before a path in a Location header: scheme and host, without the port."""
 _REDIRECT = "X-Auth-Request-Redirect"
 _RETURN_TO = "$pass_access_scheme://$http_host$escaped_request_uri"
-_CACHE = "each Envoy remembers answers by itself, in memory; an answer to a question with a byte above 127 in a header is not remembered"
+_CACHE = (
+    "each Envoy remembers answers by itself, in memory; "
+    "an answer to a question with a byte above 127 in a header or the URL is not remembered"
+)
 _POOLED = "Envoy keeps connections to the service open by itself, for all locations that ask it"
 
 

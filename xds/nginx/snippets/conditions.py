@@ -133,7 +133,7 @@ def _finder(name: str) -> _Find:
         return lambda text, how: HeaderMatch(":path", f"{start}(?:{_part(text, how, '&')})(?:&.*)?", regex=True)
     if name.startswith(_COOKIE):
         start = f"(?i:(?:{_other(name.removeprefix(_COOKIE), ';,')}[;,] *)*{regex.literal(name.removeprefix(_COOKIE))}) *= *"
-        return lambda text, how: HeaderMatch("cookie", f"{start}(?:{_part(text, how, ';,')})(?:[;,].*)?", regex=True)
+        return lambda text, how: HeaderMatch("cookie", f"{start}(?:{_part(text, how, ';')})(?:;.*)?", regex=True)
     raise ValueError(f"asks about ${name[:40]}, which no route of Envoy can be chosen by")
 
 
