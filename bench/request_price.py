@@ -29,7 +29,7 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 from bench import proxies
-from bench.machine import cpu_of, description
+from bench.machine import cpu_of_threads, description
 from bench.proxies import Json, without, without_fields, without_filters
 from bench.table import Mark, Table, marked, number
 from tests.envoy.harness import Ports
@@ -170,9 +170,9 @@ def beside(arguments: Sequence[str], seconds: int) -> str:
 
 def price(proxy: Proxy, ask: Asking, seconds: int) -> float:
     """Microseconds of the proxy's CPU for a request, over some seconds of them."""
-    used = cpu_of(proxy.pid)
+    used = cpu_of_threads(proxy.pid)
     count = ask(proxy.port, seconds)
-    return (cpu_of(proxy.pid) - used) * 1e6 / max(1, count)
+    return (cpu_of_threads(proxy.pid) - used) * 1e6 / max(1, count)
 
 
 def in_turns(running: Mapping[str, Proxy], ask: Asking, *, seconds: int, rounds: int) -> dict[str, list[float]]:

@@ -88,6 +88,18 @@ async def test_every_variable_that_is_known(site: Site) -> None:
     assert r"request=<GET /some/path?a=\x22b HTTP/1.1>" in line
 
 
+@pytest.mark.parametrize("name", ["Accept-Encoding", "Authorization", "Content-Type", "X-Custom"])
+async def test_all_values_of_a_header_are_written(site: Site, name: str) -> None:
+    """By a command of Envoy's, if nothing of them has to be escaped, and by an expression else: they say the same."""
+    variable = f"http_{name.lower().replace('-', '_')}"
+    configure(site, log_format_upstream=f"all-of-{variable} $req_id <${variable}>")
+    await logged(site, f"begun-{variable}", f"all-of-{variable} ")
+    for second, written in (("two", "one,two"), ('"two"', r"one,\x22two\x22")):
+        own = f"twice-{variable}-{len(second)}"
+        await site.get("/", host="app.test", headers=[("X-Request-ID", own), (name, "one"), (name, second)])
+        assert (await site.envoy.process.line(own)).endswith(f"{own} <{written}>")
+
+
 async def test_nothing_is_escaped_if_so_asked_for(site: Site) -> None:
     configure(site, log_format_upstream="none $req_id $http_user_agent|$http_referer|", log_format_escape_none="true")
     assert (await logged(site, "none", "none ")).endswith(' a "b" \\ c\td||')
