@@ -28,8 +28,9 @@ def show(lines: Iterable[Text]) -> None:
 
 
 def show_json(value: Mapping[str, Any]) -> None:
-    """Print a JSON document."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print a JSON document. Characters that could steer a terminal, or that UTF-8 has not, are escaped."""
+    for line in json.dumps(value, indent=2, ensure_ascii=False).split("\n"):
+        print(line if line.isprintable() else "".join(c if c.isprintable() else _escape(c) for c in line))
 
 
 def text(*parts: str | tuple[str, str]) -> Text:
@@ -65,6 +66,12 @@ def problem_line(problem: Problem) -> Text:
     """A Problem under the headline of its object."""
     field = f"{problem.field}: " if problem.field else ""
     return text("  ", (f"{problem.severity.value:8}", STYLES[problem.severity]), f" {field}{problem.sentence}")
+
+
+def _escape(character: str) -> str:
+    """A character in a string of JSON, by the numbers of its UTF-16."""
+    code = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{code[at : at + 4]}" for at in range(0, len(code), 4))
 
 
 def _printable(piece: str) -> str:

@@ -46,11 +46,13 @@ def fleet_document(fleet: v1.FleetResponse) -> Json:
 
 
 def _pairs(envoys: list[Json]) -> list[Json]:
-    """Each Envoy with the authorisation service beside it; a service without its Envoy stands by itself."""
-    beside = {envoy["node"]: envoy for envoy in envoys if envoy["node"].endswith(AUTHZ_NODE)}
-    paired = [envoy | {"authz": beside.get(envoy["node"] + AUTHZ_NODE)} for envoy in envoys if envoy["node"] not in beside]
-    known = {envoy["authz"]["node"] for envoy in paired if envoy["authz"]}
-    return paired + [envoy | {"authz": None} for node, envoy in beside.items() if node not in known]
+    """Each Envoy with the authorisation service beside it. A service without its Envoy stands by itself, as does a second one of its name:
+    nobody gets password files unseen."""
+    services = [envoy for envoy in envoys if envoy["node"].endswith(AUTHZ_NODE)]
+    beside = {service["node"]: service for service in reversed(services)}
+    paired = [envoy | {"authz": beside.get(envoy["node"] + AUTHZ_NODE)} for envoy in envoys if not envoy["node"].endswith(AUTHZ_NODE)]
+    known = {id(envoy["authz"]) for envoy in paired}
+    return paired + [service | {"authz": None} for service in services if id(service) not in known]
 
 
 def with_beside(envoy: Json) -> list[Json]:
