@@ -30,7 +30,7 @@ from xds.kube.source import Change, Source
 from xds.kube.unending import unending
 from xds.kube.world import DEFAULT_CERTIFICATE, NOW, OWN_ADDRESSES, Reader, World
 from xds.machine import network
-from xds.machine.process import collect_seldom, first_build, raise_file_limit
+from xds.machine.process import collect_seldom, first_build, raise_file_limit, return_large_blocks
 from xds.problem import Problem
 from xds.publish.answers import Answers, serves
 from xds.publish.notices import Notices
@@ -153,6 +153,7 @@ class ControlPlane:
         """Listen, read all objects, and publish the first Snapshot; until then Envoys are sent nothing (O7)."""
         begun = time.monotonic()
         raise_file_limit()
+        return_large_blocks()
         collect_seldom()
         await self._listen()
         await self._coordination.open()
