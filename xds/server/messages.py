@@ -231,8 +231,8 @@ class Encoder:
     """Responses as bytes.
 
     Streams with the same response share its bytes: they are joined once. Only the nonce differs between streams, so it comes last. Up to
-    `keep` bytes of joined responses are cached, the latest used; one larger than half of that is joined each time. `identifier` is what
-    Envoy shows as the `control_plane.identifier` it is connected to (V7).
+    `keep` bytes of joined responses and their resources are cached, the latest used; a response larger than half of that is joined each
+    time. `identifier` is what Envoy shows as the `control_plane.identifier` it is connected to (V7).
     """
 
     def __init__(self, identifier: str, *, keep: int = 4 * 2**20) -> None:
@@ -254,9 +254,9 @@ class Encoder:
         joined = b"".join(write(response, self._control_plane))
         if len(joined) <= self._keep // 2:
             self._joined[key] = response.resources, joined  # the resources stay alive with their ids
-            self._kept += len(joined)
+            self._kept += 2 * len(joined)  # itself, and the resources
             while self._kept > self._keep:
-                self._kept -= len(self._joined.popitem(last=False)[1][1])
+                self._kept -= 2 * len(self._joined.popitem(last=False)[1][1])
         return joined
 
 
