@@ -18,6 +18,7 @@ from typing import Any
 
 import grpc
 import pytest
+from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -34,6 +35,7 @@ from xds.protocol.discovery import Wire
 from xds.server.fleet import Fleet
 from xds.server.server import Server
 from xds.snapshot import CLUSTER, ENDPOINT, Snapshot
+from xds.web.server import WebServer
 
 ABOUT = Ref("Ingress", "default", "web")
 KEY = make_certificate(["web.test"]).key_pem.decode()
@@ -230,6 +232,27 @@ def test_warnings_of_python_are_lines_of_the_log() -> None:
         warnings.simplefilter("always")
         warnings.warn("two\nlines", stacklevel=1)
     assert "two\nlines" in json.loads(into.getvalue())["msg"]
+
+
+async def test_requests_that_are_no_http_fill_no_log_and_our_own_faults_do() -> None:
+    async def broken(_: web.Request) -> web.Response:
+        raise ValueError("ours")
+
+    app, into = web.Application(), io.StringIO()
+    app.router.add_get("/", broken)
+    with fresh():
+        logs.begin("json", "info", into)
+        server = WebServer(app, host="127.0.0.1", port=0)
+        await server.start()
+        try:
+            for head, status in (("Host: a\r\nHost: b", b"400"), ("x", b"400"), ("Host: a", b"500")):
+                reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+                writer.write(f"GET / HTTP/1.1\r\n{head}\r\nConnection: close\r\n\r\n".encode())
+                assert status in await asyncio.wait_for(reader.read(), 30)
+                writer.close()
+        finally:
+            await server.stop()
+    assert [json.loads(each)["traceback"].count("ValueError: ours") for each in into.getvalue().splitlines()] == [1]
 
 
 def test_who_has_set_up_logging_before_is_left_alone() -> None:

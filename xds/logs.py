@@ -54,7 +54,15 @@ def begin(form: str, level: str, stream: TextIO) -> None:
     logging.getLogger("watchfiles").setLevel(
         max(least, logging.WARNING)
     )  # it logs the number of changed files; the publisher logs the result
+    logging.getLogger("aiohttp.server").addFilter(_is_no_bad_request)
     logging.captureWarnings(capture=True)
+
+
+def _is_no_bad_request(record: logging.LogRecord) -> bool:
+    """Whether a record is about something else than a request that is no HTTP: each of these would be an error with a traceback, and
+    whoever reaches the port of the probes may send as many as they like."""
+    error = record.exc_info[1] if record.exc_info else None
+    return type(error).__module__ != "aiohttp.http_exceptions"
 
 
 def is_json() -> bool:
