@@ -6,6 +6,7 @@ The lowest module: objects, the Model and everything that reports use it. What d
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -41,6 +42,14 @@ def printable(text: str, most: int) -> str:
     return line if max(len(text), len(line)) <= most else line[: most - 1] + "…"
 
 
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+
+
+def without_credentials(text: str) -> str:
+    """A text without the user and the password of URLs in it, which logs, Events and pages would show to others."""
+    return _CREDENTIALS.sub("…", text) if "@" in text else text
+
+
 class Severity(Enum):
     """How bad a Problem is."""
 
@@ -57,7 +66,8 @@ class Problem:
     """Why something that a user wrote has no effect, or another one than they think.
 
     Identified by object, field and code (decision 17); the sentence may change. `field` is a path such as `spec.rules[0].host`
-    or `metadata.annotations[nginx.ingress.kubernetes.io/rewrite-target]`. Both texts quote what users wrote, and are made printable here.
+    or `metadata.annotations[nginx.ingress.kubernetes.io/rewrite-target]`. Both texts quote what users wrote, and are made printable here,
+    without the credentials of URLs.
     """
 
     about: Ref
@@ -69,7 +79,7 @@ class Problem:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "field", printable(self.field, 400))
-        object.__setattr__(self, "sentence", printable(self.sentence, 800))
+        object.__setattr__(self, "sentence", printable(without_credentials(self.sentence), 800))
 
     def __str__(self) -> str:
         where = f"{printable(str(self.place), 300)}: " if self.place else ""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from xds.nginx.values import LONGEST, boolean, choice, duration, matching, readable, seconds, shown, size, whole, words
+from xds.problem import Problem, Ref, without_credentials
 
 
 @pytest.mark.parametrize(
@@ -87,6 +88,15 @@ def test_a_value_has_a_greatest_length() -> None:
     assert readable("a" * LONGEST) == "a" * LONGEST
     with pytest.raises(ValueError, match=r"^has 8193 characters, which is more than 8192$"):
         readable("a" * (LONGEST + 1))
+
+
+@pytest.mark.parametrize("text", ["https://user:secret@host/x y", "https://user:" + "secret" * 20 + "@host/", "http://secret@host"])
+def test_the_credentials_of_a_url_are_in_no_sentence(text: str) -> None:
+    problem = Problem(Ref("Ingress", "default", "a"), "f", "c", f"auth-url is {text!r}; it is left out")
+    assert "secret" not in shown(text)
+    assert "secret" not in str(problem)
+    assert "…@host" in problem.sentence
+    assert without_credentials("to a@b.example.com and http://h:80/@x") == "to a@b.example.com and http://h:80/@x"
 
 
 def test_what_a_user_wrote_is_shown_short_and_quoted() -> None:

@@ -5,7 +5,6 @@ The module that imports Jinja: it is imported when somebody first looks.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -17,11 +16,10 @@ from markupsafe import Markup
 from xds.json_forms import Json
 from xds.nginx.feature import Annotation, Risk
 from xds.nginx.registry import known_annotations
-from xds.problem import printable
+from xds.problem import printable, without_credentials
 
 _LONGEST = 1_000
 """Characters of one text on a page."""
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
 class Markings:
@@ -49,7 +47,7 @@ def _plain(value: Any) -> Any:
     """What is printed of a value: of a text one line, without what turns the direction of a line or hides, and without a URL's password."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
-    return _CREDENTIALS.sub("…", printable(value, _LONGEST))
+    return without_credentials(printable(value, _LONGEST))
 
 
 def segment(text: str) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from xds.problem import without_credentials
+
 T = TypeVar("T")
 _TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 _FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
@@ -62,7 +64,8 @@ def readable(text: str) -> str:
 
 
 def shown(text: str) -> str:
-    """A user's text for a sentence: quoted, control characters escaped, cut after 60 characters."""
+    """A user's text for a sentence: quoted, control characters escaped, without credentials of URLs, cut after 60 characters."""
+    text = without_credentials(text)
     return repr(text if len(text) <= 60 else text[:57] + "…")
 
 
