@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import logging
 import os
 import re
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import aiohttp
 from aiohttp import web
@@ -26,7 +28,17 @@ _PATIENCE = aiohttp.ClientTimeout(total=10)
 _REST = 2
 """A page is reused for so many times the time that it took: scrapes take a third of a core at most, of Envoy's main thread too."""
 
+_PIECE = 64 * 1024
+"""Bytes of a page that are sent at a time."""
+
 _log = logging.getLogger("xds.metrics")
+
+
+class _Page(NamedTuple):
+    """A page as it is and compressed, which is done once for all who ask."""
+
+    plain: bytes
+    zipped: bytes
 
 
 class Exporter:
@@ -45,7 +57,7 @@ class Exporter:
         self._reloads = Reloads()
         self._making = asyncio.Lock()
         self._until = 0.0
-        self._kept = b""
+        self._kept = _Page(b"", b"")
 
     def application(self) -> web.Application:
         """The aiohttp application."""
@@ -57,7 +69,7 @@ class Exporter:
     async def _healthz(self, _: web.Request) -> web.Response:
         return web.Response(text="ok")
 
-    async def _metrics(self, _: web.Request) -> web.Response:
+    async def _metrics(self, request: web.Request) -> web.StreamResponse:
         async with self._making:
             begun = time.monotonic()
             if begun >= self._until:
@@ -67,20 +79,33 @@ class Exporter:
                     return web.Response(status=503, text=f"Envoy does not answer on {self._socket}: {error}\n")
                 now = time.monotonic()
                 self._until = now + _REST * (now - begun)
-            body = self._kept
-        response = web.Response(body=body, headers={"Content-Type": _TYPE})
-        response.enable_compression()
-        return response
+            kept = self._kept
+        return await _sent(request, kept)
 
-    async def _made(self) -> bytes:
+    async def _made(self) -> _Page:
         connector = aiohttp.UnixConnector(self._socket)
         async with aiohttp.ClientSession(connector=connector, timeout=_PATIENCE, requote_redirect_url=False) as envoy:
             found = await _asked(envoy, STATS_PATH)
             line = await _asked(envoy, PROCESS_PATH)
         return await asyncio.to_thread(self._rendered, found, line)
 
-    def _rendered(self, found: str, line: str) -> bytes:
-        return page(statistics.read(found), _process(line), self._shown, self._reloads).encode()
+    def _rendered(self, found: str, line: str) -> _Page:
+        body = page(statistics.read(found), _process(line), self._shown, self._reloads).encode()
+        return _Page(body, gzip.compress(body, compresslevel=1))
+
+
+async def _sent(request: web.Request, kept: _Page) -> web.StreamResponse:
+    """Send a page in pieces, so that no client that reads slowly has a copy of its own in memory."""
+    zipped = "gzip" in request.headers.get("Accept-Encoding", "")
+    body = kept.zipped if zipped else kept.plain
+    response = web.StreamResponse(headers={"Content-Type": _TYPE, **({"Content-Encoding": "gzip"} if zipped else {})})
+    response.content_length = len(body)
+    with contextlib.suppress(ConnectionError):
+        await response.prepare(request)
+        if request.method != "HEAD":
+            for at in range(0, len(body), _PIECE):
+                await response.write(body[at : at + _PIECE])
+    return response
 
 
 async def _asked(envoy: aiohttp.ClientSession, path: str) -> str:
