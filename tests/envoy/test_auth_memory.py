@@ -117,6 +117,13 @@ async def test_a_query_with_bytes_that_no_expression_reads_is_not_remembered(sit
     got = [(await site.get(target, host="argument.test", headers=answer(401))).status for target in ("/", "/?t=bad")]
     assert (first.status, got) == (400, [401, 401]), "the service lets it in, and the backend does not take the byte"
 
+    async def without_asking() -> bool:
+        before = judge.asked
+        await site.get("/?t=plain", host="argument.test", headers=answer(200))
+        return judge.asked == before
+
+    await wait_until(without_asking, "an answer to be remembered by an argument", deadline=30)
+
 
 async def test_clients_cannot_choose_what_is_remembered(site: Site, judge: Judge) -> None:
     await remembered(site, judge, "erin")
