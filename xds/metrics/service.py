@@ -34,7 +34,7 @@ _PIECE = 64 * 1024
 _log = logging.getLogger("xds.metrics")
 
 
-class _Page(NamedTuple):
+class _Kept(NamedTuple):
     """A page as it is and compressed, which is done once for all who ask."""
 
     plain: bytes
@@ -57,7 +57,7 @@ class Exporter:
         self._reloads = Reloads()
         self._making = asyncio.Lock()
         self._until = 0.0
-        self._kept = _Page(b"", b"")
+        self._kept = _Kept(b"", b"")
 
     def application(self) -> web.Application:
         """The aiohttp application."""
@@ -82,19 +82,19 @@ class Exporter:
             kept = self._kept
         return await _sent(request, kept)
 
-    async def _made(self) -> _Page:
+    async def _made(self) -> _Kept:
         connector = aiohttp.UnixConnector(self._socket)
         async with aiohttp.ClientSession(connector=connector, timeout=_PATIENCE, requote_redirect_url=False) as envoy:
             found = await _asked(envoy, STATS_PATH)
             line = await _asked(envoy, PROCESS_PATH)
         return await asyncio.to_thread(self._rendered, found, line)
 
-    def _rendered(self, found: str, line: str) -> _Page:
+    def _rendered(self, found: str, line: str) -> _Kept:
         body = page(statistics.read(found), _process(line), self._shown, self._reloads).encode()
-        return _Page(body, gzip.compress(body, compresslevel=1))
+        return _Kept(body, gzip.compress(body, compresslevel=1))
 
 
-async def _sent(request: web.Request, kept: _Page) -> web.StreamResponse:
+async def _sent(request: web.Request, kept: _Kept) -> web.StreamResponse:
     """Send a page in pieces, so that no client that reads slowly has a copy of its own in memory."""
     zipped = "gzip" in request.headers.get("Accept-Encoding", "")
     body = kept.zipped if zipped else kept.plain
