@@ -121,6 +121,14 @@ async def gone(pid: int) -> None:
     await wait_until(ended, f"process {pid} to end", deadline=60)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "files", "most"),
+    [(50_000, 1_048_576, 50_000), (50_000, 20_000, 9_750), (50_000, 1_024, 262), (50_000, 8, 1), (0, 1_024, 0), (50_000, -1, 50_000)],
+)
+def test_envoy_accepts_no_more_connections_than_it_has_files_for(wanted: int, files: int, most: int) -> None:
+    assert up.connections_within(wanted, files) == most
+
+
 async def test_no_port_is_open_but_those_of_clients_of_probes_and_of_the_dashboard(tmp_path: Path, ports: Ports) -> None:
     """Whatever listens on a port of this machine, a manifest can have Envoy connect to."""
     up = await Up(tmp_path, ports).start()

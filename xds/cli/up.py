@@ -8,6 +8,7 @@ import dataclasses
 import errno
 import logging
 import os
+import resource
 import shlex
 import shutil
 import socket
@@ -31,6 +32,8 @@ ENVOY_JSON = '{"ts":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l","logger":"envoy.%n","m
 """Envoy's log in the form of ours, for it goes to the same place."""
 _EVERY = ("::", "0.0.0.0")  # noqa: S104 - compared, not bound
 """Listen addresses that are those of every interface."""
+_OWN_FILES = 500
+"""Files that Envoy opens for itself, and for UDP."""
 _PATIENCE = 5.0
 """Seconds that Envoy may take to end."""
 
@@ -63,8 +66,26 @@ async def _up(settings: Flags) -> None:
     binary = envoy_binary(settings)
     for flag, port in (("--http-port", settings.http_port), ("--https-port", settings.https_port)):
         _check_free(flag, settings.listen_address, port)
+    most = connections_within(settings.max_connections, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    if most < settings.max_connections:
+        _log.warning(
+            "Envoy may have few files open (ulimit -Hn), so it accepts %d connections at a time instead of %d",
+            most,
+            settings.max_connections,
+        )
+        settings = dataclasses.replace(settings, max_connections=most)
     with private_folder(f"up-{settings.http_port}", os.environ) as folder:
         await _up_in(folder, binary, _with_sockets(settings, folder))
+
+
+def connections_within(wanted: int, files: int) -> int:
+    """How many connections Envoy can accept at a time with so many files, two for each and some for itself; at most `wanted`.
+
+    Envoy 1.40 ends when it has no file left. `files` is RLIMIT_NOFILE, which may be infinite.
+    """
+    if files == resource.RLIM_INFINITY:
+        return wanted
+    return min(wanted, max(1, (files - _OWN_FILES) // 2))
 
 
 def _with_sockets(settings: Flags, folder: Path) -> Flags:
