@@ -92,20 +92,20 @@ async def issue(cluster: Cluster) -> bytes:
     """Write a new certificate into the Secret that the Ingress names, and return it."""
     made = make_certificate([HOST])
     data = {"tls.crt": made.cert_pem.decode(), "tls.key": made.key_pem.decode()}
-    meta = {"name": "web-tls", "annotations": {"cert-manager.io/issuer-name": "letsencrypt-prod"}}
+    meta = {"name": "site-tls", "annotations": {"cert-manager.io/issuer-name": "letsencrypt-prod"}}
     await cluster.kube.apply({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": meta, "stringData": data})
     return made.cert_pem
 
 
 async def until_trusted(cluster: Cluster, roots: bytes) -> None:
-    await cluster.until_answered("web", host=HOST, tls=Tls(sni=HOST, roots=roots))
+    await cluster.until_answered("site", host=HOST, tls=Tls(sni=HOST, roots=roots))
 
 
 async def test_cert_manager_gets_a_certificate_and_renews_it_while_the_site_answers(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(APPS, "acme-solver", Solver)
-    await cluster.deploy("web")
+    await cluster.deploy("site")
     await cluster.kube.apply(*example("cert-manager/ingress.yaml"))
     try:
         await cluster.until_status(308, host=HOST)
@@ -116,12 +116,12 @@ async def test_cert_manager_gets_a_certificate_and_renews_it_while_the_site_answ
             await begin_challenge(cluster, *example("cert-manager/solver.yaml"))
             await until_trusted(cluster, await issue(cluster))
             await end_challenge(cluster)
-            await cluster.until_answered("web", host=HOST, target=CHALLENGE, tls=Tls(sni=HOST))
-        assert traffic.answers().keys() == {(200, "web")}
+            await cluster.until_answered("site", host=HOST, target=CHALLENGE, tls=Tls(sni=HOST))
+        assert traffic.answers().keys() == {(200, "site")}
     finally:
         await end_challenge(cluster)
-        await cluster.kubectl("delete ingress,service,deployment web --ignore-not-found")
-        await cluster.kubectl("delete secret web-tls --ignore-not-found")
+        await cluster.kubectl("delete ingress,service,deployment site --ignore-not-found")
+        await cluster.kubectl("delete secret site-tls --ignore-not-found")
 
 
 def records(ingresses: list[dict[str, Any]]) -> dict[str, set[str]]:

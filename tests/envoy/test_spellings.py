@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 import pytest
 
@@ -13,6 +14,7 @@ from xds.config import Flags
 from xds.explain.route_of import HttpRequest, answer, normalised
 from xds.model import Forward, Redirect, Respond, Route, Via
 from xds.offline import load
+from xds.translate.hosts import virtual_host
 from xds.units.memo import Recorder
 
 pytestmark = [pytest.mark.envoy]
@@ -42,13 +44,13 @@ async def test_a_real_envoy_decides_as_explained_and_lets_nobody_around_a_rule(s
         site.folder.write(f"{host.name}.yaml", *host.manifests())
     await site.start()
     loaded = load(Flags(manifests=(site.folder.path,), watch_ingress_without_class=True))
-    read = Recorder(loaded.tables.build)
+    hosts_of = partial(virtual_host, Recorder(loaded.tables.build))
     walked_around = []
     for host, target in [(host, a_request(choose, host)) for host in hosts for _ in range(REQUESTS)]:
         path = normalised(target)
         if "%0a" in path.lower():
             continue  # the application has no route for a path with a line break
-        route = answer(read, loaded.tables.hosts.values, HttpRequest(Via.HTTP, host.name, 80, path, "")).route
+        route = answer(hosts_of, loaded.tables.hosts.values, HttpRequest(Via.HTTP, host.name, 80, path, "")).route
         found = seen(await site.get(target, host=host.name))
         assert found == expected(route, path), f"{host}: {target}"
         if is_closed(host, path) and found not in (301, 400, 404, 503):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -44,7 +45,7 @@ class Site:
     def route(self, path: str) -> Route:
         """What answers a path as Envoy normalised it."""
         request = HttpRequest(Via.HTTP, self.host.name, 80, path, "")
-        return answer(Recorder(self.tables.build), self.tables.hosts.values, request).route
+        return answer(partial(virtual_host, Recorder(self.tables.build)), self.tables.hosts.values, request).route
 
     def routes(self) -> tuple[Route, ...]:
         """All routes of the host."""

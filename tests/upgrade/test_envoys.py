@@ -66,11 +66,11 @@ class Node:
         """What the readiness probe of the pod asks for."""
         try:
             reader, writer = await asyncio.open_unix_connection(str(self._admin))
+            with contextlib.closing(writer):
+                writer.write(b"GET /ready HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n")
+                return (await reader.readline()).split()[1:2] == [b"200"]
         except OSError:
             return False
-        with contextlib.closing(writer):
-            writer.write(b"GET /ready HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n")
-            return (await reader.readline()).split()[1:2] == [b"200"]
 
     async def terminate(self) -> None:
         """What the kubelet does: the preStop hook, then SIGTERM."""

@@ -20,6 +20,8 @@ from tests.envoy.harness.tls import Tls
 Headers = Iterable[tuple[str, str]]
 
 LONGEST_LINE = 1 << 20
+FAREWELL = 0.2
+"""Seconds that a client waits for the end of TLS from the other side; Envoy lets one wait that it has told to close."""
 PATIENCE = 30
 """Seconds that an answer may take; a client that waits for ever hides what went wrong."""
 
@@ -96,7 +98,8 @@ class Http1:
         async with asyncio.timeout(PATIENCE):
             if tls is None:
                 return cls(*await asyncio.open_connection(*address, limit=LONGEST_LINE))
-            return cls(*await asyncio.open_connection(*address, limit=LONGEST_LINE, ssl=tls.context(), server_hostname=tls.sni or ""))
+            options = {"ssl": tls.context(), "server_hostname": tls.sni or "", "ssl_shutdown_timeout": FAREWELL}
+            return cls(*await asyncio.open_connection(*address, limit=LONGEST_LINE, **options))
 
     async def __aenter__(self) -> Self:
         return self
@@ -165,7 +168,7 @@ class Http1:
     async def close(self) -> None:
         """Close the connection."""
         self.writer.close()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, TimeoutError):
             await self.writer.wait_closed()
 
     async def _status_line(self) -> tuple[str, int, str]:
