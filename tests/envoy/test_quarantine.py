@@ -119,6 +119,15 @@ def log(site: Site) -> list[str]:
     return [*site.control_plane.process.stderr, *site.control_plane.process.stdout]
 
 
+async def until_accepted(site: Site) -> None:
+    """Wait until Envoy has accepted all that was published."""
+
+    async def look() -> bool:
+        return "\nxds_programmed_slowest_seconds 0.0\n" in (await site.control_plane.get("/metrics")).text
+
+    await wait_until(look, "Envoy to have accepted what was published")
+
+
 async def until_logged(site: Site, *words: str, since: int = 0, deadline: float = 20) -> str:
     """The first line of the control plane's log with all these words."""
 
@@ -427,6 +436,7 @@ async def test_what_is_held_outlives_the_control_plane(site: Site, app: Address,
     site.folder.write("bad.yaml", *backend("bad", app), ingress("bad", "bad.test", {"/": ("bad", 80)}))
     await until_logged(site, "Ingress default/h3:", "What it accepted before stays in place")
     await until_logged(site, "Service default/bad:", "It is left out")
+    await until_accepted(site)
     before = await site.envoy.versions()
     rejected = await refused(site)
     async with undisturbed(site, host(4), *([host(3)] if kept else [])):

@@ -25,7 +25,7 @@ RECALL = "/xds.authz.v1.Answers/Recall"
 REMEMBER = "/xds.authz.v1.Answers/Remember"
 """The method that has the length of a question's head in decimal digits, a line break, that head, and the answer's."""
 MOST = 50_000
-"""RememberedAnswers that are remembered; those that were not asked for longest are forgotten first."""
+"""Answers that are remembered; those that were not asked for longest are forgotten first."""
 MOST_BYTES = 16 * 2**20
 """Bytes of all heads together."""
 LARGEST = 16 * 1024
