@@ -24,7 +24,8 @@ ORACLE = ROOT.parent / "shared" / "oracle"
 EXPECTED = Path(__file__).parent / "expected-differences.yaml"
 """What may differ, each with its reason: a list of {set, field, exchange, reason}, the first two globs.
 
-With `alone` it does so only where no set has been played before whose endpoints answer for this one.
+With `alone` it does so only where no set has been played before whose endpoints answer for this one; with `raced` only where one of two
+things comes before the other.
 """
 _PRINTED = 6
 """Fields of an exchange that the player prints."""
@@ -70,8 +71,8 @@ def stale(printed: str) -> list[dict[str, Any]]:
 
 
 def _played(rule: dict[str, Any], differing: dict[str, dict[int, list[str]]]) -> list[dict[int, list[str]]]:
-    """The sets that a rule is about; none where it has a pattern, which others may need, or is about a set that is played alone."""
-    judged = rule["set"] in differing and not (rule.get("alone") and len(differing) > 1)
+    """The sets that a rule is about; none where it has a pattern, which others may need, a race, or a set that is played alone."""
+    judged = rule["set"] in differing and not rule.get("raced") and not (rule.get("alone") and len(differing) > 1)
     return [differing[rule["set"]]] if judged else []
 
 

@@ -38,7 +38,12 @@ def test_no_expected_difference_is_left_from_what_agrees_by_now(played: Path) ->
 def test_a_rule_that_nothing_needs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     needed = [{"set": "a"}, {"set": "a", "exchange": 3}, {"set": "a", "field": "header *"}, {"set": "a", "exchange": 3, "field": "status"}]
     idle = [{"set": "a", "exchange": 4}, {"set": "a", "field": "body"}, {"set": "b"}, {"set": "a", "exchange": 7, "field": "body_bytes"}]
-    unplayed = [{"set": "c", "exchange": 1}, {"set": "*", "field": "body"}, {"set": "a", "exchange": 5, "alone": True}]
+    unplayed = [
+        {"set": "c", "exchange": 1},
+        {"set": "*", "field": "body"},
+        {"set": "b", "raced": True},
+        {"set": "a", "exchange": 5, "alone": True},
+    ]
     monkeypatch.setattr("tests.oracle.playing.rules", lambda: [*needed, *idle, *unplayed])
     printed = """
 a #3 GET http://a.test/x: status: recorded 200, got 503; header vary: recorded a; b, got None
@@ -53,6 +58,6 @@ b: 4 exchanges, 0 differ
 def test_every_expected_difference_has_a_reason_and_a_set() -> None:
     sets = {file.stem for file in recorded()}
     for rule in rules():
-        assert rule.keys() <= {"set", "field", "exchange", "alone", "reason"}, rule
+        assert rule.keys() <= {"set", "field", "exchange", "alone", "raced", "reason"}, rule
         assert rule["reason"].strip(), rule
         assert not sets or any(Path(name).match(rule["set"]) for name in sets), rule
