@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -16,6 +15,7 @@ from aiohttp import web
 
 from examples.apps import Address
 from tests.cli import schemas
+from tests.cli.site import Said
 from tests.differential.controller import ANY, EXACT, HTTP, PREFIX_TYPE, Given, Path, Settings, servers
 from tests.differential.nginx import NGINX, Nginx
 from tests.envoy.harness import Site, backend, config_map
@@ -68,19 +68,6 @@ class Named:
         """Close what listens and every connection."""
         if self._runner:
             await self._runner.cleanup()
-
-
-class Said(NamedTuple):
-    """What the command printed, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """Standard output as JSON."""
-        return json.loads(self.out)
 
 
 @dataclass
