@@ -53,6 +53,14 @@ def test_plain_http_is_redirected_where_the_host_has_tls(say: Say, good: Path) -
     assert found["certificate"] is None
 
 
+def test_a_host_that_is_closed_shows_what_closes_it(say: Say, tmp_path: Path) -> None:
+    closed = ingress("i", "a.test", {"/": WEB}, annotations={"auth-tls-secret": "default/absent"})
+    said = say("explain", "http://a.test/", folder(tmp_path, closed, ingress("other", "b.test", {"/": ("none", 80)})))
+    assert "is answered by 403" in said.out
+    assert "Ingress default/i metadata.annotations[nginx.ingress.kubernetes.io/auth-tls-secret]: auth-tls-secret" in said.out
+    assert "default/other" not in said.out
+
+
 @pytest.mark.parametrize(
     ("host", "name", "how"),
     [

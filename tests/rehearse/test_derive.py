@@ -101,6 +101,15 @@ def test_a_path_that_has_no_effect_here_is_asked_for_all_the_same() -> None:
     assert all(each.origin != ref(lost) for each in mine)
 
 
+def test_the_path_of_a_closed_host_is_asked_for_by_its_rule_though_no_ingress_answers() -> None:
+    closed = ingress("i", {"a.test": [path("/")]}, {"auth-tls-secret": "default/absent"})
+    found = [each for each in asked(Built([*services("web"), closed])) if each.host == "a.test"]
+    assert {each.origin for each in found} == {None}
+    assert [each.derived_from for each in found if each.target == "/" and each.method == "GET"] == [
+        (ref(closed), "spec.rules[0].http.paths[0]")
+    ]
+
+
 def test_only_hosts_that_are_allowed_are_asked_for() -> None:
     rules = {name: [path("/")] for name in ("a.test", "b.test", "*.c.test")}
     built = Built([*services("web"), ingress("i", rules)])

@@ -242,6 +242,8 @@ def _involved(case: _Case) -> Iterator[Ref]:
     world, meant = case.world, _service_ref(case)
     if case.answer.route.origin:
         yield case.answer.route.origin
+    elif case.answer.route.early:  # it holds for the whole host, so any Ingress of it may be the reason
+        yield from (ref(item) for item in serving(case.read, case.answer.host))
     for item in offerers(case.read, case.answer.host):
         if any(claim.path == _path_of(case) for claim in claims_of(case.read, item, case.answer.host)):
             yield ref(item)

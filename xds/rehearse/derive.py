@@ -112,10 +112,11 @@ def _of_host(found: Scene, host: str, written: Sequence[WrittenRule]) -> Iterato
     by_match: dict[PathMatch, list[Route]] = {}
     for route in made.routes if made else ():
         by_match.setdefault(route.match, []).append(route)
-    yield from in_turn(_of_path(found, asked, match, routes) for match, routes in spread(list(by_match.items()), MOST_PATHS))
     routed = {(route.origin, route.rule) for routes in by_match.values() for route in routes}
     lost = [each for each in written if (ref(each.item), each.field) not in routed]
-    yield from in_turn(_lost(found, asked, each) for each in spread(lost, MOST_PATHS))
+    of_lost = (_lost(found, asked, each) for each in spread(lost, MOST_PATHS))
+    of_paths = (_of_path(found, asked, match, routes) for match, routes in spread(list(by_match.items()), MOST_PATHS))
+    yield from in_turn((*of_lost, *of_paths))  # of two that are the same the first counts, which has a rule
 
 
 def _lost(found: Scene, host: str, rule: WrittenRule) -> Iterator[Inquiry]:

@@ -23,7 +23,7 @@ class Why(Enum):
     BESIDE = "beside"
     """It was derived from a rule that must not answer it, such as /foobar for a Prefix /foo."""
     LOST = "lost"
-    """It was derived from a rule that has no route here: another one has its path, or it is left out."""
+    """It was derived from a rule that answers nothing here: another one has its path, it is left out, or its whole host is closed."""
     LOG = "log"
     """It was read from an access log."""
 
