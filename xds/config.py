@@ -73,6 +73,8 @@ class SocketAddress(NamedTuple):
         if self.path or self.host == "localhost":
             return True
         address = ip_or_none(self.host)
+        if isinstance(address, ipaddress.IPv6Address):
+            address = address.ipv4_mapped or address
         return address is not None and address.is_loopback
 
     def __str__(self) -> str:

@@ -107,6 +107,14 @@ def test_equal_answers_are_said_in_two_lines(rehearse: Callable[..., Said]) -> N
     assert second == f"{len(theirs.asked)} answered alike, 0 with known differences, 0 otherwise."
 
 
+def test_errors_of_both_sides_are_alike_and_counted(rehearse: Callable[..., Said]) -> None:
+    theirs, ours = (Stand(lambda host, *_: (503 if host.startswith("b.") else 404, {})) for _ in range(2))
+    said = rehearse(theirs, ours)
+    count = sum(host.startswith("b.") for _, host, *_ in theirs.asked)
+    assert said.code == 0
+    assert f"{count} requests of those got an error (5xx) from both sides, which proves nothing about the backend.\n" in said.out
+
+
 def test_both_are_asked_for_the_same_and_for_nothing_else(rehearse: Callable[..., Said]) -> None:
     theirs, ours = Stand(), Stand()
     rehearse(theirs, ours)
@@ -235,7 +243,7 @@ def test_a_side_that_cannot_be_reached_is_a_failure(say: Say, folder: Path) -> N
     with Stand().serving() as there:
         said = say("rehearse", "--from", there.url, "--to", "http://127.0.0.1:9", folder)
         assert said.code == 1
-        assert "xds rehearse: --to http://127.0.0.1:9 cannot be reached: " in said.err
+        assert said.err == "xds rehearse: --to http://127.0.0.1:9 cannot be reached: Connection refused.\n"
         assert there.asked == []
 
 
@@ -275,7 +283,8 @@ def test_without_objects_there_is_nothing_to_derive_from(say: Say) -> None:
     assert "as in `xds rehearse ./manifests`, or an API server with --kubeconfig." in said.err
 
 
-def test_a_log_that_cannot_be_read_is_a_failure(rehearse: Callable[..., Said], tmp_path: Path) -> None:
-    said = rehearse(Stand(), Stand(), "--access-log", tmp_path / "none")
+def test_a_log_that_cannot_be_read_is_a_failure_before_anything_is_asked(say: Say, folder: Path, tmp_path: Path) -> None:
+    sides = ("--from", "http://127.0.0.1:9", "--to", "http://127.0.0.2:9")  # where nothing listens
+    said = say("rehearse", folder, *sides, "--access-log", tmp_path / "none")
     assert said.code == 1
-    assert "cannot be read: No such file or directory." in said.err
+    assert said.err == f"xds rehearse: --access-log: {tmp_path}/none cannot be read: No such file or directory.\n"

@@ -220,6 +220,8 @@ def test_other_words_are_no_boolean(text: str) -> None:
         ("localhost:1", "localhost:1", True),
         ("[::1]:18000", "[::1]:18000", True),
         ("[0:0::1]:18000", "[::1]:18000", True),
+        ("[::ffff:127.0.0.1]:1", "[::ffff:7f00:1]:1", True),
+        ("[::ffff:10.0.0.1]:1", "[::ffff:a00:1]:1", False),
         ("unix:/run/xds.sock", "unix:/run/xds.sock", True),
         ("unix:///run/xds.sock", "unix:/run/xds.sock", True),
         (":18000", "[::]:18000", False),
@@ -235,7 +237,23 @@ def test_an_address_is_read_and_known_to_be_this_machine_or_not(text: str, shown
 
 
 @pytest.mark.parametrize(
-    "text", ["", "host", "host:", "host:65536", "host:-1", "::1:80", "[::1", "[::1]", "[10.0.0.1]:1", "a b:1", "unix:", "h:0x1"]
+    "text",
+    [
+        "",
+        "host",
+        "host:",
+        "host:65536",
+        "host:-1",
+        "host:²",
+        "::1:80",
+        "[localhost]:1",
+        "[::1",
+        "[::1]",
+        "[10.0.0.1]:1",
+        "a b:1",
+        "unix:",
+        "h:0x1",
+    ],
 )
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - any ValueError is a refusal

@@ -10,11 +10,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
+import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from xds.config import Flags
-from xds.metrics.service import Exporter
+from xds.config import Failure, Flags
+from xds.metrics.service import Exporter, run
 from xds.web.server import WebServer
 
 LINES = "".join(f'envoy_ingress_requests{{labels="200 GET default web web - a.test /{number}"}} 1\n' for number in range(20_000))
@@ -72,3 +73,25 @@ async def test_clients_that_do_not_read_share_one_page(server: WebServer) -> Non
         tracemalloc.stop()
         for client in clients:
             client.close()
+
+
+async def test_an_envoy_that_is_not_there_is_a_sentence_with_the_socket(tmp_path: Path) -> None:
+    app = Exporter(Flags(stats_address=f"unix:{tmp_path}/none.sock")).application()
+    alone = WebServer(app, host="127.0.0.1", port=0)
+    await alone.start()
+    try:
+        async with aiohttp.ClientSession() as client, client.get(f"http://127.0.0.1:{alone.port}/metrics") as answer:
+            assert answer.status == 503
+            assert (await answer.text()).startswith(f"Envoy does not answer on {tmp_path}/none.sock: ")
+    finally:
+        await alone.stop()
+
+
+async def test_a_port_in_use_is_a_sentence_with_its_flag() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(Failure) as failed:
+            await run(Flags(metrics_address=address, stats_address="unix:/none.sock"))
+    assert str(failed.value) == (
+        f"the metrics server cannot listen on {address}: Address already in use; name another port with --metrics-address."
+    )

@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from xds.admission.review import Judgement, NoReview, Submission, answer, asked
 from xds.config import SocketAddress
 from xds.kube.objects import Ingress, ref
+from xds.machine.network import reason
 from xds.problem import Problem
 from xds.publish.publisher import Publisher
 from xds.server.tls import stamp
@@ -116,7 +117,7 @@ class AdmissionServer:
         app = web.Application(client_max_size=LARGEST, middlewares=[self._asked])
         app.router.add_post("/{path:.*}", judge.review)
         self._runner = web.AppRunner(app, access_log=None)
-        self._connections = Connections(self._answering, _LIMITS)
+        self._connections = Connections(self._answering, _LIMITS, "the validating webhook")
         self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._server: asyncio.Server | None = None
         self._reloading: asyncio.Task[None] | None = None
@@ -133,7 +134,7 @@ class AdmissionServer:
             )
         except OSError as error:
             await self._runner.cleanup()
-            raise OSError(f"the validating webhook cannot listen on {self.address}: {error.strerror}") from None
+            raise OSError(f"the validating webhook cannot listen on {self.address}: {reason(error)}") from None
         self.address = SocketAddress(host, self._server.sockets[0].getsockname()[1])
         self._reloading = asyncio.create_task(self._reload(), name="certificate of the webhook")
 

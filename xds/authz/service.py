@@ -19,6 +19,7 @@ from xds.authz import answers, check, counts, hashes
 from xds.authz.subscription import PasswordSubscription, follow
 from xds.authz.verifier import Verifier
 from xds.config import Failure, Flags, SocketAddress, parse_address
+from xds.machine.network import why_not
 from xds.passwords import AUTHZ_NODE
 
 _OPTIONS = (
@@ -64,7 +65,7 @@ def _server(handlers: Sequence[Any], address: SocketAddress) -> Any:
     try:
         server.add_insecure_port(str(address))
     except RuntimeError:
-        raise Failure(f"--authz-address: the service cannot listen on {address}.") from None
+        raise Failure(f"--authz-address: the service cannot listen on {address}: {why_not(address)}.") from None
     return server
 
 

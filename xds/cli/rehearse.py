@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, aclosing
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from rich.text import Text
 
@@ -96,19 +96,23 @@ def _inquiries(stage: Scene, loaded: Loaded, settings: Flags, tally: Tally | Non
         read = reader(keys.get("log-format-upstream", "") or DEFAULT, escape)
     except BadFormat as error:
         raise UsageError(f"log-format-upstream of ConfigMap {settings.configmap} {error}.") from None
-    return logged(stage, _log_lines(settings.access_log, opened), read, tally)
+    return logged(stage, _log_lines(_opened(settings.access_log, opened)), read, tally)
 
 
-def _log_lines(path: Path, opened: ExitStack) -> Iterator[bytes]:
+def _opened(path: Path, opened: ExitStack) -> BinaryIO:
+    """The access log. Raises Failure where it cannot be read."""
+    try:
+        return opened.enter_context(path.open("rb"))
+    except OSError as error:
+        raise Failure(f"--access-log: {path} cannot be read: {error.strerror}.") from None
+
+
+def _log_lines(file: BinaryIO) -> Iterator[bytes]:
     """The lines that the file has now; of a longer one than can be read the beginning, which is none of the format.
 
     What is asked here may be written into the same file.
     """
-    try:
-        file = opened.enter_context(path.open("rb"))
-        about = os.fstat(file.fileno())
-    except OSError as error:
-        raise Failure(f"--access-log: {path} cannot be read: {error.strerror}.") from None
+    about = os.fstat(file.fileno())
     end = about.st_size if stat.S_ISREG(about.st_mode) else math.inf
     for _ in range(_MOST_LINES):
         if end < math.inf and file.tell() >= end:
@@ -138,6 +142,9 @@ def _lines(found: Json) -> Iterator[Text]:
     )
     if summary["unanswered"]:
         yield text(f"{plural(summary['unanswered'], 'request')} of those were answered by neither side.")
+    if summary["server_errors"]:
+        errors = plural(summary["server_errors"], "request")
+        yield text(f"{errors} of those got an error (5xx) from both sides, which proves nothing about the backend.")
     counts = f"{summary['alike']} answered alike, {summary['known']} with known differences, {summary['differing']} otherwise"
     if summary["certificates"]:
         counts += f"; {plural(summary['certificates'], 'host')} with another certificate"

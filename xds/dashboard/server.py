@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -26,6 +25,7 @@ from xds.dashboard.pages import Missing, Pages, View, Words, together
 from xds.dashboard.pulse import Pulse
 from xds.dashboard.subject import Displayed
 from xds.dashboard.turns import Busy, PageTurns
+from xds.machine.network import reason
 from xds.problem import Ref
 from xds.web.connections import Connections, Limits
 
@@ -69,8 +69,7 @@ class Dashboard:
             server = await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port, start_serving=False)
         except OSError as error:
             await self._runner.cleanup()
-            why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror  # asyncio adds the address once more
-            raise OSError(f"the dashboard cannot listen on {self.address}: {why}") from None
+            raise OSError(f"the dashboard cannot listen on {self.address}: {reason(error)}") from None
         sockets = [each.dup() for each in server.sockets]
         server.close()
         self.address = SocketAddress(host, _port(sockets))

@@ -16,10 +16,11 @@ from grpc_channelz.v1 import channelz, channelz_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
+from xds.config import parse_address
 from xds.debug import csds, reflection, service
 from xds.debug.descriptors import Files, Message, Method, files, of_module
 from xds.debug.subject import InvalidArgument, Subject
-from xds.server import address as addresses
+from xds.server.address import CONNECTION_TIMEOUTS, listen
 from xds.server.calls import OpenCalls
 from xds.wire.encode import encode
 
@@ -38,7 +39,7 @@ OPTIONS = {
     "grpc.keepalive_time_ms": 30_000,  # detects clients of Watch that are gone
     "grpc.keepalive_timeout_ms": 10_000,
     "grpc.max_allowed_incoming_connections": 64,
-    **addresses.CONNECTION_TIMEOUTS,
+    **CONNECTION_TIMEOUTS,
 }
 _ERRORS = {
     InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
@@ -51,14 +52,14 @@ _Answer = Callable[[Any], Awaitable[bytes]]
 
 
 class DebugServer:
-    """Serves a Subject on one address: `host:port`, `[IPv6 address]:port` or `unix:path`, in plaintext.
+    """Serves a Subject on one address: `host:port`, `[IPv6 address]:port` or `unix:/path`, in plaintext.
 
-    Raises ValueError with a sentence for an address that cannot be understood.
+    Raises ValueError for an address that cannot be read.
     """
 
     def __init__(self, subject: Subject, address: str) -> None:
         self._subject = subject
-        self._address = addresses.parse(address)
+        self._address = parse_address(address)
         self._debug = service.Debug(subject)
         self._csds = csds.ClientStatus(subject)
         self._calls = OpenCalls()
@@ -79,7 +80,7 @@ class DebugServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         channelz.add_channelz_servicer(server)
         await self._set_health(serving=False)
-        self._address = addresses.listen(server, self._address, None, "the debug server")
+        self._address = listen(server, self._address, None, "the debug server")
         await server.start()
         self._server = server
         self._health_follows = asyncio.create_task(self._follow_health())

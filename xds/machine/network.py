@@ -1,4 +1,4 @@
-"""The addresses of this machine: what our own sockets can be reached at, besides loopback, and which ones can be listened on.
+"""The addresses of this machine: what our own sockets can be reached at, which ones can be listened on, and why one cannot.
 
 What does not belong here: what follows from that (`xds.translate.endpoint_addresses`).
 """
@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from xds.config import SocketAddress
 
 _IPV4 = Path("/proc/net/fib_trie")
 _IPV6 = Path("/proc/net/if_inet6")
@@ -60,3 +64,32 @@ def local_ipv6(table: str) -> Iterator[str]:
     """The addresses in Linux' list of interfaces (proc(5), net/if_inet6): the first word of each line, 32 hexadecimal digits."""
     for line in table.splitlines():
         yield str(ipaddress.IPv6Address(bytes.fromhex(line.split()[0])))
+
+
+def reason(error: OSError) -> str:
+    """Why an address cannot be used, as the operating system words it. asyncio puts the address into `strerror` once more."""
+    if error.errno is not None and error.errno > 0:  # a name that is not resolved has a negative number, of getaddrinfo
+        return os.strerror(error.errno)
+    return error.strerror or str(error) or type(error).__name__
+
+
+def why_not(address: SocketAddress) -> str:
+    """Why nothing can listen there, found out by trying: gRPC has no reason in its error."""
+    try:
+        if address.path:
+            _bind(socket.AF_UNIX, socket.SOCK_STREAM, 0, address.path)
+            os.unlink(address.path)
+            return "it was refused"
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, target in found:
+            _bind(family, kind, protocol, target)
+    except OSError as error:
+        return reason(error)
+    return "it was refused"
+
+
+def _bind(family: int, kind: int, protocol: int, target: Any) -> None:
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(target)
+        probe.listen()

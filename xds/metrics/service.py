@@ -126,11 +126,12 @@ def _process(line: str) -> process.Process | None:
 async def run(settings: Flags) -> None:
     """Serve until cancelled. Raises Failure where it cannot listen."""
     address = parse_address(settings.metrics_address)
-    server = WebServer(Exporter(settings).application(), host=address.host, port=address.port, flag="--metrics-address")
+    app = Exporter(settings).application()
+    server = WebServer(app, host=address.host, port=address.port, name="the metrics server", flag="--metrics-address")
     try:
         await server.start()
     except OSError as error:
-        raise Failure(f"{error.strerror or error}.") from None
+        raise Failure(f"{error}.") from None
     _log.info("metrics are at http://%s/metrics", address)
     try:
         await asyncio.Event().wait()

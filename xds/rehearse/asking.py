@@ -21,6 +21,7 @@ from cryptography.x509.oid import NameOID
 from yarl import URL
 
 from xds.config import Failure
+from xds.machine.network import reason
 from xds.rehearse.comparing import Reply, Seen, Terms, differences, seen
 from xds.rehearse.inquiries import Inquiry
 
@@ -211,8 +212,11 @@ async def _knock(side: Side, scheme: str) -> None:
             _, writer = await asyncio.open_connection(host, port)
             await _close(writer)
     except (OSError, TimeoutError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise Failure(f"{side.name} {scheme}://{_in_url(host)}:{port} cannot be reached: {reason}.") from None
+        raise Failure(f"{side.name} {scheme}://{_in_url(host)}:{port} cannot be reached: {_reason(error)}.") from None
+
+
+def _reason(error: OSError) -> str:
+    return f"no answer within {PATIENCE:g} s" if isinstance(error, TimeoutError) and error.errno is None else reason(error)
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:

@@ -83,6 +83,8 @@ class Tallied:
     alike: int = 0
     unanswered: int = 0
     """Of those that are alike: neither side has answered."""
+    server_errors: int = 0
+    """Of those that are alike: both sides have answered with a status of 500 or above."""
     unsteady: dict[str, int] = field(default_factory=dict)
     certificates: dict[str, Inquiry] = field(default_factory=dict)
     """A request over https for each host, whose certificates are to be compared."""
@@ -108,6 +110,7 @@ class Tallied:
             self._group(inquiry, each, cause)
         self.alike += not found
         self.unanswered += not found and "error" in theirs[0]
+        self.server_errors += not found and theirs[0].get("status", "") >= "500"
         self.known_requests += bool(found) and all(cause for _, cause in found)
 
     def add_certificates(self, inquiry: Inquiry, theirs: str, ours: str) -> None:
@@ -164,6 +167,7 @@ def document(
             "alike": found.alike,
             "known": found.known_requests,
             "unanswered": found.unanswered,
+            "server_errors": found.server_errors,
             "certificates": sum(count for group, count in found.counts.items() if group[3] == "certificate" and not group[0]),
             "differing": found.requests - found.alike - found.known_requests,
             "rules": len(rules),

@@ -11,9 +11,10 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
+from xds.config import parse_address
 from xds.protocol.discovery import Wire
-from xds.server import address as addresses
 from xds.server import tls
+from xds.server.address import CONNECTION_TIMEOUTS, listen
 from xds.server.calls import OpenCalls
 from xds.server.fleet import Fleet
 from xds.server.stream import StreamEnd
@@ -52,7 +53,7 @@ OPTIONS = {
     "grpc.keepalive_time_ms": 30_000,  # detects dead Envoys (L2)
     "grpc.keepalive_timeout_ms": 10_000,
     "grpc.keepalive_permit_without_calls": 1,
-    **addresses.CONNECTION_TIMEOUTS,
+    **CONNECTION_TIMEOUTS,
     "grpc.http2.bdp_probe": 0,  # clients send little; larger windows let a thousand of them fill more memory
     "grpc.experimental.tcp_max_read_buffer_size": 8192,  # otherwise a connection keeps a buffer of 64 KiB after a large request
 }
@@ -63,11 +64,11 @@ _LAST_BYTES = 1.0  # seconds after the last stream was ended, for clients that r
 class Server:
     """Serves a Fleet on one address.
 
-    `address`: `host:port`, `[IPv6 address]:port` or `unix:path`. Without `certificates` it must be local (I4, I6); `client_names` are
+    `address`: `host:port`, `[IPv6 address]:port` or `unix:/path`. Without `certificates` it must be loopback (I4, I6); `client_names` are
     the DNS and URI names of which a client's certificate must have one (none: any client that the CA vouches for).
     `max_connection_age`: seconds after which a connection is closed so that load spreads over replicas; gRPC varies it by a tenth (L3).
     None means half an hour with TLS and without end otherwise. Beyond `most_connections` a new one is closed at once.
-    Raises ValueError with a sentence for an address or certificates that cannot be used.
+    Raises ValueError for an address that cannot be read, and with a sentence for one or for certificates that cannot be used.
     """
 
     def __init__(
@@ -81,8 +82,8 @@ class Server:
         most_connections: int = 10_000,
     ) -> None:
         self._fleet = fleet
-        self._address = addresses.parse(address)
-        if certificates is None and not self._address.local:
+        self._address = parse_address(address)
+        if certificates is None and not self._address.loopback:
             raise ValueError(
                 f"the xDS server serves private keys, so it listens on {self._address}, beyond this machine, only with TLS: "
                 "give a certificate, its key and the CA of the clients, or a loopback address"
@@ -110,7 +111,7 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         for name in ("", *SERVICES):
             await self._health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
-        self._address = addresses.listen(server, self._address, self._credentials, "the xDS server")
+        self._address = listen(server, self._address, self._credentials, "the xDS server")
         await server.start()
         self._server = server
         self._health_task = asyncio.create_task(self._report_ready())

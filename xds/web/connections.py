@@ -105,7 +105,7 @@ class Connection(asyncio.Protocol):
 class Connections:
     """All connections of some listening sockets. `make` makes the protocol that answers on a new one; `to` is the server in words."""
 
-    def __init__(self, make: Callable[[], asyncio.Protocol], limits: Limits, to: str = "the health port") -> None:
+    def __init__(self, make: Callable[[], asyncio.Protocol], limits: Limits, to: str) -> None:
         self.limits = limits
         self._to = to
         self._make = make

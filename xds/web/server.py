@@ -12,6 +12,7 @@ from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from xds.machine.network import reason
 from xds.web.connections import Connections, Limits
 
 Waiting = Callable[[], Sequence[str]]
@@ -52,16 +53,27 @@ def application(registry: CollectorRegistry, waiting: Waiting, *, healthz_path: 
 
 
 class WebServer:
-    """Serves an application on `host` ("" for all addresses) and `port` (0 lets the system choose), within limits."""
+    """Serves an application on `host` ("" for all addresses) and `port` (0 lets the system choose), within limits.
+
+    `name` and `flag` are for sentences: what it is, and what its port is set with.
+    """
 
     def __init__(
-        self, app: web.Application, *, host: str = "", port: int = 10254, limits: Limits | None = None, flag: str = "--healthz-port"
+        self,
+        app: web.Application,
+        *,
+        host: str = "",
+        port: int = 10254,
+        limits: Limits | None = None,
+        name: str = "the health server",
+        flag: str = "--healthz-port",
     ) -> None:
+        self._name = name
         self._flag = flag
         self._host = host
         self._port = port
         self._runner = web.AppRunner(app, access_log=None)
-        self._connections = Connections(self._answering, limits or Limits())
+        self._connections = Connections(self._answering, limits or Limits(), name)
         app.middlewares.append(self._asked)
 
     @property
@@ -82,7 +94,7 @@ class WebServer:
         except OSError as error:
             await self._runner.cleanup()
             where = f"{self._host or '*'}:{self._port}"
-            what = f"the health server cannot listen on {where}: {error.strerror}; name another port with {self._flag}"
+            what = f"{self._name} cannot listen on {where}: {reason(error)}; name another port with {self._flag}"
             raise OSError(what) from None
         self._port = sockets[0].getsockname()[1]
         self._connections.start(sockets)
