@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.harness import NODE, SPACE, Cluster, Helm
+from tests.deploy.test_docs import lines
 from tests.envoy.harness import wait_until
 from tests.envoy.harness.process import ROOT
 
@@ -75,6 +76,20 @@ async def test_the_chart_is_installed_upgraded_rolled_back_and_leaves_nothing_be
     assert await cluster.kubectl(everywhere) == before
 
 
+async def test_the_upgrade_that_operators_type_brings_values_that_the_older_chart_did_not_have(helm: Helm, tmp_path: Path) -> None:
+    """And keeps those that were given: `--reuse-values` alone would take all others from the older chart, and templates find nothing."""
+    (command,) = (line for line in lines(ROOT / "docs" / "operate.md") if re.fullmatch(r"helm upgrade xds deploy/chart [^=]*", line))
+    try:
+        await helm(f"install later {smaller_chart(tmp_path)} -n later --create-namespace --set ingressClass.name=later,mode=none")
+        typed = command.removeprefix("helm ").replace("xds deploy/chart", f"later {CHART}").replace(SPACE, "later")
+        await helm(typed)
+        made = json.loads(await helm("get values later -n later --all -o json"))
+        assert (made["ingressClass"]["name"], made["mode"]) == ("later", "none")
+        assert made["metrics"]["port"] == 10254
+    finally:
+        await helm("uninstall later -n later --ignore-not-found")
+
+
 async def deployment(cluster: Cluster) -> Any:
     """The control plane's Deployment."""
     (found,) = (await cluster.kube.get("deployments -n by-helm"))["items"]
@@ -88,6 +103,18 @@ def older_chart(folder: Path) -> Path:
     text = (copy / "Chart.yaml").read_text()
     (copy / "Chart.yaml").write_text(re.sub(r"(?m)^((?:appV|v)ersion:).*$", r"\1 0.0.1", text))
     return copy
+
+
+def smaller_chart(folder: Path) -> Path:
+    """An older chart, from a time when there were two values."""
+    chart = folder / "smaller"
+    (chart / "templates").mkdir(parents=True)
+    shutil.copy(older_chart(folder) / "Chart.yaml", chart)
+    (chart / "values.yaml").write_text("mode: hostnetwork\ningressClass: {name: nginx}\n")
+    (chart / "templates" / "config.yaml").write_text(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: older}\ndata: {class: {{ .Values.ingressClass.name }}}\n"
+    )
+    return chart
 
 
 def image(found: Any) -> str:

@@ -128,6 +128,14 @@ def test_the_role_follows_the_values_that_take_rights(binary: str, mode: str) ->
     assert rules["pods",] == (["list", "watch"] if mode == "hostnetwork" else ["list"])
 
 
+def test_a_drain_that_ends_before_its_notice_is_refused(binary: str) -> None:
+    """Else the grace period of the pod, which is made of the deadline, could end Envoy in the middle of the notice."""
+    times = "envoy.drain.noticeSeconds=120,envoy.drain.deadlineSeconds=30"
+    done = subprocess.run([binary, "template", "xds", str(CHART), "--set", times], capture_output=True, text=True, check=False, timeout=50)
+    assert done.returncode != 0
+    assert "cannot be less than envoy.drain.noticeSeconds" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("flag", "value"), [("--election-id=ours", "electionID"), ("-update-status-on-shutdown", "updateStatusOnShutdown")]
 )

@@ -60,3 +60,10 @@ capabilities:
 {{- end }}
 {{- end }}
 {{- end }}
+
+{{/* Refuses a drain that ends before load balancers have had their notice: the pod's grace period, which follows the deadline, may not suffice. */}}
+{{- define "xds.noticeBeforeDeadline" -}}
+{{- if gt (int .Values.envoy.drain.noticeSeconds) (int .Values.envoy.drain.deadlineSeconds) }}
+{{- fail "envoy.drain.deadlineSeconds counts from the start of the drain, so it cannot be less than envoy.drain.noticeSeconds" }}
+{{- end }}
+{{- end }}
