@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -285,7 +286,35 @@ def test_times_are_counted_in_the_buckets_of_the_flag_each_in_its_unit() -> None
     assert found["stats_eviction_interval"] == "86400s"
 
 
-def test_without_the_socket_the_bootstrap_says_nothing_of_statistics() -> None:
+@pytest.mark.parametrize(
+    "flags", [Flags(), Flags(stats_address="unix:/run/metrics/stats.sock"), Flags(stats_address="unix:/s", time_buckets=(0,))]
+)
+def test_what_no_one_reads_of_a_cluster_is_not_counted(flags: Flags) -> None:
+    ((pattern,),) = (
+        entry["safe_regex"].values() for entry in bootstrap(flags)["stats_config"]["stats_matcher"]["exclusion_list"]["patterns"]
+    )
+    idle = ("lb_subsets_active", "circuit_breakers.high.cx_open", "update_duration", "version", "default.total_match_count")
+    read = (
+        "upstream_rq_total",
+        "upstream_cx_overflow",
+        "membership_healthy",
+        "rbac.denied",
+        "max_host_weight",
+        "upstream_rq_retry_limit_exceeded",
+    )
+    for cluster in ("default/app/80", "default/app/http~0a1b2c3d", "default/127_0_0_1/9~0a1b2c3d"):
+        assert all(re.fullmatch(pattern, f"cluster.{cluster}.{name}") for name in idle)
+        assert not any(re.fullmatch(pattern, f"cluster.{cluster}.{name}") for name in read)
+    others = (
+        "cluster.xds_cluster.update_attempt",
+        "cluster.default/app/80@default/lb_shop.update_failure",
+        "http.http.rds.ingress.version",
+    )
+    assert not any(re.fullmatch(pattern, name) for name in (*others, "listener_manager.lds.update_rejected"))
+
+
+def test_without_the_socket_the_bootstrap_says_nothing_of_times_of_requests() -> None:
     found = bootstrap(Flags())
-    assert not {"stats_config", "stats_eviction_interval"} & found.keys()
+    assert "stats_eviction_interval" not in found
+    assert "histogram_bucket_settings" not in found["stats_config"]
     assert "listeners" not in found["static_resources"]

@@ -57,6 +57,19 @@ end
 """Envoy's own CPU and memory. Envoy has no statistic of its CPU, and its process cannot be seen from another container."""
 _FORGET = 86_400
 """Seconds after which statistics of requests are forgotten that nothing has been added to: those of an Ingress that is gone."""
+_IDLE_STATISTICS = (
+    "assignment_[a-z_]+",
+    r"circuit_breakers\..+",
+    r"default\.total_match_count",
+    "init_fetch_timeout",
+    "lb_[a-z_]+",
+    "membership_(?:degraded|excluded)",
+    "update_[a-z_]+",
+    "version(?:_text)?",
+    "warming_state",
+)
+"""Statistics of each cluster, also without traffic, that say nothing here: of limits that are never reached (`upstream_cx_overflow` counts
+those of UDP), of subsets and zones that no cluster has, and of the discovery of its endpoints, which the control plane counts."""
 
 
 def bootstrap(settings: Flags) -> dict[str, Any]:
@@ -109,16 +122,24 @@ def secret_files(settings: Flags) -> dict[str, dict[str, Any]]:
 
 
 def _statistics(settings: Flags) -> dict[str, Any]:
-    """The buckets of times of requests, and when their statistics are forgotten."""
+    """Which statistics there are, the buckets of times of requests, and when their statistics are forgotten.
+
+    Without the matcher each cluster takes 10 kB more. It is about clusters of Services, which have a slash in their names. Those of an
+    ExternalName, with an @, keep all: whether the name could be resolved is counted nowhere else.
+    """
+    idle = rf"cluster\.[^/]+/[^@]+\.(?:{'|'.join(_IDLE_STATISTICS)})"
+    stats = {"stats_matcher": {"exclusion_list": {"patterns": [{"safe_regex": {"regex": idle}}]}}}
     if not settings.stats_address:
-        return {}
+        return {"stats_config": stats}
     bounds = sorted({bound for bound in settings.time_buckets if bound > 0})
     buckets = [
         {"match": {"prefix": f"{request_metrics.SCOPE}.{each.name}"}, "buckets": [round(bound * each.per_second, 6) for bound in bounds]}
         for each in request_metrics.STATISTICS
         if each.buckets
     ]
-    return {"stats_config": {"histogram_bucket_settings": buckets}, "stats_eviction_interval": f"{_FORGET}s"} if bounds else {}
+    if not bounds:
+        return {"stats_config": stats}
+    return {"stats_config": stats | {"histogram_bucket_settings": buckets}, "stats_eviction_interval": f"{_FORGET}s"}
 
 
 def _resolver() -> dict[str, Any]:
