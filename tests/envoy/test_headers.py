@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from examples.apps import HttpApp
-from tests.envoy.harness import Http1, Http2, RawHttp, Site, Tls, backend, fetch, ingress, request_bytes
+from tests.envoy.harness import Http1, Http2, RawHttp, RawHttp2, Site, Tls, backend, fetch, ingress, request_bytes
 from xds.render.untrusted import OF_ENVOY
 
 pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("steady")]
@@ -27,9 +27,16 @@ async def raw() -> RawHttp:
     return RawHttp(ANSWER)
 
 
+@pytest.fixture(scope="module")
+def rpc() -> RawHttp2:
+    return RawHttp2()
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def site(shared_site: Site, raw: RawHttp) -> Site:
+async def site(shared_site: Site, raw: RawHttp, rpc: RawHttp2) -> Site:
     """Listening on all addresses of both families."""
+    grpc = {"backend-protocol": "GRPC"}
+    shared_site.folder.write("rpc.yaml", ingress("rpc", "rpc.test", {"/": ("rpc", 80)}, grpc), *backend("rpc", await shared_site.run(rpc)))
     shared_site.folder.write("raw.yaml", ingress("raw", "raw.test", {"/": ("raw", 80)}), *backend("raw", await shared_site.run(raw)))
     shared_site.folder.write("app.yaml", ingress("app", "app.test", {"/": ("app", 80)}))
     shared_site.folder.write("service.yaml", *backend("app", await shared_site.run(HttpApp("app"))))
@@ -190,10 +197,22 @@ async def test_a_long_url_comes_through(site: Site, raw: RawHttp) -> None:
     assert raw.heads[-1].startswith(f"GET {target} HTTP/1.1\r\n".encode())
 
 
-async def test_hop_by_hop_headers_end_here(site: Site, raw: RawHttp) -> None:
-    headers = [("Connection", "keep-alive"), ("Keep-Alive", "timeout=5"), ("Proxy-Connection", "keep-alive"), ("TE", "gzip")]
+@pytest.mark.parametrize("te", ["gzip", "trailers", "trailers, deflate;q=0.5"])
+async def test_hop_by_hop_headers_end_here(site: Site, raw: RawHttp, te: str) -> None:
+    headers = [("Connection", "keep-alive"), ("Keep-Alive", "timeout=5"), ("Proxy-Connection", "keep-alive"), ("TE", te)]
     await site.get("/", host="raw.test", headers=headers)
     assert told(raw.heads[-1]).keys().isdisjoint({"connection", "keep-alive", "proxy-connection", "te"})
+
+
+@pytest.mark.parametrize("headers", [[], [("te", "trailers")]])
+async def test_a_backend_of_grpc_is_asked_for_trailers_whatever_its_client_says(
+    site: Site, raw: RawHttp, rpc: RawHttp2, headers: list[tuple[str, str]]
+) -> None:
+    async with await Http2.open(site.http) as connection:
+        for host in ("rpc.test", "raw.test"):
+            await connection.request(host=host, headers=headers)
+    assert rpc.heads[-1]["te"] == "trailers"
+    assert "te" not in told(raw.heads[-1])
 
 
 async def test_over_http_2_the_same_is_told(site: Site, raw: RawHttp) -> None:

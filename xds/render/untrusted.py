@@ -34,6 +34,8 @@ _BETWEEN_FILTERS = "x-xds-.*"
 """Headers by which one filter informs a later one."""
 _CERTIFICATES = "ssl-client-.*"
 """Headers in which a proxy describes the client's certificate."""
+_OF_THE_CONNECTION = "te"
+"""Which codings this very connection may use, trailers among them. Backends of gRPC get a TE from their routes, others none."""
 _NO_NAMES = "[^:].*[^a-z0-9_-].*|[^:a-z0-9_-].*"
 """Names that nginx drops: with other characters than letters, digits, hyphens and underscores. Pseudo-headers begin with a colon."""
 
@@ -41,6 +43,6 @@ _NO_NAMES = "[^:].*[^a-z0-9_-].*|[^:a-z0-9_-].*"
 @cache
 def removed(*, any_name: bool) -> TypedExtensionConfig:
     """The listener's mutation: it matches the name of each header with one regular expression. With `any_name` odd names pass."""
-    names = "|".join((*OF_ENVOY, *OF_PROXIES, _BETWEEN_FILTERS, _CERTIFICATES, *(() if any_name else (_NO_NAMES,))))
+    names = "|".join((*OF_ENVOY, *OF_PROXIES, _BETWEEN_FILTERS, _CERTIFICATES, _OF_THE_CONNECTION, *(() if any_name else (_NO_NAMES,))))
     mutation = Mutation(remove_on_match=RemoveOnMatch(key_matcher=StringMatcher(safe_regex=RegexMatcher(regex=names))))
     return TypedExtensionConfig(name="untrusted", typed_config=pack(EarlyHeaderMutation(mutations=[mutation])))

@@ -11,6 +11,7 @@ from functools import cache
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster as EnvoyCluster
 from envoy_data_plane.envoy.config.core.v3 import Http1ProtocolOptions, TransportSocket
 from envoy_data_plane.envoy.config.core.v3 import HttpProtocolOptions as CommonOptions
+from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     CommonTlsContext,
     TlsParameters,
@@ -22,7 +23,7 @@ from envoy_data_plane.google.protobuf import Any
 
 from xds.model import Forward, Location, Route, Via
 from xds.nginx.feature import Annotation, Feature
-from xds.nginx.messages import HEADERS_COUNT, HEADERS_KB, STREAM_WINDOW, http2, preserve_case
+from xds.nginx.messages import HEADERS_COUNT, HEADERS_KB, STREAM_WINDOW, http2, overwriting, preserve_case
 from xds.nginx.values import choice
 from xds.wire.encode import pack
 
@@ -81,6 +82,12 @@ def _by_scheme(route: Route) -> Iterator[Route]:
             yield replace(route, via=via, settings=route.settings.but(**{NAME: protocol}))
 
 
+def _on_forward(protocol: Protocol, _route: Route, envoy: EnvoyRoute) -> None:
+    """gRPC asks for this header, which nginx sends to each such backend. That of the client ends at the listener."""
+    if protocol in (Protocol.GRPC, Protocol.GRPCS):
+        envoy.request_headers_to_add.append(overwriting("te", "trailers"))
+
+
 def _on_cluster(protocol: Protocol, cluster: EnvoyCluster) -> None:
     if protocol in (Protocol.HTTPS, Protocol.GRPCS):
         tls = _tls(http2=protocol is Protocol.GRPCS)
@@ -115,6 +122,7 @@ FEATURE = Feature(
     read=lambda notes: notes.get(BACKEND_PROTOCOL),
     annotations=(BACKEND_PROTOCOL,),
     routes=_routes,
+    on_forward=_on_forward,
     cluster=True,
     cluster_key=_cluster_key,
     on_cluster=_on_cluster,

@@ -53,7 +53,7 @@ _OF_PATH = {"request_uri": f"%FILTER_STATE({_ASKED_PATH}:PLAIN)%", "args": _QUER
 _OF_HOST = {"$host": f"%CEL({HOST})%", "$http_host": "%REQ(:authority)%"}
 _NOT_COPIED = """
 x-request-id x-real-ip x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-proto x-forwarded-scheme x-scheme
-x-original-forwarded-for x-original-forwarded-host x-envoy-internal
+x-original-forwarded-for x-original-forwarded-host x-envoy-internal te
 """
 """What a backend is told of the client, and a copy is not. Copies have `X-Sent-From`, by which one that comes back here is counted."""
 _SCRIPT = f"""
