@@ -105,9 +105,12 @@ def test_a_fault_of_ours_is_said_and_fails(say: Say, good: Path, monkeypatch: py
 
 def test_a_folder_that_is_not_there_is_one_sentence(say: Say, tmp_path: Path) -> None:
     said = say("check", tmp_path / "nowhere")
-    assert (said.code, said.out) == (1, "")
-    assert said.err.startswith(f"xds check: The folder of manifests {tmp_path}/nowhere cannot be read: ")
-    assert said.err.count("\n") == 1
+    assert said == (1, "", f"xds check: There is no folder or file {tmp_path}/nowhere.\n")
+
+
+def test_a_default_backend_is_named_by_the_field_that_it_has(say: Say, tmp_path: Path) -> None:
+    said = say("check", write(tmp_path / "m", ingress("i", "a.test", {}, default=("gone", 80))))
+    assert "spec.defaultBackend.service.name: Service default/gone does not exist" in said.out
 
 
 def test_an_api_server_is_no_source(say: Say, tmp_path: Path) -> None:

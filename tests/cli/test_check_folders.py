@@ -96,7 +96,7 @@ def test_explain_and_translate_take_files_as_well(say: Say, good: Path, monkeypa
 
 def test_a_file_that_is_not_there_is_one_sentence(say: Say, tmp_path: Path) -> None:
     said = say("check", tmp_path / "nothing.yaml")
-    assert (said.code, said.out, said.err.count("\n")) == (1, "", 1)
+    assert said == (1, "", f"xds check: There is no folder or file {tmp_path}/nothing.yaml.\n")
 
 
 def kustomized(folder: Path) -> Path:
@@ -167,6 +167,20 @@ def test_what_cannot_be_read_and_names_no_kind_is_no_manifest(say: Say, good: Pa
 def test_a_manifest_that_cannot_be_read_is_an_error(say: Say, good: Path, encoding: str) -> None:
     (good / "broken.yaml").write_bytes("apiVersion: v1\nkind: Service\nmetadata: {name: [web}\n".encode(encoding))
     assert say("check", good).code == 1
+
+
+def test_a_file_that_was_named_is_a_manifest_even_where_it_cannot_be_read(say: Say, tmp_path: Path) -> None:
+    (tmp_path / "broken.yaml").write_text("a: [1, 2\n")
+    said = say("check", tmp_path / "broken.yaml")
+    assert said.code == 1
+    assert f"File {tmp_path}/broken.yaml" in said.out
+
+
+def test_an_empty_standard_input_is_no_success(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What wrote it has failed: `helm template typo | xds check -`."""
+    typed(monkeypatch)
+    for command in (("check",), ("translate",), ("explain", "http://a.test/")):
+        assert say(*command, "-") == (1, "", f"xds {command[0]}: Standard input is empty.\n")
 
 
 def test_a_closed_standard_input_is_a_sentence(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:

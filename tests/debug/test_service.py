@@ -230,7 +230,17 @@ async def test_programmed_of_what_is_not_there_says_so(subject: Scripted, call: 
     subject.put(CLUSTER, resource("web"))
     code, text = await refusal(programmed(call))
     assert code is grpc.StatusCode.NOT_FOUND
-    assert text.startswith("Ingress shop/web is not served here")
+    assert text.endswith(
+        "Ingress shop/web is not served here: there is none, or it belongs to another ingress class or an unwatched namespace."
+    )
+
+
+async def test_programmed_of_an_entry_that_is_not_there_names_the_flags(subject: Scripted, call: Caller) -> None:
+    subject.put(CLUSTER, resource("web"))
+    request = v1.ProgrammedRequest(kind="ConfigMap", namespace="ingress", name="tcp", entry="80")
+    code, text = await refusal(call("Debug/Programmed", request))
+    assert code is grpc.StatusCode.NOT_FOUND
+    assert "is in no ConfigMap that --tcp-services-configmap or --udp-services-configmap names." in text
 
 
 async def test_an_entry_of_a_config_map_is_asked_for_by_its_port(subject: Scripted, call: Caller) -> None:

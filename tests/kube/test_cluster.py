@@ -620,7 +620,13 @@ async def test_in_a_pod_the_service_account_says_who_and_where(server: Scripted,
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [(None, "No such file"), ("a: [", "cannot be used"), ("{}", "cannot be used"), ("just text", "cannot be used"), ("", "cannot be used")],
+    [
+        (None, r"cannot be used: No such file or directory\.$"),
+        ("a: [", "cannot be used"),
+        ("{}", "cannot be used"),
+        ("just text", "cannot be used"),
+        ("", "cannot be used"),
+    ],
 )
 async def test_a_kubeconfig_that_cannot_be_used_is_one_sentence(tmp_path: Path, content: str | None, sentence: str) -> None:
     path = tmp_path / "kubeconfig"

@@ -45,6 +45,11 @@ _MANY = 50
 _WIRES = {Wire.SOTW: v1.Wire.STATE_OF_THE_WORLD, Wire.DELTA: v1.Wire.DELTA}
 _SEVERITIES = {Severity.ERROR: v1.Severity.ERROR, Severity.WARNING: v1.Severity.WARNING, Severity.NOTE: v1.Severity.NOTE}
 _VERBS = {Verb.ADDED: v1.Verb.ADDED, Verb.CHANGED: v1.Verb.CHANGED, Verb.REMOVED: v1.Verb.REMOVED}
+_FOREIGN = {
+    False: "belongs to another ingress class or an unwatched namespace",
+    True: "is in no ConfigMap that --tcp-services-configmap or --udp-services-configmap names",
+}
+"""Why something that is there is not served, by whether it is an entry of a ConfigMap."""
 
 
 class NotFound(LookupError):
@@ -130,7 +135,7 @@ class Debug:
                     await asyncio.sleep(self._poll_every)
         if found is None:
             self._check_ready()
-            raise NotFound(f"{asked} is not served here: there is none, or it belongs to another ingress class or an unwatched namespace.")
+            raise NotFound(f"{asked} is not served here: there is none, or it {_FOREIGN[bool(asked.entry)]}.")
         return found
 
     async def _read(self, asked: Asked, version: str) -> v1.ProgrammedResponse | None:

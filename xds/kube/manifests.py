@@ -55,7 +55,7 @@ _Result = TypeVar("_Result")
 
 
 class ManifestsError(Exception):
-    """A folder of manifests cannot be used. The message is one sentence."""
+    """A folder or a file of manifests, or standard input, cannot be used. The message is one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,11 +391,15 @@ def _read_file(path: str, name: str, stamp: walk.Stamp, known: _File | None) -> 
 
 
 def of_text(name: str, raw: bytes) -> tuple[tuple[Object, ...], tuple[Problem, ...]]:
-    """The objects and Problems of one file. `name` is shown to people, and its suffix decides between JSON and YAML."""
+    """The objects and Problems of one text that somebody has named, and that is a manifest therefore.
+
+    `name` is shown to people, and its suffix decides between JSON and YAML.
+    """
     try:
         return _parse(name, raw)
     except documents.UnreadableText as error:
-        return (), (_malformed(name, raw, error),)
+        is_template = _TEMPLATE.search(raw)
+        return (), (parse.template(Place(name, 0, error.line)) if is_template else _broken(name, error),)
 
 
 def _unreadable(name: str, why: str) -> Problem:
@@ -403,7 +407,7 @@ def _unreadable(name: str, why: str) -> Problem:
 
 
 def _malformed(name: str, raw: bytes, error: documents.UnreadableText) -> Problem:
-    """The Problem of text that is no YAML. It may be a template, which must be rendered first, or no manifest at all."""
+    """The Problem of text in a folder that is no YAML. It may be a template, which must be rendered first, or no manifest at all."""
     if _TEMPLATE.search(raw):
         return parse.template(Place(name, 0, error.line))
     if raw.strip() and not _MANIFEST.search(raw.replace(b"\0", b"")):  # UTF-16 has a zero beside each letter

@@ -29,17 +29,23 @@ class Reading:
 
 
 def read(paths: Sequence[Path], standard_input: Callable[[], bytes]) -> Reading:
-    """Everything in these folders and files; "-" is standard input. Raises ManifestsError where one cannot be read.
+    """Everything in these folders and files; "-" is standard input. Raises ManifestsError where one cannot be read, or standard input
+    has nothing: the command in front of the pipe has failed then.
 
     Of two objects with the same Ref the first one counts, those of folders before those of files. Patches of kustomize are left out.
     """
     folders = [path for path in paths if path != STANDARD_INPUT and not path.is_file()]
+    for path in folders:
+        if not path.exists():
+            raise manifests.ManifestsError(f"There is no folder or file {path}.")
     kustomized = kustomize.find(folders)
     change = manifests.Folder(folders, left_out=kustomized.parts).read() if folders else Change()
     objects = {ref(item): item for item in change.put}
     problems = dict(change.problems)
     for path in dict.fromkeys(path for path in paths if path not in folders):
         name, raw = (_SHOWN, standard_input()) if path == STANDARD_INPUT else (str(path), _bytes(path))
+        if path == STANDARD_INPUT and not raw.strip():
+            raise manifests.ManifestsError("Standard input is empty.")
         found, faults = manifests.of_text(name, raw)
         problems[name] = (*faults, *_added(objects, found))
     return Reading(Change(tuple(objects.values()), (), problems), kustomized)

@@ -27,6 +27,8 @@ Where = tuple[str, str]
 """What Ingresses claim of a host: a path as configured, and "Exact" or "Prefix"."""
 ROOT: Where = ("/", "Prefix")
 """What a default backend answers for."""
+DEFAULT_BACKEND = "spec.defaultBackend"
+"""The field of a default backend."""
 
 _FEW = 8
 """Rules of an Ingress up to which they are scanned for each host; with more an index pays off."""
@@ -47,6 +49,12 @@ class Claim:
     def where(self) -> Where:
         """What is claimed. A path without a type, or of type ImplementationSpecific, is a Prefix (nginx 4.1)."""
         return (self.path, EXACT if self.type == EXACT else "Prefix")
+
+    def part(self, name: str) -> str:
+        """The field of a part of it, `path` or one below `backend`. A default backend is the backend itself, and has no path."""
+        if self.field != DEFAULT_BACKEND:
+            return f"{self.field}.{name}"
+        return DEFAULT_BACKEND + (name.removeprefix("backend") if name.startswith("backend") else "")
 
 
 def serving(read: Reader, host: str) -> list[Ingress]:
@@ -103,7 +111,7 @@ def claims_in_order(item: Ingress) -> Iterator[tuple[str, Claim]]:
 def offers_in_order(item: Ingress) -> Iterator[tuple[str, Claim]]:
     """The same of an Ingress that offers its backends: its default backend is for what no host and path takes."""
     if item.default_backend and not item.rules:
-        yield "", Claim(item, *ROOT, item.default_backend, "spec.defaultBackend")
+        yield "", Claim(item, *ROOT, item.default_backend, DEFAULT_BACKEND)
     yield from claims_in_order(item)
 
 
@@ -175,7 +183,7 @@ def default_claim(host: str, ours: Iterable[Ingress]) -> Claim | None:
     """The defaultBackend that has what no path of a host takes: of its first Ingress; without a host, of the first that has no rules."""
     able = list(ours)[:1] if host else [item for item in ours if not item.rules]
     item = next((item for item in able if item.default_backend), None)
-    return Claim(item, *ROOT, item.default_backend, "spec.defaultBackend") if item and item.default_backend else None
+    return Claim(item, *ROOT, item.default_backend, DEFAULT_BACKEND) if item and item.default_backend else None
 
 
 def has_regex(read: Reader, claims: Iterable[Claim]) -> bool:
@@ -207,7 +215,7 @@ def report_foreign(read: Reader, host: str, all_of: list[Ingress]) -> None:
             sentence = f"{whose}. What this Ingress does to it would have no effect with --host-ownership."
             read.report(Problem(ref(item), "spec.rules", f"foreign-host:{host}", sentence, Severity.NOTE, place))
             continue
-        fields = [f"{claim.field}.path" for claim in claims_of(read, item, host)] or ["spec.defaultBackend"]
+        fields = [claim.part("path") for claim in claims_of(read, item, host)] or [DEFAULT_BACKEND]
         for field in fields:
             sentence = f"{whose}; this has no effect, nor has the tls section for it (--host-ownership)."
             read.report(Problem(ref(item), field, f"foreign-host:{host}", sentence, place=place))

@@ -482,7 +482,7 @@ def _report_foreign(read: Reader, host: str) -> None:
 
 
 def _report(read: Reader, claim: Claim, field: str, code: str, sentence: str, severity: Severity = Severity.ERROR) -> None:
-    read.report(Problem(ref(claim.item), f"{claim.field}.{field}", code, sentence, severity, claim.item.meta.place))
+    read.report(Problem(ref(claim.item), claim.part(field), code, sentence, severity, claim.item.meta.place))
 
 
 def _report_escape(read: Reader, claim: Claim) -> None:

@@ -106,5 +106,4 @@ def report_foreigners(read: Reader, host: str) -> None:
 
 
 def _report(read: Reader, claim: Claim, field: str, code: str, sentence: str, severity: Severity = Severity.ERROR) -> None:
-    at = claim.field if claim.field == "spec.defaultBackend" else f"{claim.field}.{field}"
-    read.report(Problem(ref(claim.item), at, code, sentence, severity, claim.item.meta.place))
+    read.report(Problem(ref(claim.item), claim.part(field), code, sentence, severity, claim.item.meta.place))

@@ -185,7 +185,7 @@ def admit(read: Reader, host: str, claims: Iterable[Claim], allowance: Allowance
             excess.setdefault((about, why), []).append(claim)
         elif fault := paths.fault(claim.path, as_regex=as_regex):
             sentence = f"The path {claim.path[:80]!r} {fault}; it has no effect."
-            read.report(Problem(about, f"{claim.field}.path", "path", sentence, place=claim.item.meta.place))
+            read.report(Problem(about, claim.part("path"), "path", sentence, place=claim.item.meta.place))
         else:
             admitted.append(claim)
             continue

@@ -50,7 +50,7 @@ def _backend(read: Reader, host: str, first: Ingress, claims: Sequence[Claim]) -
     if isinstance(found, Cluster):
         _report_void(read, host, root, claims)
         return found
-    item, field = (root.item, f"{root.field}.backend") if root else (first, "spec.rules")
+    item, field = (root.item, root.part("backend")) if root else (first, "spec.rules")
     sentence = f'TLS of host "{host}" is to pass through to the backend of "/", but {found}; its connections are closed.'
     _report(read, item, field, f"tls-passthrough:{host}", sentence)
     return None

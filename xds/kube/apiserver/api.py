@@ -184,7 +184,8 @@ async def _session(settings: Flags, patience: Patience) -> _Session:
         return _Session(await _configuration(settings), patience.idle)
     except (ConfigException, OSError, YAMLError, ValueError, TypeError, AttributeError, LookupError) as error:
         what = f"The kubeconfig {settings.kubeconfig}" if settings.kubeconfig else "What is needed to talk to the API server"
-        raise Failure(f"{what} cannot be used: {error}.") from None
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).rstrip(".")
+        raise Failure(f"{what} cannot be used: {reason}.") from None
     finally:
         # The client writes the keys in a kubeconfig to files, and removes them at the end of the process. A killed process would not.
         kube_config._cleanup_temp_files()  # noqa: SLF001 - it has no public name
