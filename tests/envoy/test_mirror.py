@@ -31,8 +31,6 @@ from tests.kube.scripted import Scripted, serving
 pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module")]
 
 WEB = {"/": ("web", 80)}
-UNSAID = ("x-forwarded", "x-real", "x-original", "x-envoy", "x-request-id", "x-xds")
-"""How headers begin that a copy has not."""
 
 
 @dataclass(frozen=True)

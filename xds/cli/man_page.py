@@ -11,23 +11,13 @@ from collections.abc import Iterator
 
 from xds import __version__
 from xds.cli.arguments import COMMANDS
-from xds.cli.manual import default_of
+from xds.cli.manual import EXIT_CODES, SIGNALS, TRACEBACK, default_of
 from xds.config import ALL, INERT, Flag, flags
 
 _ABOUT = "An Envoy management server for Kubernetes Ingress, the drop-in successor to ingress-nginx."
 _WRITTEN = (
     "A value is written --flag VALUE or --flag=VALUE, a boolean --flag, --flag=true or --flag=false. Where a flag is not given, its "
     "environment variable counts: --http-port is XDS_HTTP_PORT. Durations are written as Go writes them: 500ms, 30s, 1m30s."
-)
-_EXIT_CODES = (
-    ("0", "Done."),
-    ("1", "Not done, or errors were found; standard error has the reason."),
-    ("2", "Wrong usage."),
-    ("130", "Ctrl-C while a command worked."),
-)
-_SIGNALS = (
-    "xds serve and xds up end in order, with exit code 0, at SIGTERM, SIGINT or SIGHUP. They serve on for --shutdown-grace-period before; "
-    "a second signal cuts that short."
 )
 
 
@@ -47,8 +37,9 @@ def page() -> str:
         lines += [f'.SS "{_text(group)}"', *(line for flag in members if flag.group == group for line in _flag(flag))]
     inert = ", ".join(flag.name for flag in members if flag.group == INERT)
     lines += [f'.SS "{_text(INERT)}"', _text(f"{inert}.")]
-    lines += [".SH EXIT STATUS", *(line for code, what in _EXIT_CODES for line in (".TP", f".B {code}", _text(what)))]
-    return "\n".join([*lines, ".SH SIGNALS", _text(_SIGNALS), ".SH SEE ALSO", ".BR kubectl (1)"]) + "\n"
+    lines += [".SH EXIT STATUS", *(line for code, what in EXIT_CODES for line in (".TP", f".B {code}", _text(what)))]
+    lines += [".PP", _text(TRACEBACK)]
+    return "\n".join([*lines, ".SH SIGNALS", _text(SIGNALS.replace("`", "")), ".SH SEE ALSO", ".BR kubectl (1)"]) + "\n"
 
 
 def _flag(flag: Flag) -> Iterator[str]:

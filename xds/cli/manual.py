@@ -16,20 +16,22 @@ from xds.config import ALL, BOOL, INERT, RESERVED, Flag, Flags, flags
 
 _WIDTH = 100
 _COLUMN = 36
-
-
-_ENDS = [
-    "",
-    "## Exit codes and signals",
-    "",
-    "0: done. 1: not done, or errors were found; standard error has the reason. 2: wrong usage. 130: Ctrl-C (SIGINT) while a",
-    "command worked. With `XDS_TRACEBACK=1` in the environment an internal error shows its traceback.",
-    "",
-    "`xds serve` and `xds up` end in order, and with 0, at SIGTERM, Ctrl-C or SIGHUP (a terminal that is closed); `xds up` ends its Envoy",
-    "too, and on Linux Envoy ends as well where `xds up` itself is killed. They serve on for `--shutdown-grace-period` before; a second",
-    "signal cuts that short. Under `nohup` SIGHUP is ignored. Nothing needs a signal to be read again: files, certificates and folders are",
-    "followed.",
-]
+_PAGE_WIDTH = 140
+EXIT_CODES = (
+    ("0", "Done."),
+    ("1", "Not done, or errors were found; standard error has the reason."),
+    ("2", "Wrong usage."),
+    ("130", "Ctrl-C (SIGINT) while a command worked."),
+    ("141", "Whoever read standard output has closed it."),
+)
+"""What commands end with, and what it means."""
+TRACEBACK = "With XDS_TRACEBACK=1 in the environment an internal error shows its traceback."
+SIGNALS = (
+    "`xds serve` and `xds up` end in order, and with 0, at SIGTERM, SIGINT (Ctrl-C) or SIGHUP (a terminal that is closed); `xds up` ends "
+    "its Envoy too, and on Linux Envoy ends as well where `xds up` itself is killed. They serve on for `--shutdown-grace-period` before; a "
+    "second signal cuts that short. `xds authz` and `xds metrics` end at the same signals, with 0. Under `nohup` SIGHUP is ignored. "
+    "Nothing needs a signal to be read again: files, certificates and folders are followed."
+)
 
 
 def overview() -> str:
@@ -74,7 +76,8 @@ def flags_page() -> str:
         "",
         "Flags that ingress-nginx has keep their names and defaults. Names that neither it nor this page knows end with exit code 2.",
     ]
-    lines += _ENDS
+    lines += ["", "## Exit codes and signals", "", *_table(["exit code", "what it means"]), *(_row([*each]) for each in EXIT_CODES)]
+    lines += ["", TRACEBACK, "", *textwrap.wrap(SIGNALS, _PAGE_WIDTH, break_on_hyphens=False)]
     for group, members in _grouped(flags()):
         lines += ["", f"## {group}", ""]
         if group == INERT:

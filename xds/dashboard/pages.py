@@ -6,7 +6,7 @@ What belongs here: which documents a page shows, and which part of a long list. 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
@@ -189,6 +189,3 @@ async def together(content: Awaitable[View], around: Awaitable[Mapping[str, Any]
     await asyncio.sleep(0)
     inside = await content
     return View(inside.template, {**outside, **inside.values})
-
-
-Page = Callable[[Words], Awaitable[View]]

@@ -12,8 +12,6 @@ from xds.metrics.process import Process
 from xds.metrics.statistics import Buckets, Statistics, unescaped
 from xds.request_metrics import LATENCY, MEANINGS, NAMESPACE, REQUESTS, STATISTICS, Statistic, parted, shown
 
-_LATENCY_LABELS = ("namespace", "ingress", "service", "canary")
-
 
 @dataclass(frozen=True, slots=True)
 class Shown:

@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-REDIRECTS = range(300, 400)
 NOT_COMPARED = {
     "connection": "it is about the connection to the proxy",
     "keep-alive": "it is about the connection to the proxy",

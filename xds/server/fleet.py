@@ -52,14 +52,13 @@ def _ignore_disconnect(_: EnvoyStream) -> None:
 class Load(NamedTuple):
     """How much of its limits a Fleet uses at one moment (B8, B9).
 
-    `streams` are open on so many `connections`; `arriving` of them are new, and answered for the first time. `in_flight` is the bytes of
-    large responses that are written to clients that have answered before, `first_in_flight` to others, of which `first_waiting` wait.
+    `streams` are open on so many `connections`. `in_flight` is the bytes of large responses that are written to clients that have answered
+    before, `first_in_flight` to others, of which `first_waiting` wait.
     `total` is the bytes that all streams take.
     """
 
     streams: int
     connections: int
-    arriving: int
     in_flight: int
     first_in_flight: int
     first_waiting: int
@@ -137,7 +136,6 @@ class Fleet:
         return Load(
             streams=len(self._streams),
             connections=len(self._of_peer),
-            arriving=shared.arrivals.acquired,
             in_flight=shared.in_flight.acquired,
             first_in_flight=shared.first_in_flight.acquired,
             first_waiting=shared.first_in_flight.waiting,
