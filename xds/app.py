@@ -41,9 +41,10 @@ from xds.server.metrics import SHORT
 from xds.server.progress import Progress
 from xds.server.server import Server
 from xds.server.tls import CertificateFiles
-from xds.snapshot import Part, Snapshot
+from xds.snapshot import CLUSTER, ENDPOINT, Part, Snapshot
 from xds.units.memo import Beside
 from xds.units.parts import Held, Raw
+from xds.units.record import holds_some
 from xds.units.tables import Tables
 from xds.web.held import HeldParts
 from xds.web.ingress_nginx import IngressNginx
@@ -160,10 +161,13 @@ class ControlPlane:
         self._certificates = self._coordination.certificates()
         self._world.set_constant(DEFAULT_CERTIFICATE, await anext(self._certificates))
         first = await anext(self._changes)  # whole: half of the objects would be half of the routes
+        record = await self._coordination.load()
+        # What an Envoy would reject once more may not be sent before the record is learnt, which takes all that is published.
+        self.snapshot.growing = not holds_some(record, (CLUSTER, ENDPOINT))
         with first_build():
-            await self.apply(first)
-        await self.learn(await self._coordination.load())  # before any Envoy is sent what it would reject once more
-        self.snapshot.ready = True
+            await self._publisher.apply(first, ahead=self.snapshot.growing)
+        await self.learn(record)
+        self.snapshot.ready, self.snapshot.growing = True, False
         self._fleet.publish()
         self._coordination.start()
         _log.info(

@@ -143,11 +143,14 @@ class Fleet:
         )
 
     def publish(self) -> None:
-        """Wakes every stream, because the Snapshot has changed. Does nothing before the Snapshot is ready."""
-        if not self._shared.snapshot.ready:
+        """Wakes every stream, because the Snapshot has changed. Does nothing before the Snapshot is ready or growing."""
+        snapshot = self._shared.snapshot
+        if not (snapshot.ready or snapshot.growing):
+            return
+        self._wake(list(self._streams))
+        if not snapshot.ready:
             return
         self.ready.set()
-        self._wake(list(self._streams))
         if self._compaction is None:
             self._compaction = asyncio.get_running_loop().call_later(_COMPACT_AFTER, self._compact)
 
