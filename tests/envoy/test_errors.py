@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -17,6 +18,15 @@ pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module"), pytes
 
 HOST = "errors.test"
 ONCE = {"proxy-next-upstream-tries": 1}
+SILENT_IN_A_ROW: dict[str, tuple[dict[str, Any], int]] = {
+    "no-limit": ({}, 3),
+    "within-one": ({"proxy-next-upstream-timeout": 1}, 1),
+    "within-two": ({"proxy-next-upstream-timeout": 2}, 2),
+    "within-nine": ({"proxy-next-upstream-timeout": 9}, 3),
+    "errors-only": ({"proxy-next-upstream": "error"}, 1),
+}
+"""Annotations beside a read time-out of a second, and how many endpoints may be silent then before the answer is 504."""
+BROKEN_OR_SILENT = {"/silent": ("silent", 80), "/reset-or-live": ("reset-or-live", 80)}
 TIMES = {"proxy-connect-timeout": 1, "proxy-read-timeout": 1, "proxy-send-timeout": 1}
 TITLES = {
     404: "Not Found",
@@ -98,6 +108,7 @@ async def site(shared_site: Site, resetting: list[Resetting], failing: RawHttp, 
             ingress("errors", HOST, {f"/{name}": (name, 80) for name in endpoints}),
             ingress("slow", HOST, {f"/{name}": to for name, to in once.items()}, TIMES | ONCE),
             ingress("slow-again", HOST, {f"/{name}": to for name, to in again.items()}, TIMES),
+            *(ingress(name, f"{name}.test", BROKEN_OR_SILENT, TIMES | own) for name, (own, _) in SILENT_IN_A_ROW.items()),
         )
         for name, addresses in (endpoints | slow).items():
             shared_site.folder.write(f"{name}.yaml", *backend(name, *addresses))
@@ -182,6 +193,14 @@ async def test_a_silent_endpoint_costs_the_time_and_not_the_request(site: Site, 
     answers = await asyncio.gather(*(site.get("/silent-or-live", host=HOST) for _ in range(4)))
     assert {(answer.status, answer.app) for answer in answers} == {(200, "live")}
     assert silent.hits > before
+
+
+@pytest.mark.parametrize(("name", "tries"), [(name, tries) for name, (_, tries) in SILENT_IN_A_ROW.items()])
+async def test_so_many_silent_endpoints_are_tried_as_there_is_time_for(site: Site, silent: Silent, name: str, tries: int) -> None:
+    before = silent.hits
+    assert (await site.get("/silent", host=f"{name}.test")).status == 504
+    assert silent.hits - before == tries
+    assert {(await site.get("/reset-or-live", host=f"{name}.test")).status for _ in range(4)} == {200}
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])

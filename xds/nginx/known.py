@@ -25,11 +25,6 @@ _WAF = "Envoy has no ModSecurity; run a web application firewall in front of, or
 _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
     (
         _REFUSED,
-        "Envoy has no limit for the time in which tries may begin; use proxy-next-upstream-tries",
-        (("proxy-next-upstream-timeout", "0", "10", "Seconds after which no further try begins."),),
-    ),
-    (
-        _REFUSED,
         "Envoy speaks HTTP/1.1 to backends, or HTTP/2 where backend-protocol is GRPC",
         (("proxy-http-version", "1.1", "1.0", "The version of HTTP that backends are spoken to with."),),
     ),
@@ -92,7 +87,6 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
 )
 
 _ALSO_KEYS = """
-proxy-next-upstream-timeout
 proxy-buffers-number proxy-busy-buffers-size proxy-max-temp-file-size proxy-http-version
 client-body-buffer-size
 enable-modsecurity modsecurity-snippet stream-snippet

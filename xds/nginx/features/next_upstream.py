@@ -70,7 +70,8 @@ NEXT_UPSTREAM = with_key(
         "error timeout http_502",
         ("error", "timeout"),
         Fidelity.APPROXIMATE,
-        "Envoy does not distinguish error and timeout, of which either stands for both; invalid_header has no effect without them",
+        "timeout stands for error as well, and error for an endpoint that takes no connection in time; invalid_header has no effect "
+        "without them",
         lambda conditions, _paths: set(conditions).intersection(_FAILURES) not in (set(), {"error", "timeout"}, set(_FAILURES)),
         risk=Risk.MEDIUM,
     )
@@ -114,6 +115,16 @@ def read(notes: Notes) -> Tries:
     tries = notes.get(NEXT_UPSTREAM_TRIES) or _UNLIMITED
     unbuffered = "non_idempotent" in conditions and is_off(notes)
     return Tries((), 1) if "off" in conditions or tries == 1 else Tries(conditions, tries, unbuffered)
+
+
+def silent_in_a_row(setting: Tries, limit: int, silence: int) -> int:
+    """How many endpoints may be silent, for so many seconds each, before the client is answered. After the limit no try begins; 0 for none.
+
+    To Envoy silence and a connection that breaks are one condition, so that only a time-out of the whole request keeps them apart.
+    """
+    if "timeout" in setting.conditions:
+        return min(setting.tries, -(-limit // silence)) if limit else setting.tries
+    return 1 if "error" in setting.conditions else setting.tries
 
 
 def _on_forward(setting: Tries, route: Route, envoy: EnvoyRoute) -> None:

@@ -1,7 +1,8 @@
-"""proxy-read-timeout, proxy-send-timeout: how long an endpoint may be silent.
+"""proxy-read-timeout, proxy-send-timeout: how long an endpoint may be silent; proxy-next-upstream-timeout: and how long all of them.
 
 The answer to one try has an idle timer of its own, which starts when the request is sent. The whole request has another one, for both
 directions, that starts when the request comes in; so it must leave every try its time, or the first silent endpoint would be the last.
+Where fewer endpoints may be silent than may be tried, it ends the request in time.
 """
 
 from __future__ import annotations
@@ -45,20 +46,41 @@ PROXY_SEND_TIMEOUT = with_key(
         _REASON,
     )
 )
+NEXT_UPSTREAM_TIMEOUT = with_key(
+    Annotation(
+        "proxy-next-upstream-timeout",
+        seconds,
+        "Seconds after which no further endpoint is tried; 0 sets no limit.",
+        "10",
+        0,
+        Fidelity.APPROXIMATE,
+        "it ends tries at endpoints that are silent, not those after an error or a status; it has no effect where proxy-send-timeout is "
+        "longer than proxy-read-timeout",
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds, 0 for none: how long one endpoint may be `silent`, and how long nothing may happen to a request at all (`idle`)."""
+    """Seconds, 0 for none: how long one endpoint may be `silent`, and how long nothing may happen to a request at all (`idle`).
+
+    Without the first, the second holds for the only endpoint that may be silent.
+    """
 
     silent: int
     idle: int
 
 
 def _read(notes: Notes) -> Timeouts:
-    silent, unsent = notes.get(PROXY_READ_TIMEOUT), notes.get(PROXY_SEND_TIMEOUT)
+    silent, unsent, limit = notes.get(PROXY_READ_TIMEOUT), notes.get(PROXY_SEND_TIMEOUT), notes.get(NEXT_UPSTREAM_TIMEOUT)
+    if not silent or not unsent:
+        return Timeouts(silent, 0)
+    tried = next_upstream.read(notes)
+    in_a_row = next_upstream.silent_in_a_row(tried, limit, silent)
+    if in_a_row < tried.tries and unsent <= silent:
+        return Timeouts(silent if in_a_row > 1 else 0, min(in_a_row * silent, LONGEST_SECONDS))
     of_one = notes.get(PROXY_CONNECT_TIMEOUT) + max(silent, unsent)
-    return Timeouts(silent, min(next_upstream.read(notes).tries * of_one, LONGEST_SECONDS) if silent and unsent else 0)
+    return Timeouts(silent, min(tried.tries * of_one, LONGEST_SECONDS))
 
 
 def _on_forward(setting: Timeouts, _route: Route, envoy: EnvoyRoute) -> None:
@@ -69,4 +91,4 @@ def _on_forward(setting: Timeouts, _route: Route, envoy: EnvoyRoute) -> None:
         action.retry_policy = RetryPolicy(per_try_idle_timeout=timedelta(seconds=setting.silent))
 
 
-FEATURE = Feature(read=_read, annotations=(PROXY_READ_TIMEOUT, PROXY_SEND_TIMEOUT), on_forward=_on_forward)
+FEATURE = Feature(read=_read, annotations=(PROXY_READ_TIMEOUT, PROXY_SEND_TIMEOUT, NEXT_UPSTREAM_TIMEOUT), on_forward=_on_forward)
