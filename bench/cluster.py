@@ -24,7 +24,7 @@ from time import perf_counter, sleep
 from typing import Any
 
 from bench import machine, objects
-from bench.machine import cpu_of, memory, quantile
+from bench.machine import cpu_of, cpu_of_threads, memory, quantile
 from bench.objects import Raw
 from bench.real_envoy import AS_DEPLOYED, until_still
 from bench.table import Mark, Table, marked
@@ -32,12 +32,14 @@ from bench.through_envoy import NEIGHBOUR, NEW, OLD, OTHER, SEEN, Client
 from tests.cluster.harness import API, HTTP, NEEDED, NODE, Cluster, NotPermitted, missing, own_network
 from tests.cluster.harness.kube import PORT, Kube
 from tests.envoy.harness import ControlPlane, Envoy, Process, fetch, wait_until
+from xds.config import Flags
 
 Json = dict[str, Any]
 SIZES = (100, 1_000, 10_000)
 STATUS = 1_000
 """Ingresses that get their address."""
 OF_ENVOY = "… CPU of Envoy"
+IDLE, IDLE_SECONDS = "CPU of the control plane while nothing happens", 10.0
 ROUTE, ENDPOINTS, CPU = "one path added to an Ingress, or taken away", "endpoints of one Service changed", "… CPU of the control plane"
 START, PLANE, ENVOY = "process start → last Ingress answered", "memory of the control plane, after all of it", "memory of Envoy"
 ADDRESSES = "process start → all Ingresses have their address"
@@ -75,6 +77,8 @@ LONGEST = 120.0
 """Seconds that a start may take."""
 _PAUSE = 0.05
 """Seconds between an answer and the next write: Envoy throws away what it does not need any more."""
+_TTL = f"{Flags().election_ttl:g}s"
+"""The default, which users have: the tests' is shorter, so that another replica leads soon."""
 _PLURALS = {"Service": "services", "Secret": "secrets", "EndpointSlice": "endpointslices", "Ingress": "ingresses"}
 
 
@@ -205,7 +209,7 @@ async def bed(n: int) -> AsyncIterator[Bed]:
 @asynccontextmanager
 async def started(test: Bed, into: list[Start]) -> AsyncIterator[tuple[ControlPlane, Envoy]]:
     """A control plane and an Envoy, which is started as soon as it finds somebody; appends how they started."""
-    plane = test.cluster.new_control_plane("--update-status=false", "--disable-sync-events")
+    plane = test.cluster.new_control_plane("--update-status=false", "--disable-sync-events", "--election-ttl", _TTL)
     envoy = Envoy(await plane.bootstrap(), test.cluster.folder, test.cluster.ports, flags=AS_DEPLOYED)
     test.cluster.control_planes.append(plane)
     test.cluster.envoys.append(envoy)
@@ -271,12 +275,20 @@ def _changes(test: Bed, pid: int, count: int) -> dict[str, float]:
     return found
 
 
+async def _idle(pid: int) -> float:
+    """Percent of a core that a process uses while no object changes."""
+    used = cpu_of_threads(pid)
+    await asyncio.sleep(IDLE_SECONDS)
+    return (cpu_of_threads(pid) - used) / IDLE_SECONDS * 100
+
+
 async def _run(n: int, count: int, starts: int) -> Found:
     found = Found([], {})
     async with bed(n) as test:
         for left in reversed(range(starts)):
             async with started(test, found.starts) as (plane, envoy):
                 if not left:
+                    found.results[IDLE] = await _idle(plane.process.pid)
                     found.results |= await asyncio.to_thread(_changes, test, plane.process.pid, count)
                     found.results |= {PLANE: memory(plane.process.pid), ENVOY: memory(envoy.process.pid)}
     found.results[START] = quantile([start.took for start in found.starts], 0.5)
@@ -306,15 +318,15 @@ def measure(sizes: Iterable[int] = SIZES, *, count: int = 30, starts: int = 3, s
         ("what", "N", "result", "mark", "", "Contour 1.33", "Envoy Gateway 1.9"),
         note=(
             f"{count} changes of each kind, from the API server's answer to the write until Envoy answers by it: the median; of CPU the "
-            f"mean. The median of {starts} starts. Envoy has one worker thread; client, applications, etcd, API server, control plane and "
-            "Envoy share the machine."
+            f"mean, with what is idle in between. Idle: percent of a core, over {IDLE_SECONDS:g} s. The median of {starts} starts. Envoy "
+            "has one worker thread; client, applications, etcd, API server, control plane and Envoy share the machine."
         ),
     )
-    units = {START: "s", START + CPU: "s", START + OF_ENVOY: "s", PLANE: "MB", ENVOY: "MB"}
+    units = {IDLE: "%", START: "s", START + CPU: "s", START + OF_ENVOY: "s", PLANE: "MB", ENVOY: "MB"}
     for n in sizes:
         with own_network():
             found = asyncio.run(_run(n, count, starts)).results
-        for what in (ROUTE, ROUTE + CPU, ENDPOINTS, ENDPOINTS + CPU, START, START + CPU, START + OF_ENVOY, PLANE, ENVOY):
+        for what in (ROUTE, ROUTE + CPU, ENDPOINTS, ENDPOINTS + CPU, IDLE, START, START + CPU, START + OF_ENVOY, PLANE, ENVOY):
             shown = next((of for of in (CPU, OF_ENVOY) if what.endswith(of)), what)
             peers = [values[SIZES.index(n)] for values in PEERS[what]] if what in PEERS and n in SIZES else ["–", "–"]
             table.add(shown, f"{n:,}", *marked(found[what], units.get(what, "ms"), MARKS.get((what, n))), *peers)

@@ -56,6 +56,7 @@ def begin(form: str, level: str, stream: TextIO) -> None:
     )  # it logs the number of changed files; the publisher logs the result
     logging.getLogger("aiohttp.server").addFilter(_is_no_bad_request)
     logging.captureWarnings(capture=True)
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # no form of a line has them
 
 
 def _is_no_bad_request(record: logging.LogRecord) -> bool:

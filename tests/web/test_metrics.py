@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -161,12 +162,11 @@ def test_the_twenty_certificates_that_end_first_are_named_and_all_that_end_soon_
 
 async def test_a_loop_that_is_blocked_shows_as_lag() -> None:
     registry = CollectorRegistry()
-    task = asyncio.create_task(Lag(registry).run())
-    await looked(registry, 1)
-    before = values(registry, "xds_event_loop_lag_seconds_sum")[()]
-    asyncio.get_running_loop().call_soon(time.sleep, 0.2)
-    await looked(registry, values(registry, "xds_event_loop_lag_seconds_count")[()] + 1)
-    task.cancel()
+    async with asynccontextmanager(Lag(registry).watching)(None):
+        await looked(registry, 1)
+        before = values(registry, "xds_event_loop_lag_seconds_sum")[()]
+        asyncio.get_running_loop().call_soon(time.sleep, 0.2)
+        await looked(registry, values(registry, "xds_event_loop_lag_seconds_count")[()] + 1)
     assert values(registry, "xds_event_loop_lag_seconds_sum")[()] - before >= 0.2 - TICK
 
 

@@ -6,10 +6,10 @@ What belongs here: retries of a Source. What does not: how a Source avoids excep
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import random
 from collections.abc import AsyncGenerator, Callable
-
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from xds.config import Failure
 from xds.kube.source import Change, Source
@@ -28,33 +28,35 @@ async def unending(source: Source, report: Callable[[str, tuple[Problem, ...]], 
     Problems there.
     """
     changes = source.changes()
-    has_begun = False
-
-    def may_come_back(error: BaseException) -> bool:
-        return isinstance(error, Exception) and (has_begun or not isinstance(error, Failure))
-
-    def begin_again(state: RetryCallState) -> None:
-        nonlocal changes
-        changes = source.changes()
-        error = state.outcome.exception() if state.outcome else None
-        if not isinstance(error, Failure | StopAsyncIteration):
-            _log.error("internal error in the source of objects; please report it", exc_info=error)
-        report(PLACE, (_problem(source, error),))
-
-    pauses = wait_random_exponential(multiplier=FIRST, max=LONGEST)
+    has_begun, failures = False, 0
     try:
         while True:
-            async for attempt in AsyncRetrying(wait=pauses, retry=retry_if_exception(may_come_back), before_sleep=begin_again):
-                with attempt:
-                    change = await anext(changes)
-            has_begun = True
-            report(PLACE, ())
+            try:
+                change = await anext(changes)
+            except Exception as error:
+                if isinstance(error, Failure) and not has_begun:
+                    raise
+                if not isinstance(error, Failure | StopAsyncIteration):
+                    _log.error("internal error in the source of objects; please report it", exc_info=error)
+                changes = source.changes()
+                report(PLACE, (_problem(source, error),))
+                await asyncio.sleep(_pause(failures))
+                failures += 1
+                continue
+            if failures or not has_begun:
+                report(PLACE, ())
+            has_begun, failures = True, 0
             yield change
     finally:
         await changes.aclose()
 
 
-def _problem(source: Source, error: BaseException | None) -> Problem:
+def _pause(failures: int) -> float:
+    """Seconds before the next attempt: by chance, up to a limit that doubles with each failure. Replicas must not retry all at once."""
+    return random.uniform(0, min(LONGEST, FIRST * 2 ** min(failures, 10)))  # noqa: S311 - no secret
+
+
+def _problem(source: Source, error: BaseException) -> Problem:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     why = "they ended" if isinstance(error, StopAsyncIteration) else str(error) or type(error).__name__

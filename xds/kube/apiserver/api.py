@@ -24,6 +24,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
+from urllib.request import getproxies_environment
 
 import aiohttp
 from kubernetes.aio.client import Configuration
@@ -66,7 +67,8 @@ class _Session:
         self.configuration = configuration
         self.client = RESTClientObject(configuration)
         self.connector = aiohttp.TCPConnector(limit=0, ssl=self.client.ssl_context, socket_factory=keepalive_socket, keepalive_timeout=idle)
-        configuration.client_session_kwargs = {"connector": self.connector}
+        # With `trust_env` aiohttp looks for proxies and a .netrc at each request, in a thread: a third of what an idle replica costs.
+        configuration.client_session_kwargs = {"connector": self.connector, "trust_env": bool(getproxies_environment())}
         self.answers = 0
         self.is_replaced = False
 
