@@ -60,6 +60,14 @@ class Severity(Enum):
     NOTE = "note"
     """Worth knowing."""
 
+    @property
+    def rank(self) -> int:
+        """Where it stands in a list that begins with what is worst."""
+        return _WORST_FIRST[self]
+
+
+_WORST_FIRST = {severity: rank for rank, severity in enumerate(Severity)}
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:

@@ -53,6 +53,13 @@ def test_plain_http_is_redirected_where_the_host_has_tls(say: Say, good: Path) -
     assert found["certificate"] is None
 
 
+def test_problems_are_listed_from_the_worst_on(say: Say, tmp_path: Path) -> None:
+    notes = {"rewrite-target": "/$1", "proxy-read-timeout": "5"}
+    written = ingress("i", "a.test", {"/": WEB}, notes, tls={"gone": ["a.test"]})
+    found = say("explain", "https://a.test/", folder(tmp_path, written), "-o", "json").json["problems"]
+    assert [each["severity"] for each in found] == ["error", "note", "note"]
+
+
 def test_a_host_that_is_closed_shows_what_closes_it(say: Say, tmp_path: Path) -> None:
     closed = ingress("i", "a.test", {"/": WEB}, annotations={"auth-tls-secret": "default/absent"})
     said = say("explain", "http://a.test/", folder(tmp_path, closed, ingress("other", "b.test", {"/": ("none", 80)})))

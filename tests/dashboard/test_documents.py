@@ -113,6 +113,13 @@ def test_of_everything_there_is_a_limit_and_the_number_of_all(tmp_path: Path, mo
     assert {(len(each["endpoints"]), each["endpoints_total"], each["ready"]) for each in found["services"]} == {(3, 5, 5)}
 
 
+def test_the_worst_problems_come_first_so_that_the_limit_leaves_out_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "MOST_PROBLEMS", 1)
+    notes = {"rewrite-target": "/$1", "proxy-read-timeout": "5"}
+    found = document(loaded(tmp_path, ingress("i", "a.example", {"/": ("gone", 80)}, notes)), "i")
+    assert [each["severity"] for each in found["problems"]] == ["error"]
+
+
 async def test_an_edit_that_is_refused_is_shown_as_it_is_written_beside_what_is_served(site: Looked) -> None:
     await site.put(ingress("edited", "edited.example", WEB, {"rewrite-target": "/x"}, namespace="shop"))
     write(site.folder / "shop", ingress("edited", "edited.example", WEB, {"auth-url": "no url {}"}, namespace="shop"))

@@ -175,8 +175,7 @@ def _verdict_json(verdict: Verdict) -> dict[str, Any]:
 
 def _sorted(problems: tuple[Problem, ...]) -> list[Problem]:
     """By object, the worst of each first."""
-    order = list(Severity)
-    return sorted(problems, key=lambda p: (p.about, order.index(p.severity), p.field, p.code))
+    return sorted(problems, key=lambda p: (p.about, p.severity.rank, p.field, p.code))
 
 
 def _lines(loaded: Loaded, found: Judged, settings: Flags) -> Iterator[Text]:

@@ -56,16 +56,13 @@ class Listing:
     def severity(self, row: OwnedPath) -> Severity | None:
         """How bad the worst Problem is of those who want the path."""
         found = [self.worst[about] for about in (row.owner, *row.others, *row.canaries) if about in self.worst]
-        return min(found, key=_ORDER.index, default=None)
+        return min(found, key=lambda severity: severity.rank, default=None)
 
     def problems_with(self, search: str, *, only: str = "") -> Sequence[Problem]:
         """The Problems that have every word of a search, of the one severity that is named or of all."""
         words = search.lower().split()[:MOST_WORDS]
         some = [p for p in self.problems if p.severity.value == only] if only else self.problems
         return [p for p in some if all(word in f"{p.about} {p.field} {p.sentence}".lower() for word in words)] if words else some
-
-
-_ORDER = tuple(Severity)
 
 
 class Index:
@@ -89,7 +86,7 @@ class Index:
             return self._listing
 
     async def _make(self) -> Listing:
-        problems = sorted(await self._subject.problems(), key=lambda p: _ORDER.index(p.severity))
+        problems = sorted(await self._subject.problems(), key=lambda p: p.severity.rank)
         rows: list[OwnedPath] = []
         hosts, done = await self._subject.hosts(), 0
         while done < len(hosts):

@@ -233,9 +233,9 @@ def decided(values: Mapping[str, str], known: Mapping[str, Declared[Any]]) -> li
 
 
 def _problems(case: _Case) -> list[Problem]:
-    """Those of the objects that have a part in this, and those of rules that lost this path to another."""
+    """Those of the objects that have a part in this, and those of rules that lost this path to another; the worst first."""
     involved = set(_involved(case))
-    return [p for p in case.problems if p.about in involved or _lost_this(case, p)]
+    return sorted((p for p in case.problems if p.about in involved or _lost_this(case, p)), key=lambda p: p.severity.rank)
 
 
 def _involved(case: _Case) -> Iterator[Ref]:

@@ -58,7 +58,7 @@ def ingress_document(tables: Tables, problems: Collection[Problem], about: Ref) 
     edit = refused_edit(read, item.meta.namespace, item.meta.name)
     written = edit.written if edit else item
     annotations = _annotations(case, written)
-    own = [problem for problem in problems if problem.about == about]
+    own = sorted((problem for problem in problems if problem.about == about), key=lambda problem: problem.severity.rank)
     claims = _claims(case)
     first = list(islice(claims, MOST_PATHS))
     owners = {host: _owners(read, host) for host in dict.fromkeys(host for host, _ in first)} if role else {}
