@@ -10,7 +10,7 @@ What belongs here: messages and the script. What does not: annotations (`xds.ngi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, lru_cache
@@ -32,6 +32,7 @@ from envoy_data_plane.envoy.extensions.filters.http.ext_authz.v3 import (
     ExtAuthz,
     HttpService,
 )
+from envoy_data_plane.envoy.extensions.filters.http.filter_chain.v3 import FilterChain, FilterChainConfig, FilterChainConfigPerRoute
 from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation, HeaderMutationPerRoute, Mutations
 from envoy_data_plane.envoy.extensions.filters.http.lua.v3 import Lua
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
@@ -45,7 +46,8 @@ from xds.wire.encode import pack
 
 NAME = "auth-url"
 COOKIES = "auth-cookies"
-"""The filter of the listener that passes the service's cookies on."""
+"""The place in the listener for the filter that passes the service's cookies on."""
+_WRITER = "auth-cookie-writer"
 LONGEST = timedelta(seconds=60)
 """How long an answer may take, as in ingress-nginx."""
 ESCAPED_URI = "\t"
@@ -302,21 +304,30 @@ def _apart(headers: Iterable[tuple[str, str]]) -> tuple[dict[str, str], dict[str
 
 @cache
 def cookies() -> HttpFilter:
-    """The listener's filter for routes without `always`, which switch it on: it has expressions, which each route would compile anew.
+    """The listener's place for the filter of `passing_on`, before all others, so that their answers come by. It is empty.
+
+    Each certificate has a connection manager, where the expressions of that filter would take 50 kB of Envoy's memory.
+    """
+    return HttpFilter(name=COOKIES, typed_config=pack(FilterChainConfig()), disabled=True)
+
+
+@cache
+def passing_on() -> AnyMessage:
+    """What a route without `always` has in that place: a filter whose mutations are in the table (`shared`), once for all routes."""
+    writer = TypedExtensionConfig(name=_WRITER, typed_config=pack(HeaderMutation()))
+    return pack(FilterChainConfigPerRoute(filter_chain=FilterChain(filters=[writer])))
+
+
+@cache
+def shared() -> Mapping[str, AnyMessage]:
+    """What the route table has for that filter, by its name.
 
     The service's cookies reach the client with the statuses with which nginx adds headers. Each has a name of its own until then.
     """
     statuses = ", ".join(map(str, _WITH_COOKIES))
     mutations = [Mutation(append=_cookie(f"{_COOKIE}{number}", statuses)) for number in range(1, MOST_COOKIES + 1)]
     removed = Mutation(remove_on_match=RemoveOnMatch(key_matcher=StringMatcher(prefix=_COOKIE)))
-    config = HeaderMutation(mutations=Mutations(response_mutations=[*mutations, removed]))
-    return HttpFilter(name=COOKIES, typed_config=pack(config), disabled=True)
-
-
-@cache
-def switched_on() -> AnyMessage:
-    """The configuration of a route that switches `cookies` on, and adds nothing to it."""
-    return pack(HeaderMutationPerRoute(mutations=Mutations()))
+    return {_WRITER: pack(HeaderMutationPerRoute(mutations=Mutations(response_mutations=[*mutations, removed])))}
 
 
 def _cookie(name: str, statuses: str) -> HeaderValueOption:

@@ -20,7 +20,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOpti
 from xds.kube.objects import Ingress
 from xds.model import Cluster, Forward, Location, PathKind, Respond, Route
 from xds.nginx.access import NO_AUTH_LOCATIONS, is_exempt, satisfies_any
-from xds.nginx.authorization import COOKIES, ESCAPED_URI, Question, asking, script, switched_on
+from xds.nginx.authorization import COOKIES, ESCAPED_URI, Question, asking, passing_on, script, shared
 from xds.nginx.feature import (
     Annotation,
     Closed,
@@ -506,7 +506,7 @@ def _filters(auth: AuthUrl, route: Route) -> Iterable[TypedExtensionConfig]:
 
 def _on_route(auth: AuthUrl, route: Route, envoy: EnvoyRoute) -> None:
     if auth.question and not auth.always and _passes(route):
-        envoy.typed_per_filter_config[COOKIES] = switched_on()
+        envoy.typed_per_filter_config[COOKIES] = passing_on()
 
 
 def _on_upstream(_how: str, options: HttpProtocolOptions) -> None:
@@ -538,6 +538,7 @@ FEATURE = Feature[Any](
     on_route=_on_route,
     filters=_filters,
     place=FilterPlace.AUTH,
+    shared=shared,
     on_cluster=speak,
     on_upstream=_on_upstream,
 )
