@@ -311,10 +311,13 @@ def _written(name: str) -> _FromClient | None:
 
 
 def _as_escaped(name: str, written: _FromClient, escape: Escape) -> str:
-    """The command for what a client wrote, escaped. A path that was kept is escaped already."""
+    """The command for what a client wrote, escaped. A path that was kept is escaped already.
+
+    What a filter has looked into is replaced without a second look. Few requests are written so, but each certificate has the expression.
+    """
     if not written.expression:
         return _of_header("request", written.header, escape)
-    value = _escaped(written.expression, escape)
+    value = _replaced(written.expression, escape) if written.header else _escaped(written.expression, escape)
     kept = f"'{PATH_STATE}' in filter_state"
     return f"%CEL({kept} ? string(filter_state['{PATH_STATE}']) : ({value}))%" if name == "request_uri" else f"%CEL({value})%"
 
@@ -330,5 +333,9 @@ def _escaped(value: str, escape: Escape) -> str:
     if not sequences:
         return value
     odd = " || ".join(f"{value}.contains('{character}')" for character, _ in sequences)
-    replaced = "".join(f".replace('{character}', '{sequence}')" for character, sequence in sequences)
-    return f"{odd} ? {value}{replaced} : {value}"
+    return f"{odd} ? {_replaced(value, escape)} : {value}"
+
+
+def _replaced(value: str, escape: Escape) -> str:
+    """An expression for a value with all that has to be escaped replaced, if there is any."""
+    return value + "".join(f".replace('{character}', '{sequence}')" for character, sequence in _SEQUENCES[escape])
