@@ -12,6 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from envoy_data_plane.envoy.config.listener.v3 import Listener
+
 from tests.golden.test_golden import CASES, LINE, written
 from xds.cli.arguments import parse
 from xds.offline import load
@@ -22,17 +24,27 @@ KINDS = (LISTENER, ROUTE, CLUSTER, ENDPOINT)
 _DIGITS = 16
 
 Digests = dict[str, dict[str, str]]
-"""Case → "Kind name" → the first digits of the SHA-256 of its bytes."""
+"""Case → "Kind name" → the first digits of the SHA-256 of its bytes. The kind Socket is a part of a Listener."""
 
 
 def digests(manifests: str, folder: Path) -> dict[str, str]:
     """Those of one case."""
     snapshot = load(parse("translate", written(manifests, folder), {}).settings).snapshot
-    return {
-        f"{kind.rpartition('.')[2]} {name}": hashlib.sha256(resource.body).hexdigest()[:_DIGITS]
-        for kind in KINDS
-        for name, resource in sorted(snapshot[kind].items())
-    }
+    bodies = {f"{kind.rpartition('.')[2]} {name}": body.body for kind in KINDS for name, body in sorted(snapshot[kind].items())}
+    bodies |= {f"Socket {name}": _socket(body.body) for name, body in sorted(snapshot[LISTENER].items())}
+    return {name: hashlib.sha256(body).hexdigest()[:_DIGITS] for name, body in bodies.items()}
+
+
+def _socket(body: bytes) -> bytes:
+    """What Envoy opens a listener's socket with.
+
+    Where it differs Envoy opens a new one, and connections that wait on the old one are reset. All other changes take the socket over.
+    Source: Envoy, source/common/listener_manager (ListenerImpl::socketOptionsEqual).
+    """
+    made = Listener.parse(body)
+    kept = Listener(address=made.address, socket_options=made.socket_options, enable_reuse_port=made.enable_reuse_port)
+    kept.transparent, kept.freebind, kept.tcp_fast_open_queue_length = made.transparent, made.freebind, made.tcp_fast_open_queue_length
+    return bytes(kept)
 
 
 def released() -> Digests:

@@ -11,15 +11,31 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from examples.apps import Address, HttpApp
+from examples.apps import PIECE, Address, HttpApp, TcpApp
 from tests.deploy.composed import ENVOY
-from tests.envoy.harness import Balancer, ControlPlane, Site, Traffic, backend, ingress, wait_until
+from tests.envoy.harness import (
+    CHAT,
+    Balancer,
+    ControlPlane,
+    GrpcEcho,
+    Http1,
+    Site,
+    Tcp,
+    Traffic,
+    WebSocket,
+    backend,
+    config_map,
+    grpc_channel,
+    ingress,
+    request_bytes,
+    wait_until,
+)
 from tests.envoy.harness.envoy import envoy_binary
 from tests.envoy.harness.process import Process
 
@@ -33,6 +49,12 @@ PROBED_EVERY = 0.1
 """Seconds between two looks of the balancer at who is ready."""
 NOTICE, DEADLINE = 1, 60
 """Seconds of drain.sh: load balancers have this long to notice, and clients that long to go."""
+STEPS, PACE = 20, 0.2
+"""Pieces of something long, and the seconds between two of them: it lasts far into the drain."""
+
+
+Exchange = Callable[[int], Awaitable[None]]
+"""One step of something long, with its number."""
 
 
 class Node:
@@ -127,3 +149,109 @@ async def test_replacing_one_envoy_after_the_other_loses_no_request(site: Site, 
             await node.start()
         await traffic.flows()
     assert traffic.answers().keys() == {(200, "web")}
+
+
+async def test_what_is_open_when_an_envoy_is_replaced_goes_on_to_its_end(site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A download, an upload, a websocket, a stream of gRPC and a TCP connection: the hook waits for all, and for nobody after them."""
+    web, line, echo = await site.run(HttpApp("web")), await site.run(GrpcEcho("line")), await site.run(TcpApp("echo"))
+    port = site.ports.take()
+    site.folder.write("web.yaml", *backend("web", web), ingress("web", "web.test", {"/": ("web", 80)}, {"proxy-body-size": "0"}))
+    site.folder.write("line.yaml", *backend("line", line), ingress("line", "line.test", {"/": ("line", 80)}, {"backend-protocol": "GRPC"}))
+    site.folder.write("echo.yaml", *backend("echo", echo), config_map("tcp", {str(port): "default/echo:80"}))
+    node = Node(site, tmp_path_factory.mktemp("n"), "node", await site.start_control_plane("--tcp-services-configmap=default/tcp"))
+    await node.start()
+    try:
+        ending = await outlived(node, ("127.0.0.1", port))
+        gone = asyncio.get_running_loop().time()
+        await ending
+        assert asyncio.get_running_loop().time() - gone < DEADLINE / 4
+    finally:
+        await node.stop()
+
+
+async def outlived(node: Node, tcp: Address) -> asyncio.Task[None]:
+    """Open one of each, let them go on far into the end of the Envoy, and close them; return its end, which goes on.
+
+    A client of gRPC keeps its connection until nobody knows it any more, so nothing of it is returned.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        exchanges = [
+            *(await downloaded(stack, node.target), await uploaded(stack, node.target), await talked(stack, node.target)),
+            *(await called(stack, node.target), await asked(stack, tcp)),
+        ]
+        await step(exchanges, 0)
+        ending = asyncio.create_task(node.terminate())
+        for number in range(1, STEPS):
+            await asyncio.sleep(PACE)
+            await step(exchanges, number)
+        assert not await node.ready()
+        assert not ending.done()
+    return ending
+
+
+async def step(exchanges: list[Exchange], number: int) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        for exchange in exchanges:
+            tasks.create_task(exchange(number))
+
+
+async def downloaded(stack: contextlib.AsyncExitStack, address: Address) -> Exchange:
+    """A download of which each step reads one part; the last one must be its end."""
+    connection = await stack.enter_async_context(await Http1.open(address))
+    size = STEPS * 64 * len(PIECE)
+    await connection.send(request_bytes("GET", f"/big/{size}", host="web.test"))
+    head = await connection.reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200")
+
+    async def read(_: int) -> None:
+        await connection.reader.readexactly(size // STEPS)
+
+    return read
+
+
+async def uploaded(stack: contextlib.AsyncExitStack, address: Address) -> Exchange:
+    """An upload of which each step sends one part; the answer to the last one counts all."""
+    connection = await stack.enter_async_context(await Http1.open(address))
+    size = STEPS * len(PIECE)
+    head = f"POST / HTTP/1.1\r\nHost: web.test\r\nContent-Length: {size}\r\n\r\n"
+    await connection.send(head.encode())
+
+    async def send(number: int) -> None:
+        await connection.send(PIECE)
+        if number == STEPS - 1:
+            answer = await connection.receive("POST")
+            assert (answer.status, answer.json()["body_length"]) == (200, size)
+
+    return send
+
+
+async def talked(stack: contextlib.AsyncExitStack, address: Address) -> Exchange:
+    """A websocket of which each step has one message echoed."""
+    websocket = await stack.enter_async_context(await WebSocket.open(address, host="web.test"))
+
+    async def ask(number: int) -> None:
+        assert await websocket.ask(b"%d" % number) == b"%d" % number
+
+    return ask
+
+
+async def called(stack: contextlib.AsyncExitStack, address: Address) -> Exchange:
+    """A stream of gRPC of which each step has one message answered."""
+    channel = await stack.enter_async_context(grpc_channel(address, "line.test"))
+    call = channel.stream_stream(CHAT)()
+
+    async def chat(number: int) -> None:
+        await call.write(b"%d" % number)
+        assert await call.read() == b"line: %d" % number
+
+    return chat
+
+
+async def asked(stack: contextlib.AsyncExitStack, address: Address) -> Exchange:
+    """A TCP connection of which each step has one line answered."""
+    connection = await stack.enter_async_context(await Tcp.open(address))
+
+    async def ask(number: int) -> None:
+        assert await connection.ask(str(number)) == f"echo: {number}"
+
+    return ask

@@ -33,7 +33,9 @@ def test_what_differs_from_the_last_release_is_written_down(tmp_path: Path, pyte
     assert now == CHANGED.read_text()
 
 
-def test_users_are_told_that_an_upgrade_drains_connections() -> None:
-    if re.search(r"^Listener ", CHANGED.read_text(), re.MULTILINE):
+@pytest.mark.parametrize(("kind", "word"), [("Listener", "drains?"), ("Socket", "resets?")])
+def test_users_are_told_what_an_upgrade_does_to_connections(kind: str, word: str) -> None:
+    """A changed listener drains them. One with another socket resets those that wait on the old one."""
+    if re.search(rf"^{kind} ", CHANGED.read_text(), re.MULTILINE):
         unreleased = CHANGELOG.read_text().split("\n## ")[1]
-        assert re.search(r"^### Upgrading\n(?:.*\n)*?.*\bdrains?\b", unreleased, re.MULTILINE), "CHANGELOG.md has no word of it"
+        assert re.search(rf"^### Upgrading\n(?:.*\n)*?.*\b{word}\b", unreleased, re.MULTILINE), "CHANGELOG.md has no word of it"

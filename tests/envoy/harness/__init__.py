@@ -27,13 +27,14 @@ from tests.envoy.harness.manifests import (
 )
 from tests.envoy.harness.ports import Ports
 from tests.envoy.harness.process import Process, run
-from tests.envoy.harness.rpc import Collector, GrpcEcho, grpc_call
+from tests.envoy.harness.rpc import CHAT, Collector, GrpcEcho, grpc_call, grpc_channel
 from tests.envoy.harness.site import Site
 from tests.envoy.harness.tls import Certificate, Tls, make_ca, make_certificate, server_context
 from tests.envoy.harness.traffic import Traffic, disturbances
 from tests.envoy.harness.waiting import wait_until
 
 __all__ = [
+    "CHAT",
     "Balancer",
     "Certificate",
     "Collector",
@@ -68,6 +69,7 @@ __all__ = [
     "endpoint_slices",
     "fetch",
     "grpc_call",
+    "grpc_channel",
     "ingress",
     "ingress_class",
     "load",

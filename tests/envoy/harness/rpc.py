@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -11,12 +12,14 @@ from examples.apps import Address
 from tests.envoy.harness.tls import Certificate
 
 METHOD = "/echo.Echo/Say"
+CHAT = "/echo.Echo/Chat"
+"""A method that streams in both directions; all others are unary."""
 
 
 class GrpcEcho:
     """A gRPC backend that answers every unary method with its name and the request: `hello` becomes `one: hello`.
 
-    It speaks h2c, or with a certificate TLS.
+    So does CHAT with each message of its stream. It speaks h2c, or with a certificate TLS.
     `x-echo` in the metadata comes back as `x-echo` and as trailer `x-echo-trailer`; `x-status: 5` ends the call with that status code.
     """
 
@@ -27,7 +30,7 @@ class GrpcEcho:
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> Address:
         """Listen, on a free port if `port` is 0, and return where."""
-        self._server = grpc.aio.server(handlers=[_Every(self._say)], options=[("grpc.so_reuseport", 0)])
+        self._server = grpc.aio.server(handlers=[_Every(self._say, self._chat)], options=[("grpc.so_reuseport", 0)])
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if self._certificate is None:
             bound = self._server.add_insecure_port(where)
@@ -51,6 +54,10 @@ class GrpcEcho:
             await context.send_initial_metadata([("x-echo", metadata["x-echo"])])
             context.set_trailing_metadata([("x-echo-trailer", metadata["x-echo"])])
         return f"{self.name}: ".encode() + request
+
+    async def _chat(self, requests: AsyncIterator[bytes], _context: Any) -> AsyncIterator[bytes]:
+        async for request in requests:
+            yield f"{self.name}: ".encode() + request
 
 
 class Collector:
@@ -78,13 +85,23 @@ class Collector:
 
 
 class _Every(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """Every method of every service is the same unary one."""
+    """Every method of every service is the same unary one, but for CHAT where it is given."""
 
-    def __init__(self, say: Any) -> None:
+    def __init__(self, say: Any, chat: Any = None) -> None:
         self._method = grpc.unary_unary_rpc_method_handler(say)
+        self._chat = grpc.stream_stream_rpc_method_handler(chat) if chat else self._method
 
     def service(self, handler_call_details: Any) -> Any:
-        return self._method
+        return self._chat if handler_call_details.method == CHAT else self._method
+
+
+def grpc_channel(address: Address, host: str, roots: bytes | None = None) -> grpc.aio.Channel:
+    """A channel over h2c, or with `roots` (PEM) over TLS."""
+    options = [("grpc.default_authority", host), ("grpc.ssl_target_name_override", host), ("grpc.enable_http_proxy", 0)]
+    target = f"{address[0]}:{address[1]}"
+    if roots is None:
+        return grpc.aio.insecure_channel(target, options=options)
+    return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(roots), options=options)
 
 
 async def grpc_call(
@@ -98,12 +115,6 @@ async def grpc_call(
     roots: bytes | None = None,
 ) -> bytes:
     """Call a unary method over h2c, or with `roots` (PEM) over TLS. Raises grpc.aio.AioRpcError."""
-    options = [("grpc.default_authority", host), ("grpc.ssl_target_name_override", host), ("grpc.enable_http_proxy", 0)]
-    target = f"{address[0]}:{address[1]}"
-    if roots is None:
-        channel = grpc.aio.insecure_channel(target, options=options)
-    else:
-        channel = grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(roots), options=options)
-    async with channel:
+    async with grpc_channel(address, host, roots) as channel:
         answer: bytes = await channel.unary_unary(method)(payload, metadata=metadata, timeout=timeout)
         return answer
