@@ -262,6 +262,7 @@ BAD: dict[str, tuple[str, list[Object]]] = {
         site(path="/(a|'|\\)%|\"|{|\\Q)')%", use_regex="true", rewrite_target="/$2", x_forwarded_prefix="/$1$2$9"),
     ),
     "header in hsts-max-age": ("key-value", configured(hsts_max_age="1\r\nSet-Cookie: a=b")),
+    "format in hsts-max-age": ("key-value", configured(hsts_max_age=FORMAT)),
     "largest hsts-max-age": ("", configured(hsts_max_age="9" * 12)),
     "largest body size": ("", site(proxy_body_size="9223372036854775807")),
     "too large a body size": ("annotation-value", site(proxy_body_size="9999999999g")),

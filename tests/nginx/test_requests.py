@@ -11,6 +11,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 
 from xds.model import Via
 from xds.nginx.messages import BodySizeLimit, overwriting
+from xds.nginx.registry import read_keys, read_settings
 from xds.render.routes import table
 
 from .drawing import action, complaints, connection, envoy_route, filters, settings, upstream
@@ -37,6 +38,15 @@ WITH_BODY = (
         ({"proxy-read-timeout": "2000000"}, 2_147_483, 2_000_000),
         ({"proxy-read-timeout": "0"}, 0, None),
         ({"proxy-send-timeout": "0"}, 0, 60),
+        ({"proxy-next-upstream-timeout": "61"}, 2 * 60, 60),
+        ({"proxy-next-upstream-timeout": "60"}, 60, None),
+        ({"proxy-next-upstream-timeout": "121"}, 3 * (5 + 60), 60),
+        ({"proxy-next-upstream-timeout": "1", "proxy-next-upstream": "off"}, 5 + 60, 60),
+        ({"proxy-next-upstream-timeout": "1", "proxy-read-timeout": "0"}, 0, None),
+        ({"proxy-next-upstream-timeout": "1", "proxy-send-timeout": "61"}, 3 * (5 + 61), 60),
+        ({"proxy-next-upstream": "error"}, 60, None),
+        ({"proxy-next-upstream": "timeout"}, 3 * (5 + 60), 60),
+        ({"proxy-next-upstream": "http_503"}, 3 * (5 + 60), 60),
     ],
 )
 def test_a_try_has_the_read_timeout_and_the_request_the_time_of_all_its_tries(
@@ -187,6 +197,19 @@ def test_a_limit_of_zero_is_none() -> None:
 def test_every_https_response_tells_browsers_to_come_by_https(keys: dict[str, str], value: str) -> None:
     (mutation,) = mutations(connection(settings(keys=keys), Via.HTTPS), "envoy.filters.http.header_mutation").response_mutations
     assert mutation.append == overwriting("strict-transport-security", value)
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [("soon", "soon"), ("100% sure", "100% sure"), ("-1", "-1"), ("é", "31536000"), ("1\r\nSet-Cookie: a=b", "31536000")],
+)
+def test_a_time_that_no_browser_understands_binds_none_for_a_year(written: str, sent: str) -> None:
+    """A default in its place would be remembered by every browser that has seen it, whatever is written later."""
+    values, faults = read_keys({"hsts-max-age": written})
+    found, _ = read_settings({}, values)
+    (mutation,) = mutations(connection(found, Via.HTTPS), "envoy.filters.http.header_mutation").response_mutations
+    assert mutation.append == overwriting("strict-transport-security", f"max-age={sent}; includeSubDomains")
+    assert [fault.name for fault in faults] == ["hsts-max-age"]
 
 
 def test_hsts_is_the_first_filter_and_the_router_stays_the_last() -> None:

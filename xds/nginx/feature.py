@@ -51,6 +51,8 @@ class Unreadable(Enum):
     """It protects somebody, and a rule that cannot be read is a rule. ingress-nginx denies the locations as well."""
     PARTLY = "the rest of it counts"
     """One part of a value of several parts."""
+    AS_WRITTEN = "it counts as it is written"
+    """A value that does no harm, and of which nobody makes sense. Only keys have this."""
     LEAVES_OUT = "the Ingress is left out, as in ingress-nginx"
     """ingress-nginx refuses the Ingress for it. Only annotations have this."""
 
@@ -207,12 +209,13 @@ class Annotation(Declared[T]):
 class Key(Declared[T]):
     """A key of the ConfigMap that `--configmap` names.
 
-    `faults`: sentences about what of a value has no effect, which go on after the name.
+    `faults`: sentences about what of a value has no effect, which go on after the name; and `faulty`: what that means for the value.
     With `of_config_map` the text names another one, as `namespace/name`. This function makes the value of its data, and sentences about
     what of the data has no effect, which go on after "names ConfigMap a/b, ".
     """
 
     faults: Callable[[T], Sequence[str]] | None = None
+    faulty: Unreadable = Unreadable.PARTLY
     of_config_map: Callable[[Mapping[str, str]], tuple[T, Sequence[str]]] | None = None
 
 

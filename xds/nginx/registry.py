@@ -264,7 +264,7 @@ def read_keys(data: Mapping[str, str]) -> tuple[dict[str, Any], list[Complaint]]
             try:
                 if text := readable(data[name]):
                     values[name] = key.parse(text)
-                    complaints += [Complaint(name, fault, Unreadable.PARTLY) for fault in (key.faults(values[name]) if key.faults else ())]
+                    complaints += [Complaint(name, fault, key.faulty) for fault in (key.faults(values[name]) if key.faults else ())]
             except ValueError as error:
                 complaints.append(Complaint(name, str(error), key.unreadable))
                 if key.unreadable is Unreadable.CLOSES:

@@ -265,7 +265,8 @@ def _report_keys(read: Reader, found: ConfigMap, complaints: list[Complaint]) ->
     about = Ref("ConfigMap", found.meta.namespace, found.meta.name)
     for c in complaints:
         closes = "all paths without a value of their own answer 503"
-        then = {Unreadable.CLOSES: closes, Unreadable.PARTLY: c.then.value}.get(c.then, "the default holds")
+        own = {Unreadable.CLOSES: closes, Unreadable.PARTLY: c.then.value, Unreadable.AS_WRITTEN: c.then.value}
+        then = own.get(c.then, "the default holds")
         read.report(Problem(about, f"data[{c.name}]", "key-value", f"{c.name} {c.sentence}; {then}.", place=found.meta.place))
     known = registry.known_keys()
     unknown = sorted(found.data.keys() - known.keys())

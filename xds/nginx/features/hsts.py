@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as Mutation
 from envoy_data_plane.envoy.config.route.v3 import FilterConfig
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
@@ -9,15 +11,31 @@ from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import He
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager, HttpFilter
 
 from xds.model import Via
-from xds.nginx.feature import Feature, Key, Notes
+from xds.nginx.feature import Feature, Key, Notes, Unreadable
 from xds.nginx.messages import overwriting
-from xds.nginx.values import boolean, whole
+from xds.nginx.values import boolean, matching, shown
 from xds.wire.encode import pack
 
 _FILTER = "envoy.filters.http.header_mutation"
 """The name of the filter that adds Strict-Transport-Security on the https listener; a route may do without it."""
+_max_age = matching("[ -~]{1,100}", "number of seconds")
+
+
+def _not_in_seconds(text: str) -> tuple[str, ...]:
+    """As ingress-nginx does, the header says what is written: the default instead would bind browsers for a year."""
+    return () if re.fullmatch("[0-9]+", text) else (f"is {shown(text)}, which is no number of seconds, so that browsers ignore the header",)
+
+
 HSTS = Key("hsts", boolean, "Whether each https response has the header Strict-Transport-Security.", "false", default=True)
-HSTS_MAX_AGE = Key("hsts-max-age", whole(0, 10**12), "Seconds for which a browser remembers to come by https only.", "15724800", 31536000)
+HSTS_MAX_AGE = Key(
+    "hsts-max-age",
+    _max_age,
+    "Seconds for which a browser remembers to come by https only.",
+    "15724800",
+    "31536000",
+    faults=_not_in_seconds,
+    faulty=Unreadable.AS_WRITTEN,
+)
 HSTS_INCLUDE_SUBDOMAINS = Key("hsts-include-subdomains", boolean, "Whether subdomains are meant as well.", "false", default=True)
 HSTS_PRELOAD = Key("hsts-preload", boolean, "Whether browsers may have the host in their built-in list.", "true", default=False)
 
