@@ -102,9 +102,9 @@ class Spy(Notes):
         self.asked.add(annotation.name)
         return super().own(annotation)
 
-    def says(self, annotation: Annotation[Any]) -> bool:
+    def has(self, annotation: Annotation[Any]) -> bool:
         self.asked.add(annotation.name)
-        return super().says(annotation)
+        return super().has(annotation)
 
     def key(self, key: Any) -> Any:
         self.asked.add(f"key {key.name}")

@@ -34,17 +34,17 @@ class Checks:
     async def check(self, raw: bytes) -> bytes:
         """The answer to a question. Whatever is wrong with it, nobody is let in."""
         attributes = self._question.FromString(raw).attributes
-        said = attributes.context_extensions
+        context = attributes.context_extensions
         headers = _authorizations(attributes.request.http)
         if len(headers) > 1 or any("," in header for header in headers):  # Envoy may have joined two
             return refusal(_BAD_REQUEST, "")
         client = attributes.source.address.socket_address.address
-        match await self._verifier.judge(said["passwords"], credentials(headers[0]) if headers else None, client):
+        match await self._verifier.judge(context["passwords"], credentials(headers[0]) if headers else None, client):
             case Admission.ADMITTED:
                 return _goes_on(ADMITTED, "yes")
             case Admission.REFUSED:
-                challenge = f'Basic realm="{said["realm"]}"'
-                return _goes_on(CHALLENGE, challenge) if said["else"] == ELSEWHERE else refusal(_UNAUTHORIZED, challenge)
+                challenge = f'Basic realm="{context["realm"]}"'
+                return _goes_on(CHALLENGE, challenge) if context["else"] == ELSEWHERE else refusal(_UNAUTHORIZED, challenge)
             case Admission.UNKNOWN:
                 return refusal(_UNAVAILABLE, "")
 

@@ -30,15 +30,15 @@ class OpenRequests:
         """How many are counted."""
         return self._number
 
-    async def converse(self, said: Mapping[str, str], received: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    async def converse(self, metadata: Mapping[str, str], received: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
         """Answers to what Envoy sends about one request, which is counted until Envoy ends the stream."""
         await anext(received, b"")  # the request
-        who, most = (said.get(INGRESS, ""), said.get(CLIENT, "")), _number(said.get(MOST, ""))
+        who, most = (metadata.get(INGRESS, ""), metadata.get(CLIENT, "")), _number(metadata.get(MOST, ""))
         if not (all(who) and most) or self._number >= MOST_OPEN:
             yield _passes("request_headers")
             return
         if self._open[who] >= most:
-            yield _refusal(_number(said.get(STATUS, "")) or 503)
+            yield _refusal(_number(metadata.get(STATUS, "")) or 503)
             return
         self._open[who] += 1
         self._number += 1

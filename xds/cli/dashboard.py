@@ -46,10 +46,10 @@ def forwarded(command: Sequence[str]) -> int:
         tunnel = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 - no shell; the words are flags of kubectl
     except OSError as error:
         raise Failure(f"kubectl cannot be started: {error.strerror}.") from None
-    told: list[int] = []
+    signals: list[int] = []
 
     def end(number: int, _: object) -> None:
-        told.append(number)
+        signals.append(number)
         tunnel.terminate()
 
     previous = {number: signal.signal(number, end) for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN}
@@ -59,7 +59,7 @@ def forwarded(command: Sequence[str]) -> int:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    return 0 if told else code
+    return 0 if signals else code
 
 
 def _open_behind(tunnel: subprocess.Popen[str]) -> None:

@@ -1,4 +1,4 @@
-"""`xds explain`: which Ingress, rule, annotations, Service and endpoints answer a URL, and what stands behind them unheard."""
+"""`xds explain`: which Ingress, rule, annotations, Service and endpoints answer a URL, and what they shadow."""
 
 from __future__ import annotations
 

@@ -127,8 +127,8 @@ def authorisation() -> HttpFilter:
 @lru_cache(maxsize=CACHED)
 def asking(name: str, realm: str, *, elsewhere: bool) -> AnyMessage:
     """What switches the filter on in a route: the name of its password file, the realm, and whether another service decides as well."""
-    said: Mapping[str, str] = {PASSWORDS: name, REALM: realm, **({ELSE: "ask"} if elsewhere else {})}
-    return pack(ExtAuthzPerRoute(check_settings=CheckSettings(context_extensions=dict(said))))
+    context: Mapping[str, str] = {PASSWORDS: name, REALM: realm, **({ELSE: "ask"} if elsewhere else {})}
+    return pack(ExtAuthzPerRoute(check_settings=CheckSettings(context_extensions=dict(context))))
 
 
 def file_name(wanted: Passwords) -> str:

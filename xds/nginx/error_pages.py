@@ -255,18 +255,18 @@ class ErrorPages:
 @lru_cache(maxsize=CACHED)
 def metadata(pages: ErrorPages) -> Struct:
     """What the scripts read of a route. Its size does not grow with the number of statuses that follow each other."""
-    told = {"namespace": pages.namespace, "ingress": pages.ingress, "service": pages.service, "port": pages.port}
-    said = {
+    of_ingress = {"namespace": pages.namespace, "ingress": pages.ingress, "service": pages.service, "port": pages.port}
+    fields = {
         "codes": _as_ranges(pages.codes),
         "backend": pages.clusters[0] if pages.clusters else "",
         "default": pages.clusters[1] if len(pages.clusters) > 1 else "",
         "last": str(pages.last),
-        **{name: text for name, text in told.items() if _IN_HEADER.fullmatch(text)},
+        **{name: text for name, text in of_ingress.items() if _IN_HEADER.fullmatch(text)},
         "added": ",".join(pages.added),
         "hidden": ",".join(pages.hidden),
         "server": "yes" if pages.server else "",
     }
-    return Struct(fields={name: Value(string_value=in_header(text)) for name, text in said.items() if text})
+    return Struct(fields={name: Value(string_value=in_header(text)) for name, text in fields.items() if text})
 
 
 def _as_ranges(codes: Iterable[int]) -> str:

@@ -372,7 +372,7 @@ class Notes:
             if complaint.then is Unreadable.CLOSES:
                 self.closed.append(complaint)
 
-    def says(self, annotation: Annotation[Any]) -> bool:
+    def has(self, annotation: Annotation[Any]) -> bool:
         """Whether the Ingress has it, readable or not, and asks for more than what holds anyway."""
         text = self._annotations.get(annotation.name, "")
         return bool(text.strip()) and annotation.needs_verdict(text)

@@ -221,7 +221,7 @@ def _reason(error: OSError) -> str:
 
 async def _close(writer: asyncio.StreamWriter) -> None:
     writer.close()
-    with suppress(OSError):  # of TLS, the other side may not say farewell
+    with suppress(OSError):  # the other side may end without the alert that closes TLS
         await writer.wait_closed()
 
 

@@ -217,9 +217,9 @@ def _passthrough_chain(name: str, cluster: Cluster) -> FilterChain:
 
 
 def _alerting(name: str, alert: int) -> FilterChain:
-    """A chain that ends TLS before it begins, with a record of TLS that is a fatal alert: a client that is not told why tries again."""
-    said = Config(response=DataSource(inline_bytes=bytes((21, 3, 3, 0, 2, 2, alert))))
-    return FilterChain(name=name, filters=[Filter(name="envoy.filters.network.direct_response", typed_config=pack(said))])
+    """A chain that ends TLS before it begins, with a record of TLS that is a fatal alert: a client that does not get one tries again."""
+    response = Config(response=DataSource(inline_bytes=bytes((21, 3, 3, 0, 2, 2, alert))))
+    return FilterChain(name=name, filters=[Filter(name="envoy.filters.network.direct_response", typed_config=pack(response))])
 
 
 def _listener(

@@ -34,8 +34,8 @@ def names_of(read: Reader, host: str) -> Mapping[str, Given]:
     found: dict[str, Given] = {}
     with_paths = 0
     for feature, hook in with_hook("names"):
-        told = ((item, settings_of(read, item).get(feature)) for item in serving(read, host))
-        first = next(((item, names) for item, own in told if own is not None and (names := hook(own, host))), None)
+        settings = ((item, settings_of(read, item).get(feature)) for item in serving(read, host))
+        first = next(((item, names) for item, own in settings if own is not None and (names := hook(own, host))), None)
         for name in first[1] if first else ():
             if first and name.host != host and name.host not in found:
                 found[name.host] = Given(name, host, first[0], with_paths)

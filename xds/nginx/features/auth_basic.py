@@ -93,7 +93,7 @@ class AuthBasic:
 
 def _read(notes: Notes) -> _Asked | None:
     """None without auth-type: the other annotations have no effect then, whatever they are."""
-    if not notes.says(AUTH_TYPE):
+    if not notes.has(AUTH_TYPE):
         return None
     kind, secret, form, realm = notes.get(AUTH_TYPE), notes.get(AUTH_SECRET), notes.get(AUTH_SECRET_TYPE), notes.get(AUTH_REALM)
     return _Asked(kind, secret, form, realm, notes.key(NO_AUTH_LOCATIONS))

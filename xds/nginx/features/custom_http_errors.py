@@ -104,13 +104,13 @@ class Replaced:
 
 def _read(notes: Notes) -> Replaced | None:
     own, for_all = notes.get(CUSTOM_HTTP_ERRORS), notes.key(CUSTOM_HTTP_ERRORS_KEY)
-    said, is_local = notes.own(DISABLE_PROXY_INTERCEPT_ERRORS), notes.key(DISABLE_PROXY_INTERCEPT_ERRORS_KEY)
+    own_choice, is_local = notes.own(DISABLE_PROXY_INTERCEPT_ERRORS), notes.key(DISABLE_PROXY_INTERCEPT_ERRORS_KEY)
     if not own and not for_all:
         return None
     headers = notes.key(ADD_HEADERS)
     added = tuple(sorted(name.lower() for name, value in headers if value))
     hidden = tuple(sorted({*notes.key(HIDE_HEADERS), *(name.lower() for name, value in headers if not value)}))
-    return Replaced(own, for_all, is_local if said is None else said, is_local, added, hidden, notes.key(SERVER))
+    return Replaced(own, for_all, is_local if own_choice is None else own_choice, is_local, added, hidden, notes.key(SERVER))
 
 
 def _pages(wanted: Replaced, location: Location) -> tuple[Cluster, ...]:

@@ -58,9 +58,9 @@ def _on_forward(wanted: Fallback, _route: Route, envoy: EnvoyRoute) -> None:
     if wanted.instead_of is None:
         return
     service, port = wanted.instead_of
-    said = {"X-Code": "503", "X-Namespace": wanted.namespace, "X-Ingress-Name": wanted.ingress}
-    said |= {"X-Service-Name": service, "X-Service-Port": str(port)}
-    envoy.request_headers_to_add += [overwriting(name, text) for name, text in said.items()]
+    headers = {"X-Code": "503", "X-Namespace": wanted.namespace, "X-Ingress-Name": wanted.ingress}
+    headers |= {"X-Service-Name": service, "X-Service-Port": str(port)}
+    envoy.request_headers_to_add += [overwriting(name, text) for name, text in headers.items()]
     envoy.request_headers_to_add.append(formatted("X-Format", "%REQ(accept)%"))
 
 

@@ -170,8 +170,8 @@ def _takes(found: Limit | None) -> Struct:
 
 @lru_cache(maxsize=CACHED)
 def _may_open(most: int, refusal: int) -> Struct:
-    said = {open_requests.MOST: most, open_requests.STATUS: refusal}
-    return Struct(fields={key: Value(string_value=str(value)) for key, value in said.items()})
+    fields = {open_requests.MOST: most, open_requests.STATUS: refusal}
+    return Struct(fields={key: Value(string_value=str(value)) for key, value in fields.items()})
 
 
 @cache

@@ -192,11 +192,11 @@ def _on_forward(mirror: Mirror, _route: Route, envoy: EnvoyRoute) -> None:
 
 @lru_cache(maxsize=CACHED)
 def _policy(mirror: Mirror) -> RouteActionRequestMirrorPolicy:
-    """What the copy is: each header by which it is said is written or removed here, whatever the client sent."""
-    said = {_PATH: mirror.path, _HOST: "", _BODY: "" if mirror.body else "off"}
+    """What the copy is. Each header that describes it is written or removed here, whatever the client sent."""
+    headers = {_PATH: mirror.path, _HOST: "", _BODY: "" if mirror.body else "off"}
     if by_variable := mirror.host in _OF_HOST:
-        said[_HOST] = f"%FILTER_STATE({_ASKED_HOST}:PLAIN)%"
-    mutations = [Mutation(append=formatted(name, text)) if text else Mutation(remove=name) for name, text in said.items()]
+        headers[_HOST] = f"%FILTER_STATE({_ASKED_HOST}:PLAIN)%"
+    mutations = [Mutation(append=formatted(name, text)) if text else Mutation(remove=name) for name, text in headers.items()]
     return RouteActionRequestMirrorPolicy(
         cluster=cluster_name(mirror.cluster),
         disable_shadow_host_suffix_append=True,

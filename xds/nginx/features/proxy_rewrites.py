@@ -237,7 +237,7 @@ def _key(found: Rewrites) -> str:
 
 def _on_forward(found: Rewrites, _route: Route, envoy: EnvoyRoute) -> None:
     envoy.metadata = envoy.metadata or Metadata()
-    envoy.metadata.filter_metadata[NAME] = _said(found)
+    envoy.metadata.filter_metadata[NAME] = _metadata(found)
     if _is_absolute(found):
         always = HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
         envoy.request_headers_to_add.append(
@@ -251,15 +251,15 @@ def _is_absolute(found: Rewrites) -> bool:
 
 
 @lru_cache(maxsize=CACHED)
-def _said(found: Rewrites) -> Struct:
-    """What a route says to the script."""
+def _metadata(found: Rewrites) -> Struct:
+    """What the script reads of a route."""
     cookies = {"domain": _rule(found.domain, "domain"), "path": _rule(found.path, "prefix")}
-    said = {
+    fields = {
         "redirect": _rule(found.redirect, "prefix"),
         "cookies": {name: rule for name, rule in cookies.items() if rule} or None,
         "absolute": _is_absolute(found),
     }
-    return _struct({name: rule for name, rule in said.items() if rule})
+    return _struct({name: rule for name, rule in fields.items() if rule})
 
 
 def _rule(pair: tuple[str, ...], how: str) -> dict[str, object] | None:
@@ -288,8 +288,8 @@ def _lua_pattern(expression: str) -> str:
     return found[1] + "".join("." if part == "." else re.sub(r"^\\?(\W)$", r"%\1", part) for part in parts) + found[3]
 
 
-def _struct(said: dict[str, object]) -> Struct:
-    return Struct(fields={name: _value(value) for name, value in said.items()})
+def _struct(fields: dict[str, object]) -> Struct:
+    return Struct(fields={name: _value(value) for name, value in fields.items()})
 
 
 def _value(value: object) -> Value:

@@ -211,8 +211,8 @@ def _cluster_secrets(tls: BackendTls) -> Iterator[str]:
 def _cluster_key(tls: BackendTls) -> str:
     """The values of the annotations, with `-` for no name; a last `-` where no certificate is shown."""
     onoff = {True: "on", False: "off"}
-    told = [tls.secret, onoff[tls.verify], str(tls.depth), tls.name or "-", onoff[tls.sends_name], ":".join(tls.suites) or "DEFAULT"]
-    return " ".join([*told, *tls.versions, *([] if tls.shows else ["-"])])
+    words = [tls.secret, onoff[tls.verify], str(tls.depth), tls.name or "-", onoff[tls.sends_name], ":".join(tls.suites) or "DEFAULT"]
+    return " ".join([*words, *tls.versions, *([] if tls.shows else ["-"])])
 
 
 FEATURE = Feature(

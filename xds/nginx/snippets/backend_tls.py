@@ -26,8 +26,8 @@ class TowardsBackends:
         return self.name if self.sends_name else ""
 
 
-def said(what: str, args: Sequence[str], before: TowardsBackends) -> TowardsBackends:
-    """What is said so far, with one more directive: `name`, `server_name` or `ciphers`. Raises ValueError with the end of a sentence."""
+def with_directive(what: str, args: Sequence[str], before: TowardsBackends) -> TowardsBackends:
+    """What directives ask for so far (`before`), with one more: `name`, `server_name` or `ciphers`. Raises ValueError with the end of a sentence."""
     if len(args) != 1:
         raise ValueError("takes one argument")
     [text] = args

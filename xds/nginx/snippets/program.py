@@ -273,7 +273,7 @@ class _Translation:
         for each in _of_kind(directives, Outcome.BACKEND):
             kind, _, what = each.name.partition("_ssl_")
             try:
-                found[kind] = backend_tls.said(what, each.args, found.get(kind, TowardsBackends()))
+                found[kind] = backend_tls.with_directive(what, each.args, found.get(kind, TowardsBackends()))
             except ValueError as error:
                 self._refuse(each, str(error))
         return tuple(sorted(found.items()))
