@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xds import passwords
+from xds.authz import verifier as verifying
 from xds.authz.check import LONGEST, Checks, credentials
 from xds.authz.messages import message
 from xds.authz.subscription import PasswordSubscription
@@ -125,7 +127,9 @@ def read(raw: bytes) -> Any:
     return message("DeltaDiscoveryRequest").FromString(raw)
 
 
-async def test_files_come_and_go_and_a_reconnecting_client_names_what_it_has(verifier: Verifier) -> None:
+async def test_files_come_and_go_and_a_reconnecting_client_names_what_it_has(verifier: Verifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verifying, "GRACE", 0)
+    monkeypatch.setattr(verifying, "PATIENCE", 0.001)
     subscription = PasswordSubscription("envoy-1/authz", "ingress", "1", verifier)
     first = read(subscription.first())
     assert (first.node.id, list(first.resource_names_subscribe), dict(first.initial_resource_versions)) == ("envoy-1/authz", ["*"], {})
@@ -135,6 +139,9 @@ async def test_files_come_and_go_and_a_reconnecting_client_names_what_it_has(ver
     assert await verifier.judge("a", (b"bob", b"b"), "") is Admission.ADMITTED
     assert await verifier.judge("b", (b"bob", b"b"), "") is Admission.REFUSED
     subscription.receive(response("n2", removed=("b",)))
+    async with asyncio.timeout(30):
+        while await verifier.judge("b", (b"bob", b"b"), "") is not Admission.UNKNOWN:
+            await asyncio.sleep(0)
     assert dict(read(subscription.first()).initial_resource_versions) == {"a": "v1"}
 
 

@@ -510,6 +510,12 @@ def test_an_object_that_moved_to_another_file_is_not_lost(tmp_path: Path) -> Non
     assert not folder.unsettled
 
 
+def test_a_file_name_beyond_ascii_is_as_good_as_any(tmp_path: Path) -> None:
+    write(tmp_path / "größe.yaml", service("a"))
+    change = Folder([tmp_path]).read()
+    assert (put(change), codes(change)) == (["a@größe.yaml:1"], {})
+
+
 def test_a_file_name_that_is_not_utf_8_does_no_harm(tmp_path: Path) -> None:
     with open(os.fsencode(tmp_path) + b"/\xff.yaml", "w") as file:
         file.write(service("a"))

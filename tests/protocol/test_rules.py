@@ -682,6 +682,13 @@ def test_d4_a_name_that_does_not_exist_is_said_to_be_gone_and_said_when_it_comes
     assert delta.publish(eds="z=1") == ["eds z=1"]
 
 
+def test_d4_who_drops_one_name_that_does_not_exist_is_still_sent_the_others(delta: Talk) -> None:
+    delta.publish(eds="c=1")
+    assert delta.sub("eds", "a", "b") == ["eds -a -b"]
+    assert [delta.ack("eds"), delta.sub("eds", un=("a",))] == [[], []]
+    assert delta.publish(eds="a=1 b=1 c=1") == ["eds b=1"]
+
+
 def test_d5_a_name_asked_for_again_is_answered_again(delta: Talk) -> None:
     delta.put(eds="a=1")
     delta.sub("eds", "a")

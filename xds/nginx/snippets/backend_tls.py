@@ -27,7 +27,10 @@ class TowardsBackends:
 
 
 def with_directive(what: str, args: Sequence[str], before: TowardsBackends) -> TowardsBackends:
-    """What directives ask for so far (`before`), with one more: `name`, `server_name` or `ciphers`. Raises ValueError with the end of a sentence."""
+    """What directives ask for so far (`before`), with one more: `name`, `server_name` or `ciphers`.
+
+    Raises ValueError with the end of a sentence.
+    """
     if len(args) != 1:
         raise ValueError("takes one argument")
     [text] = args
