@@ -186,6 +186,18 @@ async def test_a_renewed_certificate_is_shown_to_who_comes_next(webhook: Webhook
     await wait_until(shown, "the new certificate")
 
 
+async def test_a_renewal_that_cannot_be_used_leaves_the_previous_certificate(webhook: Webhook, caplog: pytest.LogCaptureFixture) -> None:
+    """A certificate may be there before its key is, and OpenSSL drops a key that does not belong to a certificate."""
+    previous = webhook.certificate
+    webhook.files[0].write_bytes(make_certificate(["localhost"]).cert_pem)
+
+    async def reported() -> bool:
+        return "cannot be used: " in caplog.text and "new connections get the previous one" in caplog.text
+
+    await wait_until(reported, "the certificate that has another key")
+    assert (await webhook.post(b"{}", trusted=previous))[0] == 400
+
+
 @pytest.mark.parametrize("content", [b"", b"no PEM"])
 async def test_files_that_cannot_be_used_are_a_sentence(tmp_path: Path, content: bytes) -> None:
     made = Webhook(tmp_path)

@@ -160,9 +160,12 @@ class AdmissionServer:
         return await handler(request)
 
     def _load(self) -> None:
+        """Take the certificate and its key from their files. Raises ValueError with a sentence, and then nothing has changed."""
         certificate, key = self._files
         try:
-            self._context.load_cert_chain(certificate, key)
+            # OpenSSL drops the previous key where the new one does not belong to the new certificate, so another context comes first
+            for context in (ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), self._context):
+                context.load_cert_chain(certificate, key)
         except OSError as error:  # ssl.SSLError is one; its text has no byte of a file
             raise ValueError(
                 f"the certificate of the validating webhook, {certificate} with {key}, cannot be used: {error.strerror}"
