@@ -126,6 +126,17 @@ def test_patches_and_repeated_objects_of_kustomize_are_one_sentence(say: Say, tm
     ]
 
 
+def test_an_object_that_is_there_twice_beside_a_kustomization_stays_an_error(say: Say, tmp_path: Path) -> None:
+    (tmp_path / "k").mkdir()
+    kustomized(tmp_path / "k")
+    for name in ("one", "two"):
+        texts(tmp_path / "k", {f"plain/{name}.json": json.dumps(service("other"))})
+    said = say("check", tmp_path / "k")
+    assert said.code == 1
+    assert "Service default/other  plain/two.json:1" in said.out
+    assert "1 patch and 1 repeated object were left out" in said.out
+
+
 def test_a_kustomization_of_whole_objects_leaves_nothing_out(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "k").mkdir()

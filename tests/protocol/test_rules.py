@@ -350,6 +350,13 @@ def test_a2_no_nonce_but_other_names_begins_anew(sotw: Talk) -> None:
     assert sotw.ask("eds", "a", "b", nonce="") == ["eds a=1 b=1"]
 
 
+def test_a2_no_nonce_and_the_same_silence_is_ignored(sotw: Talk) -> None:
+    sotw.put(cds="a=1")
+    assert sotw.ask("cds") == ["cds a=1"]
+    assert sotw.ask("cds", nonce="") == []
+    assert sotw.session.stale_nonces == 1
+
+
 def test_a3_delta_takes_names_with_any_nonce(delta: Talk) -> None:
     delta.put(eds="a=1 b=1")
     delta.sub("eds", "a")

@@ -435,6 +435,15 @@ def test_what_another_replica_has_found_is_held_unless_an_envoy_has_accepted_it(
     assert third.quarantine.good == {host("b"): held[host("b")].refused}
     site.obey(site.quarantine.learn({}, third.quarantine.good))
     assert (site.table(), site.quarantine.culprits) == (b"a1|bad", {})
+    fourth = Site()
+    fourth.put(a=b"a1", b=b"bad")
+    fourth.obey(fourth.quarantine.learn(held, third.quarantine.good))
+    assert fourth.table() == b"a1|bad", "what one Envoy has accepted is not held, whoever has refused it"
+    assert fourth.quarantine.good == third.quarantine.good
+    fifth = Site()
+    fifth.put(a=b"a1", b=b"b1")
+    fifth.quarantine.learn({}, third.quarantine.good)
+    assert fifth.quarantine.good == {}, "it is about another content"
     third.put(b=None)
     assert third.quarantine.good == {}, "it would be remembered for ever"
 
