@@ -116,7 +116,27 @@ def test_limits_can_be_set_and_taken_away() -> None:
     assert connections["max_active_downstream_connections"] == 7
     assert monitors(Flags(max_connections=0)) == []
     heap = monitors(Flags(max_connections=0, max_heap_bytes=10**9))
-    assert [monitor["typed_config"]["max_heap_size_bytes"] for monitor in heap] == [10**9]
+    assert [monitor["typed_config"]["max_heap_size_bytes"] for monitor in heap] == [10**9, 2 * 10**9]
+
+
+def test_who_holds_most_is_let_go_before_anybody_is_refused() -> None:
+    """The parts of the limit at which each action begins; resets go on beyond the limit, where Envoy repeats no action at its end."""
+    overload = bootstrap(Flags(max_heap_bytes=10**9))["overload_manager"]
+    limits = {each["name"]: each["typed_config"].get("max_heap_size_bytes", 0) / 10**9 for each in overload["resource_monitors"]}
+    begins, ends = {}, {}
+    for action in overload["actions"]:
+        (trigger,) = action["triggers"]
+        values = list(trigger.get("scaled", trigger.get("threshold")).values())
+        name = action["name"].rpartition(".")[2]
+        begins[name], ends[name] = (round(limits[trigger["name"]] * value, 6) for value in (values[0], values[-1]))
+    assert sorted(begins.items(), key=lambda each: each[1]) == [
+        ("reduce_timeouts", 0.8),
+        ("reset_high_memory_stream", 0.8),
+        ("shrink_heap", 0.9),
+        ("reject_incoming_connections", 1),
+        ("stop_accepting_requests", 1),
+    ]
+    assert ends["reset_high_memory_stream"] == 2
 
 
 def test_the_admin_page_stays_open_at_the_limit_of_connections() -> None:

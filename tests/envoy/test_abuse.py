@@ -33,6 +33,7 @@ from tests.envoy.harness import (
     wait_until,
 )
 from tests.envoy.harness.process import raise_file_limit
+from xds.render.bootstrap import EARLY_RESETS
 from xds.render.clusters import UDP_SESSIONS
 
 pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("abuse")]
@@ -114,6 +115,21 @@ async def test_a_flood_of_http2_frames_ends_its_own_connection(attacked: Site) -
     deaf = ("settings", "pings")  # who reads the answers has to wait for them
     outcomes = await served(attacked, *(flooding(attacked, floods[name], deaf=name in deaf) for name in floods))
     assert {name: outcome.closed for name, outcome in zip(floods, outcomes, strict=True)} == dict.fromkeys(floods, 1)
+
+
+async def test_rapid_resets_end_the_connection_sooner_than_it_costs_others_much(attacked: Site) -> None:
+    name = "http.http.downstream_rq_rx_reset"
+    before = (await attacked.envoy.stats(f"^{name}$"))[name]
+    (outcome,) = await served(attacked, flooding(attacked, attacks.resets(HOST, 50_000)))
+    assert outcome.closed == 1
+    assert MANY < (await attacked.envoy.stats(f"^{name}$"))[name] - before <= EARLY_RESETS
+
+
+async def test_who_stops_all_requests_of_a_page_keeps_the_connection(attacked: Site) -> None:
+    last = attacks.headers_frame(2 * MANY + 1, attacks.request_block(HOST), "END_HEADERS", "END_STREAM")
+    (stopped,) = await served(attacked, flooding(attacked, iter([*attacks.resets(HOST, MANY), last]), seconds=3))
+    assert (stopped.closed, stopped.goaway) == (0, None)
+    assert stopped.streams == {2 * MANY + 1}
 
 
 async def test_headers_without_measure_are_refused(attacked: Site) -> None:

@@ -44,7 +44,8 @@ _GONE = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 class Outcome:
     """What became of an attack: connections `opened`, and `closed` by the other side; bytes `sent`; `answers` by their first bytes.
 
-    `goaway` is the error code of HTTP/2 with which a connection was ended, None where it was not, or without a word.
+    `goaway` is the error code of HTTP/2 with which a connection was ended, None where it was not, or without a word. `streams` of HTTP/2
+    have been answered to their end.
     """
 
     opened: int = 0
@@ -53,6 +54,7 @@ class Outcome:
     seconds: float = 0.0
     answers: Counter[str] = field(default_factory=Counter)
     goaway: int | None = None
+    streams: set[int] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -179,7 +181,11 @@ def flood(made: socket.socket, pieces: Iterator[bytes], *, seconds: float, deaf:
                 while _heard(made, heard, 0.2):
                     pass
     outcome.seconds = time.monotonic() - begun
-    outcome.goaway = _goaway(bytes(heard))
+    for frame in _frames(bytes(heard)):
+        if isinstance(frame, GoAwayFrame):
+            outcome.goaway = frame.error_code
+        elif isinstance(frame, (HeadersFrame, DataFrame)) and "END_STREAM" in frame.flags:
+            outcome.streams.add(frame.stream_id)
     outcome.answers = Counter(_statuses(bytes(heard)))
     return outcome
 
@@ -213,17 +219,15 @@ def _statuses(heard: bytes) -> Iterator[str]:
             yield line[9:12].decode("latin-1")
 
 
-def _goaway(heard: bytes) -> int | None:
-    """The error code of a GOAWAY frame, where what was heard is HTTP/2 and has one."""
+def _frames(heard: bytes) -> Iterator[Frame]:
+    """The whole frames of what was heard, where it is HTTP/2."""
     position = 0
     with contextlib.suppress(Exception):
         while position + 9 <= len(heard):
             frame, length = Frame.parse_frame_header(memoryview(heard)[position : position + 9])
-            if isinstance(frame, GoAwayFrame):
-                frame.parse_body(memoryview(heard)[position + 9 : position + 9 + length])
-                return frame.error_code
+            frame.parse_body(memoryview(heard)[position + 9 : position + 9 + length])
+            yield frame
             position += 9 + length
-    return None
 
 
 def opening(window: int | None = None) -> bytes:
