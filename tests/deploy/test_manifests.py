@@ -39,7 +39,7 @@ from xds.replicas.shared_certificate import secret_name
 from xds.report.lookup import are_of_nodes
 
 SETS = (*OVERLAYS, *(f"chart {mode}" for mode in ("hostnetwork", "loadbalancer", "nodeport", "none")))
-SETS_WITH_METRICS = ("hostnetwork with metrics", "chart nodeport with metrics")
+SETS_WITH_METRICS = ("hostnetwork with metrics", "sidecar with metrics", "chart nodeport with metrics")
 
 
 @pytest.fixture(params=(*SETS, *SETS_WITH_METRICS), scope="module")
@@ -50,7 +50,8 @@ def objects(request: pytest.FixtureRequest) -> list[Json]:
     kind, _, mode = name.partition(" ")
     if kind != "chart":
         made = composed(DEPLOY / "overlays" / kind)
-        return with_component(DEPLOY / "metrics", made) if with_metrics else made
+        component = DEPLOY / "metrics" / ("sidecar" if kind == "sidecar" else "")
+        return with_component(component, made) if with_metrics else made
     binary = helm()
     if binary is None:
         pytest.skip("there is no helm: `make kube` builds one")
@@ -303,8 +304,10 @@ def test_what_envoy_counts_is_served_beside_it(objects: list[Json]) -> None:
             mounted = {each: m for each, c in named.items() for m in c.get("volumeMounts", ()) if m["mountPath"] == folder}
             assert set(mounted) == {"metrics", "envoy"}
             assert named["metrics"]["restartPolicy"] == "Always"
-            allowed = [port["port"] for rule in one(objects, "NetworkPolicy", "xds-envoy")["spec"]["ingress"] for port in rule["ports"]]
-            assert "metrics" in allowed
+            policies = [item["spec"] for item in objects if item["kind"] == "NetworkPolicy"]
+            over = [spec for spec in policies if labels_match(spec["podSelector"].get("matchLabels", {}), pod["metadata"]["labels"])]
+            assert all("metrics" in [port["port"] for rule in spec["ingress"] for port in rule["ports"]] for spec in over), name
+            assert bool(over) is (name == "DaemonSet/xds-envoy"), "the pods of an application have policies of their own"
 
 
 def test_envoys_find_the_service_by_the_name_that_its_certificate_bears(objects: list[Json]) -> None:
