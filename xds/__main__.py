@@ -1,4 +1,4 @@
-"""`python -m xds`, and what the programs `xds` and `kubectl-xds` call.
+"""`python -m xds`, and what the programs `xds`, `kubectl-xds` and `kubectl_complete-xds` call.
 
 What stands here first is why Ctrl-C never prints a traceback: it holds while everything else is imported, while a command works that has
 nothing to put in order, and while the interpreter ends. The commands that serve have signals of their own (`xds.cli.signals`).
@@ -28,6 +28,13 @@ def kubectl() -> int:
     from xds.cli import kubectl as plugin
 
     return plugin.main()
+
+
+def kubectl_complete() -> int:
+    """What the program kubectl_complete-xds calls, which kubectl starts where the Tab key is pressed behind `kubectl xds`."""
+    from xds.cli import kubectl as plugin
+
+    return plugin.complete()
 
 
 if __name__ == "__main__":

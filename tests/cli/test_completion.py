@@ -18,6 +18,7 @@ import pytest
 
 from xds.cli import main
 from xds.cli.arguments import COMMANDS, SHELLS, flags_of
+from xds.cli.completion import offered
 from xds.config import INERT
 
 
@@ -124,6 +125,27 @@ def test_folders_are_completed_where_a_flag_takes_one(shell: str, script: Path) 
 
 def test_files_are_completed_where_a_command_takes_them(shell: str, script: Path) -> None:
     assert {"manifests", "app.yaml"} <= completed(shell, script, "xds check ")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("xds h", {"help", "history"}),
+        ("xds help sta", {"status"}),
+        ("xds status in", {"ingress"}),
+        ("xds dashboard ", {"cluster"}),
+        ("xds explain https://a.test/ l", {"live"}),
+        ("xds check -o j", {"json"}),
+    ],
+)
+def test_other_words_are_completed(shell: str, script: Path, line: str, expected: set[str]) -> None:
+    assert expected <= completed(shell, script, line)
+    words = line.split()[1:] + ([""] if line.endswith(" ") else [])
+    assert expected <= set(offered(words)[0]), "and for kubectl"
+
+
+def test_files_are_completed_beside_other_words(shell: str, script: Path) -> None:
+    assert {"live", "manifests", "app.yaml"} <= completed(shell, script, "xds explain https://a.test/ ")
 
 
 def test_shells_are_completed(shell: str, script: Path) -> None:

@@ -54,8 +54,9 @@ def test_the_list_of_components_has_what_is_installed_and_its_licences(programs:
     assert undeclared <= {"protobuf"}, "its licence is a name that CycloneDX does not know; docs/licences.md has it"
 
 
-def test_pipx_installs_both_programs(programs: Path) -> None:
-    assert sorted(program.name for program in programs.iterdir()) == ["kubectl-xds", "xds"]
+def test_pipx_installs_the_programs(programs: Path) -> None:
+    assert sorted(program.name for program in programs.iterdir()) == ["kubectl-xds", "kubectl_complete-xds", "xds"]
+    assert run(programs / "kubectl_complete-xds", "histo") == "history\n:4\n"
     assert run(programs / "xds", "version").startswith("xds ")
     assert "Usage: xds COMMAND" in run(programs / "kubectl-xds", "help")
 

@@ -44,14 +44,22 @@ from xds.config import (
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command of `xds`. `usage` is what follows its name; `folders`: it takes folders of manifests without a flag as well."""
+    """A command of `xds`. `usage` is what follows its name; `folders`: it takes folders of manifests without a flag as well.
+
+    `words` are what else it takes that is no flag, as far as that is known beforehand.
+    """
 
     name: str
     usage: str
     does: str
     folders: bool = False
+    words: tuple[str, ...] = ()
 
 
+SHELLS = ("bash", "zsh", "fish")
+"""The shells that `xds completion` knows."""
+_OBJECTS = {"ingress": 2, "configmap": 3}
+"""The kinds of objects that `xds status` takes, and the number of words for each."""
 _COMMANDS = (
     Command("up", "[DIR …]", "Run the management server together with a local Envoy. Ctrl-C stops both.", folders=True),
     Command("serve", "--manifests DIR … | --kubeconfig FILE", "Run the management server; in a pod, from the API server of its cluster."),
@@ -75,7 +83,11 @@ _COMMANDS = (
         folders=True,
     ),
     Command(
-        "explain", "URL [DIR … | FILE … | - | live]", "Show which Ingress, rule, Service and endpoints answer a URL, and why.", folders=True
+        "explain",
+        "URL [DIR … | FILE … | - | live]",
+        "Show which Ingress, rule, Service and endpoints answer a URL, and why.",
+        folders=True,
+        words=("live",),
     ),
     Command(
         "rehearse",
@@ -89,17 +101,19 @@ _COMMANDS = (
         "[ingress NAMESPACE/NAME | configmap NAMESPACE/NAME PORT]",
         "Show which Envoys are connected, what each has accepted, and what was rejected. For an Ingress, or an entry of the tcp-services "
         "or udp-services ConfigMap, show on which Envoys it is in effect as it is now.",
+        words=tuple(_OBJECTS),
     ),
     Command("history", "", "Show the last changes: what caused them, what they touched, how long they took, and who rejected them."),
     Command(
         "dashboard",
         "[cluster]",
         "Open the page of the fleet in a browser; with `cluster` that of the management server in a cluster, through kubectl port-forward.",
+        words=("cluster",),
     ),
-    Command("completion", "bash | zsh | fish", "Print a script with which a shell completes commands, flags and their values."),
+    Command(
+        "completion", "bash | zsh | fish", "Print a script with which a shell completes commands, flags and their values.", words=SHELLS
+    ),
 )
-SHELLS = ("bash", "zsh", "fish")
-"""The shells that `xds completion` knows."""
 COMMANDS: Mapping[str, Command] = {command.name: command for command in _COMMANDS}
 
 
@@ -262,10 +276,6 @@ def _place_folders(command: str, given: dict[str, _Given], positional: tuple[str
         paths = tuple(Path(folder) for folder in folders)
         before = given["manifests"].value if "manifests" in given else ()
         given["manifests"] = _Given(given["manifests"].by if before else "DIR", before + paths)
-
-
-_OBJECTS = {"ingress": 2, "configmap": 3}
-"""The kinds of objects that `xds status` takes, and the number of words for each."""
 
 
 def _check_object(words: tuple[str, ...]) -> None:

@@ -11,23 +11,40 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from xds import cli
+from xds.cli.completion import offered
 from xds.config import DASHBOARD_ADDRESS, Failure, parse_address
 
 NAMESPACE, DEPLOYMENT = "ingress-xds", "xds"
 """Where the overlays, and the chart as docs/install.md has it, put the management server."""
-_VALUED = ("-n", "--namespace", "--context", "--kubeconfig", "--cluster", "--user", "--deployment")
-"""Flags that may stand in front of the command: kubectl's own, and `--deployment` for a server of another name."""
+_SHORT = {"-n": "--namespace", "-s": "--server", "-A": "--all-namespaces"}
+_SWITCHES = ("--all-namespaces", "--disable-compression", "--insecure-skip-tls-verify", "--match-server-version", "--warnings-as-errors")
+_VALUED = (
+    *("--namespace", "--context", "--kubeconfig", "--kuberc", "--cluster", "--user", "--server", "--tls-server-name", "--request-timeout"),
+    *("--as", "--as-group", "--as-uid", "--as-user-extra", "--token", "--username", "--password", "--cache-dir"),
+    *("--certificate-authority", "--client-certificate", "--client-key", "--deployment"),
+)
+"""What every command of kubectl takes (`kubectl options`), and `--deployment` for a server of another name."""
 _ASKING = ("status", "history")
+_ABOUT = """
+As a plugin of kubectl: status, history, check --live, explain URL live and dashboard ask the management server in its pod,
+deployment/xds in the namespace ingress-xds, or what --deployment and -n name. They take the options of kubectl (--context,
+--kubeconfig, …), in front and behind. Everything else runs here.
+"""
 
 
 def main() -> int:
     """Replace this process by kubectl where a running server is asked, else run the command here; returns its exit code."""
     given, words = split(sys.argv[1:])
-    if words == ["dashboard"]:
-        return _open_dashboard(given)
-    if not asks_a_server(words):
-        return cli.main(words)
-    command = carried(given, words)
+    if words[:1] in ([], ["help"], ["--help"], ["-h"]):
+        code = cli.main(words)
+        print(_ABOUT if len(words) < 2 else "", end="")
+        return code
+    behind, rest = split(words, behind=True)
+    if rest == ["dashboard"]:
+        return _open_dashboard(given | behind)
+    if not asks_a_server(rest):
+        return cli.main(words) if not given else _refuse(next(iter(given)), words[0])
+    command = carried(given | behind, rest)
     try:
         os.execvp(command[0], command)  # noqa: S606 - no shell is wanted: the words go on as they are
     except OSError as error:
@@ -35,16 +52,51 @@ def main() -> int:
         return 1
 
 
-def split(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """The flags in front of the command, by name, and the command with all that follows it."""
-    rest, given = list(words), {}
+def complete() -> int:
+    """Print what may stand in the place of the last word, as kubectl wants it of a plugin; returns the exit code.
+
+    kubectl calls `kubectl_complete-xds` with what follows "xds". The last line is ":0" where names of files may stand there as well, else ":4".
+    Source: Kubernetes, kubectl plugins; cobra's ShellCompDirective.
+    """
+    *before, begun = sys.argv[1:] or [""]
+    words, files = offered([*split(before, behind=True)[1], begun])
+    print("\n".join([*words, f":{0 if files else 4}"]))
+    return 0
+
+
+def split(words: Sequence[str], *, behind: bool = False) -> tuple[dict[str, str], list[str]]:
+    """The options of kubectl in front of the command, or `behind` it, by name, and all other words.
+
+    `--all-namespaces` is one that changes nothing: a server is asked about all of its namespaces.
+    """
+    rest, given, other = list(words), {}, []
     while rest:
-        name, equals, value = rest[0].partition("=")
-        if name not in _VALUED or (not equals and len(rest) == 1):
+        name, value = _option(rest[0])
+        if name in _SWITCHES:
+            given[name] = "true" if value is None else value
+        elif name in _VALUED and (value is not None or len(rest) > 1):
+            given[name] = rest.pop(1) if value is None else value
+        elif behind and rest[0] != "--":
+            other.append(rest[0])
+        else:
             break
-        given["--namespace" if name == "-n" else name] = value if equals else rest.pop(1)
         rest.pop(0)
-    return given, rest
+    given.pop("--all-namespaces", None)
+    return given, other + rest
+
+
+def _option(word: str) -> tuple[str, str | None]:
+    """An option by its long name, and the value that the same word has: `--namespace=edge`, `-n=edge`, `-nedge`."""
+    if (long := _SHORT.get(word[:2])) and word[2:]:
+        return long, word[2:].removeprefix("=")
+    name, equals, value = word.partition("=")
+    return _SHORT.get(name, name), value if equals else None
+
+
+def _refuse(option: str, command: str) -> int:
+    """An option that names a cluster must not be ignored: another one would be asked, or none."""
+    print(f"kubectl xds: {option} has no effect on {command}, which runs here and not in the server's pod.", file=sys.stderr)
+    return 2
 
 
 def asks_a_server(words: Sequence[str]) -> bool:

@@ -186,7 +186,10 @@ async def _session(settings: Flags, patience: Patience) -> _Session:
         return _Session(await _configuration(settings), patience.idle)
     except (ConfigException, OSError, YAMLError, ValueError, TypeError, AttributeError, LookupError) as error:
         what = f"The kubeconfig {settings.kubeconfig}" if settings.kubeconfig else "What is needed to talk to the API server"
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).rstrip(".")
+        if isinstance(error, (TypeError, AttributeError, LookupError)):
+            reason = "it has not the form of a kubeconfig"  # the client's own words are about Python
+        else:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split()).rstrip(".")
         raise Failure(f"{what} cannot be used: {reason}.") from None
     finally:
         # The client writes the keys in a kubeconfig to files, and removes them at the end of the process. A killed process would not.
