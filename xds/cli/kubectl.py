@@ -55,7 +55,7 @@ def main() -> int:
 def complete() -> int:
     """Print what may stand in the place of the last word, as kubectl wants it of a plugin; returns the exit code.
 
-    kubectl calls `kubectl_complete-xds` with what follows "xds". The last line is ":0" where names of files may stand there as well, else ":4".
+    kubectl calls `kubectl_complete-xds` with what follows "xds". The last line is ":0" where names of files may stand there too, else ":4".
     Source: Kubernetes, kubectl plugins; cobra's ShellCompDirective.
     """
     *before, begun = sys.argv[1:] or [""]
