@@ -31,6 +31,8 @@ from tests.kube.scripted import Scripted, serving
 pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module")]
 
 WEB = {"/": ("web", 80)}
+UNSAID = ("x-forwarded", "x-real", "x-original", "x-envoy", "x-request-id", "x-xds", "x-sent-from")
+"""How headers begin that a copy has not, if its Host is an address."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,15 @@ def looping() -> HttpApp:
     return HttpApp("looping")
 
 
+@pytest.fixture(scope="module")
+def aliased() -> HttpApp:
+    return HttpApp("aliased")
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def site(shared_site: Site, copies: Copies, silent: Copies, secure: HttpApp, looping: HttpApp) -> Site:
+async def site(shared_site: Site, copies: Copies, silent: Copies, secure: HttpApp, looping: HttpApp, aliased: HttpApp) -> Site:
     web, to, never, tls = [await shared_site.run(app) for app in (HttpApp("web"), copies, silent, secure)]
-    again = await shared_site.run(looping)
+    again, by_address = await shared_site.run(looping), await shared_site.run(aliased)
     await shared_site.start_control_plane()
     own = shared_site.http[1]
     at = f"http://127.0.0.1:{to[1]}"
@@ -112,6 +119,13 @@ async def site(shared_site: Site, copies: Copies, silent: Copies, secure: HttpAp
         ingress("silent", "silent.test", WEB, {"mirror-target": f"http://127.0.0.1:{never[1]}"}),
         ingress("dead", "dead.test", WEB, {"mirror-target": "http://127.0.0.1:9/x"}),
         ingress("secure", "secure.test", WEB, {"mirror-target": f"https://localhost:{tls[1]}/x"}),
+        *(service("aliased"), endpoint_slice("aliased", [by_address])),
+        ingress(
+            "aliased",
+            "aliased.test",
+            {"/": ("aliased", 80)},
+            {"mirror-target": f"http://127.0.0.1:{own}$request_uri", "server-alias": "127.0.0.1"},
+        ),
         ingress("loop", "loop.test", {"/": ("looping", 80)}, {"mirror-target": f"http://127.0.0.1:{own}", "mirror-host": "loop.test"}),
     )
     await shared_site.start_envoy()
@@ -125,9 +139,7 @@ async def test_a_copy_has_the_path_of_the_target_and_the_query_of_the_request(si
     assert (answer.status, answer.json()["path"], answer.json()["body_length"]) == (200, "/a/b?q=1", 5)
     copy = await copies.next()
     assert (copy.line, copy.body, copy.headers["host"], copy.headers["x-own"]) == ("POST /mirror?q=1 HTTP/1.1", b"hello", "127.0.0.1", "1")
-    assert not [
-        name for name in copy.headers if name.startswith(("x-forwarded", "x-real", "x-original", "x-envoy", "x-request-id", "x-xds"))
-    ]
+    assert not [name for name in copy.headers if name.startswith(UNSAID)]
     assert not [name for name, _ in answer.json()["headers"] if name.lower().startswith("x-xds")]
 
 
@@ -211,6 +223,44 @@ async def test_copies_that_come_back_end(site: Site, looping: HttpApp) -> None:
     await wait_until(ended, "the 10th passage to be refused")
     await site.get("/", host="plain.test")
     assert looping.hits == 9
+
+
+async def test_copies_that_come_back_for_an_address_end_as_well(site: Site, aliased: HttpApp) -> None:
+    """The first of them is not counted; whatever comes for an address, or has been counted before, has copies that are."""
+    await site.get("/", host="aliased.test")
+
+    async def ended() -> bool:
+        assert aliased.hits == 10
+        return True
+
+    await wait_until(ended, "the 11th passage to be refused")
+    assert (await site.get("/", host="127.0.0.1:8080")).app == "aliased"
+
+    async def again() -> bool:
+        assert aliased.hits == 19
+        return True
+
+    await wait_until(again, "the 10th passage to be refused")
+    await site.get("/", host="plain.test")
+    assert aliased.hits == 19
+
+
+@pytest.mark.parametrize(
+    ("host", "headers", "marked"),
+    [
+        ("plain.test", [], False),
+        ("host.test", [], True),
+        ("plain.test", [("X-Sent-From", "me")], True),
+        ("plain.test", [("X-Xds-Copy-Came-For", "10.0.0.1"), ("X-Forwarded-Host", "10.0.0.1")], False),
+    ],
+)
+async def test_a_copy_is_marked_where_it_may_come_back(
+    site: Site, copies: Copies, host: str, headers: list[tuple[str, str]], *, marked: bool
+) -> None:
+    await site.get("/?last", host=host, headers=headers)
+    while (copy := await copies.next()).line != "GET /mirror?last HTTP/1.1":
+        pass
+    assert ("x-sent-from" in copy.headers) is marked
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

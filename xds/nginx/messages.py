@@ -70,6 +70,8 @@ The listener overwrites a client's own, and backends do not see it.
 """
 SENT_FROM = "nginx-ingress-controller"
 """The header X-Sent-From of requests by which a proxy asks an authentication service, as ingress-nginx writes it; and of copies."""
+PASSAGES = "x-passages-"
+"""How the header begins by which passages through the fleet are counted; the rest of its name is a secret of the fleet."""
 _IN_NO_HEADER = re.compile(r"[\x00\r\n]")
 CACHED = 1024
 """How many messages, each made from one value that users wrote, a function remembers."""

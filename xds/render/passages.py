@@ -4,7 +4,8 @@ A request that has passed before has `X-Scheme` and `X-Forwarded-Scheme`, which 
 only asks whether another request may pass. From the second passage on, each appends one character to a header with a name that only the
 fleet knows. A request that arrives with eight of them is at its tenth passage. So backends see that header only on requests that have
 looped, and two fleets in a row count independently. It is one header with a growing value, since Envoy matches each header of a name
-separately. Which character it is a client may choose, but not that there is none.
+separately. Which character it is a client may choose, but not that there is none. A copy for an address may have no `X-Sent-From`, and so
+one passage more (`xds.nginx.features.mirror`).
 
 The arrival is noted before the route is chosen, and not again on internal redirects, which are no passages. The listener has placeholders
 for the filters and the route table has their contents, so that a new secret drains no connection.
@@ -25,7 +26,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.envoy.type.v3 import FractionalPercent
 from envoy_data_plane.google.protobuf import Any as AnyMessage
 
-from xds.nginx.messages import formatted
+from xds.nginx.messages import PASSAGES, formatted
 from xds.render import names
 from xds.wire.encode import pack
 
@@ -55,7 +56,7 @@ def guard() -> HttpFilter:
 @cache
 def of_table(marker: str) -> dict[str, AnyMessage]:
     """The configuration of both filters, for all routes of the table."""
-    passages = f"x-passages-{marker}"
+    passages = f"{PASSAGES}{marker}"
     came_back_often = RegexMatcher(regex=rf"\C{{{MOST - 2},}}")  # the first passage leaves none, and this one none yet
     abort = FaultAbort(http_status=_LOOP_DETECTED, percentage=FractionalPercent(numerator=100))
     refused = HttpFault(abort=abort, headers=[HeaderMatcher(name=passages, string_match=StringMatcher(safe_regex=came_back_often))])

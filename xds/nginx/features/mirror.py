@@ -2,10 +2,15 @@
 
 Envoy copies a request as the backend gets it, and lets nobody write the path of the copy. So the route says by headers what the copy
 shall be, which the client cannot, and a script in the cluster of copies obeys them and takes them away.
+
+Copies have `X-Sent-From`, by which one that comes back here is counted, unless their Host is an IP address. Such a copy comes back as a
+request for an address, if at all, and copies of those have the header: so of two copies in a row one is counted at least. What has been
+counted before is so in any case.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,7 +33,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOpti
 from xds.kube.objects import Ingress
 from xds.model import Cluster, Forward, Location, Route
 from xds.nginx.feature import Annotation, Complaint, Feature, Notes, Objects, Risk
-from xds.nginx.messages import CACHED, SENT_FROM, action_of, formatted, kept_text, literal
+from xds.nginx.messages import CACHED, PASSAGES, SENT_FROM, action_of, formatted, kept_text, literal
 from xds.nginx.registry import cluster_name
 from xds.nginx.targets import Target, cluster_of, speak, target
 from xds.nginx.values import choice, matching, shown
@@ -44,9 +49,10 @@ AT_ONCE = 1_000
 _URL = re.compile(r"(https?)://(\[[0-9A-Fa-f:.]+\]|[-A-Za-z0-9_.]+)(?::([0-9]{1,5}))?(/.*|\$.*)?")
 _FORM = matching(r"[-A-Za-z0-9._~:/?=&%+,;@!()*'\[\]${}]*", "URL such as https://test.example.com$request_uri")
 _VARIABLE = re.compile(r"\$(?:\{([a-z_]+)\}|([a-z_]+))")
-_PATH, _HOST, _BODY = "x-xds-copy-path", "x-xds-copy-host", "x-xds-copy-body"
+_PATH, _HOST, _BODY, _CAME_FOR = "x-xds-copy-path", "x-xds-copy-host", "x-xds-copy-body", "x-xds-copy-came-for"
 _ASKED_PATH, _ASKED_HOST = "xds.copy.path", "xds.copy.host"
 """What the client asked for, as Envoy's filter state keeps it while paths and hosts are rewritten."""
+_HOST_ASKED_FOR = f"%FILTER_STATE({_ASKED_HOST}:PLAIN)%"
 _QUERY = "%CEL(request.query)%"
 _QUESTION = "%CEL(request.query != '' ? '?' : '')%"
 _OF_PATH = {"request_uri": f"%FILTER_STATE({_ASKED_PATH}:PLAIN)%", "args": _QUERY, "query_string": _QUERY, "is_args": _QUESTION}
@@ -55,15 +61,22 @@ _NOT_COPIED = """
 x-request-id x-real-ip x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-proto x-forwarded-scheme x-scheme
 x-original-forwarded-for x-original-forwarded-host x-envoy-internal te
 """
-"""What a backend is told of the client, and a copy is not. Copies have `X-Sent-From`, by which one that comes back here is counted."""
+"""What a backend is told of the client, and a copy is not."""
 _SCRIPT = f"""
-local REMOVED = {{{", ".join(f'"{name}"' for name in (_PATH, _HOST, _BODY, *_NOT_COPIED.split()))}}}
+local REMOVED = {{{", ".join(f'"{name}"' for name in (_PATH, _HOST, _BODY, _CAME_FOR, *_NOT_COPIED.split()))}}}
+
+local function has_passed(headers)
+  local found = false
+  for name in pairs(headers) do found = found or name:sub(1, {len(PASSAGES)}) == "{PASSAGES}" end
+  return found
+end
 
 function envoy_on_request(handle)
   local headers = handle:headers()
+  local came_for = headers:get("{_CAME_FOR}")
   local path, host, body = headers:get("{_PATH}"), headers:get("{_HOST}"), headers:get("{_BODY}")
   for _, name in ipairs(REMOVED) do headers:remove(name) end
-  headers:replace("x-sent-from", "{SENT_FROM}")
+  if not came_for or not came_for:find("^[^%[]*%a") or has_passed(headers) then headers:replace("x-sent-from", "{SENT_FROM}") end
   if path then headers:replace(":path", path) end
   if host then headers:replace(":authority", host) end
   if body then
@@ -179,7 +192,7 @@ def _clusters(mirror: Mirror, _location: Location) -> tuple[Cluster, ...]:
 def _filters(mirror: Mirror, route: Route) -> tuple[TypedExtensionConfig, ...]:
     """Keep what the client asked for, where the copy needs it, before the router rewrites it for the backend."""
     kept = [(_ASKED_PATH, "%REQ(:path)%")] if mirror.keeps_path else []
-    kept += [(_ASKED_HOST, _OF_HOST[mirror.host])] if mirror.host in _OF_HOST else []
+    kept += [(_ASKED_HOST, _OF_HOST.get(mirror.host, _OF_HOST["$http_host"]))] if mirror.host in _OF_HOST or _is_address(mirror.host) else []
     if not kept or not isinstance(route.action, Forward):
         return ()
     values = [kept_text(key, text) for key, text in kept]
@@ -190,12 +203,22 @@ def _on_forward(mirror: Mirror, _route: Route, envoy: EnvoyRoute) -> None:
     action_of(envoy).request_mirror_policies = [_policy(mirror)]
 
 
+def _is_address(host: str) -> bool:
+    """Whether a Host is an IP address, for which few requests come. That of a rule cannot be one, but further names and wildcards may."""
+    try:
+        return bool(ipaddress.ip_address(re.sub(r"^\[(.*)\]$", r"\1", host)))
+    except ValueError:
+        return False
+
+
 @lru_cache(maxsize=CACHED)
 def _policy(mirror: Mirror) -> RouteActionRequestMirrorPolicy:
     """What the copy is. Each header that describes it is written or removed here, whatever the client sent."""
-    headers = {_PATH: mirror.path, _HOST: "", _BODY: "" if mirror.body else "off"}
+    headers = {_PATH: mirror.path, _HOST: "", _BODY: "" if mirror.body else "off", _CAME_FOR: ""}
     if by_variable := mirror.host in _OF_HOST:
-        headers[_HOST] = f"%FILTER_STATE({_ASKED_HOST}:PLAIN)%"
+        headers[_HOST] = _HOST_ASKED_FOR
+    elif _is_address(mirror.host):
+        headers[_CAME_FOR] = _HOST_ASKED_FOR
     mutations = [Mutation(append=formatted(name, text)) if text else Mutation(remove=name) for name, text in headers.items()]
     return RouteActionRequestMirrorPolicy(
         cluster=cluster_name(mirror.cluster),
