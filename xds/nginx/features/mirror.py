@@ -192,7 +192,9 @@ def _clusters(mirror: Mirror, _location: Location) -> tuple[Cluster, ...]:
 def _filters(mirror: Mirror, route: Route) -> tuple[TypedExtensionConfig, ...]:
     """Keep what the client asked for, where the copy needs it, before the router rewrites it for the backend."""
     kept = [(_ASKED_PATH, "%REQ(:path)%")] if mirror.keeps_path else []
-    kept += [(_ASKED_HOST, _OF_HOST.get(mirror.host, _OF_HOST["$http_host"]))] if mirror.host in _OF_HOST or _is_address(mirror.host) else []
+    kept += (
+        [(_ASKED_HOST, _OF_HOST.get(mirror.host, _OF_HOST["$http_host"]))] if mirror.host in _OF_HOST or _is_address(mirror.host) else []
+    )
     if not kept or not isinstance(route.action, Forward):
         return ()
     values = [kept_text(key, text) for key, text in kept]
