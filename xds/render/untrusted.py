@@ -6,6 +6,7 @@ names that nginx drops as invalid (`ignore_invalid_headers`). All others pass. T
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as Mutation
@@ -43,6 +44,29 @@ _NO_NAMES = "[^:].*[^a-z0-9_-].*|[^:a-z0-9_-].*"
 @cache
 def removed(*, any_name: bool) -> TypedExtensionConfig:
     """The listener's mutation: it matches the name of each header with one regular expression. With `any_name` odd names pass."""
-    names = "|".join((*OF_ENVOY, *OF_PROXIES, _BETWEEN_FILTERS, _CERTIFICATES, _OF_THE_CONNECTION, *(() if any_name else (_NO_NAMES,))))
+    names = "|".join(
+        (_one_of((*OF_ENVOY, *OF_PROXIES)), _BETWEEN_FILTERS, _CERTIFICATES, _OF_THE_CONNECTION, *(() if any_name else (_NO_NAMES,)))
+    )
     mutation = Mutation(remove_on_match=RemoveOnMatch(key_matcher=StringMatcher(safe_regex=RegexMatcher(regex=names))))
     return TypedExtensionConfig(name="untrusted", typed_config=pack(EarlyHeaderMutation(mutations=[mutation])))
+
+
+def _one_of(names: Iterable[str]) -> str:
+    """An expression for these names alone, in which words that several begin with stand once.
+
+    Each certificate has the expression, of which Envoy keeps three copies beside the compiled one.
+    """
+    following: dict[str, list[str]] = {}
+    for name in names:
+        word, _, rest = name.partition("-")
+        following.setdefault(word, []).append(rest)
+    alternatives = [word + _after(rests) for word, rests in following.items()]
+    return alternatives[0] if len(alternatives) == 1 else f"(?:{'|'.join(alternatives)})"
+
+
+def _after(rests: list[str]) -> str:
+    """What follows a word: one of these, "" being its end."""
+    longer = [rest for rest in rests if rest]
+    if not longer:
+        return ""
+    return f"-{_one_of(longer)}" if len(longer) == len(rests) else f"(?:-{_one_of(longer)})?"
