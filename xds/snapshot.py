@@ -79,6 +79,19 @@ class Resource:
         return self._body
 
 
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What an update of a State changes: resources that are new or different, names that are gone; and by how much `sum`, a sum of hashes.
+
+    `doubted` are names that a client has rejected.
+    """
+
+    new: Mapping[str, Resource]
+    old: frozenset[str]
+    sum: int
+    doubted: tuple[str, ...] = ()
+
+
 class State(Mapping[str, Resource]):
     """All resources of one type.
 
@@ -115,42 +128,62 @@ class State(Mapping[str, Resource]):
         A resource with the version that is there already is no change, nor is a deleted name that is not there. A name in both is put.
         All types of one Snapshot are updated before a Session is notified (`Session.publish`) or queried.
         """
+        return self.take(self.difference(put, drop))
+
+    def difference(self, put: Iterable[Resource], drop: Iterable[str] = (), doubted: Iterable[str] = ()) -> Difference:
+        """What `update` would change; `doubted` are names to `doubt` before. Changes nothing, so it may be worked out in another thread.
+
+        It is about the resources of this moment: nothing else may be taken over before it is.
+        """
         given = {resource.name: resource for resource in put}
-        new = {name: resource for name, resource in given.items() if self._now.get(name) != resource}
-        old = {name for name in drop if name in self._now and name not in given}
+        now = self._now
+        new = {name: resource for name, resource in given.items() if now.get(name) != resource}
+        old = {name for name in drop if name in now and name not in given}
+        gone = sum(_digest(now[name]) for name in (*new, *old) if name in now)
+        return Difference(new, frozenset(old), sum(map(_digest, new.values())) - gone, tuple(doubted))
+
+    def take(self, difference: Difference) -> frozenset[str]:
+        """Takes it over; returns the names that changed."""
+        self.doubt(difference.doubted)
+        new, old = difference.new, difference.old
         if not new and not old:
             return frozenset()
         self.generation += 1
         self._since.clear()
         self._sorted = self._names = None
+        self._sum += difference.sum
         for name in old:
             self._delete(name)
-        for name, resource in new.items():
-            self._put(name, resource)
-        for name in (*new, *old):
+        self._put(new)
+        names = (*new, *old)
+        for name in names:
             self._changed.pop(name, None)  # so that the name moves to the end: the log is in the order of generations
-            self._changed[name] = self.generation
+        self._changed.update(dict.fromkeys(names, self.generation))
         self.existing = (self.existing | self.index.names(new)) - self.index.names(old)
         self.doubted.difference_update(new, old)
         self.version = self.version_with(())
-        return frozenset((*new, *old))
+        return frozenset(names)
 
     def _delete(self, name: str) -> None:
-        self._sum -= _digest(self._now[name])
         self.gone[name] = self._now.pop(name)
         if name in self.doubted:
             self.gone[name] = self.unproven.pop(name)
         self._referred.pop(name, None)
 
-    def _put(self, name: str, resource: Resource) -> None:
-        before = self._now.get(name)
-        self._sum += _digest(resource) - (_digest(before) if before else 0)
-        gone = self.gone.pop(name, None)
-        accepted = self.unproven.pop(name, before or gone)
-        if accepted != resource:
-            self.unproven[name] = accepted
-        self._now[name] = resource
-        self._refer(resource)
+    def _put(self, new: Mapping[str, Resource]) -> None:
+        now, gone, unproven = self._now, self.gone, self.unproven
+        known = {name: gone.pop(name) for name in gone.keys() & new.keys()}
+        accepted = {name: unproven.pop(name) for name in unproven.keys() & new.keys()}
+        back = {name for name, resource in accepted.items() if resource == new[name]}
+        back |= {name for name, resource in known.items() if name not in accepted and resource == new[name]}
+        # Of the others, what is there was accepted, or was gone, and differs: `difference` has seen to that.
+        unproven.update(
+            {name: accepted[name] if name in accepted else now.get(name) or known.get(name) for name in new if name not in back}
+        )
+        now.update(new)
+        for name, resource in new.items():
+            if resource.refers or name in self._referred:
+                self._refer(resource)
 
     def _refer(self, resource: Resource) -> None:
         before = self._referred.pop(resource.name, {})
@@ -277,6 +310,11 @@ class Snapshot:
         """The State of a type; an empty one for a type that is not served."""
         state = self._states.get(type_url)
         return State() if state is None else state
+
+    def take(self, differences: Mapping[str, Difference]) -> dict[str, frozenset[str]]:
+        """Takes over what differs, by type; returns the names that changed, by type."""
+        changed = {type_url: self[type_url].take(difference) for type_url, difference in differences.items()}
+        return {type_url: names for type_url, names in changed.items() if names}
 
     def compact(self, seen: Mapping[str, int], kept: Mapping[str, Collection[str]]) -> None:
         """Forgets deleted names: log entries, last bytes, and numbers, which become free for other names.

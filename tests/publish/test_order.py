@@ -25,7 +25,7 @@ def routes(site: Wired) -> bytes:
 
 
 async def test_progress_knows_of_a_publication_before_an_envoy_can_acknowledge_it() -> None:
-    """3 before 5: else it waits for an answer that has passed."""
+    """3 before 4: else it waits for an answer that has passed."""
     site = Wired()
     site.connect(prompt=True)
     await site.put(web())
@@ -36,8 +36,8 @@ async def test_progress_knows_of_a_publication_before_an_envoy_can_acknowledge_i
     assert newest.accepted is not None
 
 
-async def test_the_quarantine_knows_what_is_unproven_before_an_envoy_can_acknowledge_it() -> None:
-    """4 before 5: else nobody cares for the ACK, and the next Envoy that rejects it takes it from everybody."""
+async def test_the_quarantine_judges_no_answer_before_it_knows_what_is_unproven() -> None:
+    """All answers are queued until 5: else nobody cares for the ACK, and the next Envoy that rejects it takes it from everybody."""
     site = Wired()
     site.connect("prompt", prompt=True)
     odd = site.connect("odd")
@@ -49,6 +49,29 @@ async def test_the_quarantine_knows_what_is_unproven_before_an_envoy_can_acknowl
     assert odd.session.rejections
     assert not site.tables.holds
     assert MARK in routes(site)
+
+
+async def test_answers_that_come_while_much_is_noted_are_judged_after_that() -> None:
+    """Of a change of hundreds of Parts the quarantine learns in another thread, and streams go on."""
+    site = Wired()
+    site.connect("prompt", prompt=True)
+    odd = site.connect("odd")
+    hosts = [f"web{n:03}.test" for n in range(600)]
+
+    def all_of(path: str) -> list[Ingress]:
+        rules = [Rule(host, (Path(path, "Prefix", Backend("web", 80)),)) for host in hosts]
+        return [Ingress(meta=Meta(namespace="default", name=host), rules=(rule,)) for host, rule in zip(hosts, rules, strict=True)]
+
+    await site.put(*all_of("/"))
+    await site.settle()
+    odd.refuses = lambda type_url, body: type_url == ROUTE and MARK in body
+    await site.put(*all_of(MARK.decode()))
+    assert site.answers, "nobody cared for the answer"
+    await site.settle()
+    assert odd.session.rejections
+    assert not site.tables.holds
+    assert routes(site).count(MARK) >= len(hosts)
+    assert not site.snapshot[ROUTE].unproven
 
 
 async def test_what_is_held_at_once_is_held_before_anybody_outside_is_told_of_the_change() -> None:

@@ -7,8 +7,10 @@ What belongs here: counting each answer at once, and keeping in order those that
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from xds.protocol.discovery import Acknowledgement
@@ -38,6 +40,7 @@ class Answers:
         self._quarantine = quarantine
         self._queue: deque[Received] = deque()
         self._postponed = 0
+        self._keeps_all = 0
         self._available = asyncio.Event()
 
     def __bool__(self) -> bool:
@@ -47,14 +50,23 @@ class Answers:
     def received(self, stream: EnvoyStream, answer: Acknowledgement) -> None:
         """An Envoy has acknowledged or rejected a response."""
         self._progress.acknowledged(stream, answer, time.monotonic())
-        if answer.error is not None or self._quarantine.cares(answer):
+        if answer.error is not None or self._keeps_all or self._quarantine.cares(answer):
             self._put(Received(stream, answer))
 
     def disconnected(self, stream: EnvoyStream) -> None:
         """A stream has ended."""
         self._progress.disconnected(stream, time.monotonic())
-        if self._quarantine.knows(stream):
+        if self._keeps_all or self._quarantine.knows(stream):
             self._put(Received(stream, None))
+
+    @contextlib.contextmanager
+    def keeping_all(self) -> Iterator[None]:
+        """Queue whatever comes during a block, in which the quarantine learns what it would care for, or is at work in another thread."""
+        self._keeps_all += 1
+        try:
+            yield
+        finally:
+            self._keeps_all -= 1
 
     async def available(self) -> None:
         """Returns once there is something to take."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from xds import logs
 from xds.problem import Problem, Ref, Severity
@@ -16,6 +16,8 @@ from xds.web.problems import Problems
 
 _log = logging.getLogger("xds")
 _LEVELS = {Severity.ERROR: logging.ERROR, Severity.WARNING: logging.WARNING, Severity.NOTE: logging.DEBUG}
+_STEP = 200
+"""Problems that are counted and logged in one step: some milliseconds."""
 _EACH = 100
 """Problems of one object that are logged one by one when they appear, or disappear, together."""
 
@@ -46,20 +48,30 @@ class Notices:
 
         Of one object no more than `_EACH` are logged one by one: its author must not fill the log.
         """
-        elsewhere = set(self.of_places())
+        for _ in self.updating(changes):
+            pass
+
+    def updating(self, changes: Mapping[Problem, bool]) -> Iterator[None]:
+        """The same in steps of `_STEP` Problems, between which others may run."""
         counts: Counter[tuple[Ref, bool]] = Counter()
-        for problem in sorted(changes, key=lambda p: (p.about, p.field, p.code)):
-            stands = changes[problem] or problem in elsewhere
-            if stands == (problem in self._current):
-                continue
-            counts[problem.about, stands] += 1
-            (self._current.add if stands else self._current.discard)(problem)
-            if counts[problem.about, stands] > _EACH:
-                continue
-            if stands:
-                _log.log(_LEVELS[problem.severity], "%s", problem, extra=logs.of_problem(problem))
-            else:
-                _log.info("no longer: %s", problem, extra=logs.of_problem(problem))
+        ordered = sorted(changes, key=lambda p: (p.about, p.field, p.code))
+        for at in range(0, len(ordered), _STEP):
+            elsewhere = set(self.of_places())
+            for problem in ordered[at : at + _STEP]:
+                self._take(problem, changes[problem] or problem in elsewhere, counts)
+            yield
         for (about, stands), count in counts.items():
             if count > _EACH:
                 _log.warning("%s%s: %d more Problems", "" if stands else "no longer: ", about, count - _EACH)
+
+    def _take(self, problem: Problem, stands: bool, counts: Counter[tuple[Ref, bool]]) -> None:
+        if stands == (problem in self._current):
+            return
+        counts[problem.about, stands] += 1
+        (self._current.add if stands else self._current.discard)(problem)
+        if counts[problem.about, stands] > _EACH:
+            return
+        if stands:
+            _log.log(_LEVELS[problem.severity], "%s", problem, extra=logs.of_problem(problem))
+        else:
+            _log.info("no longer: %s", problem, extra=logs.of_problem(problem))

@@ -1,12 +1,15 @@
 """From a change of objects to the streams, and from the answers of Envoys back to what is held: one step wholly before the next.
 
-A step, in its order. Nothing awaits between 2 and 5, so no stream sends or receives anything in between.
+A step, in its order. Nothing awaits between 2 and 4, so no stream sends or receives anything in between. What takes long is done in a
+thread, and the event loop goes on.
 
 1. The World takes the objects over; the tables build anew what reads them, in a thread where that may take long.
 2. The Snapshot takes the Update over. From the next await on, streams may send it.
 3. Metrics and Progress note the publication. If an Envoy acknowledged it earlier, Progress would wait for that for ever.
-4. The quarantine notes what is unproven, and returns orders. If an Envoy acknowledged it earlier, it would stay unproven.
-5. The streams are woken; then the publication is logged.
+4. The streams are woken; then the publication is logged.
+5. The quarantine notes what is unproven, and returns orders; of many Parts, in a thread. All answers that come from 2 on are queued, even
+   if the quarantine does not care for them yet, and are judged after this step. Otherwise what an Envoy has acknowledged would stay
+   unproven.
 6. Problems of Units that have appeared or disappeared are counted and logged, and so are faults of ours.
 7. The orders of the quarantine are carried out. Each makes an Update that goes through 2 to 5, and may return further orders.
 8. What is held now becomes Problems, and the coordination gets all Problems. After 7: no Event is about what is held for an instant.
@@ -23,9 +26,10 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from xds import logs
@@ -44,7 +48,7 @@ from xds.quarantine.quarantine import Quarantine
 from xds.server.metrics import SHORT
 from xds.server.progress import SHOWN, Cause, Progress, Verb
 from xds.server.stream import EnvoyStream
-from xds.snapshot import SECRET, Part, Snapshot
+from xds.snapshot import SECRET, Difference, Part, Snapshot
 from xds.units.kept import Forms, forms, restored, restored_forms
 from xds.units.kept import changes as kept_certificates
 from xds.units.memo import Fault, Recorder
@@ -155,7 +159,7 @@ class Publisher:
             keys = self._checkpoint.restore(restored(self._tables, found.certificates))
             await self._build(keys | self._hold_forms(restored_forms(self._tables, found.forms)), time.monotonic())
             await self._carry_out(self._quarantine.learn(found.held, found.good))
-            self._announce_holds()
+            await self._announce_holds()
 
     async def judge(self) -> None:
         """Act on what the Envoys answer, until cancelled."""
@@ -199,19 +203,20 @@ class Publisher:
     async def _build(self, keys: Collection[Key], begun: float, causes: Causes = NO_CAUSES, *, ahead: bool = False) -> None:
         """Steps 1 to 9 for keys of the World that were touched."""
         update = await (self._publish_ahead(keys, begun) if ahead else self._update(keys))
-        orders = self._publish(update, begun, causes)
+        orders = await self._publish(update, begun, causes)
         changes = self._tables.build.problem_changes()
-        self._observers.notices.update(changes)
+        for _ in self._observers.notices.updating(changes):
+            await asyncio.sleep(0)
         self._log_faults()
         await self._carry_out(orders)
-        self._announce_holds(changed=bool(changes))
+        await self._announce_holds(changed=bool(changes))
 
     async def _publish_ahead(self, keys: Collection[Key], begun: float) -> Update:
         """Steps 1 to 7 for the clusters of some hosts more each; returns the Update that the rest comes to."""
         touched = await asyncio.to_thread(self._tables.touch, keys)
         pieces = self._tables.clusters_ahead(_PIECE)
         while (update := await asyncio.to_thread(next, pieces, None)) is not None:
-            await self._carry_out(self._publish(update, begun))
+            await self._carry_out(await self._publish(update, begun))
         return await asyncio.to_thread(self._tables.refresh, touched)
 
     async def _update(self, keys: Collection[Key]) -> Update:
@@ -223,20 +228,32 @@ class Publisher:
             return await asyncio.to_thread(self._tables.refresh, touched)
         return self._tables.refresh(touched)
 
-    def _publish(self, update: Update, begun: float, causes: Causes = NO_CAUSES, ordered: Collection[Part] = ()) -> Orders:
-        """Steps 2 to 5, in which nothing may await. `ordered` are the Parts of orders that this Update carries out."""
-        changed = update.publish(self._snapshot)
+    async def _publish(self, update: Update, begun: float, causes: Causes = NO_CAUSES, ordered: Collection[Part] = ()) -> Orders:
+        """Steps 2 to 5. `ordered` are the Parts of orders that this Update carries out."""
+        many = len(update.moved)
+        prepared = await asyncio.to_thread(_prepared, update, self._snapshot) if many > _MANY else _prepared(update, self._snapshot)
+        named = [cause.about for cause in causes.first] if causes.total <= SHOWN else ()
+        with self._answers.keeping_all():
+            self._expose(prepared, begun, causes)
+            return await self._conclude(many, partial(self._quarantine.published, update.moved, named, ordered))
+
+    def _expose(self, prepared: _Prepared, begun: float, causes: Causes) -> None:
+        """Steps 2 to 4, in which nothing may await."""
+        changed = self._snapshot.take(prepared.differences)
         took = time.monotonic() - begun
         if changed:
-            self._note(changed, update, causes, took)
-        named = [cause.about for cause in causes.first] if causes.total <= SHOWN else ()
-        orders = self._quarantine.published(update.moved, named, ordered)
-        if changed:
+            self._note(changed, prepared, causes, took)
             self._observers.streams.publish()
             _log.info("%s (%.1f ms)", _counted(changed), took * 1000, extra=logs.of_resources(changed, SHORT, took))
-        return orders
 
-    def _note(self, changed: Mapping[str, frozenset[str]], update: Update, causes: Causes, took: float) -> None:
+    async def _conclude(self, amount: int, conclude: Callable[[], Orders]) -> Orders:
+        """What the quarantine concludes, of much in a thread: whatever an Envoy answers meanwhile may be about just that."""
+        if amount <= _MANY:
+            return conclude()
+        with self._answers.keeping_all():
+            return await asyncio.to_thread(conclude)
+
+    def _note(self, changed: Mapping[str, frozenset[str]], prepared: _Prepared, causes: Causes, took: float) -> None:
         """Step 3. `took` is the seconds from the Change to the Snapshot."""
         metrics, progress = self._observers.metrics, self._observers.progress
         metrics.built.observe(took)
@@ -249,23 +266,22 @@ class Publisher:
             time.monotonic(),
             datetime.now(UTC),
             causes_total=causes.total,
-            moved=[(part, digest(move.new)) for part, move in update.moved.items() if part.piece is not None],
+            moved=prepared.pieces,
         )
 
     async def _act_on(self, received: Received) -> None:
         stream, answer, postponed = received
         if answer is None:
             orders = self._quarantine.left(stream)
-        elif answer.error is None:
-            orders = self._quarantine.accepted(answer, stream)
-        elif not postponed and self._others(stream, answer.type_url):
+        elif answer.error is not None and not postponed and self._others(stream, answer.type_url):
             self._answers.postpone(received, _MOMENT)
             return
         else:
-            orders = self._quarantine.rejected(answer, stream)
+            judge = self._quarantine.accepted if answer.error is None else self._quarantine.rejected
+            orders = await self._conclude(self._quarantine.unproven(answer.type_url), partial(judge, answer, stream))
         if orders:
             await self._carry_out(orders)
-            self._announce_holds()
+            await self._announce_holds()
 
     def _others(self, stream: EnvoyStream, type_url: str) -> bool:
         """Whether somebody else may acknowledge what this stream has rejected."""
@@ -276,9 +292,9 @@ class Publisher:
         while orders:
             begun = time.monotonic()
             update = await asyncio.to_thread(self._tables.hold, orders) if len(orders) > _MANY else self._tables.hold(orders)
-            orders = self._publish(update, begun, ordered=orders.keys())
+            orders = await self._publish(update, begun, ordered=orders.keys())
 
-    def _announce_holds(self, *, changed: bool = False) -> None:
+    async def _announce_holds(self, *, changed: bool = False) -> None:
         """Steps 8 and 9. `changed`: Problems of Units have changed as well."""
         held = self._quarantine.culprits
         if held != self._held:
@@ -291,7 +307,8 @@ class Publisher:
             self._observers.notices.replace(_PLACE, tuple(problem for problems in found.values() for problem in problems))
             changed = True
         if changed:
-            self._observers.coordination.problems(self.problems())
+            many = len(self._tables.build.problems) > _MANY
+            self._observers.coordination.problems(await asyncio.to_thread(self.problems) if many else self.problems())
         self._checkpoint.save()
 
     def _log_faults(self) -> None:
@@ -300,6 +317,18 @@ class Publisher:
             name, arguments = fault.unit.function.__name__, fault.unit.arguments
             _log.error("internal error in %s%r; please report it", name, arguments, extra={"traceback": fault.traceback})
         self._faults = faults
+
+
+class _Prepared(NamedTuple):
+    """What publishing an Update comes to: what differs in the Snapshot, and the pieces of resources that moved, with their digests."""
+
+    differences: Mapping[str, Difference]
+    pieces: Sequence[tuple[Part, str]]
+
+
+def _prepared(update: Update, snapshot: Snapshot) -> _Prepared:
+    pieces = [(part, digest(move.new)) for part, move in update.moved.items() if part.piece is not None]
+    return _Prepared(update.differences(snapshot), pieces)
 
 
 def _causes(world: World, change: Change) -> Causes:

@@ -97,6 +97,10 @@ class Ledger:
         """Whether an ACK may change what is known."""
         return bool(self._unproven[type_url] or self._past)
 
+    def unproven_of(self, type_url: str) -> int:
+        """How many Parts of a type no Envoy has accepted as they are published."""
+        return len(self._unproven[type_url])
+
     def unproven(self, part: Part) -> Unproven | None:
         """What is known of a Part that no Envoy has accepted as it is published; None if one has."""
         return self._unproven[part.type_url].get(part)

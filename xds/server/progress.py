@@ -350,7 +350,7 @@ class Progress:
         """
         for part, version in moved:
             if version:
-                self._pieces[part] = _PieceVersion(version, self._snapshot[part.type_url].generation)
+                self._pieces[part] = _PieceVersion(version, generations.get(part.type_url) or self._snapshot[part.type_url].generation)
             else:
                 self._pieces.pop(part, None)
         self._numbers += 1

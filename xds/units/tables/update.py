@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from xds.snapshot import Part, Resource, Snapshot
+from xds.snapshot import Difference, Part, Resource, Snapshot
 from xds.units.parts import Move, Value
 
 
@@ -32,10 +32,14 @@ class Update:
         first = self.moved.get(part)
         self.moved[part] = Move(first.old if first else old, new)
 
+    def differences(self, snapshot: Snapshot) -> dict[str, Difference]:
+        """What it comes to in the Snapshot, by type. Nothing else may be published before that is taken over."""
+        types = sorted({*self.put, *self.drop, *(part.type_url for part in self.held)})
+        return {t: snapshot[t].difference(self.put.get(t, ()), self.drop.get(t, ()), self._doubted(t)) for t in types}
+
     def publish(self, snapshot: Snapshot) -> dict[str, frozenset[str]]:
         """Take it over into the Snapshot; returns the names that truly changed, by type."""
-        for part in self.held:
-            snapshot[part.type_url].doubt((part.resource,))
-        types = {*self.put, *self.drop}
-        changed = {t: snapshot[t].update(self.put.get(t, ()), self.drop.get(t, ())) for t in sorted(types)}
-        return {t: found for t, found in changed.items() if found}
+        return snapshot.take(self.differences(snapshot))
+
+    def _doubted(self, type_url: str) -> list[str]:
+        return [part.resource for part in self.held if part.type_url == type_url]
