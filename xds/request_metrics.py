@@ -28,6 +28,9 @@ MOST_HISTOGRAMS = 20_000
 """Histograms of all labels together; each takes Envoy some 5 kB for each worker. Beyond, requests are counted, and their times are not."""
 MOST_PATHS = 1_000
 """Paths of one Ingress whose requests are counted apart; those of all others are counted together."""
+MOST_APART = 5_000
+"""Paths of all Ingresses together that are counted apart: four histograms for each, with one method and status, fill MOST_HISTOGRAMS. Where
+there are more, the namespaces with the most have some of theirs counted together (`xds.kube.path_shares`)."""
 LONGEST_PATH = 200
 """Characters of a path that a label has: each statistic has the labels in its name."""
 _NOTHING = "-"

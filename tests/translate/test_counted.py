@@ -78,6 +78,14 @@ def test_a_large_ingress_has_a_bounded_number_of_labels(tmp_path: Path) -> None:
     assert len(set(found)) == request_metrics.MOST_PATHS + 1
 
 
+def test_who_writes_many_paths_takes_no_labels_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_metrics, "MOST_APART", 12)
+    greedy = ingress("greedy", "a.example.com", {f"/{number}": WEB for number in range(40)}, namespace="greedy")
+    found = set(counted(tmp_path, greedy, ingress("few", "b.example.com", {f"/{number}": WEB for number in range(5)})))
+    assert {path for namespace, *_, path in found if namespace == "default"} == {f"/{number}" for number in range(5)}
+    assert {path for namespace, *_, path in found if namespace == "greedy"} == {"", *(f"/{number}" for number in range(7))}
+
+
 def test_of_a_long_path_the_beginning_is_a_label(tmp_path: Path) -> None:
     (labels,) = counted(tmp_path, ingress("web", "a.example.com", {f"/{'x' * 500}": WEB}))
     assert labels[-1] == f"/{'x' * (request_metrics.LONGEST_PATH - 1)}"

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import pytest
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tests.envoy.harness.tls import make_certificate
+from xds import request_metrics
 from xds.config import Flags
 from xds.kube.objects import (
     Backend,
@@ -239,10 +240,18 @@ class Life:
         return [(p, p.sentence, p.severity) for p in self.tables.problems()]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _room_for_few() -> Iterator[None]:
+    """So few paths have labels of their own that some namespaces give way to others."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(request_metrics, "MOST_APART", 3)
+        yield
+
+
 @given(st.lists(st.lists(events(), min_size=1, max_size=4), max_size=10), st.booleans())
 @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 def test_a_snapshot_depends_on_what_is_there_and_not_on_how_it_came_about(batches: list[list[Event]], owned: bool) -> None:
-    flags = dataclasses.replace(FLAGS, host_ownership=owned)
+    flags = dataclasses.replace(FLAGS, host_ownership=owned, enable_metrics=not owned)
     life = Life(OPENED, flags)
     for batch in batches:
         # of one object, a batch says one thing only: that is how sources hand them over
@@ -262,6 +271,19 @@ def test_a_snapshot_depends_on_what_is_there_and_not_on_how_it_came_about(batche
     assert life.state() == empty.state()
     assert life.problems() == empty.problems()
     assert len(life.tables.build) == len(empty.tables.build)
+
+
+def test_labels_of_a_host_follow_what_others_of_its_namespace_write() -> None:
+    """The Ingress that makes a namespace write too much touches none of the other hosts, whose paths lose labels for it."""
+    flags = dataclasses.replace(FLAGS, enable_metrics=True)
+    paths = tuple(Path(f"/{number}", "Prefix", Backend("a", 80)) for number in range(3))
+    first, second = (Ingress(meta=Meta(namespace="one", name=name), rules=(Rule(f"{name}.example.com", paths),)) for name in "ab")
+    life = Life([*OPENED, first], flags)
+    alone = life.state()
+    life.take([second])
+    assert life.state() == Life([*OPENED, first, second], flags).state()
+    life.take(drop=[ref(second)])
+    assert life.state() == alone
 
 
 @given(st.lists(st.tuples(st.sampled_from(["s", "t"]), st.sets(st.sampled_from(["10.0.0.1", "10.0.0.2", "10.0.0.3"]))), max_size=8))

@@ -8,6 +8,7 @@ A *key* names one value of the World:
     ("slices-of", "default", "web")      the EndpointSlices of a Service. `slices_key`
     ("last-valid", "default", "tls")     the last valid certificate of a Secret that is invalid now. `last_valid_key`
     ("refused-edit", "default", "web")   how an Ingress is written whose last valid form stands in its place. `refused_edit_key`
+    ("path-share", "default")            the most paths of each Ingress of a namespace that are counted apart. `path_share_key`
     ("settings",), ("now",), …           a constant of this process, which the publisher sets
 
 A key of an absent object is valid as well: its value is None or (), and a Unit that read it runs again when the object comes. Keys are
@@ -28,6 +29,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from xds.config import Flags
 from xds.kube.objects import ConfigMap, EndpointSlice, Ingress, IngressClass, Namespace, Object, Rule, Secret, Service, ref, without_report
+from xds.kube.path_shares import PathShares
 from xds.problem import Ref
 
 Key = tuple[str, ...]
@@ -41,6 +43,7 @@ OWN_SLICES: Key = ("own-slices",)
 """The EndpointSlices of `--pod-namespace`, where the pods of this program and its Envoys are; none with a folder of manifests."""
 _INGRESSES_OF, _NAMED_BY, _SLICES_OF, _LAST_VALID = "ingresses-of", "named-by", "slices-of", "last-valid"
 _REFUSED_EDIT = "refused-edit"
+_PATH_SHARE = "path-share"
 _HIGHEST = 0x10FFFF
 """The last character that there is."""
 _YOUNGEST = "~"
@@ -97,6 +100,11 @@ def refused_edit_key(namespace: str, name: str) -> Key:
     return (_REFUSED_EDIT, namespace, name)
 
 
+def path_share_key(namespace: str) -> Key:
+    """The key of the most paths of each Ingress of a namespace that are counted apart (`xds.kube.path_shares`)."""
+    return (_PATH_SHARE, namespace)
+
+
 class Reader(Protocol):
     """What a Unit is given: `read(key)` for the World, `read.unit(function, …)` for the value of another Unit."""
 
@@ -127,6 +135,7 @@ class World:
         self._by_service: dict[tuple[str, str], tuple[EndpointSlice, ...]] = {}
         self._own_slices: dict[Ref, EndpointSlice] = {}
         self._own_namespace = "" if settings.manifests else settings.pod_namespace
+        self._path_shares = PathShares() if settings.enable_metrics else None
         self._constants: dict[Key, Any] = {SETTINGS: settings, **(constants or {})}
 
     def name_by(self, further: FurtherNames) -> None:
@@ -148,6 +157,8 @@ class World:
             self._replace(gone, None, touched)
         for item in put:
             self._replace(ref(item), item, touched)
+        if self._path_shares:
+            touched.update(map(path_share_key, self._path_shares.settle()))
         return touched
 
     def set_constant(self, key: Key, value: Any) -> set[Key]:
@@ -171,6 +182,8 @@ class World:
             return live_ones(self._by_service.get((key[1], key[2]), ()))
         if key == OWN_SLICES:
             return tuple(self._own_slices[which] for which in sorted(self._own_slices))
+        if kind == _PATH_SHARE:
+            return self._path_shares.share(key[1]) if self._path_shares else None
         return self._constants.get(key) if kind in _CONSTANTS else self._objects.get(key)
 
     def refused_edits(self) -> dict[Ref, RefusedEdit]:
@@ -214,7 +227,7 @@ class World:
             return tuple(ref(s) for s in self._by_service.get((key[1], key[2]), ()))
         if key == OWN_SLICES:
             return tuple(sorted(self._own_slices))
-        return () if kind in _CONSTANTS else (Ref(*key),)
+        return () if kind in _CONSTANTS or kind == _PATH_SHARE else (Ref(*key),)
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -252,6 +265,8 @@ class World:
                 self._by_host.pop(host, None)
             touched.add(ingresses_key(host))
         self._index_names(which, old, new, touched)
+        if self._path_shares:
+            self._path_shares.count(which, sum(len(rule.paths) for rule in new.rules) if new else 0)
 
     def _index_names(self, which: Ref, old: Ingress | None, new: Ingress | None, touched: set[Key]) -> None:
         after: dict[str, list[tuple[Ingress, str]]] = {}

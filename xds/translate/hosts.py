@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from xds import request_metrics
 from xds.kube.objects import Ingress, ref
-from xds.kube.world import Reader, ingress, ingresses_of, settings
+from xds.kube.world import Reader, ingress, ingresses_of, path_share_key, settings
 from xds.model import (
     CLOSED,
     Action,
@@ -213,7 +212,7 @@ def _locations(
         match = guard.widened(match) if guard else match
         own = settings_on(read, host, claim)
         location = Location(host, claim.path, match, tls, ref(claim.item), claim.field, own, backend=_written(claim))
-        location = _counted(read, location, apart=claim.number < request_metrics.MOST_PATHS)
+        location = _counted(read, location, claim.number)
         made = _joined(read, location, _backend_action(read, claim), joining.get(claim.where, ()))
         found.insert(0 if claim.where == ROOT else len(found), made)  # as the first of its length, as in nginx.conf
     if ROOT not in taken:
@@ -320,12 +319,15 @@ def _default(read: Reader, host: str, ours: list[Ingress], offered: Sequence[Cla
     return _joined(read, location, _backend_action(read, claim), offered)
 
 
-def _counted(read: Reader, location: Location, *, apart: bool = True) -> Location:
-    """The location with what its requests are counted by (`--enable-metrics`); its Ingress alone, if not told `apart` from others."""
+def _counted(read: Reader, location: Location, number: int = 0) -> Location:
+    """The location with what its requests are counted by (`--enable-metrics`): its Ingress alone, where that has its share of labels.
+
+    `number` counts the paths before it within its Ingress.
+    """
     flags = settings(read)
     if not flags.enable_metrics or location.origin is None:
         return location
-    if not apart:
+    if number >= read(path_share_key(location.origin.namespace)):
         return replace(location, counted=Counted(location.origin, "", "", ""))
     host = location.host if flags.metrics_per_host else ""
     return replace(location, counted=Counted(location.origin, location.backend[0], host, location.path))

@@ -75,7 +75,8 @@ What differs from ingress-nginx:
 - `ingress_upstream_latency_seconds` has no quantiles.
 - A wildcard host has its own label, and its requests are counted. ingress-nginx leaves them out unless `--metrics-per-host=false`.
 
-The number of series is bounded. An Ingress has labels for its first {paths:,} paths; requests of all others have its name alone. Of a path
+The number of series is bounded. An Ingress has labels for its first {paths:,} paths; requests of all others have its name alone.
+All Ingresses together have labels for {apart:,} paths: where they have more, the namespaces with the most give way first. Of a path
 the first {letters} characters are a label. The statistics of an Envoy may come to {counters:,} counters and {histograms:,} histograms:
 beyond, new labels are not counted. What nothing has been added to for a day is forgotten.
 
@@ -122,6 +123,7 @@ def _of_requests() -> str:
         methods=", ".join(f"`{method}`" for method in request_metrics.METHODS),
         other=request_metrics.OTHER,
         paths=request_metrics.MOST_PATHS,
+        apart=request_metrics.MOST_APART,
         letters=request_metrics.LONGEST_PATH,
         counters=request_metrics.MOST_COUNTERS,
         histograms=request_metrics.MOST_HISTOGRAMS,
