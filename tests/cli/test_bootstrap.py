@@ -309,10 +309,9 @@ def test_times_are_counted_in_the_buckets_of_the_flag_each_in_its_unit() -> None
 @pytest.mark.parametrize(
     "flags", [Flags(), Flags(stats_address="unix:/run/metrics/stats.sock"), Flags(stats_address="unix:/s", time_buckets=(0,))]
 )
-def test_what_no_one_reads_of_a_cluster_is_not_counted(flags: Flags) -> None:
-    ((pattern,),) = (
-        entry["safe_regex"].values() for entry in bootstrap(flags)["stats_config"]["stats_matcher"]["exclusion_list"]["patterns"]
-    )
+def test_what_no_one_reads_of_clusters_and_certificates_is_not_counted(flags: Flags) -> None:
+    entries = bootstrap(flags)["stats_config"]["stats_matcher"]["exclusion_list"]["patterns"]
+    pattern = "|".join(f"(?:{entry['safe_regex']['regex']})" for entry in entries)
     idle = ("lb_subsets_active", "circuit_breakers.high.cx_open", "update_duration", "version", "default.total_match_count")
     read = (
         "upstream_rq_total",
@@ -325,12 +324,18 @@ def test_what_no_one_reads_of_a_cluster_is_not_counted(flags: Flags) -> None:
     for cluster in ("default/app/80", "default/app/http~0a1b2c3d", "default/127_0_0_1/9~0a1b2c3d"):
         assert all(re.fullmatch(pattern, f"cluster.{cluster}.{name}") for name in idle)
         assert not any(re.fullmatch(pattern, f"cluster.{cluster}.{name}") for name in read)
+    assert re.fullmatch(pattern, "sds.default/app.example.com-tls.update_duration")
     others = (
         "cluster.xds_cluster.update_attempt",
         "cluster.default/app/80@default/lb_shop.update_failure",
         "http.http.rds.ingress.version",
+        "listener_manager.lds.update_rejected",
+        "sds.default/app.example.com-tls.update_rejected",
+        "sds.default/version.key_rotation_failed",
+        "sds.xds_certificate.update_success",
+        "listener.https.ssl.certificate.default/app.expiration_unix_time_seconds",
     )
-    assert not any(re.fullmatch(pattern, name) for name in (*others, "listener_manager.lds.update_rejected"))
+    assert not any(re.fullmatch(pattern, name) for name in others)
 
 
 def test_without_the_socket_the_bootstrap_says_nothing_of_times_of_requests() -> None:
