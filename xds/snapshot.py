@@ -80,7 +80,7 @@ class Resource:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class StateChange:
     """What an update of a State changes: resources that are new or different, names that are gone; and by how much `sum`, a sum of hashes.
 
     `doubted` are names that a client has rejected.
@@ -130,7 +130,7 @@ class State(Mapping[str, Resource]):
         """
         return self.take(self.difference(put, drop))
 
-    def difference(self, put: Iterable[Resource], drop: Iterable[str] = (), doubted: Iterable[str] = ()) -> Difference:
+    def difference(self, put: Iterable[Resource], drop: Iterable[str] = (), doubted: Iterable[str] = ()) -> StateChange:
         """What `update` would change; `doubted` are names to `doubt` before. Changes nothing, so it may be worked out in another thread.
 
         It is about the resources of this moment: nothing else may be taken over before it is.
@@ -140,9 +140,9 @@ class State(Mapping[str, Resource]):
         new = {name: resource for name, resource in given.items() if now.get(name) != resource}
         old = {name for name in drop if name in now and name not in given}
         gone = sum(_digest(now[name]) for name in (*new, *old) if name in now)
-        return Difference(new, frozenset(old), sum(map(_digest, new.values())) - gone, tuple(doubted))
+        return StateChange(new, frozenset(old), sum(map(_digest, new.values())) - gone, tuple(doubted))
 
-    def take(self, difference: Difference) -> frozenset[str]:
+    def take(self, difference: StateChange) -> frozenset[str]:
         """Takes it over; returns the names that changed."""
         self.doubt(difference.doubted)
         new, old = difference.new, difference.old
@@ -311,7 +311,7 @@ class Snapshot:
         state = self._states.get(type_url)
         return State() if state is None else state
 
-    def take(self, differences: Mapping[str, Difference]) -> dict[str, frozenset[str]]:
+    def take(self, differences: Mapping[str, StateChange]) -> dict[str, frozenset[str]]:
         """Takes over what differs, by type; returns the names that changed, by type."""
         changed = {type_url: self[type_url].take(difference) for type_url, difference in differences.items()}
         return {type_url: names for type_url, names in changed.items() if names}

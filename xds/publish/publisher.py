@@ -48,7 +48,7 @@ from xds.quarantine.quarantine import Quarantine
 from xds.server.metrics import SHORT
 from xds.server.progress import SHOWN, Cause, Progress, Verb
 from xds.server.stream import EnvoyStream
-from xds.snapshot import SECRET, Difference, Part, Snapshot
+from xds.snapshot import SECRET, Part, Snapshot, StateChange
 from xds.units.kept import Forms, forms, restored, restored_forms
 from xds.units.kept import changes as kept_certificates
 from xds.units.memo import Fault, Recorder
@@ -322,7 +322,7 @@ class Publisher:
 class _Prepared(NamedTuple):
     """What publishing an Update comes to: what differs in the Snapshot, and the pieces of resources that moved, with their digests."""
 
-    differences: Mapping[str, Difference]
+    differences: Mapping[str, StateChange]
     pieces: Sequence[tuple[Part, str]]
 
 

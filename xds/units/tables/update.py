@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from xds.snapshot import Difference, Part, Resource, Snapshot
+from xds.snapshot import Part, Resource, Snapshot, StateChange
 from xds.units.parts import Move, Value
 
 
@@ -32,7 +32,7 @@ class Update:
         first = self.moved.get(part)
         self.moved[part] = Move(first.old if first else old, new)
 
-    def differences(self, snapshot: Snapshot) -> dict[str, Difference]:
+    def differences(self, snapshot: Snapshot) -> dict[str, StateChange]:
         """What it comes to in the Snapshot, by type. Nothing else may be published before that is taken over."""
         types = sorted({*self.put, *self.drop, *(part.type_url for part in self.held)})
         return {t: snapshot[t].difference(self.put.get(t, ()), self.drop.get(t, ()), self._doubted(t)) for t in types}
