@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -12,16 +13,20 @@ from aiohttp import web
 from examples.apps import Address, HttpApp
 from tests.envoy.harness import (
     GrpcEcho,
+    Http1,
     NameServer,
     Site,
     Tls,
     WebSocket,
+    config_map,
     endpoint_slice,
     endpoint_slices,
     grpc_call,
     make_certificate,
     resolving,
+    secret,
     secret_tls,
+    server_context,
     service,
 )
 
@@ -177,3 +182,113 @@ async def test_a_grpc_server_without_tls_answers_clients_that_speak_tls(site: Si
     await site.start()
     await site.until_status("/", 308, host=host)
     assert await grpc_call(site.https, b"hello", host=host, roots=certificate.cert_pem) == b"greeter: hello"
+
+
+LARGE = 3 << 20
+"""Bytes of an upload that ingress-nginx refuses without an annotation."""
+
+
+async def uploaded(site: Site, target: str, host: str) -> tuple[str, int]:
+    """The application that took a large upload, and how much it got."""
+    async with await Http1.open(site.https, tls=Tls(sni=host)) as client:
+        answer = await client.request("PUT", target, host=host, body=b"x" * LARGE)
+    assert answer.status == 200, answer
+    return answer.app, answer.json()["body_length"]
+
+
+async def test_nextcloud_is_found_at_the_addresses_that_clients_know(site: Site) -> None:
+    host = "cloud.example.com"
+    nextcloud = await site.run(HttpApp("nextcloud"))
+    copied(site, "nextcloud/ingress.yaml")
+    allowed = config_map("controller", {"allow-snippet-annotations": "true", "annotations-risk-level": "Critical"})
+    site.folder.write("nextcloud.yaml", service("nextcloud", 8080), endpoint_slice("nextcloud", [nextcloud]), allowed)
+    site.folder.write("secret.yaml", secret_tls("nextcloud-tls", make_certificate([host])))
+    await site.start("--configmap", "default/controller")
+    tls = Tls(sni=host)
+    await site.until_answered("/apps/files", "nextcloud", host=host, tls=tls)
+    for name in ("webfinger", "nodeinfo"):
+        found = await site.get(f"/.well-known/{name}?resource=x", host=host, tls=tls)
+        assert found.json()["path"] == f"/index.php/.well-known/{name}?resource=x"
+    moved = [await site.get(f"/.well-known/{name}", host=host, tls=tls) for name in ("carddav", "caldav")]
+    assert [(each.status, each.header("location")) for each in moved] == [(301, f"https://{host}/remote.php/dav")] * 2
+    closed = {path: (await site.get(path, host=host, tls=tls)).status for path in ("/data/x", "/config/config.php", "/occ", "/console.php")}
+    assert set(closed.values()) == {403}, closed
+    assert await uploaded(site, "/remote.php/dav/files/me/film", host) == ("nextcloud", LARGE)
+
+
+async def test_gitlab_takes_uploads_and_its_registry_images(site: Site) -> None:
+    web, registry = "gitlab.example.com", "registry.example.com"
+    gitlab, images = await site.run(HttpApp("gitlab"), "127.0.0.9"), await site.run(HttpApp("images"))
+    # Its Service's own address is asked (service-upstream), where the application is at a port of its own here.
+    site.folder.write_text("ingress.yaml", (EXAMPLES / "gitlab/ingress.yaml").read_text().replace("8181", str(gitlab[1])))
+    name = "gitlab-webservice-default"
+    site.folder.write("gitlab.yaml", service(name, gitlab[1], cluster_ip=gitlab[0]), endpoint_slice(name, [gitlab]))
+    site.folder.write("registry.yaml", service("gitlab-registry", 5000), endpoint_slice("gitlab-registry", [images]))
+    site.folder.write("secrets.yaml", *(secret_tls(f"{host.partition('.')[0]}-tls", make_certificate([host])) for host in (web, registry)))
+    await site.start()
+    await site.until_answered("/users/sign_in", "gitlab", host=web, tls=Tls(sni=web))
+    assert await uploaded(site, "/group/project.git/git-receive-pack", web) == ("gitlab", LARGE)
+    assert await uploaded(site, "/v2/group/project/blobs/uploads/1", registry) == ("images", LARGE)
+    async with await WebSocket.open(site.https, "/-/cable/ws", host=web, tls=Tls(sni=web)) as cable:
+        assert await cable.ask(b"subscribe") == b"subscribe"
+
+
+async def test_harbor_is_several_services_under_one_host(site: Site) -> None:
+    host = "harbor.example.com"
+    copied(site, "harbor/ingress.yaml")
+    for name in ("harbor-core", "harbor-portal"):
+        site.folder.write(f"{name}.yaml", service(name), endpoint_slice(name, [await site.run(HttpApp(name))]))
+    site.folder.write("secret.yaml", secret_tls("harbor-ingress", make_certificate([host])))
+    await site.start()
+    tls = Tls(sni=host)
+    await site.until_answered("/harbor/projects", "harbor-portal", host=host, tls=tls)
+    answered = {path: (await site.get(path, host=host, tls=tls)).app for path in ("/api/v2.0/ping", "/service/token", "/v2/", "/c/login")}
+    assert set(answered.values()) == {"harbor-core"}, answered
+    assert await uploaded(site, "/v2/library/image/blobs/uploads/1", host) == ("harbor-core", LARGE)
+
+
+async def test_rancher_has_a_host_without_paths(site: Site) -> None:
+    host = "rancher.example.com"
+    copied(site, "rancher/ingress.yaml")
+    site.folder.write("rancher.yaml", service("rancher"), endpoint_slice("rancher", [await site.run(HttpApp("rancher"))]))
+    site.folder.write("secret.yaml", secret_tls("tls-rancher-ingress", make_certificate([host])))
+    await site.start()
+    tls = Tls(sni=host)
+    await site.until_answered("/", "rancher", host=host, tls=tls)
+    shell = "/k8s/clusters/local/api/v1/namespaces/default/pods/web/exec/ws"
+    async with await WebSocket.open(site.https, shell, host=host, tls=tls) as websocket:
+        assert await websocket.ask(b"ls") == b"ls"
+    assert (await site.get("/dashboard", host=host)).status == 308
+
+
+async def test_prometheus_is_behind_a_password(site: Site) -> None:
+    host = "prometheus.example.com"
+    copied(site, "prometheus/ingress.yaml")
+    prometheus = await site.run(HttpApp("prometheus"))
+    site.folder.write(
+        "prometheus.yaml", service("prometheus-k8s", {"web": 9090}), endpoint_slice("prometheus-k8s", [prometheus], port_name="web")
+    )
+    site.folder.write("secret.yaml", secret("basic-auth", {"auth": b"ann:$apr1$saltsalt$HIDXe7D36X22w1CH4M1cQ.\n"}))
+    await site.start_control_plane()
+    await site.start_beside_authz()
+    asked = await site.until_status("/graph", 401, host=host)
+    assert asked.header("www-authenticate") == 'Basic realm="Authentication Required"'
+    given = {word: base64.b64encode(f"ann:{word}".encode()).decode() for word in ("open sesame", "wrong")}
+    statuses = {
+        word: (await site.get("/graph", host=host, headers=[("Authorization", f"Basic {text}")])).status for word, text in given.items()
+    }
+    assert statuses == {"open sesame": 200, "wrong": 401}
+
+
+async def test_the_kubernetes_dashboard_speaks_tls_and_is_under_a_path(site: Site) -> None:
+    host, name = "k8s.example.com", "kubernetes-dashboard-kong-proxy"
+    copied(site, "kubernetes-dashboard/ingress.yaml")
+    kong = await site.run(HttpApp("kong", tls=server_context(make_certificate(["kong"]))))
+    certificate = make_certificate([host])
+    site.folder.write("kong.yaml", service(name, 443), endpoint_slice(name, [kong]), secret_tls("kubernetes-dashboard-certs", certificate))
+    await site.start()
+    tls = Tls(sni=host, roots=certificate.cert_pem)
+    await site.until_answered("/dashboard/", "kong", host=host, tls=tls)
+    sent = ["/dashboard", "/dashboard/", "/dashboard/api/v1/pod?ns=a"]
+    assert [(await site.get(path, host=host, tls=tls)).json()["path"] for path in sent] == ["/", "/", "/api/v1/pod?ns=a"]
+    assert (await site.get("/dashboard/", host=host)).status == 308

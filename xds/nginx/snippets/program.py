@@ -309,7 +309,7 @@ class _Translation:
                 if each in self.never:
                     raise ValueError("is refused")
                 step = _STEPS[each.name](each.args, state)
-                if isinstance(step, _Branch) and step.rewritten and self.by_path > 1 and each.args[-1] != "break":
+                if isinstance(step, _Branch) and step.rewritten and self.by_path > 1 and each.args[-1] not in _FINAL[self.block]:
                     raise ValueError("would have the other steps about the path taken again, with the new path; write `break` after it")
             except ValueError as error:
                 self._refuse(each, str(error))
@@ -517,6 +517,11 @@ def _moved(status: int, pattern: str, text: str) -> MovedTo:
     return MovedTo(status, absolute, _whole(pattern) if captures else "")
 
 
+_FINAL: Mapping[Block, tuple[str, ...]] = {Block.SERVER: ("break", "last"), Block.LOCATION: ("break",)}
+"""Flags of `rewrite` after which no step of the block is taken again. Those of a server are taken once, before nginx looks for a location.
+
+Source: ngx_http_core_module, NGX_HTTP_SERVER_REWRITE_PHASE and NGX_HTTP_FIND_CONFIG_PHASE.
+"""
 _STEPS: Mapping[str, Callable[[Sequence[str], _State], _Step]] = {
     "set": _set,
     "if": _if,
