@@ -62,7 +62,7 @@ PARTS: Sequence[tuple[str, Callable[[Json], None]]] = (
     ("refused methods", without_filters("methods")),
     ("chains of filters in the route", without_filters(*(place.value for place in FilterPlace))),
     ("headers that clients may not send", without_filters("untrusted")),
-    ("the mark of an internal redirect", without_filters("envoy.http.early_header_mutation.header_mutation")),
+    ("the note of the arrival", without_filters("envoy.http.early_header_mutation.header_mutation")),
     ("the case of headers", without_fields("http_protocol_options.header_key_format")),
     ("normalisation of paths", without_fields("normalize_path", "merge_slashes", "path_with_escaped_slashes_action")),
     ("pages of errors", without_fields("local_reply_config")),

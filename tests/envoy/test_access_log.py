@@ -33,6 +33,8 @@ async def site(shared_site: Site, app: Address) -> Site:
     paths = {"/": ("app", 80), "/none": ("none", 80), "/refused": ("refused", 80)}
     shared_site.folder.write("ingress.yaml", ingress("web", "app.test", paths))
     shared_site.folder.write("rewritten.yaml", ingress("rewritten", "rewritten.test", {"/old": ("app", 80)}, {"rewrite-target": "/new"}))
+    redirected = {"force-ssl-redirect": "true"}
+    shared_site.folder.write("redirected.yaml", ingress("redirected", "secure.test", {"/": ("app", 80)}, redirected))
     shared_site.folder.write("backends.yaml", *backend("app", app), *backend("none"))
     shared_site.folder.write("refused.yaml", *backend("refused", ("127.0.0.1", shared_site.ports.take())))
     await shared_site.start("--listen-address", "::")
@@ -79,6 +81,8 @@ async def test_a_line_says_all_that_ingress_nginx_says(site: Site, app: Address)
     ("target", "status", "upstream", "upstream_status"),
     [
         ("/status/500", "500", "default-app-80", "500"),
+        ("/status/404", "404", "default-app-80", "404"),
+        ("/status/403", "403", "default-app-80", "403"),
         ("/refused", "502", "default-refused-80", "-"),
         ("/none", "503", "-", "-"),
     ],
@@ -104,6 +108,35 @@ async def test_what_nobody_answers_is_logged_as_well(site: Site) -> None:
         "upstream_status",
     )
     assert [line[name] for name in told] == ["GET /somewhere HTTP/1.1", "404", "-", "-", "-", "-", "-"]
+
+
+@pytest.mark.parametrize("path", ["/", "/refused", "/none"])
+async def test_a_call_of_grpc_that_envoy_answers_with_200_was_answered_by_no_backend(site: Site, path: str) -> None:
+    """What fails of gRPC has the status 200 in HTTP, and says so in a header."""
+    headers = [("X-Request-ID", f"call{path}"), ("Content-Type", "application/grpc")]
+    answer = await site.get(path, host="app.test", method="POST", headers=headers, body=b"")
+    line = await logged(site, f"call{path}")
+    by_backend = path == "/"
+    assert (answer.status, bool(answer.header("grpc-status"))) == (200, not by_backend)
+    assert [line[name] == "-" for name in ("upstream_status", "upstream_response_length", "upstream_response_time")] == [not by_backend] * 3
+
+
+async def test_a_redirect_was_answered_by_no_backend(site: Site) -> None:
+    answer = await site.get("/", host="secure.test", headers=[("X-Request-ID", "redirect")])
+    line = await logged(site, "redirect")
+    told = ("status", "upstream_addr", "upstream_response_length", "upstream_response_time", "upstream_status")
+    assert (answer.status, [line[name] for name in told]) == (308, ["308", "-", "-", "-", "-"])
+
+
+async def test_a_client_cannot_pass_for_one_that_a_backend_answered(site: Site) -> None:
+    """The log sees by a header of its own whether a request was sent to a backend."""
+    for own in ({}, {"X-Xds-Arrived": ""}, {"X-Xds-Arrived": "x"}):
+        request_id = f"arrived-{len(own)}-{''.join(own.values())}-end"
+        await site.get("/", host="secure.test", headers=[("X-Request-ID", request_id), *own.items()])
+        assert (await logged(site, request_id))["upstream_status"] == "-"
+        answer = await site.get("/", host="app.test", headers=[("X-Request-ID", f"sent-{request_id}"), *own.items()])
+        assert answer.received("x-xds-arrived") == []
+        assert (await logged(site, f"sent-{request_id}"))["upstream_status"] == "200"
 
 
 async def test_a_rewritten_request_is_logged_as_it_was_asked_for(site: Site) -> None:

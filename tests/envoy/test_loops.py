@@ -102,7 +102,7 @@ SAYING = (
     [("X-Scheme", ""), ("X-Forwarded-Scheme", "")],
     [("X-Forwarded-Scheme", "ftp"), ("X-Forwarded-Proto", "ftp")],
     [("X-Sent-From", "me")],
-    [("X-Xds-Came-Back", "")],
+    [("X-Xds-Arrived", "")],
 )
 """What a client might say so that its requests are not counted."""
 
@@ -161,8 +161,8 @@ async def test_a_backend_sees_no_mark_where_a_client_says_something_of_its_schem
 
 async def test_what_a_client_says_of_passages_counts_for_itself_alone(site: Site) -> None:
     """Whoever has learnt the mark from a backend can have its own requests refused, and nothing else."""
-    answer = await site.get("/end", host="plain.test", headers=[("X-Xds-Came-Back", "h")] * 3)
-    assert (answer.status, marks(answer), answer.received("x-xds-came-back")) == (200, [], [])
+    answer = await site.get("/end", host="plain.test", headers=[("X-Xds-Arrived", "h")] * 3)
+    assert (answer.status, marks(answer), answer.received("x-xds-arrived")) == (200, [], [])
     (mark,) = marks(await site.get(path(2), host="plain.test"))
     for values, status in ((["h" * 7], 200), (["h" * 8], 508), (["h" * 5000], 508), (["é" * 8], 508), (["h"] * 9, 200)):
         assert (await site.get("/end", host="plain.test", headers=[(mark, value) for value in values])).status == status

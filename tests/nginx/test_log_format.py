@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from itertools import product
 from pathlib import Path
 
 import pytest
-from envoy_data_plane.envoy.config.accesslog.v3 import AccessLogFilter
+from envoy_data_plane.envoy.config.accesslog.v3 import AccessLogFilter, ComparisonFilterOp
 from envoy_data_plane.envoy.config.core.v3 import DataSource
 from hypothesis import given
 from hypothesis import strategies as st
 
 from xds.nginx import log_format
 from xds.nginx.log_format import Escape
+from xds.nginx.messages import ARRIVED
 
 
 def inlines(text: str, escape: Escape = Escape.DEFAULT) -> list[str]:
@@ -114,6 +116,44 @@ def test_no_form_has_what_others_wrote_unless_its_filters_look_for_it(names: set
             {":path"} if "PATH" in source.inline_string else set()
         )
         assert written <= looked_for | {":method", "x-forwarded-proto", "content-length"} or escape is Escape.NONE
+
+
+def _passes(found: AccessLogFilter, headers: dict[str, str], status: int, milliseconds: int) -> bool:
+    """What Envoy does with a filter that has no expression, by its documentation."""
+    if found.and_filter:
+        return all(_passes(each, headers, status, milliseconds) for each in found.and_filter.filters)
+    if found.or_filter:
+        return any(_passes(each, headers, status, milliseconds) for each in found.or_filter.filters)
+    if found.header_filter and (header := found.header_filter.header):
+        value = headers.get(header.name, "" if header.treat_missing_header_as_empty else None)
+        matcher = header.string_match
+        matches = value is not None and (matcher is None or ((matcher.contains or "") in value and value.startswith(matcher.prefix or "")))
+        return matches != header.invert_match
+    by_status, by_time = found.status_code_filter, found.duration_filter
+    comparison = (by_status and by_status.comparison) or (by_time and by_time.comparison)
+    assert comparison
+    assert comparison.value
+    number, limit = status if by_status else milliseconds, comparison.value.default_value
+    return number <= limit if comparison.op is ComparisonFilterOp.LE else number >= limit
+
+
+@pytest.mark.parametrize(
+    "text", ["$upstream_status $http_referer", "$request_time $upstream_response_time", "$request_time", "$http_referer"]
+)
+def test_each_request_is_for_one_form_of_a_line(text: str) -> None:
+    forms = log_format.lines(text, Escape.DEFAULT)
+    statuses, times = (0, 101, 200, 308, 399, 400, 403, 404, 405, 499, 502, 504), (0, 9, 10, 5000)
+    written = (("", "h", None), ("application/grpc+proto", "a", None), ("", 'a"', "b", None))
+    for *values, status, milliseconds in product(*written, statuses, times):
+        names = (ARRIVED, "content-type", "referer")
+        headers = {name: value for name, value in zip(names, values, strict=True) if value is not None}
+        (made,) = [made for filters, made in forms if all(_passes(each, headers, status, milliseconds) for each in filters)]
+        source = made.text_format_source
+        assert source
+        if "%RESPONSE_CODE%" in source.inline_string:
+            assert ARRIVED not in headers, "it never came to a backend"
+            assert 100 <= status < 400 or status == 404, "Envoy may have answered, since the backend did not"
+            assert headers.get("content-type") != "application/grpc+proto", "Envoy answers with 200 where the backend did not"
 
 
 def test_the_manual_lists_the_variables_that_have_a_value() -> None:

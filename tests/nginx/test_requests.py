@@ -10,8 +10,9 @@ from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import He
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager
 
 from xds.model import Via
-from xds.nginx.messages import BodySizeLimit, overwriting
+from xds.nginx.messages import PASSAGE_FILTER, BodySizeLimit, overwriting
 from xds.nginx.registry import read_keys, read_settings
+from xds.render.connections import connection as whole_connection
 from xds.render.routes import table
 
 from .drawing import action, complaints, connection, envoy_route, filters, settings, upstream
@@ -195,7 +196,7 @@ def test_a_limit_of_zero_is_none() -> None:
     ],
 )
 def test_every_https_response_tells_browsers_to_come_by_https(keys: dict[str, str], value: str) -> None:
-    (mutation,) = mutations(connection(settings(keys=keys), Via.HTTPS), "envoy.filters.http.header_mutation").response_mutations
+    (mutation,) = mutations(connection(settings(keys=keys), Via.HTTPS), PASSAGE_FILTER).response_mutations
     assert mutation.append == overwriting("strict-transport-security", value)
 
 
@@ -207,14 +208,20 @@ def test_a_time_that_no_browser_understands_binds_none_for_a_year(written: str, 
     """A default in its place would be remembered by every browser that has seen it, whatever is written later."""
     values, faults = read_keys({"hsts-max-age": written})
     found, _ = read_settings({}, values)
-    (mutation,) = mutations(connection(found, Via.HTTPS), "envoy.filters.http.header_mutation").response_mutations
+    (mutation,) = mutations(connection(found, Via.HTTPS), PASSAGE_FILTER).response_mutations
     assert mutation.append == overwriting("strict-transport-security", f"max-age={sent}; includeSubDomains")
     assert [fault.name for fault in faults] == ["hsts-max-age"]
 
 
-def test_hsts_is_the_first_filter_and_the_router_stays_the_last() -> None:
-    names = [f.name for f in connection(settings(), Via.HTTPS).http_filters]
-    assert names == ["envoy.filters.http.header_mutation", "asked-path", "first", "limits", "router"]
+def test_hsts_needs_no_filter_of_its_own() -> None:
+    """A filter more would cost each request over https some microseconds."""
+    there, drawn = (whole_connection(Via.HTTPS, 443, settings(keys=keys)) for keys in ({"hsts": "false"}, {}))
+    assert [each.name for each in drawn.http_filters] == [each.name for each in there.http_filters]
+    before, after = (mutations(each, PASSAGE_FILTER) for each in (there, drawn))
+    assert (before.request_mutations, before.response_mutations) == (after.request_mutations, [])
+    assert [each.append and each.append.header and each.append.header.key for each in after.response_mutations] == [
+        "strict-transport-security"
+    ]
 
 
 def test_hsts_is_for_https_only_and_can_be_turned_off() -> None:

@@ -17,6 +17,7 @@ from envoy_data_plane.envoy.config.accesslog.v3 import (
     ExtensionFilter,
     HeaderFilter,
     OrFilter,
+    StatusCodeFilter,
 )
 from envoy_data_plane.envoy.config.core.v3 import RuntimeUInt32
 from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
@@ -28,8 +29,11 @@ from xds.wire.encode import pack
 
 def every(filters: Sequence[AccessLogFilter]) -> AccessLogFilter | None:
     """What all of these let pass; None, which lets everything pass, where there are none."""
-    if len(filters) < 2:
-        return next(iter(filters), None)
+    return both(*filters) if len(filters) > 1 else next(iter(filters), None)
+
+
+def both(*filters: AccessLogFilter) -> AccessLogFilter:
+    """What all of these let pass, of which there are two at least."""
     return AccessLogFilter(and_filter=AndFilter(filters=list(filters)))
 
 
@@ -50,12 +54,43 @@ def with_one(headers: Iterable[str], characters: str) -> list[AccessLogFilter]:
 
 def at_most(milliseconds: int) -> AccessLogFilter:
     """Requests that took no longer, in whole milliseconds."""
-    return _compared(ComparisonFilterOp.LE, milliseconds)
+    return AccessLogFilter(duration_filter=DurationFilter(comparison=_compared(ComparisonFilterOp.LE, milliseconds)))
 
 
 def more_than(milliseconds: int) -> AccessLogFilter:
     """Requests that took longer, in whole milliseconds."""
-    return _compared(ComparisonFilterOp.GE, milliseconds + 1)
+    return AccessLogFilter(duration_filter=DurationFilter(comparison=_compared(ComparisonFilterOp.GE, milliseconds + 1)))
+
+
+def status_from(least: int) -> AccessLogFilter:
+    """Requests with this status or a higher one; 0 is that of a request without an answer."""
+    return AccessLogFilter(status_code_filter=StatusCodeFilter(comparison=_compared(ComparisonFilterOp.GE, least)))
+
+
+def status_below(limit: int) -> AccessLogFilter:
+    """Requests with a lower status; 0 is that of a request without an answer."""
+    return AccessLogFilter(status_code_filter=StatusCodeFilter(comparison=_compared(ComparisonFilterOp.LE, limit - 1)))
+
+
+def with_header(name: str) -> AccessLogFilter:
+    """Requests with this header, be it empty."""
+    return AccessLogFilter(header_filter=HeaderFilter(header=HeaderMatcher(name=name, present_match=True)))
+
+
+def without_header(name: str) -> AccessLogFilter:
+    """Requests without this header."""
+    return AccessLogFilter(header_filter=HeaderFilter(header=HeaderMatcher(name=name, present_match=True, invert_match=True)))
+
+
+def begins(header: str, text: str) -> AccessLogFilter:
+    """Requests with a header that begins so."""
+    return AccessLogFilter(header_filter=HeaderFilter(header=HeaderMatcher(name=header, string_match=StringMatcher(prefix=text))))
+
+
+def begins_otherwise(header: str, text: str) -> AccessLogFilter:
+    """All others, those without the header too."""
+    matcher = HeaderMatcher(name=header, string_match=StringMatcher(prefix=text), invert_match=True, treat_missing_header_as_empty=True)
+    return AccessLogFilter(header_filter=HeaderFilter(header=matcher))
 
 
 @cache
@@ -65,9 +100,8 @@ def where(expression: str) -> AccessLogFilter:
     return AccessLogFilter(extension_filter=ExtensionFilter(name=name, typed_config=pack(ExpressionFilter(expression=expression))))
 
 
-def _compared(op: ComparisonFilterOp, milliseconds: int) -> AccessLogFilter:
-    value = RuntimeUInt32(default_value=milliseconds, runtime_key="xds.unused")
-    return AccessLogFilter(duration_filter=DurationFilter(comparison=ComparisonFilter(op=op, value=value)))
+def _compared(op: ComparisonFilterOp, number: int) -> ComparisonFilter:
+    return ComparisonFilter(op=op, value=RuntimeUInt32(default_value=number, runtime_key="xds.unused"))
 
 
 def _contains(header: str, character: str, *, not_: bool) -> AccessLogFilter:

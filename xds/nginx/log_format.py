@@ -8,6 +8,8 @@ expression escapes it as nginx does, but costs up to a microsecond for each valu
 in up to three forms, and exactly one of them is written for a request:
 
 1. brief: all that clients wrote may stand as it is, a backend answered, and within 10 ms. Milliseconds of one digit need no expression.
+   Filters without expressions see that a backend answered: the request was sent to one, and the status is none that Envoy answers with
+   when that fails. So an error of a backend's own is written as the next form, which costs more.
 2. plain: all that clients wrote may stand as it is.
 3. escaped: every other request.
 
@@ -26,7 +28,7 @@ from envoy_data_plane.envoy.config.accesslog.v3 import AccessLogFilter
 from envoy_data_plane.envoy.config.core.v3 import CelExpressionConfig, SubstitutionFormatString, TypedExtensionConfig
 
 from xds.nginx import log_filters
-from xds.nginx.messages import CelFormatter, text_format
+from xds.nginx.messages import ARRIVED, CelFormatter, text_format
 from xds.nginx.variables import HOST, VARIABLE, names_in
 from xds.wire.encode import pack
 
@@ -133,18 +135,35 @@ _WRITTEN = {
 """What a client writes, by variable."""
 _JOINED = frozenset(("accept-encoding", "authorization", "content-type", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"))
 """Headers that Envoy keeps as one value however often they come. `%REQ()%` has the first value only of all others."""
+_OF_BACKENDS_TIME = (
+    '%COALESCE({"operators":[{"command":"COMMON_DURATION","param":"US_TX_BEG:US_RX_END:ms"},'
+    '{"command":"COMMON_DURATION","param":"US_TX_BEG:US_RX_BEG:ms"}]})%'
+)
+"""Up to the end of the response; up to its beginning where a client went before the end."""
 _TIMES = {
     "request_time": ("true", "request.duration", "%DURATION%"),
-    "upstream_response_time": (
-        "has(response.backend_latency)",
-        "response.backend_latency",
-        "%COMMON_DURATION(US_TX_BEG:US_RX_END:ms)%",
-    ),
+    "upstream_response_time": ("has(response.backend_latency)", "response.backend_latency", _OF_BACKENDS_TIME),
 }
 """When a duration is known, the duration, and the command for its milliseconds, by variable."""
 _SHORT = 9
 """The longest duration in milliseconds that has one digit."""
 _ANSWERED = "response.code_details == 'via_upstream'"
+_GRPC = "application/grpc"
+"""How the type of a call begins, whose failures Envoy answers with 200."""
+_ANSWERED_WELL = (
+    log_filters.without_header(ARRIVED),
+    log_filters.status_from(100),
+    log_filters.some([log_filters.status_below(400), log_filters.both(log_filters.status_from(404), log_filters.status_below(405))]),
+    log_filters.begins_otherwise("content-type", _GRPC),
+)
+"""Filters for requests that a backend answered, and with no error but 404: Envoy's own answers to what was sent to one are others."""
+_NOT_ANSWERED_WELL = (
+    log_filters.with_header(ARRIVED),
+    log_filters.status_below(100),
+    log_filters.both(log_filters.status_from(400), log_filters.some([log_filters.status_below(404), log_filters.status_from(405)])),
+    log_filters.begins("content-type", _GRPC),
+)
+"""The opposites of these filters."""
 _OF_BACKEND = {
     "upstream_status": ("response.code", "%RESPONSE_CODE%"),
     "upstream_response_length": ("response.size", "%BYTES_SENT%"),
@@ -239,12 +258,9 @@ def _parts(text: str) -> set[str]:
 def _is_brief(names: Iterable[str]) -> tuple[list[AccessLogFilter], list[AccessLogFilter]]:
     """Filters for requests of which durations and the backend's part need no expression, and those for all other requests."""
     wanted = set(names)
-    answered = [_ANSWERED] if wanted & _OF_BACKEND.keys() else []
-    answered += [_TIMES["upstream_response_time"][0]] if "upstream_response_time" in wanted else []
     short, longer = ([log_filters.at_most(_SHORT)], [log_filters.more_than(_SHORT)]) if wanted & _TIMES.keys() else ([], [])
-    if answered:
-        by_backend = " && ".join(answered)
-        short, longer = [*short, log_filters.where(by_backend)], [*longer, log_filters.where(f"!({by_backend})")]
+    if wanted & (_OF_BACKEND.keys() | {"upstream_response_time"}):
+        short, longer = [*short, *_ANSWERED_WELL], [*longer, *_NOT_ANSWERED_WELL]
     return short, [log_filters.some(longer)] if longer else []
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import betterproto2
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as Mutation
 from envoy_data_plane.envoy.config.core.v3 import (
     AggregatedConfigSource,
     ApiVersion,
@@ -30,6 +31,7 @@ from envoy_data_plane.envoy.config.rbac.v3 import Principal, PrincipalSet
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from envoy_data_plane.envoy.config.route.v3 import RouteAction
 from envoy_data_plane.envoy.extensions.filters.common.set_filter_state.v3 import FilterStateValue
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation, Mutations
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager, HttpFilter
 from envoy_data_plane.envoy.extensions.formatter.cel.v3 import Cel
 from envoy_data_plane.envoy.extensions.http.header_formatters.preserve_case.v3 import (
@@ -67,6 +69,16 @@ OWN_SCHEME = "x-xds-scheme"
 """A header between a listener and its routes: by which scheme a request came, where X-Forwarded-Proto is what a proxy says of it.
 
 The listener overwrites a client's own, and backends do not see it.
+"""
+ARRIVED = "x-xds-arrived"
+"""A header that every request has until it is sent to a backend, so that the access log sees by it which were. Clients cannot send it.
+
+Where the request has passed an Envoy before, it has a value (`xds.render.passages`).
+"""
+PASSAGE_FILTER = "forwarded-port"
+"""The HTTP filter of both listeners that writes what is known of a passage: the port by which it came, and that it is one more.
+
+What every response of a listener gets it writes as well: a filter more would cost each request as much as this one.
 """
 SENT_FROM = "nginx-ingress-controller"
 """The header X-Sent-From of requests by which a proxy asks an authentication service, as ingress-nginx writes it; and of copies."""
@@ -190,6 +202,19 @@ def put_behind(connection: HttpConnectionManager, name: str, added: HttpFilter) 
     """Add an HTTP filter of a listener right behind that of a name, or else before the router, which is the last."""
     names = [each.name for each in connection.http_filters]
     connection.http_filters.insert(names.index(name) + 1 if name in names else -1, added)
+
+
+def on_responses(connection: HttpConnectionManager, mutation: Mutation) -> None:
+    """Change the headers of every response of a listener, by the filter that is there for each request anyway."""
+    writer = next((each for each in connection.http_filters if each.name == PASSAGE_FILTER), None)
+    if writer is None:
+        writer = HttpFilter(name=PASSAGE_FILTER, typed_config=pack(HeaderMutation(mutations=Mutations())))
+        connection.http_filters.insert(0, writer)
+    assert writer.typed_config is not None
+    config = HeaderMutation.parse(writer.typed_config.value)
+    assert config.mutations is not None
+    config.mutations.response_mutations.append(mutation)
+    writer.typed_config = pack(config)
 
 
 @cache

@@ -36,7 +36,7 @@ from xds.model import Settings, StreamLog, Via
 from xds.nginx import authorization, log_format
 from xds.nginx.access import authorisation
 from xds.nginx.feature import FilterPlace
-from xds.nginx.messages import HEADERS_COUNT, ads, formatted, http2, preserve_case
+from xds.nginx.messages import HEADERS_COUNT, PASSAGE_FILTER, ads, formatted, http2, preserve_case
 from xds.nginx.open_requests import counting
 from xds.nginx.registry import asks, with_hook
 from xds.patterns import regex
@@ -132,7 +132,7 @@ def _forwarded_port(via: Via, port: int) -> HttpFilter:
     """The filter that sets X-Forwarded-Port: the listener's port, and 443 for https on any port (nginx 4.9)."""
     shown = "443" if via is Via.HTTPS else str(port)
     mutations = Mutations(request_mutations=[Mutation(append=formatted("X-Forwarded-Port", shown))])
-    return HttpFilter(name=names.COUNT_FILTER, typed_config=pack(HeaderMutation(mutations=mutations)))
+    return HttpFilter(name=PASSAGE_FILTER, typed_config=pack(HeaderMutation(mutations=mutations)))
 
 
 @cache

@@ -16,8 +16,6 @@ ROUTES = "ingress"
 HTTP = "http"
 HTTPS = "https"
 _PASSTHROUGH = "passthrough:"
-COUNT_FILTER = "forwarded-port"
-"""The HTTP filter that writes what is known of a passage: the port by which it came, and that it is one more."""
 LOOP_FILTER = "loop"
 """The HTTP filter that refuses a request which comes back again and again."""
 

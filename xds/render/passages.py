@@ -7,8 +7,8 @@ looped, and two fleets in a row count independently. It is one header with a gro
 separately. Which character it is a client may choose, but not that there is none. A copy for an address may have no `X-Sent-From`, and so
 one passage more (`xds.nginx.features.mirror`).
 
-The arrival is noted before the route is chosen, and not again on internal redirects, which are no passages. The listener has placeholders
-for the filters and the route table has their contents, so that a new secret drains no connection.
+The arrival is noted before the route is chosen, in the header `ARRIVED`, which the route table removes from what goes to a backend. The
+listener has placeholders for the filters and the route table has their contents, so that a new secret drains no connection.
 """
 
 from __future__ import annotations
@@ -26,30 +26,33 @@ from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.envoy.type.v3 import FractionalPercent
 from envoy_data_plane.google.protobuf import Any as AnyMessage
 
-from xds.nginx.messages import PASSAGES, formatted
+from xds.nginx.messages import ARRIVED, PASSAGE_FILTER, PASSAGES, formatted
 from xds.render import names
 from xds.wire.encode import pack
 
 MOST = 10
 """The passage at which a request is rejected."""
-_NOTE = "x-xds-came-back"
-"""A header between two filters of one Envoy, with what is to be appended; clients cannot send it (`untrusted`), backends never see it."""
 _LOOP_DETECTED = 508
 
 
 @cache
 def note_arrival() -> TypedExtensionConfig:
-    """The listener's early mutation: notes whether a request has passed an Envoy before. Clients' own notes must be gone by then."""
-    and_this = formatted(_NOTE, "%REQ(X-FORWARDED-SCHEME):1%")
-    and_this.append_action, and_this.keep_empty_value = HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS, True
-    noted = [formatted(_NOTE, "%REQ(X-SCHEME):1%"), and_this, formatted(_NOTE, "%REQ(X-SENT-FROM):1%")]
-    mutations = EarlyHeaderMutation(mutations=[Mutation(append=each) for each in noted])
+    """The listener's early mutation: notes that a request has come, and one character if it has passed an Envoy before.
+
+    Clients' own notes must be gone by then.
+    """
+    actions = HeaderValueOptionHeaderAppendAction
+    noted = [formatted(ARRIVED, f"%REQ({name}):1%") for name in ("X-SCHEME", "X-FORWARDED-SCHEME", "X-SENT-FROM")]
+    noted[1].append_action, noted[1].keep_empty_value = actions.OVERWRITE_IF_EXISTS, True
+    by_all = formatted(ARRIVED, "")
+    by_all.append_action, by_all.keep_empty_value = actions.ADD_IF_ABSENT, True
+    mutations = EarlyHeaderMutation(mutations=[Mutation(append=each) for each in (*noted, by_all)])
     return TypedExtensionConfig(name="envoy.http.early_header_mutation.header_mutation", typed_config=pack(mutations))
 
 
 @cache
 def guard() -> HttpFilter:
-    """The listener's filter that rejects; it must precede the one that counts, `names.COUNT_FILTER`."""
+    """The listener's filter that rejects; it must precede the one that counts, `PASSAGE_FILTER`."""
     return HttpFilter(name=names.LOOP_FILTER, typed_config=pack(HttpFault()))
 
 
@@ -60,6 +63,6 @@ def of_table(marker: str) -> dict[str, AnyMessage]:
     came_back_often = RegexMatcher(regex=rf"\C{{{MOST - 2},}}")  # the first passage leaves none, and this one none yet
     abort = FaultAbort(http_status=_LOOP_DETECTED, percentage=FractionalPercent(numerator=100))
     refused = HttpFault(abort=abort, headers=[HeaderMatcher(name=passages, string_match=StringMatcher(safe_regex=came_back_often))])
-    one_more = formatted(passages, f"%REQ({passages.upper()})%%REQ({_NOTE.upper()})%")
-    counted = Mutations(request_mutations=[Mutation(append=one_more), Mutation(remove=_NOTE)])
-    return {names.LOOP_FILTER: pack(refused), names.COUNT_FILTER: pack(HeaderMutationPerRoute(mutations=counted))}
+    one_more = formatted(passages, f"%REQ({passages.upper()})%%REQ({ARRIVED.upper()})%")
+    counted = Mutations(request_mutations=[Mutation(append=one_more)])
+    return {names.LOOP_FILTER: pack(refused), PASSAGE_FILTER: pack(HeaderMutationPerRoute(mutations=counted))}

@@ -35,7 +35,7 @@ from envoy_data_plane.google.protobuf import Struct, Value
 
 from xds import model, request_metrics
 from xds.nginx.feature import FilterPlace
-from xds.nginx.messages import OWN_SCHEME, formatted, overwriting, substitution
+from xds.nginx.messages import ARRIVED, OWN_SCHEME, formatted, overwriting, substitution
 from xds.nginx.registry import asks, features, with_hook
 from xds.nginx.variables import BEST_HOST_WITHOUT_PORT, HOST
 from xds.patterns import regex, spelling
@@ -62,7 +62,6 @@ _RULES = frozenset(place.value for place in (FilterPlace.ACCESS, FilterPlace.AUT
 """The places of filters by which the routes of an Ingress let clients in."""
 
 FORWARDED = {
-    "X-Request-ID": "%REQ(x-request-id)%",
     "X-Real-IP": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
     "X-Forwarded-For": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
     "X-Original-Forwarded-For": "%REQ(x-forwarded-for)%",
@@ -71,7 +70,7 @@ FORWARDED = {
     "X-Forwarded-Scheme": "%REQ(x-forwarded-proto)%",
     "X-Scheme": "%REQ(x-forwarded-proto)%",
 }
-"""Request headers about the client (nginx 4.9); an empty value adds no header. The listener adds X-Forwarded-Port."""
+"""Request headers about the client (nginx 4.9); an empty value adds no header. The listener adds X-Forwarded-Port and X-Request-ID."""
 
 _NOT_FOR_CLIENTS = (*(f"x-accel-{name}" for name in ("redirect", "expires", "buffering", "limit-rate", "charset")), "x-pad")
 """Response headers that nginx reads and does not pass on."""
@@ -86,7 +85,7 @@ def table(defaults: model.Settings, filters: Mapping[str, AnyMessage]) -> RouteC
         name=names.ROUTES,
         ignore_port_in_host_matching=True,
         request_headers_to_add=[formatted(name, value) for name, value in FORWARDED.items()],
-        request_headers_to_remove=["proxy", "x-envoy-external-address"],
+        request_headers_to_remove=["proxy", "x-envoy-external-address", ARRIVED],
         response_headers_to_remove=["server", "x-envoy-upstream-service-time", *_NOT_FOR_CLIENTS],
         typed_per_filter_config={**own, **filters},
     )

@@ -5,19 +5,17 @@ from __future__ import annotations
 import re
 
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as Mutation
-from envoy_data_plane.envoy.config.route.v3 import FilterConfig
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
-from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation, Mutations
-from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager, HttpFilter
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutationPerRoute, Mutations
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager
 
 from xds.model import Via
 from xds.nginx.feature import Feature, Key, Notes, Unreadable
-from xds.nginx.messages import overwriting
+from xds.nginx.messages import PASSAGE_FILTER, on_responses, overwriting
 from xds.nginx.values import boolean, matching, shown
 from xds.wire.encode import pack
 
-_FILTER = "envoy.filters.http.header_mutation"
-"""The name of the filter that adds Strict-Transport-Security on the https listener; a route may do without it."""
+_HEADER = "strict-transport-security"
 _max_age = matching("[ -~]{1,100}", "number of seconds")
 
 
@@ -50,15 +48,16 @@ def _read(notes: Notes) -> str | None:
 
 
 def _on_connection(value: str, connection: HttpConnectionManager, via: Via) -> None:
-    """A filter in front of all others sees every response, those of the other filters and redirects too."""
+    """Every response has the header, those of filters and redirects too."""
     if via is Via.HTTPS:
-        mutation = Mutation(append=overwriting("strict-transport-security", value))
-        config = pack(HeaderMutation(mutations=Mutations(response_mutations=[mutation])))
-        connection.http_filters.insert(0, HttpFilter(name=_FILTER, typed_config=config))
+        on_responses(connection, Mutation(append=overwriting(_HEADER, value)))
 
 
 def _off_location(_value: str, envoy: EnvoyRoute) -> None:
-    envoy.typed_per_filter_config[_FILTER] = pack(FilterConfig(disabled=True))
+    """What a route says of the filter comes after what the listener says, and takes the header away."""
+    envoy.typed_per_filter_config[PASSAGE_FILTER] = pack(
+        HeaderMutationPerRoute(mutations=Mutations(response_mutations=[Mutation(remove=_HEADER)]))
+    )
 
 
 FEATURE = Feature(
