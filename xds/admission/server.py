@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from xds.admission.review import Judgement, NoReview, Submission, answer, asked
@@ -26,7 +25,7 @@ from xds.server.tls import stamp
 from xds.snapshot import Snapshot
 from xds.units.rehearsal import problems_with
 from xds.units.tables import Tables
-from xds.web.connections import Connection, Connections, Limits
+from xds.web.connections import Connections, Limits
 
 _log = logging.getLogger("xds.admission")
 LARGEST = 8 * 2**20
@@ -114,10 +113,10 @@ class AdmissionServer:
     def __init__(self, judge: Judge, address: SocketAddress, certificate: Path, key: Path) -> None:
         self.address = address
         self._files = certificate, key
-        app = web.Application(client_max_size=LARGEST, middlewares=[self._asked])
+        app = web.Application(client_max_size=LARGEST)
         app.router.add_post("/{path:.*}", judge.review)
         self._runner = web.AppRunner(app, access_log=None)
-        self._connections = Connections(self._answering, _LIMITS, "the validating webhook")
+        self._connections = Connections(self._runner, _LIMITS, "the validating webhook")
         self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._server: asyncio.Server | None = None
         self._reloading: asyncio.Task[None] | None = None
@@ -148,16 +147,7 @@ class AdmissionServer:
 
     def _connection(self) -> asyncio.Protocol:
         self._connections.make_room()
-        return Connection(self._connections, self._answering())
-
-    def _answering(self) -> asyncio.Protocol:
-        assert self._runner.server is not None
-        return self._runner.server()
-
-    @web.middleware
-    async def _asked(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        self._connections.asked(request.protocol)
-        return await handler(request)
+        return self._connections.connection()
 
     def _load(self) -> None:
         """Take the certificate and its key from their files. Raises ValueError with a sentence, and then nothing has changed."""

@@ -53,13 +53,13 @@ class Dashboard:
         self._pages = Pages(subject, self._pulse)
         self._turns = PageTurns()
         self._markings: Markings | None = None
-        app = web.Application(client_max_size=1, middlewares=[self._asked, only_as(names), self._faults])
+        app = web.Application(client_max_size=1, middlewares=[only_as(names), self._faults])
         app.on_response_prepare.append(add_headers)
         for path, page in self._routes().items():
             app.router.add_get(path, page)
         app.router.add_get("/events", self._events, allow_head=False)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-        self._connections = Connections(self._answering, limits, "the dashboard")
+        self._connections = Connections(self._runner, limits, "the dashboard")
 
     async def start(self) -> None:
         """Listen. Raises OSError with a sentence where that is not possible."""
@@ -128,11 +128,6 @@ class Dashboard:
     # Around every answer
 
     @web.middleware
-    async def _asked(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        self._connections.asked(request.protocol)
-        return await handler(request)
-
-    @web.middleware
     async def _faults(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """What goes wrong as a page or a sentence; nothing of the inside is shown."""
         try:
@@ -145,10 +140,6 @@ class Dashboard:
         except Exception:  # noqa: BLE001 - a page that cannot be made must not look like one that is empty
             _log.exception("internal error in a page of the dashboard; please report it")
             return web.Response(status=500, text="This page cannot be made; the log of the management server has the reason.\n")
-
-    def _answering(self) -> asyncio.Protocol:
-        assert self._runner.server is not None
-        return self._runner.server()
 
 
 async def _missing(sentence: str) -> View:

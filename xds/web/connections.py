@@ -1,4 +1,4 @@
-"""The connections of the health port: their limits, and one free connection for the next probe.
+"""The connections of an HTTP port: their limits, and one free connection for whoever comes next, such as a probe.
 
 A probe must get a response while other clients open as many connections as they can, send a byte a minute, or never read. So a new
 connection is always accepted: beyond the limit, the one that has been idle for longest is closed. Some file descriptors of the process are
@@ -13,9 +13,11 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
 
 _log = logging.getLogger("xds")
 _NO_FILES = (errno.EMFILE, errno.ENFILE)
@@ -103,12 +105,16 @@ class Connection(asyncio.Protocol):
 
 
 class Connections:
-    """All connections of some listening sockets. `make` makes the protocol that answers on a new one; `to` is the server in words."""
+    """All connections of some listening sockets. What comes on one is answered by the application of `runner`, which learns of no limit.
 
-    def __init__(self, make: Callable[[], asyncio.Protocol], limits: Limits, to: str) -> None:
+    `to` is the server in words.
+    """
+
+    def __init__(self, runner: web.AppRunner, limits: Limits, to: str) -> None:
         self.limits = limits
         self._to = to
-        self._make = make
+        self._runner = runner
+        runner.app.middlewares.insert(0, self._note)
         self._open: dict[
             asyncio.Protocol, Connection
         ] = {}  # by the protocol that answers; the one that has been idle for longest comes first
@@ -145,10 +151,17 @@ class Connections:
         while len(self._open) >= self.limits.most:
             self._cut_oldest()
 
-    def asked(self, answering: object) -> None:
+    def connection(self) -> Connection:
+        """The protocol of a new connection, once the runner is set up."""
+        assert self._runner.server is not None
+        return Connection(self, self._runner.server())
+
+    @web.middleware
+    async def _note(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """The protocol of a connection has received a request."""
-        if (connection := self._open.get(cast(asyncio.Protocol, answering))) is not None:
+        if (connection := self._open.get(cast(asyncio.Protocol, request.protocol))) is not None:
             connection.asked()
+        return await handler(request)
 
     def opened(self, connection: Connection) -> None:
         """A connection is new, or has sent a request: it becomes the last one to be closed."""
@@ -177,7 +190,7 @@ class Connections:
             delay = _BACKOFF[0]
             self.make_room()
             try:
-                await loop.connect_accepted_socket(lambda: Connection(self, self._make()), accepted)
+                await loop.connect_accepted_socket(self.connection, accepted)
             except OSError:
                 accepted.close()
 

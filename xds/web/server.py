@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
@@ -73,8 +72,7 @@ class WebServer:
         self._host = host
         self._port = port
         self._runner = web.AppRunner(app, access_log=None)
-        self._connections = Connections(self._answering, limits or Limits(), name)
-        app.middlewares.append(self._asked)
+        self._connections = Connections(self._runner, limits or Limits(), name)
 
     @property
     def port(self) -> int:
@@ -111,12 +109,3 @@ class WebServer:
             return [each.dup() for each in server.sockets]
         finally:
             server.close()
-
-    def _answering(self) -> asyncio.Protocol:
-        assert self._runner.server is not None
-        return self._runner.server()
-
-    @web.middleware
-    async def _asked(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        self._connections.asked(request.protocol)
-        return await handler(request)
