@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -31,6 +31,7 @@ from xds.kube.unending import unending
 from xds.kube.world import DEFAULT_CERTIFICATE, NOW, OWN_ADDRESSES, Reader, World
 from xds.machine import network
 from xds.machine.process import collect_seldom, first_build, raise_file_limit, return_large_blocks
+from xds.nginx.registry import features
 from xds.problem import Problem
 from xds.publish.answers import Answers, serves
 from xds.publish.notices import Notices
@@ -151,17 +152,18 @@ class ControlPlane:
     # From start to stop
 
     async def start(self) -> None:
-        """Listen, read all objects, and publish the first Snapshot; until then Envoys are sent nothing (O7)."""
+        """Listen, read all objects meanwhile, and publish the first Snapshot; until then Envoys are sent nothing (O7)."""
         begun = time.monotonic()
         raise_file_limit()
         return_large_blocks()
         collect_seldom()
-        await self._listen()
-        await self._coordination.open()
-        self._certificates = self._coordination.certificates()
-        self._world.set_constant(DEFAULT_CERTIFICATE, await anext(self._certificates))
-        first = await anext(self._changes)  # whole: half of the objects would be half of the routes
-        record = await self._coordination.load()
+        async with _meanwhile(anext(self._changes), asyncio.to_thread(features)) as reading:
+            await self._listen()
+            await self._coordination.open()
+            self._certificates = self._coordination.certificates()
+            self._world.set_constant(DEFAULT_CERTIFICATE, await anext(self._certificates))
+            record = await self._coordination.load()
+            first, _ = await reading  # whole: half of the objects would be half of the routes
         # What an Envoy would reject once more may not be sent before the record is learnt, which takes all that is published.
         self.snapshot.growing = not holds_some(record, (CLUSTER, ENDPOINT))
         with first_build():
@@ -335,6 +337,18 @@ def _raws() -> tuple[Raw, ...]:
     found = msgspec.json.decode(Path(path).read_bytes(), type=tuple[Raw, ...])
     _log.warning("%s is set: %d kinds of parts are replaced before Envoy sees them; this is for tests alone", _RAW_PARTS, len(found))
     return found
+
+
+@contextlib.asynccontextmanager
+async def _meanwhile(*work: Awaitable[Any]) -> AsyncGenerator[asyncio.Future[list[Any]]]:
+    """Work that is under way during the block, to be awaited in it. Whatever of it is not done when the block ends is cancelled."""
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        yield asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _logged(work: Awaitable[None]) -> None:
