@@ -64,3 +64,25 @@ def test_services_for_grpclib_are_whole_where_it_is_imported_first() -> None:
 def test_modules_of_others_are_imported_as_always() -> None:
     for name in ("envoy_data_planes", "pydantic", "kubernetes.client", "aiohttp", "aiohttp.client", "json"):
         assert Finder.find_spec(name) is None
+
+
+def test_generated_modules_run_with_their_first_use_and_are_whole_then() -> None:
+    program = """
+import sys, xds
+import envoy_data_plane.envoy.config.endpoint.v3 as endpoint
+print("ClusterLoadAssignment" in vars(endpoint), end=" ")
+assert endpoint.ClusterLoadAssignment().SerializeToString() == b""
+print("ClusterLoadAssignment" in vars(endpoint), "__getattr__" in vars(endpoint), hasattr(endpoint, "nothing"), end=" ")
+from envoy_data_plane.envoy.config.route import v3 as route
+from envoy_data_plane.envoy.config.core.v3 import *
+print("Route" in vars(route), Address.__module__)
+"""
+    assert run(program) == "False True False False False envoy_data_plane.envoy.config.core.v3\n"
+
+
+def test_a_control_plane_runs_no_generated_module_that_others_name_and_nothing_uses() -> None:
+    used = run(
+        f'import sys, xds\n{SERVE}\nprint(*(n for n, m in sys.modules.items() if "__getattr__" not in vars(m)), sep="\\n")'
+    ).splitlines()
+    assert "envoy_data_plane.envoy.config.listener.v3" in used
+    assert "envoy_data_plane.envoy.config.trace.v3" not in used, "the connection manager has a field for it"

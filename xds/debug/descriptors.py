@@ -154,7 +154,7 @@ def _top(cls: Class) -> tuple[str, str]:
 def _declarations() -> Mapping[tuple[str, str], _Declaration]:
     """Of all messages in the pool, and all enums that they use."""
     found: dict[tuple[str, str], _Declaration] = {}
-    messages = [cls for cls in default_message_pool.type_to_url if _name(cls)[0] != _GOOGLE]
+    messages = [cls for cls in _messages() if _name(cls)[0] != _GOOGLE]
     enums = (c for m in messages for c in _field_classes(m) if issubclass(c, betterproto2.Enum) and _name(c)[0] != _GOOGLE)
     classes: tuple[Class, ...] = (*messages, *dict.fromkeys(enums))
     for cls in classes:
@@ -162,6 +162,19 @@ def _declarations() -> Mapping[tuple[str, str], _Declaration]:
         declaration = found.setdefault(top, _Declaration(*top))
         declaration.inner[_name(cls)[1]] = cls
     return found
+
+
+def _messages() -> list[Message]:
+    """All messages in the pool, with those that they may have in them: the pool has these once the type of a field was asked for."""
+    pool = default_message_pool.type_to_url
+    done = 0
+    while done < len(pool):
+        messages = list(pool)
+        for cls in messages[done:]:
+            for _ in _field_classes(cls):
+                pass
+        done = len(messages)
+    return list(pool)
 
 
 def _field_classes(cls: Message) -> Iterator[Class]:

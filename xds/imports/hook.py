@@ -11,7 +11,7 @@ from threading import RLock
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from xds.imports import plain_messages
+from xds.imports import late_methods, plain_messages
 
 _GRPCLIB = SimpleNamespace(ServiceBase=object, ServiceStub=object)
 """What the generated modules use of betterproto2.grpclib while they are imported."""
@@ -63,19 +63,35 @@ class _AtFirstUse(SourceFileLoader):
     """Runs the body of a package when somebody uses a name of it. A module of it that is imported by its whole name is no such use."""
 
     def exec_module(self, module: ModuleType) -> None:
-        lock, run = RLock(), super().exec_module
-        begun: list[bool] = []
+        _at_first_use(module, super().exec_module)
 
-        def first_use(name: str) -> Any:
-            with lock:  # another thread waits; the body itself asks for what it is about to import, which is not there
-                if not begun:
-                    begun.append(True)
-                    run(module)
-                    if vars(module).get("__getattr__") is first_use:
-                        del vars(module)["__getattr__"]
-                return object.__getattribute__(module, name)
 
-        vars(module)["__getattr__"] = first_use
+class _Generated(SourceFileLoader):
+    """Runs a generated module with an `__import__` of its own, when somebody uses a name of it.
+
+    Each imports all that its messages may have in them: two hundred modules, of which half are used.
+    """
+
+    def exec_module(self, module: ModuleType) -> None:
+        vars(module)["__builtins__"] = vars(builtins) | {"__import__": _import_generated}
+        _at_first_use(module, super().exec_module)
+
+
+def _at_first_use(module: ModuleType, run: Callable[[ModuleType], None]) -> None:
+    """Have the body of a module run when somebody asks for a name that is not there yet."""
+    lock = RLock()
+    begun: list[bool] = []
+
+    def first_use(name: str) -> Any:
+        with lock:  # another thread waits; the body itself asks for what it is about to import, which is not there
+            if not begun:
+                begun.append(True)
+                run(module)
+                if vars(module).get("__getattr__") is first_use:
+                    del vars(module)["__getattr__"]
+            return object.__getattribute__(module, name)
+
+    vars(module)["__getattr__"] = first_use
 
 
 class _WithLateAuthorities(SourceFileLoader):
@@ -88,17 +104,13 @@ class _WithLateAuthorities(SourceFileLoader):
             super().exec_module(module)
 
 
-def _generated(name: str, path: str) -> SourceFileLoader:
-    return _WithImport(name, path, _import_generated)
-
-
 _LOADERS: dict[str, Callable[[str, str], SourceFileLoader]] = {
     "betterproto2": lambda name, path: _WithImport(name, path, _import_betterproto2),
     "kubernetes": _AtFirstUse,
     "kubernetes.aio": _AtFirstUse,
     "kubernetes.aio.config.kube_config": lambda name, path: _WithImport(name, path, _import_kube_config),
     "aiohttp.connector": _WithLateAuthorities,
-    "xds.debug.v1": _generated,
+    "xds.debug.v1": _Generated,
 }
 _GENERATED = "envoy_data_plane."
 
@@ -109,7 +121,7 @@ class Finder:
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
         """What `importlib` asks of each finder: how to load a module; None for all that other finders load."""
-        loader = _generated if name.startswith(_GENERATED) else _LOADERS.get(name)
+        loader = _Generated if name.startswith(_GENERATED) else _LOADERS.get(name)
         if loader is None:
             return None
         spec = PathFinder.find_spec(name, path, target)
@@ -120,5 +132,6 @@ class Finder:
 
 def begin() -> None:
     """Import in this way from now on."""
+    late_methods.begin()
     if Finder not in sys.meta_path:
         sys.meta_path.insert(sys.meta_path.index(PathFinder), Finder)
