@@ -178,12 +178,21 @@ def _rewritten(action: model.Redirect) -> RedirectAction:
 def virtual_host_bytes(host: model.VirtualHost, catch_all: model.VirtualHost | None, defaults: model.Settings) -> bytes:
     """`encode(virtual_host(…))`, from templates of its routes."""
     name = (host.host or "*").encode()
-    refused = field(3, encode(_refused_hosts()))
-    parts = [field(1, name), field(2, name), *([] if host.host else [refused])]
+    parts = [field(1, name), field(2, name), *([] if host.host else [_refused_hosts_bytes()])]
     parts += [field(3, route_bytes(r, defaults, _pattern_of(host))) for r in _needed(host)]
     if catch_all and _is_wildcard(host.host):
-        parts += [refused, *(field(3, route_bytes(r, defaults)) for r in catch_all.routes)]
-    return b"".join([*parts, encode(VirtualHost(request_body_buffer_limit=_KEPT_BODY))])
+        parts += [_refused_hosts_bytes(), *(field(3, route_bytes(r, defaults)) for r in catch_all.routes)]
+    return b"".join([*parts, _buffer_limit_bytes()])
+
+
+@cache
+def _refused_hosts_bytes() -> bytes:
+    return field(3, encode(_refused_hosts()))
+
+
+@cache
+def _buffer_limit_bytes() -> bytes:
+    return encode(VirtualHost(request_body_buffer_limit=_KEPT_BODY))
 
 
 @cache

@@ -70,7 +70,7 @@ def serving(read: Reader, host: str) -> list[Ingress]:
 
 def claimants(read: Reader, host: str) -> list[Ingress]:
     """All Ingresses of our class that claim paths of a host, oldest first, whichever namespace owns it."""
-    return _with_role(read, host, Role.CLAIMS)
+    return [*read.unit(by_role, host)[0]]
 
 
 def offering(read: Reader, host: str) -> list[Ingress]:
@@ -87,11 +87,13 @@ def offering(read: Reader, host: str) -> list[Ingress]:
 
 def offerers(read: Reader, host: str) -> list[Ingress]:
     """All Ingresses of our class that offer anything for a host, oldest first, whichever namespace owns it."""
-    return _with_role(read, host, Role.OFFERS)
+    return [*read.unit(by_role, host)[1]]
 
 
-def _with_role(read: Reader, host: str, wanted: Role) -> list[Ingress]:
-    return [i for i in ingresses_of(read, host) if read.unit(served_as, i.meta.namespace, i.meta.name) is wanted]
+def by_role(read: Reader, host: str) -> tuple[tuple[Ingress, ...], tuple[Ingress, ...]]:
+    """The Ingresses of our class that claim paths of a host, and those that offer anything for it. A Unit: each host asks many times."""
+    roles = [(read.unit(served_as, i.meta.namespace, i.meta.name), i) for i in ingresses_of(read, host)]
+    return tuple(i for role, i in roles if role is Role.CLAIMS), tuple(i for role, i in roles if role is Role.OFFERS)
 
 
 def claims_of(read: Reader, item: Ingress, host: str) -> Iterator[Claim]:

@@ -86,13 +86,17 @@ class _Readers:
         """The readers, in the order in which they began to read."""
         return self._of.get(read, ())
 
-    def add(self, read: Hashable, unit: Unit) -> None:
-        """A Unit reads this."""
-        found = self._of.get(read, ())
-        if isinstance(found, dict):
-            found[unit] = None
-        elif unit not in found:
-            self._of[read] = (*found, unit) if len(found) < self._FEW else dict.fromkeys((*found, unit))
+    def add(self, reads: Iterable[Hashable], unit: Unit) -> None:
+        """A Unit reads all this."""
+        of = self._of
+        for read in reads:
+            found = of.get(read)
+            if found is None:
+                of[read] = (unit,)
+            elif isinstance(found, dict):
+                found[unit] = None
+            elif unit not in found:
+                of[read] = (*found, unit) if len(found) < self._FEW else dict.fromkeys((*found, unit))
 
     def remove(self, read: Hashable, unit: Unit) -> None:
         """A Unit does not read this any more."""
@@ -281,9 +285,8 @@ class Build:
         self.runs += 1
         recorder = Recorder(self)
         value = self._call(unit, recorder)
-        before, memo.reads = memo.reads, tuple(map(self._kept_one, recorder.seen))
-        for read in memo.reads:
-            self._readers.add(read, memo.unit)
+        before, memo.reads = memo.reads, self._kept_ones(recorder.seen)
+        self._readers.add(memo.reads, memo.unit)
         for read in before:
             if read not in recorder.seen:
                 self._drop_reader(read, unit)
@@ -292,10 +295,10 @@ class Build:
             memo.value, memo.changed = value, self._revision
         memo.state, memo.verified = FRESH, self._revision
 
-    def _kept_one(self, read: Hashable) -> Hashable:
+    def _kept_ones(self, reads: Iterable[Hashable]) -> tuple[Hashable, ...]:
         """Of equal Units the object that is kept."""
-        memo = self._memos.get(read) if isinstance(read, Unit) else None
-        return read if memo is None else memo.unit
+        memos = self._memos
+        return tuple([memos[read].unit if type(read) is Unit else read for read in reads])
 
     def _call(self, unit: Unit, recorder: Recorder) -> Any:
         try:

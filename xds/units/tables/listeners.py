@@ -69,6 +69,7 @@ class HttpsListener:
         self._backends = backends
         self._bare: Single[Listener] = Single(build, units.https_listener, _HTTPS, holds)
         self._hosts: dict[HostTls, dict[str, None]] = {}  # where TLS ends → the hosts of which it does; without the default chain
+        self._catch_all: HostTls | None = None  # where TLS for no host of ours ends
         self._plain: dict[str, None] = {}  # the hosts with a name whose TLS ends in the default chain
         self._by_secret: dict[str, set[HostTls]] = {}  # SDS secret → where TLS ends that needs it
         self._drawn: dict[HostTls, _Drawn] = {}
@@ -79,6 +80,8 @@ class HttpsListener:
         """TLS of a host ends at `new` from now on, and no longer at `old`; None where there is no such host."""
         if old == new:
             return
+        if not host:
+            self._catch_all = new
         if host and _DEFAULT in (old, new):
             if new == _DEFAULT:
                 self._plain[host] = None
@@ -101,7 +104,7 @@ class HttpsListener:
 
     def _names_all(self) -> bool:
         """Whether each host has to be named, because other names do not lead to the default chain."""
-        return _refuses(self._bare.value) or any("" in hosts for hosts in self._hosts.values())
+        return _refuses(self._bare.value) or self._catch_all not in (None, _DEFAULT)
 
     def _want(self, tls: HostTls, *, wanted: bool) -> None:
         """What a chain needs besides itself: a certificate, or a cluster."""
