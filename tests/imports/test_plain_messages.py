@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import subprocess
 import sys
@@ -13,7 +14,9 @@ from pathlib import Path
 from threading import Barrier
 from typing import Any
 
+import envoy_data_plane
 import pytest
+from envoy_data_plane.message_pool import default_message_pool
 
 from tests.golden.test_golden import CASES, LINE, written
 from xds.imports.hook import Finder
@@ -72,6 +75,32 @@ def test_any_first_use_completes_a_class(pair: Any, use: Callable[[Any], bool]) 
     assert bytes(pair(key="a", values=["b"])) == b"\n\x01a\x12\x01b"
     with pytest.raises(TypeError, match="unexpected keyword argument 'value'"):
         pair(value="b")
+
+
+@pytest.mark.parametrize(
+    ("positional", "named", "error"),
+    [
+        ((), {"value": "b"}, "unexpected keyword argument 'value'"),
+        (("a",), {"key": "b"}, "unexpected keyword argument 'key'"),
+        (("a", ["b"], "c"), {}, "unexpected positional argument 'c'"),
+    ],
+)
+def test_what_is_no_field_is_a_type_error(pair: Any, positional: tuple[Any, ...], named: dict[str, Any], error: str) -> None:
+    for _ in range(2):  # the first message, and any other
+        with pytest.raises(TypeError, match=error):
+            pair(*positional, **named)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_every_message_is_made_with_the_defaults_of_its_fields() -> None:
+    root = Path(envoy_data_plane.__file__).parent
+    for path in sorted(root.rglob("__init__.py")):
+        getattr(importlib.import_module(".".join(path.parent.relative_to(root.parent).parts)), "__all__", ())
+    messages = list(default_message_pool.type_to_url)
+    assert len(messages) > 1_000
+    for cls in messages:
+        made, fields = cls(), dataclasses.fields(cls)
+        assert vars(made) == {entry.name: entry.default_factory() for entry in fields} | {"_unknown_fields": b""}  # type: ignore[misc]
 
 
 def test_threads_may_use_a_class_for_the_first_time_at_once(pair: Any) -> None:
