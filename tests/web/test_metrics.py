@@ -24,6 +24,7 @@ from xds.problem import Problem, Ref, Severity
 from xds.web.certificate_expiry import Certificates
 from xds.web.lag import TICK, Lag
 from xds.web.problems import Problems, feature_of
+from xds.web.staleness import Staleness
 
 PREFIX = "nginx.ingress.kubernetes.io/"
 INGRESS = Ref("Ingress", "default", "web")
@@ -54,6 +55,12 @@ async def test_objects_are_counted_by_kind_as_they_come_and_go(site: Site) -> No
     assert site.values("xds_objects") == {("Ingress",): 2, ("ConfigMap",): 1}
     await site.put(drop=[Ref("Ingress", "default", "a"), Ref("Ingress", "default", "never")])
     assert site.values("xds_objects") == {("Ingress",): 1, ("ConfigMap",): 1}
+
+
+def test_how_long_ago_the_api_server_has_answered_is_a_series_for_each_kind() -> None:
+    registry = CollectorRegistry()
+    registry.register(Staleness(lambda _now: {"Secret": 3.0, "Ingress": 1.5}))
+    assert values(registry, "xds_source_staleness_seconds") == {("Ingress",): 1.5, ("Secret",): 3.0}
 
 
 async def test_resources_and_their_bytes_are_those_of_the_snapshot(site: Site) -> None:
