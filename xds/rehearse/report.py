@@ -1,6 +1,6 @@
 """From exchanges to the document of a rehearsal: differences grouped by cause. Pure.
 
-The cause is what `xds explain` knows of the request (the Ingress, its rule and annotations), what `xds check` says of them, and the known
+The cause is what `xds explain` knows of the request: the Ingress, its rule and annotations. To it belong their Problems, and the known
 difference that covers it. docs/schemas/rehearse.schema.json describes the document.
 """
 

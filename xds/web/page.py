@@ -35,7 +35,7 @@ The number of series does not grow with the number of Ingresses: it stays well b
 
 ## Metrics of requests
 
-With `--enable-metrics` the Envoys count requests as ingress-nginx does, and `xds metrics` beside each of them serves what they count, under
+With `--enable-metrics` the Envoys count requests as ingress-nginx does, and `xds metrics` beside each of them serves what they count. It has
 the names and labels that Grafana's boards for ingress-nginx, Flagger, Argo Rollouts and KEDA ask for. `xds up --enable-metrics` serves them
 at `http://127.0.0.1:10255/metrics` (`--metrics-address`). A change of the flag drains the connections of the listeners once.
 
