@@ -1,9 +1,9 @@
 """The question that Envoy puts to an authentication service before a request goes on (ext_authz over HTTP), and what its answer becomes.
 
 Envoy's filter asks with the client's method and Host, lets a request pass on 200 only, and gives its client any other answer as it is.
-nginx asks with GET and the Host of the service, takes any 2xx for yes, 401 and 403 for no, and all else for a failure, 500. So the cluster
-of the service has a script that makes the one out of the other. The script is the same everywhere: what differs is in headers that the
-filter writes, which the script takes away. Clients cannot send them, for the filter passes on no header of their names.
+nginx asks with GET and the Host of the service. It takes any 2xx for yes, 401 and 403 for no, and all else for a failure, 500. So the
+cluster of the service has a script that makes the one out of the other. The script is the same everywhere: what differs is in headers that
+the filter writes, which the script takes away. Clients cannot send them, for the filter passes on no header of their names.
 
 What belongs here: messages and the script. What does not: annotations (`xds.nginx.features.auth_url`).
 """

@@ -1,9 +1,9 @@
 """The buckets of tokens by which requests are counted (nginx: limit_req), and the shapes that they come in.
 
 nginx lets a client send `rate × multiplier + 1` requests at once, and one more for each 1/rate of a second or minute. That is a bucket of
-tokens. Buckets in a route would start anew at each change of the route table, so one filter of the listener has them all, and nothing that
-it has depends on an annotation. Its buckets have one *shape* each: for how many seconds tokens flow into an empty one. What a request takes
-out is written in its route: `speed / rate` tokens. So one shape serves all rates that want as many seconds.
+tokens. Buckets in a route would start anew at each change of the route table. So one filter of the listener has them all, and nothing in it
+depends on an annotation. Its buckets have one *shape* each: for how many seconds tokens flow into an empty one. What a request takes out is
+written in its route: `speed / rate` tokens. So one shape serves all rates that want as many seconds.
 
 A limit wants `multiplier + 1/rate` seconds or minutes. A shape with up to 1/rate more lets as many whole requests pass at once. So for each
 multiplier there is a shape for a rate of 1, for those below 4, below 8, and so on to 64; for higher rates the last one is near enough.

@@ -1,9 +1,9 @@
 """Answers that a page of another Service replaces (nginx: error_page), by two scripts around the filters of a route.
 
 The inner script sees an answer first, whoever made it: the backend, or a filter that refuses. Where its status is one to be replaced, the
-script asks the Service of pages, with the method, the headers and the body of the request, and puts headers in place of the answer's. The
-outer one then puts the page in place of the answer's body, piece by piece, so that nothing waits for the end of a body: neither of the
-answer's, nor of that of a request which was refused before it was complete.
+script asks the Service of pages, with the method, the headers and the body of the request. It puts the headers of the page in place of the
+answer's. The outer one then puts the page in place of the answer's body, piece by piece, so that nothing waits for the end of a body:
+neither of the answer's, nor of that of a request which was refused before it was complete.
 
 The text of the scripts is constant. It stands in the route table once, however many routes there are. A route has the filters, without a
 script of their own, and metadata that say which statuses and whom to ask.

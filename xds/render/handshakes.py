@@ -2,7 +2,7 @@
 
 nginx verifies clients for the server that a client names in TLS, and answers 421 if the Host header asks for another one that verifies.
 Envoy chooses routes by the Host header alone. So each filter chain notes its own name and the SNI of a connection in a filter state, which
-no client can write, and a route asks for what it must be. The note is made once a connection.
+no client can write. A route matches what it must be. The note is made once a connection.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Loop detection: a request that is routed back to the Envoys that it comes from gets 508 at its 10th passage.
 
-A request that has passed before has `X-Scheme` and `X-Forwarded-Scheme`, which every passage writes, or `X-Sent-From`, if it is a copy or
-only asks whether another request may pass. From the second passage on, each appends one character to a header with a name that only the
-fleet knows. A request that arrives with eight of them is at its tenth passage. So backends see that header only on requests that have
+A request that has passed before has `X-Scheme` and `X-Forwarded-Scheme`, which every passage writes. A copy, or a request that only asks
+whether another one may pass, has `X-Sent-From`. From the second passage on, each appends one character to a header with a name that only
+the fleet knows. A request that arrives with eight of them is at its tenth passage. So backends see that header only on requests that have
 looped, and two fleets in a row count independently. It is one header with a growing value, since Envoy matches each header of a name
 separately. Which character it is a client may choose, but not that there is none. A copy for an address may have no `X-Sent-From`, and so
 one passage more (`xds.nginx.features.mirror`).

@@ -1,7 +1,7 @@
 """Untrusted request headers: Envoy removes them before it processes anything else of a request.
 
-These are headers that Envoy itself reads or writes, those between the filters of one Envoy, headers by which a proxy informs backends, and
-names that nginx drops as invalid (`ignore_invalid_headers`). All others pass. The codec drops headers with underscores.
+These are headers that Envoy itself reads or writes, also between its filters, and headers by which a proxy informs backends. Names that
+nginx drops as invalid are among them (`ignore_invalid_headers`). All others pass. The codec drops headers with underscores.
 """
 
 from __future__ import annotations

@@ -336,8 +336,8 @@ def _counted(read: Reader, location: Location, number: int = 0) -> Location:
 def _joined(read: Reader, location: Location, action: Action, offered: Sequence[Claim]) -> _Found:
     """A location with what is offered for it: the first offer of another backend than its own.
 
-    Where the location's own backend cannot be reached, all requests are answered with 503, and where that of the offer cannot, the
-    location's own answers them (nginx 4.12).
+    Where the location's own backend cannot be reached, all requests are answered with 503. Where that of the offer cannot, the location's
+    own answers them (nginx 4.12).
     """
     wanted, to = offers.first(read, offered, action, lambda claim: _backend_action(read, claim, offered=True))
     if wanted is None or not isinstance(to, Forward) or not isinstance(action, Forward):

@@ -35,9 +35,9 @@ The number of series does not grow with the number of Ingresses: it stays well b
 
 ## Metrics of requests
 
-With `--enable-metrics` the Envoys count requests as ingress-nginx does, and `xds metrics` beside each of them serves what they count. It has
-the names and labels that Grafana's boards for ingress-nginx, Flagger, Argo Rollouts and KEDA ask for. `xds up --enable-metrics` serves them
-at `http://127.0.0.1:10255/metrics` (`--metrics-address`). A change of the flag drains the connections of the listeners once.
+With `--enable-metrics` the Envoys count requests as ingress-nginx does, and `xds metrics` beside each of them serves what they count. It
+has the names and labels that Grafana's boards for ingress-nginx, Flagger, Argo Rollouts and KEDA ask for. `xds up --enable-metrics` serves
+them at `http://127.0.0.1:10255/metrics` (`--metrics-address`). A change of the flag drains the connections of the listeners once.
 
 All names begin with `nginx_ingress_controller_`, all series have `controller_class`, `controller_namespace` and `controller_pod` (the
 Envoy's pod).
@@ -62,8 +62,8 @@ Beside these there are `nginx_process_connections` (`state`: active, reading, wr
 and `nginx_process_write_bytes_total`, about Envoy and its clients. `config_hash`, `config_last_reload_successful`,
 `config_last_reload_successful_timestamp_seconds`, `success` and `errors` are about what Envoy has taken from the control plane, or refused.
 
-The control plane has, on its own page and with the flag, `ssl_expire_time_seconds` and `ssl_certificate_info` of the hosts whose
-certificates end first, `orphan_ingress` of Ingresses whose Services are missing or not ready (both at most 500), `leader_election_status`
+With the flag, the control plane has on its own page `ssl_expire_time_seconds` and `ssl_certificate_info` of the hosts whose certificates
+end first. It also has `orphan_ingress` of Ingresses whose Services are missing or not ready (both at most 500), `leader_election_status`
 and `build_info`.
 
 What differs from ingress-nginx:
@@ -75,9 +75,9 @@ What differs from ingress-nginx:
 - `ingress_upstream_latency_seconds` has no quantiles.
 - A wildcard host has its own label, and its requests are counted. ingress-nginx leaves them out unless `--metrics-per-host=false`.
 
-The number of series is bounded. An Ingress has labels for its first {paths:,} paths; requests of all others have its name alone.
-All Ingresses together have labels for {apart:,} paths: where they have more, the namespaces with the most give way first. Of a path
-the first {letters} characters are a label. The statistics of an Envoy may come to {counters:,} counters and {histograms:,} histograms:
+The number of series is bounded. An Ingress has labels for its first {paths:,} paths; requests of all others have its name alone. All
+Ingresses together have labels for {apart:,} paths: where they have more, the namespaces with the most give way first. Of a path the
+first {letters} characters are a label. The statistics of an Envoy may come to {counters:,} counters and {histograms:,} histograms:
 beyond, new labels are not counted. What nothing has been added to for a day is forgotten.
 
 What it costs an Envoy, measured by `python -m bench.metrics`, is in [bench](../bench/README.md). What `--exclude-socket-metrics` names is

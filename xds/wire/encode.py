@@ -41,8 +41,8 @@ def encode(message: betterproto2.Message) -> bytes:
     """The protobuf encoding of a message. It does not depend on the order in which its maps were filled.
 
     Unset fields are not written. A field without presence is unset if it is "", 0, -0.0, false or empty, as in betterproto2. Unknown fields
-    from parsing come last. Raises ValueError for a number out of the range of its field, which betterproto2 does not check for wrapped
-    ones, and for a datetime without a time zone.
+    from parsing come last. Raises ValueError for a number out of the range of its field (betterproto2 does not check wrapped ones), and for
+    a datetime without a time zone.
     """
     return _encoder(type(message))(message)
 

@@ -2,8 +2,8 @@
 
 As in ingress-nginx the rule is that of a host: its oldest Ingress with an authority decides, for all of its paths. Plain http asks for no
 certificate, and is redirected unless the Ingress says otherwise. Routes before all others refuse; the filter chain of the host only asks
-for the certificate (`xds.model.Authority`). It was asked for by the name in TLS (SNI), so a request for another host than that is refused,
-for its certificate may have been validated by somebody else's authority.
+for the certificate (`xds.model.Authority`). It was requested for the name in TLS (SNI). So a request for another host than that is refused:
+another authority may have validated its certificate.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """custom-http-errors, disable-proxy-intercept-errors: the statuses of answers in whose place a Service of pages answers.
 
-That Service is the one of the annotation `default-backend`, as long as it has endpoints, else the one of --default-backend-service, else
-nginx itself, which has a page for 404 only. The statuses of the ConfigMap always lead to the latter two.
+That Service is the one of the annotation `default-backend`, as long as it has endpoints, else the one of --default-backend-service. Without
+either it is nginx itself, which has a page for 404 only. The statuses of the ConfigMap always lead to the latter two.
 """
 
 from __future__ import annotations

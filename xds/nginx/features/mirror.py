@@ -1,7 +1,7 @@
 """mirror-target, mirror-host, mirror-request-body: a copy of each request goes to another place; what is answered there goes nowhere.
 
-Envoy copies a request as the backend gets it, and lets nobody write the path of the copy. So the route says by headers what the copy
-shall be, which the client cannot, and a script in the cluster of copies obeys them and takes them away.
+Envoy copies a request as the backend gets it, and lets nobody write the path of the copy. So the route describes the copy by headers, which
+clients cannot send. A script in the cluster of copies applies and removes them.
 
 Copies have `X-Sent-From`, by which one that comes back here is counted, unless their Host is an IP address. Such a copy comes back as a
 request for an address, if at all, and copies of those have the header: so of two copies in a row one is counted at least. What has been
