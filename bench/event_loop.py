@@ -2,24 +2,30 @@
 
     python -m bench.event_loop [N …]
 
-A task asks for the loop every 5 ms; what it waits beyond that is what a ping, a probe or another stream would wait. No Envoy is connected.
+A task asks for the loop every 5 ms; what it waits beyond that is what a ping, a probe or another stream would wait. On a busy machine
+that is mostly the time of other programs. So the CPU that the loop used between two such moments is shown as well: a block takes at most
+as much. No Envoy is connected, but for the last row: its Session runs without gRPC.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from time import perf_counter
+from time import perf_counter, thread_time
+from typing import NamedTuple
 
 from bench import objects
 from bench.machine import apart
 from bench.table import Mark, Table, marked
+from tests.publish.wired import Wired
 from xds.app import ControlPlane
 from xds.config import Flags
 from xds.kube.source import Change
 from xds.machine.process import first_build
+from xds.snapshot import ROUTE
 
 SIZES = (1_000, 10_000)
 MARK = Mark(50, "ms")
@@ -31,27 +37,42 @@ CHANGES: Mapping[str, Callable[[int], list[objects.Raw]]] = {
     "100 Ingresses in one change": lambda n: [objects.ingress(i, path="/all") for i in range(min(n, 100))],
     "a ConfigMap value that concerns every host": lambda _: [objects.config_map({"proxy-read-timeout": "77"})],
     "every object again, nothing changed (a re-list)": lambda n: list(objects.world(n)),
+    "every Ingress and EndpointSlice again, each changed": lambda n: [
+        *(objects.ingress(i, path="/again") for i in range(n)),
+        *(objects.endpoint_slice(i, addresses=["10.9.9.8"]) for i in range(n)),
+    ],
+    "as many Ingresses more, each with a Problem": lambda n: [objects.ingress(n + i) for i in range(n)],
 }
 """What changes in a World of `n` applications."""
+REJECTED = "… and an Envoy rejects all routes from now on, 5 s"
+_REJECTED_FOR = 5.0
+
+
+class Wait(NamedTuple):
+    """The longest time in milliseconds that the loop kept another task waiting; and the most CPU that it used meanwhile."""
+
+    wall: float
+    cpu: float
 
 
 @contextlib.asynccontextmanager
-async def longest_wait(into: list[float]) -> AsyncIterator[None]:
-    """Appends the longest time in milliseconds that the loop kept another task waiting during the block."""
-    waits = [0.0]
+async def longest_wait(into: list[Wait]) -> AsyncIterator[None]:
+    """Appends the longest wait during the block."""
+    walls, cpus = [0.0], [0.0]
 
     async def tick() -> None:
         while True:
-            due = perf_counter() + _TICK
+            due, used = perf_counter() + _TICK, thread_time()
             await asyncio.sleep(_TICK)
-            waits.append(perf_counter() - due)
+            walls.append(perf_counter() - due)
+            cpus.append(thread_time() - used)
 
     ticking = asyncio.create_task(tick())
     await asyncio.sleep(2 * _TICK)
     yield
     await asyncio.sleep(2 * _TICK)
     ticking.cancel()
-    into.append(max(waits) * 1000)
+    into.append(Wait(max(walls) * 1000, max(cpus) * 1000))
 
 
 async def _waits(n: int) -> dict[str, list[float]]:
@@ -62,31 +83,53 @@ async def _waits(n: int) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for what, change in CHANGES.items():
         put = tuple(map(objects.parsed, change(n)))
-        waits: list[float] = []
+        waits: list[Wait] = []
         begun = perf_counter()
         async with longest_wait(waits):
             await control_plane.apply(Change(put=put))
-        found[what] = [waits[0], (perf_counter() - begun - 4 * _TICK) * 1000]
-    return found
+        found[what] = [*waits[0], (perf_counter() - begun - 4 * _TICK) * 1000]
+    return found | {REJECTED: await _rejected(n)}
+
+
+async def _rejected(n: int) -> list[float]:
+    """The same while an Envoy rejects all routes, and the control plane searches for what is wrong with them."""
+    site = Wired(Flags(configmap=objects.CONFIG_MAP))
+    with first_build():
+        await site.put(*map(objects.parsed, objects.world(n)))
+    envoy = site.connect()
+    await site.settle()
+    envoy.refuses = lambda type_url, _: type_url == ROUTE
+    waits: list[Wait] = []
+    begun = perf_counter()
+    async with longest_wait(waits):
+        await site.put(objects.parsed(objects.config_map({"proxy-read-timeout": "78"})))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_REJECTED_FOR):
+                await site.settle()
+    return [*waits[0], (perf_counter() - begun - 4 * _TICK) * 1000]
 
 
 def waits(n: int) -> dict[str, list[float]]:
-    """What changed → the longest wait and how long it took in all, in milliseconds."""
-    return asyncio.run(_waits(n))
+    """What changed → the longest wait, the most CPU within one, and how long it took in all, in milliseconds."""
+    logging.disable()  # a line for each of thousands of Problems is not what is shown here
+    try:
+        return asyncio.run(_waits(n))
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def measure(sizes: Iterable[int] = SIZES, *, repeat: int = 3) -> Table:
     """Each size in `repeat` fresh interpreters; of each wait the least."""
     table = Table(
         "The event loop is blocked for, ms",
-        ("what changes", "N", "longest wait", "mark", "", "all of it took"),
+        ("what changes", "N", "longest wait", "mark", "", "CPU in one", "all of it took"),
         note=f"The least of {repeat} runs. From parsed objects to the published Snapshot, as `xds.app` does it.",
     )
     for n in sizes:
         runs = [apart(waits, n) for _ in range(repeat)]
-        for what in CHANGES:
-            least, took = (min(run[what][k] for run in runs) for k in (0, 1))
-            table.add(what, f"{n:,}", *marked(least, "", MARK if n == SIZES[-1] else None), f"{took:,.0f}")
+        for what in (*CHANGES, REJECTED):
+            least, cpu, took = (min(run[what][k] for run in runs) for k in range(3))
+            table.add(what, f"{n:,}", *marked(least, "", MARK if n == SIZES[-1] else None), f"{cpu:.1f}", f"{took:,.0f}")
     return table
 
 

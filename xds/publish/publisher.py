@@ -278,7 +278,7 @@ class Publisher:
             return
         else:
             judge = self._quarantine.accepted if answer.error is None else self._quarantine.rejected
-            orders = await self._conclude(self._quarantine.unproven(answer.type_url), partial(judge, answer, stream))
+            orders = await self._conclude(self._quarantine.weight(answer.type_url), partial(judge, answer, stream))
         if orders:
             await self._carry_out(orders)
             await self._announce_holds()

@@ -97,9 +97,9 @@ class Ledger:
         """Whether an ACK may change what is known."""
         return bool(self._unproven[type_url] or self._past)
 
-    def unproven_of(self, type_url: str) -> int:
-        """How many Parts of a type no Envoy has accepted as they are published."""
-        return len(self._unproven[type_url])
+    def weight(self, type_url: str) -> int:
+        """Of how many Parts something is known that may matter to an answer about a type."""
+        return len(self._unproven[type_url]) + len(self._past) + len(self._replaced)
 
     def unproven(self, part: Part) -> Unproven | None:
         """What is known of a Part that no Envoy has accepted as it is published; None if one has."""

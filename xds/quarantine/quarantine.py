@@ -80,9 +80,9 @@ class Quarantine:
         """Whether a culprit is searched for: what is published changes again as soon as Envoys have answered."""
         return any(self._searches.values())
 
-    def unproven(self, type_url: str) -> int:
-        """How many Parts of a type no Envoy has accepted as they are: about what an answer takes to be judged."""
-        return self._ledger.unproven_of(type_url)
+    def weight(self, type_url: str) -> int:
+        """How many Parts are looked at to judge an answer about a type, at most."""
+        return self._ledger.weight(type_url)
 
     def cares(self, answer: Acknowledgement) -> bool:
         """Whether an ACK may change anything; they come by the thousand."""
