@@ -79,6 +79,25 @@ async def test_a_line_of_json(site: Site) -> None:
     }
 
 
+async def test_a_line_of_json_is_the_text_that_was_asked_for(site: Site) -> None:
+    """Its keys stand in their order, with their spaces, and what is missing is an empty text, as nginx writes it."""
+    text = '{"z":"$request_method",  "a" : $status, "none": "$http_none", "unknown":"$request_body", '
+    text += '"agent":"$http_user_agent", "id":"$req_id"}'
+    configure(site, log_format_upstream=text, log_format_escape_json="true")
+    line = await logged(site, "as-it-is", '{"z":"GET"')
+    written = r'{"z":"GET",  "a" : 200, "none": "", "unknown":"", "agent":"a \"b\" \\ c\td", "id":"as-it-is-'
+    assert line.startswith(written)
+    for own, sent, name in (("mark", 'https://a.test/?"', "Referer"), ("tab", "t\tab", "X-Custom")):
+        configure(
+            site,
+            log_format_upstream=f'{{"{own}": "$http_{name.lower().replace("-", "_")}", "id": "$req_id"}}',
+            log_format_escape_json="true",
+        )
+        await logged(site, f"begun-{own}", f'{{"{own}"')
+        await site.get("/", host="app.test", headers=[("X-Request-ID", own), (name, sent)])
+        assert json.loads(await site.envoy.process.line(f'"{own}"}}')) == {own: sent, "id": own}
+
+
 async def test_every_variable_that_is_known(site: Site) -> None:
     known = sorted(log_format.KNOWN)
     configure(site, log_format_upstream="every $req_id " + " ".join(f"{name}=<${name}>" for name in known))
@@ -122,13 +141,29 @@ async def test_urls_may_have_no_lines(site: Site) -> None:
     assert lines == ["skips skipped/ready?x|", "skips skipped/healthz|"]
 
 
-async def test_the_log_may_be_on_standard_error(site: Site) -> None:
-    configure(site, log_format_upstream="stderr $req_id", access_log_path="/dev/stderr")
-    assert await logged(site, "stderr", "stderr ") in site.envoy.process.stderr
+@pytest.mark.parametrize(
+    ("keys", "to_stderr"),
+    [
+        ({"access_log_path": "/dev/stderr"}, True),
+        ({"access_log_path": "/var/log/nginx/access.log"}, False),
+        ({"http_access_log_path": "/dev/stderr"}, True),
+        ({"http_access_log_path": "/dev/stdout", "access_log_path": "/dev/stderr"}, False),
+        ({"stream_access_log_path": "/dev/stderr"}, False),
+        ({"access_log_path": "/mnt/access.log"}, False),
+        ({"access_log_params": "buffer=16k gzip flush=1m"}, False),
+    ],
+)
+async def test_the_log_may_be_on_standard_error(site: Site, keys: dict[str, str], *, to_stderr: bool) -> None:
+    """A line comes at once, whatever nginx would do with it first."""
+    own = f"at-{'-'.join([*keys, *keys.values()]).replace('/', '').replace(' ', '')}"
+    configure(site, log_format_upstream=f"{own} $req_id", **keys)
+    line = await logged(site, own, f"{own} ")
+    assert (line in site.envoy.process.stderr, line in site.envoy.process.stdout) == (to_stderr, not to_stderr)
 
 
-async def test_there_may_be_no_log(site: Site) -> None:
-    configure(site, disable_access_log="true")
+@pytest.mark.parametrize("key", ["disable_access_log", "disable_http_access_log"])
+async def test_there_may_be_no_log(site: Site, key: str) -> None:
+    configure(site, **{key: "true"})
 
     def lines() -> int:
         return len(site.envoy.process.stdout) + len(site.envoy.process.stderr)

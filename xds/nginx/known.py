@@ -296,9 +296,13 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
     ),
     (
         _IGNORED,
+        "Envoy writes each line at once; a condition (if=…) has no effect, for which there are skip-access-log-urls and enable-access-log",
+        (("access-log-params", "", "How nginx writes its log."),),
+    ),
+    (
+        _IGNORED,
         "it tunes the inside of nginx",
         (
-            ("access-log-params", "", "How nginx writes its log."),
             ("debug-connections", "", "Clients for which nginx logs more."),
             ("enable-aio-write", "true", "How nginx writes files."),
             ("enable-multi-accept", "true", "How nginx takes connections."),
