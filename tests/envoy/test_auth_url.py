@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from examples.apps import HttpApp, StreamServer
-from tests.envoy.harness import Site, config_map, endpoint_slice, ingress, service
+from tests.envoy.harness import Site, Tls, config_map, endpoint_slice, ingress, service
 from tests.exploring import examples
 
 pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module")]
@@ -108,6 +108,21 @@ async def test_the_status_of_the_service_becomes_what_nginx_makes_of_it(site: Si
     got = await site.get("/", host="plain.test", headers=answer(said, ("WWW-Authenticate", "Bearer"), ("Location", "http://evil/")))
     assert (got.status, got.header("location"), b"secret" in got.body) == (status, None, False)
     assert got.header("www-authenticate") == ("Bearer" if status == 401 else None)
+
+
+@pytest.mark.parametrize(
+    ("host", "said", "status", "bound"),
+    [("usual.test", 401, 302, False), ("usual.test", 200, 200, True), ("usual.test", 403, 403, True), ("plain.test", 401, 401, True)],
+)
+async def test_the_redirect_to_sign_in_binds_no_browser_to_https(site: Site, host: str, said: int, status: int, *, bound: bool) -> None:
+    """And no service can have it so for other answers."""
+    forged = answer(said, ("X-Xds-Untold", "max-age=0")) if status != 302 else answer(said)
+    over_tls = await site.get("/", host=host, headers=forged, tls=Tls(host))
+    plain = await site.get("/", host=host, headers=forged)
+    assert [got.status for got in (over_tls, plain)] == [status, status]
+    expected = "max-age=31536000; includeSubDomains" if bound else None
+    assert [got.header("strict-transport-security") for got in (over_tls, plain)] == [expected, None]
+    assert [got.header("x-xds-untold") for got in (over_tls, plain)] == [None, None]
 
 
 async def test_headers_of_the_answer_replace_those_of_the_client(site: Site) -> None:

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from examples.apps import HttpApp, StreamServer
-from tests.envoy.harness import Http2, RawHttp, Response, Site, WebSocket, config_map, endpoint_slice, ingress, service
+from tests.envoy.harness import Http2, RawHttp, Response, Site, Tls, WebSocket, config_map, endpoint_slice, ingress, service
 from xds.nginx.error_pages import LARGEST_BODY, LARGEST_PAGE
 
 pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module")]
@@ -155,6 +155,15 @@ async def test_head_has_the_length_of_the_page_and_no_body(site: Site, pages: Pa
 async def test_what_is_answered_here_is_replaced_as_well(site: Site, pages: Pages, host: str, code: str) -> None:
     assert is_page(await site.get("/x", host=host))
     assert pages.headers["x-code"] == code
+
+
+@pytest.mark.parametrize("tls", [Tls("a.test"), None], ids=["https", "http"])
+async def test_a_page_binds_no_browser_to_https(site: Site, tls: Tls | None) -> None:
+    page, other = [await site.get(f"/status/{status}", host="a.test", tls=tls) for status in (404, 201)]
+    assert is_page(page)
+    bound = "max-age=31536000; includeSubDomains" if tls else None
+    assert [each.header("strict-transport-security") for each in (page, other)] == [None, bound]
+    assert [each.header("x-xds-untold") for each in (page, other)] == [None, None]
 
 
 async def test_the_page_has_no_headers_of_its_location(site: Site) -> None:

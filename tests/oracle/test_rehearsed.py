@@ -106,7 +106,6 @@ async def test_a_recorded_controller_and_envoy_differ_in_known_ways_only(site: S
         (group,) = (group for group in found["differences"] if not group["known"])
         assert [(p["severity"], p["object"]["name"]) for p in group["problems"]] == [("error", "root")]
         assert {group["known"]["id"] for group in found["differences"] if group["known"]} == {
-            "hsts-sign-in",
             "escaped-slash",
             "rewritten-to-nothing",
         }

@@ -13,8 +13,8 @@ from xds.rehearse.report import MOST_EXAMPLES, SUSPECTS, Context, Tallied, docum
 
 from .worlds import Built, ingress, path, services
 
-HSTS = {"header strict-transport-security": "max-age=1"}
-REDIRECT = {"status": "302"}
+JOINED = {"status": "302", "header set-cookie": "a=…, b=…"}
+APART = {"status": "302", "header set-cookie": "a=…\nb=…"}
 
 
 def tallied(built: Built) -> Tallied:
@@ -37,17 +37,17 @@ def signing_in(*, odd: dict[str, str] | None = None, tls: bool = False) -> Built
 def test_a_known_difference_is_called_so() -> None:
     built = signing_in()
     found = tallied(built)
-    found.add(first(built, "a.test"), [REDIRECT] * 3, [REDIRECT | HSTS] * 3)
+    found.add(first(built, "a.test"), [JOINED] * 3, [APART] * 3)
     (group,) = printed(found, built)["differences"]
-    assert group["known"]["id"] == "hsts-sign-in"
-    assert group["annotations"] == [{"name": "auth-signin", "value": "https://login.test/start"}]
+    assert group["known"]["id"] == "auth-cookies-apart"
+    assert group["annotations"] == [{"name": "auth-url", "value": "http://10.0.0.9/check"}]
     assert printed(found, built)["summary"]["known"] == 1
 
 
 def test_nothing_is_called_known_where_check_has_an_error() -> None:
     built = signing_in(odd={"app-root": "nowhere"})
     found = tallied(built)
-    found.add(first(built, "a.test"), [REDIRECT] * 3, [REDIRECT | HSTS] * 3)
+    found.add(first(built, "a.test"), [JOINED] * 3, [APART] * 3)
     (group,) = printed(found, built)["differences"]
     assert group["known"] is None
     assert "error" in {problem["severity"] for problem in group["problems"]}
@@ -58,12 +58,12 @@ def test_an_error_about_a_certificate_that_neither_side_has_hides_nothing() -> N
     built = signing_in(tls=True)
     found = tallied(built)
     inquiry = first(built, "a.test")
-    found.add(inquiry, [REDIRECT] * 3, [REDIRECT | HSTS] * 3)
+    found.add(inquiry, [JOINED] * 3, [APART] * 3)
     generated = [f"Kubernetes Ingress Controller Fake Certificate (SHA-256 {n})" for n in "12"]
     found.add_certificates(inquiry, *generated)
     by_field = {group["field"]: group["known"] and group["known"]["id"] for group in printed(found, built)["differences"]}
     assert any(p.field.startswith("spec.tls") for p in built.tables.problems())
-    assert by_field == {"certificate": "generated-certificate", "header strict-transport-security": "hsts-sign-in"}
+    assert by_field == {"certificate": "generated-certificate", "header set-cookie": "auth-cookies-apart"}
     found.add_certificates(inquiry, "a.test (SHA-256 3)", generated[1])
     assert printed(found, built)["summary"]["certificates"] == 1
 

@@ -32,22 +32,20 @@ from envoy_data_plane.envoy.extensions.filters.http.ext_authz.v3 import (
     ExtAuthz,
     HttpService,
 )
-from envoy_data_plane.envoy.extensions.filters.http.filter_chain.v3 import FilterChain, FilterChainConfig, FilterChainConfigPerRoute
-from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation, HeaderMutationPerRoute, Mutations
 from envoy_data_plane.envoy.extensions.filters.http.lua.v3 import Lua
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 from envoy_data_plane.envoy.type.matcher.v3 import ListStringMatcher, RegexMatcher, StringMatcher
 from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 from envoy_data_plane.google.protobuf import Any as AnyMessage
 
+from xds.nginx import outermost
 from xds.nginx.access import CHALLENGE, CLUSTER, UNLESS_NOTED, joined
-from xds.nginx.messages import CACHED
+from xds.nginx.messages import CACHED, UNTOLD
 from xds.wire.encode import pack
 
 NAME = "auth-url"
-COOKIES = "auth-cookies"
-"""The place in the listener for the filter that passes the service's cookies on."""
-_WRITER = "auth-cookie-writer"
+COOKIES = "auth-cookie-writer"
+"""The filter that passes the service's cookies on, of routes without `always`."""
 LONGEST = timedelta(seconds=60)
 """How long an answer may take, as in ingress-nginx."""
 ESCAPED_URI = "\t"
@@ -147,6 +145,7 @@ local function become(headers, state)
   headers:remove(REMOVE)
   headers:remove("content-length")
   headers:remove("location")
+  headers:remove("{UNTOLD}")
   if status == 403 and state.challenge ~= "" then
     status = 401
     headers:replace(":status", "401")
@@ -157,6 +156,7 @@ local function become(headers, state)
   elseif status == 401 and state.signin ~= "" then
     headers:replace(":status", "302")
     headers:add("location", state.signin)
+    headers:add("{UNTOLD}", "")
   else
     if status ~= 401 then headers:remove("www-authenticate") end
     if status ~= 401 and status ~= 403 then headers:replace(":status", "500") end
@@ -219,11 +219,12 @@ end
 class Question:
     """What a service is asked, and what its answer is used for.
 
-    `cluster` is the service's, by name. `host`, `path`, `signin` and the values of `headers` are formats of Envoy's. With a `signin`, 401
-    becomes a redirect there. `wanted` are the headers of the answer, in lower case, that the backend gets. With `always` the client gets
-    the service's cookies whatever the status of its answer is; with `unless_noted` nobody is asked where an earlier rule let a client in.
-    With `after_password` that may be the password as well, and who has none is told to show one. `memory` is a format for what the
-    answer is remembered by: the first line of a question's head (`xds.authz.answers`); "" where no answer is remembered.
+    `cluster` is the service's, by name. `host`, `path`, `signin` and the values of `headers` are formats of Envoy's. With a `signin`,
+    401 becomes a redirect there, with the header `UNTOLD`. `wanted` are the headers of the answer, in lower case, that the backend
+    gets. With `always` the client gets the service's cookies whatever the status of its answer is; with `unless_noted` nobody is asked
+    where an earlier rule let a client in. With `after_password` that may be the password as well, and who has none is told to show one.
+    `memory` is a format for what the answer is remembered by: the first line of a question's head (`xds.authz.answers`); "" where no
+    answer is remembered.
     """
 
     cluster: str
@@ -269,7 +270,7 @@ def _filter(question: Question) -> ExtAuthz:
     }
     answer = AuthorizationResponse(
         allowed_upstream_headers=_exactly(question.wanted) if question.wanted else None,
-        allowed_client_headers=_exactly(("set-cookie",)),
+        allowed_client_headers=_exactly(("set-cookie", UNTOLD) if question.signin else ("set-cookie",)),
         allowed_client_headers_on_success=_exactly(("set-cookie",)) if question.always else _beginning(_COOKIE),
     )
     service = HttpService(
@@ -303,31 +304,15 @@ def _apart(headers: Iterable[tuple[str, str]]) -> tuple[dict[str, str], dict[str
 
 
 @cache
-def cookies() -> HttpFilter:
-    """The listener's place for the filter of `passing_on`, before all others, so that their answers come by. It is empty.
-
-    Each certificate has a connection manager, where the expressions of that filter would take 50 kB of Envoy's memory.
-    """
-    return HttpFilter(name=COOKIES, typed_config=pack(FilterChainConfig()), disabled=True)
-
-
-@cache
-def passing_on() -> AnyMessage:
-    """What a route without `always` has in that place: a filter whose mutations are in the table (`shared`), once for all routes."""
-    writer = TypedExtensionConfig(name=_WRITER, typed_config=pack(HeaderMutation()))
-    return pack(FilterChainConfigPerRoute(filter_chain=FilterChain(filters=[writer])))
-
-
-@cache
 def shared() -> Mapping[str, AnyMessage]:
-    """What the route table has for that filter, by its name.
+    """What the route table has for `COOKIES`.
 
     The service's cookies reach the client with the statuses with which nginx adds headers. Each has a name of its own until then.
     """
     statuses = ", ".join(map(str, _WITH_COOKIES))
     mutations = [Mutation(append=_cookie(f"{_COOKIE}{number}", statuses)) for number in range(1, MOST_COOKIES + 1)]
     removed = Mutation(remove_on_match=RemoveOnMatch(key_matcher=StringMatcher(prefix=_COOKIE)))
-    return {_WRITER: pack(HeaderMutationPerRoute(mutations=Mutations(response_mutations=[*mutations, removed])))}
+    return {COOKIES: outermost.writing([*mutations, removed])}
 
 
 def _cookie(name: str, statuses: str) -> HeaderValueOption:

@@ -25,7 +25,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.google.protobuf import Any as AnyMessage
 from envoy_data_plane.google.protobuf import Struct, Value
 
-from xds.nginx.messages import CACHED, in_header, page
+from xds.nginx.messages import CACHED, UNTOLD, in_header, page
 from xds.wire.encode import pack
 
 NAME = "error-pages"
@@ -174,6 +174,7 @@ local function put(handle, found, status)
   for _, name in ipairs(names) do
     if name ~= ":status" and not kept[name] and not (name == "www-authenticate" and status == "401") then headers:remove(name) end
   end
+  headers:add("{UNTOLD}", "")
   for name, value in pairs(found) do
     if name == ":status" then
       headers:replace(name, value)

@@ -82,6 +82,8 @@ What every response of a listener gets it writes as well: a filter more would co
 """
 SENT_FROM = "nginx-ingress-controller"
 """The header X-Sent-From of requests by which a proxy asks an authentication service, as ingress-nginx writes it; and of copies."""
+UNTOLD = "x-xds-untold"
+"""A header, empty, of responses that are to tell no browser to come by https only (`xds.nginx.features.hsts`)."""
 PASSAGES = "x-passages-"
 """How the header begins by which passages through the fleet are counted; the rest of its name is a secret of the fleet."""
 _IN_NO_HEADER = re.compile(r"[\x00\r\n]")

@@ -118,14 +118,6 @@ def _is_added_over_https(found: Difficult) -> bool:
     return found.inquiry.via.value == "https" and _is_added(found)
 
 
-def _is_added_to_redirect(found: Difficult) -> bool:
-    return _is_added_over_https(found) and found.status[0] == "302"
-
-
-def _is_added_to_error(found: Difficult) -> bool:
-    return _is_added_over_https(found) and found.status[0] >= "400"
-
-
 def _is_one_of_two(found: Difficult) -> bool:
     theirs, ours = found.difference.theirs or "", found.difference.ours or ""
     return bool(ours) and theirs.count("max-age") > 1 and ours in theirs
@@ -230,22 +222,6 @@ KNOWN = (
         _is_rewritten_to_nothing,
         "`rewrite-target: $1` where the group is empty",
         "ingress-nginx answers 500; here the path is `/`",
-    ),
-    KnownDifference(
-        "hsts-sign-in",
-        ("auth-signin", "global-auth-signin"),
-        _HSTS,
-        _is_added_to_redirect,
-        "the redirect to `auth-signin` over https",
-        "here it has Strict-Transport-Security",
-    ),
-    KnownDifference(
-        "hsts-error-page",
-        ("custom-http-errors",),
-        _HSTS,
-        _is_added_to_error,
-        "… a page over https",
-        "here it has Strict-Transport-Security",
     ),
     KnownDifference(
         "hsts-server-snippet",

@@ -33,7 +33,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.envoy.type.v3 import FractionalPercent
 
 from xds.model import Settings, StreamLog, Via
-from xds.nginx import authorization, log_format
+from xds.nginx import log_format, outermost
 from xds.nginx.access import authorisation
 from xds.nginx.feature import FilterPlace
 from xds.nginx.messages import HEADERS_COUNT, PASSAGE_FILTER, ads, formatted, http2, preserve_case
@@ -68,10 +68,10 @@ def connection(via: Via, port: int, defaults: Settings) -> HttpConnectionManager
         stat_prefix=via.value,
         rds=Rds(route_config_name=names.ROUTES, config_source=ads()),
         http_filters=[
+            outermost.place(),
             passages.guard(),
             _refused_methods(),
             _forwarded_port(via, port),
-            authorization.cookies(),
             *_places(),
             _router(),
         ],

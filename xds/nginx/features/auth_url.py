@@ -19,8 +19,9 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOpti
 
 from xds.kube.objects import Ingress
 from xds.model import Cluster, Forward, Location, PathKind, Respond, Route
+from xds.nginx import outermost
 from xds.nginx.access import NO_AUTH_LOCATIONS, is_exempt, satisfies_any
-from xds.nginx.authorization import COOKIES, ESCAPED_URI, Question, asking, passing_on, script, shared
+from xds.nginx.authorization import COOKIES, ESCAPED_URI, Question, asking, script, shared
 from xds.nginx.feature import (
     Annotation,
     Closed,
@@ -34,6 +35,7 @@ from xds.nginx.feature import (
     Risk,
     Unreadable,
 )
+from xds.nginx.features.hsts import leave_out_where_asked, leaving_out
 from xds.nginx.messages import SENT_FROM
 from xds.nginx.registry import cluster_name
 from xds.nginx.targets import Target, cluster_of, named_cluster, speak, target
@@ -505,8 +507,12 @@ def _filters(auth: AuthUrl, route: Route) -> Iterable[TypedExtensionConfig]:
 
 
 def _on_route(auth: AuthUrl, route: Route, envoy: EnvoyRoute) -> None:
-    if auth.question and not auth.always and _passes(route):
-        envoy.typed_per_filter_config[COOKIES] = passing_on()
+    if not auth.question or not _passes(route):
+        return
+    if not auth.always:
+        outermost.put(envoy, COOKIES)
+    if auth.question.signin:
+        leave_out_where_asked(envoy)
 
 
 def _on_upstream(_how: str, options: HttpProtocolOptions) -> None:
@@ -538,7 +544,7 @@ FEATURE = Feature[Any](
     on_route=_on_route,
     filters=_filters,
     place=FilterPlace.AUTH,
-    shared=shared,
+    shared=lambda: {**shared(), **leaving_out()},
     on_cluster=speak,
     on_upstream=_on_upstream,
 )

@@ -22,6 +22,7 @@ from xds.nginx.features import backend_protocol, default_backend
 from xds.nginx.features.backend_protocol import Protocol
 from xds.nginx.features.default_backend import Fallback
 from xds.nginx.features.headers_for_all import ADD_HEADERS, HIDE_HEADERS, SERVER
+from xds.nginx.features.hsts import leave_out_where_asked, leaving_out
 from xds.nginx.messages import formatted
 from xds.nginx.registry import cluster_name
 from xds.nginx.values import boolean, shown
@@ -170,6 +171,7 @@ def _on_route(wanted: Replaced, route: Route, envoy: EnvoyRoute) -> None:
         return
     envoy.metadata = envoy.metadata or Metadata()
     envoy.metadata.filter_metadata[error_pages.NAME] = error_pages.metadata(wanted.pages)
+    leave_out_where_asked(envoy)
     if wanted.own_is_local and isinstance(route.action, Forward):
         envoy.response_headers_to_add.append(formatted(ANSWERED, "%RESPONSE_CODE_DETAILS%"))
 
@@ -194,7 +196,7 @@ FEATURE = Feature[Any](
     on_route=_on_route,
     filters=_filters,
     place=FilterPlace.ERRORS,
-    shared=error_pages.shared,
+    shared=lambda: {**error_pages.shared(), **leaving_out()},
     to_default=lambda _wanted: True,
     on_upstream=_on_upstream,
 )

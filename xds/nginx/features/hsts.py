@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import cache
 
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as Mutation
+from envoy_data_plane.envoy.config.core.v3 import HeaderValueOptionHeaderAppendAction
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutationPerRoute, Mutations
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager
+from envoy_data_plane.google.protobuf import Any as AnyMessage
 
 from xds.model import Via
+from xds.nginx import outermost
 from xds.nginx.feature import Feature, Key, Notes, Unreadable
-from xds.nginx.messages import PASSAGE_FILTER, on_responses, overwriting
+from xds.nginx.messages import PASSAGE_FILTER, UNTOLD, formatted, on_responses, overwriting
 from xds.nginx.values import boolean, matching, shown
 from xds.wire.encode import pack
 
+_LEFT_OUT = "hsts-left-out"
 _HEADER = "strict-transport-security"
 _max_age = matching("[ -~]{1,100}", "number of seconds")
 
@@ -58,6 +64,24 @@ def _off_location(_value: str, envoy: EnvoyRoute) -> None:
     envoy.typed_per_filter_config[PASSAGE_FILTER] = pack(
         HeaderMutationPerRoute(mutations=Mutations(response_mutations=[Mutation(remove=_HEADER)]))
     )
+
+
+def leave_out_where_asked(envoy: EnvoyRoute) -> None:
+    """For routes of which some responses have no Strict-Transport-Security: those to which a filter adds the header `UNTOLD`, empty.
+
+    Their Feature has `leaving_out` in its `shared`. That header of a backend is removed before any filter sees it.
+    """
+    outermost.put(envoy, _LEFT_OUT)
+    envoy.response_headers_to_remove.append(UNTOLD)
+
+
+@cache
+def leaving_out() -> Mapping[str, AnyMessage]:
+    """The value moves to the other header, unless that is there, and what is there then moves back."""
+    kept, back = formatted(UNTOLD, f"%RESP({_HEADER})%"), formatted(_HEADER, f"%RESP({UNTOLD})%")
+    kept.append_action = HeaderValueOptionHeaderAppendAction.ADD_IF_ABSENT
+    moves = [Mutation(append=kept), Mutation(remove=_HEADER), Mutation(append=back), Mutation(remove=UNTOLD)]
+    return {_LEFT_OUT: outermost.writing(moves)}
 
 
 FEATURE = Feature(
