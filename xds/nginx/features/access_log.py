@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog, AccessLogFilter, HeaderFilter, MetadataFilter
 from envoy_data_plane.envoy.config.core.v3 import SubstitutionFormatString, TypedExtensionConfig
-from envoy_data_plane.envoy.config.route.v3 import FilterConfig, HeaderMatcher
+from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher, RouteConfiguration
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from envoy_data_plane.envoy.extensions.access_loggers.stream.v3 import StderrAccessLog, StdoutAccessLog
+from envoy_data_plane.envoy.extensions.filters.http.filter_chain.v3 import FilterChain, FilterChainConfig, FilterChainConfigPerRoute
 from envoy_data_plane.envoy.extensions.filters.http.set_filter_state.v3 import Config as SetFilterState
 from envoy_data_plane.envoy.extensions.filters.http.set_metadata.v3 import Config as SetMetadata
 from envoy_data_plane.envoy.extensions.filters.http.set_metadata.v3 import Metadata
@@ -30,7 +31,8 @@ from xds.wire.encode import pack
 _METADATA = "xds.log"
 """The namespace of dynamic metadata in which a route without a line says so."""
 _KEEPER = "asked-path"
-"""The filter of the listener that keeps the path as requested; a route that rewrites it switches the filter on."""
+"""The place in the listener for a filter that keeps the path as requested, which a route has that rewrites the path."""
+_WRITER = "asked-path-writer"
 _MOST_SKIPPED = 100
 """Paths that are not logged: each request that is logged was compared with each of them."""
 _STDOUT = ("/var/log/nginx/access.log", "/dev/stdout")
@@ -119,7 +121,7 @@ def _read(notes: Notes) -> Log:
 
 def _on_connection(log: Log, connection: HttpConnectionManager, _via: Via) -> None:
     if log.line:
-        connection.http_filters.insert(0, _path_keeper(log.escape))
+        connection.http_filters.insert(0, _place())
         connection.access_log = list(_loggers(log))
 
 
@@ -137,12 +139,23 @@ def _access_log(line: SubstitutionFormatString, log: Log, filters: Sequence[Acce
 
 
 @cache
-def _path_keeper(escape: Escape) -> HttpFilter:
-    """The filter that keeps the path for the line. It is once in the listener, since Envoy would compile its expression for each route."""
+def _place() -> HttpFilter:
+    """The listener's place for the filter that keeps the path, before all others. It is empty: each certificate has it."""
+    return HttpFilter(name=_KEEPER, typed_config=pack(FilterChainConfig()), disabled=True)
+
+
+@cache
+def _path_keeper(escape: Escape) -> AnyMessage:
+    """What the table has for that filter, once for all routes, since Envoy would compile its expression for each of them."""
     kept = kept_text(log_format.PATH_STATE, log_format.path_state(escape))
     assert kept.format_string
     kept.format_string.formatters = [log_format.formatter()]
-    return HttpFilter(name=_KEEPER, typed_config=pack(SetFilterState(on_request_headers=[kept])), disabled=True)
+    return pack(SetFilterState(on_request_headers=[kept]))
+
+
+def _on_table(log: Log, table: RouteConfiguration) -> None:
+    if log.line and log_format.has_path(log.line):
+        table.typed_per_filter_config[_WRITER] = _path_keeper(log.escape)
 
 
 @cache
@@ -171,12 +184,14 @@ def _filters(log: Log, _route: Route) -> tuple[TypedExtensionConfig, ...]:
 def _on_rewritten(log: Log, _route: Route, envoy: EnvoyRoute) -> None:
     """The line is written when the request has another path."""
     if log.own and log_format.has_path(log.line):
-        envoy.typed_per_filter_config[_KEEPER] = _switched_on()
+        envoy.typed_per_filter_config[_KEEPER] = _keeping()
 
 
 @cache
-def _switched_on() -> AnyMessage:
-    return pack(FilterConfig(config=AnyMessage()))
+def _keeping() -> AnyMessage:
+    """What a route has in the place: a filter that keeps what the table says."""
+    writer = TypedExtensionConfig(name=_WRITER, typed_config=pack(SetFilterState()))
+    return pack(FilterChainConfigPerRoute(filter_chain=FilterChain(filters=[writer])))
 
 
 FEATURE = Feature(
@@ -194,6 +209,7 @@ FEATURE = Feature(
     ),
     phase=Phase.HOST,
     on_connection=_on_connection,
+    on_table=_on_table,
     filters=_filters,
     on_rewritten=_on_rewritten,
 )
