@@ -18,6 +18,7 @@ import pytest_asyncio
 
 from examples.apps import HttpApp, UdpApp
 from tests.envoy.harness import (
+    Http1,
     Site,
     Traffic,
     Udp,
@@ -130,6 +131,17 @@ async def test_who_stops_all_requests_of_a_page_keeps_the_connection(attacked: S
     (stopped,) = await served(attacked, flooding(attacked, iter([*attacks.resets(HOST, MANY), last]), seconds=3))
     assert (stopped.closed, stopped.goaway) == (0, None)
     assert stopped.streams == {2 * MANY + 1}
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 40])
+async def test_requests_in_a_row_that_envoy_answers_itself_are_all_answered(attacked: Site, at_once: int) -> None:
+    """Envoy ends a connection for which three answers wait to be sent, and sends none before it has looked at all connections."""
+    kinds = [("Host: nobody.test", 404), ("Host: tls.test", 308)]
+    asked = [f"GET / HTTP/1.1\r\n{line}\r\n\r\n".encode() for line, _ in kinds] * 20
+    async with await Http1.open(attacked.http) as client:
+        for first in range(0, len(asked), at_once):
+            await client.send(b"".join(asked[first : first + at_once]))
+        assert [(await client.receive()).status for _ in asked] == [status for _, status in kinds] * 20
 
 
 async def test_headers_without_measure_are_refused(attacked: Site) -> None:

@@ -19,8 +19,11 @@ XDS_CLUSTER = "xds_cluster"
 REGEX_PROGRAM_SIZE = 100_000
 """Size of the largest compiled RE2 program that Envoy accepts. Its default of 100 rejects an expression with one or two repetitions."""
 
-REQUESTS_AT_ONCE = 8
-"""Requests that Envoy takes from one connection before it turns to the others; without it a client may send a thousand in one go."""
+REQUESTS_AT_ONCE = 1
+"""Requests that Envoy takes from one connection before it turns to the others; without it a client may send a thousand in one go.
+
+With more than one, HTTP/1 requests in a row that Envoy answers itself (404, redirects) end their connection: it lets two answers wait.
+"""
 
 EARLY_RESETS = 150
 """Requests that a connection of HTTP/2 may take back within a second of each, if those are more than half of all its requests.
