@@ -420,3 +420,37 @@ async def test_the_exporter_waits_for_its_envoy(tmp_path: Path) -> None:
 
         await wait_until(look, "an answer", deadline=60)
         assert (await asyncio.gather(*(fetch(address, "/healthz", host="metrics") for _ in range(3))))[0].status == 200
+
+
+async def test_what_nothing_is_added_to_is_forgotten_and_counted_anew(tmp_path: Path) -> None:
+    """Else the Ingresses of years would fill the room that there is. Here a moment stands for the day."""
+    async with Site(tmp_path) as site:
+        app = await site.run(HttpApp("web"))
+        site.folder.write("web.yaml", ingress("shop", "shop.test", {"/": ("web", 80)}, namespace="shop"))
+        site.folder.write("backends.yaml", *backend("web", app, namespace="shop"))
+        await site.start_control_plane("--enable-metrics")
+        bootstrap = await site.control_plane.bootstrap(flags=["--stats-address", f"unix:{site.path / 'stats.sock'}"])
+        assert bootstrap.count("86400s") == 1
+        await site.static_envoy(bootstrap.replace("86400s", "5s"))  # as often as Envoy flushes
+        metrics = await exporter(site)
+        sent = 0
+
+        async def counted() -> float | None:
+            lines = [line for line in (await page(metrics)).splitlines() if line.startswith(f"{N}_requests{{") and "shop.test" in line]
+            return float(lines[0].rpartition(" ")[2]) if lines else None
+
+        async def is_counted() -> bool:
+            nonlocal sent
+            await site.get("/", host="shop.test")
+            sent += 1
+            found = await counted()
+            assert found is None or found <= sent, "what was forgotten is not added"
+            return found is not None
+
+        async def is_gone() -> bool:
+            return await counted() is None
+
+        for _ in range(2):
+            sent = 0
+            await wait_until(is_counted, "the first count", deadline=60)
+            await wait_until(is_gone, "statistics that are forgotten", deadline=60)
