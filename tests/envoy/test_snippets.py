@@ -6,7 +6,7 @@ import pytest
 import pytest_asyncio
 
 from examples.apps import HttpApp
-from tests.envoy.harness import Site, backend, config_map, ingress
+from tests.envoy.harness import Site, Tls, backend, config_map, ingress
 
 pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module")]
 
@@ -146,6 +146,15 @@ async def test_whom_nginx_keeps_out_is_kept_out(site: Site, host: str, path: str
 async def test_a_server_snippet_holds_for_the_whole_host(site: Site, path: str, status: int, app: str, both: str | None) -> None:
     answer = await site.get(path, host="server.test")
     assert (answer.status, answer.app, answer.header("X-Both")) == (status, app, both)
+
+
+async def test_what_a_server_snippet_answers_before_there_is_a_location_binds_no_browser_to_https(site: Site) -> None:
+    refused = await site.get("/", host="server.test", headers=[("X-Bad", "1")], tls=Tls("server.test"))
+    passed = await site.get("/", host="server.test", tls=Tls("server.test"))
+    assert [(each.status, each.header("strict-transport-security")) for each in (refused, passed)] == [
+        (403, None),
+        (200, "max-age=31536000; includeSubDomains"),
+    ]
 
 
 async def test_a_location_of_a_server_snippet_answers_by_itself(site: Site) -> None:

@@ -228,7 +228,7 @@ KNOWN = (
         ("server-snippet",),
         _HSTS,
         _is_added_over_https,
-        "`server-snippet`: Strict-Transport-Security on what it answers",
+        "`server-snippet`: Strict-Transport-Security on what its `location`s answer",
         "here it is there",
     ),
     KnownDifference(

@@ -64,7 +64,7 @@ def _routes(found: Program, location: Location, routes: tuple[Route, ...]) -> tu
 
 def _of_way(way: Way, location: Location, routes: tuple[Route, ...]) -> Iterator[Route]:
     if way.end:
-        answer = Route(location.match, routing.respond(way.end), location.origin, location.rule, headers=way.tests)
+        answer = Route(location.match, routing.respond(way.end), location.origin, location.rule, headers=way.tests, early=True)
         yield replace(answer, settings=Settings({_NAME: way}))
         return
     for route in routes:
