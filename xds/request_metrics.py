@@ -108,6 +108,11 @@ def shown(statistic: Statistic, excluded: Collection[str]) -> tuple[str, ...]:
     return tuple(name for name in statistic.shows if name not in without)
 
 
+def unknown_metrics(excluded: Collection[str]) -> list[str]:
+    """Those names of `--exclude-socket-metrics` that no metric has."""
+    return [name for name in excluded if name.removeprefix(NAMESPACE) not in MEANINGS]
+
+
 def joined(namespace: str, ingress: str, service: str, canary: str, host: str, path: str) -> str:
     """The labels of a route in one text. The path comes last, since it alone may have spaces."""
     return " ".join(part or _NOTHING for part in (namespace, ingress, service, canary, host, path[:LONGEST_PATH]))

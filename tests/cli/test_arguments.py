@@ -358,6 +358,13 @@ def test_a_flag_without_effect_says_so_in_one_line(flag: Flag) -> None:
     assert "\n" not in parsed.notices[0]
 
 
+def test_a_name_of_no_metric_is_a_notice() -> None:
+    names = "--exclude-socket-metrics=request_size,nginx_ingress_controller_requests,request_sise"
+    for command, words in (("serve", ["--manifests=d"]), ("up", ["d"])):
+        (notice,) = parse(command, [*words, names], {}).notices
+        assert notice == "--exclude-socket-metrics: there is no metric of requests named 'request_sise'; docs/metrics.md has their names."
+
+
 def test_without_such_flags_there_are_no_notices() -> None:
     assert parse("serve", ["--manifests=d", "--http-port=81"], {}).notices == ()
 

@@ -40,6 +40,7 @@ from xds.config import (
     parse_bool,
     parse_origin,
 )
+from xds.request_metrics import unknown_metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -471,6 +472,8 @@ def _notices(command: str, settings: Flags, given: Mapping[str, _Given]) -> Iter
     if command in RUN and settings.dashboard_address and not has_dashboard(settings):
         address = settings.dashboard_address
         yield f"--dashboard-address: {address} reaches beyond this machine, so there is no dashboard: --dashboard-names is not given."
+    if command in RUN and (unknown := unknown_metrics(settings.exclude_socket_metrics)):
+        yield f"--exclude-socket-metrics: there is no metric of requests named {unknown[0][:80]!r}; docs/metrics.md has their names."
     if settings.allowed_endpoints and settings.manifests:
         by, folder = given["allowed_endpoints"].by, given["manifests"].by
         yield f"{by} has no effect with {folder}: there all endpoints are allowed but our own sockets, from which nothing is excepted."
