@@ -26,9 +26,14 @@ from tests.envoy.harness import (
     ingress,
     make_certificate,
     secret_tls,
+    wait_until,
 )
 from tests.envoy.harness.control_plane import XDS
+from tests.envoy.test_quarantine import Raw, bad_host, raw
 from tests.packaging.building import last_release, run, wheel
+from xds.snapshot import ROUTE
+
+__all__ = ["raw"]
 
 pytestmark = [pytest.mark.envoy, pytest.mark.timeout(300)]
 
@@ -55,13 +60,14 @@ class Fleet:
         self.site = site
         self.address = address
         self.balancer = balancer
+        self.flags: list[str] = []
         self.replicas: list[ControlPlane] = []
         self.envoys: list[Envoy] = []
         self.ports = (site.ports.take(), site.ports.take())
 
     async def add(self, program: Program) -> None:
         """Start a replica; it gets connections once it is ready."""
-        flags = [f"--http-port={self.ports[0]}", f"--https-port={self.ports[1]}"]
+        flags = [f"--http-port={self.ports[0]}", f"--https-port={self.ports[1]}", *self.flags]
         replica = ControlPlane(self.site.folder.path, self.site.path, self.site.ports, flags, program=program)
         self.site.processes.append(replica.process)
         await replica.start()
@@ -96,9 +102,10 @@ class Fleet:
 
 
 @contextlib.asynccontextmanager
-async def fleet(site: Site, program: Program, replicas: int = 2) -> AsyncIterator[Fleet]:
+async def fleet(site: Site, program: Program, replicas: int = 2, flags: Sequence[str] = ()) -> AsyncIterator[Fleet]:
     """A fleet of this version with two Envoys, for the length of a block."""
     found = Fleet(site, await site.run(balancer := Balancer()), balancer)
+    found.flags += flags
     try:
         for _ in range(replicas):
             await found.add(program)
@@ -167,6 +174,72 @@ async def test_an_envoy_with_the_bootstrap_of_one_version_is_served_by_the_other
         await found.until_everywhere(f"default/{name}/80")
         assert {(await fetch(found.target(0), "/", host=f"{name}.test")).status for _ in range(20)} == {200}
         assert [await rejections(envoy) for envoy in found.envoys] == [{}] * 4
+
+
+@pytest.mark.parametrize("named", [True, False])
+async def test_an_envoy_that_rejects_something_changes_to_the_other_version_before_the_culprit_is_found(
+    site: Site, before: Program, raw: Raw, named: bool
+) -> None:
+    """What one version has found and stored, the other reads: nothing is rejected again.
+
+    Where Envoy names nobody, the other version has seen no host accepted yet, so that its search leaves out good ones as well for a moment.
+    """
+    web = await site.run(HttpApp("web"))
+    names = [f"web-{number}" for number in range(16)]
+    site.folder.write("all.yaml", *backend("web", web), *(ingress(name, f"{name}.test", {"/": ("web", 80)}) for name in names))
+    raw((ROUTE, "bad.test", bad_host("bad.test", quoted=named)))
+    async with fleet(site, before, 1, [f"--state-dir={site.path / 'state'}"]) as found:
+        await found.until_everywhere("default/web/80")
+        await found.add(XDS)
+        async with Traffic(found.target(0), host="web-0.test") as traffic:
+            changed = [ingress(name, f"{name}.test", {"/": ("web", 80), "/later": ("web", 80)}) for name in names]
+            site.folder.write("all.yaml", *backend("web", web), *changed, ingress("bad", "bad.test", {"/": ("web", 80)}))
+            await wait_until(lambda: rejected(found), "Envoy to reject the table", deadline=60)
+            await found.remove()
+            await wait_until(lambda: holds_one(found), "one host to be held", deadline=60)
+            for program in (before, XDS):
+                await found.roll(program)
+                await wait_until(lambda: holds_one(found), "one host to be held", deadline=60)
+            seen = [await rejections(envoy) for envoy in found.envoys]
+            await found.roll(before)
+            site.folder.write("last.yaml", *backend("last", web), ingress("last", "last.test", {"/": ("last", 80)}))
+            await found.until_everywhere("default/last/80")
+            await wait_until(lambda: served(found, "last.test"), "the last host to be served", deadline=60)
+            assert [await rejections(envoy) for envoy in found.envoys] == seen
+        if named:
+            assert traffic.answers().keys() == {(200, "web")}
+        assert {(await fetch(found.target(0), "/later", host=f"{name}.test")).app for name in names for _ in range(4)} == {"web"}
+
+
+async def test_metrics_that_an_upgrade_switches_on_cost_no_request(site: Site, before: Program) -> None:
+    """The listeners change, and drain; Envoys have the bootstrap of before until they are replaced as well."""
+    web = await site.run(HttpApp("web"))
+    site.folder.write("web.yaml", *backend("web", web), ingress("web", HOST, {"/": ("web", 80)}))
+    async with fleet(site, before) as found:
+        await found.until_everywhere("default/web/80")
+        async with Traffic(found.target(0), host=HOST) as traffic:
+            found.flags += ["--enable-metrics", f"--metrics-address=127.0.0.1:{site.ports.take()}"]
+            await found.roll(XDS)
+            site.folder.write("last.yaml", *backend("last", web), ingress("last", "last.test", {"/": ("last", 80)}))
+            await found.until_everywhere("default/last/80")
+            await traffic.flows()
+        assert traffic.answers().keys() == {(200, "web")}
+        assert [await rejections(envoy) for envoy in found.envoys] == [{}, {}]
+        assert all([(await disturbances(envoy))["listener_manager.listener_modified"] for envoy in found.envoys])
+
+
+async def rejected(found: Fleet) -> bool:
+    return any([await rejections(envoy) for envoy in found.envoys])
+
+
+async def holds_one(found: Fleet) -> bool:
+    """Whether the replica that is connected has found the culprit."""
+    lines = (await found.replicas[0].get("/metrics")).text.splitlines()
+    return 'xds_held_parts{type="rds"} 1.0' in lines or 'xds_held_parts{type="rds"} 1' in lines
+
+
+async def served(found: Fleet, host: str) -> bool:
+    return (await fetch(found.target(0), "/", host=host)).status == 200
 
 
 async def rejections(envoy: Envoy) -> dict[str, int]:
