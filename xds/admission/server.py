@@ -102,7 +102,7 @@ def _unjudged(question: Submission, weight: int) -> Submission:
     assert question.item is not None
     sentence = (
         f"It has {weight:,} rules, paths, names and annotations, more than {_TOO_HEAVY:,}, so it was not judged; "
-        "`xds check` and its Events tell what does not work as written."
+        "`xds check` and its Events show what does not work as written."
     )
     return Submission(question.uid, problem=Problem(ref(question.item), "", "too-large-to-judge", sentence))
 

@@ -38,7 +38,7 @@ AT_ONCE = 0.002
 
 
 class TooLarge(ValueError):
-    """A response would be too large. The text says how to ask for less."""
+    """A response would be too large. The text explains how to ask for less."""
 
 
 class ClientStatus:

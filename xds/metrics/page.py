@@ -33,7 +33,7 @@ class Reloads:
         self._successful = True
 
     def successful(self, taken: float, refused: float) -> bool:
-        """Whether the last one was taken, as far as two pages can tell: after a refusal nothing has been taken."""
+        """Whether the last one was taken, as far as two pages show: after a refusal nothing has been taken."""
         if taken != self._taken:
             self._successful = True
         elif refused > self._refused:

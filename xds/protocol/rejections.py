@@ -65,7 +65,7 @@ class Rejections:
     response: SentResponse | None = None
     """The last response, if the client rejected it."""
     error: str | None = None
-    """What the client said of that response (A10)."""
+    """The error of the client about that response (A10)."""
     last_was_ack: bool = True
     limits: dict[str, int] = field(default_factory=dict)
     """Names that were in a rejected response, and were not accepted since → how many of them one response may have."""

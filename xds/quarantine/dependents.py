@@ -76,7 +76,7 @@ class Dependents:
 class Divided:
     """Clusters on which the Envoys are divided: one accepts them, and another one, which serves already, refuses them (rule 9).
 
-    `serves` says of an Envoy whether it has accepted routes.
+    `serves` returns whether an Envoy has accepted routes.
     """
 
     def __init__(self, published: Published, ledger: Ledger, serves: Callable[[Any], bool]) -> None:

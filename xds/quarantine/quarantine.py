@@ -45,7 +45,7 @@ _WHOLE = (CLUSTER, ENDPOINT, SECRET, PASSWORDS)
 class Quarantine:
     """What is held, and the searches that are going on.
 
-    An Envoy is the stream on which it answers; `serves` tells whether one has accepted routes.
+    An Envoy is the stream on which it answers; `serves` returns whether one has accepted routes.
     """
 
     def __init__(self, published: Published, snapshot: Snapshot, serves: Callable[[Any], bool]) -> None:

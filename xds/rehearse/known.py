@@ -1,4 +1,4 @@
-"""The differences of docs/differences.md that two answers can show, each with a predicate that tells it from others. Pure.
+"""The differences of docs/differences.md that two answers can show, each with a predicate that distinguishes it from others. Pure.
 
 Only what can be recognised in the answers, the request and the objects is here: a difference that merely might be a known one is reported
 as unexplained. `docs/differences.md` has the same table; a test compares them.

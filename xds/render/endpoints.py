@@ -23,7 +23,7 @@ _DRAINING = varint(2 << 3) + varint(HealthStatus.DRAINING)
 def load_assignment(name: str, addresses: Sequence[BackendAddress], secret: str = "") -> ClusterLoadAssignment:
     """All endpoints in one locality. A cluster without any has an empty assignment, so that Envoy drops the old ones (D14).
 
-    With a `secret`, each endpoint has a name that tells nobody its address. One that drains has none: Envoy would go on sending it what
+    With a `secret`, each endpoint has a name that does not reveal its address. One that drains has none: Envoy would go on sending it what
     asks for it, until and after it stops listening.
     """
     endpoints = [LocalityLbEndpoints(lb_endpoints=[_endpoint(a, secret) for a in addresses])] if addresses else []

@@ -101,7 +101,7 @@ class Elector:
         if record != self._record:
             self._seen = now  # the wait of E2 starts again: its holder has just renewed it
         self._record, self._version = record, version
-        # Our own name may be there although no response said so: then the next Take renews it.
+        # Our own name may be there although no response confirmed it: then the next Take renews it.
         if record is None or record.holder in ("", self.identity) or now >= self._free_at(record):
             self._is_up_to_date = True
             self._not_before = now

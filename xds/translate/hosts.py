@@ -85,7 +85,7 @@ class _Found:
 def virtual_host(read: Reader, host: str, *, with_offers: bool = True) -> VirtualHost | None:
     """A host (in lower case; "" is the catch-all) with its routes in the order in which they are tried.
 
-    Those of offers are among them unless told otherwise.
+    Those of offers are among them, but without `with_offers`.
     """
     ours = serving(read, host)
     if host and not ours:
@@ -124,7 +124,7 @@ def _further_host(read: Reader, found: Given) -> VirtualHost | None:
 
 
 def _routes_of(read: Reader, host: str, ours: list[Ingress], claims: list[Claim], *, tls: bool, with_offers: bool) -> tuple[Route, ...]:
-    """All routes of a host. With `tls` plain http is redirected where nobody says otherwise."""
+    """All routes of a host. With `tls` plain http is redirected unless a feature decides otherwise."""
     as_regex = has_regex(read, claims)
     locations, routes = _locations(read, host, ours, claims, tls=tls, as_regex=as_regex, with_offers=with_offers)
     in_nginx = sorted(locations, key=lambda location: (len(location.path.encode()), location.path.encode()), reverse=True)

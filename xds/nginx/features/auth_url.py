@@ -54,7 +54,7 @@ _OF_SUBREQUEST = re.compile(r"\$(uri|document_uri|args|query_string|is_args)(?![
 """Variables in auth-url that are not those of the request: nginx works them out in its request to the service."""
 _HEADER_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _OF_ENVOY = ("x-envoy-", "x-xds-")
-"""How the names of headers begin by which Envoy is told what to do, such as to try again a million times."""
+"""How the names of headers begin that control Envoy, such as to try again a million times."""
 _OF_THE_CONNECTION = frozenset(
     (
         "connection",
@@ -266,7 +266,7 @@ AUTH_CACHE_KEY = Annotation(
 AUTH_CACHE_DURATION = Annotation(
     "auth-cache-duration",
     _durations,
-    "How long answers of which status are remembered, unless they say it themselves.",
+    "How long answers of which status are remembered, unless they have a lifetime of their own.",
     "200 202 10m",
     "200 202 401 5m",
     risk=Risk.MEDIUM,

@@ -1,4 +1,4 @@
-"""hsts: browsers are told to come by https only."""
+"""hsts: browsers learn to come by https only."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ _NOT_COPIED = """
 x-request-id x-real-ip x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-proto x-forwarded-scheme x-scheme
 x-original-forwarded-for x-original-forwarded-host x-envoy-internal te
 """
-"""What a backend is told of the client, and a copy is not."""
+"""What a backend receives about the client, and a copy does not."""
 _SCRIPT = f"""
 local REMOVED = {{{", ".join(f'"{name}"' for name in (_PATH, _HOST, _BODY, _CAME_FOR, *_NOT_COPIED.split()))}}}
 

@@ -1,4 +1,4 @@
-"""permanent-redirect, temporal-redirect: a path that only says where to go."""
+"""permanent-redirect, temporal-redirect: a path that only redirects."""
 
 from __future__ import annotations
 

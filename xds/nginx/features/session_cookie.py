@@ -198,7 +198,7 @@ def _routes(cookie: SessionCookie, location: Location, routes: tuple[Route, ...]
 
 
 def _pinned(cookie: SessionCookie, routes: tuple[Route, ...], action: Forward) -> Route:
-    """The requests with a cookie of this backend, whatever else they say."""
+    """The requests with a cookie of this backend, whatever else they have."""
     first = next(route for route in routes if route.action == action)
     by_cookie = HeaderMatch(
         "cookie", _has(cookie.name, backend_key(action.cluster)), regex=True, words=f"cookie {cookie.name} of this backend"

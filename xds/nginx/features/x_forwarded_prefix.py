@@ -1,4 +1,4 @@
-"""x-forwarded-prefix: what the backend is told of the path that rewrite-target took away."""
+"""x-forwarded-prefix: the backend receives the path that rewrite-target took away."""
 
 from __future__ import annotations
 

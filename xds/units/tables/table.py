@@ -47,7 +47,7 @@ class Moved(NamedTuple, Generic[N, V]):
 
 
 class Table(Generic[N, V]):
-    """Values by name, each that of a Unit; `want` counts by how many a name is needed. `part` says what a name is to Envoy."""
+    """Values by name, each that of a Unit; `want` counts by how many a name is needed. `part` returns what a name is to Envoy."""
 
     def __init__(
         self, build: Build, function: Callable[[Reader, N], V | None], type_url: str, part: Callable[[N], Part], holds: Holds
