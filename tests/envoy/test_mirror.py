@@ -126,6 +126,13 @@ async def site(shared_site: Site, copies: Copies, silent: Copies, secure: HttpAp
             {"/": ("aliased", 80)},
             {"mirror-target": f"http://127.0.0.1:{own}$request_uri", "server-alias": "127.0.0.1"},
         ),
+        *(service("itself"), endpoint_slice("itself", [("127.0.0.1", own)])),
+        ingress(
+            "double",
+            "double.test",
+            {"/": ("itself", 80)},
+            {"mirror-target": f"http://127.0.0.1:{own}", "mirror-host": "127.0.0.2", "server-alias": "127.0.0.2"},
+        ),
         ingress("loop", "loop.test", {"/": ("looping", 80)}, {"mirror-target": f"http://127.0.0.1:{own}", "mirror-host": "loop.test"}),
     )
     await shared_site.start_envoy()
@@ -243,6 +250,26 @@ async def test_copies_that_come_back_for_an_address_end_as_well(site: Site, alia
     await wait_until(again, "the 10th passage to be refused")
     await site.get("/", host="plain.test")
     assert aliased.hits == 19
+
+
+async def test_copies_of_what_leads_back_by_itself_stay_within_bounds(site: Site) -> None:
+    """Each passage makes two requests of one, itself and its copy: 1,023 of one, and as many of the first copy for an address."""
+    before = await seen(site)
+    assert (await site.get("/", host="double.test")).status == 508
+    counts = [before]
+
+    async def over() -> bool:
+        counts.append(await seen(site))
+        assert counts[-1] == counts[-2] > before + 1_000
+        return True
+
+    await wait_until(over, "the last copy to be refused")
+    assert counts[-1] - before <= 2 * 1_023
+
+
+async def seen(site: Site) -> int:
+    """How many requests the Envoy has seen."""
+    return sum((await site.envoy.stats("http.https?.downstream_rq_total")).values())
 
 
 @pytest.mark.parametrize(
