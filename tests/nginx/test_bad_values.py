@@ -122,6 +122,7 @@ ANY_WORD = {'"; return 200 "', "%REQ(authorization)%", "%", "\\1", "a\u2028b", "
 ANY_LINE = {text for text in HOSTILE + NO_NUMBERS if text.isprintable() and len(text) < 1000} | {"a\u2028b"}
 NO_VARIABLE = {text for text in ANY_LINE if "$" not in text}
 HARMLESS_IN_KEYS: Mapping[str, Collection[str]] = {
+    "hsts-max-age": ("99999999999999999999",),
     "otel-service-name": ANY_LINE,
     "opentelemetry-operation-name": NO_VARIABLE,
     "proxy-redirect-from": ANY_WORD,
