@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import sys
 from pathlib import Path
@@ -52,6 +53,12 @@ class ControlPlane:
         """Give it objects, one event each."""
         assert self._connection is not None, "it was not started"
         self._connection.sendall(b"".join(raw.body + b"\n" for raw in raws))
+
+    async def made(self, responses: int) -> float:
+        """Wait until so many responses were handed to gRPC after the last object; returns the milliseconds since it came."""
+        assert self._connection is not None, "it was not started"
+        self._connection.sendall(b"%d\n" % responses)
+        return float(await asyncio.to_thread(self._connection.recv, 100))
 
     async def _ready(self) -> bool:
         assert self.process.running, self.process.report()

@@ -2,14 +2,18 @@
 
     python -m bench.injected N EVENTS_PORT XDS_PORT HEALTH_PORT HTTP_PORT HTTPS_PORT
 
-A line on a connection to EVENTS_PORT is an object as JSON, as in a watch event; each is a change of its own. Everything is on loopback.
+A line on a connection to EVENTS_PORT is an object as JSON, as in a watch event; each is a change of its own. A line with a number is
+answered by another one, once so many responses were made for streams since the last object came: by the milliseconds that this took.
+Everything is on loopback.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from time import perf_counter
+from typing import Any
 
 from bench import objects
 from xds import logs
@@ -19,9 +23,42 @@ from xds.config import Flags
 from xds.kube import parse
 from xds.kube.source import Change
 from xds.problem import Problem
+from xds.server.messages import Encoder
 
 LOOPBACK = "127.0.0.1"
 _LONGEST_LINE = 1 << 20
+
+
+class Made:
+    """When responses were made for streams, which are handed to gRPC as soon as they are; since `begin`."""
+
+    def __init__(self) -> None:
+        self._begun = 0.0
+        self._times: list[float] = []
+        self._more = asyncio.Event()
+
+    def begin(self) -> None:
+        """Count from here."""
+        self._begun = perf_counter()
+        self._times.clear()
+
+    def count(self, encode: Callable[..., bytes]) -> Callable[..., bytes]:
+        """`Encoder.encode`, whose calls are counted."""
+
+        def counted(*arguments: Any) -> bytes:
+            raw = encode(*arguments)
+            self._times.append(perf_counter())
+            self._more.set()
+            return raw
+
+        return counted
+
+    async def until(self, number: int) -> float:
+        """Milliseconds until so many were made."""
+        while len(self._times) < number:
+            self._more.clear()
+            await self._more.wait()
+        return (self._times[number - 1] - self._begun) * 1000
 
 
 class Given:
@@ -49,7 +86,8 @@ class Given:
 
 async def serve(n: int, events: int, xds: int, health: int, http: int, https: int) -> None:
     """Serve until cancelled."""
-    source = Given()
+    source, made = Given(), Made()
+    Encoder.encode = made.count(Encoder.encode)  # type: ignore[method-assign]
     source.queue.put_nowait(Change(put=tuple(map(objects.parsed, objects.world(n)))))
     control_plane = ControlPlane(
         Flags(
@@ -68,6 +106,10 @@ async def serve(n: int, events: int, xds: int, health: int, http: int, https: in
 
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async for line in reader:
+            if line.strip().isdigit():
+                writer.write(b"%.3f\n" % await made.until(int(line)))
+                continue
+            made.begin()
             item = parse.from_json(line)
             assert item is not None
             assert not isinstance(item, Problem), item

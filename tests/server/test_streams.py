@@ -231,6 +231,22 @@ async def test_a_client_that_never_reads_is_ended_while_others_are_served(
         assert (await stuck.ended())[0] is grpc.StatusCode.UNAVAILABLE
 
 
+@pytest.mark.parametrize("write_timeout", [1.0])
+async def test_a_client_that_stops_to_read_is_ended_as_well(
+    connect: Connect, snapshot: Snapshot, fleet: Fleet, registry: CollectorRegistry
+) -> None:
+    """One timer serves all writes of a stream: a later one has as long as the first, and not for ever."""
+    snapshot[ENDPOINT].update([resource("small")])
+    snapshot[CLUSTER].update([resource("big", "x" * 20_000_000)])
+    envoy = connect(Wire.DELTA)
+    await envoy.subscribe(ENDPOINT, ["small"])
+    await envoy.answer(await envoy.read())
+    await envoy.subscribe(CLUSTER)
+    await eventually(lambda: count(registry, "xds_write_timeouts_total") == 1)
+    assert (await envoy.ended())[0] is grpc.StatusCode.UNAVAILABLE
+    assert fleet.connected() == []
+
+
 @BOTH
 async def test_a_stream_frees_what_it_held_when_its_client_leaves(
     wire: Wire, connect: Connect, snapshot: Snapshot, fleet: Fleet, registry: CollectorRegistry

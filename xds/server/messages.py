@@ -92,9 +92,7 @@ def decoding(wire: Wire, raw: bytes, *, most_names: int) -> Generator[None, None
         message.ParseFromString(raw)
     except DecodeError:
         raise MalformedRequest(f"the request is not a {message.DESCRIPTOR.full_name}") from None
-    if (size := message.node.ByteSize()) > EnvoyNode.MOST:
-        raise RequestTooLarge(f"the node of the request has {size} bytes; at most {EnvoyNode.MOST} are allowed")
-    node = _node(message.node)
+    node = _node(message.node) if message.HasField("node") else _NO_NODE  # most requests are ACKs, which name none
     if len(raw) > _QUICK:
         yield
     error = _error(message.error_detail) if message.HasField("error_detail") else None
@@ -130,7 +128,12 @@ def _limit(most: int, *lists: Any) -> None:
         raise RequestTooLarge(f"the request names {names} resources; at most {most} are allowed")
 
 
+_NO_NODE = EnvoyNode("")
+
+
 def _node(message: Any) -> EnvoyNode:
+    if (size := message.ByteSize()) > EnvoyNode.MOST:
+        raise RequestTooLarge(f"the node of the request has {size} bytes; at most {EnvoyNode.MOST} are allowed")
     number = message.user_agent_build_version.version
     version = message.user_agent_version or f"{number.major_number}.{number.minor_number}.{number.patch}"
     return EnvoyNode(

@@ -121,6 +121,9 @@ class EnvoyStream:
         self._least = _BASE
         self._accounted = 0
         self._timeout: asyncio.Timeout | None = None
+        self._write_began: float | None = None
+        self._watch: asyncio.TimerHandle | None = None  # looks whether a write takes too long
+        self._congestion: asyncio.TimerHandle | None = None  # looks whether others wait for what a write has acquired
 
     async def run(self) -> None:
         """Serves until the client ends the stream. Raises StreamEnd where the server does."""
@@ -138,6 +141,8 @@ class EnvoyStream:
         finally:
             self._timeout = None
             self._end_arrival()
+            if self._watch is not None:
+                self._watch.cancel()
         if self._ending is not None:
             raise StreamEnd(self._ending.code, self._ending.text)
 
@@ -192,15 +197,15 @@ class EnvoyStream:
                 requests = await self._decode(raw)
                 del raw  # it may be large, and the client slow
                 while requests:
-                    await self._write(await self._responses(partial(self._receive, requests.pop(0))))
+                    if responses := await self._responses(partial(self._receive, requests.pop(0))):
+                        await self._write(responses)
             self._end_arrival()
 
     async def _decode(self, raw: bytes) -> list[DiscoveryRequest]:
         """The request, as several smaller ones if it is long, so that other streams are served in between."""
         try:
-            node, requests = await self._shared.scheduler.run_in_steps(
-                decoding(self.wire, raw, most_names=self._shared.most_names), self._peer
-            )
+            work = decoding(self.wire, raw, most_names=self._shared.most_names)
+            node, requests = await self._shared.scheduler.run_in_steps(work, self._peer)
         except MalformedRequest as malformed:
             raise StreamEnd(grpc.StatusCode.INVALID_ARGUMENT, str(malformed)) from None
         except RequestTooLarge as much:
@@ -223,7 +228,9 @@ class EnvoyStream:
 
     async def _responses(self, step: Callable[[], list[DiscoveryResponse]]) -> list[tuple[DiscoveryResponse, int]]:
         """Calls the Session; returns its responses, each with about how many bytes it has."""
-        responses = await self._shared.scheduler.run(partial(self._call_session, step), self._peer)
+        scheduler = self._shared.scheduler
+        at_once = scheduler.has_time()
+        responses = self._call_session(step) if at_once else await scheduler.run(partial(self._call_session, step), self._peer)
         if (deadline := self.session.deadline) != (None if self._timer is None else self._timer.when()):
             if self._timer is not None:
                 self._timer.cancel()
@@ -238,8 +245,9 @@ class EnvoyStream:
         responses = [(response, _size(response)) for response in step()]
         for acknowledgement in self.session.take_acknowledgements():
             self._shared.on_acknowledgement(self, acknowledgement)
-        # Most requests are ACKs, after which the stream takes as much memory as before.
-        if responses or self._has_subscribed or self._accounted > self._least + _LIGHT:
+        # Most requests are ACKs, and most responses have one resource. After either the stream takes as much memory as before.
+        is_light = all(size < _LIGHT and not response.removed for response, size in responses)
+        if not is_light or self._has_subscribed or self._accounted > self._least + _LIGHT:
             self._check_unknown(self.session.unknown)
             self._weigh()
         return responses
@@ -300,34 +308,45 @@ class EnvoyStream:
         return self._shared.encoder.encode(self.wire, response)
 
     async def _send(self, message: bytes, acquired: WeightedSemaphore | None) -> None:
-        """Raises StreamEnd if the client does not read the message in time: a shorter one while others wait for what is `acquired`."""
+        """Ends the stream if the client does not read the message in time: in less where others wait for what is `acquired`."""
         loop = asyncio.get_running_loop()
-        waiting: asyncio.TimerHandle | None = None
-        is_congested = False
-
-        def look() -> None:
-            nonlocal waiting, is_congested
-            if acquired is not None and acquired.waiting and not time.expired():
-                is_congested = True
-                time.reschedule(loop.time())
-            else:
-                waiting = loop.call_later(1.0, look)
-
+        self._write_began = loop.time()
+        if self._watch is None:
+            self._watch = loop.call_later(self._shared.write_timeout, self._look_at_write)
+        if acquired is not None:
+            self._congestion = loop.call_later(_CONGESTED_TIMEOUT, self._look_at_others, acquired)
         try:
-            async with asyncio.timeout(self._shared.write_timeout) as time:
-                waiting = loop.call_later(_CONGESTED_TIMEOUT, look)
-                await self._context.write(message)
-        except TimeoutError:
-            self._shared.metrics.write_timeouts.inc()
-            seconds = f"{_CONGESTED_TIMEOUT if is_congested else self._shared.write_timeout:g} s"
-            why = f"{seconds}, and others wait" if is_congested else seconds
-            _log.warning("%s: ended its stream, because it has not read for %s", self.name, why, extra=self.log_fields)
-            cut(self.peer)  # otherwise gRPC keeps the message for as long as the connection lasts
-            code = grpc.StatusCode.RESOURCE_EXHAUSTED if is_congested else grpc.StatusCode.UNAVAILABLE
-            raise StreamEnd(code, f"a response was not read within {why}") from None
+            await self._context.write(message)
         finally:
-            if waiting is not None:
-                waiting.cancel()
+            self._write_began = None
+            if self._congestion is not None:
+                self._congestion.cancel()
+                self._congestion = None
+
+    def _look_at_write(self) -> None:
+        # One timer serves all writes: one for each would cost more than most of the writes take.
+        self._watch = None
+        if self._write_began is None or self._ending is not None:
+            return
+        left = self._write_began + self._shared.write_timeout - self._now()
+        if left > 0:
+            self._watch = asyncio.get_running_loop().call_later(left, self._look_at_write)
+        else:
+            self._end_write(grpc.StatusCode.UNAVAILABLE, f"{self._shared.write_timeout:g} s")
+
+    def _look_at_others(self, acquired: WeightedSemaphore) -> None:
+        if self._ending is not None:
+            return
+        if acquired.waiting:
+            self._end_write(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{_CONGESTED_TIMEOUT:g} s, and others wait")
+        else:
+            self._congestion = asyncio.get_running_loop().call_later(1.0, self._look_at_others, acquired)
+
+    def _end_write(self, code: grpc.StatusCode, why: str) -> None:
+        self._shared.metrics.write_timeouts.inc()
+        _log.warning("%s: ended its stream, because it has not read for %s", self.name, why, extra=self.log_fields)
+        cut(self.peer)  # otherwise gRPC keeps the message for as long as the connection lasts
+        self._end(StreamEnd(code, f"a response was not read within {why}"))
 
     @property
     def name(self) -> str:
@@ -363,7 +382,8 @@ class EnvoyStream:
         self._count_answer(request)
         stale = self.session.stale_nonces
         responses = self.session.receive(request, self._now())
-        self._shared.metrics.stale_nonces[type_url].inc(self.session.stale_nonces - stale)
+        if self.session.stale_nonces > stale:
+            self._shared.metrics.stale_nonces[type_url].inc(self.session.stale_nonces - stale)
         return responses
 
     def _check_passwords(self) -> None:

@@ -81,17 +81,21 @@ class FairScheduler:
         self._in_iteration = False
         self._waiting: FairQueue[Callable[[], None]] = FairQueue()
 
+    def has_time(self) -> bool:
+        """Whether `run` would do its work at once: for who does it then without `run`, which takes longer than a small piece of work."""
+        loop = asyncio.get_running_loop()
+        if not self._in_iteration:
+            self._next_iteration(loop)
+        return not self._waiting and loop.time() < self._until
+
     async def run(self, work: Callable[[], _Result], peer: Peer = ANYBODY) -> _Result:
         """Runs `work`, which must not block, and returns its result: at once if this iteration has time left, else in a later one.
 
         Raises what `work` raises. If the caller is cancelled before its turn, the work is not done.
         """
-        loop = asyncio.get_running_loop()
-        if not self._in_iteration:
-            self._next_iteration(loop)
-        if not self._waiting and loop.time() < self._until:
+        if self.has_time():
             return work()
-        result: asyncio.Future[_Result] = loop.create_future()
+        result: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
         self._waiting.add(peer, lambda: _settle(result, work))
         return await result
 
