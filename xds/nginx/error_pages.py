@@ -45,7 +45,10 @@ BY_BACKEND = "via_upstream"
 _IN_HEADER = re.compile("[!-~]{1,253}")
 """What may be in a header as it is: a folder may hold objects with other names, and nobody checks the headers of a script."""
 _PAGE = "x-xds-page"
-"""The header by which the cluster of pages says that a page came from there, and not from Envoy."""
+"""The header by which the cluster of pages says that a page came from there, and not from Envoy; and the inner script that there is a page.
+
+Without it the outer script need not look into what was noted of the request, which costs more than a look at a header.
+"""
 _NOWHERE = "no healthy upstream"
 """What Envoy says where a cluster has no endpoints."""
 _PLAIN = {404: "Not Found", 500: "Internal Server Error", 502: "Bad Gateway", 504: "Gateway Time-out"}
@@ -96,13 +99,13 @@ local function has_no_body(headers)
 end
 
 function envoy_on_request(handle)
-  local headers, lines = handle:headers(), {{}}
+  local headers, lines, last = handle:headers(), {{}}, 0
   if headers:get("x-code") and headers:get("x-original-uri") and headers:get("x-ingress-name") then return end
   for name, value in pairs(headers) do
-    lines[#lines + 1] = name
-    lines[#lines + 1] = value
+    lines[last + 1], lines[last + 2] = name, value
+    last = last + 2
   end
-  lines[#lines + 1] = ""
+  lines[last + 1] = ""
   notes(handle):set("{NAME}", "headers", table.concat(lines, "\\n"))
   if has_no_body(headers) then return end
   local body = body_of(handle)
@@ -186,10 +189,12 @@ local function put(handle, found, status)
 end
 
 function envoy_on_response(handle)
-  local headers, codes = handle:headers(), handle:metadata():get("codes")
+  local headers = handle:headers()
   local status, answered = headers:get(":status"), headers:get("{ANSWERED}")
   if answered then headers:remove("{ANSWERED}") end
-  if not codes or answered == "{BY_BACKEND}" or not has(codes, status) then return end
+  if status < "300" or answered == "{BY_BACKEND}" then return end
+  local codes = handle:metadata():get("codes")
+  if not codes or not has(codes, status) then return end
   local asked = notes(handle):get("{NAME}")
   if not asked or not asked.headers then return end
   local found, body = answer(handle, asked, status)
@@ -199,10 +204,14 @@ function envoy_on_response(handle)
   handle:headers():remove("content-length")
   if not without then handle:headers():add("content-length", tostring(#body)) end
   notes(handle):set("{NAME}", "page", without and "" or without_zeros(body))
+  handle:headers():replace("{_PAGE}", "1")
 end
 """
 _PUTTING = f"""{_BYTES}
 function envoy_on_response(handle)
+  local headers = handle:headers()
+  if not headers:get("{_PAGE}") then return end
+  headers:remove("{_PAGE}")
   local asked = handle:streamInfo():dynamicMetadata():get("{NAME}")
   if not asked or not asked.page then return end
   local page = with_zeros(asked.page)
