@@ -182,8 +182,8 @@ async def _run(n: int, count: int, changes: int) -> dict[str, Any]:
 
 
 async def _changes(plane: ControlPlane, streams: list[Stream], changes: int) -> tuple[list[float], list[float], float]:
-    """Milliseconds from each change to the last stream that has read it, and to the last one for which it was handed to gRPC; and of CPU of the
-    control plane for one, answers included."""
+    """Milliseconds from each change to the last stream that has read it, and to the last one for which it was handed to gRPC; and of CPU
+    of the control plane for one, answers included."""
     times, handed = [], []
     used = cpu_of_threads(plane.pid)
     for k in range(changes):
