@@ -53,6 +53,24 @@ def test_plain_http_is_redirected_where_the_host_has_tls(say: Say, good: Path) -
     assert found["certificate"] is None
 
 
+def asking_for_certificates(path: Path, **notes: str) -> Path:
+    authority = make_certificate(["authority"], is_ca=True).cert_pem
+    secret: Manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "ca"}, "stringData": {"ca.crt": authority.decode()}}
+    item = ingress("i", "a.test", {"/": WEB}, {"auth-tls-secret": "default/ca", **notes}, tls={"tls": ["a.test"]})
+    return folder(path, secret, secret_tls("tls", make_certificate(["a.test"])), item)
+
+
+def test_what_is_assumed_of_clients_that_are_asked_for_a_certificate_is_shown(say: Say, tmp_path: Path) -> None:
+    said = say("explain", "https://a.test/", asking_for_certificates(tmp_path, **{"auth-tls-match-cn": "CN=partner"}))
+    assert "is answered by Service default/web port 80" in said.out
+    assert "but           this is for a client with a certificate that Secret default/ca vouches for; " in said.out
+
+
+def test_answers_to_other_handshakes_are_no_answers_to_other_headers(say: Say, tmp_path: Path) -> None:
+    found = say("explain", "http://a.test/", asking_for_certificates(tmp_path), "-o", "json").json
+    assert (found["action"]["kind"], found["conditional"], found["remarks"]) == ("redirect", [], [])
+
+
 def test_problems_are_listed_from_the_worst_on(say: Say, tmp_path: Path) -> None:
     notes = {"rewrite-target": "/$1", "proxy-read-timeout": "5"}
     written = ingress("i", "a.test", {"/": WEB}, notes, tls={"gone": ["a.test"]})

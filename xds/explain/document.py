@@ -82,11 +82,17 @@ def explain(world: World, tables: Tables, settings: Flags, problems: Collection[
         "annotations": _annotations(case),
         "config": _config(case),
         "shares": [] if passed else [_route(case, r) for r in case.answer.shares],
-        "conditional": [] if passed else [_route(case, r) for r in case.answer.conditional],
+        "conditional": [] if passed else [_route(case, r) for r in case.answer.conditional if r.handshake is None],
         "shadowed": [] if passed else [_route(case, r) for r in case.answer.shadowed],
         "problems": [problem_json(p) for p in _problems(case)],
-        "remarks": [] if passed else list(request.remarks),
+        "remarks": [] if passed else [*request.remarks, *_assumed(tls, request)],
     }
+
+
+def _assumed(tls: HostTls, request: HttpRequest) -> Iterator[str]:
+    """What the explanation assumes of the client, where the host asks it for a certificate."""
+    if request.via is Via.HTTPS and isinstance(tls, Terminate) and tls.authority:
+        yield f"this is for a client with a certificate that Secret {tls.authority.secret} vouches for; auth-tls-* may refuse others"
 
 
 def _tls(tables: Tables, request: HttpRequest) -> HostTls:
