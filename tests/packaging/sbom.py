@@ -19,7 +19,7 @@ TOOL = "cyclonedx-bom>=7,<8"
 def written(environment: Path, to: Path) -> Path:
     """Write the list of what is installed in an environment, and return where it is. Equal environments give equal bytes."""
     command = [sys.executable, "-m", "pipx", "run", "--spec", TOOL, "cyclonedx-py", "environment", "--output-reproducible"]
-    run(*command, "--output-file", to, environment / "bin" / "python")
+    run(*command, "--pyproject", ROOT / "pyproject.toml", "--mc-type", "application", "--output-file", to, environment / "bin" / "python")
     return to
 
 

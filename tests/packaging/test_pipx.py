@@ -46,7 +46,9 @@ def test_the_manual_is_where_man_looks(programs: Path) -> None:
 
 def test_the_list_of_components_has_what_is_installed_and_its_licences(programs: Path) -> None:
     environment = programs.parent / "home" / "venvs" / "xds-ingress"
-    listed = json.loads(written(environment, programs.parent / "sbom.cdx.json").read_text())["components"]
+    bill = json.loads(written(environment, programs.parent / "sbom.cdx.json").read_text())
+    assert (bill["metadata"]["component"]["name"], bill["metadata"]["component"]["type"]) == ("xds-ingress", "application")
+    listed = bill["components"]
     names = {canonicalize_name(each["name"]): each["version"] for each in listed}
     needed = {name: found.version for name, (found, _) in packages(extras=()).items()}
     assert needed.items() <= names.items()
