@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.publish.wired import Wired
 from tests.web.site import ingress
 from xds.kube.objects import Backend, Endpoint, EndpointPort, EndpointSlice, Ingress, Meta, Path, Rule, Service, ServicePort
 from xds.kube.source import Change
 from xds.protocol.discovery import DiscoveryRequest, Wire
 from xds.protocol.session import Session
+from xds.publish import publisher
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Part
 from xds.units.record import decode
 
@@ -102,14 +105,15 @@ async def test_a_change_counts_as_published_when_the_snapshot_has_it() -> None:
     assert [item.meta.name for change in site.coordination.changes for item in change.put] == ["late"]
 
 
-async def test_an_envoy_that_has_nothing_takes_clusters_in_before_the_first_snapshot_is_complete() -> None:
+async def test_an_envoy_that_has_nothing_takes_clusters_in_before_the_first_snapshot_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each piece goes through 2 to 5, so what is accepted of it is proven; listeners and routes come when all of it is ready."""
+    monkeypatch.setattr(publisher, "_PIECE", 60)
     site = Wired()
     site.snapshot.ready, site.snapshot.growing = False, True
     new, serving = site.connect("new", prompt=True), site.connect("serving", prompt=True)
     serving.session = Session(Wire.DELTA, site.snapshot, nonce_prefix="serving.")
     serving.session.receive(DiscoveryRequest(CLUSTER, subscribe=("*",), initial_versions={"default/gone/80": "1"}), 0.0)
-    count = 600
+    count = 200
     named = [f"web{n:03}" for n in range(count)]
     rules = (Rule(f"{name}.test", (Path("/", "Prefix", Backend(name, 80)),)) for name in named)
     ingresses = [Ingress(meta=Meta(namespace="default", name=name), rules=(rule,)) for name, rule in zip(named, rules, strict=True)]
