@@ -14,6 +14,7 @@ import json
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from compileall import compile_dir
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
@@ -348,6 +349,7 @@ def main(sizes: Sequence[int]) -> None:
     if why := missing(*NEEDED):
         sys.exit(f"There is no API server to measure with: {why}.")
     begun = perf_counter()
+    compile_dir(machine.ROOT / "xds", quiet=1)  # as pip does: where Python may write no bytecode, each start would compile all sources
     print(machine.description(), flush=True)
     try:
         print(f"\n{measure(sizes or SIZES)}", flush=True)
