@@ -151,6 +151,14 @@ def test_neither_keys_nor_what_is_quoted_show() -> None:
         decode(body.replace(b'"refused":"1"', b'"refused":1'))
 
 
+@pytest.mark.parametrize("later", [b'{"version":2}', b'{"version":2,"lines":{},"certificates":[]}', b'{"lines":1,"version":0}'])
+def test_a_record_of_another_version_is_told_from_rubbish_whatever_its_shape(later: bytes) -> None:
+    """After a rollback the log says what is not read, and why."""
+    with pytest.raises(ValueError, match=r"^it was written by another version$"):
+        decode(later)
+    assert not holds_some(later, (CLUSTER,))
+
+
 @given(
     st.one_of(
         st.binary(),

@@ -117,6 +117,12 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
         return Part(_TYPES[self.type], self.resource, self.piece)
 
 
+class _Stamp(msgspec.Struct, frozen=True):
+    """What a record of every version has."""
+
+    version: int
+
+
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """The whole record."""
 
@@ -143,10 +149,12 @@ def encode(
 def decode(body: bytes) -> RecordedState:
     """The content of a record. Raises ValueError where it is none of ours, or of a later version; the text quotes nothing of it."""
     try:
+        if msgspec.json.decode(body, type=_Stamp).version != _VERSION:  # first, for the rest of it may have another shape
+            raise ValueError(_OTHER)
         found = msgspec.json.decode(body, type=Record)
     except (msgspec.MsgspecError, UnicodeError):
         raise ValueError("it is no record of this program") from None
-    if found.version != _VERSION or any(line.type not in _TYPES for line in found.lines):
+    if any(line.type not in _TYPES for line in found.lines):
         raise ValueError(_OTHER)
     held = {line.part: _held(line) for line in found.lines if not line.good}
     good = {line.part: line.refused for line in found.lines if line.good}
