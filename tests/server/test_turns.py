@@ -53,6 +53,36 @@ async def test_an_error_goes_to_whoever_wanted_the_work_done(slice_: float) -> N
     assert done == "done"
 
 
+@pytest.mark.parametrize("slice_", [0, 60])
+async def test_what_comes_first_is_done_before_what_came_earlier(slice_: float) -> None:
+    turns = FairScheduler(slice_=slice_)
+    done: list[str] = []
+    turns.begin_first()
+    other = asyncio.create_task(turns.run(lambda: done.append("other")))
+    await asyncio.sleep(0)
+    first = [asyncio.create_task(turns.run(lambda i=i: done.append(str(i)), first=True)) for i in range(10)]  # type: ignore[misc]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert "other" not in done
+    turns.end_first()
+    await asyncio.gather(other, *first)
+    assert done == [*map(str, range(10)), "other"]
+
+
+async def test_what_comes_first_again_and_again_lets_the_others_have_their_turn() -> None:
+    """While changes come faster than they can be sent, requests are answered as well: a stream goes on only with an answer."""
+    turns = FairScheduler(slice_=0)
+    other = asyncio.create_task(turns.run(lambda: None))
+    async with asyncio.timeout(30):
+        while not other.done():
+            turns.begin_first()
+            first = [asyncio.create_task(turns.run(lambda: None, first=True)) for _ in range(5)]
+            await asyncio.sleep(0)
+            turns.end_first()
+            turns.begin_first()
+            await asyncio.gather(*first)
+
+
 async def test_who_leaves_gives_up_the_turn() -> None:
     turns = FairScheduler(slice_=0)
     done: list[str] = []

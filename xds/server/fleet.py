@@ -147,7 +147,10 @@ class Fleet:
         snapshot = self._shared.snapshot
         if not (snapshot.ready or snapshot.growing):
             return
-        self._wake(list(self._streams))
+        streams = list(self._streams)
+        if len(streams) > _WOKEN_AT_ONCE:
+            self._shared.scheduler.begin_first()
+        self._wake(streams)
         if not snapshot.ready:
             return
         self.ready.set()
@@ -155,11 +158,17 @@ class Fleet:
             self._compaction = asyncio.get_running_loop().call_later(_COMPACT_AFTER, self._compact)
 
     def _wake(self, streams: list[EnvoyStream]) -> None:
-        """Wakes some streams now, and the others in later iterations of the event loop (B10)."""
+        """Wakes some streams now, and the others in later iterations of the event loop (B10).
+
+        Until all are awake, the answers of the first ones wait: else the last stream is sent the change after most others have answered.
+        """
         for stream in streams[:_WOKEN_AT_ONCE]:
             stream.wake()
+        loop = asyncio.get_running_loop()
         if later := streams[_WOKEN_AT_ONCE:]:
-            asyncio.get_running_loop().call_soon(self._wake, later)
+            loop.call_soon(self._wake, later)
+        else:
+            loop.call_soon(self._shared.scheduler.end_first)
 
     def _compact(self) -> None:
         self._compaction = None

@@ -224,13 +224,15 @@ class EnvoyStream:
 
     async def _advance(self, step: Callable[[], list[DiscoveryResponse]]) -> None:
         async with self._using_session:
-            await self._write(await self._responses(step))
+            await self._write(await self._responses(step, first=True))
 
-    async def _responses(self, step: Callable[[], list[DiscoveryResponse]]) -> list[tuple[DiscoveryResponse, int]]:
-        """Calls the Session; returns its responses, each with about how many bytes it has."""
+    async def _responses(self, step: Callable[[], list[DiscoveryResponse]], *, first: bool = False) -> list[tuple[DiscoveryResponse, int]]:
+        """Calls the Session; returns its responses, each with about how many bytes it has. `first`: before requests are answered."""
         scheduler = self._shared.scheduler
-        at_once = scheduler.has_time()
-        responses = self._call_session(step) if at_once else await scheduler.run(partial(self._call_session, step), self._peer)
+        if scheduler.has_time(first=first):
+            responses = self._call_session(step)
+        else:
+            responses = await scheduler.run(partial(self._call_session, step), self._peer, first=first)
         if (deadline := self.session.deadline) != (None if self._timer is None else self._timer.when()):
             if self._timer is not None:
                 self._timer.cancel()

@@ -80,23 +80,38 @@ class FairScheduler:
         self._until = 0.0
         self._in_iteration = False
         self._waiting: FairQueue[Callable[[], None]] = FairQueue()
+        self._first: FairQueue[Callable[[], None]] = FairQueue()  # the work that comes before all other, see `begin_first`
+        self._only_first = False
 
-    def has_time(self) -> bool:
+    def begin_first(self) -> None:
+        """From now on until `end_first`, only work with `first` is done. Not if other work waits already, so that none waits for ever."""
+        self._only_first = self._only_first or not self._waiting
+
+    def end_first(self) -> None:
+        """Other work is done again, after the `first` that waits."""
+        self._only_first = False
+        if not self._in_iteration:
+            self._next_iteration(asyncio.get_running_loop())
+
+    def has_time(self, *, first: bool = False) -> bool:
         """Whether `run` would do its work at once: for who does it then without `run`, which takes longer than a small piece of work."""
         loop = asyncio.get_running_loop()
         if not self._in_iteration:
             self._next_iteration(loop)
-        return not self._waiting and loop.time() < self._until
+        if self._first or (not first if self._only_first else self._waiting):
+            return False
+        return loop.time() < self._until
 
-    async def run(self, work: Callable[[], _Result], peer: Peer = ANYBODY) -> _Result:
+    async def run(self, work: Callable[[], _Result], peer: Peer = ANYBODY, *, first: bool = False) -> _Result:
         """Runs `work`, which must not block, and returns its result: at once if this iteration has time left, else in a later one.
 
-        Raises what `work` raises. If the caller is cancelled before its turn, the work is not done.
+        Raises what `work` raises. If the caller is cancelled before its turn, the work is not done. `first`: see `begin_first`.
         """
-        if self.has_time():
+        if self.has_time(first=first):
             return work()
         result: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
-        self._waiting.add(peer, lambda: _settle(result, work))
+        queue = self._first if first and self._only_first else self._waiting
+        queue.add(peer, lambda: _settle(result, work))
         return await result
 
     async def run_in_steps(self, work: Generator[None, None, _Result], peer: Peer = ANYBODY) -> _Result:
@@ -107,8 +122,8 @@ class FairScheduler:
 
     def _next_iteration(self, loop: asyncio.AbstractEventLoop) -> None:
         self._until = loop.time() + self._slice
-        while self._waiting:
-            _, work = self._waiting.pop()
+        while self._due:
+            _, work = self._due.pop()
             work()
             if loop.time() >= self._until:
                 break
@@ -117,8 +132,12 @@ class FairScheduler:
 
     def _end_iteration(self, loop: asyncio.AbstractEventLoop) -> None:
         self._in_iteration = False
-        if self._waiting:
+        if self._due:
             self._next_iteration(loop)
+
+    @property
+    def _due(self) -> FairQueue[Callable[[], None]]:
+        return self._first if self._first or self._only_first else self._waiting
 
 
 def _step(work: Generator[None, None, _Result]) -> tuple[_Result] | None:
