@@ -27,7 +27,8 @@ _max_age = matching("[ -~]{1,100}", "number of seconds")
 
 def _not_in_seconds(text: str) -> tuple[str, ...]:
     """As ingress-nginx does, the header says what is written: the default instead would bind browsers for a year."""
-    return () if re.fullmatch("[0-9]+", text) else (f"is {shown(text)}, which is no number of seconds, so that browsers ignore the header",)
+    fault = f"is {shown(text)}, which is no number of seconds with 12 digits at most, so that browsers may ignore the header"
+    return () if re.fullmatch("[0-9]{1,12}", text) else (fault,)
 
 
 HSTS = Key("hsts", boolean, "Whether each https response has the header Strict-Transport-Security.", "false", default=True)

@@ -54,8 +54,7 @@ NEXT_UPSTREAM_TIMEOUT = with_key(
         "10",
         0,
         Fidelity.APPROXIMATE,
-        "it ends tries at endpoints that are silent, not those after an error or a status; it has no effect where proxy-send-timeout is "
-        "longer than proxy-read-timeout",
+        "it ends tries at endpoints that are silent, not those after an error or a status; and a request whose body pauses for as long",
     )
 )
 
@@ -77,7 +76,7 @@ def _read(notes: Notes) -> Timeouts:
         return Timeouts(silent, 0)
     tried = next_upstream.read(notes)
     in_a_row = next_upstream.silent_in_a_row(tried, limit, silent)
-    if in_a_row < tried.tries and unsent <= silent:
+    if in_a_row < tried.tries and (limit or unsent <= silent):
         return Timeouts(silent if in_a_row > 1 else 0, min(in_a_row * silent, LONGEST_SECONDS))
     of_one = notes.get(PROXY_CONNECT_TIMEOUT) + max(silent, unsent)
     return Timeouts(silent, min(tried.tries * of_one, LONGEST_SECONDS))
