@@ -54,7 +54,7 @@ def load(settings: Flags, *, certificate: tuple[bytes, bytes] = (MADE_AT_START, 
     Failure for a folder that cannot be read, and UsageError if none is named.
     """
     if not settings.manifests:
-        raise UsageError("name a folder or a file of manifests, such as ./manifests, or - for standard input.")
+        raise UsageError("name a folder or a file of manifests, such as ./manifests, - for standard input, or live for a running server.")
     try:
         reading = read(settings.manifests, _standard_input)
     except ManifestsError as error:

@@ -10,6 +10,7 @@ from tests.cli.site import WEB, Say, write
 from tests.envoy.harness import Site, fetch
 from tests.envoy.harness.manifests import Manifest, config_map, endpoint_slice, ingress, secret_tls, service
 from tests.envoy.harness.tls import make_certificate
+from xds.cli import main
 from xds.cli.arguments import parse
 from xds.config import Flags
 from xds.explain.document import explain
@@ -507,3 +508,8 @@ def test_tls_that_passes_through_to_nothing_is_closed_and_why(
     assert said.out.splitlines()[1].startswith("is not answered by anything of yours: a closed connection, because ")
     assert why in said.out.splitlines()[1]
     assert say("explain", "https://p.example.com/x", put, *PASS, "-o", "json").json["action"]["kind"] == "close"
+
+
+def test_without_a_folder_all_places_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "https://shop.test/"]) == 2
+    assert capsys.readouterr().err.endswith("./manifests, - for standard input, or live for a running server.\n")
