@@ -6,6 +6,7 @@ import gc
 import json
 import math
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from bench import (
     event_loop,
     feature_price,
     fleet,
+    instructions,
     machine,
     memory,
     metrics,
@@ -247,6 +249,15 @@ def test_a_request_is_priced_by_its_protocol(way: str) -> None:
         pytest.skip(str(error))
     assert column(table, "protocol") == [way]
     assert all(each > 0 for each in numbers(column(table, "ours, µs")))
+
+
+@pytest.mark.envoy
+def test_instructions_of_a_request_are_counted() -> None:
+    try:
+        found = instructions.counts({"bare": partial(instructions.bare, log=False)})
+    except request_price.Missing as error:
+        pytest.skip(str(error))
+    assert 50_000 < found["bare"] < 1_000_000
 
 
 @pytest.mark.envoy
