@@ -1,4 +1,4 @@
-"""What a request costs Envoy in instructions, which a busy machine does not change: two runs differ by half a percent at most.
+"""What a request costs Envoy in instructions, which a busy machine does not change: two runs differ by one percent at most.
 
     python -m bench.instructions                   three minutes: ours beside a bare Envoy, and each part of ours by itself taken out
     python -m bench.instructions features          four minutes: each feature on a path that uses it
