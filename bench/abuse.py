@@ -1,10 +1,12 @@
-"""What others notice of a hostile client: the time of their slowest requests while it attacks, beside the same just before.
+"""What others notice of a hostile client: the time of their slowest requests while it attacks their Envoy, and while it attacks another.
 
-    python -m bench.abuse                    two minutes
+    python -m bench.abuse                    four minutes
     python -m bench.abuse "rapid resets"     one attack
 
-The attacks are those of tests/envoy/test_abuse.py. Each is repeated for some seconds by a process of its own, while four clients ask the
-same Envoy, which has one worker, every few milliseconds.
+The attacks are those of tests/envoy/test_abuse.py. Each is repeated for some seconds by a process of its own, while four clients ask one
+Envoy, which has one worker, every few milliseconds: first without an attack, then while another Envoy is attacked on the same machine,
+then while theirs is. So what an attack costs the machine, and what it costs Envoy, are apart. Where this process may, Envoy has a core of
+its own, and with its clients precedence over everything else: so other programs do not count.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import multiprocessing
+import os
 import sys
 import tempfile
 import time
@@ -28,7 +31,7 @@ from tests.envoy.harness import Http1, Process, Site, attacks, backend, config_m
 
 HOST, ATTACKED = "a.test", "b.test"
 MARK = Mark(2, "×")
-SECONDS = 4.0
+SECONDS = 3.0
 _CLIENTS, _PAUSE = 4, 0.004
 _DOWNLOAD = 8 << 20
 _GET = f"GET / HTTP/1.1\r\nHost: {ATTACKED}\r\n\r\n".encode()
@@ -54,12 +57,17 @@ FLOODS: Mapping[str, Callable[[], Iterator[bytes]]] = {
 }
 """What one connection sends, which is opened again where Envoy closes it, ten times a second at most."""
 
+_ENDING = "15,000 connections, closed at once"
+
 CROWDS: Mapping[str, Callable[[Address], attacks.Crowd]] = {
     "15,000 connections, idle": lambda address: attacks.Crowd(address, 15_000, rate=5_000),
+    "15,000 connections, idle, again": lambda address: attacks.Crowd(address, 15_000, rate=5_000),
     "1,000 headers, a byte a second": lambda address: attacks.Crowd(address, 1_000, _HALF, trickle=b"y" * 100, pause=1, rate=500),
     "1,000 bodies, a byte a second": lambda address: attacks.Crowd(address, 1_000, _POST, trickle=b"y" * 100, pause=1, rate=500),
+    "1,000 requests of honest clients": lambda address: attacks.Crowd(address, 1_000, _GET, rate=500),
     "200 downloads over HTTP/1, unread": lambda address: attacks.Crowd(address, 200, _UNREAD, deaf=True, receive_buffer=4_096, rate=100),
 }
+"""Connections that are opened and closed at that rate."""
 _QUIET, _BUSY = "nothing", "a program that only uses a core"
 
 
@@ -71,19 +79,58 @@ class Seen:
     failed: int = 0
 
 
-async def measure(names: Sequence[str] = (_QUIET, _BUSY, *FLOODS, *CROWDS), seconds: float = SECONDS) -> Table:
+ALL = (_QUIET, _BUSY, *FLOODS, *CROWDS, _ENDING)
+
+
+async def measure(names: Sequence[str] = ALL, seconds: float = SECONDS) -> Table:
     """A row for each attack."""
-    columns = ("attack", "p99, ms", "before, ms", "ratio", "mark", "", "failed", "Envoy's CPU, % of a core", "its memory, MB more")
+    columns = (
+        "attack",
+        "p99, ms",
+        "another's, ms",
+        "before, ms",
+        "ratio",
+        "mark",
+        "",
+        "failed",
+        "Envoy's CPU, % of a core",
+        "its memory, MB more",
+    )
     table = Table("Other clients while one attacks", columns)
-    table.note = f"{_CLIENTS} clients; {seconds:g} s before the attack, and as long during it. Memory: the most during the attack."
-    with tempfile.TemporaryDirectory(prefix="xds-bench-") as folder:
-        async with Site(Path(folder)) as site:
-            await _started(site)
+    with tempfile.TemporaryDirectory(prefix="xds-bench-") as one, tempfile.TemporaryDirectory(prefix="xds-bench-") as two:
+        async with Site(Path(one)) as site, Site(Path(two)) as another:
+            await asyncio.gather(_started(site), _started(another))
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as attacker:
                 attacker.submit(_attack, _QUIET, site.http, 0).result()
+                first = _gave_way(site, another)
                 for name in names:
-                    table.add(name, *await _row(site, attacker, name, seconds))
+                    table.add(name, *await _row(site, another, attacker, name, seconds))
+    table.note = (
+        f"{_CLIENTS} clients; {seconds:g} s without an attack, as long while another Envoy is attacked, and while theirs is. The ratio is "
+        f"of the last two. Memory: the most during the attack. They and Envoy had {'' if first else 'no '}precedence over other programs."
+    )
     return table
+
+
+def _gave_way(site: Site, another: Site) -> bool:
+    """Give the first core to the Envoy that is asked, the last one to all others; and precedence to what is measured, where allowed."""
+    first, last = _cores()
+    measured = [os.getpid(), *(each.pid for each in site.processes if each.name == "web"), site.envoy.process.pid]
+    pids = [os.getpid(), *(each.pid for each in (*another.processes, *site.processes))]
+    try:
+        for pid in pids:
+            for thread in (int(each.name) for each in Path(f"/proc/{pid}/task").iterdir()):
+                os.sched_setaffinity(thread, first if pid == site.envoy.process.pid else last)
+                if pid in measured:
+                    os.sched_setscheduler(thread, os.SCHED_RR, os.sched_param(1))
+    except PermissionError:
+        return False
+    return True
+
+
+def _cores() -> tuple[set[int], set[int]]:
+    cores = sorted(os.sched_getaffinity(0))
+    return {cores[0]}, {cores[-1]}
 
 
 async def _started(site: Site) -> None:
@@ -105,18 +152,24 @@ async def _answers(address: Address) -> bool:
     return (await fetch(address, host=HOST)).status == 200
 
 
-async def _row(site: Site, attacker: ProcessPoolExecutor, name: str, seconds: float) -> list[str]:
+async def _row(site: Site, another: Site, attacker: ProcessPoolExecutor, name: str, seconds: float) -> list[str]:
+    async def attacked(address: Address) -> tuple[Seen, float, float]:
+        """What clients of `site` see meanwhile; the part of a core and the megabytes that its Envoy takes."""
+        await asyncio.wrap_future(attacker.submit(_prepare, name, address))
+        pid = site.envoy.process.pid
+        used, held, begun = cpu_of(pid), memory(pid), time.monotonic()
+        attack = asyncio.wrap_future(attacker.submit(_attack, name, address, seconds))
+        watched = asyncio.create_task(_most_memory(pid, attack))
+        seen = await _asked(site.http, attack)
+        return seen, (cpu_of(pid) - used) / (time.monotonic() - begun), await watched - held
+
     before = await _asked(site.http, asyncio.create_task(asyncio.sleep(seconds)))
-    pid = site.envoy.process.pid
-    used, held = cpu_of(pid), memory(pid)
-    begun = time.monotonic()
-    attack = asyncio.wrap_future(attacker.submit(_attack, name, site.http, seconds))
-    watched = asyncio.create_task(_most_memory(pid, attack))
-    during = await _asked(site.http, attack)
-    used, most = (cpu_of(pid) - used) / (time.monotonic() - begun), await watched
-    slow, usual = (quantile(each.seconds, 0.99) * 1000 for each in (during, before))
-    failed = str(before.failed + during.failed)
-    return [number(slow), number(usual), *marked(slow / usual, "×", MARK), failed, number(used * 100), number(most - held)]
+    elsewhere, *_ = await attacked(another.http)
+    during, used, more = await attacked(site.http)
+    slow, others, usual = (quantile(each.seconds, 0.99) * 1000 for each in (during, elsewhere, before))
+    failed = str(before.failed + elsewhere.failed + during.failed)
+    ratio = marked(slow / others, "×", MARK)
+    return [number(slow), number(others), number(usual), *ratio, failed, number(used * 100), number(more)]
 
 
 async def _asked(address: Address, while_: asyncio.Future[None]) -> Seen:
@@ -153,6 +206,16 @@ async def _most_memory(pid: int, while_: asyncio.Future[None]) -> float:
     return most
 
 
+_prepared: list[attacks.Crowd] = []
+"""What the process of the attacker has opened before others are looked at."""
+
+
+def _prepare(name: str, address: Address) -> None:
+    os.sched_setaffinity(0, _cores()[1])
+    if name == _ENDING:
+        _prepared.append(attacks.Crowd(address, 15_000).__enter__())
+
+
 def _attack(name: str, address: Address, seconds: float) -> None:
     """Attack for so many seconds; in a process of its own."""
     end = time.monotonic() + seconds
@@ -167,9 +230,11 @@ def _attack(name: str, address: Address, seconds: float) -> None:
             attacks.flood(attacks.connected(address), FLOODS[name](), seconds=left)
             time.sleep(min(0.1, max(end - time.monotonic(), 0)))
     else:
-        time.sleep(seconds)
+        while _prepared:
+            _prepared.pop().close()
+        time.sleep(max(end - time.monotonic(), 0))
 
 
 if __name__ == "__main__":
     print(description(), end="\n\n")
-    print(asyncio.run(measure(sys.argv[1:] or (_QUIET, _BUSY, *FLOODS, *CROWDS))))
+    print(asyncio.run(measure(sys.argv[1:] or ALL)))

@@ -27,6 +27,7 @@ from tests.envoy.harness import (
     backend,
     config_map,
     endpoint_slices,
+    fetch,
     ingress,
     make_certificate,
     secret_tls,
@@ -188,12 +189,29 @@ async def test_headers_over_http2_that_do_not_end_are_not_waited_for(attacked: S
         assert await wait_until(given_up, "Envoy to give the requests up")
 
 
-def hello() -> bytes:
-    """The first message of TLS, to whose answer there will be none."""
+def hello(name: str = "tls.test", protocols: int = 0) -> bytes:
+    """The first message of TLS, to whose answer there will be none; with so many protocols of 250 bytes each."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if protocols:
+        context.set_alpn_protocols([f"{number:0250}" for number in range(protocols)])
     with pytest.raises(ssl.SSLWantReadError):
-        ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="tls.test").do_handshake()
+        context.wrap_bio(incoming, outgoing, server_hostname=name).do_handshake()
     return outgoing.read()
+
+
+async def test_first_messages_of_tls_that_are_large_or_nonsense_or_name_everything_take_little(attacked: Site) -> None:
+    def crowd(*messages: bytes) -> Attack:
+        return lambda: attacks.one_each(attacked.https, messages, seconds=ATTACK)
+
+    large, nonsense, names = await served(
+        attacked,
+        crowd(*[hello(protocols=240)] * 20),
+        crowd(*(b"\x16\x03\x01\x40\x00" + os.urandom(16_384) for _ in range(200))),
+        crowd(*(hello(f"{number}.test") for number in range(1_000))),
+    )
+    assert [(each.opened, each.closed) for each in (large, nonsense)] == [(20, 20), (200, 200)]
+    assert (names.opened, names.answers["handshake"]) == (1_000, 1_000)
 
 
 async def test_a_body_that_pauses_ends_with_the_time_of_its_path_and_one_that_trickles_does_not(attacked: Site) -> None:
@@ -205,6 +223,41 @@ async def test_a_body_that_pauses_ends_with_the_time_of_its_path_and_one_that_tr
     )
     assert silent.closed == 100
     assert (slow.closed, dict(slow.answers)) == (0, {"HTTP/1.1 200": 100})
+
+
+async def test_requests_that_are_odd_to_read_take_little_and_keep_nobody_waiting(attacked: Site) -> None:
+    post = f"POST / HTTP/1.1\r\nHost: {HOST}\r\n"
+    get = f"GET / HTTP/1.1\r\nHost: {HOST}\r\n"
+    bytewise = [f"{post}Transfer-Encoding: chunked\r\n\r\n".encode(), *[b"1\r\nz\r\n" * 2_000] * 500, b"0\r\n\r\n"]
+    ranges = f"{get}Range: bytes={','.join(f'{each}-{each}' for each in range(2_000))}\r\n\r\n".encode()
+    forwarded = get.encode() + b"X-Forwarded-For: 192.0.2.1\r\n" * 900 + b"\r\n"
+    dots = f"GET /{'a/../' * 5_000} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
+    expecting = attacks.Crowd(attacked.http, 500, f"{post}Expect: 100-continue\r\nContent-Length: 9\r\n\r\n".encode())
+    once = [flooding(attacked, iter([each] * 50), seconds=3) for each in (ranges, forwarded, dots)]
+    chunked, waiting, *others = await served(attacked, flooding(attacked, iter(bytewise), seconds=5), crowding(expecting, 3), *once)
+    assert (chunked.closed, dict(chunked.answers)) == (0, {"200": 1})
+    assert dict(waiting.answers) == {"HTTP/1.1 100": 500}
+    assert [each.opened for each in others] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("ending", ["\r", "\n", "%0d%0a", "\0", "%00"])
+async def test_no_line_that_a_client_smuggles_in_becomes_a_header(attacked: Site, ending: str) -> None:
+    """Neither of an answer, by a path that a redirect repeats, nor of the request to the backend, by another header."""
+    moved = await fetch(attacked.http, f"/x{ending}Smuggled:1", host="tls.test")
+    assert moved.status == {"%0d%0a": 308, "\n": 404}.get(ending, 400)  # what follows a line feed is another header, and of HTTP/1.0
+    assert moved.all("smuggled") == []
+    if "%" not in ending:
+        async with await Http1.open(attacked.http) as client:
+            answer = await client.request(host=HOST, headers=[("a", f"b{ending}X-Real-IP: 192.0.2.9")])
+        assert answer.status == (400 if ending == "\0" else 200)
+        assert answer.status == 400 or answer.received("x-real-ip") == ["127.0.0.1"]
+
+
+async def test_a_thousand_idle_websockets_take_little_and_end_with_the_time_of_their_path(attacked: Site) -> None:
+    asked = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    crowd = attacks.Crowd(attacked.http, 1_000, f"GET /ws HTTP/1.1\r\nHost: short.test\r\n{asked}".encode())
+    (outcome,) = await served(attacked, crowding(crowd))
+    assert (outcome.opened, outcome.closed, outcome.answers["HTTP/1.1 101"]) == (1_000, 1_000, 1_000)
 
 
 async def test_an_idle_websocket_ends_with_the_time_of_its_path(attacked: Site) -> None:

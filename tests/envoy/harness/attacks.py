@@ -13,7 +13,7 @@ import socket
 import ssl
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import hpack
@@ -61,7 +61,8 @@ class Outcome:
 class Crowd:
     """Many connections at once. Each sends `first`, then every `pause` seconds the next byte of `trickle`; `deaf` ones read nothing.
 
-    With `receive_buffer` the kernel takes so few bytes for a client that reads nothing. `rate`: connections opened a second, at most.
+    With `receive_buffer` the kernel takes so few bytes for a client that reads nothing. `rate`: connections opened a second, at most, and
+    closed a second when the block ends.
     """
 
     address: Address
@@ -79,7 +80,7 @@ class Crowd:
     def __enter__(self) -> Crowd:
         """Open all of them. Raises OSError where that fails."""
         begun = time.monotonic()
-        at_once = min(_OPENING, max(self.rate // 20, 1)) if self.rate else _OPENING
+        at_once = self._at_once
         while self.outcome.opened < self.count:
             self._open(min(at_once, self.count - self.outcome.opened))
             if self.rate:
@@ -87,9 +88,19 @@ class Crowd:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def _at_once(self) -> int:
+        return min(_OPENING, max(self.rate // 20, 1)) if self.rate else _OPENING
+
+    def close(self) -> None:
         """Close those that are left."""
-        for each in self._sockets.values():
+        begun = time.monotonic()
+        for number, each in enumerate(self._sockets.values()):
             each.close()
+            if self.rate and number % self._at_once == 0:
+                time.sleep(max(0.0, begun + number / self.rate - time.monotonic()))
         self._sockets.clear()
         self._poll.close()
 
@@ -187,6 +198,30 @@ def flood(made: socket.socket, pieces: Iterator[bytes], *, seconds: float, deaf:
         elif isinstance(frame, (HeadersFrame, DataFrame)) and "END_STREAM" in frame.flags:
             outcome.streams.add(frame.stream_id)
     outcome.answers = Counter(_statuses(bytes(heard)))
+    return outcome
+
+
+def one_each(address: Address, messages: Sequence[bytes], *, seconds: float) -> Outcome:
+    """Send each message over a connection of its own, all of them open at once; `answers` are records of TLS: "handshake" or "other"."""
+    outcome = Outcome(opened=len(messages))
+    with contextlib.ExitStack() as stack:
+        opened = []
+        for message in messages:
+            opened.append(stack.enter_context(connected(address)))
+            with contextlib.suppress(OSError):
+                opened[-1].sendall(message)
+        end = time.monotonic() + seconds
+        for made in opened:
+            made.settimeout(max(end - time.monotonic(), 0.01))
+            heard = b""
+            with contextlib.suppress(TimeoutError):
+                try:
+                    heard = made.recv(1)
+                    outcome.closed += heard in (b"", b"\x15")  # an alert comes before the end
+                except ConnectionError:
+                    outcome.closed += 1
+            if heard:
+                outcome.answers["handshake" if heard == b"\x16" else "other"] += 1
     return outcome
 
 
