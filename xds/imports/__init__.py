@@ -11,7 +11,6 @@ Imports are most of a short command, and a third of the memory of a control plan
 | kubernetes | imports the blocking client, requests and oauthlib, and every other part of it | imports them with their first use |
 | kubernetes | imports pydantic, for responses that we read ourselves | imports it with the first `ApiClient` |
 | aiohttp | reads the authorities of the system, twice | reads them before the first connection (`late_authorities.py`) |
-| dataclasses | compiles six methods for a class | compiles all but `__init__` by their first call (`late_methods.py`) |
 
 What is imported before `xds` stays as it is. Others in this process find all of it as always, but for messages without validators, and the
 bases of services for grpclib: they import `betterproto2.grpclib` before `xds`.

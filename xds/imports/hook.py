@@ -11,7 +11,7 @@ from threading import RLock
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from xds.imports import late_methods, plain_messages
+from xds.imports import plain_messages
 
 _GRPCLIB = SimpleNamespace(ServiceBase=object, ServiceStub=object)
 """What the generated modules use of betterproto2.grpclib while they are imported."""
@@ -132,6 +132,5 @@ class Finder:
 
 def begin() -> None:
     """Import in this way from now on."""
-    late_methods.begin()
     if Finder not in sys.meta_path:
         sys.meta_path.insert(sys.meta_path.index(PathFinder), Finder)
