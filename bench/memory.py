@@ -21,6 +21,7 @@ MARKS = {
     ("all", 10_000): Mark(300, "MB"),
     ("peak", 10_000): Mark(300, "MB"),
     ("stream", 10_000): Mark(100, "kB"),
+    ("envoy", 1_000): Mark(140, "MB"),
     ("envoy", 10_000): Mark(740, "MB"),
 }
 _WHAT = {
