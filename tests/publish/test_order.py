@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.publish.wired import Wired
@@ -75,6 +77,28 @@ async def test_answers_that_come_while_much_is_noted_are_judged_after_that() -> 
     assert not site.tables.holds
     assert routes(site).count(MARK) >= len(hosts)
     assert not site.snapshot[ROUTE].unproven
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_an_envoy_that_leaves_before_its_rejection_is_judged_is_asked_no_longer(others: int) -> None:
+    """Else the search waits for its answer for ever, and leaves out what it holds. With others, a rejection waits a moment."""
+    site = Wired()
+    for n in range(others):
+        site.connect(f"silent-{n}")
+    leaving = site.connect("leaving")
+    await site.put(*(ingress(name) for name in ("one", "two", "three")))
+    leaving.refuses = lambda type_url, _: type_url == ROUTE
+    leaving.answer()
+    judging = asyncio.create_task(site.publisher.judge())
+    if others:
+        await asyncio.sleep(0)  # it is put back
+        await asyncio.sleep(0)
+    site.leave(leaving)
+    async with asyncio.timeout(60):
+        await site.publisher.settled()
+    judging.cancel()
+    assert not site.tables.holds
+    assert not site.quarantine.knows(leaving)
 
 
 async def test_what_is_held_at_once_is_held_before_anybody_outside_is_told_of_the_change() -> None:

@@ -126,6 +126,10 @@ class Wired:
             self.streams.prompt.append(envoy)
         return envoy
 
+    def leave(self, envoy: Envoy) -> None:
+        self.streams.envoys.remove(envoy)
+        self.answers.disconnected(envoy)  # type: ignore[arg-type]
+
     async def put(self, *objects: Object, drop: Sequence[Ref] = ()) -> None:
         await self.publisher.apply(Change(tuple(objects), tuple(drop)))
 

@@ -39,7 +39,7 @@ class Answers:
         self._progress = progress
         self._quarantine = quarantine
         self._queue: deque[Received] = deque()
-        self._postponed = 0
+        self._postponed: list[Received] = []
         self._keeps_all = 0
         self._available = asyncio.Event()
 
@@ -56,7 +56,9 @@ class Answers:
     def disconnected(self, stream: EnvoyStream) -> None:
         """A stream has ended."""
         self._progress.disconnected(stream, time.monotonic())
-        if self._keeps_all or self._quarantine.knows(stream):
+        if self._keeps_all or self._quarantine.knows(stream) or self._is_to_be_judged(stream):
+            for received in [each for each in self._postponed if each.stream is stream]:
+                self._put_back(received)  # now, for what it answered is judged before it leaves
             self._put(Received(stream, None))
 
     @contextlib.contextmanager
@@ -81,12 +83,18 @@ class Answers:
 
     def postpone(self, received: Received, seconds: float) -> None:
         """Put it back, at the end of the queue, that much later."""
-        self._postponed += 1
-        asyncio.get_running_loop().call_later(seconds, self._put_back, received._replace(postponed=True))
+        again = received._replace(postponed=True)
+        self._postponed.append(again)
+        asyncio.get_running_loop().call_later(seconds, self._put_back, again)
 
     def _put_back(self, received: Received) -> None:
-        self._postponed -= 1
-        self._put(received)
+        if received in self._postponed:  # else it was put back when its stream ended
+            self._postponed.remove(received)
+            self._put(received)
+
+    def _is_to_be_judged(self, stream: EnvoyStream) -> bool:
+        """Whether an answer of a stream waits, from which the quarantine may learn of it only after it has ended."""
+        return any(received.stream is stream for received in (*self._queue, *self._postponed))
 
     def _put(self, received: Received) -> None:
         self._queue.append(received)
