@@ -162,8 +162,8 @@ class ControlPlane:
             await self._coordination.open()
             self._certificates = self._coordination.certificates()
             self._world.set_constant(DEFAULT_CERTIFICATE, await anext(self._certificates))
-            record = await self._coordination.load()
             first, _ = await reading  # whole: half of the objects would be half of the routes
+        record = await self._coordination.load()  # not earlier: an API server that was away may have come back with the objects
         # What an Envoy would reject once more may not be sent before the record is learnt, which takes all that is published.
         self.snapshot.growing = not holds_some(record, (CLUSTER, ENDPOINT))
         with first_build():
@@ -343,12 +343,13 @@ def _raws() -> tuple[Raw, ...]:
 async def _meanwhile(*work: Awaitable[Any]) -> AsyncGenerator[asyncio.Future[list[Any]]]:
     """Work that is under way during the block, to be awaited in it. Whatever of it is not done when the block ends is cancelled."""
     tasks = [asyncio.ensure_future(each) for each in work]
+    done = asyncio.gather(*tasks)
     try:
-        yield asyncio.gather(*tasks)
+        yield done
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(done, *tasks, return_exceptions=True)  # `done` as well: nobody may have awaited what it raises
 
 
 async def _logged(work: Awaitable[None]) -> None:

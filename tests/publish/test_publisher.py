@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +18,20 @@ import pytest
 from tests.envoy.harness import make_certificate
 from tests.publish.wired import Wired
 from tests.server.client import Client, eventually
-from tests.web.site import SETTINGS, Site, ingress, secret
+from tests.web.site import SETTINGS, Given, Site, ingress, secret
 from xds.alone import Alone
+from xds.app import ControlPlane
+from xds.certificates import default_certificate
+from xds.config import Failure
+from xds.coordination import ChainAndKey
 from xds.kube.objects import Backend, Ingress, Meta, Rule, Secret, Service, ServicePort, ref
 from xds.kube.objects import Path as IngressPath
+from xds.kube.source import Change
 from xds.machine import state_dir
 from xds.problem import Problem
 from xds.protocol.discovery import Wire
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Part
+from xds.units.parts import Held, digest
 from xds.units.record import decode, encode
 
 HOST = Part(ROUTE, "ingress", "web.test")
@@ -107,6 +115,48 @@ async def test_what_is_held_outlives_a_restart_until_its_object_changes(tmp_path
         assert routes(second) == routes(first)
         await second.put(drop=[ref(ingress("web"))])
     assert decode(await Alone(flags.state_dir).load()).held == {}
+
+
+async def test_what_is_held_is_asked_for_after_the_objects_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An API server that is away has neither. Once it is back, no Envoy may be sent what it would reject once more."""
+    wired = Wired()
+    await wired.put(ingress("web"))
+    record = encode({HOST: Held(digest(wired.tables.values([HOST])[HOST]), None, QUOTED)}, {}, {})
+    has_asked, is_back = asyncio.Event(), asyncio.Event()
+
+    class Away(Given):
+        async def changes(self) -> AsyncGenerator[Change]:
+            await has_asked.wait()
+            is_back.set()
+            yield Change((ingress("web"),))
+
+    async def certificates(_: Alone) -> AsyncGenerator[ChainAndKey]:
+        asyncio.get_running_loop().call_soon(has_asked.set)  # whoever asks for more at once has done so by then
+        yield default_certificate.make()
+
+    async def load(_: Alone) -> bytes:
+        return record if is_back.is_set() else b""
+
+    monkeypatch.setattr(Alone, "certificates", certificates)
+    monkeypatch.setattr(Alone, "load", load)
+    control_plane = ControlPlane(SETTINGS, Away())
+    try:
+        await control_plane.start()
+        assert control_plane.held.keys() == {HOST}
+    finally:
+        await control_plane.stop()
+
+
+async def test_a_start_that_fails_logs_nothing_of_what_it_had_begun_beside(caplog: pytest.LogCaptureFixture) -> None:
+    """The one sentence of the Failure is enough: what is read meanwhile is cancelled, which is no error."""
+    caplog.set_level(logging.ERROR, "asyncio")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        control_plane = ControlPlane(replace(SETTINGS, healthz_port=taken.getsockname()[1]), Given())
+        with pytest.raises(Failure, match="the health server cannot listen"):
+            await control_plane.start()
+        await control_plane.stop()
+    gc.collect()  # an exception that nobody has retrieved is logged when its Future goes
+    assert not caplog.records
 
 
 async def test_the_key_of_a_certificate_that_is_kept_is_remembered_until_its_secret_is_deleted(tmp_path: Path) -> None:
