@@ -42,8 +42,9 @@ class Pages:
             await asyncio.sleep(float(self.headers.get("x-page-after", 0)))
             status, _, size = self.headers.get("x-page", "200").partition(" ")
             page = b"page" if not size else BYTES if size == "bytes" else b"p" * int(size)
-            lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(page)}", "Set-Cookie: a=1", "Set-Cookie: b=2", "Server: pages", "", ""]
-            writer.write("\r\n".join(lines).encode() + (b"" if self.line.startswith("HEAD ") else page))
+            lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(page)}", "Set-Cookie: a=1", "Set-Cookie: b=2", "Server: pages"]
+            lines += [f"Strict-Transport-Security: {own}"] if (own := self.headers.get("x-page-hsts")) else []
+            writer.write("\r\n".join([*lines, "", ""]).encode() + (b"" if self.line.startswith("HEAD ") else page))
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +165,13 @@ async def test_a_page_binds_no_browser_to_https(site: Site, tls: Tls | None) -> 
     bound = "max-age=31536000; includeSubDomains" if tls else None
     assert [each.header("strict-transport-security") for each in (page, other)] == [None, bound]
     assert [each.header("x-xds-untold") for each in (page, other)] == [None, None]
+
+
+@pytest.mark.parametrize("tls", [Tls("a.test"), None], ids=["https", "http"])
+async def test_a_page_may_bind_browsers_to_https_itself(site: Site, tls: Tls | None) -> None:
+    page = await site.get("/status/404", host="a.test", headers=[("X-Page-Hsts", "max-age=7")], tls=tls)
+    assert is_page(page)
+    assert (page.header("strict-transport-security"), page.header("x-xds-untold")) == ("max-age=7", None)
 
 
 async def test_the_page_has_no_headers_of_its_location(site: Site) -> None:

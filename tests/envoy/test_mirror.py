@@ -109,6 +109,8 @@ async def site(shared_site: Site, copies: Copies, silent: Copies, secure: HttpAp
         *(service("looping"), endpoint_slice("looping", [again])),
         ingress("plain", "plain.test", WEB, {"mirror-target": f"{at}/mirror"}),
         ingress("host", "host.test", WEB, {"mirror-target": f"{at}/mirror", "mirror-host": "m.test"}),
+        ingress("bare", "bare.test", WEB, {"mirror-target": f"{at}/mirror", "mirror-host": "fd00::1"}),
+        ingress("bracketed", "bracketed.test", WEB, {"mirror-target": f"{at}/mirror", "mirror-host": "[fd00::1]"}),
         ingress("bodiless", "bodiless.test", WEB, {"mirror-target": f"{at}/mirror", "mirror-request-body": "off"}),
         ingress(
             "kept",
@@ -277,6 +279,8 @@ async def seen(site: Site) -> int:
     [
         ("plain.test", [], False),
         ("host.test", [], True),
+        ("bare.test", [], True),
+        ("bracketed.test", [], False),
         ("plain.test", [("X-Sent-From", "me")], True),
         ("plain.test", [("X-Xds-Copy-Came-For", "10.0.0.1"), ("X-Forwarded-Host", "10.0.0.1")], False),
     ],

@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 from envoy_data_plane.envoy.config.accesslog.v3 import AccessLogFilter, ComparisonFilterOp
 from envoy_data_plane.envoy.config.core.v3 import DataSource
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xds.model import Via
 from xds.nginx import log_format
+from xds.nginx.features.access_log import FEATURE, Log
 from xds.nginx.log_format import Escape
 from xds.nginx.messages import ARRIVED
 
@@ -127,7 +130,11 @@ def _passes(found: AccessLogFilter, headers: dict[str, str], status: int, millis
     if found.header_filter and (header := found.header_filter.header):
         value = headers.get(header.name, "" if header.treat_missing_header_as_empty else None)
         matcher = header.string_match
-        matches = value is not None and (matcher is None or ((matcher.contains or "") in value and value.startswith(matcher.prefix or "")))
+        if matcher is None:
+            return (value is not None) != header.invert_match
+        if value is None:
+            return False
+        matches = (matcher.contains or "") in value and value.startswith(matcher.prefix or "") and value == (matcher.exact or value)
         return matches != header.invert_match
     by_status, by_time = found.status_code_filter, found.duration_filter
     comparison = (by_status and by_status.comparison) or (by_time and by_time.comparison)
@@ -154,6 +161,17 @@ def test_each_request_is_for_one_form_of_a_line(text: str) -> None:
             assert ARRIVED not in headers, "it never came to a backend"
             assert 100 <= status < 400 or status == 404, "Envoy may have answered, since the backend did not"
             assert headers.get("content-type") != "application/grpc+proto", "Envoy answers with 200 where the backend did not"
+
+
+def test_what_has_no_path_is_logged_whatever_paths_are_not() -> None:
+    connection = HttpConnectionManager()
+    assert FEATURE.on_connection
+    FEATURE.on_connection(Log("$status", Escape.DEFAULT, to_stderr=False, skipped=("/healthz",), own=True), connection, Via.HTTP)
+    (logger,) = connection.access_log
+    assert logger.filter
+    assert logger.filter.and_filter
+    (skipping,) = [each for each in logger.filter.and_filter.filters if each.header_filter]
+    assert [_passes(skipping, headers, 400, 0) for headers in ({":path": "/healthz"}, {":path": "/healthz?"}, {})] == [False, True, True]
 
 
 def test_the_manual_lists_the_variables_that_have_a_value() -> None:

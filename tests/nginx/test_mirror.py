@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
+from envoy_data_plane.envoy.config.route.v3 import RouteAction
 
 from tests.nginx.drawing import complaints, location
 from xds.config import Flags
 from xds.kube.objects import Backend, Endpoint, EndpointPort, EndpointSlice, Ingress, Meta, Object, Path, Rule, Service, ServicePort
 from xds.kube.world import World
-from xds.model import Cluster, Settings
-from xds.nginx.features.mirror import MIRROR_TARGET
+from xds.model import Cluster, Forward, PathKind, PathMatch, Route, Settings
+from xds.nginx.features.mirror import FEATURE, MIRROR_TARGET, Mirror
 from xds.nginx.registry import besides, cluster_name
 from xds.problem import Ref
 from xds.quarantine import blame
@@ -125,6 +127,21 @@ def test_a_name_has_filters_that_judge_what_it_resolves_to_and_an_address_is_jud
     case = Case(ingress("http://copies.example.org/"))
     (found,) = case.copies
     assert b"local RANGES = {" in case.snapshot[CLUSTER][cluster_name(found)].body
+
+
+@pytest.mark.parametrize(
+    ("host", "may_be_unmarked"),
+    [("10.0.0.1", True), ("[fd00::1]", True), ("fd00::1", False), ("::ffff:10.0.0.1", False), ("10.0.0.1:80", False), ("a.test", False)],
+)
+def test_a_host_is_an_address_only_where_the_script_sees_that_too(host: str, *, may_be_unmarked: bool) -> None:
+    """IPv6 without brackets has letters and no bracket in front of them, as names have: each copy would pass for the first one."""
+    route, envoy = Route(PathMatch(PathKind.PREFIX, "/"), Forward(Cluster("one", "web", 80))), EnvoyRoute(route=RouteAction())
+    assert FEATURE.on_forward
+    FEATURE.on_forward(Mirror(Cluster("one", "copies", 80), "/x", keeps_path=False, host=host, body=True), route, envoy)
+    assert envoy.route
+    (policy,) = envoy.route.request_mirror_policies
+    written = {each.append.header.key for each in policy.request_headers_mutations if each.append and each.append.header}
+    assert ("x-xds-copy-came-for" in written) is may_be_unmarked
 
 
 @pytest.mark.parametrize("beside", [{}, {"mirror_request_body": "off"}])

@@ -177,7 +177,6 @@ local function put(handle, found, status)
   for _, name in ipairs(names) do
     if name ~= ":status" and not kept[name] and not (name == "www-authenticate" and status == "401") then headers:remove(name) end
   end
-  headers:add("{UNTOLD}", "")
   for name, value in pairs(found) do
     if name == ":status" then
       headers:replace(name, value)
@@ -186,6 +185,7 @@ local function put(handle, found, status)
       for _, each in ipairs(type(value) == "table" and value or {{value}}) do headers:add(name, each) end
     end
   end
+  headers:replace("{UNTOLD}", headers:getAtIndex("strict-transport-security", 0) or "")
 end
 
 function envoy_on_response(handle)

@@ -76,9 +76,9 @@ What differs from ingress-nginx:
 - A wildcard host has its own label, and its requests are counted. ingress-nginx leaves them out unless `--metrics-per-host=false`.
 
 The number of series is bounded. An Ingress has labels for its first {paths:,} paths; requests of all others have its name alone. All
-Ingresses together have labels for {apart:,} paths: where they have more, the namespaces with the most give way first. Of a path the
-first {letters} characters are a label. The statistics of an Envoy may come to {counters:,} counters and {histograms:,} histograms:
-beyond, new labels are not counted. What nothing has been added to for a day is forgotten.
+Ingresses together have labels for {apart:,} paths: where they have more, the namespaces with the most give way first, but each
+Ingress keeps one. Of a path the first {letters} characters are a label. The statistics of an Envoy may come to {counters:,} counters and
+{histograms:,} histograms: beyond, new labels are not counted. What nothing has been added to for a day is forgotten.
 
 What it costs an Envoy, measured by `python -m bench.metrics`, is in [bench](../bench/README.md). What `--exclude-socket-metrics` names is
 not counted, and costs nothing: give the flag to `xds serve` and to `xds metrics`.

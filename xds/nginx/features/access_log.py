@@ -166,7 +166,8 @@ def _unless_silent() -> AccessLogFilter:
 
 
 def _unless_asked_for(path: str) -> AccessLogFilter:
-    header = HeaderMatcher(name=":path", string_match=StringMatcher(exact=path), invert_match=True)
+    """A request that Envoy could not read has no path, and is logged."""
+    header = HeaderMatcher(name=":path", string_match=StringMatcher(exact=path), invert_match=True, treat_missing_header_as_empty=True)
     return AccessLogFilter(header_filter=HeaderFilter(header=header))
 
 

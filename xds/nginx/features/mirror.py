@@ -206,9 +206,12 @@ def _on_forward(mirror: Mirror, _route: Route, envoy: EnvoyRoute) -> None:
 
 
 def _is_address(host: str) -> bool:
-    """Whether a Host is an IP address, for which few requests come. That of a rule cannot be one, but further names and wildcards may."""
+    """Whether a Host is an IP address, for which few requests come. That of a rule cannot be one, but further names and wildcards may.
+
+    IPv6 counts in brackets only: without them the letters of an address are those of a name to the script, and a loop would never end.
+    """
     try:
-        return bool(ipaddress.ip_address(re.sub(r"^\[(.*)\]$", r"\1", host)))
+        return bool(ipaddress.IPv6Address(host[1:-1]) if re.fullmatch(r"\[.*\]", host) else ipaddress.IPv4Address(host))
     except ValueError:
         return False
 
