@@ -80,6 +80,25 @@ print("Route" in vars(route), Address.__module__)
     assert run(program) == "False True False False False envoy_data_plane.envoy.config.core.v3\n"
 
 
+def test_no_thread_finds_part_of_a_module_that_another_one_runs() -> None:
+    """A message whose module has not imported what its fields name cannot be encoded, and a Unit that meets it has no value."""
+    program = """
+import sys, xds
+from threading import Thread
+import envoy_data_plane.envoy.config.route.v3 as route
+sys.setswitchinterval(1e-5)
+found = []
+def look():
+    while "CorsPolicy" not in vars(route): pass
+    found.extend(("WeightedCluster" in vars(route), route.CorsPolicy().SerializeToString()))
+looking, using = Thread(target=look), Thread(target=lambda: route.CorsPolicy)
+for thread in (looking, using): thread.start()
+for thread in (looking, using): thread.join()
+print(found)
+"""
+    assert run(program) == "[True, b'']\n"
+
+
 def test_a_control_plane_runs_no_generated_module_that_others_name_and_nothing_uses() -> None:
     used = run(
         f'import sys, xds\n{SERVE}\nprint(*(n for n, m in sys.modules.items() if "__getattr__" not in vars(m)), sep="\\n")'

@@ -78,18 +78,24 @@ class _Generated(SourceFileLoader):
 
 
 def _at_first_use(module: ModuleType, run: Callable[[ModuleType], None]) -> None:
-    """Have the body of a module run when somebody asks for a name that is not there yet."""
+    """Have the body of a module run when somebody asks for a name that is not there yet.
+
+    It runs in a twin, whose names come over all at once: no other thread finds the first classes of a module without what they refer to.
+    """
     lock = RLock()
+    body = ModuleType(module.__name__)
     begun: list[bool] = []
 
     def first_use(name: str) -> Any:
-        with lock:  # another thread waits; the body itself asks for what it is about to import, which is not there
+        with lock:  # another thread waits; the body itself asks for what it has already, or is about to import, which is not there
             if not begun:
                 begun.append(True)
-                run(module)
+                vars(body).update({known: value for known, value in vars(module).items() if value is not first_use})
+                run(body)
+                vars(module).update(vars(body))
                 if vars(module).get("__getattr__") is first_use:
                     del vars(module)["__getattr__"]
-            return object.__getattribute__(module, name)
+            return vars(body)[name] if name in vars(body) else object.__getattribute__(module, name)
 
     vars(module)["__getattr__"] = first_use
 

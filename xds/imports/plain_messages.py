@@ -52,7 +52,7 @@ def _complete(cls: type) -> None:
 
     It processes a twin of the class: while one thread does this, others may use the class, or do the same, with equal results.
     """
-    body = {name: value for name, value in vars(cls).items() if name not in _NOT_OF_THE_CLASS}
+    body = {name: value for name, value in vars(cls).copy().items() if name not in _NOT_OF_THE_CLASS}
     twin: Any = dataclasses.dataclass(init=False, eq=False, repr=False)(type(cls)(cls.__name__, cls.__bases__, body))
     cls.__dataclass_fields__ = twin.__dataclass_fields__  # type: ignore[attr-defined]
     cls._type_hints = staticmethod(cache(cls._type_hints))  # type: ignore[attr-defined]
