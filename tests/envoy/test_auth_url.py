@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
@@ -123,6 +124,22 @@ async def test_the_redirect_to_sign_in_binds_no_browser_to_https(site: Site, hos
     expected = "max-age=31536000; includeSubDomains" if bound else None
     assert [got.header("strict-transport-security") for got in (over_tls, plain)] == [expected, None]
     assert [got.header("x-xds-untold") for got in (over_tls, plain)] == [None, None]
+
+
+async def test_without_hsts_the_redirect_to_sign_in_has_what_all_responses_have(tmp_path: Path) -> None:
+    async with Site(tmp_path) as site:
+        web = await site.run(HttpApp("web"))
+        keys = {"hsts": "false", "add-headers": "default/added"}
+        sign_in = {"auth-url": f"http://127.0.0.1:{web[1]}/status/401", "auth-signin": "https://sign.test/"}
+        site.folder.write(
+            "all.yaml",
+            *(service("web"), endpoint_slice("web", [web]), config_map("keys", keys)),
+            config_map("added", {"Strict-Transport-Security": "max-age=7"}),
+            ingress("signed", "signed.test", WEB, sign_in),
+        )
+        await site.start("--configmap", "default/keys")
+        got = await site.get("/", host="signed.test")
+        assert (got.status, got.header("strict-transport-security"), got.header("x-xds-untold")) == (302, "max-age=7", None)
 
 
 async def test_headers_of_the_answer_replace_those_of_the_client(site: Site) -> None:

@@ -35,7 +35,7 @@ from xds.nginx.feature import (
     Risk,
     Unreadable,
 )
-from xds.nginx.features.hsts import leave_out_where_asked, leaving_out
+from xds.nginx.features.hsts import HSTS, leave_out_where_asked, leaving_out
 from xds.nginx.messages import SENT_FROM
 from xds.nginx.registry import cluster_name
 from xds.nginx.targets import Target, cluster_of, named_cluster, speak, target
@@ -314,6 +314,7 @@ class AuthUrl:
 
     `headers` are those of auth-proxy-set-headers: before `resolve` only the name of their ConfigMap is known, `headers_from`. `cluster` is
     where one server is asked about all hosts of an Ingress; `question` is what a route asks. `of_all`: it is that of the ConfigMap.
+    `hsts`: https responses have Strict-Transport-Security, but for the redirect to `signin`.
     """
 
     url: Url
@@ -327,6 +328,7 @@ class AuthUrl:
     headers_from: str = ""
     exempt: tuple[str, ...] = ()
     of_all: bool = False
+    hsts: bool = True
     headers: tuple[tuple[str, str], ...] = ()
     cluster: Cluster | None = None
     question: Question | None = None
@@ -334,15 +336,15 @@ class AuthUrl:
 
 def _read(notes: Notes) -> AuthUrl | None:
     """Every annotation and key is read in any case, so that a bad value is seen before there is an auth-url."""
-    spared, url = notes.key(NO_AUTH_LOCATIONS), notes.own(AUTH_URL)
+    spared, url, hsts = notes.key(NO_AUTH_LOCATIONS), notes.own(AUTH_URL), notes.key(HSTS)
     for annotation in _ANNOTATIONS:
         notes.own(annotation)
     if url:
-        return _wanted(url, notes.get, spared, notes.get(AUTH_PROXY_SET_HEADERS))
+        return replace(_wanted(url, notes.get, spared, notes.get(AUTH_PROXY_SET_HEADERS)), hsts=hsts)
     of_all = {name: notes.key(key) for name, key in _GLOBAL.items()}
     if not notes.get(ENABLE_GLOBAL_AUTH) or not (url := notes.key(GLOBAL_AUTH_URL)):
         return None
-    return replace(_wanted(url, lambda annotation: of_all[annotation.name], spared), of_all=True)
+    return replace(_wanted(url, lambda annotation: of_all[annotation.name], spared), of_all=True, hsts=hsts)
 
 
 def _wanted(url: Url, get: Callable[[Annotation[Any]], Any], spared: tuple[str, ...], headers_from: str = "") -> AuthUrl:
@@ -512,7 +514,7 @@ def _on_route(auth: AuthUrl, route: Route, envoy: EnvoyRoute) -> None:
     if not auth.always:
         outermost.put(envoy, COOKIES)
     if auth.question.signin:
-        leave_out_where_asked(envoy)
+        leave_out_where_asked(envoy, ours=auth.hsts)
 
 
 def _on_upstream(_how: str, options: HttpProtocolOptions) -> None:

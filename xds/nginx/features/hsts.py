@@ -20,7 +20,7 @@ from xds.nginx.messages import PASSAGE_FILTER, UNTOLD, formatted, on_responses, 
 from xds.nginx.values import boolean, matching, shown
 from xds.wire.encode import pack
 
-_LEFT_OUT = "hsts-left-out"
+_LEFT_OUT, _UNMARKED = "hsts-left-out", "hsts-unmarked"
 _HEADER = "strict-transport-security"
 _max_age = matching("[ -~]{1,100}", "number of seconds")
 
@@ -67,12 +67,13 @@ def _off_location(_value: str, envoy: EnvoyRoute) -> None:
     )
 
 
-def leave_out_where_asked(envoy: EnvoyRoute) -> None:
+def leave_out_where_asked(envoy: EnvoyRoute, *, ours: bool = True) -> None:
     """For routes of which some responses have no Strict-Transport-Security: those to which a filter adds the header `UNTOLD`, empty.
 
-    Their Feature has `leaving_out` in its `shared`. That header of a backend is removed before any filter sees it.
+    Their Feature has `leaving_out` in its `shared`. That header of a backend is removed before any filter sees it. If the listener writes
+    none of `ours`, that of `add-headers` stays.
     """
-    outermost.put(envoy, _LEFT_OUT)
+    outermost.put(envoy, _LEFT_OUT if ours else _UNMARKED)
     envoy.response_headers_to_remove.append(UNTOLD)
 
 
@@ -81,8 +82,9 @@ def leaving_out() -> Mapping[str, AnyMessage]:
     """The value moves to the other header, unless that is there, and what is there then moves back."""
     kept, back = formatted(UNTOLD, f"%RESP({_HEADER})%"), formatted(_HEADER, f"%RESP({UNTOLD})%")
     kept.append_action = HeaderValueOptionHeaderAppendAction.ADD_IF_ABSENT
-    moves = [Mutation(append=kept), Mutation(remove=_HEADER), Mutation(append=back), Mutation(remove=UNTOLD)]
-    return {_LEFT_OUT: outermost.writing(moves)}
+    unmarked = Mutation(remove=UNTOLD)
+    moves = [Mutation(append=kept), Mutation(remove=_HEADER), Mutation(append=back), unmarked]
+    return {_LEFT_OUT: outermost.writing(moves), _UNMARKED: outermost.writing([unmarked])}
 
 
 FEATURE = Feature(
