@@ -20,7 +20,7 @@ from xds.server import server as xds_server
 from xds.server.fleet import Fleet
 from xds.server.server import Server
 from xds.server.turns import WeightedSemaphore
-from xds.snapshot import CLUSTER, SECRET, Snapshot
+from xds.snapshot import CLUSTER, LISTENER, SECRET, Snapshot
 
 Serve = Callable[..., Awaitable[tuple[Fleet, str]]]
 Listen = Callable[[dict[str, int]], Awaitable[int]]
@@ -319,6 +319,19 @@ async def test_where_all_streams_take_too_much_the_newest_that_takes_much_is_ref
         for client in (old, light):
             client.call.cancel()
         await eventually(lambda: fleet.load.total == 0)
+
+
+async def test_requests_that_are_kept_until_the_first_snapshot_take_room_whatever_they_have(
+    serve: Serve, snapshot: Snapshot, registry: CollectorRegistry
+) -> None:
+    snapshot.ready = False
+    _, address = await serve(most_bytes=1_000_000)
+    async with _channel(address) as channel:
+        client = Client(channel, Wire.DELTA)
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # once it is ended
+            for _ in range(400):
+                await client.send(LISTENER, resource_names_unsubscribe=[f"{n}-{'x' * 100}" for n in range(100)])
+        await eventually(lambda: bool(registry.get_sample_value("xds_refused_streams_total", {"code": "resource_exhausted"})))
 
 
 async def test_streams_that_say_nothing_take_no_room_from_those_that_were_there_before(serve: Serve, snapshot: Snapshot) -> None:

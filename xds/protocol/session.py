@@ -48,6 +48,8 @@ REQUEST_GRACE = 0.25
 """Seconds to wait for a first request of another type: an Envoy that reconnects, or gets a cluster, sends all its requests at once."""
 _PER_TEXT = 50
 """Bytes of a text beside its characters."""
+_PER_REQUEST = 300
+"""Bytes of a request beside its texts."""
 _USERS: Mapping[str, tuple[str, ...]] = {
     CLUSTER: (LISTENER, ROUTE),
     ENDPOINT: (CLUSTER,),
@@ -87,6 +89,8 @@ class Session:
         self._legacy_wildcards = legacy_wildcards
         self._acknowledgements: list[Acknowledgement] = []
         self._early: list[DiscoveryRequest] = []  # those that came before the Snapshot was ready
+        self._early_ahead: list[DiscoveryRequest] = []  # those of them that may be answered while it is growing
+        self._has_no_cluster: bool | None = None  # by its first request for clusters
         self._is_ahead = False  # it was sent clusters before that
         self._first_request_at: float | None = None
         self._blocked_since: float | None = None  # listeners and routes, by rule 4
@@ -99,8 +103,7 @@ class Session:
         if request.type_url not in TYPES:
             return []
         if not self._snapshot.ready:
-            self._early.append(request)
-            return self._respond_ahead(now)
+            return self._receive_early(request, now)
         self._read_early(now)
         if not self._read(request, now):
             return []
@@ -184,31 +187,41 @@ class Session:
 
     @property
     def unknown_bytes(self) -> int:
-        """Bytes of the names that it remembers though they do not exist. Costs what exists, so it is not for every event."""
-        early = (name for request in self._early for name in (*request.names, *request.subscribe, *request.initial_versions))
+        """Bytes of the names that it remembers though they do not exist, and of requests that it keeps until the Snapshot is ready.
+
+        Costs what exists, so it is not for every event.
+        """
+        requests = [*self._early, *self._early_ahead]
+        early = (name for r in requests for name in (*r.names, *r.subscribe, *r.unsubscribe, *r.initial_versions, r.error or ""))
         kept = (name for subscription in self.subscriptions.values() for name in subscription.unknown_names)
-        return sum(len(name) + _PER_TEXT for names in (early, kept) for name in names)
+        return sum(len(name) + _PER_TEXT for names in (early, kept) for name in names) + _PER_REQUEST * len(requests)
 
     # Requests
 
+    def _receive_early(self, request: DiscoveryRequest, now: float) -> list[DiscoveryResponse]:
+        if request.type_url not in _AHEAD:
+            self._early.append(request)
+            return []
+        self._early_ahead.append(request)
+        if request.type_url == CLUSTER and self._has_no_cluster is None:
+            self._has_no_cluster = not request.initial_versions
+        return self._respond_ahead(now)
+
     def _read_early(self, now: float) -> None:
-        if not self._early:
+        early, self._early_ahead = self._early_ahead, []
+        if self._snapshot.ready and self._early:
+            early, self._early = early + self._early, []
+        if not early:
             return
-        early, self._early = self._early, []
         for request in early:
-            if self._snapshot.ready or request.type_url in _AHEAD:
-                self._read(request, now)
-            else:
-                self._early.append(request)
+            self._read(request, now)
         for subscription in self.subscriptions.values():
             subscription.settle()  # not before: the client is not up to date with what it has requested since
 
     def _respond_ahead(self, now: float) -> list[DiscoveryResponse]:
         """What can be sent before the Snapshot is ready."""
-        if not self._is_ahead:
-            first = next((request for request in self._early if request.type_url == CLUSTER), None)
-            has_none = first is not None and not first.initial_versions
-            self._is_ahead = self._snapshot.growing and self._ordered and self._wire is Wire.DELTA and has_none
+        if self._snapshot.growing and self._has_no_cluster and self._ordered and self._wire is Wire.DELTA:
+            self._is_ahead = True
         if not self._is_ahead:
             return []
         self._read_early(now)

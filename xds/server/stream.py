@@ -213,7 +213,8 @@ class EnvoyStream:
         for each in requests:
             if len(each.names) + len(each.subscribe) + len(each.initial_versions) > SLICE:
                 self._check_unknown(await self._shared.scheduler.run_in_steps(self._counting(each), self._peer))
-        if any(each.names or each.subscribe or each.initial_versions for each in requests):
+        # Before the Snapshot is ready, the Session keeps whatever is requested.
+        if not self._shared.snapshot.ready or any(each.names or each.subscribe or each.initial_versions for each in requests):
             self._unexamined_bytes += len(raw)
             self._has_subscribed = True
         if self.node is None:
