@@ -31,7 +31,7 @@ IN_POD = ["kubectl", "--namespace=ingress-xds", "exec", "deployment/xds", "--", 
 )
 def test_what_asks_a_server_is_carried_to_it(words: list[str]) -> None:
     assert asks_a_server(words)
-    assert carried({}, words) == [*IN_POD, *words]
+    assert carried([], words) == [*IN_POD, *words]
 
 
 @pytest.mark.parametrize(
@@ -59,19 +59,25 @@ def test_options_of_kubectl_stand_in_front() -> None:
 
 @pytest.mark.parametrize("option", ["-n edge", "-n=edge", "-nedge", "--namespace edge", "--namespace=edge"])
 def test_an_option_is_written_in_all_ways_of_kubectl(option: str) -> None:
-    assert split([*option.split(), "status"]) == ({"--namespace": "edge"}, ["status"])
+    assert split([*option.split(), "status"]) == ([("--namespace", "edge")], ["status"])
 
 
 def test_options_of_kubectl_stand_behind_a_command_that_asks() -> None:
     given, words = split(["explain", "--context", "one", "https://a.test/", "live", "-A", "-o", "json", "-nedge"], behind=True)
-    assert given == {"--context": "one", "--namespace": "edge"}
+    assert given == [("--context", "one"), ("--namespace", "edge")]
     assert words == ["explain", "https://a.test/", "live", "-o", "json"]
-    assert split(["status", "--", "-n", "a"], behind=True) == ({}, ["status", "--", "-n", "a"])
+    assert split(["status", "--", "-n", "a"], behind=True) == ([], ["status", "--", "-n", "a"])
+
+
+def test_an_option_that_kubectl_takes_several_times_is_passed_on_as_often() -> None:
+    """Else somebody would ask as a member of one group, and not of the others."""
+    given, words = split(["--as-group=one", "-n", "a", "--as-group", "two", "-n", "b", "status"])
+    assert carried(given, words)[:4] == ["kubectl", "--namespace=b", "--as-group=one", "--as-group=two"]
 
 
 def test_a_flag_without_its_value_is_left_to_the_command() -> None:
-    assert split(["-n"]) == ({}, ["-n"])
-    assert split(["status", "-n"], behind=True) == ({}, ["status", "-n"])
+    assert split(["-n"]) == ([], ["-n"])
+    assert split(["status", "-n"], behind=True) == ([], ["status", "-n"])
 
 
 def test_no_option_of_kubectl_is_one_of_a_command_that_asks() -> None:

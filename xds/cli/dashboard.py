@@ -10,7 +10,7 @@ import re
 import signal
 import subprocess
 import webbrowser
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from xds.cli.arguments import Parsed
 from xds.config import DASHBOARD_ADDRESS, Failure, SocketAddress, UsageError, parse_address
@@ -28,12 +28,12 @@ def run(parsed: Parsed) -> int:
     if not address:
         raise UsageError("--dashboard-address is off; name where a management server has its page.")
     if parsed.positional:
-        return forwarded(port_forward({}, parse_address(address).port))
+        return forwarded(port_forward((), parse_address(address).port))
     _open(_reachable(parse_address(address)))
     return 0
 
 
-def port_forward(given: Mapping[str, str], port: int) -> list[str]:
+def port_forward(given: Iterable[tuple[str, str]], port: int) -> list[str]:
     """The call of kubectl that makes a tunnel from a free port to that of the page. `given` are flags of kubectl, and `--deployment`."""
     from xds.cli.kubectl import called
 

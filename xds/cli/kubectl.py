@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from xds import cli
 from xds.cli.completion import offered
 from xds.config import DASHBOARD_ADDRESS, Failure, parse_address
 
+Option = tuple[str, str]
+"""An option of kubectl by its long name, and its value."""
 NAMESPACE, DEPLOYMENT = "ingress-xds", "xds"
 """Where the overlays, and the chart as docs/install.md has it, put the management server."""
-_SHORT = {"-n": "--namespace", "-s": "--server", "-A": "--all-namespaces"}
-_SWITCHES = ("--all-namespaces", "--disable-compression", "--insecure-skip-tls-verify", "--match-server-version", "--warnings-as-errors")
+_EVERYWHERE = "--all-namespaces"
+_SHORT = {"-n": "--namespace", "-s": "--server", "-A": _EVERYWHERE}
+_SWITCHES = (_EVERYWHERE, "--disable-compression", "--insecure-skip-tls-verify", "--match-server-version", "--warnings-as-errors")
 _VALUED = (
     *("--namespace", "--context", "--kubeconfig", "--kuberc", "--cluster", "--user", "--server", "--tls-server-name", "--request-timeout"),
     *("--as", "--as-group", "--as-uid", "--as-user-extra", "--token", "--username", "--password", "--cache-dir"),
     *("--certificate-authority", "--client-certificate", "--client-key", "--deployment"),
 )
 """What every command of kubectl takes (`kubectl options`), and `--deployment` for a server of another name."""
+_REPEATED = ("--as-group", "--as-user-extra")
+"""Those of them that kubectl takes several times; of others the last one counts."""
 _ASKING = ("status", "history")
 _ABOUT = """
 As a plugin of kubectl: status, history, check --live, explain URL live and dashboard ask the management server in its pod,
@@ -41,10 +46,10 @@ def main() -> int:
         return code
     behind, rest = split(words, behind=True)
     if rest == ["dashboard"]:
-        return _open_dashboard(given | behind)
+        return _open_dashboard([*given, *behind])
     if not asks_a_server(rest):
-        return cli.main(words) if not given else _refuse(next(iter(given)), words[0])
-    command = carried(given | behind, rest)
+        return cli.main(words) if not given else _refuse(given[0][0], words[0])
+    command = carried([*given, *behind], rest)
     try:
         os.execvp(command[0], command)  # noqa: S606 - no shell is wanted: the words go on as they are
     except OSError as error:
@@ -64,24 +69,25 @@ def complete() -> int:
     return 0
 
 
-def split(words: Sequence[str], *, behind: bool = False) -> tuple[dict[str, str], list[str]]:
-    """The options of kubectl in front of the command, or `behind` it, by name, and all other words.
+def split(words: Sequence[str], *, behind: bool = False) -> tuple[list[Option], list[str]]:
+    """The options of kubectl in front of the command, or `behind` it, by their long names, and all other words.
 
     `--all-namespaces` is one that changes nothing: a server is asked about all of its namespaces.
     """
-    rest, given, other = list(words), {}, []
+    rest = list(words)
+    given: list[Option] = []
+    other: list[str] = []
     while rest:
         name, value = _option(rest[0])
         if name in _SWITCHES:
-            given[name] = "true" if value is None else value
+            given += [(name, "true" if value is None else value)] if name != _EVERYWHERE else []
         elif name in _VALUED and (value is not None or len(rest) > 1):
-            given[name] = rest.pop(1) if value is None else value
+            given.append((name, rest.pop(1) if value is None else value))
         elif behind and rest[0] != "--":
             other.append(rest[0])
         else:
             break
         rest.pop(0)
-    given.pop("--all-namespaces", None)
     return given, other + rest
 
 
@@ -107,19 +113,21 @@ def asks_a_server(words: Sequence[str]) -> bool:
     return command in _ASKING or (command == "check" and "--live" in rest) or (command == "explain" and "live" in rest[1:])
 
 
-def carried(given: Mapping[str, str], words: Sequence[str]) -> list[str]:
+def carried(given: Iterable[Option], words: Sequence[str]) -> list[str]:
     """The call of kubectl that runs a command beside the server."""
     return [*called(given, "exec"), "--", "xds", *words]
 
 
-def called(given: Mapping[str, str], verb: str) -> list[str]:
+def called(given: Iterable[Option], verb: str) -> list[str]:
     """The beginning of a call of kubectl about the server's pod."""
-    own = {"--namespace": NAMESPACE, **{name: value for name, value in given.items() if name != "--deployment"}}
-    place = f"deployment/{given.get('--deployment', DEPLOYMENT)}"
-    return ["kubectl", *(f"{name}={value}" for name, value in own.items()), verb, place]
+    options = [("--namespace", NAMESPACE), *given]
+    last = dict(options)
+    own = [(name, last[name]) for name in last if name not in _REPEATED] + [each for each in options if each[0] in _REPEATED]
+    place = f"deployment/{last.get('--deployment', DEPLOYMENT)}"
+    return ["kubectl", *(f"{name}={value}" for name, value in own if name != "--deployment"), verb, place]
 
 
-def _open_dashboard(given: Mapping[str, str]) -> int:
+def _open_dashboard(given: Iterable[Option]) -> int:
     """A browser is here, not in the pod."""
     from xds.cli import dashboard
 
