@@ -183,6 +183,7 @@ class Build:
         self._memos: dict[Unit, _Memo] = {}
         self._readers = _Readers()
         self._kept: Counter[Unit] = Counter()  # how many times each was kept and not released
+        self._running: list[Recorder] = []  # of the Units that run now, each read by the one before
 
     def __len__(self) -> int:
         return len(self._memos)
@@ -284,7 +285,11 @@ class Build:
     def _run(self, unit: Unit, memo: _Memo) -> None:
         self.runs += 1
         recorder = Recorder(self)
-        value = self._call(unit, recorder)
+        self._running.append(recorder)
+        try:
+            value = self._call(unit, recorder)
+        finally:
+            self._running.pop()
         before, memo.reads = memo.reads, self._kept_ones(recorder.seen)
         self._readers.add(memo.reads, memo.unit)
         for read in before:
@@ -315,7 +320,9 @@ class Build:
             self._forget_if_unread(read)
 
     def _forget_if_unread(self, unit: Unit) -> None:
-        if unit not in self._kept and unit not in self._readers and unit in self._memos:
+        if unit in self._kept or unit in self._readers or any(unit in recorder.seen for recorder in self._running):
+            return  # a Unit that runs becomes a reader of what it has read when it is done
+        if unit in self._memos:
             memo = self._memos.pop(unit)
             self._report(unit, ())
             self.faults.pop(unit, None)
