@@ -79,6 +79,20 @@ async def test_answers_that_come_while_much_is_noted_are_judged_after_that() -> 
     assert not site.snapshot[ROUTE].unproven
 
 
+async def test_of_what_was_kept_in_case_only_that_is_judged_which_matters() -> None:
+    site = Wired()
+    site.connect()
+    await site.put(web())
+    await site.settle()
+    late = site.connect("late")
+    with site.answers.keeping_all():
+        late.answer()
+    assert site.answers
+    await site.settle()
+    assert late.session.up_to_date(ROUTE)
+    assert not site.quarantine.knows(late), "it has accepted what another one had accepted before"
+
+
 @pytest.mark.parametrize("others", [0, 1])
 async def test_an_envoy_that_leaves_before_its_rejection_is_judged_is_asked_no_longer(others: int) -> None:
     """Else the search waits for its answer for ever, and leaves out what it holds. With others, a rejection waits a moment."""

@@ -273,6 +273,8 @@ class Publisher:
         stream, answer, postponed = received
         if answer is None:
             orders = self._quarantine.left(stream)
+        elif answer.error is None and not self._quarantine.cares(answer):
+            return  # it was kept in case; after a large publication that is one of each stream and type
         elif answer.error is not None and not postponed and self._others(stream, answer.type_url):
             self._answers.postpone(received, _MOMENT)
             return
