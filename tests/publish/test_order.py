@@ -116,7 +116,7 @@ async def test_an_envoy_that_leaves_before_its_rejection_is_judged_is_asked_no_l
 
 
 async def test_what_is_held_at_once_is_held_before_anybody_outside_is_told_of_the_change() -> None:
-    """7 before 8, 9 and 10: no Event, record or version of an object is about what is published for an instant only."""
+    """6 before 8, 9 and 10: no Event, record or version of an object is about what is published for an instant only."""
     site = Wired()
     envoy = site.connect()
     envoy.refuses = lambda type_url, body: type_url == ROUTE and MARK in body
@@ -131,6 +131,25 @@ async def test_what_is_held_at_once_is_held_before_anybody_outside_is_told_of_th
     assert [[problem.code.partition(":")[0] for problem in each] for each in site.coordination.reports] == [["envoy-refused", "no-service"]]
     assert [decode(record).held.keys() for record in site.coordination.saved] == [{HOST}]
     assert len(site.coordination.changes) == 1
+
+
+async def test_what_is_held_at_once_is_sent_to_no_envoy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """6 follows 5 without an await in between, so that no stream runs: a new Envoy would be sent what is known to be bad."""
+    site = Wired()
+    envoy = site.connect()
+    envoy.refuses = lambda type_url, body: type_url == ROUTE and MARK in body
+    for path in ("/", MARK.decode(), "/"):
+        await site.put(web(path))
+        await site.settle()
+    new = site.connect("new")
+    await site.settle()
+    seen: list[bool] = []
+    new.refuses = lambda type_url, body: bool(type_url == ROUTE and seen.append(MARK in body))
+    monkeypatch.setattr(site.streams, "publish", lambda: asyncio.get_running_loop().call_soon(new.answer))
+    await site.put(ingress("other"), web(MARK.decode()))
+    await site.settle()
+    assert seen == [False]
+    assert HOST in site.tables.holds
 
 
 async def test_a_change_counts_as_published_when_the_snapshot_has_it() -> None:

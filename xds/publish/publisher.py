@@ -10,10 +10,11 @@ thread, and the event loop goes on.
 5. The quarantine notes what is unproven, and returns orders; of many Parts, in a thread. All answers that come from 2 on are queued, even
    if the quarantine does not care for them yet, and are judged after this step. Otherwise what an Envoy has acknowledged would stay
    unproven.
-6. Problems of Units that have appeared or disappeared are counted and logged, and so are faults of ours.
-7. The orders of the quarantine are carried out. Each makes an Update that goes through 2 to 5, and may return further orders.
-8. What is held now becomes Problems, and the coordination gets all Problems. After 7: no Event is about what is held for an instant.
-9. The coordination saves what is to be held after a restart. After 7, for the same reason.
+6. The orders of the quarantine are carried out. Each makes an Update that goes through 2 to 5, and may return further orders. Nothing
+   awaits between 5 and this, but for many Parts: what is known to be bad is sent to no Envoy.
+7. Problems of Units that have appeared or disappeared are counted and logged, and so are faults of ours.
+8. What is held now becomes Problems, and the coordination gets all Problems. After 6: no Event is about what is held for an instant.
+9. The coordination saves what is to be held after a restart. After 6, for the same reason.
 10. The coordination notes that the Change is published. Last: it counts our Envoys as up to date with these versions of the objects as
     soon as they have acknowledged the Snapshot of this moment.
 
@@ -203,16 +204,15 @@ class Publisher:
     async def _build(self, keys: Collection[Key], begun: float, causes: Causes = NO_CAUSES, *, ahead: bool = False) -> None:
         """Steps 1 to 9 for keys of the World that were touched."""
         update = await (self._publish_ahead(keys, begun) if ahead else self._update(keys))
-        orders = await self._publish(update, begun, causes)
+        await self._carry_out(await self._publish(update, begun, causes))
         changes = self._tables.build.problem_changes()
         for _ in self._observers.notices.updating(changes):
             await asyncio.sleep(0)
         self._log_faults()
-        await self._carry_out(orders)
         await self._announce_holds(changed=bool(changes))
 
     async def _publish_ahead(self, keys: Collection[Key], begun: float) -> Update:
-        """Steps 1 to 7 for the clusters of some hosts more each; returns the Update that the rest comes to."""
+        """Steps 1 to 6 for the clusters of some hosts more each; returns the Update that the rest comes to."""
         touched = await asyncio.to_thread(self._tables.touch, keys)
         pieces = self._tables.clusters_ahead(_PIECE)
         while (update := await asyncio.to_thread(next, pieces, None)) is not None:
@@ -290,7 +290,7 @@ class Publisher:
         return any(other is not stream and type_url in other.session.summaries for other in self._observers.streams.connected())
 
     async def _carry_out(self, orders: Orders) -> None:
-        """Step 7: these orders of the quarantine, and those that follow from them."""
+        """Step 6: these orders of the quarantine, and those that follow from them."""
         while orders:
             begun = time.monotonic()
             update = await asyncio.to_thread(self._tables.hold, orders) if len(orders) > _MANY else self._tables.hold(orders)
