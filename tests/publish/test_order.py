@@ -144,7 +144,13 @@ async def test_what_is_held_at_once_is_sent_to_no_envoy(monkeypatch: pytest.Monk
     new = site.connect("new")
     await site.settle()
     seen: list[bool] = []
-    new.refuses = lambda type_url, body: bool(type_url == ROUTE and seen.append(MARK in body))
+
+    def looks(type_url: str, body: bytes) -> bool:
+        if type_url == ROUTE:
+            seen.append(MARK in body)
+        return False
+
+    new.refuses = looks
     monkeypatch.setattr(site.streams, "publish", lambda: asyncio.get_running_loop().call_soon(new.answer))
     await site.put(ingress("other"), web(MARK.decode()))
     await site.settle()
