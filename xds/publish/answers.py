@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -39,6 +39,7 @@ class Answers:
         self._progress = progress
         self._quarantine = quarantine
         self._queue: deque[Received] = deque()
+        self._queued: Counter[EnvoyStream] = Counter()  # how many are in the queue, of each stream that has any
         self._postponed: list[Received] = []
         self._keeps_all = 0
         self._available = asyncio.Event()
@@ -76,10 +77,14 @@ class Answers:
 
     def pop(self) -> Received | None:
         """The next one; None where there is none now."""
-        if self._queue:
-            return self._queue.popleft()
-        self._available.clear()
-        return None
+        if not self._queue:
+            self._available.clear()
+            return None
+        received = self._queue.popleft()
+        self._queued[received.stream] -= 1
+        if not self._queued[received.stream]:
+            del self._queued[received.stream]
+        return received
 
     def postpone(self, received: Received, seconds: float) -> None:
         """Put it back, at the end of the queue, that much later."""
@@ -94,10 +99,11 @@ class Answers:
 
     def _is_to_be_judged(self, stream: EnvoyStream) -> bool:
         """Whether an answer of a stream waits, from which the quarantine may learn of it only after it has ended."""
-        return any(received.stream is stream for received in (*self._queue, *self._postponed))
+        return stream in self._queued or any(received.stream is stream for received in self._postponed)
 
     def _put(self, received: Received) -> None:
         self._queue.append(received)
+        self._queued[received.stream] += 1
         self._available.set()
 
 
