@@ -31,19 +31,19 @@ SIZES = (1_000, 10_000)
 MARK = Mark(50, "ms")
 _TICK = 0.005
 CHANGES: Mapping[str, Callable[[int], list[objects.Raw]]] = {
+    "every object again, nothing changed (a re-list)": lambda n: list(objects.world(n)),
     "one EndpointSlice": lambda n: [objects.endpoint_slice(n - 1, addresses=["10.9.9.9"])],
     "one Ingress": lambda n: [objects.ingress(n - 1, path="/changed")],
     "one certificate renewed": lambda n: [objects.secret(0)],
     "100 Ingresses in one change": lambda n: [objects.ingress(i, path="/all") for i in range(min(n, 100))],
     "a ConfigMap value that concerns every host": lambda _: [objects.config_map({"proxy-read-timeout": "77"})],
-    "every object again, nothing changed (a re-list)": lambda n: list(objects.world(n)),
     "every Ingress and EndpointSlice again, each changed": lambda n: [
         *(objects.ingress(i, path="/again") for i in range(n)),
         *(objects.endpoint_slice(i, addresses=["10.9.9.8"]) for i in range(n)),
     ],
     "as many Ingresses more, each with a Problem": lambda n: [objects.ingress(n + i) for i in range(n)],
 }
-"""What changes in a World of `n` applications."""
+"""What changes in a World of `n` applications, in this order: only the first one finds the World as it was made."""
 REJECTED = "… and an Envoy rejects all routes from now on, 5 s"
 _REJECTED_FOR = 5.0
 

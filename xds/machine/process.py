@@ -8,10 +8,10 @@ import gc
 import resource
 from collections.abc import Iterator
 
-_GC = (10_000, 4, 500)
+_GC = (5_000, 2, 2_000)
 """A thousand streams are more than Python's defaults expect: they have the collector look at all of them every few changes, for 50 ms.
 
-Nothing else runs while it looks, so each of the first two looks is at 50,000 objects at most: some 10 ms.
+Nothing else runs while it looks, so each of the first two looks is at 15,000 objects at most: some 5 ms, and 20 on a busy machine.
 """
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
