@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from bench import proxies
-from bench.machine import description
 from bench.proxies import Json, without, without_fields
-from bench.request_price import Missing, need_programs, prices_of_envoys
+from bench.request_price import need_programs, prices_of_envoys, show
 from bench.table import Table, number
 from tests.envoy.harness.manifests import config_map
 
@@ -95,13 +94,7 @@ def measure(names: Sequence[str] = tuple(FEATURES), *, seconds: int = 2, rounds:
 
 def main(word: str = "") -> int:
     """Print the table, or a sentence where something is missing."""
-    print(description(), flush=True)
-    try:
-        print(f"\n{measure([name for name in FEATURES if word in name])}", flush=True)
-    except Missing as error:
-        print(f"bench.feature_price: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return show("feature_price", lambda: measure([name for name in FEATURES if word in name]))
 
 
 if __name__ == "__main__":

@@ -25,9 +25,8 @@ from functools import partial
 from pathlib import Path
 
 from bench import feature_price, proxies
-from bench.machine import description
 from bench.proxies import Json, without, without_fields
-from bench.request_price import PARTS, Missing, cores, nginx
+from bench.request_price import PARTS, Missing, cores, nginx, show
 from bench.table import Table
 from tests.envoy.harness import Ports
 from tests.envoy.harness.envoy import envoy_binary
@@ -192,16 +191,9 @@ def measure_features(names: Sequence[str] = tuple(feature_price.FEATURES)) -> Ta
 
 def main(what: str = "", word: str = "") -> int:
     """Print the tables, or a sentence where something is missing."""
-    print(description(), flush=True)
-    features = [name for name in feature_price.FEATURES if word in name]
-    tables = [partial(measure_features, features)] if what == "features" else [measure, measure_parts]
-    try:
-        for table in tables:
-            print(f"\n{table()}", flush=True)
-    except Missing as error:
-        print(f"bench.instructions: {error}", file=sys.stderr)
-        return 1
-    return 0
+    if what == "features":
+        return show("instructions", lambda: measure_features([name for name in feature_price.FEATURES if word in name]))
+    return show("instructions", measure, measure_parts)
 
 
 if __name__ == "__main__":

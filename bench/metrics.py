@@ -22,9 +22,9 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from bench import proxies
-from bench.machine import cpu_of, description, memory
+from bench.machine import cpu_of, memory
 from bench.proxies import Json
-from bench.request_price import Missing, cores, need_programs, nginx, prices_of_envoys
+from bench.request_price import cores, need_programs, nginx, prices_of_envoys, show
 from bench.table import Table, number
 from tests.envoy.harness import Ports
 from tests.envoy.harness.envoy import envoy_binary
@@ -196,15 +196,8 @@ def _until_healthy(port: int) -> None:
 
 def main(*sizes: str) -> int:
     """Print both tables, or with sizes the second one; or a sentence where something is missing."""
-    print(description(), flush=True)
-    try:
-        if not sizes:
-            print(f"\n{measure_price()}", flush=True)
-        print(f"\n{measure([int(size) for size in sizes] or HOSTS)}", flush=True)
-    except Missing as error:
-        print(f"bench.metrics: {error}", file=sys.stderr)
-        return 1
-    return 0
+    second = partial(measure, [int(size) for size in sizes] or HOSTS)
+    return show("metrics", *([] if sizes else [measure_price]), second)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.machine import description
-from bench.request_price import Missing
+from bench.request_price import Missing, show
 from bench.table import Table, number
 from examples.apps import HttpApp
 from tests.envoy.harness import Site, backend, ingress, run, secret, wait_until
@@ -156,13 +155,7 @@ async def _start(site: Site) -> None:
 
 def main(*_: str) -> int:
     """Print the table, or a sentence where something is missing."""
-    print(description(), flush=True)
-    try:
-        print(f"\n{asyncio.run(measure())}", flush=True)
-    except Missing as error:
-        print(f"bench.passwords: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return show("passwords", lambda: asyncio.run(measure()))
 
 
 if __name__ == "__main__":

@@ -22,8 +22,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bench import proxies
-from bench.machine import description
-from bench.request_price import LIKE_OURS, MARKS, OURS, Asking, Missing, beside, by_wrk, cores, envoy, in_turns, need_programs, nginx, times
+from bench.request_price import (
+    LIKE_OURS,
+    MARKS,
+    OURS,
+    Asking,
+    Missing,
+    beside,
+    by_wrk,
+    cores,
+    envoy,
+    in_turns,
+    need_programs,
+    nginx,
+    show,
+    times,
+)
 from bench.table import Table, marked, number
 from tests.envoy.harness import Ports, make_certificate
 
@@ -148,13 +162,7 @@ def measure(ways: Sequence[str] = tuple(WAYS), *, seconds: int = 1, rounds: int 
 
 def main(word: str = "") -> int:
     """Print the table, or a sentence where something is missing."""
-    print(description(), flush=True)
-    try:
-        print(f"\n{measure([name for name in WAYS if word in name])}", flush=True)
-    except Missing as error:
-        print(f"bench.protocol_price: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return show("protocol_price", lambda: measure([name for name in WAYS if word in name]))
 
 
 if __name__ == "__main__":

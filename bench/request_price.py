@@ -74,6 +74,18 @@ class Missing(Exception):
     """A program that is needed is not installed; the text says which."""
 
 
+def show(bench: str, *tables: Callable[[], object]) -> int:
+    """Make and print these tables of a bench, one after the other. Its exit code is 1, after a sentence, where a program is missing."""
+    print(description(), flush=True)
+    try:
+        for table in tables:
+            print(f"\n{table()}", flush=True)
+    except Missing as error:
+        print(f"bench.{bench}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 Asking = Callable[[int, int], int]
 """Sends requests to a port of this machine for some seconds, and counts them. Raises AssertionError where an answer was not 200."""
 
@@ -294,16 +306,9 @@ def need_programs() -> None:
 
 def main(size: str = "", log: str = "") -> int:
     """Print both tables, or a sentence where something is missing."""
-    print(description(), flush=True)
     logs = {"on": (True,), "off": (False,)}.get(log, (True, False))
-    try:
-        print(f"\n{measure([int(size)] if size else HOSTS, logs)}", flush=True)
-        if not size:
-            print(f"\n{measure_parts()}", flush=True)
-    except Missing as error:
-        print(f"bench.request_price: {error}", file=sys.stderr)
-        return 1
-    return 0
+    first = partial(measure, [int(size)] if size else HOSTS, logs)
+    return show("request_price", first, *([] if size else [measure_parts]))
 
 
 if __name__ == "__main__":
