@@ -115,14 +115,20 @@ async def test_an_envoy_that_leaves_before_its_rejection_is_judged_is_asked_no_l
     assert not site.quarantine.knows(leaving)
 
 
-async def test_what_is_held_at_once_is_held_before_anybody_outside_is_told_of_the_change() -> None:
-    """6 before 8, 9 and 10: no Event, record or version of an object is about what is published for an instant only."""
+async def knowing_what_is_bad() -> Wired:
+    """A site whose Envoy has rejected the route with MARK, and has the other one now."""
     site = Wired()
     envoy = site.connect()
     envoy.refuses = lambda type_url, body: type_url == ROUTE and MARK in body
     for path in ("/", MARK.decode(), "/"):
         await site.put(web(path))
         await site.settle()
+    return site
+
+
+async def test_what_is_held_at_once_is_held_before_anybody_outside_is_told_of_the_change() -> None:
+    """6 before 8, 9 and 10: no Event, record or version of an object is about what is published for an instant only."""
+    site = await knowing_what_is_bad()
     seen: list[tuple[bool, bool]] = []
     site.coordination.look = lambda: seen.append((HOST in site.tables.holds, MARK in routes(site)))
     site.coordination.forget()
@@ -135,12 +141,7 @@ async def test_what_is_held_at_once_is_held_before_anybody_outside_is_told_of_th
 
 async def test_what_is_held_at_once_is_sent_to_no_envoy(monkeypatch: pytest.MonkeyPatch) -> None:
     """6 follows 5 without an await in between, so that no stream runs: a new Envoy would be sent what is known to be bad."""
-    site = Wired()
-    envoy = site.connect()
-    envoy.refuses = lambda type_url, body: type_url == ROUTE and MARK in body
-    for path in ("/", MARK.decode(), "/"):
-        await site.put(web(path))
-        await site.settle()
+    site = await knowing_what_is_bad()
     new = site.connect("new")
     await site.settle()
     seen: list[bool] = []
