@@ -38,10 +38,11 @@ from xds.coordination import Coordination
 from xds.kube.objects import ref
 from xds.kube.source import Change
 from xds.kube.world import Key, World
+from xds.machine.process import in_thread
 from xds.problem import Problem, Ref, printable
 from xds.publish.answers import Answers, Received
 from xds.publish.checkpoint import Checkpoint
-from xds.publish.notices import Notices
+from xds.publish.notices import Notices, in_order
 from xds.quarantine.blame import in_words
 from xds.quarantine.blame import problems as blame
 from xds.quarantine.ledger import Orders
@@ -130,7 +131,7 @@ class Publisher:
             begun = time.monotonic()
             causes = _causes(self._world, change)  # asks what there was before
             if causes.total > _MANY:
-                keys = await asyncio.to_thread(self._take_over, change)
+                keys = await in_thread(self._take_over, change)
             else:
                 keys = self._take_over(change)
             for place, problems in change.problems.items():
@@ -206,32 +207,33 @@ class Publisher:
         update = await (self._publish_ahead(keys, begun) if ahead else self._update(keys))
         await self._carry_out(await self._publish(update, begun, causes))
         changes = self._tables.build.problem_changes()
-        for _ in self._observers.notices.updating(changes):
+        ordered = await in_thread(in_order, changes) if len(changes) > _MANY else in_order(changes)
+        for _ in self._observers.notices.updating(ordered):
             await asyncio.sleep(0)
         self._log_faults()
         await self._announce_holds(changed=bool(changes))
 
     async def _publish_ahead(self, keys: Collection[Key], begun: float) -> Update:
         """Steps 1 to 6 for the clusters of some hosts more each; returns the Update that the rest comes to."""
-        touched = await asyncio.to_thread(self._tables.touch, keys)
+        touched = await in_thread(self._tables.touch, keys)
         pieces = self._tables.clusters_ahead(_PIECE)
-        while (update := await asyncio.to_thread(next, pieces, None)) is not None:
+        while (update := await in_thread(next, pieces, None)) is not None:
             await self._carry_out(await self._publish(update, begun))
-        return await asyncio.to_thread(self._tables.refresh, touched)
+        return await in_thread(self._tables.refresh, touched)
 
     async def _update(self, keys: Collection[Key]) -> Update:
         """What changed keys come to. A little is worked out at once, which is quickest; more in a thread, for the loop to go on."""
         if len(keys) > _MANY or any(key[0] in _FAR for key in keys):
-            return await asyncio.to_thread(self._tables.apply, keys)
+            return await in_thread(self._tables.apply, keys)
         touched = self._tables.touch(keys)  # one small object may concern a large virtual host
         if touched.weight > _HEAVY:
-            return await asyncio.to_thread(self._tables.refresh, touched)
+            return await in_thread(self._tables.refresh, touched)
         return self._tables.refresh(touched)
 
     async def _publish(self, update: Update, begun: float, causes: Causes = NO_CAUSES, ordered: Collection[Part] = ()) -> Orders:
         """Steps 2 to 5. `ordered` are the Parts of orders that this Update carries out."""
         many = len(update.moved)
-        prepared = await asyncio.to_thread(_prepared, update, self._snapshot) if many > _MANY else _prepared(update, self._snapshot)
+        prepared = await in_thread(_prepared, update, self._snapshot) if many > _MANY else _prepared(update, self._snapshot)
         named = [cause.about for cause in causes.first] if causes.total <= SHOWN else ()
         with self._answers.keeping_all():
             self._expose(prepared, begun, causes)
@@ -251,7 +253,7 @@ class Publisher:
         if amount <= _MANY:
             return conclude()
         with self._answers.keeping_all():
-            return await asyncio.to_thread(conclude)
+            return await in_thread(conclude)
 
     def _note(self, changed: Mapping[str, frozenset[str]], prepared: _Prepared, causes: Causes, took: float) -> None:
         """Step 3. `took` is the seconds from the Change to the Snapshot."""
@@ -293,7 +295,7 @@ class Publisher:
         """Step 6: these orders of the quarantine, and those that follow from them."""
         while orders:
             begun = time.monotonic()
-            update = await asyncio.to_thread(self._tables.hold, orders) if len(orders) > _MANY else self._tables.hold(orders)
+            update = await in_thread(self._tables.hold, orders) if len(orders) > _MANY else self._tables.hold(orders)
             orders = await self._publish(update, begun, ordered=orders.keys())
 
     async def _announce_holds(self, *, changed: bool = False) -> None:
@@ -310,7 +312,7 @@ class Publisher:
             changed = True
         if changed:
             many = len(self._tables.build.problems) > _MANY
-            self._observers.coordination.problems(await asyncio.to_thread(self.problems) if many else self.problems())
+            self._observers.coordination.problems(await in_thread(self.problems) if many else self.problems())
         self._checkpoint.save()
 
     def _log_faults(self) -> None:
