@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -84,6 +85,15 @@ async def test_responses_are_compressed_for_clients_that_take_it(site: Site) -> 
     assert small.header("content-encoding") is None
     only_gzip = {"use-gzip": "true", "gzip-types": types}
     await keep_connected(site, only_gzip, "content-encoding", "gzip", **{"Accept-Encoding": "gzip, br"})
+    await keep_connected(site, {}, "content-encoding", None, **{"Accept-Encoding": "gzip, br"})
+
+
+async def test_responses_are_no_larger_than_nginx_makes_them(site: Site) -> None:
+    types = "application/octet-stream text/plain"
+    keys = {"use-gzip": "true", "gzip-types": types, "enable-brotli": "true", "brotli-types": types}
+    of_envoy = await keep_connected(site, keys, "content-encoding", "gzip", **{"Accept-Encoding": "gzip"})
+    zlib_1 = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS + 16)
+    assert len(of_envoy.body) <= len(zlib_1.compress(gzip.decompress(of_envoy.body)) + zlib_1.flush(zlib.Z_SYNC_FLUSH) + zlib_1.flush())
     await keep_connected(site, {}, "content-encoding", None, **{"Accept-Encoding": "gzip, br"})
 
 

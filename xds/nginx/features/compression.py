@@ -37,6 +37,12 @@ _CONTENT_TYPE_MATCHER = 4
 """The field number of CommonDirectionConfig.content_type_matcher."""
 _CHUNK = 32 << 10
 """Bytes that a compressor hands on at a time."""
+_LEAST_LEVEL = 2
+"""Envoy's gzip is zlib-ng, of which level 1 does without what makes text small: it gives a quarter more than level 1 of nginx' zlib, which
+is the default there. Level 2 gives some hundredths less, in about the time that it takes nginx."""
+_WINDOW_BITS = 17
+"""How far Brotli looks back: 128 KiB. nginx looks back 512 KiB, but for a response that is known to be shorter no further than that, and
+begins it with other bits then. Of a script of 800 KB it saves 0.6 % more, and each open response takes more memory."""
 _REASON = (
     "Cache-Control: no-transform is obeyed; and Vary says of each response that could be compressed that it depends on Accept-Encoding"
 )
@@ -124,10 +130,12 @@ def _compressors(setting: Compressions) -> tuple[TypedExtensionConfig, ...]:
     """Of a client that takes both, equally, Brotli wins."""
     made = []
     if brotli := setting.brotli:
-        library = TypedExtensionConfig(name="brotli", typed_config=pack(Brotli(quality=brotli.level, window_bits=19, chunk_size=_CHUNK)))
+        library = TypedExtensionConfig(
+            name="brotli", typed_config=pack(Brotli(quality=brotli.level, window_bits=_WINDOW_BITS, chunk_size=_CHUNK))
+        )
         made.append(_compressor("brotli", brotli, library, first=True))
     if gzip := setting.gzip:
-        level = GzipCompressionLevel[f"COMPRESSION_LEVEL_{gzip.level}"]
+        level = GzipCompressionLevel[f"COMPRESSION_LEVEL_{max(gzip.level, _LEAST_LEVEL)}"]
         config = pack(Gzip(memory_level=8, compression_level=level, window_bits=15, chunk_size=_CHUNK))
         made.append(_compressor("gzip", gzip, TypedExtensionConfig(name="gzip", typed_config=config), first=False))
     return tuple(made)
