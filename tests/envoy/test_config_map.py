@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import zlib
 from collections.abc import AsyncIterator
 
@@ -65,6 +66,26 @@ async def test_headers_for_all_backends(site: Site) -> None:
     assert response.received("x-real-ip") == ["6.6.6.6"]
     assert response.received("x-empty") == []
     assert response.received("host") == [HOST]
+
+
+async def test_headers_for_all_may_have_what_is_known_of_the_ingress_and_of_the_connection(site: Site) -> None:
+    """The first value is that of ingress-nginx' own documentation."""
+    of = {"X-Request-Start": "t=${msec}", "X-Of": "$namespace/$ingress_name/$service_name:$service_port", "X-Line": "$request"}
+    site.folder.write(
+        "of.yaml", config_map("of", of), config_map("by", {"X-By": "$upstream_addr of $proxy_upstream_name", "X-Ns": "$namespace"})
+    )
+    site.folder.write("keys.yaml", config_map("keys", {"proxy-set-headers": "default/of", "add-headers": "default/by"}))
+
+    async def look() -> Response | None:
+        response = await site.get("/x?y", host=HOST)
+        return response if response.received("x-of") == ["default/web/web:80"] else None
+
+    response = await wait_until(look, "the header at the backend")
+    assert re.fullmatch(r"t=[0-9]{10}\.[0-9]{3}", response.received("x-request-start")[0])
+    assert response.received("x-line") == ["GET /x?y HTTP/1.1"]
+    assert re.fullmatch(r"127\.0\.0\.1:[0-9]+ of default-web-80", response.header("x-by") or "")
+    nowhere = await site.get("/", host="nobody.test")
+    assert (nowhere.header("x-by"), nowhere.header("x-ns")) == ("of", None)
 
 
 async def test_headers_that_clients_do_not_get(site: Site) -> None:

@@ -8,7 +8,7 @@ from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xds.nginx.features.headers_for_all import ADD_HEADERS, FEATURE, HIDE_HEADERS
+from xds.nginx.features.headers_for_all import ADD_HEADERS, FEATURE, HIDE_HEADERS, PROXY_SET_HEADERS
 from xds.nginx.registry import read_settings
 
 
@@ -40,13 +40,23 @@ def test_headers_become_formats() -> None:
     assert not faults
 
 
+def test_what_is_known_of_responses_only_is_nothing_for_backends() -> None:
+    formats, faults = made({"X-Status": "$upstream_status"})
+    assert formats == {"X-Status": "%RESPONSE_CODE%"}
+    assert not faults
+    assert PROXY_SET_HEADERS.of_config_map
+    pairs, faults = PROXY_SET_HEADERS.of_config_map({"X-Status": "$upstream_status"})
+    assert not pairs
+    assert len(faults) == 1
+
+
 @pytest.mark.parametrize(
     ("name", "value", "fault"),
     [
         ("Host", "a", "belongs to the connection"),
         ("a b", "a", "is no name of a header"),
         ("X-A", "$nothing", "is no variable that Envoy knows"),
-        ("X-A", "$service_name", "is not the same for all Ingresses"),
+        ("X-A", "$uri$nothing", "is no variable that Envoy knows"),
         ("X-A", "a\nX-B: b", "has several lines"),
         ("X-A", "a\x00", "control character"),
         ("X-A", "100 $", 'a "$" or a brace belongs to no variable'),

@@ -48,7 +48,9 @@ BEST_HOST_WITHOUT_PORT = f"re.extract({_BEST_HOST}, '^([[].*[]]|[^:]*)', '\\\\1'
 """The expression for the same without the port."""
 _CLIENT = "re.extract(source.address, '^[[]?(.*?)[]]?:[0-9]+$', '\\\\1')"
 _SCHEME = _header_of("x-forwarded-proto", "request")
+_PORT = _header_of("x-forwarded-port", "request")
 _ID = _header_of("x-request-id", "request")
+_PROTOCOL = "request.protocol == 'HTTP/2' ? 'HTTP/2.0' : request.protocol"
 _ADDRESS = "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"
 _OF_REQUEST: Mapping[str, _Variable] = {
     "host": _Variable(HOST),
@@ -66,9 +68,23 @@ _OF_REQUEST: Mapping[str, _Variable] = {
     "scheme": _Variable(_SCHEME, "%REQ(x-forwarded-proto)%"),
     "pass_access_scheme": _Variable(_SCHEME, "%REQ(x-forwarded-proto)%"),
     "https": _Variable("'x-forwarded-proto' in request.headers && request.headers['x-forwarded-proto'] == 'https' ? 'on' : ''"),
-    "server_protocol": _Variable("request.protocol", "%PROTOCOL%"),
+    "request": _Variable("", f"%REQ(:method)% %REQ(:path)% %CEL({_PROTOCOL})%"),
+    "server_protocol": _Variable(_PROTOCOL),
+    "content_type": _Variable(_header_of("content-type", "request"), "%REQ(content-type)%"),
+    "content_length": _Variable(_header_of("content-length", "request"), "%REQ(content-length)%"),
     "remote_addr": _Variable(_CLIENT, _ADDRESS),
     "the_real_ip": _Variable(_CLIENT, _ADDRESS),
+    "realip_remote_addr": _Variable("", "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"),
+    "remote_port": _Variable("", "%DOWNSTREAM_REMOTE_PORT%"),
+    "server_addr": _Variable("", "%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%"),
+    "server_port": _Variable("", "%DOWNSTREAM_LOCAL_PORT%"),
+    "pass_port": _Variable(_PORT, "%REQ(x-forwarded-port)%"),
+    "pass_server_port": _Variable(_PORT, "%REQ(x-forwarded-port)%"),
+    "connection": _Variable("", "%CONNECTION_ID%"),
+    "hostname": _Variable("", "%HOSTNAME%"),
+    "msec": _Variable("", "%START_TIME(%s.%3f)%"),
+    "time_iso8601": _Variable("", "%START_TIME_LOCAL(%Y-%m-%dT%H:%M:%S%Ez)%"),
+    "time_local": _Variable("", "%START_TIME_LOCAL(%d/%b/%Y:%H:%M:%S %z)%"),
     "proxy_add_x_forwarded_for": _Variable("", f"%REQ(x-forwarded-for)%%CEL('x-forwarded-for' in request.headers ? ', ' : '')%{_ADDRESS}"),
     "ssl_protocol": _Variable("", "%DOWNSTREAM_TLS_VERSION%"),
     "ssl_cipher": _Variable("", "%DOWNSTREAM_TLS_CIPHER%"),
@@ -76,6 +92,8 @@ _OF_REQUEST: Mapping[str, _Variable] = {
     "ssl_client_s_dn": _Variable("", "%DOWNSTREAM_PEER_SUBJECT%"),
     "ssl_client_i_dn": _Variable("", "%DOWNSTREAM_PEER_ISSUER%"),
     "ssl_client_serial": _Variable("", "%DOWNSTREAM_PEER_SERIAL%"),
+    "ssl_client_v_start": _Variable("", "%DOWNSTREAM_PEER_CERT_V_START(%b %e %H:%M:%S %Y GMT)%"),
+    "ssl_client_v_end": _Variable("", "%DOWNSTREAM_PEER_CERT_V_END(%b %e %H:%M:%S %Y GMT)%"),
     "ssl_client_fingerprint": _Variable("", "%DOWNSTREAM_PEER_FINGERPRINT_1%"),
     "ssl_client_escaped_cert": _Variable("", "%DOWNSTREAM_PEER_CERT%"),
 }
@@ -103,6 +121,14 @@ _OF_ROUTE: dict[str, Callable[[Route], str]] = {
     "proxy_upstream_name": _upstream,
     "ingress_name": lambda route: route.origin.name if route.origin else "",
 }
+_BY_NAMES: Mapping[str, str] = {
+    "namespace": "%CEL(re.extract(xds.route_name, '^([^/]*)/', '\\\\1'))%",
+    "service_name": "%CEL(re.extract(xds.cluster_name, '^[^/]*/([^/]*)/', '\\\\1'))%",
+    "service_port": "%CEL(re.extract(xds.cluster_name, '^[^/]*/[^/]*/([^~@]*)', '\\\\1'))%",
+    "proxy_upstream_name": "%METADATA(CLUSTER:xds:upstream)%",
+    "ingress_name": "%CEL(re.extract(xds.route_name, '^[^/]*/([^ ]*)', '\\\\1'))%",
+}
+"""The same variables as formats for all routes, made of the names of the route and of the cluster (`xds.nginx.registry.cluster_name`)."""
 _FAMILY = re.compile(r"(http|arg|cookie)_([a-z0-9_]+)", re.IGNORECASE)
 _OF_ANSWER = re.compile(r"(?:upstream|sent)_http_([a-z0-9_]+)", re.IGNORECASE)
 
@@ -143,12 +169,15 @@ def unknown(text: str, *, of_response: bool = False) -> str:
     return ""
 
 
-def of_request(text: str) -> str:
-    """A text whose variables are all those of a request, as Envoy's format wherever there is a request. Raises ValueError for others."""
-    for name in names_in(known(text)):
-        if name in _OF_ROUTE:
-            raise ValueError(f"is {shown(text)}, but ${name} is not the same for all Ingresses")
-    return VARIABLE.sub(lambda found: _of_request(found[1] or found[2], of_response=False), text.replace("%", "%%"))
+def for_all(text: str, *, of_response: bool = False) -> str:
+    """A text as Envoy's format for all routes together, dearer than that for one (`as_format`). Raises ValueError as `known` does."""
+    known(text, of_response=of_response)
+
+    def made(found: re.Match[str]) -> str:
+        name = found[1] or found[2]
+        return _BY_NAMES.get(name) or _of_request(name, of_response=of_response)
+
+    return VARIABLE.sub(made, text.replace("%", "%%"))
 
 
 def too_many(texts: Iterable[str], locations: int) -> str:

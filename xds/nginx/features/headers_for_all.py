@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from envoy_data_plane.envoy.config.core.v3 import HeaderValueOption
@@ -40,12 +41,12 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def _formats(data: Mapping[str, str]) -> tuple[Pairs, list[str]]:
+def _formats(data: Mapping[str, str], *, of_response: bool) -> tuple[Pairs, list[str]]:
     """The headers that can be set, sorted by name, and what is wrong with the others."""
     made, faults = [], []
     for name in sorted(data)[:_MOST]:
         try:
-            made.append((name, _format(name, data[name])))
+            made.append((name, _format(name, data[name], of_response=of_response)))
         except ValueError as error:
             faults.append(f"where {shown(name)} {error}; it is left out")
     if len(data) > _MOST:
@@ -53,7 +54,7 @@ def _formats(data: Mapping[str, str]) -> tuple[Pairs, list[str]]:
     return tuple(made), faults
 
 
-def _format(name: str, text: str) -> str:
+def _format(name: str, text: str, *, of_response: bool) -> str:
     """A value as one of Envoy's formats. Raises ValueError for a header that cannot be set."""
     value = readable(text)
     if not _NAME.fullmatch(name):
@@ -62,20 +63,25 @@ def _format(name: str, text: str) -> str:
         raise ValueError("belongs to the connection")
     if "\n" in value:
         raise ValueError("has several lines")
-    return variables.of_request(value)
+    return variables.for_all(value, of_response=of_response)
 
 
-def _of_config_map(name: str, doc: str, example: str) -> Key[Any]:
-    return Key(name, _CONFIG_MAP, doc, example, (), Fidelity.APPROXIMATE, _REASON, of_config_map=_formats)
+def _of_config_map(name: str, doc: str, example: str, *, of_response: bool) -> Key[Any]:
+    formats = partial(_formats, of_response=of_response)
+    return Key(name, _CONFIG_MAP, doc, example, (), Fidelity.APPROXIMATE, _REASON, of_config_map=formats)
 
 
 ADD_HEADERS = _of_config_map(
-    "add-headers", "The ConfigMap (`namespace/name`) with headers for all responses; nginx's variables may stand in them.", "ingress/added"
+    "add-headers",
+    "The ConfigMap (`namespace/name`) with headers for all responses; nginx's variables may stand in them.",
+    "ingress/added",
+    of_response=True,
 )
 PROXY_SET_HEADERS = _of_config_map(
     "proxy-set-headers",
     "The ConfigMap (`namespace/name`) with headers for all requests to backends; nginx's variables may stand in them.",
     "ingress/set",
+    of_response=False,
 )
 HIDE_HEADERS = Key[tuple[str, ...]](
     "hide-headers", _names, "Headers of backends that clients do not get, separated by commas.", "X-Powered-By, Server", ()
