@@ -15,6 +15,9 @@ from tests.envoy.harness import Certificate, Http1, Tcp, Tls, Traffic, Udp, dist
 
 pytestmark = [pytest.mark.envoy, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="package")]
 
+PRE_STOP = 15
+"""Seconds that pods go on serving after they were deleted: far longer than it takes until Envoy knows."""
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="package")
 async def web(cluster: Cluster) -> str:
@@ -47,8 +50,8 @@ async def test_what_is_scaled_up_to_nothing_and_back_answers_by_the_pods_that_th
 
 @pytest.mark.usefixtures("steady")
 async def test_a_rollout_under_traffic_loses_no_request(cluster: Cluster) -> None:
-    """Each pod's server closes its port and its connections when the pod is gone; all pods are replaced, twice."""
-    await cluster.deploy("rolled", replicas=3)
+    """All pods are replaced, twice. Each one's server closes its port and its connections at the end of the pod's preStop hook."""
+    await cluster.deploy("rolled", replicas=3, pre_stop=PRE_STOP)
     await cluster.kubectl("create ingress rolled --class=nginx --rule=rolled.test/*=rolled:80")
     await cluster.until_answered("rolled", host="rolled.test")
     seen = set(await cluster.until_pods_are_endpoints("rolled", 3))
@@ -59,20 +62,37 @@ async def test_a_rollout_under_traffic_loses_no_request(cluster: Cluster) -> Non
             now = set(await cluster.until_pods_are_endpoints("rolled", 3))
             assert not now & seen
             seen |= now
+        await cluster.until_pods_have_ended("rolled", 3)
         await traffic.flows()
     assert traffic.answers().keys() == {(200, "rolled")}
 
 
 async def test_scaling_down_under_traffic_loses_no_request(cluster: Cluster) -> None:
-    await cluster.deploy("shrunk", replicas=6)
+    """Of six pods five are to end at once: more than there are tries, so nothing new may be sent to them while they serve on."""
+    await cluster.deploy("shrunk", replicas=6, pre_stop=PRE_STOP)
     await cluster.kubectl("create ingress shrunk --class=nginx --rule=shrunk.test/*=shrunk:80")
     await cluster.until_answered("shrunk", host="shrunk.test")
     await cluster.until_pods_are_endpoints("shrunk", 6)
     async with Traffic(HTTP, host="shrunk.test") as traffic:
         await cluster.kubectl("scale deployment shrunk --replicas=1")
         await cluster.until_pods_are_endpoints("shrunk", 1)
+        await cluster.until_pods_have_ended("shrunk", 1)
         await traffic.flows()
     assert traffic.answers().keys() == {(200, "shrunk")}
+
+
+async def test_a_pod_that_ends_without_a_warning_under_traffic_loses_no_request(cluster: Cluster) -> None:
+    """What reaches it after its end is tried at another pod."""
+    await cluster.deploy("killed", replicas=3)
+    await cluster.kubectl("create ingress killed --class=nginx --rule=killed.test/*=killed:80")
+    await cluster.until_answered("killed", host="killed.test")
+    before = await cluster.until_pods_are_endpoints("killed", 3)
+    found = await cluster.kube.get("pods -l app=killed")
+    async with Traffic(HTTP, host="killed.test") as traffic:
+        await cluster.kubectl(f"delete pod {found['items'][0]['metadata']['name']} --force --grace-period=0")
+        assert await cluster.until_pods_are_endpoints("killed", 3) != before
+        await traffic.flows()
+    assert traffic.answers().keys() == {(200, "killed")}
 
 
 @pytest.mark.usefixtures("steady")

@@ -98,23 +98,33 @@ class Cluster:
 
         return await wait_until(look, f"{host}{target} to be answered with {status}", deadline=deadline)
 
-    async def deploy(self, name: str, *, space: str = "default", kind: str = "http", replicas: int = 1, port: int = 8080) -> None:
-        """What people type for an application: a Deployment, a Service on port 80, and the wait until both have pods."""
-        image = f"--image=apps/{kind} --port={port} --replicas={replicas}"
-        await self.kubectl(f"create deployment {name} -n {space} {image}")
+    async def deploy(
+        self, name: str, *, space: str = "default", kind: str = "http", replicas: int = 1, port: int = 8080, pre_stop: int = 0
+    ) -> None:
+        """What people type for an application: a Deployment, a Service on port 80, and the wait until both have pods.
+
+        `pre_stop` is for how many seconds a pod goes on serving once it was deleted. Without it, it ends while it still gets requests.
+        """
+        create = f"create deployment {name} -n {space} --image=apps/{kind} --port={port} --replicas={replicas}"
+        if pre_stop:
+            deployment = json.loads(await self.kubectl(f"{create} --dry-run=client -o json"))
+            deployment["spec"]["template"]["spec"]["containers"][0]["lifecycle"] = {"preStop": {"sleep": {"seconds": pre_stop}}}
+            await self.kube.apply(deployment)
+        else:
+            await self.kubectl(create)
         protocol = " --protocol=UDP" if kind == "udp" else ""
         await self.kubectl(f"expose deployment {name} -n {space} --port=80 --target-port={port}{protocol}")
         await self.kubectl(f"rollout status deployment {name} -n {space} --timeout=120s", deadline=140)
 
     async def endpoints(self, service: str, *, space: str = "default", port: int = 80) -> list[str]:
-        """Return the addresses that Envoy has for a Service; empty where it does not know it."""
-        found = await self.envoy.clusters()
+        """Return the addresses to which Envoy sends what is new for a Service; empty where it does not know it."""
+        found = await self.envoy.clusters(draining=False)
         return sorted(host.partition(":")[0] for host in found.get(f"{space}/{service}/{port}", ()))
 
     async def pod_addresses(self, app: str, *, space: str = "default") -> list[str]:
-        """Return the addresses of an application's pods, as the API server has them."""
+        """Return the addresses of an application's pods that are not to end, as the API server has them."""
         found = await self.kube.get(f"pods -n {space} -l app={app}")
-        return sorted(pod["status"].get("podIP", "") for pod in found["items"])
+        return sorted(pod["status"].get("podIP", "") for pod in found["items"] if "deletionTimestamp" not in pod["metadata"])
 
     async def until_pods_are_endpoints(self, app: str, count: int, *, space: str = "default") -> list[str]:
         """Wait until an application has so many pods, and Envoy just them; return their addresses."""
@@ -126,6 +136,17 @@ class Cluster:
             return pods
 
         return await wait_until(look, f"Envoy to have the {count} pods of {app}", deadline=30)
+
+    async def until_pods_have_ended(self, app: str, left: int, *, space: str = "default") -> None:
+        """Wait until those pods of an application that were to end have done so, also in Envoy, and so many are left."""
+
+        async def look() -> bool:
+            pods = len((await self.kube.get(f"pods -n {space} -l app={app}"))["items"])
+            hosts = len((await self.envoy.clusters()).get(f"{space}/{app}/80", ()))
+            assert (pods, hosts) == (left, left), f"{pods} pods, {hosts} hosts"
+            return True
+
+        await wait_until(look, f"{left} pods of {app} to be left", deadline=60)
 
     def report(self) -> str:
         """Return the end of the output of everything that was started, for people."""

@@ -1,7 +1,10 @@
 """What runs in pods: the applications of the examples, each pod at an address of its own.
 
 kwok plays the kubelets as the API server sees them. What belongs here is what it cannot do: give a pod a node (the scheduler's work), run
-its containers, and tell where they listen. The last part of an image's name says what it is: `apps/http`, `apps/tcp`, `apps/udp`.
+its containers, tell where they listen, and end them. The last part of an image's name says what it is: `apps/http`, `apps/tcp`, `apps/udp`.
+
+A pod that is deleted ends as on a node: its containers go on serving for as long as their preStop hook sleeps, and then end at once, with
+their connections; after that its object is deleted for good. Without a hook they end while others still send requests there.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ Json = dict[str, Any]
 
 
 class Pods:
-    """Runs pods from `start` to `stop`. A pod's servers listen before it is ready, until it is gone; no address is given twice.
+    """Runs pods from `start` to `stop`. A pod's servers listen before it is ready; no address is given twice.
 
     An application's name is the value of the pod's label `app`, which `kubectl create deployment` writes.
     """
@@ -41,6 +44,7 @@ class Pods:
         self._kube = kube
         self._addresses = ipaddress.ip_network(network.PODS).hosts()
         self._pods: dict[str, _Pod] = {}
+        self._ending: dict[str, asyncio.Task[None]] = {}
         self._running: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -49,9 +53,10 @@ class Pods:
 
     async def stop(self) -> None:
         """End all applications."""
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
+        tasks = [*self._ending.values(), *([self._running] if self._running else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._keep(set())
 
     async def _run(self) -> None:
@@ -82,10 +87,14 @@ class Pods:
                     await self._take(session, event["object"])
 
     async def _take(self, session: aiohttp.ClientSession, pod: Json) -> None:
-        """Do what is next for a pod: give it a node, or run it. Where the API server went away meanwhile, that is done again."""
+        """Do what is next for a pod: give it a node, run it, or end it. Where the API server went away meanwhile, that is done again."""
         meta = pod["metadata"]
         path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}"
-        if "deletionTimestamp" in meta or ADDRESS in meta.get("annotations", {}):
+        if "deletionTimestamp" in meta:
+            if meta["uid"] not in self._ending:
+                self._ending[meta["uid"]] = asyncio.create_task(self._terminate(session, pod, path), name=f"ending of {meta['name']}")
+            return
+        if ADDRESS in meta.get("annotations", {}):
             return
         if "nodeName" not in pod["spec"]:
             target = {"apiVersion": "v1", "kind": "Node", "name": NODE_NAME}
@@ -104,6 +113,17 @@ class Pods:
         async with request as answer:
             assert answer.status in (200, 201, 404, 409), await answer.text()
 
+    async def _terminate(self, session: aiohttp.ClientSession, pod: Json, path: str) -> None:
+        """Let a pod serve for as long as its hook sleeps, then end it, and delete its object, as soon as there is an API server."""
+        uid = pod["metadata"]["uid"]
+        await asyncio.sleep(_hook(pod))
+        await self._end(uid)
+        for_good = {"gracePeriodSeconds": 0, "preconditions": {"uid": uid}}
+        while True:
+            with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
+                return await self._write(session.delete(path, json=for_good))
+            await asyncio.sleep(PAUSE)
+
     async def _keep(self, uids: set[str]) -> None:
         """End the applications of all pods but these."""
         for uid in self._pods.keys() - uids:
@@ -120,6 +140,12 @@ class _Pod:
 
     address: str
     apps: list[App]
+
+
+def _hook(pod: Json) -> float:
+    """The seconds that the preStop hooks of a pod sleep, within its grace period."""
+    hooks = [container.get("lifecycle", {}).get("preStop", {}) for container in pod["spec"]["containers"]]
+    return min(float(pod["metadata"]["deletionGracePeriodSeconds"]), max(float(hook.get("sleep", {}).get("seconds", 0)) for hook in hooks))
 
 
 def _runs(container: Mapping[str, Any]) -> bool:

@@ -113,10 +113,17 @@ class Envoy:
         found = json.loads(await self.ask("/config_dump?include_eds"))
         return {section["@type"].rpartition(".")[2]: section for section in found["configs"]}
 
-    async def clusters(self) -> dict[str, list[str]]:
-        """Return cluster → its hosts ("ip:port")."""
+    async def clusters(self, *, draining: bool = True) -> dict[str, list[str]]:
+        """Return cluster → its hosts ("ip:port"); without `draining` only those that get what is new."""
         found = json.loads(await self.ask("/clusters?format=json")).get("cluster_statuses", [])
-        return {cluster["name"]: [_host(host["address"]) for host in cluster.get("host_statuses", [])] for cluster in found}
+        return {
+            cluster["name"]: [
+                _host(host["address"])
+                for host in cluster.get("host_statuses", [])
+                if draining or host["health_status"]["eds_health_status"] != "DRAINING"
+            ]
+            for cluster in found
+        }
 
     async def listeners(self) -> dict[str, str]:
         """Return listener → where it listens ("ip:port")."""
