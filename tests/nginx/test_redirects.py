@@ -10,7 +10,9 @@ from xds import model
 from xds.explain import route_of as explain
 from xds.model import PathKind, PathMatch, Redirect, RedirectTo, Via
 from xds.nginx.registry import features, read_settings
+from xds.nginx.variables import HOST
 from xds.patterns import regex
+from xds.render import routes as render
 
 from .drawing import CLUSTER, ORIGIN, RULE, complaints, host_routes, routes, settings
 from .drawing import location as location_of
@@ -170,3 +172,20 @@ def test_a_rewrite_to_an_address_has_the_groups_and_the_query(target: str, path:
     assert isinstance(route.action, Redirect)
     asked, _, query = requested.partition("?")
     assert explain.location(route.action, explain.HttpRequest(Via.HTTP, "a.test", 80, asked, f"?{query}" if query else "")) == location
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "location"),
+    [
+        ("https://b.test$request_uri", 301, "https://b.test%REQ(:path)%"),
+        ("/in?of=$http_host", 301, "%REQ(x-forwarded-proto)%://%CEL(" + HOST + ")%/in?of=%REQ(:authority)%"),
+        ("https://b.test/%20$scheme", 301, "https://b.test/%%20%REQ(x-forwarded-proto)%"),
+    ],
+)
+def test_without_validation_an_address_may_have_variables(text: str, status: int, location: str) -> None:
+    found, faults = read_settings({"permanent-redirect": text}, {}, validated=False)
+    assert not faults
+    (made,) = routes(found, "/a")
+    assert made.action == model.Respond(status)
+    added = [option.header for option in render.route(made, model.Settings()).response_headers_to_add if option.header]
+    assert [(header.key, header.value) for header in added] == [("Location", location)]

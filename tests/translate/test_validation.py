@@ -46,6 +46,27 @@ def test_without_validation_it_has_no_effect_and_one_that_protects_closes(name: 
     assert (CLOSED in found) is (name == "auth-type")
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "feature"),
+    [
+        ("permanent-redirect", "https://b.test$request_uri", "redirects"),
+        ("temporal-redirect", "https://b.test/#there", "redirects"),
+        ("app-root", "/a%20b?c", "app_root"),
+    ],
+)
+def test_without_validation_what_nginx_would_read_has_its_effect(name: str, text: str, feature: str) -> None:
+    assert feature in settings_of({name: text}, validated=False)
+    assert feature not in settings_of({name: text}, validated=True)
+
+
+@pytest.mark.parametrize(
+    "text", ["https://b.test/a b", "https://b.test/;", 'https://b.test/"', "https://b.test/{", "https://b.test/$no_such"]
+)
+def test_without_validation_what_nginx_would_not_read_has_none(text: str) -> None:
+    found = settings_of({"permanent-redirect": text}, validated=False)
+    assert not {"redirects", LEFT_OUT, CLOSED} & found.keys()
+
+
 @pytest.mark.parametrize("text", ["16k", "1M", "0"])
 def test_a_good_size_of_a_buffer_is_taken(text: str) -> None:
     assert LEFT_OUT not in settings_of({"client-body-buffer-size": text}, validated=True)

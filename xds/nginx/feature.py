@@ -186,6 +186,8 @@ class Annotation(Declared[T]):
 
     `beside` is the name of another annotation without which it has no effect, `flag` the field of `xds.config.Flags`, and `switch` the
     boolean ConfigMap key, here and in ingress-nginx. `outlook`: what would become of a value that is not allowed, as a sentence.
+    `unvalidated` reads what `parse` refuses where the administrator has no validation: ingress-nginx then puts the text into its
+    configuration as it stands. It raises ValueError as `parse` does.
     """
 
     scope: Scope = Scope.LOCATION
@@ -196,6 +198,7 @@ class Annotation(Declared[T]):
     flag: str = ""
     switch: str = ""
     outlook: Callable[[T], str] | None = None
+    unvalidated: Callable[[str], T] | None = None
 
     def read(self, written: str) -> T:
         """The same; blanks around a value are part of it for what is `Untrimmed`."""
@@ -203,6 +206,15 @@ class Annotation(Declared[T]):
         if text != written and isinstance(self.parse, Untrimmed):
             raise ValueError(f"is {shown(written)}, with blanks around it, which ingress-nginx does not read")
         return self.parse(text)
+
+    def read_unvalidated(self, written: str) -> T:
+        """The same where the administrator has no validation. Raises ValueError."""
+        try:
+            return self.read(written)
+        except ValueError:
+            if self.unvalidated is None:
+                raise
+        return self.unvalidated(readable(written))
 
 
 @dataclass(frozen=True)
@@ -335,14 +347,15 @@ class Notes:
     """The annotations of one Ingress, or none, over the values of the ConfigMap: read with care, a bad value is a Complaint (once).
 
     `annotations` has the names without prefix; `keys` has values as `read_keys` parsed them, by name. `closed` is what could not be read
-    and therefore closes the paths, also of the keys that were asked for.
+    and therefore closes the paths, also of the keys that were asked for. `validated`: the administrator wants values to be judged.
     """
 
-    __slots__ = ("_annotations", "_keys", "closed", "complaints")
+    __slots__ = ("_annotations", "_keys", "_validated", "closed", "complaints")
 
-    def __init__(self, annotations: Mapping[str, str], keys: Mapping[str, Any]) -> None:
+    def __init__(self, annotations: Mapping[str, str], keys: Mapping[str, Any], *, validated: bool = True) -> None:
         self._annotations = annotations
         self._keys = keys
+        self._validated = validated
         self.complaints: list[Complaint] = []
         self.closed: list[Complaint] = []
 
@@ -351,7 +364,9 @@ class Notes:
         name = annotation.name if self._annotations.get(annotation.name) or not annotation.alias else annotation.alias
         try:
             text = self._annotations.get(name, "")
-            return annotation.read(text) if readable(text) else None
+            if not readable(text):
+                return None
+            return annotation.read(text) if self._validated else annotation.read_unvalidated(text)
         except ValueError as error:
             self._add(Complaint(name, str(error), self._then(annotation, error)))
             return None

@@ -272,17 +272,22 @@ def read_keys(data: Mapping[str, str]) -> tuple[dict[str, Any], list[Complaint]]
     return values, complaints
 
 
-def read_settings(annotations_: Mapping[str, str], key_values: Mapping[str, Any]) -> tuple[Settings, list[Complaint]]:
+def read_settings(
+    annotations_: Mapping[str, str], key_values: Mapping[str, Any], *, validated: bool = True
+) -> tuple[Settings, list[Complaint]]:
     """What all features read from the annotations of an Ingress (without prefix) over the ConfigMap's values.
 
     Of an Ingress that offers its paths, what is not about its Services only matters where it leaves the Ingress out (`without_effect`).
+    Where nothing is `validated`, as --enable-annotation-validation=false asks for, nothing is left out for a value that cannot be read:
+    it has no effect, and that of an access rule closes its paths.
     """
-    found, complaints = _read(annotations_, key_values)
+    found, complaints = _read(annotations_, key_values, validated=validated)
     if role(found) is Role.OFFERS and (idle := without_effect(annotations_, found)):
         refused = [fault for fault in complaints if fault.name in idle and fault.then is Unreadable.LEAVES_OUT]
-        found, complaints = _read({name: text for name, text in annotations_.items() if name not in idle}, key_values)
+        kept = {name: text for name, text in annotations_.items() if name not in idle}
+        found, complaints = _read(kept, key_values, validated=validated)
         complaints += refused
-    return found, complaints
+    return (found, complaints) if validated else _unvalidated(found, complaints)
 
 
 def without_effect(annotations_: Iterable[str], own: Settings) -> frozenset[str]:
@@ -293,8 +298,8 @@ def without_effect(annotations_: Iterable[str], own: Settings) -> frozenset[str]
     return frozenset(name for name in annotations_ if name in known and known[name].scope is not Scope.UPSTREAM)
 
 
-def _read(annotations_: Mapping[str, str], key_values: Mapping[str, Any]) -> tuple[Settings, list[Complaint]]:
-    notes = Notes(annotations_, key_values)
+def _read(annotations_: Mapping[str, str], key_values: Mapping[str, Any], *, validated: bool) -> tuple[Settings, list[Complaint]]:
+    notes = Notes(annotations_, key_values, validated=validated)
     found = Settings({name: setting for name, feature in features().items() if (setting := feature.read(notes)) is not None})
     for annotation in _checked_only():
         notes.own(annotation)
@@ -310,11 +315,7 @@ def _checked_only() -> tuple[Annotation[Any], ...]:
     return tuple(each for each in ANNOTATIONS if each.unreadable is not Unreadable.IDLE and each.name not in declared)
 
 
-def unvalidated(values: Settings, complaints: Iterable[Complaint]) -> tuple[Settings, list[Complaint]]:
-    """The same without validation, as --enable-annotation-validation=false asks for: nothing is left out for a value that cannot be read.
-
-    It has no effect then; that of an access rule closes its paths.
-    """
+def _unvalidated(values: Settings, complaints: Iterable[Complaint]) -> tuple[Settings, list[Complaint]]:
     found = [
         replace(fault, then=Unreadable.CLOSES if protects(fault.name) else Unreadable.IDLE)
         if fault.then is Unreadable.LEAVES_OUT

@@ -111,9 +111,7 @@ def _annotations(read: Reader, item: Ingress) -> _Annotations:
         return _Annotations(own, base.defaults, (), ())
     known = registry.known_annotations()
     allowed = {key: value for key, value in own.items() if key not in known or not _missing(read, known[key])}
-    values, complaints = registry.read_settings(allowed, base.keys)
-    if not settings(read).enable_annotation_validation:
-        values, complaints = registry.unvalidated(values, complaints)
+    values, complaints = registry.read_settings(allowed, base.keys, validated=settings(read).enable_annotation_validation)
     refused = [Forbidden(fault.name, fault.sentence) for fault in complaints if fault.then is Unreadable.LEAVES_OUT]
     return _Annotations(own, values, complaints, registry.forbidden(own, base.defaults) or refused)
 

@@ -9,12 +9,22 @@ from xds.nginx.feature import Annotation, Feature, Phase, Risk, Scope
 from xds.nginx.values import matching, shown
 
 _FORM = matching(r"/[-._~a-zA-Z0-9/:$]*", "absolute path such as /app")
+_ONE_WORD = matching(r"/[!#%$&()*+,./:=?@A-Z\[\]^_`a-z|~0-9-]*", "absolute path such as /app")
 _CAPTURE = re.compile(r"\$[1-9]")
 
 
 def _path(text: str) -> str:
+    return _without_captures(_FORM(text))
+
+
+def _any_path(text: str) -> str:
+    """The same of what ingress-nginx' validation refuses, such as a path with an escape or a query."""
+    return _without_captures(_ONE_WORD(text))
+
+
+def _without_captures(text: str) -> str:
     """The path; captures are empty here, for nginx compares no expression before this redirect."""
-    path = _CAPTURE.sub("", _FORM(text))
+    path = _CAPTURE.sub("", text)
     if "$" in path:
         raise ValueError(f"is {shown(text)}, but variables of nginx cannot stand in it")
     if not path.strip("/"):
@@ -30,6 +40,7 @@ APP_ROOT = Annotation(
     "",
     scope=Scope.LONGEST,
     risk=Risk.MEDIUM,
+    unvalidated=_any_path,
 )
 
 

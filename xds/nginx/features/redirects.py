@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 
+from xds.kube.objects import Ingress
 from xds.model import Location, Redirect, RedirectTo, Respond, Route
-from xds.nginx.feature import Annotation, Feature, Notes, Phase, Risk, Unreadable
+from xds.nginx.feature import Annotation, Complaint, Feature, Notes, Objects, Phase, Risk, Unreadable
+from xds.nginx.messages import formatted
 from xds.nginx.values import Untrimmed, matching, shown, whole
+from xds.nginx.variables import as_format, known, only_text, too_many
 
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A redirect to an address with variables, which is worked out for each request; `name` is that of the annotation."""
+
+    name: str
+    status: int
+    location: str
+
+
+Answer = Redirect | Respond | Moved
 _address = Untrimmed(matching(r"[-._~a-zA-Z0-9/:,?&=]*", "address such as https://example.com/new"))
+_one_word = matching(r"[!#%$&()*+,./:=?@A-Z\[\]^_`a-z|~0-9-]*", "address such as https://example.com$request_uri")
+"""What nginx' `return` takes as one word. Where nothing is validated, ingress-nginx makes one of whatever the annotation has."""
 _PERMANENT, _TEMPORAL = range(300, 309), range(300, 308)
 _WITH_LOCATION = (301, 302, 303, 307, 308)
 """The statuses with which nginx' `return` redirects. With another one the address is the body."""
 _HTML = (("Content-Type", "text/html"),)
+
+
+def _with_variables(text: str) -> str:
+    """An address that ingress-nginx' validation refuses, as it is usual: with `$request_uri` at its end."""
+    return known(_one_word(text))
+
+
 _whole = whole(-(10**18), 10**18)
 PERMANENT_REDIRECT = Annotation(
     "permanent-redirect",
@@ -23,6 +48,7 @@ PERMANENT_REDIRECT = Annotation(
     "",
     risk=Risk.MEDIUM,
     unreadable=Unreadable.LEAVES_OUT,
+    unvalidated=_with_variables,
 )
 PERMANENT_REDIRECT_CODE = Annotation(
     "permanent-redirect-code",
@@ -40,6 +66,7 @@ TEMPORAL_REDIRECT = Annotation(
     "",
     risk=Risk.MEDIUM,
     unreadable=Unreadable.LEAVES_OUT,
+    unvalidated=_with_variables,
 )
 TEMPORAL_REDIRECT_CODE = Annotation(
     "temporal-redirect-code",
@@ -51,16 +78,16 @@ TEMPORAL_REDIRECT_CODE = Annotation(
 )
 
 
-def _read(notes: Notes) -> Redirect | Respond | None:
+def _read(notes: Notes) -> Answer | None:
     """A temporal redirect, else a permanent one. Of one that is no whole address neither is left, as in ingress-nginx."""
     temporal, permanent = _code(notes, TEMPORAL_REDIRECT_CODE, _TEMPORAL), _code(notes, PERMANENT_REDIRECT_CODE, _PERMANENT)
     if address := notes.get(TEMPORAL_REDIRECT):
         if not address.startswith(("http://", "https://")):
             notes.complain(TEMPORAL_REDIRECT, f"is {shown(address)}, which begins with neither http:// nor https://")
             return None
-        return _answer(temporal, address)
+        return _answer(TEMPORAL_REDIRECT.name, temporal, address)
     address = notes.get(PERMANENT_REDIRECT)
-    return _answer(permanent, address) if address else None
+    return _answer(PERMANENT_REDIRECT.name, permanent, address) if address else None
 
 
 def _code(notes: Notes, annotation: Annotation[int], codes: range) -> int:
@@ -71,26 +98,39 @@ def _code(notes: Notes, annotation: Annotation[int], codes: range) -> int:
     return annotation.default
 
 
-def _answer(code: int, address: str) -> Redirect | Respond:
+def _answer(name: str, code: int, address: str) -> Answer:
+    if not only_text(address):
+        status = code if code in _WITH_LOCATION else 302
+        return Moved(name, status, f"$scheme://$host{address}" if address.startswith("/") else address)
     if code not in _WITH_LOCATION:
         return Respond(code, _HTML, "" if code == 304 else address)
     return Redirect(code, RedirectTo.HERE if address.startswith("/") else RedirectTo.URL, address)
 
 
-def _routes(answer: Redirect | Respond, location: Location, _routes: tuple[Route, ...]) -> tuple[Route, ...]:
-    return (Route(location.match, answer, location.origin, location.rule, settings=location.settings),)
+def _resolve(answer: Answer, item: Ingress, _objects: Objects) -> Answer | Complaint:
+    if isinstance(answer, Moved) and (why := too_many((answer.location,), item.most_locations)):
+        return Complaint(answer.name, why)
+    return answer
 
 
-def _on_route(answer: Redirect | Respond, route: Route, envoy: EnvoyRoute) -> None:
+def _routes(answer: Answer, location: Location, _routes: tuple[Route, ...]) -> tuple[Route, ...]:
+    action = Respond(answer.status) if isinstance(answer, Moved) else answer
+    return (Route(location.match, action, location.origin, location.rule, settings=location.settings),)
+
+
+def _on_route(answer: Answer, route: Route, envoy: EnvoyRoute) -> None:
     """Envoy gives each answer of its own with a status of redirects a Location, which leads to the request itself."""
-    if isinstance(answer, Respond) and route.action == answer:
+    if isinstance(answer, Moved) and route.action == Respond(answer.status):
+        envoy.response_headers_to_add.append(formatted("Location", as_format(answer.location, route)))
+    elif isinstance(answer, Respond) and route.action == answer:
         envoy.response_headers_to_remove.append("location")
 
 
-FEATURE = Feature[Redirect | Respond](
+FEATURE = Feature[Answer](
     read=_read,
     annotations=(PERMANENT_REDIRECT, PERMANENT_REDIRECT_CODE, TEMPORAL_REDIRECT, TEMPORAL_REDIRECT_CODE),
     phase=Phase.RETURN,
+    resolve=_resolve,
     routes=_routes,
     on_route=_on_route,
 )
