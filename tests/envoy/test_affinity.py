@@ -59,6 +59,8 @@ async def site(shared_site: Site, apps: dict[str, Address]) -> AsyncIterator[Sit
         "ingresses.yaml",
         ingress("balanced", "balanced.test", PATHS, affine),
         ingress("persistent", "persistent.test", PATHS, PERSISTENT),
+        ingress("kept-out", "kept-out.test", WEB, affine | {"whitelist-source-range": "10.0.0.0/8"}),
+        ingress("kept-out-p", "kept-out-p.test", WEB, PERSISTENT | {"whitelist-source-range": "10.0.0.0/8"}),
         ingress("moving", "moving.test", {"/": ("moving", 80)}, PERSISTENT),
         ingress("moving-balanced", "moving-balanced.test", {"/": ("moving", 80)}, affine),
         ingress("full", "full.test", WEB, all_attributes | {"ssl-redirect": "false"}, tls={"cert": ["full.test"]}),
@@ -104,6 +106,13 @@ async def test_the_cookie_tells_nobody_an_address(site: Site, host: str, apps: d
     value = cookie_of(await site.get("/", host=host)).partition("=")[2]
     assert len(value.partition("|")[0]) in (32, 36), "32 hexadecimal digits, or a UUID"
     assert not any(str(port) in value.replace("-", "") and address in value for address, port in apps.values())
+
+
+@pytest.mark.parametrize("host", ["kept-out.test", "kept-out-p.test"])
+async def test_who_is_kept_out_gets_no_cookie(site: Site, host: str) -> None:
+    response = await site.get("/", host=host)
+    assert response.status == 403
+    assert response.header("set-cookie") is None
 
 
 async def test_what_a_client_makes_up_is_hashed_or_replaced(site: Site) -> None:

@@ -20,7 +20,7 @@ SNIPPETS = {
     "answers": (
         'if ($uri = /body) { return 200 \'from $remote_addr: {"a": "$arg_a"}\'; } if ($uri = /gone) { return 410; } '
         "if ($uri = /teapot) { return 418; } if ($uri = /no) { return 405; } if ($uri = /empty) { return 204; } "
-        "if ($uri = /fields) { return 431; } "
+        "if ($uri = /fields) { return 431; } if ($uri = /none) { return 200 '[$ssl_protocol$content_type]'; } "
         "rewrite ^/old/(.*)/(.*)$ /$2/$1 redirect; rewrite ^/cut/(.*)$ https://e.test/$1? permanent;"
     ),
     "rewrites": "rewrite ^/a/(.*)$ /b/$1 break; return 418;",
@@ -94,6 +94,7 @@ async def test_a_client_cannot_send_what_a_snippet_sets(site: Site, claims: list
     ("path", "status", "body", "location"),
     [
         ("/body?a=b", 200, 'from 127.0.0.1: {"a": "b"}', None),
+        ("/none", 200, "[]", None),
         ("/teapot", 418, "", None),
         ("/empty", 204, "", None),
         ("/old/x/y?q=1", 302, None, "http://answers.test/y/x?q=1"),

@@ -9,9 +9,10 @@ import pytest
 import re2
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster as EnvoyCluster
 from envoy_data_plane.envoy.config.cluster.v3 import ClusterDiscoveryType, ClusterLbPolicy
-from envoy_data_plane.envoy.config.core.v3 import HeaderValueOptionHeaderAppendAction
+from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOptionHeaderAppendAction
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from envoy_data_plane.envoy.config.route.v3 import RouteAction
+from envoy_data_plane.envoy.extensions.filters.http.set_filter_state.v3 import Config as SetFilterState
 from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -32,16 +33,22 @@ NAME = st.text(alphabet="-._~ab1/:", min_size=1, max_size=5)
 
 
 def set_cookie(annotations: dict[str, str], path: str = "/") -> str:
-    """The format of the Set-Cookie header that requests without the cookie get, each expression within it as `{…}`."""
+    """The format of the cookie that requests without it get, each expression within it as `{…}`."""
     *_, last = routes(settings(AFFINE | annotations), path)
     made = EnvoyRoute(route=RouteAction(cluster="c"))
     assert COOKIE.on_forward
     COOKIE.on_forward(last.settings["session_cookie"], last, made)
     [option] = made.response_headers_to_add
-    assert option.header
-    assert option.header.key == "Set-Cookie"
+    assert option.header == HeaderValue(key="Set-Cookie", value="%FILTER_STATE(xds.session.cookie:PLAIN)%")
     assert option.append_action is HeaderValueOptionHeaderAppendAction.APPEND_IF_EXISTS_OR_ADD, "those of the backend stay"
-    return re.sub(r"%(?:CEL|FILTER_STATE)\(.*?\)%", "{}", option.header.value)
+    assert COOKIE.filters
+    [drawing] = COOKIE.filters(last.settings["session_cookie"], last)
+    assert drawing.typed_config
+    _, written = SetFilterState.parse(drawing.typed_config.value).on_request_headers
+    assert written.object_key == "xds.session.cookie"
+    assert written.format_string
+    assert written.format_string.text_format_source
+    return re.sub(r"%(?:CEL|FILTER_STATE)\(.*?\)%", "{}", written.format_string.text_format_source.inline_string or "")
 
 
 @pytest.mark.parametrize(

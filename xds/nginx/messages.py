@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import betterproto2
@@ -145,9 +145,13 @@ def text_format(inline: str) -> SubstitutionFormatString:
     return SubstitutionFormatString(text_format_source=DataSource(inline_string=inline))
 
 
-def kept_text(key: str, inline: str) -> FilterStateValue:
-    """A text of one of Envoy's formats that is kept in the filter state under a key, for whatever comes later."""
-    return FilterStateValue(object_key=key, factory_key="envoy.string", format_string=text_format(inline))
+def kept_text(key: str, inline: str, *, empty: bool = False) -> FilterStateValue:
+    """A text of one of Envoy's formats that is kept in the filter state under a key, for whatever comes later.
+
+    A command without a value leaves a hyphen, or nothing (`empty`).
+    """
+    made = replace(text_format(inline), omit_empty_values=empty)
+    return FilterStateValue(object_key=key, factory_key="envoy.string", format_string=made)
 
 
 def page(status: str, title: str = "", *lines: str) -> str:

@@ -32,7 +32,7 @@ from xds.kube.objects import Ingress
 from xds.model import Cluster, Forward, HeaderMatch, Location, Route, Settings
 from xds.nginx.feature import Annotation, Complaint, Feature, Fidelity, Notes, Objects, Phase, Risk
 from xds.nginx.features import affinity, canary
-from xds.nginx.messages import CACHED, ENDPOINT_NAME, LB_METADATA, action_of, literal, substitution, text_format
+from xds.nginx.messages import CACHED, ENDPOINT_NAME, LB_METADATA, action_of, kept_text, literal, substitution, text_format
 from xds.nginx.values import LONGEST_IN_ALL_LOCATIONS, boolean, choice, matching, shown
 from xds.nginx.variables import quoted
 from xds.patterns import regex
@@ -42,8 +42,11 @@ _NAME = "session_cookie"
 _LONGEST_NAME = 64
 """Characters of a cookie's name: each of them becomes a part of an expression."""
 _LONGEST_ATTRIBUTE = 256
-_STATE = "xds.session"
-"""Where a new cookie's value is kept from the moment that it chooses an endpoint until the response."""
+_STATE, _WRITTEN = "xds.session", "xds.session.cookie"
+"""Where a new cookie's value is kept, and the whole cookie, from the moment that it chooses an endpoint until the response.
+
+A response of whoever refuses the request before has none.
+"""
 _HTTPS = "connection.tls_version != ''"
 """True where the client's own connection has TLS. Without, there is no such attribute, and the expression has no value."""
 _ENDPOINT = f"xds.upstream_host_metadata.filter_metadata['{LB_METADATA}']['{ENDPOINT_NAME}']"
@@ -178,9 +181,10 @@ def _read(notes: Notes) -> SessionCookie | None:
 
 def _resolve(cookie: SessionCookie, item: Ingress, _objects: Objects) -> SessionCookie | Complaint:
     """Not where what writes the cookie, on so many paths, would make a table that takes Envoy long to read."""
-    header = _set_cookie(replace(cookie, backend="x", fresh=True)).header
+    own = replace(cookie, backend="x", fresh=True)
+    header = _set_cookie(own).header
     assert header is not None
-    size, most = len(header.value) * 2, item.most_locations
+    size, most = len(_new(own) if cookie.mode != affinity.PERSISTENT else header.value) * 2, item.most_locations
     if size * most > LONGEST_IN_ALL_LOCATIONS:
         return Complaint(
             affinity.AFFINITY.name, f"has a cookie that takes {size:,} bytes on each path, too many for {most:,} paths and hosts"
@@ -261,7 +265,7 @@ def _filters(cookie: SessionCookie, _route: Route) -> tuple[TypedExtensionConfig
         return ()
     if cookie.mode == affinity.PERSISTENT:
         return _naming(cookie.name)
-    return _drawing(cookie.backend) if cookie.fresh else ()
+    return _drawing(cookie) if cookie.fresh else ()
 
 
 @lru_cache(maxsize=CACHED)
@@ -275,11 +279,18 @@ def _naming(name: str) -> tuple[TypedExtensionConfig, ...]:
 
 
 @lru_cache(maxsize=CACHED)
-def _drawing(backend: str) -> tuple[TypedExtensionConfig, ...]:
-    """Draws the value of a new cookie, once for the choice of the endpoint and for the response."""
-    text = text_format(f"%UNIQUE_ID%|{backend}")
+def _drawing(cookie: SessionCookie) -> tuple[TypedExtensionConfig, ...]:
+    """Draws the value of a new cookie, once for the choice of the endpoint and for the response, and writes the cookie."""
+    text = text_format(f"%UNIQUE_ID%|{cookie.backend}")
     drawn = FilterStateValue(object_key=_STATE, factory_key="envoy.hashable_string", format_string=text)
-    return (TypedExtensionConfig(name=_NAME, typed_config=pack(SetFilterState(on_request_headers=[drawn]))),)
+    config = SetFilterState(on_request_headers=[drawn, kept_text(_WRITTEN, _new(cookie), empty=True)])
+    return (TypedExtensionConfig(name=_NAME, typed_config=pack(config)),)
+
+
+def _new(cookie: SessionCookie) -> str:
+    """A new cookie as a format."""
+    prefix, *rest = _parts(cookie, _Text(""))
+    return f"{_format(prefix)}%FILTER_STATE({_STATE}:PLAIN)%{''.join(map(_format, rest))}"
 
 
 def _on_forward(cookie: SessionCookie, _route: Route, envoy: EnvoyRoute) -> None:
@@ -297,13 +308,11 @@ def _on_forward(cookie: SessionCookie, _route: Route, envoy: EnvoyRoute) -> None
 @lru_cache(maxsize=CACHED)
 def _set_cookie(cookie: SessionCookie) -> HeaderValueOption:
     """A cookie beside those of the backend. In mode persistent it is empty, and so not there, where the client has it already."""
+    value = f"%FILTER_STATE({_WRITTEN}:PLAIN)%"
     if cookie.mode == affinity.PERSISTENT:
-        has_it = f"'cookie' in request.headers && request.headers['cookie'].contains({_ENDPOINT})"
+        has_it = f"{_ENDPOINT} == '' || ('cookie' in request.headers && request.headers['cookie'].contains({_ENDPOINT}))"
         parts = _joined(_parts(cookie, _Expression(_ENDPOINT), _Text(f"|{cookie.backend}")))
         value = "".join(_unless(has_it, part) for part in parts)
-    else:
-        prefix, *rest = _parts(cookie, _Text(""))
-        value = f"{_format(prefix)}%FILTER_STATE({_STATE}:PLAIN)%{''.join(map(_format, rest))}"
     header = HeaderValue(key="Set-Cookie", value=value)
     return HeaderValueOption(header=header, append_action=HeaderValueOptionHeaderAppendAction.APPEND_IF_EXISTS_OR_ADD)
 
@@ -326,7 +335,7 @@ def _format(part: _Part) -> str:
 
 
 def _unless(condition: str, part: _Part) -> str:
-    """Nothing where the condition is met, or cannot be judged because no endpoint answered."""
+    """Nothing where the condition is met, or has no value because no endpoint was asked."""
     otherwise = f"'{quoted(part.text)}'" if isinstance(part, _Text) else f"({part.cel})"
     return f"%CEL({condition} ? '' : {otherwise})%"
 

@@ -107,7 +107,8 @@ def on_route(way: Way, route: Route, envoy: EnvoyRoute) -> None:
     if isinstance(way.end, MovedTo) and envoy.direct_response:
         envoy.response_headers_to_add.append(formatted("Location", _location(way.end, route)))
     elif isinstance(way.end, Answer) and envoy.direct_response and not only_text(way.end.body):
-        envoy.direct_response.body_format = text_format(as_format(way.end.body, route))
+        body = text_format(as_format(way.end.body, route))
+        envoy.direct_response.body_format = replace(body, omit_empty_values=True)
     elif isinstance(route.action, Forward):
         headers.on_request(way.headers, route, envoy)
         if way.rewritten:
