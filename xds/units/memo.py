@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable
-from typing import Any, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, NamedTuple, TypeVar
 
 from xds.kube.world import Key
 from xds.problem import Problem
@@ -41,96 +41,80 @@ class Fault(NamedTuple):
     traceback: str
 
 
-class Values(Protocol):
-    """Where a running Unit reads: the values of keys and of other Units."""
-
-    @property
-    def lookup(self) -> Callable[[Key], Any]:
-        """Gives the value of a key."""
-
-    def value(self, unit: Unit) -> Any:
-        """Give the value of a Unit."""
-
-
 FRESH, DOUBTFUL, STALE = range(3)
 
 
-class _Memo:
+class ReadKey:
+    """A key of the World that Units read."""
+
+    __slots__ = ("key", "readers")
+
+    def __init__(self, key: Key) -> None:
+        self.key = key  # one object for all of its readers
+        self.readers: Readers = ()
+
+
+class Memo:
     """The value of a Unit. Revisions count the calls of `Build.stale_kept`."""
 
-    __slots__ = ("changed", "reads", "state", "unit", "value", "verified")
+    __slots__ = ("changed", "kept", "readers", "reads", "state", "unit", "value", "verified")
 
     def __init__(self, unit: Unit) -> None:
-        self.unit = unit  # the one object for it that is kept: readers make equal ones, thousands of which would take megabytes
+        self.unit = unit
         self.value: Any = None
-        self.reads: tuple[Hashable, ...] = ()  # keys and Units, in the order of first reading, each once
+        self.reads: tuple[Memo | ReadKey, ...] = ()  # in the order of first reading, each once
+        self.readers: Readers = ()
+        self.kept = 0  # how many times it was kept and not released
         self.state = STALE
         self.verified = -1  # the revision in which it was last known to be right
         self.changed = -1  # the revision in which its value last changed
 
 
-class _Readers:
-    """Who reads which keys and Units. Most have one reader or a few, for which no dict is made: that takes a fifth less memory."""
+Readers = tuple[Memo, ...] | dict[Memo, None]
+"""Who reads a value, in the order in which they began to. Most have one reader or a few, and no dict: that takes a fifth less memory."""
+_FEW = 8
 
-    __slots__ = ("_of",)
 
-    _FEW = 8
+def _add(read: Memo | ReadKey, reader: Memo) -> None:
+    found = read.readers
+    if isinstance(found, dict):
+        found[reader] = None
+    elif reader not in found:
+        read.readers = (*found, reader) if len(found) < _FEW else dict.fromkeys((*found, reader))
 
-    def __init__(self) -> None:
-        self._of: dict[Hashable, tuple[Unit, ...] | dict[Unit, None]] = {}
 
-    def __contains__(self, read: Hashable) -> bool:
-        return read in self._of
-
-    def of(self, read: Hashable) -> Collection[Unit]:
-        """The readers, in the order in which they began to read."""
-        return self._of.get(read, ())
-
-    def add(self, reads: Iterable[Hashable], unit: Unit) -> None:
-        """A Unit reads all this."""
-        of = self._of
-        for read in reads:
-            found = of.get(read)
-            if found is None:
-                of[read] = (unit,)
-            elif isinstance(found, dict):
-                found[unit] = None
-            elif unit not in found:
-                of[read] = (*found, unit) if len(found) < self._FEW else dict.fromkeys((*found, unit))
-
-    def remove(self, read: Hashable, unit: Unit) -> None:
-        """A Unit does not read this any more."""
-        found = self._of.get(read, ())
-        if isinstance(found, dict):
-            found.pop(unit, None)
-            if len(found) < self._FEW:
-                self._of[read] = tuple(found)
-        elif left := tuple(each for each in found if each != unit):
-            self._of[read] = left
-        else:
-            self._of.pop(read, None)
+def _remove(read: Memo | ReadKey, reader: Memo) -> None:
+    found = read.readers
+    if isinstance(found, dict):
+        found.pop(reader, None)
+        if len(found) < _FEW:
+            read.readers = tuple(found)
+    else:
+        read.readers = tuple(each for each in found if each is not reader)
 
 
 class Recorder:
     """The reader that is passed to a running Unit (`xds.kube.world.Reader`): it returns values, and records what was read."""
 
-    __slots__ = ("_values", "problems", "seen")
+    __slots__ = ("_build", "_lookup", "_memos", "problems", "seen")
 
-    def __init__(self, values: Values) -> None:
-        self._values = values
-        self.seen: dict[Hashable, None] = {}
+    def __init__(self, build: Build) -> None:
+        self._build = build
+        self._lookup = build.lookup
+        self._memos = build.memos
+        self.seen: dict[Memo | Key, None] = {}
         self.problems: list[Problem] | None = None
 
     def __call__(self, key: Key) -> Any:
         """What the World holds under this key."""
         self.seen[key] = None
-        return self._values.lookup(key)
+        return self._lookup(key)
 
     def unit(self, function: Callable[..., T], *arguments: Hashable) -> T:
         """The value of another Unit."""
-        unit = Unit(function, arguments)
-        self.seen[unit] = None
-        value: T = self._values.value(unit)
+        memo = self._memos.get((function, arguments)) or self._build.memo(Unit(function, arguments))
+        self.seen[memo] = None
+        value: T = memo.value if memo.state == FRESH else self._build.refreshed(memo)
         return value
 
     def report(self, problem: Problem) -> None:
@@ -175,77 +159,82 @@ class Build:
     def __init__(self, lookup: Callable[[Key], Any]) -> None:
         self.lookup = lookup
         self.runs = 0
+        self.memos: dict[tuple[object, ...], Memo] = {}
+        """By Unit. Who reads a value is recorded in its Memo, so that this is the only place that hashes a Unit."""
         self.problems: dict[Unit, tuple[Problem, ...]] = {}
         self.faults: dict[Unit, Fault] = {}
         self._standing: Counter[Problem] = Counter()  # how many Units report it
         self._moved: set[Problem] = set()  # what may have appeared or disappeared since `problem_changes` was called
         self._revision = 0
-        self._memos: dict[Unit, _Memo] = {}
-        self._readers = _Readers()
-        self._kept: Counter[Unit] = Counter()  # how many times each was kept and not released
+        self._keys: dict[Key, ReadKey] = {}  # those that a Unit reads
         self._running: list[Recorder] = []  # of the Units that run now, each read by the one before
 
     def __len__(self) -> int:
-        return len(self._memos)
+        return len(self.memos)
 
     def keep(self, unit: Unit) -> None:
         """Keep the memo of this Unit until it is released as often. A memo is evicted when its Unit is neither kept nor read."""
-        self._kept[unit] += 1
+        self.memo(unit).kept += 1
 
     def release(self, unit: Unit) -> None:
         """The opposite of `keep`."""
-        self._kept[unit] -= 1
-        if not self._kept[unit]:
-            del self._kept[unit]
-            self._forget_if_unread(unit)
+        memo = self.memos[unit]
+        memo.kept -= 1
+        self._forget_if_unread(memo)
 
     def stale_kept(self, keys: Iterable[Key]) -> set[Unit]:
         """Mark all that depends on these keys, which have changed. Returns the kept Units among it: their values may have changed."""
         self._revision += 1
         found: set[Unit] = set()
-        work: list[Unit] = []
+        work: list[Memo] = []
         for key in keys:
-            for unit in self._readers.of(key):
-                memo = self._memos[unit]
+            for memo in self._readers_of(key):
                 if memo.state == FRESH:
-                    work.append(unit)
+                    work.append(memo)
                 memo.state = STALE
         while work:  # a memo that is not FRESH was marked before, and so were all its readers
-            unit = work.pop()
-            if unit in self._kept:
-                found.add(unit)
-            for reader in self._readers.of(unit):
-                memo = self._memos[reader]
-                if memo.state == FRESH:
-                    memo.state = DOUBTFUL
+            memo = work.pop()
+            if memo.kept:
+                found.add(memo.unit)
+            for reader in memo.readers:
+                if reader.state == FRESH:
+                    reader.state = DOUBTFUL
                     work.append(reader)
         return found
 
+    def memo(self, unit: Unit) -> Memo:
+        """Its memo, which may be new and without a value."""
+        memo = self.memos.get(unit)
+        if memo is None:
+            memo = self.memos[unit] = Memo(unit)
+        return memo
+
     def value(self, unit: Unit) -> Any:
         """The value, brought up to date."""
-        memo = self._memos.get(unit)
-        if memo is None:
-            memo = self._memos[unit] = _Memo(unit)
+        return self.refreshed(self.memo(unit))
+
+    def refreshed(self, memo: Memo) -> Any:
+        """The value of a memo, brought up to date."""
         if memo.state == DOUBTFUL and not self._a_read_changed(memo):
             memo.state, memo.verified = FRESH, self._revision
         if memo.state != FRESH:
-            self._run(unit, memo)
+            self._run(memo)
         return memo.value
 
     def known(self, unit: Unit) -> tuple[Any] | None:
         """The value of a Unit, if it need not run for it; else None."""
-        memo = self._memos.get(unit)
+        memo = self.memos.get(unit)
         return (memo.value,) if memo is not None and memo.state == FRESH else None
 
     def depending(self, keys: Iterable[Key]) -> set[Unit]:
         """All Units that have read one of these keys, directly or not."""
-        found: set[Unit] = set()
-        work: list[Hashable] = list(keys)
+        found = {memo for key in keys for memo in self._readers_of(key)}
+        work = list(found)
         while work:
-            readers = {*self._readers.of(work.pop())} - found
+            readers = {*work.pop().readers} - found
             found |= readers
             work.extend(readers)
-        return found
+        return {memo.unit for memo in found}
 
     def reports(self, problem: Problem) -> bool:
         """Whether a Unit reports this Problem now."""
@@ -255,6 +244,10 @@ class Build:
         """The Problems that may have appeared (True) or disappeared (False) since the last call."""
         moved, self._moved = self._moved, set()
         return {problem: problem in self._standing for problem in moved}
+
+    def _readers_of(self, key: Key) -> Iterable[Memo]:
+        found = self._keys.get(key)
+        return found.readers if found else ()
 
     def _report(self, unit: Unit, problems: Iterable[Problem]) -> None:
         """All Problems of a Unit now; several Units may report the same one."""
@@ -270,61 +263,74 @@ class Build:
                 del self._standing[problem]
             self._moved.add(problem)
 
-    def _a_read_changed(self, memo: _Memo) -> bool:
+    def _a_read_changed(self, memo: Memo) -> bool:
         """Whether a value that a DOUBTFUL Unit read has changed. It read no changed key, else it would be STALE.
 
         In the order of reading: what was read later may have been read because of a value that is another one now, and must not run.
         """
         for read in memo.reads:
-            if isinstance(read, Unit):
-                self.value(read)
-                if self._memos[read].changed > memo.verified:
+            if isinstance(read, Memo):
+                self.refreshed(read)
+                if read.changed > memo.verified:
                     return True
         return False
 
-    def _run(self, unit: Unit, memo: _Memo) -> None:
+    def _run(self, memo: Memo) -> None:
         self.runs += 1
-        recorder = Recorder(self)
+        unit, recorder = memo.unit, Recorder(self)
         self._running.append(recorder)
-        try:
-            value = self._call(unit, recorder)
-        finally:
-            self._running.pop()
-        before, memo.reads = memo.reads, self._kept_ones(recorder.seen)
-        self._readers.add(memo.reads, memo.unit)
-        for read in before:
-            if read not in recorder.seen:
-                self._drop_reader(read, unit)
-        self._report(unit, recorder.problems or ())
-        if memo.changed < 0 or value != memo.value:
-            memo.value, memo.changed = value, self._revision
-        memo.state, memo.verified = FRESH, self._revision
-
-    def _kept_ones(self, reads: Iterable[Hashable]) -> tuple[Hashable, ...]:
-        """Of equal Units the object that is kept."""
-        memos = self._memos
-        return tuple([memos[read].unit if type(read) is Unit else read for read in reads])
-
-    def _call(self, unit: Unit, recorder: Recorder) -> Any:
         try:
             value = unit.function(recorder, *unit.arguments)
         except Exception:  # noqa: BLE001 - one object that we cannot cope with must not stop the others
+            value = None
             self.faults[unit] = Fault(unit, traceback.format_exc())
-            return None
-        self.faults.pop(unit, None)
-        return value
+        else:
+            if self.faults:
+                self.faults.pop(unit, None)
+        finally:
+            self._running.pop()
+        self._record(memo, recorder.seen)
+        is_new = memo.changed < 0
+        if recorder.problems or not is_new:
+            self._report(unit, recorder.problems or ())
+        if is_new or value != memo.value:
+            memo.value, memo.changed = value, self._revision
+        memo.state, memo.verified = FRESH, self._revision
 
-    def _drop_reader(self, read: Hashable, unit: Unit) -> None:
-        self._readers.remove(read, unit)
-        if isinstance(read, Unit) and read not in self._readers:
+    def _record(self, memo: Memo, seen: Iterable[Memo | Key]) -> None:
+        """A memo reads all this from now on, and nothing else."""
+        reads = tuple([read if isinstance(read, Memo) else self._read_key(read) for read in seen])
+        for read in reads:
+            if read.readers:
+                _add(read, memo)
+            else:
+                read.readers = (memo,)
+        before, memo.reads = memo.reads, reads
+        left = {*reads} if before else set()
+        for gone in before:
+            if gone not in left:
+                self._drop_reader(gone, memo)
+
+    def _read_key(self, key: Key) -> ReadKey:
+        found = self._keys.get(key)
+        if found is None:
+            found = self._keys[key] = ReadKey(key)
+        return found
+
+    def _drop_reader(self, read: Memo | ReadKey, memo: Memo) -> None:
+        _remove(read, memo)
+        if read.readers:
+            return
+        if isinstance(read, ReadKey):
+            del self._keys[read.key]
+        else:
             self._forget_if_unread(read)
 
-    def _forget_if_unread(self, unit: Unit) -> None:
-        if unit in self._kept or unit in self._readers or any(unit in recorder.seen for recorder in self._running):
+    def _forget_if_unread(self, memo: Memo) -> None:
+        if memo.kept or memo.readers or any(memo in recorder.seen for recorder in self._running):
             return  # a Unit that runs becomes a reader of what it has read when it is done
-        if unit in self._memos:
-            memo = self._memos.pop(unit)
-            self._report(unit, ())
-            self.faults.pop(unit, None)
-            for read in memo.reads:
-                self._drop_reader(read, unit)
+        del self.memos[memo.unit]
+        self._report(memo.unit, ())
+        self.faults.pop(memo.unit, None)
+        for read in memo.reads:
+            self._drop_reader(read, memo)

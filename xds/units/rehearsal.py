@@ -7,14 +7,16 @@ It must not run beside anything that reads or changes the World or the Build.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, TypeVar
 
 from xds.kube.objects import Ingress, ref
 from xds.kube.world import Key, World, host_of_key, refused_edit_key
 from xds.problem import Problem
 from xds.units import units
-from xds.units.memo import Build, Recorder, Unit
+from xds.units.memo import Build, Unit
+
+T = TypeVar("T")
 
 
 def problems_with(world: World, build: Build, item: Ingress) -> list[Problem]:
@@ -35,10 +37,10 @@ def problems_with(world: World, build: Build, item: Ingress) -> list[Problem]:
 
 
 class _Trial:
-    """Values of Units in a World that differs in some keys from the one that the memos of a Build know."""
+    """The reader (`xds.kube.world.Reader`) of Units in a World that differs in some keys from the one that the memos of a Build know."""
 
     def __init__(self, world: World, build: Build, keys: Iterable[Key]) -> None:
-        self.lookup = world.get
+        self._lookup = world.get
         self._build = build
         self._keys = frozenset(keys)
         self._depending = build.depending(self._keys)
@@ -48,20 +50,28 @@ class _Trial:
     def problems(self) -> list[Problem]:
         """Those of the Units that ran for the hosts that the keys are about."""
         for host in sorted({found for key in self._keys if (found := host_of_key(key)) is not None}):
-            self.value(Unit(units.host, (host,)))
+            self.unit(units.host, host)
         return sorted(self._problems, key=lambda p: (p.about, p.field, p.code))
 
-    def value(self, unit: Unit) -> Any:
+    def __call__(self, key: Key) -> Any:
+        """What the World holds under this key."""
+        return self._lookup(key)
+
+    def unit(self, function: Callable[..., T], *arguments: Hashable) -> T:
         """The value of a Unit: that of its memo, if it cannot be another one."""
-        if unit in self._values:
-            return self._values[unit]
-        if unit not in self._depending and (known := self._build.known(unit)) is not None:
-            return known[0]
-        recorder = Recorder(self)
-        try:
-            value = unit.function(recorder, *unit.arguments)
-        except Exception:  # noqa: BLE001 - a fault of ours: it is logged when the object comes, and is no reason to judge it
-            value = None
-        self._values[unit] = value
-        self._problems.update(dict.fromkeys(recorder.problems or ()))
+        unit = Unit(function, arguments)
+        if unit not in self._values:
+            known = None if unit in self._depending else self._build.known(unit)
+            self._values[unit] = known[0] if known is not None else self._run(unit)
+        value: T = self._values[unit]
         return value
+
+    def report(self, problem: Problem) -> None:
+        """A Unit that runs has this Problem."""
+        self._problems[problem] = None
+
+    def _run(self, unit: Unit) -> Any:
+        try:
+            return unit.function(self, *unit.arguments)
+        except Exception:  # noqa: BLE001 - a fault of ours: it is logged when the object comes, and is no reason to judge it
+            return None
