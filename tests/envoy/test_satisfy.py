@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from examples.apps import HttpApp
-from tests.envoy.harness import Process, RawHttp, Response, Site, backend, ingress, secret, wait_until
+from tests.envoy.harness import Process, RawHttp, Response, Site, backend, config_map, ingress, secret, wait_until
 
 pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module")]
 
@@ -19,6 +19,18 @@ RIGHT = [("Authorization", "Basic " + base64.b64encode(b"ada:p").decode())]
 LISTS = {True: {"allowlist-source-range": "127.0.0.0/8"}, False: {"allowlist-source-range": "192.0.2.0/24"}, None: {}}
 SAID = {"yes": b"200 OK", "no": b"403 Forbidden", "who": b"401 Unauthorized\r\nWWW-Authenticate: Bearer", "broken": b"503 X"}
 CASES = list(itertools.product(("any", "all"), LISTS, SAID))
+ANY: dict[str, str] = {"satisfy": "any"}
+SNIPPETS: list[tuple[str, dict[str, str], int]] = [
+    ("satisfy any; allow 127.0.0.0/8; deny all;", {}, 200),
+    ("allow 127.0.0.0/8; deny all;", ANY, 200),
+    ("satisfy any; deny 127.0.0.1; allow 127.0.0.0/8;", {}, 403),
+    ("satisfy any; allow 192.0.2.0/24;", {}, 403),
+    ("deny 192.0.2.0/24;", ANY, 403),
+    ("satisfy all; allow all;", {}, 403),
+    ("satisfy any; deny all;", {"auth-url": "", **BASIC}, 401),
+    ("deny all;", BASIC, 403),
+]
+"""A snippet, further annotations, and the status for a client without password, whom the authentication service lets not in."""
 
 
 def name(satisfy: str, listed: bool | None, said: str) -> str:
@@ -46,8 +58,12 @@ async def authz(shared_site: Site) -> Process:
         )
     )
     made.append(ingress("open", "open.test", {"/": ("web", 80)}))
-    shared_site.folder.write("all.yaml", *backend("web", app), secret("users", {"auth": b"ada:{PLAIN}p"}), *made)
-    await shared_site.start_control_plane()
+    for number, (text, more, _) in enumerate(SNIPPETS):
+        asked = {"auth-url": f"http://127.0.0.1:{ports['no']}/", "configuration-snippet": text, **more}
+        made.append(ingress(f"snippet-{number}", f"snippet-{number}.test", {"/": ("web", 80)}, asked))
+    allowed = config_map("controller", {"annotations-risk-level": "Critical", "allow-snippet-annotations": "true"})
+    shared_site.folder.write("all.yaml", *backend("web", app), secret("users", {"auth": b"ada:{PLAIN}p"}), allowed, *made)
+    await shared_site.start_control_plane("--configmap", "default/controller")
     found = await shared_site.start_beside_authz()
     await shared_site.until_answered("/", "web", host="open.test")
     return found
@@ -85,6 +101,11 @@ async def test_who_comes_in(site: Site, satisfy: str, listed: bool | None, said:
         assert (got.app, got.received("Authorization")) == ("web", [])
     by_password = 'Basic realm="r"' in got.all("WWW-Authenticate")
     assert by_password == (got.status == 401 and not password)
+
+
+@pytest.mark.parametrize("number", range(len(SNIPPETS)))
+async def test_who_comes_in_by_rules_of_a_snippet(site: Site, number: int) -> None:
+    assert (await ask(site, f"snippet-{number}", password=False)).status == SNIPPETS[number][2]
 
 
 async def test_a_redirect_to_sign_in_comes_only_after_both_have_refused(site: Site) -> None:

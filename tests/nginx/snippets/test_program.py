@@ -143,7 +143,7 @@ def test_what_return_and_rewrite_come_to() -> None:
         ("sub_filter a b;", [(1, "sub_filter", False)]),
         ("nobody_knows;\nmore_set_headers 'A: b';", [(1, "nobody_knows", False)]),
         ("include /etc/passwd;", [(1, "include", False)]),
-        ("satisfy any;", [(1, "satisfy", True)]),
+        ("satisfy either;", [(1, "satisfy", False)]),
         ("limit_except GET { deny all; }", [(1, "limit_except", True)]),
         ("access_by_lua_block { ngx.exit(403); }", [(1, "access_by_lua_block", True)]),
         ("deny nobody;", [(1, "deny", True)]),

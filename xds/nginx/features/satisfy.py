@@ -1,9 +1,14 @@
-"""satisfy: whether one of several access rules is enough. What it means for each is in `xds.nginx.access`."""
+"""satisfy: whether one of several access rules is enough. What it means for each is in `xds.nginx.access`.
+
+The directive of that name in a configuration-snippet says the same. nginx refuses both together.
+"""
 
 from __future__ import annotations
 
 from xds.nginx.access import SATISFY
 from xds.nginx.feature import Annotation, Feature, Notes
+from xds.nginx.features.configuration_snippet import CONFIGURATION_SNIPPET
+from xds.nginx.snippets.gate import read_snippet
 from xds.nginx.values import shown
 
 ANY = "any"
@@ -26,7 +31,8 @@ SATISFY_ANNOTATION = Annotation(
 
 
 def _read(notes: Notes) -> str | None:
-    return ANY if notes.get(SATISFY_ANNOTATION) == ANY else None
+    snippet = read_snippet(notes, CONFIGURATION_SNIPPET)
+    return ANY if notes.get(SATISFY_ANNOTATION) == ANY or (snippet and snippet.satisfies_any) else None
 
 
 FEATURE = Feature(read=_read, annotations=(SATISFY_ANNOTATION,))

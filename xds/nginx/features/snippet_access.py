@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
 
 from xds.model import Forward, Respond, Route
+from xds.nginx.access import satisfies_any
 from xds.nginx.feature import Feature, FilterPlace, Notes, Phase
 from xds.nginx.features.configuration_snippet import CONFIGURATION_SNIPPET
 from xds.nginx.features.configuration_snippet import NAME as SNIPPET
@@ -28,7 +29,12 @@ def _read(notes: Notes) -> tuple[AccessRule, ...] | None:
 
 
 def filters(rules: tuple[AccessRule, ...], route: Route) -> Iterable[TypedExtensionConfig]:
-    """The filter, but where nginx answers before it asks who the client is: by `return` and `rewrite`."""
+    """The filter, but where nginx answers before it asks who the client is: by `return` and `rewrite`.
+
+    Where another rule may let clients in (`satisfy any`), nobody is refused here. Whoever is only not denied still has to ask.
+    """
+    if satisfies_any(route.settings):
+        return (access.noting_filter_of(rules),) if any(each.allows for each in rules) else ()
     setting = route.settings.get(SNIPPET)
     asks = isinstance(route.action, Forward) or (route.action == _NO_FILE and not (setting and way_of(setting).end))
     return (access.filter_of(rules),) if asks and rules else ()

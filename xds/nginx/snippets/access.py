@@ -13,9 +13,11 @@ from envoy_data_plane.envoy.config.rbac.v3 import Rbac as Rules
 from envoy_data_plane.envoy.config.rbac.v3 import RbacAction as RulesAction
 from envoy_data_plane.envoy.extensions.filters.http.rbac.v3 import Rbac
 
+from xds.nginx.access import noting
 from xds.nginx.values import shown
 from xds.wire.encode import pack
 
+_NAME = "snippet-access"
 MOST_RULES = 100
 """Rules of one snippet, which are compared one after the other."""
 MOST_TURNS = 20
@@ -44,15 +46,31 @@ def rule(name: str, args: Sequence[str]) -> AccessRule:
 
 def filter_of(rules: Sequence[AccessRule]) -> TypedExtensionConfig:
     """The filter that refuses, with 403, whom the rules do not let in."""
-    let_in = Principal(any=True)
+    return TypedExtensionConfig(name=_NAME, typed_config=pack(Rbac(rules=_rules(rules, Principal(any=True)))))
+
+
+def noting_filter_of(rules: Sequence[AccessRule]) -> TypedExtensionConfig:
+    """The filter for `satisfy any`: it notes whom the rules let in, and refuses nobody. Whoever matches no rule still has to ask."""
+    return TypedExtensionConfig(name=_NAME, typed_config=pack(noting(_rules(rules, Principal(not_id=Principal(any=True))))))
+
+
+def satisfy(args: Sequence[str]) -> bool:
+    """Whether one rule is enough. Raises ValueError with the end of a sentence."""
+    if len(args) != 1 or args[0] not in ("any", "all"):
+        raise ValueError("takes `any` or `all`")
+    return args[0] == "any"
+
+
+def _rules(rules: Sequence[AccessRule], others: Principal) -> Rules:
+    """One policy, of whom the rules let in; `others` is whom no rule matches."""
+    let_in = others
     for allows, alike in reversed([(allows, [_from(each.network) for each in run]) for allows, run in _runs(rules)]):
         if allows:
             let_in = Principal(or_ids=PrincipalSet(ids=[*alike, let_in]))
         else:
             let_in = Principal(and_ids=PrincipalSet(ids=[*(Principal(not_id=each) for each in alike), let_in]))
     policy = Policy(permissions=[Permission(any=True)], principals=[let_in])
-    config = Rbac(rules=Rules(action=RulesAction.ALLOW, policies={"addresses": policy}))
-    return TypedExtensionConfig(name="snippet-access", typed_config=pack(config))
+    return Rules(action=RulesAction.ALLOW, policies={"addresses": policy})
 
 
 def fault(rules: Sequence[AccessRule]) -> str:

@@ -95,6 +95,7 @@ ROWS: dict[str, Row] = {
     # access rules
     "allow": Row(Outcome.ACCESS),
     "deny": Row(Outcome.ACCESS),
+    "satisfy": Row(Outcome.ACCESS, "", (Block.LOCATION,), elsewhere=_HERE),
     # paths
     "location": Row(Outcome.PLACE, "it answers by `return`, or with 404 as there are no files; `@names` are refused", (Block.SERVER,)),
     # TLS to backends
@@ -189,7 +190,6 @@ ROWS: dict[str, Row] = {
         Row(Outcome.REFUSED, _LUA),
     ),
     # refused, and closes
-    "satisfy": Row(Outcome.CLOSES, "use the annotation satisfy"),
     "auth_basic": Row(Outcome.CLOSES, "use the annotations auth-type and auth-secret"),
     "auth_basic_user_file": Row(Outcome.CLOSES, "no file is read; use the annotation auth-secret"),
     "auth_request": Row(Outcome.CLOSES, "use the annotation auth-url"),

@@ -122,6 +122,8 @@ class Program:
     remarks: tuple[str, ...] = ()
     tls: tuple[tuple[str, TowardsBackends], ...] = ()
     """What is said of TLS to backends, each with the beginning of its directives: `proxy` for HTTP, `grpc` for gRPC."""
+    satisfies_any: bool = False
+    """Whether one access rule is enough."""
 
     def __str__(self) -> str:
         """What the manual shows of a default, which is no snippet."""
@@ -208,11 +210,11 @@ class _Translation:
         self.by_path = sum(map(_by_path, directives))
         taken = self._taken(directives, self.block)
         self.lines = tuple(self._header_lines(taken))
-        rules = tuple(self._rules(taken))
+        rules, satisfies_any = tuple(self._rules(taken)), self._satisfies_any(taken)
         ways = self._ways(self._steps(directives))
         places = tuple(self._places(taken))
         tls = self._tls(taken)
-        return Program(ways, rules, places, tuple(self.faults.values()), tuple(self.remarks), tls)
+        return Program(ways, rules, places, tuple(self.faults.values()), tuple(self.remarks), tls, satisfies_any)
 
     def _refuse(self, directive: Directive, sentence: str, *, closes: bool = False) -> None:
         if directive not in self.faults:
@@ -259,7 +261,7 @@ class _Translation:
 
     def _rules(self, directives: Sequence[Directive]) -> Iterator[AccessRule]:
         made: list[AccessRule] = []
-        for each in _of_kind(directives, Outcome.ACCESS):
+        for each in (each for each in _of_kind(directives, Outcome.ACCESS) if each.name != "satisfy"):
             try:
                 made.append(access.rule(each.name, each.args))
                 if why := access.fault(made):
@@ -267,6 +269,15 @@ class _Translation:
             except ValueError as error:
                 self._refuse(each, str(error), closes=True)
         yield from made
+
+    def _satisfies_any(self, directives: Sequence[Directive]) -> bool:
+        found = False
+        for each in (each for each in _of_kind(directives, Outcome.ACCESS) if each.name == "satisfy"):
+            try:
+                found = access.satisfy(each.args)
+            except ValueError as error:
+                self._refuse(each, str(error))
+        return found
 
     def _tls(self, directives: Sequence[Directive]) -> tuple[tuple[str, TowardsBackends], ...]:
         found: dict[str, TowardsBackends] = {}
