@@ -119,6 +119,7 @@ class State(Mapping[str, Resource]):
         self._since: dict[int, tuple[str, ...]] = {}  # the answers of `since` in this generation: most streams ask the same
         self._sorted: tuple[Resource, ...] | None = None
         self._names: frozenset[str] | None = None
+        self._versions: dict[str, str] | None = None  # name → version, for clients that list what they have
         self._referred: dict[str, dict[Reference, int]] = {}  # name → what it refers to → generation in which it began to
         self._sum = 0
 
@@ -150,7 +151,7 @@ class State(Mapping[str, Resource]):
             return frozenset()
         self.generation += 1
         self._since.clear()
-        self._sorted = self._names = None
+        self._sorted = self._names = self._versions = None
         self._sum += difference.sum
         for name in old:
             self._delete(name)
@@ -192,7 +193,7 @@ class State(Mapping[str, Resource]):
 
     def prove(self, resources: Iterable[Resource], names: Collection[str]) -> None:
         """A client has accepted these resources; `names` are those that it had not accepted before. Costs nothing where all are proven."""
-        if found := self.unproven.keys() & names:
+        if self.unproven and (found := self.unproven.keys() & names):
             for resource in resources:
                 if resource.name in found and (self._now.get(resource.name) or self.gone[resource.name]) == resource:
                     del self.unproven[resource.name]
@@ -261,10 +262,14 @@ class State(Mapping[str, Resource]):
         present = [name for name in names if name in now]
         return present, [name for name in names if name not in now] if len(present) < len(names) else []
 
-    def same(self, versions: Mapping[str, str]) -> set[str]:
-        """The names whose version is this one."""
-        now = self._now
-        return {name for name, version in versions.items() if (found := now.get(name)) is not None and found.version == version}
+    def same(self, versions: Mapping[str, str]) -> frozenset[str]:
+        """The names whose version is this one. As `shared`: a thousand Envoys that come back have everything as it is."""
+        if self._versions is None:
+            self._versions = {name: resource.version for name, resource in self._now.items()}
+        if versions == self._versions:
+            return self.shared(versions)
+        version_of_name = self._versions.get
+        return frozenset(name for name, version in versions.items() if version_of_name(name) == version)
 
     def compact(self, generation: int, kept: Collection[str] = ()) -> list[str]:
         """Forgets the names deleted up to that generation, except `kept`; returns what it forgot. See `Snapshot.compact`."""

@@ -211,14 +211,17 @@ class Subscription:
         removed = frozenset(request.unsubscribe)
         interest.has_named = interest.has_named or bool(request.subscribe or removed)
         versions = request.initial_versions if first else {}
-        current = frozenset(self.state.same(versions))
-        known = current.difference(self.forced.among(current))
+        current = self.state.same(versions) if versions else NOTHING
+        known = current.difference(self.forced.among(current)) if self.forced else current
         wildcard = (interest.wildcard or WILDCARD in request.subscribe) and WILDCARD not in removed
         self._set_wildcard(interest.all_names_if(wildcard), known)
-        if added := [name for name in dict.fromkeys(request.subscribe) if name not in removed and name != WILDCARD]:
+        added = dict.fromkeys(request.subscribe)
+        for name in (WILDCARD, *removed):
+            added.pop(name, None)
+        if added:
             present, absent = self.state.split(added)
             interest.add(present, absent)
-            self._request([n for n in present if n not in known], [n for n in absent if n not in self.withheld])
+            self._request(self._but(known, present), [n for n in absent if n not in self.withheld])
         if removed:
             self._unsubscribe(removed - {WILDCARD})
         if versions:
@@ -229,7 +232,7 @@ class Subscription:
         """`known`: names that the client has, and that need not be sent."""
         interest = self.interest
         if wildcard and not interest.wildcard:
-            if names := [name for name in self.state if name not in known]:
+            if names := self._but(known, self.state):
                 self.pending |= dict.fromkeys(names, NEVER)
                 self.requested |= frozenset(names)
             self.wildcard_due = self.type_url in FULL_STATE
@@ -237,6 +240,10 @@ class Subscription:
             interest.wildcard = False
             self._forget_unsubscribed()
         interest.wildcard = wildcard
+
+    def _but(self, known: Collection[str], names: Iterable[str]) -> list[str]:
+        """These names, which exist, without those that are `known`. An Envoy that comes back knows all there are."""
+        return [] if len(known) == len(self.state) else [name for name in names if name not in known]
 
     def _request(self, present: Collection[str], absent: Collection[str]) -> None:
         """The client asks for these names, so it gets them, whatever it was sent before (S5, D5). It may have dropped them meanwhile."""

@@ -102,12 +102,11 @@ def decoding(wire: Wire, raw: bytes, *, most_names: int) -> Generator[None, None
         return node, [DiscoveryRequest(message.type_url, message.response_nonce, error, names=names, version=message.version_info)]
     added, removed, held = message.resource_names_subscribe, message.resource_names_unsubscribe, message.initial_resource_versions
     _limit(most_names, added, removed, held)
-    versions: dict[str, str] = {}
-    entries = iter(held.items())
+    versions: dict[str, str] = {} if len(held) > SLICE else dict(held)
+    entries = iter(held.items() if len(held) > SLICE else ())
     while part := tuple(islice(entries, SLICE)):
         versions.update(part)
-        if len(part) == SLICE:
-            yield
+        yield
     most = max(SLICE, len(added)) if versions else SLICE
     early = SLICE if len(added) <= most else 0
     asked = DiscoveryRequest(
