@@ -75,8 +75,8 @@ _LONGEST_HEAD = 48 * 1024
 _PATIENCE_MS = 1000
 """How long the service that remembers may take. Then the authentication service is asked."""
 _SCRIPT = f"""
-local REMOVED = {{"{_METHOD}", "{_HOST}", "{_PATH}", "{_SIGNIN}", "{_URI}", "{_WANTED}", "{_ALWAYS}", "{_CHALLENGE}", "{_MEMORY}",
-  "{_TWICE}", "content-length", "x-envoy-internal", "x-envoy-expected-rq-timeout-ms", "x-envoy-attempt-count"}}
+local REMOVED = {{"content-length", "x-envoy-internal", "x-envoy-expected-rq-timeout-ms", "x-envoy-attempt-count"}}
+local KEPT = {{signin = "{_SIGNIN}", wanted = "{_WANTED}", always = "{_ALWAYS}", challenge = "{_CHALLENGE}"}}
 local STATE, COOKIE, REMOVE = "xds.auth", "{_COOKIE}", "x-envoy-auth-headers-to-remove"
 
 local function escaped(text)
@@ -128,13 +128,13 @@ end
 local function allow(headers, state, cookies)
   local missing = {{}}
   headers:replace(":status", "200")
-  for name in state.wanted:gmatch("[^,]+") do
+  for name in (state.wanted or ""):gmatch("[^,]+") do
     local text = table.concat(values(headers, name), ", ")
     headers:remove(name)
     if text == "" then missing[#missing + 1] = name else headers:add(name, text) end
   end
   if #missing > 0 then headers:add(REMOVE, table.concat(missing, ",")) end
-  if state.always == "" then
+  if not state.always and #cookies > 0 then
     headers:remove("set-cookie")
     for i = 1, math.min(#cookies, {MOST_COOKIES}) do headers:replace(COOKIE .. i, cookies[i]) end
   end
@@ -146,45 +146,50 @@ local function become(headers, state)
   headers:remove("content-length")
   headers:remove("location")
   headers:remove("{UNTOLD}")
-  if status == 403 and state.challenge ~= "" then
+  if status == 403 and state.challenge then
     status = 401
     headers:replace(":status", "401")
     headers:remove("www-authenticate")
   end
   if status >= 200 and status < 300 then
     allow(headers, state, cookies)
-  elseif status == 401 and state.signin ~= "" then
+  elseif status == 401 and state.signin then
     headers:replace(":status", "302")
     headers:add("location", state.signin)
     headers:add("{UNTOLD}", "")
   else
     if status ~= 401 then headers:remove("www-authenticate") end
     if status ~= 401 and status ~= 403 then headers:replace(":status", "500") end
-    if status == 401 and state.challenge ~= "" then headers:add("www-authenticate", state.challenge) end
-    if state.always == "" then headers:remove("set-cookie") end
+    if status == 401 and state.challenge then headers:add("www-authenticate", state.challenge) end
+    if not state.always then headers:remove("set-cookie") end
   end
 end
 
+local function taken(headers, name)
+  local text = headers:get(name)
+  if text then headers:remove(name) end
+  return text
+end
+
 function envoy_on_request(handle)
-  local headers = handle:headers()
-  local state, uri = handle:streamInfo():dynamicMetadata(), headers:get("{_URI}") or ""
-  local function filled(name)
-    local text = headers:get(name)
-    return text and (text:gsub("\\t", function() return escaped(uri) end))
+  local headers, state = handle:headers(), handle:streamInfo():dynamicMetadata()
+  local uri = taken(headers, "{_URI}")
+  local function filled(text)
+    return uri and text and (text:gsub("\\t", function() return escaped(uri) end)) or text
   end
-  local method, host, path = headers:get("{_METHOD}"), headers:get("{_HOST}"), filled("{_PATH}")
-  local redirect, client = filled("{REDIRECT}"), headers:get("x-forwarded-for")
-  local memory, twice = headers:get("{_MEMORY}"), headers:get("{_TWICE}")
-  state:set(STATE, "signin", filled("{_SIGNIN}") or "")
-  state:set(STATE, "wanted", headers:get("{_WANTED}") or "")
-  state:set(STATE, "always", headers:get("{_ALWAYS}") or "")
-  state:set(STATE, "challenge", headers:get("{_CHALLENGE}") or "")
-  for _, name in ipairs(REMOVED) do headers:remove(name) end
-  if method then headers:replace(":method", method) end
+  for key, name in pairs(KEPT) do
+    local text = taken(headers, name)
+    if text then state:set(STATE, key, filled(text)) end
+  end
+  local memory, twice = taken(headers, "{_MEMORY}"), taken(headers, "{_TWICE}")
+  headers:replace(":method", taken(headers, "{_METHOD}") or "GET")
+  local host, path = taken(headers, "{_HOST}"), taken(headers, "{_PATH}")
   if host then headers:replace(":authority", host) end
-  if path then headers:replace(":path", path) end
-  if redirect then headers:replace("{REDIRECT}", redirect) end
-  if client then headers:replace("x-forwarded-for", client:match("^[^,]*")) end
+  if path then headers:replace(":path", filled(path)) end
+  local redirect, client = uri and headers:get("{REDIRECT}"), headers:get("x-forwarded-for")
+  if redirect then headers:replace("{REDIRECT}", filled(redirect)) end
+  if client and client:find(",", 1, true) then headers:replace("x-forwarded-for", client:match("^[^,]*")) end
+  for _, name in ipairs(REMOVED) do headers:remove(name) end
   for name in (twice or ""):gmatch("[^,]+") do
     local value = headers:get("{_TWICE}-" .. name)
     headers:remove("{_TWICE}-" .. name)
@@ -200,13 +205,13 @@ function envoy_on_request(handle)
     state:set(STATE, "memory", head)
   elseif lines then
     local answer = recalled(lines)
-    become(answer, state:get(STATE))
+    become(answer, state:get(STATE) or {{}})
     handle:respond(answer.fields, "")
   end
 end
 
 function envoy_on_response(handle)
-  local state = handle:streamInfo():dynamicMetadata():get(STATE) or {{signin = "", wanted = "", always = "", challenge = ""}}
+  local state = handle:streamInfo():dynamicMetadata():get(STATE) or {{}}
   local head = state.memory and head_of(handle:headers():get(":status"), handle:headers())
   if head then remembering(handle, "Remember", #state.memory .. "\\n" .. state.memory .. head, true) end
   become(handle:headers(), state)
@@ -255,10 +260,10 @@ def asking(question: Question) -> tuple[TypedExtensionConfig, ...]:
 def _filter(question: Question) -> ExtAuthz:
     headers, further = _apart(question.headers)
     added = {
-        _METHOD: question.method,
+        **({_METHOD: question.method} if question.method != "GET" else {}),
         _HOST: question.host,
         _PATH: question.path,
-        _URI: "%REQ(:path)%",
+        **({_URI: "%REQ(:path)%"} if _escapes(question) else {}),
         **({_SIGNIN: question.signin} if question.signin else {}),
         **({_WANTED: ",".join(question.wanted)} if question.wanted else {}),
         **({_ALWAYS: "1"} if question.always else {}),
@@ -287,6 +292,11 @@ def _filter(question: Question) -> ExtAuthz:
         allowed_headers=ListStringMatcher(patterns=[StringMatcher(safe_regex=RegexMatcher(regex=".*"))]),
         disallowed_headers=ListStringMatcher(patterns=[*_beginning(_PRIVATE, _OF_ENVOY).patterns, *own.patterns]),
     )
+
+
+def _escapes(question: Question) -> bool:
+    """Whether `ESCAPED_URI` stands in any of its formats."""
+    return any(ESCAPED_URI in text for text in (question.path, question.signin, *(text for _, text in question.headers)))
 
 
 def _apart(headers: Iterable[tuple[str, str]]) -> tuple[dict[str, str], dict[str, str]]:
