@@ -21,6 +21,10 @@ SNIPPETS = {
         'if ($uri = /body) { return 200 \'from $remote_addr: {"a": "$arg_a"}\'; } if ($uri = /gone) { return 410; } '
         "if ($uri = /teapot) { return 418; } if ($uri = /no) { return 405; } if ($uri = /empty) { return 204; } "
         "if ($uri = /fields) { return 431; } if ($uri = /none) { return 200 '[$ssl_protocol$content_type]'; } "
+        "rewrite ^/ask/(.*)$ /find?q=$1 redirect; rewrite ^/only/(.*)$ /find?q=$1? redirect; "
+        "if ($request_uri ~ ^/from/([a-z]+)/(.*)$) { return 301 /to/$2/$1; } "
+        "if ($http_x_tenant ~* ^([a-z]+)-) { return 302 https://$1.test$request_uri; } "
+        "if ($host ~ ^(.+)[.]answers[.]test$) { return 308 https://$server_name/$1$request_uri; } "
         "rewrite ^/old/(.*)/(.*)$ /$2/$1 redirect; rewrite ^/cut/(.*)$ https://e.test/$1? permanent;"
     ),
     "rewrites": "rewrite ^/a/(.*)$ /b/$1 break; return 418;",
@@ -45,6 +49,7 @@ async def site(shared_site: Site) -> Site:
     allowed = {"annotations-risk-level": "Critical", "allow-snippet-annotations": "true"}
     made = [ingress(name, f"{name}.test", {"/": ("web", 80)}, {"configuration-snippet": text}) for name, text in SNIPPETS.items()]
     made += [
+        ingress("wild", "*.answers.test", {"/": ("web", 80)}, {"configuration-snippet": SNIPPETS["answers"]}),
         ingress("server", "server.test", {"/": ("web", 80)}, {"server-snippet": SERVER}),
         ingress("inner", "server.test", {"/inner/deep": ("web", 80)}, {"configuration-snippet": "more_set_headers 'X-Both: location';"}),
         ingress("shut", "shut.test", {"/a": ("web", 80)}, {"server-snippet": "auth_basic on;"}),
@@ -99,12 +104,24 @@ async def test_a_client_cannot_send_what_a_snippet_sets(site: Site, claims: list
         ("/empty", 204, "", None),
         ("/old/x/y?q=1", 302, None, "http://answers.test/y/x?q=1"),
         ("/cut/x/y?q=1", 301, None, "https://e.test/x/y"),
+        ("/ask/x", 302, None, "http://answers.test/find?q=x"),
+        ("/ask/x?y=1", 302, None, "http://answers.test/find?q=x&y=1"),
+        ("/only/x?y=1", 302, None, "http://answers.test/find?q=x"),
+        ("/from/a/b?c=d", 301, None, "http://answers.test/to/b?c=d/a"),
+        ("/from/A/b", 200, None, None),
     ],
 )
 async def test_what_is_answered_here(site: Site, path: str, status: int, body: str | None, location: str | None) -> None:
     answer = await site.get(path, host="answers.test")
     assert (answer.status, answer.header("Location")) == (status, location)
     assert body is None or answer.body.decode() == body
+
+
+async def test_what_an_if_has_found_may_stand_in_an_address(site: Site) -> None:
+    by_header = await site.get("/a?b", host="answers.test", headers=[("X-Tenant", "ACME-1")])
+    assert (by_header.status, by_header.header("Location")) == (302, "https://ACME.test/a?b")
+    by_host = await site.get("/a?b", host="www.answers.test:8080")
+    assert (by_host.status, by_host.header("Location")) == (308, "https://*.answers.test/www/a?b")
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,8 @@ BEST_HOST = f"%CEL{_BEST_HOST}%"
 """The format for `$best_http_host` where X-Forwarded-Host is believed: its first name, with the port if it has one."""
 BEST_HOST_WITHOUT_PORT = f"re.extract({_BEST_HOST}, '^([[].*[]]|[^:]*)', '\\\\1')"
 """The expression for the same without the port."""
+MORE_ARGUMENTS = "%CEL(request.query != '' ? '&' : '')%%CEL(request.query)%"
+"""The format for the arguments of a request behind those that an address has."""
 _CLIENT = "re.extract(source.address, '^[[]?(.*?)[]]?:[0-9]+$', '\\\\1')"
 _SCHEME = _header_of("x-forwarded-proto", "request")
 _PORT = _header_of("x-forwarded-port", "request")
@@ -55,6 +57,7 @@ _ADDRESS = "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"
 _OF_REQUEST: Mapping[str, _Variable] = {
     "host": _Variable(HOST),
     "http_host": _Variable("request.host", "%REQ(:authority)%"),
+    "server_name": _Variable("xds.virtual_host_name"),
     "best_http_host": _Variable("request.host", "%REQ(:authority)%"),
     "request_uri": _Variable(_URI, "%REQ(:path)%"),
     "uri": _Variable(_PATH),
@@ -296,9 +299,10 @@ def _by_number(character: str) -> str:
     return f"\\x{ord(character):02x}" if character.isascii() else f"\\U{ord(character):08x}"
 
 
-def extracted(pattern: str, text: str, of: str = _PATH) -> str:
+def extracted(pattern: str, text: str, of: str = "") -> str:
     """A format for what an acceptable pattern finds in the path of a request; `text` refers to groups as `\\1`, and has no other escapes.
 
-    `of` is the expression of CEL that is searched instead of the path. The pattern stands in an expression within a format.
+    `of` names a variable in which it is searched instead. The pattern stands in an expression within a format.
     """
-    return f"%CEL(re.extract({of}, '{quoted(pattern)}', '{quoted(text)}'))%"
+    variable = _variable(of) if of else None
+    return f"%CEL(re.extract({f'({variable.cel})' if variable else _PATH}, '{quoted(pattern)}', '{quoted(text)}'))%"

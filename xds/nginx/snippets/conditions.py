@@ -26,11 +26,24 @@ _HEADER, _ARGUMENT, _COOKIE = "http_", "arg_", "cookie_"
 
 
 @dataclass(frozen=True, slots=True)
+class Groups:
+    """What `$1` to `$9` stand for: the groups of a pattern, in the value of a variable (its name)."""
+
+    pattern: str
+    variable: str
+    any_case: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Condition:
-    """Whether a request has what `match` says, or has not. Without a match the answer is the same for all requests: `holds`."""
+    """Whether a request has what `match` says, or has not. Without a match the answer is the same for all requests: `holds`.
+
+    `groups` are those of the pattern that a request for which it holds has.
+    """
 
     match: HeaderMatch | None
     holds: bool = True
+    groups: Groups | None = None
 
 
 def condition(args: Sequence[str], filled: Callable[[str], str]) -> Condition:
@@ -96,7 +109,7 @@ def _matched(subject: str, operator: str, text: str) -> Condition:
         return Condition(find("", "set"))
     match = find(_acceptable(text), "found any case" if any_case else "found")
     if not regex.finds(text, ""):
-        return Condition(match, holds)
+        return Condition(match, holds, Groups(text, names[0], any_case) if holds and regex.groups(text) else None)
     if names[0].lower().startswith((_ARGUMENT, _COOKIE)):
         raise ValueError(f"looks for {shown(text)}, which finds nothing in it as well")
     return Condition(replace(match, inverted=True), not holds)

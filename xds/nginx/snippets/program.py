@@ -17,7 +17,7 @@ from xds.nginx.messages import CACHED
 from xds.nginx.snippets import access, backend_tls
 from xds.nginx.snippets.access import AccessRule
 from xds.nginx.snippets.backend_tls import TowardsBackends
-from xds.nginx.snippets.conditions import Condition, as_sent, condition
+from xds.nginx.snippets.conditions import Condition, Groups, as_sent, condition
 from xds.nginx.snippets.directives import ROWS, UNKNOWN, Block, Outcome
 from xds.nginx.snippets.headers import NO_HEADERS, Headers, size_of
 from xds.nginx.snippets.lines import HeaderLine, fault, header_lines, headers_of
@@ -48,11 +48,17 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class MovedTo:
-    """The request ends with a Location: a text that may hold variables, and captures such as $1 of a `pattern` for the whole path."""
+    """The request ends with a Location: a text that may hold variables, and captures such as $1.
+
+    These are groups of a `pattern` for the whole path, or for all of the variable that `of` names. `joins`: the location has arguments, and
+    those of the request follow.
+    """
 
     status: int
     location: str
     pattern: str = ""
+    of: str = ""
+    joins: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +162,7 @@ class _State:
     """Where a request is: the values of variables, the tests that it passed, the header lines of the `if` that it is in, its new path.
 
     `unknown` are the variables that nginx would have set by a step which is refused: they may have another value than the last one.
+    `groups` are those of the pattern of the `if` that it is in.
     """
 
     values: Mapping[str, str] = field(default_factory=dict)
@@ -163,6 +170,7 @@ class _State:
     tests: tuple[HeaderMatch, ...] = ()
     lines: tuple[HeaderLine, ...] = ()
     rewritten: Rewritten | None = None
+    groups: Groups | None = None
 
     def filled(self, text: str) -> str:
         """A text with the values of the variables that the snippet has set. Raises ValueError."""
@@ -360,7 +368,7 @@ class _Translation:
             yield from [self._end(state, step.then.end)] if step.then else self._run(rest, state, after)
             return
         body = self._taken(directive.block, Block.IF)
-        entered = replace(state, lines=tuple(self._header_lines(body)))
+        entered = replace(state, lines=tuple(self._header_lines(body)), groups=step.condition.groups)
         yield from self._run(self._steps(directive.block), entered, [*rest, *after])
 
     def _end(self, state: _State, end: Answer | MovedTo | None = None) -> Way:
@@ -452,6 +460,8 @@ def _return(args: Sequence[str], state: _State) -> _Stop:
         raise ValueError("takes a status, and perhaps a text or an address")
     status, text = int(args[0]), state.filled(args[1]) if len(args) == 2 else ""
     moves = status in _REDIRECTS and bool(text)
+    if moves and state.groups and _CAPTURE.search(text):
+        return _Stop(_found(status, text, state.groups))
     if why := fault(text if moves else text.replace("\n", "").replace("\r", ""), of_response=False):  # a body may have lines
         raise ValueError(why)
     if status == 444:
@@ -463,6 +473,24 @@ def _return(args: Sequence[str], state: _State) -> _Stop:
     if len(text.encode()) > LARGEST_BODY:
         raise ValueError(f"has a text of more than {LARGEST_BODY:,} bytes")
     return _Stop(Answer(status, text))
+
+
+def _found(status: int, text: str, groups: Groups) -> MovedTo:
+    """A redirect to what a pattern has found."""
+    _affordable(text, groups.pattern)
+    case = "i" if groups.any_case else ""
+    return MovedTo(status, _absolute(text), f"(?{case}s)^.*?(?:{groups.pattern}).*$", groups.variable)
+
+
+def _affordable(text: str, pattern: str) -> None:
+    """Raises ValueError with the end of a sentence for an address whose captures Envoy cannot search for in each request."""
+    captures = len(_CAPTURE.findall(text))
+    if captures > MOST:
+        raise ValueError(f"has {captures} captures in an address, more than {MOST}")
+    if captures and regex.cost(_whole(pattern)) > DEAREST:
+        raise ValueError(f"looks for {shown(pattern)}, which is too large to be searched for in each request")
+    if why := fault(_CAPTURE.sub("", text), of_response=False):
+        raise ValueError(why)
 
 
 def _absolute(location: str) -> str:
@@ -514,18 +542,11 @@ def _literal(text: str) -> str:
 
 def _moved(status: int, pattern: str, text: str) -> MovedTo:
     """A redirect by `rewrite`: the arguments of the request are kept, unless what replaces the path ends with "?"."""
-    if "?" in text[:-1]:
-        raise ValueError(f"has {shown(text)}, and the arguments of the request would have to be joined with others")
-    location = text.removesuffix("?") if text.endswith("?") else f"{text}$is_args$args"
-    captures = len(_CAPTURE.findall(location))
-    if captures > MOST:
-        raise ValueError(f"has {captures} captures in an address, more than {MOST}")
-    if captures and regex.cost(_whole(pattern)) > DEAREST:
-        raise ValueError(f"looks for {shown(pattern)}, which is too large to be searched for in each request")
-    if why := fault(_CAPTURE.sub("", location), of_response=False):
-        raise ValueError(why)
+    has_arguments, ends = "?" in text[:-1], text.endswith("?")
+    location = text.removesuffix("?") if ends or has_arguments else f"{text}$is_args$args"
+    _affordable(location, pattern)
     absolute = location if location.startswith(_ABSOLUTE) else f"$scheme://$host{'' if location.startswith(('/', '$')) else '/'}{location}"
-    return MovedTo(status, absolute, _whole(pattern) if captures else "")
+    return MovedTo(status, absolute, _whole(pattern) if _CAPTURE.search(location) else "", joins=has_arguments and not ends)
 
 
 _FINAL: Mapping[Block, tuple[str, ...]] = {Block.SERVER: ("break", "last"), Block.LOCATION: ("break",)}

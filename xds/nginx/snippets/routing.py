@@ -19,7 +19,7 @@ from xds.nginx.messages import action_of, formatted, page, substitution, text_fo
 from xds.nginx.snippets import headers
 from xds.nginx.snippets.program import Answer, MovedTo, Program, Way
 from xds.nginx.values import LONGEST_IN_ALL_LOCATIONS
-from xds.nginx.variables import as_format, extracted, only_text
+from xds.nginx.variables import MORE_ARGUMENTS, as_format, extracted, only_text
 from xds.patterns import regex, spelling
 from xds.wire.encode import pack
 
@@ -116,15 +116,13 @@ def on_route(way: Way, route: Route, envoy: EnvoyRoute) -> None:
 
 
 def _location(moved: MovedTo, route: Route) -> str:
-    if not moved.pattern:
-        return as_format(moved.location, route)
     made, position = "", 0
-    for found in _CAPTURE.finditer(moved.location):
+    for found in _CAPTURE.finditer(moved.location) if moved.pattern else ():
         made += as_format(moved.location[position : found.start()], route)
         number = found[1] or found[2]
-        made += extracted(moved.pattern, f"\\{number}") if int(number) <= regex.groups(moved.pattern) else ""
+        made += extracted(moved.pattern, f"\\{number}", moved.of) if int(number) <= regex.groups(moved.pattern) else ""
         position = found.end()
-    return made + as_format(moved.location[position:], route)
+    return made + as_format(moved.location[position:], route) + (MORE_ARGUMENTS if moved.joins else "")
 
 
 def filters(name: str, way: Way, route: Route) -> Iterable[TypedExtensionConfig]:
