@@ -157,6 +157,15 @@ async def test_each_cookie_of_the_service_reaches_the_client_by_itself(site: Sit
     assert refused.header("set-cookie") is None
 
 
+@pytest.mark.parametrize(("status", "passed"), [(201, 8), (206, 8), (302, 8), (308, 8), (202, 0), (400, 0), (404, 0), (503, 0)])
+async def test_cookies_of_the_service_go_with_the_statuses_with_which_nginx_adds_headers(site: Site, status: int, passed: int) -> None:
+    cookies = [("Set-Cookie", f"c{number}={number}") for number in range(1, 11)]
+    got = await site.get(f"/status/{status}", host="plain.test", headers=answer(200, *cookies))
+    found = [value for name, value in got.headers if name.lower() == "set-cookie"]
+    assert (got.status, found) == (status, [value for _, value in cookies[:passed]])
+    assert not [name for name, _ in got.headers if name.lower().startswith("x-xds")]
+
+
 async def test_nobody_gets_in_where_the_service_cannot_be_asked(site: Site) -> None:
     statuses = [(await site.get("/", host=host)).status for host in ("dead.test", "loop.test", "localhost")]
     assert statuses == [500, 503, 500]

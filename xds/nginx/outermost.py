@@ -28,13 +28,19 @@ def place() -> HttpFilter:
     return HttpFilter(name=PLACE, typed_config=pack(FilterChainConfig()), disabled=True)
 
 
-def put(envoy: EnvoyRoute, writer: str) -> None:
+def put(envoy: EnvoyRoute, writer: TypedExtensionConfig) -> None:
     """Have the responses of a route written by a filter of the table, beside those that have been put there before."""
     found = envoy.typed_per_filter_config.get(PLACE)
     there = FilterChainConfigPerRoute.parse(found.value) if found else FilterChainConfigPerRoute(filter_chain=FilterChain())
     assert there.filter_chain is not None
-    there.filter_chain.filters.append(TypedExtensionConfig(name=writer, typed_config=pack(HeaderMutation())))
+    there.filter_chain.filters.append(writer)
     envoy.typed_per_filter_config[PLACE] = pack(there)
+
+
+@cache
+def mutating(name: str) -> TypedExtensionConfig:
+    """A filter of a route that changes headers as the table says under its name (`writing`)."""
+    return TypedExtensionConfig(name=name, typed_config=pack(HeaderMutation()))
 
 
 def writing(mutations: list[Mutation]) -> AnyMessage:

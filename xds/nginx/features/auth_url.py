@@ -21,7 +21,7 @@ from xds.kube.objects import Ingress
 from xds.model import Cluster, Forward, Location, PathKind, Respond, Route
 from xds.nginx import outermost
 from xds.nginx.access import NO_AUTH_LOCATIONS, is_exempt, satisfies_any
-from xds.nginx.authorization import COOKIES, ESCAPED_URI, Question, asking, script, shared
+from xds.nginx.authorization import ESCAPED_URI, Question, asking, cookies, script, shared
 from xds.nginx.feature import (
     Annotation,
     Closed,
@@ -512,7 +512,7 @@ def _on_route(auth: AuthUrl, route: Route, envoy: EnvoyRoute) -> None:
     if not auth.question or not _passes(route):
         return
     if not auth.always:
-        outermost.put(envoy, COOKIES)
+        outermost.put(envoy, cookies())
     if auth.question.signin:
         leave_out_where_asked(envoy, ours=auth.hsts)
 

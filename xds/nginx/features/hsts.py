@@ -73,7 +73,7 @@ def leave_out_where_asked(envoy: EnvoyRoute, *, ours: bool = True) -> None:
     Their Feature has `leaving_out` in its `shared`. That header of a backend is removed before any filter sees it. If the listener writes
     none of `ours`, that of `add-headers` stays.
     """
-    outermost.put(envoy, _LEFT_OUT if ours else _UNMARKED)
+    outermost.put(envoy, outermost.mutating(_LEFT_OUT if ours else _UNMARKED))
     envoy.response_headers_to_remove.append(UNTOLD)
 
 
