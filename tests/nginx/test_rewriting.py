@@ -65,9 +65,11 @@ def test_a_path_that_is_no_expression_is_taken_by_the_letter() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("/$request_uri", "is '/$request_uri', but only the captures $1 to $9 can stand in it"),
-        ("/$0", "is '/$0', but only the captures $1 to $9 can stand in it"),
-        ("/$", "is '/$', but only the captures $1 to $9 can stand in it"),
+        ("/$request_uri", "is '/$request_uri', but only the captures $1 to $9, $host, $server_name and $scheme can stand in it"),
+        ("/$0", "is '/$0', but only the captures $1 to $9, $host, $server_name and $scheme can stand in it"),
+        ("/$", "is '/$', but only the captures $1 to $9, $host, $server_name and $scheme can stand in it"),
+        ("https://a.com/$host", "is 'https://a.com/$host', but only the captures $1 to $9 can stand in an address"),
+        ("/" + "$host" * 9, "is '/" + "$host" * 9 + "', which has 9 variables, more than 8"),
         ("https://$1.a.com/", "is 'https://$1.a.com/', which has no host, or a capture in it"),
         ("https:///a", "is 'https:///a', which has no host, or a capture in it"),
         ("/a b", "is '/a b', which is no path such as /api/$1"),

@@ -143,10 +143,12 @@ def _reason(case: _Case, status: int) -> str:
 
 
 def _backend_path(case: _Case, route: Route) -> str:
-    """The path that the endpoint gets."""
+    """The path that the endpoint gets; where variables stand in it, Envoy's format."""
     defaults = case.read.unit(configuration).defaults
     action = routes.route(route, defaults).route
     assert action is not None
+    if action.path_rewrite:
+        return action.path_rewrite + case.request.query
     rewrite = action.regex_rewrite
     if rewrite is None or rewrite.pattern is None:
         return case.request.path + case.request.query

@@ -397,7 +397,7 @@ def _forward(made: Route, wanted: model.Route, action: model.Forward) -> None:
     """Forward to a cluster without a limit of time (Envoy's default is 15 s): idle time-outs limit a request."""
     made.route = RouteAction(cluster=names.cluster(action.cluster), timeout=_NO_LIMIT)
     _ask("on_forward", made, wanted)
-    if made.route.regex_rewrite:
+    if made.route.regex_rewrite or made.route.path_rewrite:
         _ask("on_rewritten", made, wanted)
     if action.by_client and not made.route.hash_policy:
         by_address = RouteActionHashPolicyConnectionProperties(source_ip=True)

@@ -8,22 +8,31 @@ from functools import lru_cache
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatchAndSubstitute
 
+from xds.kube.objects import Ingress
 from xds.model import Forward, Location, PathKind, PathMatch, Redirect, RedirectTo, Route
-from xds.nginx.feature import Annotation, Feature, Fidelity, Phase, Risk
+from xds.nginx.feature import Annotation, Complaint, Feature, Fidelity, Objects, Phase, Risk
 from xds.nginx.messages import CACHED, action_of, substitution
 from xds.nginx.values import matching, shown
+from xds.nginx.variables import DEAREST, VARIABLE, as_format, extracted, names_in, only_text, too_many, unknown
 from xds.patterns import regex, spelling
 
 NAME = "rewrite_target"
 _FORM = matching(r"/?[-._~a-zA-Z0-9/:$]*", "path such as /api/$1")
 _ADDRESS = re.compile(r"https?://[^/$]+(/.*)?")
 _CAPTURE = re.compile(r"\$([1-9])")
+_TAKEN = ("host", "pass_access_scheme", "scheme", "server_name")
+"""Variables that a path may have: what a client puts into others could have spaces or a query."""
 
 
 def _target(text: str) -> str:
     _FORM(text)
-    if "$" in _CAPTURE.sub("", text):
-        raise ValueError(f"is {shown(text)}, but only the captures $1 to $9 can stand in it")
+    plain = _CAPTURE.sub("", text)
+    if "$" in VARIABLE.sub("", plain) or any(name not in _TAKEN for name in names_in(plain)):
+        raise ValueError(f"is {shown(text)}, but only the captures $1 to $9, $host, $server_name and $scheme can stand in it")
+    if "$" in plain and _is_absolute(text):
+        raise ValueError(f"is {shown(text)}, but only the captures $1 to $9 can stand in an address")
+    if why := unknown(plain):
+        raise ValueError(f"is {shown(text)}, {why}")
     if _is_absolute(text) and not _ADDRESS.fullmatch(text):
         raise ValueError(f"is {shown(text)}, which has no host, or a capture in it")
     return text
@@ -32,7 +41,7 @@ def _target(text: str) -> str:
 REWRITE_TARGET = Annotation(
     "rewrite-target",
     _target,
-    "The path that the backend gets; $1 to $9 stand for the groups of the Ingress path, which becomes a regular expression.",
+    "The path that the backend gets; the Ingress path becomes a regular expression, $1 to $9, $host, $server_name, $scheme are replaced.",
     "/$2",
     "",
     Fidelity.APPROXIMATE,
@@ -60,9 +69,37 @@ def _routes(target: str, location: Location, routes: tuple[Route, ...]) -> tuple
     return (Route(location.match, redirect, location.origin, location.rule, settings=location.settings),)
 
 
+def _resolve(target: str, item: Ingress, _objects: Objects) -> str | Complaint:
+    """Not for a path with variables that Envoy would compile too long, for each request once more."""
+    if only_text(_CAPTURE.sub("", target)):
+        return target
+    if why := too_many((target,), item.most_locations):
+        return Complaint(REWRITE_TARGET.name, why)
+    for path in (path.path for rule in item.rules for path in rule.paths):
+        if not regex.path_fault(path) and regex.cost(regex.nginx_rewrite(path)) > DEAREST:
+            what = f"has a variable, but the path {shown(path)} is too large to be searched for in each request"
+            return Complaint(REWRITE_TARGET.name, what)
+    return target
+
+
 def _on_forward(target: str, route: Route, envoy: EnvoyRoute) -> None:
-    if _rewrites(target, route):
+    if not _rewrites(target, route):
+        return
+    if only_text(_CAPTURE.sub("", target)):
         action_of(envoy).regex_rewrite = rewrite(target, _expression(route.match))
+    else:
+        action_of(envoy).path_rewrite = _worked_out(target, _expression(route.match), route)
+
+
+def _worked_out(target: str, path: str, route: Route) -> str:
+    """The path as a format, for Envoy's substitution knows no variables."""
+    made, position, groups = "", 0, regex.groups(path)
+    for found in _CAPTURE.finditer(target):
+        made += as_format(target[position : found.start()], route)
+        made += extracted(regex.nginx_rewrite(path), f"\\{found[1]}") if int(found[1]) <= groups else ""
+        position = found.end()
+    made += as_format(target[position:], route)
+    return made if target.startswith("/") else f"/{made}"
 
 
 def pattern(route: Route) -> str:
@@ -102,6 +139,7 @@ FEATURE = Feature(
     read=lambda notes: notes.own(REWRITE_TARGET),
     annotations=(REWRITE_TARGET,),
     phase=Phase.RETURN,
+    resolve=_resolve,
     regex=_makes_regex,
     routes=_routes,
     on_forward=_on_forward,

@@ -12,11 +12,9 @@ from xds.nginx.feature import Annotation, Complaint, Feature, Objects, Risk, Unr
 from xds.nginx.features import rewrite_target
 from xds.nginx.messages import formatted
 from xds.nginx.values import matching, shown
-from xds.nginx.variables import as_format, extracted, known, too_many
+from xds.nginx.variables import DEAREST, as_format, extracted, known, too_many
 from xds.patterns import regex
 
-DEAREST = 200
-"""What the path of a text with captures may cost (`xds.patterns.regex.cost`): Envoy compiles it for each request."""
 _form = matching(r"/?[-._~a-zA-Z0-9/:$ ]*", "path such as /app or /$1")
 _CAPTURE = re.compile(r"\$([1-9])")
 

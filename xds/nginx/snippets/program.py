@@ -23,13 +23,11 @@ from xds.nginx.snippets.headers import NO_HEADERS, Headers, size_of
 from xds.nginx.snippets.lines import HeaderLine, fault, header_lines, headers_of
 from xds.nginx.snippets.syntax import Directive, parse
 from xds.nginx.values import LONGEST_IN_ROUTE, shown
-from xds.nginx.variables import MOST, names_in, only_text, unknown
+from xds.nginx.variables import DEAREST, MOST, names_in, only_text, unknown
 from xds.patterns import regex
 
 MOST_WAYS = 16
 """Ways through one snippet: each is a route more on each path."""
-DEAREST = 200
-"""What a pattern may cost (`xds.patterns.regex.cost`) that Envoy compiles for each request: that of a redirect with captures."""
 _SIZE_OF_ROUTE, _SIZE_OF_RULE = 200, 60
 _NAME = re.compile(r"\$(?:\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))", re.ASCII)
 _CAPTURE = re.compile(r"\$(?:\{([1-9])\}|([1-9]))")
