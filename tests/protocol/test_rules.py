@@ -338,7 +338,7 @@ def test_a2_an_old_or_foreign_nonce_is_ignored_and_counted(sotw: Talk) -> None:
     sotw.put(eds="a=1 b=1")
     sotw.ask("eds", "a")
     assert sotw.ask("eds", "a", "b", nonce="foreign") == []
-    assert sotw.session.stale_nonces == 1
+    assert sotw.session.stale_nonces(ENDPOINT) == 1
     assert sotw.publish(eds="a=2 b=2") == [], "it was no answer either"
     assert sotw.ask("eds", "a") == ["eds a=2"]
 
@@ -354,14 +354,14 @@ def test_a2_no_nonce_and_the_same_silence_is_ignored(sotw: Talk) -> None:
     sotw.put(cds="a=1")
     assert sotw.ask("cds") == ["cds a=1"]
     assert sotw.ask("cds", nonce="") == []
-    assert sotw.session.stale_nonces == 1
+    assert sotw.session.stale_nonces(CLUSTER) == 1
 
 
 def test_a3_delta_takes_names_with_any_nonce(delta: Talk) -> None:
     delta.put(eds="a=1 b=1")
     delta.sub("eds", "a")
     assert delta.sub("eds", "b", nonce="foreign") == ["eds b=1"]
-    assert delta.session.stale_nonces == 1
+    assert delta.session.stale_nonces(ENDPOINT) == 1
 
 
 @pytest.mark.parametrize("wire", Wire)
@@ -369,7 +369,7 @@ def test_a2_the_nonce_of_an_earlier_stream_in_a_first_request_is_not_counted(wir
     talk = Talk(wire)
     talk.put(cds="a=1")
     assert talk.record(talk.session.receive(DiscoveryRequest(CLUSTER, nonce="earlier"), 0.0)) == ["cds a=1"]
-    assert talk.session.stale_nonces == 0
+    assert talk.session.stale_nonces(CLUSTER) == 0
 
 
 def test_a3_a_delta_client_that_asks_before_it_answers_is_answered(delta: Talk) -> None:

@@ -22,7 +22,7 @@ from xds.kube.objects import ConfigMap, Meta
 from xds.nginx.registry import known_annotations
 from xds.problem import Problem, Ref, Severity
 from xds.web.certificate_expiry import Certificates
-from xds.web.lag import TICK, Lag
+from xds.web.lag import IDLE_TICK, TICK, Lag, pause
 from xds.web.problems import Problems, feature_of
 from xds.web.staleness import Staleness
 
@@ -172,9 +172,16 @@ async def test_a_loop_that_is_blocked_shows_as_lag() -> None:
     async with asynccontextmanager(Lag(registry).watching)(None):
         await looked(registry, 1)
         before = values(registry, "xds_event_loop_lag_seconds_sum")[()]
-        asyncio.get_running_loop().call_soon(time.sleep, 0.2)
+        asyncio.get_running_loop().call_soon(time.sleep, 0.5)
         await looked(registry, values(registry, "xds_event_loop_lag_seconds_count")[()] + 1)
-    assert values(registry, "xds_event_loop_lag_seconds_sum")[()] - before >= 0.2 - TICK
+    assert values(registry, "xds_event_loop_lag_seconds_sum")[()] - before >= 0.5 - IDLE_TICK
+
+
+def test_a_loop_is_looked_at_seldom_only_while_there_is_little_to_do() -> None:
+    assert pause(0.004, 0.05) == IDLE_TICK
+    assert pause(0.006, 0.05) == TICK
+    assert pause(0.024, 0.25) == IDLE_TICK
+    assert pause(0.026, 0.25) == TICK
 
 
 async def looked(registry: CollectorRegistry, times: float) -> None:

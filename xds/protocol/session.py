@@ -170,15 +170,15 @@ class Session:
             return self._snapshot[type_url].generation, ()
         return subscription.generation, subscription.withheld.keys()
 
-    @property
-    def stale_nonces(self) -> int:
-        """How many requests had a nonce that is not, or no longer, one of ours that awaits an answer."""
-        return sum(subscription.stale_nonces for subscription in self.subscriptions.values())
+    def stale_nonces(self, type_url: str) -> int:
+        """How many requests of a type had a nonce that is not, or no longer, one of ours that awaits an answer."""
+        subscription = self.subscriptions.get(type_url)
+        return 0 if subscription is None else subscription.stale_nonces
 
     @property
     def weight(self) -> int:
         """About how many bytes it takes for this client alone, without the text of names (`unknown_bytes`)."""
-        return sum(subscription.weight for subscription in self.subscriptions.values())
+        return sum([subscription.weight for subscription in self.subscriptions.values()])
 
     @property
     def unknown(self) -> int:

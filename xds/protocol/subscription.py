@@ -628,7 +628,7 @@ class Subscription:
         """About how many bytes its sets of names take, without the names."""
         names = len(self.interest.missing) + len(self.pending) + len(self.requested) + len(self.withheld) + len(self.uncertain)
         names += len(self.rejections.limits)
-        sent = sum(len(sent.deleted) + (0 if sent.shares_names else len(sent.updated)) for sent in self.in_flight.values())
+        sent = sum([len(sent.deleted) + (0 if sent.shares_names else len(sent.updated)) for sent in self.in_flight.values()])
         return _PER_NAME * (names + sent)
 
     @property

@@ -101,6 +101,8 @@ def decoding(wire: Wire, raw: bytes, *, most_names: int) -> Generator[None, None
         names = tuple(message.resource_names)
         return node, [DiscoveryRequest(message.type_url, message.response_nonce, error, names=names, version=message.version_info)]
     added, removed, held = message.resource_names_subscribe, message.resource_names_unsubscribe, message.initial_resource_versions
+    if not (added or removed or held):  # a mere answer, as most requests are
+        return node, [DiscoveryRequest(message.type_url, message.response_nonce, error)]
     _limit(most_names, added, removed, held)
     versions: dict[str, str] = {} if len(held) > SLICE else dict(held)
     entries = iter(held.items() if len(held) > SLICE else ())

@@ -23,7 +23,7 @@ from xds.protocol.discovery import Acknowledgement, DiscoveryRequest, DiscoveryR
 from xds.protocol.session import Session
 from xds.server.budget import Budget
 from xds.server.connections import cut, peer_of
-from xds.server.messages import SLICE, Encoder, EnvoyNode, MalformedRequest, RequestTooLarge, decoding
+from xds.server.messages import SLICE, Encoder, EnvoyNode, MalformedRequest, RequestTooLarge, decode, decoding
 from xds.server.metrics import SHORT, StreamMetrics
 from xds.server.tls import EVERYTHING, Allowed
 from xds.server.turns import FairScheduler, WeightedSemaphore
@@ -119,7 +119,7 @@ class EnvoyStream:
         self.writing = 0
         """Bytes that a large response takes while it is being written."""
         self._least = _BASE
-        self._accounted = 0
+        self._varying = 0  # bytes of that, when last accounted for, which an answer may free
         self._timeout: asyncio.Timeout | None = None
         self._write_began: float | None = None
         self._watch: asyncio.TimerHandle | None = None  # looks whether a write takes too long
@@ -192,36 +192,50 @@ class EnvoyStream:
 
     async def _read(self) -> None:
         """Reads requests until the client ends the stream; the next one when all responses to the one before are written."""
-        while (raw := await self._context.read()) is not grpc.aio.EOF:
-            async with self._using_session:
-                requests = await self._decode(raw)
-                del raw  # it may be large, and the client slow
-                while requests:
-                    if responses := await self._responses(partial(self._receive, requests.pop(0))):
-                        await self._write(responses)
-            self._end_arrival()
-
-    async def _decode(self, raw: bytes) -> list[DiscoveryRequest]:
-        """The request, as several smaller ones if it is long, so that other streams are served in between."""
         try:
-            work = decoding(self.wire, raw, most_names=self._shared.most_names)
-            node, requests = await self._shared.scheduler.run_in_steps(work, self._peer)
+            while (raw := await self._context.read()) is not grpc.aio.EOF:
+                async with self._using_session:
+                    if len(raw) < _LIGHT:  # most are ACKs, for which one turn of the scheduler is enough
+                        if responses := await self._responses(partial(self._receive_at_once, raw)):
+                            await self._write(responses)
+                    else:
+                        requests = await self._decode(raw)
+                        del raw  # it may be large, and the client slow
+                        while requests:
+                            if responses := await self._responses(partial(self._receive, requests.pop(0))):
+                                await self._write(responses)
+                self._end_arrival()
         except MalformedRequest as malformed:
             raise StreamEnd(grpc.StatusCode.INVALID_ARGUMENT, str(malformed)) from None
         except RequestTooLarge as much:
             raise StreamEnd(grpc.StatusCode.RESOURCE_EXHAUSTED, str(much)) from None
+
+    def _receive_at_once(self, raw: bytes) -> list[DiscoveryResponse]:
+        """A small request, whose decoding takes no steps."""
+        node, requests = decode(self.wire, raw, most_names=self._shared.most_names)
+        self._admit(len(raw), node, requests)
+        return [response for request in requests for response in self._receive(request)]
+
+    async def _decode(self, raw: bytes) -> list[DiscoveryRequest]:
+        """The request, as several smaller ones if it is long, so that other streams are served in between."""
+        work = decoding(self.wire, raw, most_names=self._shared.most_names)
+        node, requests = await self._shared.scheduler.run_in_steps(work, self._peer)
         for each in requests:
             if len(each.names) + len(each.subscribe) + len(each.initial_versions) > SLICE:
                 self._check_unknown(await self._shared.scheduler.run_in_steps(self._counting(each), self._peer))
+        self._admit(len(raw), node, requests)
+        return requests
+
+    def _admit(self, size: int, node: EnvoyNode, requests: Iterable[DiscoveryRequest]) -> None:
+        """Accounts for requests of so many bytes; the first one introduces its node."""
         # Before the Snapshot is ready, the Session keeps whatever is requested.
         if not self._shared.snapshot.ready or any(each.names or each.subscribe or each.initial_versions for each in requests):
-            self._unexamined_bytes += len(raw)
+            self._unexamined_bytes += size
             self._has_subscribed = True
         if self.node is None:
             self.node = _introduced(node, self._allowed.clusters)
             self._least = _BASE + node.size
             _log.log(self.log_level, "%s connected from %s (%s)", self.name, self.peer, self.wire.name.lower(), extra=self.log_fields)
-        return requests
 
     async def _advance(self, step: Callable[[], list[DiscoveryResponse]]) -> None:
         async with self._using_session:
@@ -250,7 +264,7 @@ class EnvoyStream:
             self._shared.on_acknowledgement(self, acknowledgement)
         # Most requests are ACKs, and most responses have one resource. After either the stream takes as much memory as before.
         is_light = all(size < _LIGHT and not response.removed for response, size in responses)
-        if not is_light or self._has_subscribed or self._accounted > self._least + _LIGHT:
+        if not is_light or self._has_subscribed or self._varying > _LIGHT:
             self._check_unknown(self.session.unknown)
             self._weigh()
         return responses
@@ -278,8 +292,9 @@ class EnvoyStream:
         self._has_subscribed = False
         if self._unexamined_bytes > _EXAMINE_AFTER:
             self._unknown_bytes, self._unexamined_bytes = self.session.unknown_bytes, 0
-        weight = self._least + self._unknown_bytes + self._unexamined_bytes + self.session.weight
-        self._accounted = weight + self.writing
+        of_session = self.session.weight
+        self._varying = of_session + self.writing
+        weight = self._least + self._unknown_bytes + self._unexamined_bytes + of_session
         budget = self._shared.budget
         for stream in budget.weigh(self, weight, self._peer, passing=self.writing):
             stream.evict(f"all streams together take more than {budget.most} bytes, and this is one of the newest")
@@ -383,10 +398,10 @@ class EnvoyStream:
         if request.type_url != type_url:
             request = replace(request, type_url=type_url)
         self._count_answer(request)
-        stale = self.session.stale_nonces
+        stale = self.session.stale_nonces(type_url)
         responses = self.session.receive(request, self._now())
-        if self.session.stale_nonces > stale:
-            self._shared.metrics.stale_nonces[type_url].inc(self.session.stale_nonces - stale)
+        if (more := self.session.stale_nonces(type_url) - stale) > 0:
+            self._shared.metrics.stale_nonces[type_url].inc(more)
         return responses
 
     def _check_passwords(self) -> None:
