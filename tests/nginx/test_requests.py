@@ -43,7 +43,6 @@ WITH_BODY = (
         ({"proxy-next-upstream-timeout": "60"}, 60, None),
         ({"proxy-next-upstream-timeout": "121"}, 3 * (5 + 60), 60),
         ({"proxy-next-upstream-timeout": "1", "proxy-next-upstream": "off"}, 5 + 60, 60),
-        ({"proxy-next-upstream-timeout": "1", "proxy-read-timeout": "0"}, 0, None),
         ({"proxy-next-upstream-timeout": "1", "proxy-send-timeout": "61"}, 60, None),
         ({"proxy-next-upstream": "error", "proxy-send-timeout": "61"}, 3 * (5 + 61), 60),
         ({"proxy-next-upstream": "error"}, 60, None),
@@ -59,6 +58,15 @@ def test_a_try_has_the_read_timeout_and_the_request_the_time_of_all_its_tries(
     found = made.retry_policy.per_try_idle_timeout if made.retry_policy else None
     assert found == (None if of_one_try is None else timedelta(seconds=of_one_try))
     assert action(keys=annotations).idle_timeout == timedelta(seconds=idle)
+
+
+@pytest.mark.parametrize("name", ["proxy-read-timeout", "proxy-send-timeout"])
+def test_where_a_request_has_no_limit_the_tries_have_none_which_is_a_complaint(name: str) -> None:
+    found = complaints({"proxy-next-upstream-timeout": "1", name: "0"})
+    assert found == [("proxy-next-upstream-timeout", f"is 1, beside a {name} of 0, which sets no limit to any request")]
+    assert complaints({name: "0"}) == []
+    assert complaints({"proxy-next-upstream-timeout": "0", name: "0"}) == []
+    assert action(keys={"proxy-next-upstream-timeout": "1", name: "0"}).idle_timeout == timedelta(0)
 
 
 @pytest.mark.parametrize(

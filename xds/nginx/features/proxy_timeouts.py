@@ -73,6 +73,8 @@ class Timeouts:
 def _read(notes: Notes) -> Timeouts:
     silent, unsent, limit = notes.get(PROXY_READ_TIMEOUT), notes.get(PROXY_SEND_TIMEOUT), notes.get(NEXT_UPSTREAM_TIMEOUT)
     if not silent or not unsent:
+        if notes.own(NEXT_UPSTREAM_TIMEOUT):
+            notes.complain(NEXT_UPSTREAM_TIMEOUT, f"is {limit}, beside a {_name_of_none(silent)} of 0, which sets no limit to any request")
         return Timeouts(silent, 0)
     tried = next_upstream.read(notes)
     in_a_row = next_upstream.silent_in_a_row(tried, limit, silent)
@@ -80,6 +82,10 @@ def _read(notes: Notes) -> Timeouts:
         return Timeouts(silent if in_a_row > 1 else 0, min(in_a_row * silent, LONGEST_SECONDS))
     of_one = notes.get(PROXY_CONNECT_TIMEOUT) + max(silent, unsent)
     return Timeouts(silent, min(tried.tries * of_one, LONGEST_SECONDS))
+
+
+def _name_of_none(silent: int) -> str:
+    return (PROXY_SEND_TIMEOUT if silent else PROXY_READ_TIMEOUT).name
 
 
 def _on_forward(setting: Timeouts, _route: Route, envoy: EnvoyRoute) -> None:
