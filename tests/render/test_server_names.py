@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from envoy_data_plane.envoy.config.listener.v3 import Listener
+from envoy_data_plane.envoy.config.listener.v3 import FilterChain, Listener
+from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import CommonTlsContext, DownstreamTlsContext
 from envoy_data_plane.google.protobuf import StringValue
 from envoy_data_plane.xds.type.matcher.v3 import Matcher, MatcherOnMatch
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from xds.model import Authority, Cluster, HostTls, Passthrough, Terminate
 from xds.nginx.registry import read_settings
 from xds.render import listeners
+from xds.render.handshakes import noted
 from xds.render.names import chain as called
 from xds.render.server_names import matcher_bytes
 from xds.wire.encode import encode
@@ -96,3 +98,30 @@ def test_chains_are_whole_messages_with_the_same_manager_in_one_object(one: Term
     assert encode(chain.filters[-1]) == encode(bare.filter_chains[0].filters[-1])
     assert max(first, key=len) is max(second, key=len)
     assert sum(map(len, first)) - len(max(first, key=len)) < 1_500
+
+
+@given(terminates)
+def test_a_chain_says_what_the_bare_one_says_but_for_its_own_names(tls: Terminate) -> None:
+    """Nothing of the default chain is lost on the way through templates, and no placeholder is left."""
+    bare = listeners.https("::", 8443, DEFAULTS)
+    (chain,) = Listener.parse(b"".join(listeners.chain_pieces(tls, bare))).filter_chains
+    assert chain.name == called(tls)
+    assert chain.filters[0] == noted(tls)
+    first, own = _tls_of(bare.filter_chains[0]), _tls_of(chain)
+    assert [each.name for each in own.tls_certificate_sds_secret_configs] == [tls.certificate]
+    assert own.alpn_protocols == first.alpn_protocols
+    assert own.tls_params
+    assert own.tls_params.cipher_suites == list(tls.ciphers) or not tls.ciphers
+    assert (own.combined_validation_context is not None) == (tls.authority is not None)
+    assert chain.transport_socket_connect_timeout == bare.filter_chains[0].transport_socket_connect_timeout
+    if tls == Terminate(tls.certificate):
+        own.tls_certificate_sds_secret_configs[0].name = "default"
+        assert own == first
+
+
+def _tls_of(chain: FilterChain) -> CommonTlsContext:
+    assert chain.transport_socket
+    assert chain.transport_socket.typed_config
+    found = DownstreamTlsContext.parse(chain.transport_socket.typed_config.value).common_tls_context
+    assert found
+    return found

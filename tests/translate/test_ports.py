@@ -20,6 +20,7 @@ from xds.translate.backends import (
     addresses,
     destination,
     external_address,
+    find_port,
     stream_destination,
 )
 from xds.translate.endpoint_addresses import denied
@@ -196,6 +197,20 @@ def test_every_way_to_ask_leads_to_a_port_that_the_service_declares(ports: list[
             assert found.reach in (Reach.LIVE, Reach.EXTERNAL)
             assert found.port in {p.port for p in ports}
             assert endpoints
+
+
+@given(
+    st.lists(declared_ports, max_size=4),
+    st.sampled_from(["http", "https", "tls", "", 0]) | st.integers(1, 4) | st.integers(1, 4).map(str),
+    st.sampled_from(["TCP", "UDP"]),
+    st.booleans(),
+)
+def test_many_ports_are_looked_up_as_few_are(ports: list[ServicePort], wanted: int | str, protocol: str, by_target: bool) -> None:
+    ports = [*ports, ServicePort(1, "http", "tls"), ServicePort(2, "tls", 3, protocol), ServicePort(3, "", 1)]
+    others = [ServicePort(60_000 + n, f"other-{n}", 61_000 + n) for n in range(30)]
+    few, many = web(ports), web([*ports, *others])
+    found = [find_port(world(each), each, wanted, protocol, by_target=by_target) for each in (few, many)]
+    assert found[0] == found[1]
 
 
 def test_a_config_map_leads_to_the_port_that_it_names() -> None:

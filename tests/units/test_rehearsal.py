@@ -57,4 +57,4 @@ def test_a_path_that_another_ingress_has_is_a_problem_before_it_is_there() -> No
 @pytest.mark.parametrize("others", [5, 50])
 def test_what_depends_on_an_ingress_is_not_more_where_there_are_more_others(others: int) -> None:
     life = Life([*site(others), ingress("first", 1)])
-    assert len(life.tables.build.depending(life.world.apply([ingress("first", 1, "/other")]))) == 7
+    assert len(life.tables.build.depending(life.world.apply([ingress("first", 1, "/other")]))) == 4

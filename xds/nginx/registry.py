@@ -54,6 +54,12 @@ def with_hook(hook: str) -> tuple[tuple[str, Callable[..., Any]], ...]:
 
 
 @cache
+def having(hook: str) -> frozenset[str]:
+    """The names of the features that have a hook."""
+    return frozenset(name for name, _ in with_hook(hook))
+
+
+@cache
 def annotations_with_hook(hook: str) -> frozenset[str]:
     """The names of the annotations of all features that have a hook."""
     return frozenset(a.name for feature in features().values() if getattr(feature, hook) is not None for a in feature.annotations)
@@ -144,7 +150,10 @@ def stream(defaults: Settings, entry: Stream) -> Stream:
 
 def asks(hook: str, settings: Mapping[str, Any]) -> bool:
     """Whether one of these settings is a yes to a hook that only answers a question, such as `by_address`."""
-    return any(name in settings and answer(settings[name]) for name, answer in with_hook(hook))
+    for name, answer in with_hook(hook):  # noqa: SIM110 - a generator takes twice as long, and each host is asked seven times
+        if name in settings and answer(settings[name]):
+            return True
+    return False
 
 
 def role(own: Settings) -> Role:
@@ -186,6 +195,16 @@ def on_path(settings: Settings, path: str) -> Settings:
     if all(setting == settings[name] for name, setting in changed.items()):
         return settings
     return Settings({name: setting for name, setting in {**settings, **changed}.items() if setting is not None})
+
+
+def is_plain(settings: Settings) -> bool:
+    """Whether settings say nothing that has to be known of a whole host: what holds for all of it, access rules, further names."""
+    return _beyond_paths().isdisjoint(settings)
+
+
+@cache
+def _beyond_paths() -> frozenset[str]:
+    return frozenset((*host_features(), *_access_features(), *(name for name, _ in with_hook("names")), CLOSED))
 
 
 def guarded(settings: Settings) -> bool:

@@ -30,9 +30,14 @@ _UNNAMED, _YES = "xds.tls.unnamed", "yes"
 _SUBJECT = "xds.client.subject"
 
 
-def noted(tls: Terminate) -> Filter:
-    """The network filter that begins a filter chain: it notes the chain, the SNI and, if clients are asked, the subject they show."""
-    key, note = (_ARRIVAL, f"{_digest(tls)} %REQUESTED_SERVER_NAME%") if tls != Terminate() else (_UNNAMED, _YES)
+def arrival(tls: Terminate) -> str:
+    """What is noted of a connection whose TLS ends so: the filter chain and the SNI, or that nobody has named a host with a chain."""
+    return f"{_digest(tls)} %REQUESTED_SERVER_NAME%" if tls != Terminate() else _YES
+
+
+def noted(tls: Terminate, note: str = "") -> Filter:
+    """The network filter that begins a filter chain: it makes a note (`arrival`) and, if clients are asked, notes the subject they show."""
+    key, note = _ARRIVAL if tls != Terminate() else _UNNAMED, note or arrival(tls)
     made = SetFilterState(on_new_connection=[FilterStateValue(object_key=key, factory_key="envoy.string", format_string=_text(note))])
     if tls.authority:
         subject = _text("%DOWNSTREAM_PEER_SUBJECT%")

@@ -52,10 +52,11 @@ from xds.nginx.registry import asks, with_hook
 from xds.nginx.tls import USUAL
 from xds.render import names
 from xds.render.connections import connection, stream_logs
-from xds.render.handshakes import noted
+from xds.render.handshakes import arrival, noted
 from xds.render.server_names import matcher_bytes
 from xds.translate.certificates import DEFAULT
 from xds.wire.encode import encode, field, pack
+from xds.wire.template import Template, placeholder
 
 _LARGEST_DATAGRAM = 9000
 """Bytes: the payload of jumbo frames. Envoy's default of 1,500 truncates the answers of many DNS servers."""
@@ -145,10 +146,27 @@ def chain_pieces(tls: HostTls, bare: Listener) -> tuple[bytes, ...]:
     first = bare.filter_chains[0]
     assert first.transport_socket is not None
     assert first.transport_socket.typed_config is not None
-    chain = _tls_chain(tls, _parsed(first.transport_socket.typed_config.value), first.transport_socket_connect_timeout)
-    pieces = (encode(FilterChain(filters=chain.filters)), _manager_bytes(first.filters[-1]), encode(replace(chain, filters=[])))
+    before, after = _around_manager(tls, first.transport_socket.typed_config.value, first.transport_socket_connect_timeout)
+    pieces = (before, _manager_bytes(first.filters[-1]), after)
     whole = field(_FILTER_CHAINS, b"".join(pieces))
     return (whole[: len(whole) - sum(map(len, pieces))], *pieces)
+
+
+def _around_manager(tls: Terminate, context: bytes, patience: datetime.timedelta | None) -> tuple[bytes, bytes]:
+    """What stands in a chain before the connection manager, and after it. Chains that ask for no certificate of clients share templates."""
+    if tls.authority or tls == Terminate():
+        chain = _tls_chain(tls, _parsed(context), patience)
+        return encode(FilterChain(filters=chain.filters)), encode(replace(chain, filters=[]))
+    before, after = _templates(tls.ciphers, context, patience)
+    return before.fill(arrival(tls)), after.fill(names.chain(tls), tls.certificate or DEFAULT)
+
+
+@lru_cache(maxsize=64)
+def _templates(ciphers: tuple[str, ...], context: bytes, patience: datetime.timedelta | None) -> tuple[Template, Template]:
+    """The placeholder of the first is the note of an arrival; those of the second are the names of the chain and of its certificate."""
+    some = Terminate(placeholder(1), ciphers=ciphers)
+    chain = replace(_tls_chain(some, _parsed(context), patience), name=placeholder(0))
+    return Template(FilterChain(filters=[noted(some, placeholder(0))]), 1), Template(replace(chain, filters=[]), 2)
 
 
 def _manager_bytes(manager: Filter) -> bytes:

@@ -80,17 +80,13 @@ def ports_of(read: Reader, namespace: str, name: str) -> _Ports:
     if found and len(found.ports) > MOST_PORTS:
         sentence = f"The Service has {len(found.ports):,} ports; those after the first {MOST_PORTS:,} have no effect."
         read.report(Problem(ref(found), "spec.ports", "too-many-ports", sentence, place=found.meta.place))
-    return _indexed(found.ports[:MOST_PORTS] if found else ())
-
-
-def _indexed(ports: Iterable[ServicePort]) -> _Ports:
-    found = _Ports({}, {}, {})
-    for port in reversed(tuple(ports)):
+    index = _Ports({}, {}, {})
+    for port in reversed(found.ports[:MOST_PORTS] if found else ()):
         ways = {(port.protocol, text): port for text in (str(port.port), port.name)}
-        found.named.update(ways)
-        found.targeted.update({**ways, (port.protocol, str(port.target)): port})
-        found.numbered[port.protocol, port.port] = port
-    return found
+        index.named.update(ways)
+        index.targeted.update({**ways, (port.protocol, str(port.target)): port})
+        index.numbered[port.protocol, port.port] = port
+    return index
 
 
 def find_port(read: Reader, found: Service, port: int | str, protocol: str, *, by_target: bool) -> ServicePort | None:
@@ -98,12 +94,24 @@ def find_port(read: Reader, found: Service, port: int | str, protocol: str, *, b
 
     The first port that matches wins, as in ingress-nginx. 0 (no port given) matches none.
     """
-    index = _ports(read, found)
-    return (index.targeted if by_target else index.named).get((protocol, str(port))) if port else None
+    if not port:
+        return None
+    wanted = str(port)
+    if len(found.ports) > _FEW:
+        index = read.unit(ports_of, found.meta.namespace, found.meta.name)
+        return (index.targeted if by_target else index.named).get((protocol, wanted))
+    for each in found.ports:
+        ways = (str(each.port), each.name, str(each.target)) if by_target else (str(each.port), each.name)
+        if each.protocol == protocol and wanted in ways:
+            return each
+    return None
 
 
-def _ports(read: Reader, found: Service) -> _Ports:
-    return _indexed(found.ports) if len(found.ports) <= _FEW else read.unit(ports_of, found.meta.namespace, found.meta.name)
+def _numbered(read: Reader, found: Service, port: int, protocol: str) -> ServicePort | None:
+    """The Service's port of this number."""
+    if len(found.ports) > _FEW:
+        return read.unit(ports_of, found.meta.namespace, found.meta.name).numbered.get((protocol, port))
+    return next((each for each in found.ports if each.port == port and each.protocol == protocol), None)
 
 
 def destination(read: Reader, namespace: str, name: str, port: int | str, by_address: bool = False) -> Destination:
@@ -115,7 +123,7 @@ def destination(read: Reader, namespace: str, name: str, port: int | str, by_add
     found = service(read, namespace, name)
     if found is None:
         return Destination(Reach.NO_SERVICE)
-    by_client = read.unit(by_client_address, namespace, name)
+    by_client = by_client_address(read, namespace, name)
     if found.type == "ExternalName":
         return _external(read, found, port, "TCP")
     declared = find_port(read, found, port, "TCP", by_target=True)
@@ -138,7 +146,7 @@ def stream_destination(read: Reader, namespace: str, name: str, port: int | str,
     if declared is None:
         return Destination(Reach.NO_PORT)
     live = read.unit(pod_addresses, namespace, name, declared.port, protocol)
-    return Destination(Reach.LIVE if live else Reach.NO_ENDPOINTS, declared.port, read.unit(by_client_address, namespace, name))
+    return Destination(Reach.LIVE if live else Reach.NO_ENDPOINTS, declared.port, by_client_address(read, namespace, name))
 
 
 def by_client_address(read: Reader, namespace: str, name: str) -> bool:
@@ -172,7 +180,7 @@ def pod_addresses(read: Reader, namespace: str, name: str, port: int, protocol: 
     is better than 503.
     """
     found = service(read, namespace, name)
-    declared = _ports(read, found).numbered.get((protocol, port)) if found else None
+    declared = _numbered(read, found, port, protocol) if found else None
     if declared is None:
         return ()
     known: dict[tuple[str, int], bool] = {}
@@ -203,7 +211,7 @@ def leads_to_us(read: Reader, namespace: str, name: str, port: int, ports: froze
 def _every_endpoint(read: Reader, namespace: str, name: str, port: int) -> Iterator[tuple[str, int]]:
     """The addresses of a Service's TCP port in any state: kube-proxy may send requests to each of them sooner or later."""
     found = service(read, namespace, name)
-    declared = _ports(read, found).numbered.get(("TCP", port)) if found else None
+    declared = _numbered(read, found, port, "TCP") if found else None
     if declared is None:
         return
     for piece in slices_of(read, namespace, name):
@@ -262,7 +270,7 @@ def _external(read: Reader, found: Service, port: int | str, protocol: str) -> D
         sentence = f"{host!r} {why}; nothing is sent there."
         read.report(Problem(ref(found), "spec.externalName", "address-refused", sentence, place=found.meta.place))
         return Destination(Reach.NOT_REACHABLE)
-    return Destination(Reach.EXTERNAL, number, read.unit(by_client_address, found.meta.namespace, found.meta.name))
+    return Destination(Reach.EXTERNAL, number, by_client_address(read, found.meta.namespace, found.meta.name))
 
 
 def _most_endpoints(found: Service | None) -> int:

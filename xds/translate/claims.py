@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from xds.kube.objects import Backend, Ingress, Rule, ref
 from xds.kube.world import MOST_RULES, MOST_WILDCARDS, Reader, ingress, ingresses_of, rules_with_effect, settings
 from xds.model import Settings
+from xds.nginx import registry
 from xds.nginx.feature import Role
 from xds.nginx.registry import for_host, host_features, on_path, with_hook
 from xds.problem import Problem, Severity
@@ -30,6 +31,7 @@ ROOT: Where = ("/", "Prefix")
 DEFAULT_BACKEND = "spec.defaultBackend"
 """The field of a default backend."""
 
+_NO_SETTINGS = Settings()
 _FEW = 8
 """Rules of an Ingress up to which they are scanned for each host; with more an index pays off."""
 
@@ -70,7 +72,7 @@ def serving(read: Reader, host: str) -> list[Ingress]:
 
 def claimants(read: Reader, host: str) -> list[Ingress]:
     """All Ingresses of our class that claim paths of a host, oldest first, whichever namespace owns it."""
-    return [*read.unit(by_role, host)[0]]
+    return [*read.unit(by_role, host).claiming]
 
 
 def offering(read: Reader, host: str) -> list[Ingress]:
@@ -87,13 +89,31 @@ def offering(read: Reader, host: str) -> list[Ingress]:
 
 def offerers(read: Reader, host: str) -> list[Ingress]:
     """All Ingresses of our class that offer anything for a host, oldest first, whichever namespace owns it."""
-    return [*read.unit(by_role, host)[1]]
+    return [*read.unit(by_role, host).offering]
 
 
-def by_role(read: Reader, host: str) -> tuple[tuple[Ingress, ...], tuple[Ingress, ...]]:
-    """The Ingresses of our class that claim paths of a host, and those that offer anything for it. A Unit: each host asks many times."""
+class ByRole(NamedTuple):
+    """The Ingresses of our class that claim paths of a host, and those that offer anything for it, oldest first.
+
+    `is_plain`: none of those that claim says anything that has to be known of a host as a whole (`registry.is_plain`).
+    """
+
+    claiming: tuple[Ingress, ...]
+    offering: tuple[Ingress, ...]
+    is_plain: bool
+
+
+def by_role(read: Reader, host: str) -> ByRole:
+    """Who has what role on a host. A Unit: each host asks many times."""
     roles = [(read.unit(served_as, i.meta.namespace, i.meta.name), i) for i in ingresses_of(read, host)]
-    return tuple(i for role, i in roles if role is Role.CLAIMS), tuple(i for role, i in roles if role is Role.OFFERS)
+    claiming = tuple([i for role, i in roles if role is Role.CLAIMS])
+    is_plain = all(registry.is_plain(settings_of(read, item)) for item in claiming)
+    return ByRole(claiming, tuple([i for role, i in roles if role is Role.OFFERS]), is_plain)
+
+
+def is_plain(read: Reader, host: str) -> bool:
+    """Whether nothing has to be known of a host as a whole: it has no `host_settings`, no rules that guard paths, and no further names."""
+    return read.unit(by_role, host).is_plain
 
 
 def claims_of(read: Reader, item: Ingress, host: str) -> Iterator[Claim]:
@@ -158,8 +178,13 @@ def settings_on(read: Reader, host: str, claim: Claim) -> Settings:
 
 def on_host(read: Reader, host: str, own: Settings) -> Settings:
     """Settings with those that hold for the whole host."""
-    found = read.unit(host_settings, host)
+    found = shared_settings(read, host)
     return Settings({**own, **found}) if found else own
+
+
+def shared_settings(read: Reader, host: str) -> Settings:
+    """The `host_settings`; most hosts have none, and need no Unit to know it."""
+    return _NO_SETTINGS if is_plain(read, host) else read.unit(host_settings, host)
 
 
 def host_settings(read: Reader, host: str) -> Settings:

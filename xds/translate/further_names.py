@@ -16,7 +16,7 @@ from xds.model import Name
 from xds.nginx.registry import with_hook
 from xds.problem import Problem, Severity
 from xds.translate.certificates import CertificateNames, covers, host_certificate, under_redirecting_wildcard, verdict
-from xds.translate.claims import MOST_PATHS, claims_of, serving, settings_of
+from xds.translate.claims import MOST_PATHS, claims_of, is_plain, serving, settings_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def redirects(read: Reader, found: Given, ours: Sequence[Ingress]) -> bool:
 
 def report(read: Reader, host: str) -> None:
     """Which of a host's further names have no effect, and which are served under another certificate than the host."""
-    for name, one in read.unit(names_of, host).items():
+    for name, one in (read.unit(names_of, host) if not is_plain(read, host) else {}).items():
         if others := serving(read, name):
             _report(read, one, f"has a rule of its own ({ref(others[0])})")
         elif (winner := read.unit(given, name)) and winner.host != host:

@@ -15,7 +15,7 @@ from xds.model import HeaderMatch, Location, PathKind, PathMatch, Respond, Route
 from xds.nginx.registry import on_path, rules
 from xds.patterns import regex, spelling
 from xds.translate import paths
-from xds.translate.claims import claims_of, on_host, serving, settings_of, settings_on
+from xds.translate.claims import claims_of, is_plain, on_host, serving, settings_of, settings_on
 
 Rules = tuple[tuple[str, object], ...]
 _ESCAPED_RUN = HeaderMatch(":path", spelling.ESCAPED_RUN, regex=True)
@@ -40,6 +40,11 @@ class Guard:
 
     def _meets(self, path: str) -> bool:
         return path in self.guarded or any(path[:n] in self.above for n, character in enumerate(path) if character == "/")
+
+
+def guard_of(read: Reader, host: str) -> Guard | None:
+    """The `guard`; where no path has an access rule no Unit is needed to know it."""
+    return None if is_plain(read, host) else read.unit(guard, host)
 
 
 def guard(read: Reader, host: str) -> Guard | None:

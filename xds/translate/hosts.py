@@ -43,7 +43,6 @@ from xds.translate.claims import (
     claims_of,
     default_claim,
     has_regex,
-    host_settings,
     offering,
     on_host,
     report_foreign,
@@ -51,6 +50,7 @@ from xds.translate.claims import (
     serving,
     settings_of,
     settings_on,
+    shared_settings,
 )
 from xds.translate.configuration import configuration, ingress_settings
 from xds.translate.further_names import Given
@@ -162,7 +162,7 @@ def catch_all(read: Reader) -> VirtualHost | None:
 
 def _acceptable(read: Reader, host: str, ours: list[Ingress]) -> bool:
     """Whether the text is a host name; if not, a Problem is reported for each Ingress that has it."""
-    if _HOST.fullmatch(host) and len(host) <= 253 and all(len(label) <= 63 for label in host.split(".")):
+    if _HOST.fullmatch(host) and (len(host) <= 63 or (len(host) <= 253 and all(len(label) <= 63 for label in host.split(".")))):
         return True
     for item in ours:
         number = next(iter(rules_of(read, item, host)))[0]
@@ -201,7 +201,7 @@ def _locations(
     allowance = Allowance(OF_HOST)
     admitted, left_out = admit(read, host, claims, allowance, as_regex=as_regex)
     joining = offers.joining(read, host, allowance) if with_offers else {}
-    guard = read.unit(guards.guard, host)
+    guard = guards.guard_of(read, host)
     for claim in admitted:
         winner = taken.setdefault(claim.where, claim)
         if winner is not claim:
@@ -241,7 +241,7 @@ def _report_never_reached(read: Reader, host: str, claim: Claim) -> None:
 
 def _further(read: Reader, host: str, found: Sequence[_Found], allowance: Allowance) -> Iterator[tuple[Further, _Found]]:
     """The locations that no Ingress has, as far as the host can pay for their regular expressions."""
-    shared = read.unit(host_settings, host)
+    shared = shared_settings(read, host)
     for name, hook in with_hook("locations"):
         owner = next((item for item in serving(read, host) if name in settings_of(read, item)), None) if name in shared else None
         if owner is None:
@@ -386,17 +386,19 @@ def _with_clusters(read: Reader, routes: tuple[Route, ...]) -> tuple[Route, ...]
     """Give each cluster the policy of its route's settings, which are final now."""
     defaults = read.unit(configuration).defaults
 
-    def with_policy(r: Route, found: Cluster) -> Cluster:
+    def finished(r: Route) -> Route:
+        if not isinstance(r.action, Forward):
+            return r
+        found = r.action.cluster
         if found.external:
-            return replace(found, asked_by=r.origin, policy=_changed(r.settings, cluster_settings(read, r.origin)))
-        if r.settings is not defaults or asks("by_address", defaults):
-            return replace(found, policy=policy(r.settings, defaults))
-        return found
+            changed = _changed(r.settings, cluster_settings(read, r.origin))
+            return replace(r, action=replace(r.action, cluster=replace(found, asked_by=r.origin, policy=changed)))
+        if r.settings is defaults and not asks("by_address", defaults):
+            return r
+        wanted = policy(r.settings, defaults)
+        return r if wanted == found.policy else replace(r, action=replace(r.action, cluster=replace(found, policy=wanted)))
 
-    return tuple(
-        replace(r, action=replace(r.action, cluster=with_policy(r, r.action.cluster))) if isinstance(r.action, Forward) else r
-        for r in routes
-    )
+    return tuple([finished(r) for r in routes])
 
 
 def cluster_settings(read: Reader, asked_by: Ref | None) -> Settings:

@@ -63,15 +63,14 @@ def _has_expressions(read: Reader, host: str, claim: Claim, *, as_regex: bool) -
     """Whether Envoy compiles an expression for a path of a host."""
     if as_regex:
         return True
-    own = settings_on(read, host, claim)
-    if any(name in own for name, _ in with_hook("patterns")):
+    if not registry.having("patterns").isdisjoint(settings_on(read, host, claim)):
         return True
     return bool(spelling.pattern(_match(read, host, claim, as_regex=False)))
 
 
 def _match(read: Reader, host: str, claim: Claim, *, as_regex: bool) -> PathMatch:
     """The match of a valid path, in all spellings where access rules require that."""
-    guard = read.unit(guards.guard, host)
+    guard = guards.guard_of(read, host)
     match = paths.match(claim.path, claim.type, as_regex=as_regex)
     return guard.widened(match) if guard else match
 

@@ -58,7 +58,7 @@ def cluster(read: Reader, wanted: model.Cluster) -> bytes:
     found = service(read, wanted.namespace, wanted.service)
     base = hosts.cluster_settings(read, wanted.asked_by)
     external = Address(wanted.host, wanted.port) if wanted.host else external_address(found, wanted)
-    by_client = read.unit(by_client_address, wanted.namespace, wanted.service)
+    by_client = by_client_address(read, wanted.namespace, wanted.service)
     denied = endpoint_addresses.denied(read, external.port) if external else endpoint_addresses.NOTHING_DENIED
     return clusters.cluster_bytes(wanted, base, by_client=by_client, external=external, denied=denied)
 

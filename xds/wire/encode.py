@@ -66,6 +66,8 @@ def varint(n: int) -> bytes:
     """An integer as a varint; a negative one as its 64-bit two's complement, ten bytes. Raises ValueError where 64 bits do not hold it."""
     if 0 <= n < 128:
         return _SHORT[n]
+    if 0 <= n < 1 << 14:
+        return bytes((n & 127 | 128, n >> 7))
     if not -(2**63) <= n < 2**64:
         raise ValueError(f"{n} does not fit 64 bits")
     n %= 2**64

@@ -27,7 +27,7 @@ class Nested:
 
     def fill(self, values: Sequence[bytes]) -> bytes:
         """The field with tag and length."""
-        body = _join(self.pieces, values)
+        body = b"".join([p if type(p) is bytes else values[p] if type(p) is int else p.fill(values) for p in self.pieces])  # type: ignore[union-attr]
         return self.tag + varint(len(body)) + body
 
 
