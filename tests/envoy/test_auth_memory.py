@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 
 import pytest
 import pytest_asyncio
@@ -32,6 +33,8 @@ async def authz(shared_site: Site, judge: Judge) -> Process:
         *(*backend("web", await shared_site.run(HttpApp("web"))), service("judge"), endpoint_slice("judge", [to])),
         ingress("a", "a.test", {"/": ("web", 80), "/other": ("web", 80)}, BY_COOKIE),
         ingress("argument", "argument.test", WEB, BY_ARGUMENT),
+        ingress("user", "user.test", WEB, ASKS | {"auth-cache-key": "$remote_user$http_authorization"}),
+        ingress("name", "name.test", WEB, ASKS | {"auth-cache-key": "${remote_user}"}),
         ingress("plain", "plain.test", WEB, ASKS),
     )
     await shared_site.start_control_plane()
@@ -100,6 +103,22 @@ async def test_a_key_with_bytes_that_no_expression_reads_is_not_remembered(site:
     await site.get("/", host="a.test", headers=[("Cookie", "s=\xff1"), *answer(200)])
     got = [(await site.get("/", host="a.test", headers=[("Cookie", f"s=\xff{end}"), *answer(401)])).status for end in (1, 2)]
     assert got == [302, 302]
+
+
+@pytest.mark.parametrize("host", ["user.test", "name.test"])
+async def test_a_user_is_known_by_all_of_the_credentials(site: Site, judge: Judge, host: str) -> None:
+    """So an answer for one password is none for another one of the same user. The first key is that of ingress-nginx' documentation."""
+
+    def asked(password: str, status: int) -> list[tuple[str, str]]:
+        return [("Authorization", f"Basic {base64.b64encode(f'ada:{password}'.encode()).decode()}"), *answer(status)]
+
+    async def without_asking() -> bool:
+        before = judge.asked
+        return (await site.get("/", host=host, headers=asked("right", 200))).status == 200 and judge.asked == before
+
+    await wait_until(without_asking, "an answer to be remembered", deadline=30)
+    assert (await site.get("/", host=host, headers=asked("right", 401))).status == 200
+    assert (await site.get("/", host=host, headers=asked("wrong", 401))).status == 401
 
 
 async def test_a_comma_ends_no_cookie_of_a_key(site: Site, judge: Judge) -> None:

@@ -17,6 +17,15 @@ from tests.envoy.harness.waiting import wait_until
 pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("steady")]
 
 HOST = "a.test"
+VARIABLES = """
+args best_http_host connection content_length content_type document_uri host hostname http_host http_x_y https is_args msec
+pass_access_scheme pass_port pass_server_port query_string realip_remote_addr remote_addr remote_port req_id request request_id
+request_method request_uri scheme server_addr server_name server_port server_protocol ssl_cipher ssl_client_escaped_cert
+ssl_client_fingerprint ssl_client_i_dn ssl_client_s_dn ssl_client_serial ssl_client_v_end ssl_client_v_start ssl_protocol
+ssl_server_name the_real_ip time_iso8601 time_local uri arg_a cookie_b namespace ingress_name service_name service_port
+proxy_upstream_name proxy_add_x_forwarded_for
+"""
+"""Those of a request and its Ingress."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -86,6 +95,26 @@ async def test_headers_for_all_may_have_what_is_known_of_the_ingress_and_of_the_
     assert re.fullmatch(r"127\.0\.0\.1:[0-9]+ of default-web-80", response.header("x-by") or "")
     nowhere = await site.get("/", host="nobody.test")
     assert (nowhere.header("x-by"), nowhere.header("x-ns")) == ("of", None)
+
+
+async def test_envoy_takes_every_variable_in_headers_for_all(site: Site) -> None:
+    of_request = VARIABLES.split()
+    of_response = [*of_request, "status", "upstream_status", "upstream_addr", "upstream_cache_status", "sent_http_x", "upstream_http_x"]
+    for key, names, begin in (("proxy-set-headers", of_request, "X-R-"), ("add-headers", of_response, "X-A-")):
+        data = {begin + name.replace("_", "-"): f"<${{{name}}}>" for name in names}
+        site.folder.write("every.yaml", config_map("every", data))
+        site.folder.write("keys.yaml", config_map("keys", {key: "default/every"}))
+
+        async def look(key: str = key) -> Response | None:
+            response = await site.get("/x?a=1", host=HOST, headers=[("X-Y", "y"), ("Cookie", "b=2")])
+            there = response.received("X-R-uri") if key == "proxy-set-headers" else [response.header("X-A-uri")]
+            return response if there == ["</x>"] else None
+
+        response = await wait_until(look, f"{key} with every variable")
+    assert [response.header(f"X-A-{name}") for name in ("status", "upstream-status", "server-name")] == ["<200>", "<200>", f"<{HOST}>"]
+    assert [response.header(f"X-A-{name}") for name in ("arg-a", "cookie-b", "http-x-y", "https")] == ["<1>", "<2>", "<y>", "<>"]
+    nowhere = await site.get("/", host="nobody.test")
+    assert [nowhere.header(f"X-A-{name}") for name in ("status", "upstream-status", "upstream-addr")] == ["<404>", "<>", "<>"]
 
 
 async def test_headers_that_clients_do_not_get(site: Site) -> None:

@@ -42,7 +42,7 @@ def test_headers_become_formats() -> None:
 
 def test_what_is_known_of_responses_only_is_nothing_for_backends() -> None:
     formats, faults = made({"X-Status": "$upstream_status"})
-    assert formats == {"X-Status": "%RESPONSE_CODE%"}
+    assert formats == {"X-Status": "%CEL(upstream.address == '' ? '' : response.code)%"}
     assert not faults
     assert PROXY_SET_HEADERS.of_config_map
     pairs, faults = PROXY_SET_HEADERS.of_config_map({"X-Status": "$upstream_status"})

@@ -105,8 +105,8 @@ _OF_REQUEST: Mapping[str, _Variable] = {
 _OF_URL = frozenset(("args", "document_uri", "is_args", "query_string", "request_uri", "uri"))
 """Those of the path and the query."""
 _OF_RESPONSE: Mapping[str, _Variable] = {
-    "status": _Variable("response.code", "%RESPONSE_CODE%"),
-    "upstream_status": _Variable("response.code", "%RESPONSE_CODE%"),
+    "status": _Variable("response.code", "%RESP(:status)%"),
+    "upstream_status": _Variable("response.code", "%CEL(upstream.address == '' ? '' : response.code)%"),
     "upstream_addr": _Variable("upstream.address", "%UPSTREAM_REMOTE_ADDRESS%"),
     "upstream_cache_status": _Variable("''"),
 }

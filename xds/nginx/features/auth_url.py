@@ -185,9 +185,11 @@ def _lasting(durations: str) -> str:
 
 
 def _cache_key(text: str) -> str:
-    return _variables(_key_characters(text))
+    """All of the credentials stand for `$remote_user`: nobody has checked them before the service is asked."""
+    return _variables(_REMOTE_USER.sub("$http_authorization", _key_characters(text)))
 
 
+_REMOTE_USER = re.compile(r"\$(?:\{remote_user\}|remote_user(?![A-Za-z0-9_]))")
 _key_characters = matching(r"[-A-Za-z0-9_${}]*", "text of variables")
 _redirect: Callable[[str], str] = lambda text: _variables(matching(r"[-A-Za-z0-9._~/:,?&=$]*", "URL")(text))  # noqa: E731
 _parameter = matching(r"[-A-Za-z0-9._~/:,?&=]+", "name of a parameter")
