@@ -42,10 +42,9 @@ from xds.server.metrics import SHORT
 from xds.server.progress import Progress
 from xds.server.server import Server
 from xds.server.tls import CertificateFiles
-from xds.snapshot import CLUSTER, ENDPOINT, Part, Snapshot
+from xds.snapshot import Part, Snapshot
 from xds.units.memo import Beside
 from xds.units.parts import Held, Raw
-from xds.units.record import holds_some
 from xds.units.tables import Tables
 from xds.web.held import HeldParts
 from xds.web.ingress_nginx import IngressNginx
@@ -163,13 +162,11 @@ class ControlPlane:
             self._certificates = self._coordination.certificates()
             self._world.set_constant(DEFAULT_CERTIFICATE, await anext(self._certificates))
             first, _ = await reading  # whole: half of the objects would be half of the routes
-        record = await self._coordination.load()  # not earlier: an API server that was away may have come back with the objects
-        # What an Envoy would reject once more may not be sent before the record is learnt, which takes all that is published.
-        self.snapshot.growing = not holds_some(record, (CLUSTER, ENDPOINT))
         with first_build():
-            await self._publisher.apply(first, ahead=self.snapshot.growing)
-        await self.learn(record)
-        self.snapshot.ready, self.snapshot.growing = True, False
+            await self.apply(first)
+        # Before any Envoy is sent what it would reject once more, and not before the objects: an API server may have come back with them.
+        await self.learn(await self._coordination.load())
+        self.snapshot.ready = True
         self._fleet.publish()
         self._coordination.start()
         _log.info(

@@ -300,14 +300,10 @@ class State(Mapping[str, Resource]):
 
 
 class Snapshot:
-    """The resources of all types. The publisher sets `ready` once they are complete; before that, Sessions send nothing (O7).
-
-    But while it is `growing`, a client that has no cluster yet is sent those that are there already.
-    """
+    """The resources of all types. The publisher sets `ready` once they are complete; before that, Sessions send nothing (O7)."""
 
     def __init__(self) -> None:
         self.ready = False
-        self.growing = False
         self._index = NameIndex()
         self._states = {type_url: State(self._index) for type_url in TYPES}
 

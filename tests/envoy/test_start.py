@@ -1,4 +1,4 @@
-"""An Envoy that is there before the first Snapshot: it takes clusters in while the rest is made, and serves all or nothing."""
+"""An Envoy that is there before the first Snapshot: it waits for that, and serves all or nothing."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from tests.envoy.harness.manifests import backend, ingress
 
 pytestmark = pytest.mark.envoy
 
-HOSTS = 1_100
-"""More than twice as many as are published at a time, ahead of the rest."""
+HOSTS = 300
 
 
 async def test_a_new_envoy_is_ready_once_it_has_everything(steady_site: Site) -> None:
     site = steady_site
     app = await site.run(HttpApp("app"))
-    names = [f"web{number:04}" for number in range(HOSTS)]
+    names = [f"web{number:03}" for number in range(HOSTS)]
     site.folder.write("ingresses.yaml", *(ingress(name, f"{name}.test", {"/": (name, 80)}) for name in names))
     site.folder.write("backends.yaml", *(item for name in names for item in backend(name, app)))
     plane = await site.start_control_plane(ready=False)
@@ -31,9 +30,7 @@ async def test_a_new_envoy_is_ready_once_it_has_everything(steady_site: Site) ->
 
     await wait_until(listens, "the xDS port to be open", deadline=60)
     envoy = await site.start_envoy()
-    answers = await asyncio.gather(*(site.get(host=f"{name}.test") for name in [*names[::30], names[-1]]))
+    answers = await asyncio.gather(*(site.get(host=f"{name}.test") for name in [*names[::20], names[-1]]))
     assert {answer.app for answer in answers} == {"app"}
     assert {f"default/{name}/80" for name in names} <= (await envoy.clusters()).keys()
     assert await envoy.stats("^cluster_manager.warming_clusters$") == {"cluster_manager.warming_clusters": 0}
-    published = [line for line in plane.process.stderr if " Cluster" in line]
-    assert len(published) == 3, "in pieces"

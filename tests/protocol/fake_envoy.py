@@ -54,7 +54,7 @@ def put(snapshot: Snapshot, world: World) -> None:
         wanted = world.get(type_url, {})
         state = snapshot[type_url]
         state.update((resource(type_url, n, b) for n, b in wanted.items()), [n for n in state if n not in wanted])
-    snapshot.ready, snapshot.growing = True, False
+    snapshot.ready = True
 
 
 class FakeEnvoy:
@@ -202,13 +202,6 @@ class Link:
     def publish(self, world: World) -> None:
         """The Snapshot is this now, and the Session is notified."""
         put(self.snapshot, world)
-        self.to_client.extend(self.session.publish(self.now))
-
-    def grow(self, world: World) -> None:
-        """The Snapshot has this as well by now, and is not complete yet; the Session is notified."""
-        for type_url, wanted in world.items():
-            self.snapshot[type_url].update(resource(type_url, name, body) for name, body in wanted.items())
-        self.snapshot.growing = True
         self.to_client.extend(self.session.publish(self.now))
 
     def server_reads(self) -> None:

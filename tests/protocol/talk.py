@@ -52,14 +52,7 @@ class Talk:
         for kind, type_url in KINDS.items():
             found = [resource(text) for text in kinds.get(kind, "").split()]
             self.snapshot[type_url].update(found, set(self.snapshot[type_url]) - {r.name for r in found})
-        self.snapshot.ready, self.snapshot.growing = True, False
-
-    def grow(self, **kinds: str) -> list[str]:
-        """This as well is in the Snapshot now, which is not complete yet."""
-        for kind, texts in kinds.items():
-            self.snapshot[KINDS[kind]].update(map(resource, texts.split()))
-        self.snapshot.growing = True
-        return self.record(self.session.publish(self.now))
+        self.snapshot.ready = True
 
     def publish(self, **kinds: str) -> list[str]:
         self.put(**kinds)

@@ -79,12 +79,6 @@ class Conversation(RuleBasedStateMachine):
         self.link.publish(world)
         self.look()
 
-    @precondition(lambda self: self.world is None)
-    @rule(world=worlds())
-    def grow(self, world: dict[str, dict[str, bytes]]) -> None:
-        self.link.grow(world)
-        self.look()
-
     @precondition(lambda self: self.link.to_server)
     @rule()
     def server_reads(self) -> None:
@@ -197,10 +191,7 @@ class Conversation(RuleBasedStateMachine):
                 continue
             content = self.sent[response.nonce] = content_of(response)
             check(response)
-            if not self.link.snapshot.ready:
-                assert response.type_url in (CLUSTER, ENDPOINT)
-                assert self.link.wire is Wire.DELTA
-                assert not response.removed
+            assert self.link.snapshot.ready
             named = {*(r.name for r in response.resources), *response.removed}
             if not named & self.asked[response.type_url]:
                 assert content not in self.refused[response.type_url]

@@ -42,39 +42,6 @@ def test_o7_a_client_that_came_too_early_is_not_told_what_it_has(delta: Talk) ->
     assert delta.passes(REQUEST_GRACE) == ["cds -gone"]
 
 
-def test_o7_a_client_without_any_cluster_is_sent_clusters_and_endpoints_while_the_snapshot_grows(delta: Talk) -> None:
-    assert delta.sub("cds") == []
-    assert delta.grow(cds="a=1", eds="a=1", lds="l=1", rds="l=1", sds="s=1") == ["cds a=1"]
-    assert [delta.sub("eds", "a"), delta.ack("cds"), delta.ack("eds")] == [["eds a=1"], [], []]
-    assert [delta.sub("lds"), delta.sub("rds", "l"), delta.sub("sds", "s")] == [[], [], []]
-    assert delta.grow(cds="b=1", eds="b=1") == ["cds b=1"]
-    assert [delta.ack("cds"), delta.sub("eds", "b"), delta.ack("eds")] == [[], ["eds b=1"], []]
-    assert delta.publish(cds="a=1 b=1", eds="a=1 b=1", lds="l=1", rds="l=1", sds="s=1") == ["sds s=1", "lds l=1", "rds l=1"]
-
-
-def test_o7_a_client_that_asks_while_the_snapshot_grows_is_sent_what_is_there(delta: Talk) -> None:
-    assert delta.grow(cds="a=1", eds="a=1") == []
-    assert [delta.sub("lds"), delta.sub("cds"), delta.sub("eds", "a")] == [[], ["cds a=1"], ["eds a=1"]]
-
-
-def test_o7_nobody_else_is_sent_anything_while_the_snapshot_grows(sotw: Talk, delta: Talk) -> None:
-    """Who has clusters may be using them, and on the old wire what is not in a response is gone."""
-    assert [sotw.ask("cds"), sotw.grow(cds="a=1")] == [[], []]
-    assert [delta.sub("cds", held={"a": "old"}), delta.grow(cds="a=1"), delta.sub("eds", "a"), delta.grow(eds="a=1")] == [[]] * 4
-    single = Talk(Wire.DELTA, ordered=False)
-    assert [single.sub("cds"), single.grow(cds="a=1")] == [[], []]
-
-
-def test_o2_listeners_wait_for_the_last_clusters_of_a_client_that_was_sent_the_first_ones_early(delta: Talk) -> None:
-    """It asks for listeners with only some of them, and would serve with 503 what the others are for."""
-    delta.sub("cds")
-    delta.grow(cds="a=1", eds="a=1")
-    assert [delta.sub("eds", "a"), delta.ack("cds"), delta.ack("eds"), delta.sub("lds")] == [["eds a=1"], [], [], []]
-    assert delta.publish(cds="a=1 b=1", eds="a=1 b=1", lds="l=1") == ["cds b=1"]
-    assert delta.passes(2 * REQUEST_GRACE) == []
-    assert [delta.ack("cds"), delta.sub("eds", "b"), delta.ack("eds")] == [[], ["eds b=1"], ["lds l=1"]]
-
-
 @pytest.mark.parametrize("kind", ["cds", "lds"])
 @pytest.mark.parametrize("wire", Wire)
 def test_s12_d12_a_first_wildcard_with_nothing_to_give_is_answered_once(wire: Wire, kind: str) -> None:

@@ -8,12 +8,8 @@ import pytest
 
 from tests.publish.wired import Wired
 from tests.web.site import ingress
-from xds.kube.objects import Backend, Endpoint, EndpointPort, EndpointSlice, Ingress, Meta, Path, Rule, Service, ServicePort
-from xds.kube.source import Change
-from xds.protocol.discovery import DiscoveryRequest, Wire
-from xds.protocol.session import Session
-from xds.publish import publisher
-from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Part
+from xds.kube.objects import Backend, Ingress, Meta, Path, Rule
+from xds.snapshot import ROUTE, Part
 from xds.units.record import decode
 
 HOST = Part(ROUTE, "ingress", "web.test")
@@ -167,37 +163,3 @@ async def test_a_change_counts_as_published_when_the_snapshot_has_it() -> None:
     await site.put(ingress("late"))
     assert seen == [True] * len(seen)
     assert [item.meta.name for change in site.coordination.changes for item in change.put] == ["late"]
-
-
-async def test_an_envoy_that_has_nothing_takes_clusters_in_before_the_first_snapshot_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each piece goes through 2 to 5, so what is accepted of it is proven; listeners and routes come when all of it is ready."""
-    monkeypatch.setattr(publisher, "_PIECE", 60)
-    site = Wired()
-    site.snapshot.ready, site.snapshot.growing = False, True
-    new, serving = site.connect("new", prompt=True), site.connect("serving", prompt=True)
-    serving.session = Session(Wire.DELTA, site.snapshot, nonce_prefix="serving.")
-    serving.session.receive(DiscoveryRequest(CLUSTER, subscribe=("*",), initial_versions={"default/gone/80": "1"}), 0.0)
-    count = 200
-    named = [f"web{n:03}" for n in range(count)]
-    rules = (Rule(f"{name}.test", (Path("/", "Prefix", Backend(name, 80)),)) for name in named)
-    ingresses = [Ingress(meta=Meta(namespace="default", name=name), rules=(rule,)) for name, rule in zip(named, rules, strict=True)]
-    services = [Service(meta=Meta(namespace="default", name=name), ports=(ServicePort(80, "", 8080),)) for name in named]
-    slices = [
-        EndpointSlice(
-            meta=Meta(namespace="default", name=name), service=name, ports=(EndpointPort("", 8080),), endpoints=(Endpoint(("10.0.0.1",)),)
-        )
-        for name in named
-    ]
-    had: list[int] = []
-    answer = new.answer
-    new.answer = lambda: (answer(), had.append(len(new.session.subscriptions[CLUSTER].held)))[0]  # type: ignore[method-assign]
-    await site.publisher.apply(Change((*ingresses, *services, *slices)), ahead=True)
-    assert len(had) > 2
-    assert had == sorted(set(had)), "more with each piece"
-    assert had[-1] == len(new.session.subscriptions[ENDPOINT].held) == count
-    assert {LISTENER, ROUTE}.isdisjoint(new.session.subscriptions)
-    assert not serving.session.subscriptions
-    assert not site.snapshot[CLUSTER].unproven
-    site.snapshot.ready, site.snapshot.growing = True, False
-    new.answer()
-    assert all(new.session.up_to_date(type_url) for type_url in (CLUSTER, ENDPOINT, LISTENER, ROUTE))

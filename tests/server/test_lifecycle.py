@@ -143,11 +143,9 @@ async def test_health_follows_readiness(service: str, registry: CollectorRegistr
         request = health_pb2.HealthCheckRequest(service=service)
         watching = stub.Watch(request)
         assert (await watching.read()).status == NOT_SERVING
-        for growing in (False, True):
-            snapshot.growing = growing
-            fleet.publish()
-            assert (await stub.Check(request)).status == NOT_SERVING
-        snapshot.ready, snapshot.growing = True, False
+        fleet.publish()
+        assert (await stub.Check(request)).status == NOT_SERVING
+        snapshot.ready = True
         fleet.publish()
         assert (await watching.read()).status == SERVING
         assert (await stub.Check(request)).status == SERVING

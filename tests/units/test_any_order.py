@@ -41,7 +41,7 @@ from xds.kube.world import DEFAULT_CERTIFICATE, NOW, World
 from xds.nginx import registry
 from xds.nginx.registry import known_annotations
 from xds.problem import Problem, Ref
-from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, TYPES, Snapshot
+from xds.snapshot import ENDPOINT, ROUTE, TYPES, Snapshot
 from xds.translate.configuration import ingress_settings
 from xds.translate.selection import claimed, served
 from xds.units.memo import Beside, Build
@@ -215,19 +215,11 @@ OPENED: tuple[Object, ...] = tuple(Namespace(meta=Meta(namespace="", name=name, 
 class Life:
     """A control plane without servers: a World, its Tables, and the Snapshot that they have published."""
 
-    def __init__(self, put: Sequence[Object] = (), flags: Flags = FLAGS, *, ahead: int = 0) -> None:
-        """With `ahead`, the clusters of so many hosts at a time are published before the rest is."""
+    def __init__(self, put: Sequence[Object] = (), flags: Flags = FLAGS) -> None:
         self.world = World(flags, CONSTANTS)
         self.tables = Tables(self.world)
         self.snapshot = Snapshot()
-        if ahead:
-            touched = self.tables.touch(self.world.apply(put))
-            for update in self.tables.clusters_ahead(ahead):
-                assert not update.drop, "clusters only come"
-                update.publish(self.snapshot)
-            self.tables.refresh(touched).publish(self.snapshot)
-        else:
-            self.take(put)
+        self.take(put)
 
     def take(self, put: Sequence[Object] = (), drop: Sequence[Ref] = ()) -> None:
         self.tables.apply(self.world.apply(put, drop)).publish(self.snapshot)
@@ -263,9 +255,6 @@ def test_a_snapshot_depends_on_what_is_there_and_not_on_how_it_came_about(batche
     assert life.state() == fresh.state()
     assert life.problems() == fresh.problems()
     assert len(life.tables.build) == len(fresh.tables.build)
-    in_pieces = Life(there, flags, ahead=1)
-    assert (in_pieces.state(), in_pieces.problems()) == (fresh.state(), fresh.problems())
-    assert in_pieces.tables.build.runs == fresh.tables.build.runs
     life.take(drop=[ref(item) for item in there])
     empty = Life(flags=flags)
     assert life.state() == empty.state()
@@ -424,13 +413,3 @@ def test_another_process_gives_the_same_versions() -> None:
     assert [run.returncode for run in runs] == [0, 0]
     assert len(seen) == 1
     assert "one/s0/80~" in seen.pop()
-
-
-def test_clusters_ahead_are_those_of_some_hosts_at_a_time_with_their_endpoints() -> None:
-    life = Life()  # which has the catch-all
-    touched = life.tables.touch(life.world.apply(site(7)))
-    pieces = [{t: [r.name for r in update.put.get(t, ())] for t in TYPES} for update in life.tables.clusters_ahead(3)]
-    assert [piece[CLUSTER] for piece in pieces] == [[f"one/s{n}/80" for n in some] for some in ((0, 1, 2), (3, 4, 5))]
-    assert [piece[ENDPOINT] for piece in pieces] == [piece[CLUSTER] for piece in pieces]
-    assert not any(piece[SECRET] or piece[LISTENER] for piece in pieces), "these are made once, with the last hosts"
-    assert [r.name for r in life.tables.refresh(touched).put[CLUSTER]] == ["one/s6/80"]

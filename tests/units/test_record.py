@@ -20,7 +20,7 @@ from xds.problem import Ref
 from xds.render.listeners import https
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Part
 from xds.units.parts import Chain, Entry, Frame, Held, Host, Value, digest, host_digest
-from xds.units.record import Certificate, Record, decode, encode, holds_some
+from xds.units.record import Certificate, Record, decode, encode
 from xds.wire.encode import encode as encoded
 
 WITHOUT_FILTERS = encoded(Listener(name="https", filter_chains=[FilterChain(name="default")]))
@@ -131,15 +131,6 @@ def test_everything_that_a_control_plane_holds_is_held_again_after_a_restart() -
     assert again.state() == life.state()
 
 
-def test_a_record_tells_of_which_types_something_is_held() -> None:
-    refused = Held("1234", None, "no")
-    body = encode({Part(CLUSTER, "a/b/80"): refused}, {Part(ENDPOINT, "a/b/80"): "5678"}, {})
-    assert holds_some(body, (CLUSTER, ENDPOINT))
-    assert not holds_some(body, (ENDPOINT,)), "one Envoy accepts it, so it is not held"
-    assert not holds_some(b"", (CLUSTER,))
-    assert not holds_some(b"rubbish", (CLUSTER,))
-
-
 def test_neither_keys_nor_what_is_quoted_show() -> None:
     chain, key = pems()[0]
     held = {Part(SECRET, "a/b"): Held("1", key, "")}
@@ -156,7 +147,6 @@ def test_a_record_of_another_version_is_told_from_rubbish_whatever_its_shape(lat
     """After a rollback the log says what is not read, and why."""
     with pytest.raises(ValueError, match=r"^it was written by another version$"):
         decode(later)
-    assert not holds_some(later, (CLUSTER,))
 
 
 @given(

@@ -4,8 +4,7 @@ Nothing here reads, writes, waits or looks at a clock. `xds.server` owns the gRP
 What is sent of one type is decided in `xds.protocol.subscription`. Here is what the types of one stream have to do with each other.
 The rules:
 
-1. *Silence* until the Snapshot is ready (O7). Only a client that has no cluster yet is sent clusters and their endpoints while the Snapshot
-   is growing: nothing that it has uses them, and it takes them in while the rest is built. Delta alone, whose responses only add.
+1. *Silence* until the Snapshot is ready (O7).
 2. *One response in flight* per type. What changes meanwhile is sent as one response later: a slow client skips states. Delta alone sends
    more while an ACK is awaited: names that the client requests, and names that are sent apart (rule 5). A response that is not answered
    within `ACK_TIMEOUT` counts as lost: its names are sent again with the next change; without a change, nothing is sent (S15).
@@ -57,8 +56,6 @@ _USERS: Mapping[str, tuple[str, ...]] = {
     SECRET: (LISTENER, CLUSTER),
 }
 """Type → the types that may use its resources, and must be accepted without a resource before that one is removed."""
-_AHEAD = (CLUSTER, ENDPOINT)
-"""The types that are sent while the Snapshot is growing."""
 _RELEASE_ORDER = (LISTENER, ROUTE, CLUSTER, ENDPOINT, SECRET, PASSWORDS)
 
 
@@ -89,9 +86,6 @@ class Session:
         self._legacy_wildcards = legacy_wildcards
         self._acknowledgements: list[Acknowledgement] = []
         self._early: list[DiscoveryRequest] = []  # those that came before the Snapshot was ready
-        self._early_ahead: list[DiscoveryRequest] = []  # those of them that may be answered while it is growing
-        self._has_no_cluster: bool | None = None  # by its first request for clusters
-        self._is_ahead = False  # it was sent clusters before that
         self._first_request_at: float | None = None
         self._blocked_since: float | None = None  # listeners and routes, by rule 4
         self._unblocked_at = -inf
@@ -103,7 +97,8 @@ class Session:
         if request.type_url not in TYPES:
             return []
         if not self._snapshot.ready:
-            return self._receive_early(request, now)
+            self._early.append(request)
+            return []
         self._read_early(now)
         if not self._read(request, now):
             return []
@@ -113,7 +108,7 @@ class Session:
     def publish(self, now: float) -> list[DiscoveryResponse]:
         """The Snapshot has changed."""
         if not self._snapshot.ready:
-            return self._respond_ahead(now)
+            return []
         self._read_early(now)
         return self._flush(now)
 
@@ -191,41 +186,21 @@ class Session:
 
         Costs what exists, so it is not for every event.
         """
-        requests = [*self._early, *self._early_ahead]
+        requests = self._early
         early = (name for r in requests for name in (*r.names, *r.subscribe, *r.unsubscribe, *r.initial_versions, r.error or ""))
         kept = (name for subscription in self.subscriptions.values() for name in subscription.unknown_names)
         return sum(len(name) + _PER_TEXT for names in (early, kept) for name in names) + _PER_REQUEST * len(requests)
 
     # Requests
 
-    def _receive_early(self, request: DiscoveryRequest, now: float) -> list[DiscoveryResponse]:
-        if request.type_url not in _AHEAD:
-            self._early.append(request)
-            return []
-        self._early_ahead.append(request)
-        if request.type_url == CLUSTER and self._has_no_cluster is None:
-            self._has_no_cluster = not request.initial_versions
-        return self._respond_ahead(now)
-
     def _read_early(self, now: float) -> None:
-        early, self._early_ahead = self._early_ahead, []
-        if self._snapshot.ready and self._early:
-            early, self._early = early + self._early, []
-        if not early:
+        if not self._early:
             return
+        early, self._early = self._early, []
         for request in early:
             self._read(request, now)
         for subscription in self.subscriptions.values():
             subscription.settle()  # not before: the client is not up to date with what it has requested since
-
-    def _respond_ahead(self, now: float) -> list[DiscoveryResponse]:
-        """What can be sent before the Snapshot is ready."""
-        if self._snapshot.growing and self._has_no_cluster and self._ordered and self._wire is Wire.DELTA:
-            self._is_ahead = True
-        if not self._is_ahead:
-            return []
-        self._read_early(now)
-        return self._flush(now)
 
     def _read(self, request: DiscoveryRequest, now: float) -> bool:
         if self._first_request_at is None:
@@ -367,11 +342,10 @@ class Session:
     def _longest_block(self, clusters: Names) -> float:
         """How many seconds listeners and routes may wait.
 
-        Only a client that has listeners or routes has traffic to lose, or one that asked for them while it had no more than the first
-        clusters. One that never subscribes to endpoints may never do so.
+        Only a client that has listeners or routes has traffic to lose. One that never subscribes to endpoints may never do so.
         """
         users = [self.subscriptions.get(t) for t in (LISTENER, ROUTE)]
-        serves = self._is_ahead or any(s is not None and (s.held or s.reconnected) for s in users)
+        serves = any(s is not None and (s.held or s.reconnected) for s in users)
         endpoints = self.subscriptions.get(ENDPOINT)
         return ACK_TIMEOUT if serves and (clusters or (endpoints is not None and endpoints.started)) else REQUEST_GRACE
 

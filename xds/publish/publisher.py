@@ -62,8 +62,6 @@ from xds.web.process_metrics import ProcessMetrics
 _log = logging.getLogger("xds")
 _MANY = 200
 """Objects, keys or Parts beyond which they are worked out in a thread, so that streams are answered meanwhile (B10)."""
-_PIECE = 500
-"""Hosts whose clusters are published at a time, ahead of the rest: 0.2 s of work for us, and as much for Envoy."""
 _HEAVY = 32_768
 """Bytes of virtual hosts beyond which they are built in a thread: some 20 ms of work."""
 _FAR = frozenset(("ConfigMap", "IngressClass", "Namespace"))
@@ -125,8 +123,8 @@ class Publisher:
         self._held: dict[Part, Held] = {}
         self._faults: set[Fault] = set()
 
-    async def apply(self, change: Change, *, ahead: bool = False) -> None:
-        """Publish a Change of the Source. With `ahead`, clusters are published before the rest is built: for a first Change."""
+    async def apply(self, change: Change) -> None:
+        """Publish a Change of the Source."""
         async with self._step():
             begun = time.monotonic()
             causes = _causes(self._world, change)  # asks what there was before
@@ -136,7 +134,7 @@ class Publisher:
                 keys = self._take_over(change)
             for place, problems in change.problems.items():
                 self._observers.notices.replace(place, problems)
-            await self._build(keys, begun, causes, ahead=ahead)
+            await self._build(keys, begun, causes)
             self._observers.coordination.published(change)
 
     def _take_over(self, change: Change) -> set[Key]:
@@ -202,24 +200,15 @@ class Publisher:
                 self.steps += 1
                 self._stepped.notify_all()
 
-    async def _build(self, keys: Collection[Key], begun: float, causes: Causes = NO_CAUSES, *, ahead: bool = False) -> None:
+    async def _build(self, keys: Collection[Key], begun: float, causes: Causes = NO_CAUSES) -> None:
         """Steps 1 to 9 for keys of the World that were touched."""
-        update = await (self._publish_ahead(keys, begun) if ahead else self._update(keys))
-        await self._carry_out(await self._publish(update, begun, causes))
+        await self._carry_out(await self._publish(await self._update(keys), begun, causes))
         changes = self._tables.build.problem_changes()
         ordered = await in_thread(in_order, changes) if len(changes) > _MANY else in_order(changes)
         for _ in self._observers.notices.updating(ordered):
             await asyncio.sleep(0)
         self._log_faults()
         await self._announce_holds(changed=bool(changes))
-
-    async def _publish_ahead(self, keys: Collection[Key], begun: float) -> Update:
-        """Steps 1 to 6 for the clusters of some hosts more each; returns the Update that the rest comes to."""
-        touched = await in_thread(self._tables.touch, keys)
-        pieces = self._tables.clusters_ahead(_PIECE)
-        while (update := await in_thread(next, pieces, None)) is not None:
-            await self._carry_out(await self._publish(update, begun))
-        return await in_thread(self._tables.refresh, touched)
 
     async def _update(self, keys: Collection[Key]) -> Update:
         """What changed keys come to. A little is worked out at once, which is quickest; more in a thread, for the loop to go on."""

@@ -143,16 +143,13 @@ class Fleet:
         )
 
     def publish(self) -> None:
-        """Wakes every stream, because the Snapshot has changed. Does nothing before the Snapshot is ready or growing."""
-        snapshot = self._shared.snapshot
-        if not (snapshot.ready or snapshot.growing):
+        """Wakes every stream, because the Snapshot has changed. Does nothing before the Snapshot is ready."""
+        if not self._shared.snapshot.ready:
             return
         streams = list(self._streams)
         if len(streams) > _WOKEN_AT_ONCE:
             self._shared.scheduler.begin_first()
         self._wake(streams)
-        if not snapshot.ready:
-            return
         self.ready.set()
         if self._compaction is None:
             self._compaction = asyncio.get_running_loop().call_later(_COMPACT_AFTER, self._compact)

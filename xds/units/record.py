@@ -8,7 +8,7 @@ What does not belong here: where the bytes are stored. They contain private keys
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -159,14 +159,6 @@ def decode(body: bytes) -> RecordedState:
     held = {line.part: _held(line) for line in found.lines if not line.good}
     good = {line.part: line.refused for line in found.lines if line.good}
     return RecordedState(held, good, found.certificates, dict(_forms(found.forms)))
-
-
-def holds_some(body: bytes, type_urls: Container[str]) -> bool:
-    """Whether a record has anything of these types that is held. Of one that cannot be read nothing is known, so nothing is held."""
-    try:
-        return bool(body) and any(part.type_url in type_urls for part in decode(body).held)
-    except ValueError:
-        return False
 
 
 def affordable(forms: Mapping[str, LastForm]) -> dict[str, msgspec.Raw]:

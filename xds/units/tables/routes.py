@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 
 from xds.kube.world import Key, World, host_of_key
 from xds.model import Cluster
@@ -19,7 +19,7 @@ from xds.units.tables.backends import Backends
 from xds.units.tables.holds import Holds
 from xds.units.tables.listeners import HttpsListener
 from xds.units.tables.password_files import PasswordFiles
-from xds.units.tables.table import Moved, Single, Table, Touched
+from xds.units.tables.table import Single, Table, Touched
 from xds.units.tables.update import Update
 
 _MASK = (1 << 128) - 1
@@ -61,18 +61,8 @@ class RouteTable:
 
     def refresh(self, touched: Touched, update: Update) -> None:
         """Bring the table up to date, and what its hosts want."""
-        self._take_over(self.hosts.refresh(touched), touched, update)
-
-    def refresh_in_pieces(self, most: int) -> Iterator[Update]:
-        """The same for `most` newly wanted hosts at a time, as long as more than that are left for `refresh`."""
-        for moved in self.hosts.in_pieces(most):
-            update = Update()
-            self._take_over(moved, Touched(), update)
-            yield update
-
-    def _take_over(self, moved: Iterable[Moved[str, Host]], touched: Touched, update: Update) -> None:
         changed = False
-        for name, part, old, new in moved:
+        for name, part, old, new in self.hosts.refresh(touched):
             changed = True
             before, after = (old.clusters if old else frozenset()), (new.clusters if new else frozenset())
             self._backends.want(after - before, before - after)

@@ -75,15 +75,6 @@ class Table(Generic[N, V]):
                 self._build.release(Unit(self._function, (name,)))
                 self._new.add(name)
 
-    def in_pieces(self, most: int) -> Iterator[Iterator[Moved[N, V]]]:
-        """`refresh` of `most` newly wanted names at a time, as long as more are left than that. Each is to be used up before the next."""
-        names = sorted(self._new, key=self.part)
-        for at in range(0, len(names) - most, most):
-            later = self._new.difference(names[at : at + most])
-            self._new -= later
-            yield self.refresh(Touched())
-            self._new |= later
-
     def wants(self, name: N) -> bool:
         """Whether somebody needs it."""
         return name in self._wanted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
 from xds.kube.world import SETTINGS, Key, World
@@ -51,7 +51,7 @@ class Tables:
         self.build = build = Build(world.get)
         self.holds = holds = Holds(raws)
         holds.update(held or {})
-        self._backends = backends = Backends(build, holds)
+        backends = Backends(build, holds)
         self._https = https = HttpsListener(build, holds, backends)
         passwords = PasswordFiles(build, holds)
         self._routes = RouteTable(world, build, holds, backends, https, passwords)
@@ -75,15 +75,6 @@ class Tables:
         touched.weight = sum(self.world.entries(key) for key in keys) * _ENTRY + self._routes.weight(touched)
         self._routes.follow(keys)
         return touched
-
-    def clusters_ahead(self, most: int) -> Iterator[Update]:
-        """After `touch` and before `refresh`: `most` of the new hosts at a time with their clusters, if there are more than that.
-
-        So Envoys take clusters in while the rest is built. Listeners, certificates and the last hosts come with `refresh`.
-        """
-        for update in self._routes.refresh_in_pieces(most):
-            self._backends.refresh(Touched(), update)
-            yield update
 
     def refresh(self, touched: Touched) -> Update:
         """What was touched does to the resources."""
