@@ -321,6 +321,25 @@ async def test_where_all_streams_take_too_much_the_newest_that_takes_much_is_ref
         await eventually(lambda: fleet.load.total == 0)
 
 
+async def test_what_a_large_response_took_is_free_once_it_is_answered(
+    serve: Serve, snapshot: Snapshot, registry: CollectorRegistry
+) -> None:
+    snapshot[CLUSTER].update([resource("a", "x")])
+    fleet, address = await serve()
+    async with _channel(address) as channel:
+        client = Client(channel, Wire.DELTA)
+        await client.subscribe(CLUSTER, ["a", "big"])
+        await client.answer(await client.read())
+        await eventually(lambda: count(registry, "xds_acks_total", type="cds") == 1)
+        before = fleet.load.total
+        snapshot[CLUSTER].update([resource("big", "x" * 50_000)])
+        fleet.publish()
+        response = await client.read()
+        assert fleet.load.total > before + 50_000
+        await client.answer(response)
+        await eventually(lambda: fleet.load.total <= before)
+
+
 async def test_requests_that_are_kept_until_the_first_snapshot_take_room_whatever_they_have(
     serve: Serve, snapshot: Snapshot, registry: CollectorRegistry
 ) -> None:
