@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench.injected import LOOPBACK
 from bench.objects import Raw
+from bench.waits import Wait
 from examples.apps import Address
 from tests.envoy.harness import Ports, Process, fetch, wait_until
 
@@ -59,6 +60,17 @@ class ControlPlane:
         assert self._connection is not None, "it was not started"
         self._connection.sendall(b"%d\n" % responses)
         return float(await asyncio.to_thread(self._connection.recv, 100))
+
+    def watch(self) -> None:
+        """Measure from now on how long its event loop keeps others waiting."""
+        assert self._connection is not None, "it was not started"
+        self._connection.sendall(b"watch\n")
+
+    async def waited(self) -> Wait:
+        """The longest wait since `watch`, and the most CPU in one."""
+        assert self._connection is not None, "it was not started"
+        self._connection.sendall(b"waited\n")
+        return Wait(*map(float, (await asyncio.to_thread(self._connection.recv, 100)).split()))
 
     async def _ready(self) -> bool:
         assert self.process.running, self.process.report()

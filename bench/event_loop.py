@@ -13,13 +13,13 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from time import perf_counter, process_time, thread_time
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from time import perf_counter
 
 from bench import objects
 from bench.machine import apart
 from bench.table import Mark, Table, marked
+from bench.waits import TICK, Wait, longest_wait
 from tests.publish.wired import Wired
 from xds.app import ControlPlane
 from xds.config import Flags
@@ -29,7 +29,6 @@ from xds.snapshot import ROUTE
 
 SIZES = (1_000, 10_000)
 MARK = Mark(50, "ms")
-_TICK = 0.005
 CHANGES: Mapping[str, Callable[[int], list[objects.Raw]]] = {
     "every object again, nothing changed (a re-list)": lambda n: list(objects.world(n)),
     "one EndpointSlice": lambda n: [objects.endpoint_slice(n - 1, addresses=["10.9.9.9"])],
@@ -48,33 +47,6 @@ REJECTED = "… and an Envoy rejects all routes from now on, 5 s"
 _REJECTED_FOR = 5.0
 
 
-class Wait(NamedTuple):
-    """The longest time in milliseconds that the loop kept another task waiting; the most CPU that it, and all threads, used meanwhile."""
-
-    wall: float
-    cpu: float
-    of_all: float
-
-
-@contextlib.asynccontextmanager
-async def longest_wait(into: list[Wait]) -> AsyncIterator[None]:
-    """Appends the longest wait during the block."""
-    found = [Wait(0, 0, 0)]
-
-    async def tick() -> None:
-        while True:
-            due, used, of_all = perf_counter() + _TICK, thread_time(), process_time()
-            await asyncio.sleep(_TICK)
-            found.append(Wait(perf_counter() - due, thread_time() - used, process_time() - of_all))
-
-    ticking = asyncio.create_task(tick())
-    await asyncio.sleep(2 * _TICK)
-    yield
-    await asyncio.sleep(2 * _TICK)
-    ticking.cancel()
-    into.append(Wait(*(max(each) * 1000 for each in zip(*found, strict=True))))
-
-
 async def _waits(n: int) -> dict[str, list[float]]:
     control_plane = ControlPlane(Flags(configmap=objects.CONFIG_MAP))
     with first_build():
@@ -87,7 +59,7 @@ async def _waits(n: int) -> dict[str, list[float]]:
         begun = perf_counter()
         async with longest_wait(waits):
             await control_plane.apply(Change(put=put))
-        found[what] = [*waits[0], (perf_counter() - begun - 4 * _TICK) * 1000]
+        found[what] = [*waits[0], (perf_counter() - begun - 4 * TICK) * 1000]
     return found | {REJECTED: await _rejected(n)}
 
 
@@ -106,7 +78,7 @@ async def _rejected(n: int) -> list[float]:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_REJECTED_FOR):
                 await site.settle()
-    return [*waits[0], (perf_counter() - begun - 4 * _TICK) * 1000]
+    return [*waits[0], (perf_counter() - begun - 4 * TICK) * 1000]
 
 
 def waits(n: int) -> dict[str, list[float]]:

@@ -19,14 +19,13 @@ from time import perf_counter
 from typing import Any
 
 import grpc
-from prometheus_client.parser import text_string_to_metric_families
 
 from bench import objects
 from bench.control_plane import ControlPlane
 from bench.machine import apart, cpu_of, cpu_of_threads, memory, quantile
 from bench.real_envoy import until_still
 from bench.table import NO_MARK, Mark, Table, marked
-from tests.envoy.harness import Ports, fetch
+from tests.envoy.harness import Ports
 from tests.envoy.harness.process import raise_file_limit
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET
 from xds.wire.encode import field
@@ -163,21 +162,21 @@ async def _run(n: int, count: int, changes: int) -> dict[str, Any]:
             await plane.start()
             held = await _everything(plane.xds_address, n)
             await until_still(plane.pid)
-            late_before = await _lateness(plane)
             before, used = memory(plane.pid), cpu_of(plane.pid)
+            plane.watch()
             begun = perf_counter()
             streams = [Stream.to(plane.xds_address) for _ in range(count)]
             spent = await asyncio.gather(*(stream.come(held) for stream in streams))
             came, cpu = (perf_counter() - begun) * 1000, (cpu_of(plane.pid) - used) * 1000
+            waited = await plane.waited()
             await until_still(plane.pid)
             grown = (memory(plane.pid) - before) * 1000 / count
             times, handed, change_cpu = await _changes(plane, streams, changes)
-            late = _latest(late_before, await _lateness(plane))
         finally:
             await asyncio.gather(*(stream.close() for stream in streams))
             await plane.stop()
             ports.release()
-    found = {"came": came, "cpu": cpu, "bytes": sum(spent), "grown": grown, "late": late}
+    found = {"came": came, "cpu": cpu, "bytes": sum(spent), "grown": grown, "waited": waited}
     return found | {"changes": times, "handed": handed, "change cpu": change_cpu}
 
 
@@ -201,19 +200,6 @@ async def _changes(plane: ControlPlane, streams: list[Stream], changes: int) -> 
     return times, handed, (cpu_of_threads(plane.pid) - used) * 1000 / changes
 
 
-async def _lateness(plane: ControlPlane) -> dict[float, float]:
-    """The histogram of how late its event loop was: seconds → how often it was at most that late."""
-    text = (await fetch(plane.health, "/metrics", host="xds")).text
-    [metric] = [m for m in text_string_to_metric_families(text) if m.name == "xds_event_loop_lag_seconds"]
-    return {float(s.labels["le"]): s.value for s in metric.samples if s.name.endswith("_bucket")}
-
-
-def _latest(before: dict[float, float], now: dict[float, float]) -> float:
-    """By how many milliseconds it was late at most, meanwhile: the end of the last bucket in use."""
-    counts = {end: count - before[end] for end, count in now.items()}
-    return 1000 * min(end for end, count in counts.items() if count == max(counts.values()))
-
-
 def measure(count: int = STREAMS, *, n: int = N, changes: int = 10) -> Table:
     """One run."""
     table = Table(
@@ -230,7 +216,8 @@ def measure(count: int = STREAMS, *, n: int = N, changes: int = 10) -> Table:
     table.add("… → the last stream has read it", *marked(quantile(found["changes"], 0.5), "ms", None), NO_MARK)
     table.add("all come back with current versions → settled", *marked(found["came"], "ms", RECONNECT), _each(found["cpu"], count))
     table.add("… bytes of responses with resources", *marked(found["bytes"], "bytes", NOTHING), NO_MARK)
-    table.add("longest block of its event loop, at most", *marked(found["late"], "ms", LAG), NO_MARK)
+    wall, of_loop, of_all = found["waited"]
+    table.add("… its event loop keeps others waiting", *marked(wall, "ms", LAG), f"{of_loop:.0f} ms in one wait, all threads {of_all:.0f}")
     table.add("memory for each of them", *marked(found["grown"], "kB", MEMORY), NO_MARK)
     return table
 

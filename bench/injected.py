@@ -4,7 +4,8 @@
 
 A line on a connection to EVENTS_PORT is an object as JSON, as in a watch event; each is a change of its own. A line with a number is
 answered by another one, once so many responses were made for streams since the last object came: by the milliseconds that this took.
-Everything is on loopback.
+From the line "watch" on, how long the event loop keeps others waiting is measured; "waited" is answered by the longest, and by the most CPU
+in one. Everything is on loopback.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AsyncExitStack
 from time import perf_counter
 from typing import Any
 
 from bench import objects
+from bench.waits import Wait, longest_wait
 from xds import logs
 from xds.app import ControlPlane
 from xds.cli.serve import until_signal
@@ -105,10 +108,20 @@ async def serve(n: int, events: int, xds: int, health: int, http: int, https: in
     )
 
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        waits: list[Wait] = []
+        watching = AsyncExitStack()
         async for line in reader:
-            if line.strip().isdigit():
-                writer.write(b"%.3f\n" % await made.until(int(line)))
-                continue
+            match line.strip():
+                case b"watch":
+                    await watching.enter_async_context(longest_wait(waits))
+                    continue
+                case b"waited":
+                    await watching.aclose()
+                    writer.write(b"%.3f %.3f %.3f\n" % waits.pop())
+                    continue
+                case number if number.isdigit():
+                    writer.write(b"%.3f\n" % await made.until(int(number)))
+                    continue
             made.begin()
             item = parse.from_json(line)
             assert item is not None
