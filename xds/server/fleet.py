@@ -30,8 +30,8 @@ from xds.server.turns import FairScheduler, WeightedSemaphore
 from xds.snapshot import Snapshot
 
 _log = logging.getLogger("xds.server")
-_WOKEN_AT_ONCE = 100
-"""Streams that are woken in one iteration of the event loop."""
+_WOKEN_AT_ONCE = 50
+"""Streams that are woken in one iteration of the event loop: to send to as many takes about one slice of the scheduler."""
 _COMPACT_AFTER = 60.0
 """Seconds from a change until deleted resources are forgotten; longer than an Envoy takes to reconnect."""
 _CLOSE_TIMEOUT = 5.0
