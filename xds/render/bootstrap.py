@@ -6,6 +6,7 @@ routes and clusters (`xds.render`), writing files (`xds.cli.bootstrap`), running
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable
 from typing import Any
 
@@ -45,11 +46,17 @@ _TRACKED = 10
 Envoy has eight sizes, each twice the one before, from 1 KiB on: so the largest are those of 128 KiB and more. It keeps some 256 KiB of a
 stream whose client does not read.
 """
-_BEYOND = 2
+_BEYOND = 3
 """The parts of the limit of memory up to which Envoy still takes action.
 
 An action is repeated only when the pressure that it follows has changed, and pressure ends at 1. One that follows the limit itself would
-stop at the limit: Envoy would reset nothing more, however much memory is taken.
+stop at the limit: Envoy would reset nothing more, however much memory is taken. More parts would leave smaller streams alone for longer.
+"""
+_LOOK = datetime.timedelta(milliseconds=10)
+"""How often Envoy looks at its memory. Each time it resets 50 streams in each thread, and that number cannot be set.
+
+With the 256 KiB that it keeps of a stream, that frees 1.3 GB a second in each thread: more than a thread reads from backends meanwhile.
+With 100 ms a few thousand unread streams took nine times the limit. Looking takes half a percent of a core more than with 100 ms.
 """
 _SHORTER = (0.8, 0.95)
 """The parts of the limit between which time-outs become shorter."""
@@ -402,9 +409,17 @@ def _overload(settings: Flags) -> dict[str, Any]:
         actions = _near_the_heap()
     if not monitors:
         return {}
-    tracked = {"buffer_factory_config": {"minimum_account_to_track_power_of_two": _TRACKED}, "actions": actions} if actions else {}
-    # Envoy resets 50 streams each time that it looks, in each thread.
-    return {"refresh_interval": "0.1s", "resource_monitors": monitors} | tracked
+    if not actions:  # connections are counted as they come
+        return {"resource_monitors": monitors}
+    return {
+        "refresh_interval": f"{_LOOK.total_seconds():g}s",
+        "resource_monitors": monitors,
+        "buffer_factory_config": {"minimum_account_to_track_power_of_two": _TRACKED},
+        "actions": actions,
+        # As an action (reject_incoming_connections) it would hold for each listener that begins beyond the limit, and for ever for those
+        # that bypass the limit.
+        "loadshed_points": [{"name": "envoy.load_shed_points.tcp_listener_accept", "triggers": [_at(_REJECT_AT)]}],
+    }
 
 
 def _near_the_heap() -> list[dict[str, Any]]:
@@ -417,11 +432,8 @@ def _near_the_heap() -> list[dict[str, Any]]:
         made = {"name": f"{_ACTION}.{name}", "triggers": [trigger]}
         return made | ({"typed_config": config} if config else {})
 
-    def at(part: float) -> dict[str, Any]:
-        return {"name": _HEAP, "threshold": {"value": part}}
-
     def between(begin: float, end: float, parts: int = 1) -> dict[str, Any]:
-        scaled = {"scaling_threshold": begin / parts, "saturation_threshold": end / parts}
+        scaled = {"scaling_threshold": round(begin / parts, 4), "saturation_threshold": round(end / parts, 4)}
         return {"name": _HEAP if parts == 1 else _HEAP_AND_BEYOND, "scaled": scaled}
 
     timers = {
@@ -439,7 +451,11 @@ def _near_the_heap() -> list[dict[str, Any]]:
     return [
         action("reduce_timeouts", between(*_SHORTER), timers),
         action("reset_high_memory_stream", between(_RESET_FROM, _BEYOND, _BEYOND)),
-        action("shrink_heap", at(_SHRINK_AT)),
-        action("reject_incoming_connections", at(_REJECT_AT)),
+        action("shrink_heap", _at(_SHRINK_AT)),
         action("stop_accepting_requests", between(*_REFUSE, _BEYOND)),
     ]
+
+
+def _at(part: float) -> dict[str, Any]:
+    """What begins at this part of the limit of memory."""
+    return {"name": _HEAP, "threshold": {"value": part}}
