@@ -15,12 +15,14 @@ from envoy_data_plane.xds.type.matcher.v3 import (
     MatcherMatcherList,
     MatcherMatcherListFieldMatcher,
     MatcherMatcherListPredicate,
-    MatcherMatcherListPredicatePredicateList,
     MatcherMatcherListPredicateSinglePredicate,
     MatcherOnMatch,
+    RegexMatcher,
+    RegexMatcherGoogleRe2,
     StringMatcher,
 )
 
+from xds.patterns import regex
 from xds.wire.encode import pack
 
 UPGRADES = ("websocket", "spdy/3.1", "tcp")
@@ -43,15 +45,10 @@ def passed_by(config: AnyMessage) -> AnyMessage:
 
 @cache
 def _skipped_by_upgrades() -> Matcher:
+    """One look at the header for all protocols: each request pays for each look."""
     header = MatcherConfig(name="upgrade", typed_config=pack(HttpRequestHeaderMatchInput(header_name="upgrade")))
-    named = (
-        MatcherMatcherListPredicateSinglePredicate(input=header, value_match=StringMatcher(exact=kind, ignore_case=True))
-        for kind in UPGRADES
-    )
-    any_of = MatcherMatcherListPredicatePredicateList(predicate=[MatcherMatcherListPredicate(single_predicate=each) for each in named])
+    kinds = RegexMatcher(regex=f"(?i)(?:{'|'.join(map(regex.literal, UPGRADES))})", google_re2=RegexMatcherGoogleRe2())
+    named = MatcherMatcherListPredicateSinglePredicate(input=header, value_match=StringMatcher(safe_regex=kinds))
     skip = MatcherOnMatch(action=MatcherConfig(name="skip", typed_config=pack(SkipFilter())))
-    return Matcher(
-        matcher_list=MatcherMatcherList(
-            matchers=[MatcherMatcherListFieldMatcher(predicate=MatcherMatcherListPredicate(or_matcher=any_of), on_match=skip)]
-        )
-    )
+    matcher = MatcherMatcherListFieldMatcher(predicate=MatcherMatcherListPredicate(single_predicate=named), on_match=skip)
+    return Matcher(matcher_list=MatcherMatcherList(matchers=[matcher]))
