@@ -38,10 +38,13 @@ _START = 120.0
 _ASKED = b"GET / HTTP/1.1\r\nHost: web-0.example.com\r\nUser-Agent: bench\r\n\r\n"
 _WHOLE = re.compile(rb"HTTP/1\.1 200 .*?\r\ncontent-length: 2\r\n(?:.*?\r\n)?\r\n..", re.DOTALL | re.IGNORECASE)
 """The answer of the backend (`proxies.answering_nginx`)."""
-_SHORT, _LONG = 9, 10
-"""Milliseconds by which the loggers share requests among them; under valgrind each request would be a long one."""
+_SHORT, _BELOW_SECOND = 9, 999
+"""The most milliseconds of the requests that a logger writes, the next one those that are longer; under valgrind each request is."""
+_MORE = 3_600_000
+"""Milliseconds more, for which no request here lasts."""
 WITHOUT_LOG, WITH_LOG = "without the log", "with the log"
 LIKE_OURS, OURS = "Envoy, bare, treating path, id and case as ours", "ours"
+SLOWER = f"{OURS}, {WITH_LOG}, for a backend that takes 10 ms to a second"
 Make = Callable[[int, int, int], Json]
 """A configuration, from Envoy's ports for http and https and that of the backend."""
 
@@ -63,9 +66,19 @@ def count(config: Json, port: int, requests: int = _REQUESTS) -> float:
 
 def _short(config: Json) -> Json:
     """The same, where requests count as short for the log however long valgrind makes them."""
-    text = json.dumps(config)
-    for limit in (_SHORT, _LONG):
-        text = re.sub(rf'("duration_filter": {{[^}}]*"default_value": ){limit}\b', rf"\g<1>{limit + 3_600_000}", text)
+    for limit in (_SHORT, _BELOW_SECOND):
+        config = _limited(_limited(config, limit, limit + _MORE), limit + 1, limit + 1 + _MORE)
+    return config
+
+
+def _slower(config: Json) -> Json:
+    """The same, where they count as those of a backend that takes 10 ms to a second."""
+    return _limited(_limited(config, _SHORT, 0), _SHORT + 1, 1)
+
+
+def _limited(config: Json, old: int, new: int) -> Json:
+    """With another limit of durations in the loggers' filters."""
+    text = re.sub(rf'("duration_filter": {{[^}}]*"default_value": ){old}\b', rf"\g<1>{new}", json.dumps(config))
     changed: Json = json.loads(text)
     return changed
 
@@ -147,6 +160,7 @@ def measure() -> Table:
     made: dict[str, Make] = {
         f"{LIKE_OURS}, {WITH_LOG}": partial(bare, log=True),
         f"{OURS}, {WITH_LOG}": ours,
+        SLOWER: lambda *where: _slower(ours(*where)),
         f"{LIKE_OURS}, {WITHOUT_LOG}": partial(bare, log=False),
         f"{OURS}, {WITHOUT_LOG}": lambda *where: ours(*where, silent),
     }
@@ -155,7 +169,8 @@ def measure() -> Table:
     )
     found = counts(made)
     for name, each in found.items():
-        table.add(name, f"{each:,.0f}", f"{each / found[name.replace(OURS, LIKE_OURS, 1) if name.startswith(OURS) else name]:.2f}")
+        log = WITHOUT_LOG if name.endswith(WITHOUT_LOG) else WITH_LOG
+        table.add(name, f"{each:,.0f}", f"{each / found[f'{LIKE_OURS}, {log}']:.2f}")
     return table
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import time
 
 import pytest
 import pytest_asyncio
@@ -207,6 +208,19 @@ async def test_each_request_has_one_line_however_it_is_written(site: Site, where
         await site.get("/", host="app.test", headers=[("X-Request-ID", f"behind-{own}")])
         await logged(site, f"behind-{own}")
         assert len([each for each in site.envoy.process.stdout if each.endswith(f" {own}")]) == 1
+
+
+@pytest.mark.parametrize("seconds", [0, 0.01, 0.25, 1.05])
+async def test_a_duration_has_the_same_form_however_long_it_is(site: Site, seconds: float) -> None:
+    own = f"duration-{seconds}"
+    begun = time.monotonic()
+    await site.get(f"/sleep/{seconds}", host="app.test", headers=[("X-Request-ID", own)])
+    most = time.monotonic() - begun
+    line = await logged(site, own)
+    upstream, whole = line["upstream_response_time"], line["request_time"]
+    assert re.fullmatch(r"\d\.\d{3}", upstream)
+    assert re.fullmatch(r"\d\.\d{3}", whole)
+    assert seconds <= float(upstream) <= float(whole) <= most
 
 
 @pytest.mark.parametrize("name", ["User-Agent", "Referer"])

@@ -96,13 +96,14 @@ def test_a_line_has_no_more_forms_than_it_needs() -> None:
     assert len(log_format.lines(log_format.DEFAULT, Escape.DEFAULT)) == 3
     assert len(log_format.lines("$status $remote_addr", Escape.DEFAULT)) == 1
     assert len(log_format.lines("$status $http_referer", Escape.NONE)) == 1
-    assert len(log_format.lines("$request_time", Escape.NONE)) == 2
+    assert len(log_format.lines("$request_time", Escape.NONE)) == 3
     assert log_format.lines("$status", Escape.DEFAULT)[0][0] == []
 
 
 def test_ingress_nginx_s_own_line_has_one_expression_for_most_requests() -> None:
     brief, plain, escaped = inlines(log_format.DEFAULT)
     assert (brief.count("%CEL("), plain.count("%CEL(")) == (1, 5)
+    assert plain.count("getMilliseconds") == 0, "it takes twice as long"
     assert escaped.count(".replace(") == 2 * 4
     assert ".contains(" not in escaped
 
@@ -149,7 +150,7 @@ def _passes(found: AccessLogFilter, headers: dict[str, str], status: int, millis
 )
 def test_each_request_is_for_one_form_of_a_line(text: str) -> None:
     forms = log_format.lines(text, Escape.DEFAULT)
-    statuses, times = (0, 101, 200, 308, 399, 400, 403, 404, 405, 499, 502, 504), (0, 9, 10, 5000)
+    statuses, times = (0, 101, 200, 308, 399, 400, 403, 404, 405, 499, 502, 504), (0, 9, 10, 999, 1000, 5000)
     written = (("", "h", None), ("application/grpc+proto", "a", None), ("", 'a"', "b", None))
     for *values, status, milliseconds in product(*written, statuses, times):
         names = (ARRIVED, "content-type", "referer")
@@ -161,6 +162,8 @@ def test_each_request_is_for_one_form_of_a_line(text: str) -> None:
             assert ARRIVED not in headers, "it never came to a backend"
             assert 100 <= status < 400 or status == 404, "Envoy may have answered, since the backend did not"
             assert headers.get("content-type") != "application/grpc+proto", "Envoy answers with 200 where the backend did not"
+        if "string(request.duration)):5%" in source.inline_string:
+            assert milliseconds < 1000, "of a longer duration these are other digits"
 
 
 def test_what_has_no_path_is_logged_whatever_paths_are_not() -> None:
