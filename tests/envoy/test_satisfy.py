@@ -57,6 +57,9 @@ async def authz(shared_site: Site) -> Process:
             {**BASIC, "satisfy": "any", "auth-url": f"http://127.0.0.1:{ports['no']}/", "auth-signin": "https://s.test/"},
         )
     )
+    for host, lists in (("user-listed", LISTS[True]), ("user-asked", LISTS[False]), ("user-password", {})):
+        asked = {**BASIC, **ANY, "auth-url": f"http://127.0.0.1:{ports['yes']}/", "auth-response-headers": "X-User,X-Mail"}
+        made.append(ingress(host, f"{host}.test", {"/": ("web", 80)}, asked | lists))
     made.append(ingress("open", "open.test", {"/": ("web", 80)}))
     for number, (text, more, _) in enumerate(SNIPPETS):
         asked = {"auth-url": f"http://127.0.0.1:{ports['no']}/", "configuration-snippet": text, **more}
@@ -106,6 +109,15 @@ async def test_who_comes_in(site: Site, satisfy: str, listed: bool | None, said:
 @pytest.mark.parametrize("number", range(len(SNIPPETS)))
 async def test_who_comes_in_by_rules_of_a_snippet(site: Site, number: int) -> None:
     assert (await ask(site, f"snippet-{number}", password=False)).status == SNIPPETS[number][2]
+
+
+@pytest.mark.parametrize(("host", "password"), [("user-listed", False), ("user-asked", False), ("user-password", True)])
+async def test_who_need_not_ask_is_nobody_that_the_service_knows(site: Site, host: str, password: bool) -> None:
+    """Who the user is, the service says, or nobody."""
+    claims = [("X-User", "root"), ("X-User", "admin"), ("x-mail", "root@a.test"), ("X-Other", "mine"), *(RIGHT if password else [])]
+    got = await site.get("/", host=f"{host}.test", headers=claims)
+    assert got.status == 200
+    assert [got.received(name) for name in ("X-User", "X-Mail", "X-Other")] == [[], [], ["mine"]]
 
 
 async def test_a_redirect_to_sign_in_comes_only_after_both_have_refused(site: Site) -> None:

@@ -88,6 +88,8 @@ UNLESS_NOTED = MetadataMatcher(
     invert=True,
 )
 """For `filter_enabled_metadata` of a filter that need not ask where the lists have let the client in."""
+NOTED = f"'{_RBAC}' in metadata.filter_metadata && metadata.filter_metadata['{_RBAC}']['{_NOTE}shadow_engine_result'] == 'allowed'"
+"""The expression for the same: whether an earlier rule has let the client in."""
 
 
 CHALLENGE = f"%DYNAMIC_METADATA({_AUTHZ}:challenge)%"

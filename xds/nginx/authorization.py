@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, lru_cache
 
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as Mutation
 from envoy_data_plane.envoy.config.core.v3 import (
     ApiVersion,
     DataSource,
@@ -28,14 +29,15 @@ from envoy_data_plane.envoy.extensions.filters.http.ext_authz.v3 import (
     ExtAuthz,
     HttpService,
 )
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation, Mutations
 from envoy_data_plane.envoy.extensions.filters.http.lua.v3 import Lua, LuaPerRoute
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 from envoy_data_plane.envoy.type.matcher.v3 import ListStringMatcher, RegexMatcher, StringMatcher
 from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 from envoy_data_plane.google.protobuf import Any as AnyMessage
 
-from xds.nginx.access import CHALLENGE, CLUSTER, UNLESS_NOTED, joined
-from xds.nginx.messages import CACHED, UNTOLD
+from xds.nginx.access import CHALLENGE, CLUSTER, NOTED, UNLESS_NOTED, joined
+from xds.nginx.messages import CACHED, UNTOLD, formatted
 from xds.wire.encode import pack
 
 NAME = "auth-url"
@@ -52,6 +54,7 @@ _PRIVATE = "x-xds-"
 _METHOD, _HOST, _PATH, _SIGNIN, _URI, _WANTED, _ALWAYS, _CHALLENGE, _MEMORY, _TWICE = (
     f"{_PRIVATE}auth-{name}" for name in ("method", "host", "path", "signin", "uri", "wanted", "always", "challenge", "memory", "twice")
 )
+_SHOWN = f"{_PRIVATE}auth-shown"
 REDIRECT = "x-auth-request-redirect"
 _COOKIE = f"{_PRIVATE}auth-cookie-"
 _NOT_ASKED = """
@@ -264,7 +267,19 @@ def script() -> HttpFilter:
 def asking(question: Question) -> tuple[TypedExtensionConfig, ...]:
     """The filters of a route whose requests go on only if the service says so."""
     asked = TypedExtensionConfig(name=NAME, typed_config=pack(_filter(question)))
-    return (joined(), asked) if question.after_password else (asked,)
+    before = (joined(),) if question.after_password else ()
+    return (*before, _unclaimed(question.wanted), asked) if question.unless_noted and question.wanted else (*before, asked)
+
+
+def _unclaimed(wanted: Iterable[str]) -> TypedExtensionConfig:
+    """The filter that takes what only the service may say from whoever need not ask it; the service is shown it, as by nginx."""
+    mutations: list[Mutation] = []
+    for name in wanted:
+        shown = formatted(_SHOWN, f"%CEL({NOTED} ? '' : request.headers['{name}'])%")
+        back = formatted(name, f"%REQ({_SHOWN})%")
+        mutations += [Mutation(append=shown), Mutation(remove=name), Mutation(append=back), Mutation(remove=_SHOWN)]
+    config = HeaderMutation(mutations=Mutations(request_mutations=mutations))
+    return TypedExtensionConfig(name=f"{NAME}-unclaimed", typed_config=pack(config))
 
 
 def _filter(question: Question) -> ExtAuthz:
