@@ -8,14 +8,17 @@ from __future__ import annotations
 import os
 
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 
 _PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "xds")
+EXPLORES = _PROFILE == "explore"
+"""Whether examples are new ones every time."""
 _TIMES = int(os.environ.get("XDS_EXPLORE_TIMES", "20"))
 
 
 def examples(usual: int) -> int:
     """How many examples a test tries that tries this many in `make test`. For tests that do not take the default of 100."""
-    return usual * _TIMES if _PROFILE == "explore" else usual
+    return usual * _TIMES if EXPLORES else usual
 
 
 def load_profile() -> None:
@@ -23,3 +26,13 @@ def load_profile() -> None:
     settings.register_profile("xds", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True, derandomize=True)
     settings.register_profile("explore", settings.get_profile("xds"), derandomize=False, max_examples=examples(100), database=None)
     settings.load_profile(_PROFILE)
+    if not EXPLORES:
+        setattr(providers, "is_local_module_file", _is_local)  # noqa: B010 - hypothesis has no setting for it
+
+
+def _is_local(_path: str) -> bool:
+    """No module is one whose constants hypothesis draws from: the examples would depend on what this process has imported until then.
+
+    That is another set of modules for each order of the tests, and with several processes the order is left to chance.
+    """
+    return False
