@@ -146,8 +146,10 @@ async def test_headers_of_the_answer_replace_those_of_the_client(site: Site) -> 
     fake = [("X-User", "fake")]
     given = await site.get("/", host="usual.test", headers=[*fake, *answer(200, ("X-User", "alice"))])
     missing = await site.get("/", host="usual.test", headers=[*fake, *answer(200)])
-    users = [[value for name, value in got.json()["headers"] if name.lower() == "x-user"] for got in (given, missing)]
-    assert users == [["alice"], []]
+    empty = await site.get("/", host="usual.test", headers=[*fake, *answer(200, ("X-User", ""))])
+    several = await site.get("/", host="usual.test", headers=[*fake, *answer(200, ("X-User", "alice"), ("X-User", "bob"))])
+    users = [[value for name, value in got.json()["headers"] if name.lower() == "x-user"] for got in (given, missing, empty, several)]
+    assert users == [["alice"], [], [], ["alice, bob"]]
 
 
 async def test_each_cookie_of_the_service_reaches_the_client_by_itself(site: Site) -> None:

@@ -125,11 +125,12 @@ end
 
 local function allow(headers, state, cookies)
   local missing = {{}}
-  headers:replace(":status", "200")
+  if headers:get(":status") ~= "200" then headers:replace(":status", "200") end
   for name in (state.wanted or ""):gmatch("[^,]+") do
-    local text = table.concat(values(headers, name), ", ")
-    headers:remove(name)
-    if text == "" then missing[#missing + 1] = name else headers:add(name, text) end
+    local found = values(headers, name)
+    local text = table.concat(found, ", ")
+    if #found > 1 or text == "" then headers:remove(name) end
+    if text == "" then missing[#missing + 1] = name elseif #found > 1 then headers:add(name, text) end
   end
   if #missing > 0 then headers:add(REMOVE, table.concat(missing, ",")) end
   if not state.always and #cookies > 0 then
