@@ -361,9 +361,12 @@ class Notes:
 
     def own(self, annotation: Annotation[T]) -> T | None:
         """What the Ingress itself says; None where it says nothing, or nothing usable."""
-        name = annotation.name if self._annotations.get(annotation.name) or not annotation.alias else annotation.alias
+        name, text = annotation.name, self._annotations.get(annotation.name)
+        if not text and annotation.alias:
+            name, text = annotation.alias, self._annotations.get(annotation.alias)
+        if not text:
+            return None  # as nearly all of them are, of each Ingress
         try:
-            text = self._annotations.get(name, "")
             if not readable(text):
                 return None
             return annotation.read(text) if self._validated else annotation.read_unvalidated(text)

@@ -369,6 +369,8 @@ def of_host(settings: Iterable[Settings], host: VirtualHost) -> VirtualHost:
 
 def resolved(settings: Settings, item: Ingress, objects: Objects) -> tuple[Settings, list[Complaint | Closed | Barred]]:
     """The settings with what features read of other objects, and what came in the way."""
+    if having("resolve").isdisjoint(settings):
+        return settings, []
     made = Settings(settings)
     faults: list[Complaint | Closed | Barred] = []
     for name, resolve in with_hook("resolve"):
