@@ -37,7 +37,7 @@ class Touched:
         return function in self._arguments
 
 
-class Moved(NamedTuple, Generic[N, V]):
+class ValueChange(NamedTuple, Generic[N, V]):
     """A name of a table has another value; None where it has none."""
 
     name: N
@@ -96,7 +96,7 @@ class Table(Generic[N, V]):
     def _has_type(self, parts: Iterable[Part]) -> bool:
         return any(part.type_url == self._type_url for part in parts)
 
-    def refresh(self, touched: Touched) -> Iterator[Moved[N, V]]:
+    def refresh(self, touched: Touched) -> Iterator[ValueChange[N, V]]:
         """Bring up to date what was touched, newly wanted, or not any more; yields where values differ."""
         found = self._new | touched.of(self._function)
         self._new = set()
@@ -114,7 +114,7 @@ class Table(Generic[N, V]):
             else:
                 self.values[name] = new
             if old != new:
-                yield Moved(name, part, old, new)
+                yield ValueChange(name, part, old, new)
 
 
 def publish(table: Table[N, bytes], touched: Touched, update: Update) -> list[tuple[N, bool]]:
