@@ -122,8 +122,11 @@ class Cluster:
     aside: bool = False
 
     def __hash__(self) -> int:
-        """Of what tells most clusters apart: each is hashed some thirty times, and all fields would take three times as long."""
-        return hash((self.namespace, self.service, self.port, self.policy, self.host))
+        """Of all fields of which users make many values: each is hashed some thirty times, and all fields would take three times as long.
+
+        Clusters with equal hashes are compared one by one, so one Service of type ExternalName must not make thousands of them.
+        """
+        return hash((self.namespace, self.service, self.port, self.policy, self.asked_by, self.host))
 
 
 class PasswordForm(Enum):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.exploring import examples
-from xds.units.memo import Build, Recorder, Unit
+from xds.units.memo import Beside, Build, Memo, Recorder, Unit
 
 COUNT = 6
 NODES = range(COUNT)
@@ -64,3 +64,54 @@ def test_after_any_changes_values_are_those_of_a_build_that_has_just_begun(batch
     for n in sorted(kept):
         build.release(unit(n))
     assert len(build) == 0
+
+
+ORDERS = st.one_of(
+    st.tuples(st.just("keep"), st.sampled_from(NODES)),
+    st.tuples(st.just("release"), st.sampled_from(NODES)),
+    st.tuples(st.just("value"), st.sampled_from(NODES)),
+    st.tuples(st.just("beside"), st.sampled_from(NODES)),
+    st.tuples(st.just("change"), STEPS),
+)
+"""What is done with a Build, in any order: also releases before what has changed is brought up to date, and reads by what is no Unit."""
+
+
+@settings(max_examples=examples(300), deadline=None)
+@given(st.lists(ORDERS, max_size=40))
+def test_in_any_order_of_keeping_releasing_and_changing_no_change_is_lost_and_no_memo_is_read_that_was_evicted(
+    orders: list[tuple[str, Any]],
+) -> None:
+    world: dict[Any, Any] = {("node", n): (0, ()) for n in range(COUNT + 1)}
+    build, kept = Build(world.__getitem__), list[int]()
+    for order, what in orders:
+        match order:
+            case "keep":
+                build.keep(unit(what))
+                kept.append(what)
+            case "release" if what in kept:
+                kept.remove(what)
+                build.release(unit(what))
+            case "value" if what in kept:
+                assert build.value(unit(what)) == Build(world.__getitem__).value(unit(what))
+            case "beside":
+                assert Beside(build).unit(node, what) == Build(world.__getitem__).value(unit(what))
+            case "change":
+                n, number, others, _ = what
+                world["node", n] = number, tuple(others)
+                build.stale_kept([("node", n)])
+        consistent(build)
+    for n in kept:
+        build.release(unit(n))
+    assert len(build) == 0
+    assert not build.depending(world), "nobody reads a key any more"
+
+
+def consistent(build: Build) -> None:
+    """Who reads a memo is a memo of the Build itself, and what it reads as well; each is kept or read by somebody."""
+    there = {*build.memos.values()}
+    for memo in there:
+        assert {*memo.readers} <= there
+        assert {read for read in memo.reads if isinstance(read, Memo)} <= there
+        assert all(memo in read.readers for read in memo.reads)
+        assert all(memo in reader.reads for reader in memo.readers)
+        assert memo.kept or memo.readers
