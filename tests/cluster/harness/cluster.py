@@ -151,7 +151,7 @@ class Cluster:
     def report(self) -> str:
         """Return the end of the output of everything that was started, for people."""
         ours = [*(each.process for each in self.control_planes), *(each.process for each in self.envoys)]
-        return "\n\n".join([self.kube.report(), *(process.report(100) for process in ours)])
+        return "\n\n".join([self.kube.report(), self.pods.report(), *(process.report(100) for process in ours)])
 
     @contextlib.asynccontextmanager
     async def replica(self, *flags: str) -> AsyncIterator[ControlPlane]:

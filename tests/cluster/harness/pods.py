@@ -13,8 +13,10 @@ import asyncio
 import contextlib
 import ipaddress
 import json
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
@@ -37,6 +39,9 @@ Json = dict[str, Any]
 class Pods:
     """Runs pods from `start` to `stop`. A pod's servers listen before it is ready; no address is given twice.
 
+    What the API server refuses is tried again, for as long as it takes: a busy one refuses what it takes a moment later. A pod of which it
+    refuses everything is in nobody's way.
+
     An application's name is the value of the pod's label `app`, which `kubectl create deployment` writes.
     """
 
@@ -46,6 +51,7 @@ class Pods:
         self._pods: dict[str, _Pod] = {}
         self._ending: dict[str, asyncio.Task[None]] = {}
         self._running: asyncio.Task[None] | None = None
+        self._refused: deque[str] = deque(maxlen=20)
 
     async def start(self) -> None:
         """Begin to run pods, those that are there and those that come."""
@@ -58,6 +64,11 @@ class Pods:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._keep(set())
+
+    def report(self) -> str:
+        """Return what the API server refused last, and what has ended this, for people."""
+        ended = self._running is not None and self._running.done() and not self._running.cancelled() and self._running.exception()
+        return "\n".join([f"pods ({f'ended with {ended!r}' if ended else 'running'}), refused:", *self._refused])
 
     async def _run(self) -> None:
         """Follow the API server, through its absences."""
@@ -73,18 +84,25 @@ class Pods:
         async with session.get("/api/v1/pods", raise_for_status=True) as answer:
             found = await answer.json()
         await self._keep({pod["metadata"]["uid"] for pod in found["items"]})
-        for pod in found["items"]:
-            await self._take(session, pod)
+        if not all([await self._took(session, pod) for pod in found["items"]]):
+            return
         query = {"watch": "true", "resourceVersion": found["metadata"]["resourceVersion"]}
         async with session.get("/api/v1/pods", params=query, raise_for_status=True, timeout=SILENCE) as answer:
             while line := await answer.content.readline():
                 event = json.loads(line)
                 if event["type"] == "DELETED":
                     await self._end(event["object"]["metadata"]["uid"])
-                elif event["type"] == "ERROR":
+                elif event["type"] == "ERROR" or not await self._took(session, event["object"]):
                     return
-                else:
-                    await self._take(session, event["object"])
+
+    async def _took(self, session: aiohttp.ClientSession, pod: Json) -> bool:
+        """Do what is next for a pod. Returns False where the API server refuses that: then all pods are to be looked at again."""
+        try:
+            await self._take(session, pod)
+        except aiohttp.ClientResponseError as error:
+            self._refused.append(f"{error.request_info.method} {error.request_info.url.path}: {error.status} {error.message}")
+            return False
+        return True
 
     async def _take(self, session: aiohttp.ClientSession, pod: Json) -> None:
         """Do what is next for a pod: give it a node, run it, or end it. Where the API server went away meanwhile, that is done again."""
@@ -99,29 +117,24 @@ class Pods:
         if "nodeName" not in pod["spec"]:
             target = {"apiVersion": "v1", "kind": "Node", "name": NODE_NAME}
             binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": meta["name"]}, "target": target}
-            await self._write(session.post(f"{path}/binding", json=binding))
+            await _write(session.post(f"{path}/binding", json=binding))
             return
         if meta["uid"] not in self._pods:
             address = str(next(self._addresses))
             apps = [await _started(container, meta, address) for container in pod["spec"]["containers"] if _runs(container)]
             self._pods[meta["uid"]] = _Pod(address, apps)
         patch = json.dumps({"metadata": {"annotations": {ADDRESS: self._pods[meta["uid"]].address}}})
-        await self._write(session.patch(path, data=patch, headers={"Content-Type": "application/merge-patch+json"}))
-
-    async def _write(self, request: Any) -> None:
-        """Send what is to be written; a pod may be gone by then."""
-        async with request as answer:
-            assert answer.status in (200, 201, 404, 409), await answer.text()
+        await _write(session.patch(path, data=patch, headers={"Content-Type": "application/merge-patch+json"}))
 
     async def _terminate(self, session: aiohttp.ClientSession, pod: Json, path: str) -> None:
-        """Let a pod serve for as long as its hook sleeps, then end it, and delete its object, as soon as there is an API server."""
+        """Let a pod serve for as long as its hook sleeps, then end it, and delete its object, as soon as an API server lets us."""
         uid = pod["metadata"]["uid"]
         await asyncio.sleep(_hook(pod))
         await self._end(uid)
         for_good = {"gracePeriodSeconds": 0, "preconditions": {"uid": uid}}
         while True:
             with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
-                return await self._write(session.delete(path, json=for_good))
+                return await _write(session.delete(path, json=for_good), HTTPStatus.CONFLICT)  # another pod has its name by now
             await asyncio.sleep(PAUSE)
 
     async def _keep(self, uids: set[str]) -> None:
@@ -140,6 +153,17 @@ class _Pod:
 
     address: str
     apps: list[App]
+
+
+async def _write(request: Any, *done: HTTPStatus) -> None:
+    """Send what is to be written to a pod, which may be gone by then. What is refused, unless `done`, raises aiohttp.ClientResponseError.
+
+    A conflict is refused as well: somebody else has written, and what is to be done now may be something else.
+    """
+    async with request as answer:
+        if not answer.ok and answer.status not in (HTTPStatus.NOT_FOUND, *done):
+            sentence = json.loads(await answer.text()).get("message", "") if answer.content_type == "application/json" else ""
+            raise aiohttp.ClientResponseError(answer.request_info, answer.history, status=answer.status, message=sentence)
 
 
 def _hook(pod: Json) -> float:
