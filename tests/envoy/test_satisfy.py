@@ -29,6 +29,12 @@ SNIPPETS: list[tuple[str, dict[str, str], int]] = [
     ("satisfy all; allow all;", {}, 403),
     ("satisfy any; deny all;", {"auth-url": "", **BASIC}, 401),
     ("deny all;", BASIC, 403),
+    ("allow 127.0.0.0/8;", {**ANY, "denylist-source-range": "127.0.0.1"}, 403),
+    ("allow 127.0.0.0/8;", {**ANY, "denylist-source-range": "192.0.2.0/24"}, 200),
+    ("allow 127.0.0.0/8;", {**ANY, "allowlist-source-range": "192.0.2.0/24"}, 403),
+    ("deny 127.0.0.1; allow 192.0.2.0/24;", {**ANY, "allowlist-source-range": "127.0.0.0/8"}, 200),
+    ("if ($http_x) { return 400; }", {"auth-url": "", **BASIC, "server-snippet": "deny all;"}, 403),
+    ("if ($http_x) { return 400; }", {**ANY, "server-snippet": "allow 127.0.0.0/8; deny all;"}, 200),
 ]
 """A snippet, further annotations, and the status for a client without password, whom the authentication service lets not in."""
 
@@ -60,6 +66,11 @@ async def authz(shared_site: Site) -> Process:
     for host, lists in (("user-listed", LISTS[True]), ("user-asked", LISTS[False]), ("user-password", {})):
         asked = {**BASIC, **ANY, "auth-url": f"http://127.0.0.1:{ports['yes']}/", "auth-response-headers": "X-User,X-Mail"}
         made.append(ingress(host, f"{host}.test", {"/": ("web", 80)}, asked | lists))
+    listed = LISTS[True] | {"auth-url": f"http://127.0.0.1:{ports['no']}/"}
+    made += [
+        ingress("strict", "spelled.test", {"/a": ("web", 80)}, listed),
+        ingress("lax", "spelled.test", {"/": ("web", 80)}, listed | ANY),
+    ]
     made.append(ingress("open", "open.test", {"/": ("web", 80)}))
     for number, (text, more, _) in enumerate(SNIPPETS):
         asked = {"auth-url": f"http://127.0.0.1:{ports['no']}/", "configuration-snippet": text, **more}
@@ -118,6 +129,11 @@ async def test_who_need_not_ask_is_nobody_that_the_service_knows(site: Site, hos
     got = await site.get("/", host=f"{host}.test", headers=claims)
     assert got.status == 200
     assert [got.received(name) for name in ("X-User", "X-Mail", "X-Other")] == [[], [], ["mine"]]
+
+
+@pytest.mark.parametrize(("path", "status"), [("/b", 200), ("/a", 403), ("/%61", 403), ("/b/..%2fa", 400), ("//a", 403)])
+async def test_no_spelling_of_a_path_finds_the_rules_of_one_where_any_is_enough(site: Site, path: str, status: int) -> None:
+    assert (await site.get(path, host="spelled.test")).status == status
 
 
 async def test_a_redirect_to_sign_in_comes_only_after_both_have_refused(site: Site) -> None:

@@ -213,8 +213,13 @@ def guarded(settings: Settings) -> bool:
 
 
 def rules(settings: Settings) -> tuple[tuple[str, object], ...]:
-    """The access rules among the settings of a location: what the features of that phase say. To be closed is one, for whatever reason."""
+    """The access rules among the settings of a location: what the features of that phase say, and whether one of them is enough.
+
+    To be closed is one, for whatever reason.
+    """
     found = tuple((name, settings[name]) for name in _access_features() if name in settings)
+    if found and SATISFY in settings:
+        found = (*found, (SATISFY, settings[SATISFY]))
     return (*found, (CLOSED, True)) if CLOSED in settings else found
 
 

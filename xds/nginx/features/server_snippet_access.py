@@ -11,6 +11,7 @@ from xds.model import Location, Respond, Route
 from xds.nginx.feature import Feature, FilterPlace, Notes, Phase
 from xds.nginx.features import snippet_access
 from xds.nginx.features.server_snippet import SERVER_SNIPPET
+from xds.nginx.features.source_ranges import lists_of
 from xds.nginx.snippets.access import AccessRule
 from xds.nginx.snippets.gate import read_snippet
 
@@ -34,7 +35,7 @@ def _routes(found: ServerRules, _location: Location, routes: tuple[Route, ...]) 
 
 def _filters(found: ServerRules, route: Route) -> Iterable[TypedExtensionConfig]:
     """A location with rules of its own has none of the server (ngx_http_access_module)."""
-    if not found.rules or any(name in route.settings for name in (snippet_access.NAME, "source_ranges")):
+    if not found.rules or route.settings.get(snippet_access.NAME) or lists_of(route.settings):
         return ()
     return snippet_access.filters(found.rules, route)
 

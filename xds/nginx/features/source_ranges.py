@@ -13,7 +13,7 @@ from envoy_data_plane.envoy.config.rbac.v3 import Permission, Policy, Principal,
 from envoy_data_plane.envoy.extensions.filters.http.rbac.v3 import Rbac as RbacFilter
 
 from xds.kube.objects import Ingress
-from xds.model import Forward, Respond, Route
+from xds.model import Forward, Respond, Route, Settings
 from xds.nginx.access import noting, satisfies_any
 from xds.nginx.feature import Annotation, Closed, Feature, FilterPlace, Key, Notes, Objects, Phase, Risk, Unreadable
 from xds.nginx.messages import CACHED, from_ranges
@@ -75,6 +75,11 @@ class SourceRanges:
 
     allowed: tuple[str, ...]
     denied: tuple[str, ...]
+
+
+def lists_of(settings: Settings) -> SourceRanges | None:
+    """The lists among the settings of a route."""
+    return settings.get("source_ranges")
 
 
 def _read(notes: Notes) -> SourceRanges | None:
