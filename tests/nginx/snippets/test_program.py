@@ -124,6 +124,24 @@ def test_a_request_has_the_headers_of_the_last_block_that_it_was_in() -> None:
     assert names(x="1", y="1") == names(y="1") == ["M", "N", "A"]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("if ($HOST ~ ^w(.+)$) { return 301 https://$1/; }", [("^w(.+)$", "host")]),
+        ("if ($host ~ ^w(.+)$) { set $x 1; } if ($request_method = GET) { return 301 https://$1/; }", [("^w(.+)$", "host")]),
+        ("if ($host ~ ^w(.+)$) { set $x 1; } if ($http_x ~ ^a(.)) { return 301 https://$1/; }", [("^a(.)", "http_x")] * 2),
+        ("if ($host ~ ^w(.+)$) { set $x 1; } if ($http_x ~ ^a(.)) { set $x 2; } return 301 https://$1/;", [("^a(.)", "http_x")] * 2),
+        ("if ($host ~ ^w(.+)$) { set $x 1; } if ($http_x !~ ^a(.)) { return 301 https://$1/; }", []),
+        ("if ($host ~ ^w(.+)$) { set $x 1; } if ($remote_addr ~ ^a(.)) { set $x 2; } return 301 https://$1/;", []),
+        ("if ($host ~ ^w(.+)$) { rewrite ^/a/(.*)$ /b; return 301 https://$1/; }", []),
+    ],
+)
+def test_captures_are_those_of_the_last_search(text: str, expected: list[tuple[str, str]]) -> None:
+    """Source: ngx_http_script_regex_start_code, which leaves no captures where nothing is found."""
+    moved = [each.end for each in translated(text).ways if isinstance(each.end, MovedTo)]
+    assert moved == [MovedTo(301, "https://$1/", f"(?{'i' * (of == 'host')}s)^.*?(?:{pattern}).*$", of) for pattern, of in expected]
+
+
 def test_what_return_and_rewrite_come_to() -> None:
     assert way("return 200 'a{b}$host';").end == Answer(200, "a{b}$host")
     assert way("default_type text/plain; return 200 x;").end == Answer(200, "x", "text/plain")
@@ -167,6 +185,10 @@ def test_what_return_and_rewrite_come_to() -> None:
         ("add_header A $ssl_cipher;", [(1, "add_header", False)]),
         ("add_header A;", [(1, "add_header", False)]),
         ("expires $x;", [(1, "expires", False)]),
+        ("if ($host ~ ^www[.](.+)$) { return 301 https://$h$1ost/; }", [(1, "return", False)]),
+        ("if ($host ~ ^www[.](.+)$) { return 301 https://$$1host/; }", [(1, "return", False)]),
+        ("rewrite ^/a/(.*)$ https://$h$1ost/ redirect;", [(1, "rewrite", False)]),
+        ("if ($host ~ ^www[.](.+)$) { rewrite ^/a/(.*)$ /b; return 301 https://$1/; }", [(1, "return", False)]),
         ("gzip off; access_log off; proxy_buffers 4 8k;", []),
     ],
 )

@@ -26,7 +26,7 @@ _TAKEN = ("host", "pass_access_scheme", "scheme", "server_name")
 
 def _target(text: str) -> str:
     _FORM(text)
-    plain = _CAPTURE.sub("", text)
+    plain = _CAPTURE.sub("/", text)  # what is around a capture is no variable together
     if "$" in VARIABLE.sub("", plain) or any(name not in _TAKEN for name in names_in(plain)):
         raise ValueError(f"is {shown(text)}, but only the captures $1 to $9, $host, $server_name and $scheme can stand in it")
     if "$" in plain and _is_absolute(text):

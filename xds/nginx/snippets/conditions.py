@@ -38,12 +38,13 @@ class Groups:
 class Condition:
     """Whether a request has what `match` says, or has not. Without a match the answer is the same for all requests: `holds`.
 
-    `groups` are those of the pattern that a request for which it holds has.
+    `groups` are those of the pattern that a request for which it holds has. `searches`: it has a pattern, whatever is found.
     """
 
     match: HeaderMatch | None
     holds: bool = True
     groups: Groups | None = None
+    searches: bool = False
 
 
 def condition(args: Sequence[str], filled: Callable[[str], str]) -> Condition:
@@ -67,7 +68,8 @@ def condition(args: Sequence[str], filled: Callable[[str], str]) -> Condition:
         raise ValueError("has a condition that nginx does not know")
     subject = filled(words[0])
     text = text if operator.lstrip("!").startswith("~") else filled(text)
-    return _decided(subject, operator, text) if only_text(subject) else _matched(subject, operator, text)
+    found = _decided(subject, operator, text) if only_text(subject) else _matched(subject, operator, text)
+    return replace(found, searches="~" in operator)
 
 
 _OPERATORS = ("=", "!=", "~", "~*", "!~", "!~*")
@@ -109,7 +111,7 @@ def _matched(subject: str, operator: str, text: str) -> Condition:
         return Condition(find("", "set"))
     match = find(_acceptable(text), "found any case" if any_case else "found")
     if not regex.finds(text, ""):
-        return Condition(match, holds, Groups(text, names[0], any_case) if holds and regex.groups(text) else None)
+        return Condition(match, holds, Groups(text, names[0].lower(), any_case) if holds and regex.groups(text) else None)
     if names[0].lower().startswith((_ARGUMENT, _COOKIE)):
         raise ValueError(f"looks for {shown(text)}, which finds nothing in it as well")
     return Condition(replace(match, inverted=True), not holds)

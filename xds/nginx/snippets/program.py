@@ -160,7 +160,7 @@ class _State:
     """Where a request is: the values of variables, the tests that it passed, the header lines of the `if` that it is in, its new path.
 
     `unknown` are the variables that nginx would have set by a step which is refused: they may have another value than the last one.
-    `groups` are those of the pattern of the `if` that it is in.
+    `groups` are those of what an `if` has found, until something else is searched.
     """
 
     values: Mapping[str, str] = field(default_factory=dict)
@@ -330,7 +330,7 @@ class _Translation:
                     raise ValueError("would have the other steps about the path taken again, with the new path; write `break` after it")
             except ValueError as error:
                 self._refuse(each, str(error))
-                state = replace(state, unknown=state.unknown | _sets(each))
+                state = replace(state, unknown=state.unknown | _sets(each), groups=None)
                 continue
             if isinstance(step, _State):
                 state = step
@@ -350,13 +350,19 @@ class _Translation:
     ) -> Iterator[Way]:
         """First the ways of requests that have what is asked for, then those of all others."""
         match, holds = step.condition.match, step.condition.holds
+        inside = outside = state
+        if step.condition.searches:
+            inside, outside = replace(state, groups=step.condition.groups), replace(state, groups=None)
         if match is not None:
-            having = replace(state, tests=(*state.tests, match))
-            yield from self._inside(directive, step, having, rest, after) if holds else self._run(rest, having, after)
+            tests = (*state.tests, match)
+            if holds:
+                yield from self._inside(directive, step, replace(inside, tests=tests), rest, after)
+            else:
+                yield from self._run(rest, replace(outside, tests=tests), after)
         if (match is None and holds) or (match is not None and not holds):
-            yield from self._inside(directive, step, state, rest, after)
+            yield from self._inside(directive, step, inside, rest, after)
         else:
-            yield from self._run(rest, state, after)
+            yield from self._run(rest, outside, after)
 
     def _inside(
         self, directive: Directive, step: _Branch, state: _State, rest: Sequence[Directive], after: Sequence[Directive]
@@ -366,7 +372,7 @@ class _Translation:
             yield from [self._end(state, step.then.end)] if step.then else self._run(rest, state, after)
             return
         body = self._taken(directive.block, Block.IF)
-        entered = replace(state, lines=tuple(self._header_lines(body)), groups=step.condition.groups)
+        entered = replace(state, lines=tuple(self._header_lines(body)))
         yield from self._run(self._steps(directive.block), entered, [*rest, *after])
 
     def _end(self, state: _State, end: Answer | MovedTo | None = None) -> Way:
@@ -474,9 +480,9 @@ def _return(args: Sequence[str], state: _State) -> _Stop:
 
 
 def _found(status: int, text: str, groups: Groups) -> MovedTo:
-    """A redirect to what a pattern has found."""
+    """A redirect to what a pattern has found; nginx' `$host` is in lower case, and that of a request in any."""
     _affordable(text, groups.pattern)
-    case = "i" if groups.any_case else ""
+    case = "i" if groups.any_case or groups.variable == "host" else ""
     return MovedTo(status, _absolute(text), f"(?{case}s)^.*?(?:{groups.pattern}).*$", groups.variable)
 
 
@@ -487,7 +493,7 @@ def _affordable(text: str, pattern: str) -> None:
         raise ValueError(f"has {captures} captures in an address, more than {MOST}")
     if captures and regex.cost(_whole(pattern)) > DEAREST:
         raise ValueError(f"looks for {shown(pattern)}, which is too large to be searched for in each request")
-    if why := fault(_CAPTURE.sub("", text), of_response=False):
+    if why := fault(_CAPTURE.sub("/", text), of_response=False):  # what is around a capture is no variable together
         raise ValueError(why)
 
 
@@ -510,7 +516,7 @@ def _rewrite(args: Sequence[str], state: _State) -> _Branch:
     found, text, flag = args[0], state.filled(args[1]), args[2] if len(args) == 3 else ""
     if why := regex.fault(found) or regex.fault(_whole(found)):
         raise ValueError(f"looks for {shown(found)}, which {why}")
-    asked = Condition(HeaderMatch(":path", as_sent(found), regex=True))
+    asked = Condition(HeaderMatch(":path", as_sent(found), regex=True), searches=True)
     if flag in ("redirect", "permanent") or text.startswith(_ABSOLUTE):
         return _Branch(asked, _Stop(_moved(301 if flag == "permanent" else 302, found, text)))
     stops = _Stop() if flag in ("last", "break") else None
