@@ -50,6 +50,7 @@ async def site(shared_site: Site) -> Site:
     made = [ingress(name, f"{name}.test", {"/": ("web", 80)}, {"configuration-snippet": text}) for name, text in SNIPPETS.items()]
     made += [
         ingress("wild", "*.answers.test", {"/": ("web", 80)}, {"configuration-snippet": SNIPPETS["answers"]}),
+        ingress("nameless", "", {"/nameless": ("web", 80)}, {"configuration-snippet": "add_header X-Name $server_name;"}),
         ingress("server", "server.test", {"/": ("web", 80)}, {"server-snippet": SERVER}),
         ingress("inner", "server.test", {"/inner/deep": ("web", 80)}, {"configuration-snippet": "more_set_headers 'X-Both: location';"}),
         ingress("shut", "shut.test", {"/a": ("web", 80)}, {"server-snippet": "auth_basic on;"}),
@@ -120,8 +121,13 @@ async def test_what_is_answered_here(site: Site, path: str, status: int, body: s
 async def test_what_an_if_has_found_may_stand_in_an_address(site: Site) -> None:
     by_header = await site.get("/a?b", host="answers.test", headers=[("X-Tenant", "ACME-1")])
     assert (by_header.status, by_header.header("Location")) == (302, "https://ACME.test/a?b")
-    by_host = await site.get("/a?b", host="www.answers.test:8080")
-    assert (by_host.status, by_host.header("Location")) == (308, "https://*.answers.test/www/a?b")
+    for host in ("www", "WWW"):
+        by_host = await site.get("/a?b", host=f"{host}.Answers.test:8080")
+        assert (by_host.status, by_host.header("Location")) == (308, f"https://*.answers.test/{host}/a?b")
+
+
+async def test_the_server_of_all_other_hosts_has_the_name_that_nginx_gives_it(site: Site) -> None:
+    assert (await site.get("/nameless", host="other.test")).header("X-Name") == "_"
 
 
 @pytest.mark.parametrize(

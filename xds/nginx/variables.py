@@ -59,7 +59,7 @@ _ADDRESS = "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"
 _OF_REQUEST: Mapping[str, _Variable] = {
     "host": _Variable(HOST),
     "http_host": _Variable("request.host", "%REQ(:authority)%"),
-    "server_name": _Variable("xds.virtual_host_name"),
+    "server_name": _Variable("xds.virtual_host_name == '*' ? '_' : xds.virtual_host_name"),
     "best_http_host": _Variable("request.host", "%REQ(:authority)%"),
     "request_uri": _Variable(_URI, "%REQ(:path)%"),
     "uri": _Variable(_PATH),
