@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
 from tests.publish.wired import Wired
 from tests.web.site import ingress
 from xds.kube.objects import Backend, Ingress, Meta, Path, Rule
+from xds.kube.source import Change
+from xds.kube.world import Key
 from xds.snapshot import ROUTE, Part
 from xds.units.record import decode
 
@@ -163,3 +166,28 @@ async def test_a_change_counts_as_published_when_the_snapshot_has_it() -> None:
     await site.put(ingress("late"))
     assert seen == [True] * len(seen)
     assert [item.meta.name for change in site.coordination.changes for item in change.put] == ["late"]
+
+
+async def test_a_build_that_is_cancelled_ends_soon_so_that_the_process_can() -> None:
+    """A process waits for its threads: a control plane that is stopped during its first build went on with it to the end."""
+    site = Wired()
+    loop, begun, cancelled = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def waiting(key: Key) -> object:
+        loop.call_soon_threadsafe(begun.set)
+        assert cancelled.wait(30)
+        return site.world.get(key)
+
+    site.tables.build.lookup = waiting
+    rules = (Rule(f"web{n}.test", (Path("/", "Prefix", Backend("web", 80)),)) for n in range(300))
+    items = [Ingress(meta=Meta(namespace="default", name=f"web{n}"), rules=(rule,)) for n, rule in enumerate(rules)]
+    applying = asyncio.create_task(site.publisher.apply(Change(items)))
+    await begun.wait()
+    before = site.tables.build.runs
+    applying.cancel()
+    await asyncio.gather(applying, return_exceptions=True)
+    cancelled.set()
+    await loop.shutdown_default_executor()
+    assert applying.cancelled()
+    assert site.tables.build.runs == before
+    assert not site.tables.build.faults

@@ -196,6 +196,9 @@ class Publisher:
         async with self._stepped:
             try:
                 yield
+            except asyncio.CancelledError:  # the process ends, and would wait for what a thread still works out
+                self._tables.build.abandon()
+                raise
             finally:
                 self.steps += 1
                 self._stepped.notify_all()

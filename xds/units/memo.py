@@ -34,6 +34,10 @@ class Unit(NamedTuple):
     arguments: tuple[Hashable, ...]
 
 
+class Abandoned(BaseException):
+    """The Build was abandoned, so no Unit runs any more. It is no Exception: it must not end in the Fault of a Unit."""
+
+
 class Fault(NamedTuple):
     """A Unit has raised, which is a bug of ours. Its value is None until something that it read changes."""
 
@@ -168,6 +172,7 @@ class Build:
         self._revision = 0
         self._keys: dict[Key, ReadKey] = {}  # those that a Unit reads
         self._running: list[Recorder] = []  # of the Units that run now, each read by the one before
+        self._is_abandoned = False
 
     def __len__(self) -> int:
         return len(self.memos)
@@ -181,6 +186,10 @@ class Build:
         memo = self.memos[unit]
         memo.kept -= 1
         self._forget_if_unread(memo)
+
+    def abandon(self) -> None:
+        """Let no Unit run any more, from any thread: who wants the value of one gets Abandoned. The process is about to end."""
+        self._is_abandoned = True
 
     def stale_kept(self, keys: Iterable[Key]) -> set[Unit]:
         """Mark all that depends on these keys, which have changed. Returns the kept Units among it: their values may have changed."""
@@ -276,6 +285,8 @@ class Build:
         return False
 
     def _run(self, memo: Memo) -> None:
+        if self._is_abandoned:
+            raise Abandoned
         self.runs += 1
         unit, recorder = memo.unit, Recorder(self)
         self._running.append(recorder)
