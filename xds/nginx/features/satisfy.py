@@ -1,6 +1,6 @@
 """satisfy: whether one of several access rules is enough. What it means for each is in `xds.nginx.access`.
 
-The directive of that name in a configuration-snippet says the same. nginx refuses both together.
+The directive of that name in a configuration-snippet says the same. nginx refuses both together; here the annotation counts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ SATISFY_ANNOTATION = Annotation(
 
 def _read(notes: Notes) -> str | None:
     snippet = read_snippet(notes, CONFIGURATION_SNIPPET)
-    return ANY if notes.get(SATISFY_ANNOTATION) == ANY or (snippet and snippet.satisfies_any) else None
+    said = notes.own(SATISFY_ANNOTATION) or (ANY if snippet and snippet.satisfies_any else "")
+    return ANY if said == ANY else None
 
 
 FEATURE = Feature(read=_read, annotations=(SATISFY_ANNOTATION,))

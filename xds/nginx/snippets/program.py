@@ -277,13 +277,15 @@ class _Translation:
         yield from made
 
     def _satisfies_any(self, directives: Sequence[Directive]) -> bool:
-        found = False
+        found: list[bool] = []
         for each in (each for each in _of_kind(directives, Outcome.ACCESS) if each.name == "satisfy"):
             try:
-                found = access.satisfy(each.args)
+                found.append(access.satisfy(each.args))
+                if len(found) > 1:
+                    raise ValueError("is there twice, which nginx does not take; each rule must let a client in")
             except ValueError as error:
                 self._refuse(each, str(error))
-        return found
+        return found == [True]
 
     def _tls(self, directives: Sequence[Directive]) -> tuple[tuple[str, TowardsBackends], ...]:
         found: dict[str, TowardsBackends] = {}
