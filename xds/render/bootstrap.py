@@ -55,7 +55,7 @@ stop at the limit: Envoy would reset nothing more, however much memory is taken.
 _LOOK = datetime.timedelta(milliseconds=10)
 """How often Envoy looks at its memory. Each time it resets 50 streams in each thread, and that number cannot be set.
 
-With the 256 KiB that it keeps of a stream, that frees 1.3 GB a second in each thread: more than a thread reads from backends meanwhile.
+It keeps 256 KiB of a stream, so that frees 1.3 GB a second in each thread: more than a thread reads from backends meanwhile.
 With 100 ms a few thousand unread streams took nine times the limit. Looking takes half a percent of a core more than with 100 ms.
 """
 _SHORTER = (0.8, 0.95)

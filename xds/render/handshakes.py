@@ -31,7 +31,7 @@ _SUBJECT = "xds.client.subject"
 
 
 def arrival(tls: Terminate) -> str:
-    """What is noted of a connection whose TLS ends so: the filter chain and the SNI, or that nobody has named a host with a chain."""
+    """What is noted of a connection whose TLS ends so: the filter chain and the SNI, or that no host with a chain was named."""
     return f"{_digest(tls)} %REQUESTED_SERVER_NAME%" if tls != Terminate() else _YES
 
 

@@ -38,8 +38,8 @@ _CONTENT_TYPE_MATCHER = 4
 _CHUNK = 32 << 10
 """Bytes that a compressor hands on at a time."""
 _LEAST_LEVEL = 2
-"""Envoy's gzip is zlib-ng, of which level 1 does without what makes text small: it gives a quarter more than level 1 of nginx' zlib, which
-is the default there. Level 2 gives some hundredths less, in about the time that it takes nginx."""
+"""Envoy's gzip is zlib-ng, of which level 1 does without what makes text small: it gives a quarter more than level 1 of nginx' zlib.
+That is the default there. Level 2 gives some hundredths less, in about the time that it takes nginx."""
 _WINDOW_BITS = 17
 """How far Brotli looks back: 128 KiB. nginx looks back 512 KiB, but for a response that is known to be shorter no further than that, and
 begins it with other bits then. Of a script of 800 KB it saves 0.6 % more, and each open response takes more memory."""
