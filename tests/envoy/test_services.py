@@ -182,14 +182,16 @@ def has_ipv6() -> bool:
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 async def test_endpoints_and_names_may_be_ipv6(services: Site) -> None:
-    where = await services.run(HttpApp("six"), "::1")
-    services.folder.write("six.yaml", service("six"), endpoint_slice("six", [where]))
-    services.folder.write("six-names.yaml", *(service(f"six-{name}", 0, external_name=f"{name}.example") for name in ("v6", "both")))
-    paths = {"/": ("six", 80), "/v6": ("six-v6", where[1]), "/both": ("six-both", where[1])}
-    services.folder.write("six-ingress.yaml", ingress("six", "six.test", paths))
-    for path in paths:
-        await services.until_answered(path, "six", host="six.test")
-    assert {(await services.get("/both", host="six.test")).app for _ in range(4)} == {"six"}
+    with socket.socket(socket.AF_INET) as refusing:  # nobody else may listen there, or "both" would have two that answer
+        refusing.bind(("127.0.0.1", 0))
+        where = await services.run(HttpApp("six"), "::1", refusing.getsockname()[1])
+        services.folder.write("six.yaml", service("six"), endpoint_slice("six", [where]))
+        services.folder.write("six-names.yaml", *(service(f"six-{name}", 0, external_name=f"{name}.example") for name in ("v6", "both")))
+        paths = {"/": ("six", 80), "/v6": ("six-v6", where[1]), "/both": ("six-both", where[1])}
+        services.folder.write("six-ingress.yaml", ingress("six", "six.test", paths))
+        for path in paths:
+            await services.until_answered(path, "six", host="six.test")
+        assert {(await services.get("/both", host="six.test")).app for _ in range(4)} == {"six"}
 
 
 async def test_a_service_changes_its_kind_while_it_is_used(services: Site) -> None:
