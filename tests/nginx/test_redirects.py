@@ -178,6 +178,7 @@ def test_a_rewrite_to_an_address_has_the_groups_and_the_query(target: str, path:
     ("text", "status", "location"),
     [
         ("https://b.test$request_uri", 301, "https://b.test%REQ(:path)%"),
+        ("https://${http_host}x", 301, "https://%REQ(:authority)%x"),
         ("/in?of=$http_host", 301, "%REQ(x-forwarded-proto)%://%CEL(" + HOST + ")%/in?of=%REQ(:authority)%"),
         ("https://b.test/%20$scheme", 301, "https://b.test/%%20%REQ(x-forwarded-proto)%"),
     ],

@@ -25,7 +25,7 @@ class Moved:
 
 Answer = Redirect | Respond | Moved
 _address = Untrimmed(matching(r"[-._~a-zA-Z0-9/:,?&=]*", "address such as https://example.com/new"))
-_one_word = matching(r"[!#%$&()*+,./:=?@A-Z\[\]^_`a-z|~0-9-]*", "address such as https://example.com$request_uri")
+_one_word = matching(r"(?:[!#%$&()*+,./:=?@A-Z\[\]^_`a-z|~0-9-]|\$\{\w*\})*", "address such as https://example.com$request_uri")
 """What nginx' `return` takes as one word. Where nothing is validated, ingress-nginx makes one of whatever the annotation has."""
 _PERMANENT, _TEMPORAL = range(300, 309), range(300, 308)
 _WITH_LOCATION = (301, 302, 303, 307, 308)
