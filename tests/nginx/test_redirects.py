@@ -190,3 +190,15 @@ def test_without_validation_an_address_may_have_variables(text: str, status: int
     assert made.action == model.Respond(status)
     added = [option.header for option in render.route(made, model.Settings()).response_headers_to_add if option.header]
     assert [(header.key, header.value) for header in added] == [("Location", location)]
+
+
+@pytest.mark.parametrize(("code", "body"), [("300", "https://b.test%REQ(:path)%"), ("304", "")])
+def test_an_address_with_variables_is_the_body_of_what_redirects_nobody(code: str, body: str) -> None:
+    found, _ = read_settings({"permanent-redirect": "https://b.test$request_uri", "permanent-redirect-code": code}, {}, validated=False)
+    made = render.route(routes(found, "/a")[0], model.Settings())
+    answer = made.direct_response
+    assert answer
+    assert answer.status == int(code)
+    source = answer.body_format.text_format_source if answer.body_format else None
+    assert (source.inline_string if source else "") == body
+    assert made.response_headers_to_remove == ["location"]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 
 from xds.kube.objects import Ingress
 from xds.model import Location, Redirect, RedirectTo, Respond, Route
 from xds.nginx.feature import Annotation, Complaint, Feature, Notes, Objects, Phase, Risk, Unreadable
-from xds.nginx.messages import formatted
+from xds.nginx.messages import formatted, text_format
 from xds.nginx.values import Untrimmed, matching, shown, whole
 from xds.nginx.variables import as_format, known, only_text, too_many
 
@@ -21,6 +21,11 @@ class Moved:
     name: str
     status: int
     location: str
+
+    @property
+    def answer(self) -> Respond:
+        """What is answered, without the address."""
+        return Respond(self.status, () if self.status in _WITH_LOCATION else _HTML)
 
 
 Answer = Redirect | Respond | Moved
@@ -100,8 +105,8 @@ def _code(notes: Notes, annotation: Annotation[int], codes: range) -> int:
 
 def _answer(name: str, code: int, address: str) -> Answer:
     if not only_text(address):
-        status = code if code in _WITH_LOCATION else 302
-        return Moved(name, status, f"$scheme://$host{address}" if address.startswith("/") else address)
+        relative = address.startswith("/") and code in _WITH_LOCATION
+        return Moved(name, code, f"$scheme://$host{address}" if relative else address)
     if code not in _WITH_LOCATION:
         return Respond(code, _HTML, "" if code == 304 else address)
     return Redirect(code, RedirectTo.HERE if address.startswith("/") else RedirectTo.URL, address)
@@ -114,16 +119,21 @@ def _resolve(answer: Answer, item: Ingress, _objects: Objects) -> Answer | Compl
 
 
 def _routes(answer: Answer, location: Location, _routes: tuple[Route, ...]) -> tuple[Route, ...]:
-    action = Respond(answer.status) if isinstance(answer, Moved) else answer
+    action = answer.answer if isinstance(answer, Moved) else answer
     return (Route(location.match, action, location.origin, location.rule, settings=location.settings),)
 
 
 def _on_route(answer: Answer, route: Route, envoy: EnvoyRoute) -> None:
     """Envoy gives each answer of its own with a status of redirects a Location, which leads to the request itself."""
-    if isinstance(answer, Moved) and route.action == Respond(answer.status):
+    if route.action != (answer.answer if isinstance(answer, Moved) else answer):
+        return
+    if isinstance(answer, Moved) and answer.status in _WITH_LOCATION:
         envoy.response_headers_to_add.append(formatted("Location", as_format(answer.location, route)))
-    elif isinstance(answer, Respond) and route.action == answer:
+    elif not isinstance(answer, Redirect):
         envoy.response_headers_to_remove.append("location")
+    if isinstance(answer, Moved) and answer.status not in (*_WITH_LOCATION, 304) and envoy.direct_response:
+        body = text_format(as_format(answer.location, route))
+        envoy.direct_response.body_format = replace(body, omit_empty_values=True)
 
 
 FEATURE = Feature[Answer](
