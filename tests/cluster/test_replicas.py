@@ -32,7 +32,9 @@ async def test_an_envoy_of_another_replica_holds_the_same_versions(cluster: Clus
         async def alike() -> bool:
             held = await ours.versions()
             assert held == await theirs.versions()
-            return "default/copied" in held["secret"] and "default/copied/80" in held["cluster"]
+            assert "default/copied" in held["secret"]
+            assert "default/copied/80" in held["cluster"]
+            return True
 
         await wait_until(alike, "both Envoys to hold the same")
 
@@ -57,7 +59,10 @@ async def test_a_refused_edit_leaves_what_was_valid_on_the_envoys_of_every_repli
         async with cluster.replica() as other, cluster.another_envoy(await other.bootstrap("envoy-3")) as theirs:
 
             async def alike() -> bool:
-                return "default/edited/80" in (await theirs.versions())["cluster"] and await theirs.versions() == await ours.versions()
+                held = await theirs.versions()
+                assert "default/edited/80" in held["cluster"]
+                assert held == await ours.versions()
+                return True
 
             await wait_until(alike, "the Envoy of the later replica to hold the same", deadline=60)
         await cluster.kubectl("delete ingress edited")
