@@ -104,11 +104,11 @@ def decoding(wire: Wire, raw: bytes, *, most_names: int) -> Generator[None, None
     if not (added or removed or held):  # a mere answer, as most requests are
         return node, [DiscoveryRequest(message.type_url, message.response_nonce, error)]
     _limit(most_names, added, removed, held)
-    versions: dict[str, str] = {} if len(held) > SLICE else dict(held)
-    entries = iter(held.items() if len(held) > SLICE else ())
+    entries = iter(held.items())
+    versions: dict[str, str] = dict(islice(entries, SLICE))
     while part := tuple(islice(entries, SLICE)):
-        versions.update(part)
         yield
+        versions.update(part)
     most = max(SLICE, len(added)) if versions else SLICE
     early = SLICE if len(added) <= most else 0
     asked = DiscoveryRequest(
