@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 import betterproto2
@@ -140,18 +140,14 @@ _CEL = default_message_pool.type_to_url.pop(Cel)
 default_message_pool.url_to_type[_CEL], default_message_pool.type_to_url[CelFormatter] = CelFormatter, _CEL
 
 
-def text_format(inline: str) -> SubstitutionFormatString:
-    """One of Envoy's formats as a message."""
-    return SubstitutionFormatString(text_format_source=DataSource(inline_string=inline))
+def text_format(inline: str, *, empty: bool = False) -> SubstitutionFormatString:
+    """One of Envoy's formats as a message. A command without a value leaves a hyphen, or nothing (`empty`)."""
+    return SubstitutionFormatString(text_format_source=DataSource(inline_string=inline), omit_empty_values=empty)
 
 
 def kept_text(key: str, inline: str, *, empty: bool = False) -> FilterStateValue:
-    """A text of one of Envoy's formats that is kept in the filter state under a key, for whatever comes later.
-
-    A command without a value leaves a hyphen, or nothing (`empty`).
-    """
-    made = replace(text_format(inline), omit_empty_values=empty)
-    return FilterStateValue(object_key=key, factory_key="envoy.string", format_string=made)
+    """A text that is kept in the filter state under a key, for whatever comes later; in its format as `text_format`."""
+    return FilterStateValue(object_key=key, factory_key="envoy.string", format_string=text_format(inline, empty=empty))
 
 
 def page(status: str, title: str = "", *lines: str) -> str:

@@ -184,6 +184,10 @@ def choice(*choices: str) -> Callable[[str], str]:
     return parse
 
 
+UNQUOTED = r"[!#%$&()*+,./:=?@A-Z\[\]^_`a-z|~0-9-]"
+"""A character of a word that nginx takes without quotes: no blank, quotation mark, backslash, semicolon or brace."""
+
+
 def matching(pattern: str, what: str) -> Callable[[str], str]:
     """Text for a route that a regular expression matches wholly; `what` describes it after "which is no"."""
     compiled = re.compile(pattern)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from xds.model import Forward, Route
 from xds.nginx.values import shown
+from xds.patterns import regex
 
 MOST = 8
 """Variables of one text: each is worked out for each request."""
@@ -19,6 +20,8 @@ MOST_EXPRESSIONS = 10_000
 """Expressions of CEL on all paths of an Ingress together. Envoy compiles each whenever any host changes, which takes some 0.2 ms."""
 DEAREST = 200
 """What a pattern may cost (`xds.patterns.regex.cost`) that Envoy compiles for each request (`extracted`)."""
+CAPTURE = re.compile(r"\$(?:\{([1-9])\}|([1-9]))")
+"""A group of a pattern, $1 to $9."""
 VARIABLE = re.compile(r"\$(?:\{([A-Za-z0-9_]+)\}|([A-Za-z0-9_]+))")
 """A variable in a text, with its name in braces or without: the one of two groups that is not empty."""
 
@@ -206,6 +209,22 @@ def only_text(text: str) -> bool:
 def as_format(text: str, route: Route, *, of_response: bool = False) -> str:
     """A text of `known` as Envoy's format on a route. A header that a request has not is empty, as in nginx."""
     return VARIABLE.sub(lambda found: _format(found[1] or found[2], route, of_response=of_response), text.replace("%", "%%"))
+
+
+def with_captures(text: str, pattern: str, route: Route, of: str = "") -> str:
+    """The same of a text in which groups of an acceptable pattern may stand too (`extracted`). One that the pattern has not is nothing."""
+    made, position, groups = "", 0, regex.groups(pattern)
+    for found in CAPTURE.finditer(text):
+        number = found[1] or found[2]
+        made += as_format(text[position : found.start()], route)
+        made += extracted(pattern, f"\\{number}", of) if int(number) <= groups else ""
+        position = found.end()
+    return made + as_format(text[position:], route)
+
+
+def as_references(text: str, groups: int) -> str:
+    """A text whose captures are written as Envoy's substitutions refer to groups, `\\1`. One beyond so many groups is nothing."""
+    return CAPTURE.sub(lambda found: f"\\{found[1] or found[2]}" if int(found[1] or found[2]) <= groups else "", text)
 
 
 def ascii_proofs(text: str) -> tuple[str, ...]:

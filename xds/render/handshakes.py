@@ -8,18 +8,15 @@ no client can write. A route matches what it must be. The note is made once a co
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from functools import lru_cache
 
-from envoy_data_plane.envoy.config.core.v3 import SubstitutionFormatString
 from envoy_data_plane.envoy.config.listener.v3 import Filter
 from envoy_data_plane.envoy.config.route.v3 import RouteMatch, RouteMatchTlsContextMatchOptions
-from envoy_data_plane.envoy.extensions.filters.common.set_filter_state.v3 import FilterStateValue
 from envoy_data_plane.envoy.extensions.filters.network.set_filter_state.v3 import Config as SetFilterState
 from envoy_data_plane.envoy.type.matcher.v3 import FilterStateMatcher, RegexMatcher, StringMatcher
 
 from xds.model import Handshake, Terminate
-from xds.nginx.messages import text_format
+from xds.nginx.messages import kept_text
 from xds.patterns import regex
 from xds.render import names
 from xds.wire.encode import pack
@@ -38,11 +35,9 @@ def arrival(tls: Terminate) -> str:
 def noted(tls: Terminate, note: str = "") -> Filter:
     """The network filter that begins a filter chain: it makes a note (`arrival`) and, if clients are asked, notes the subject they show."""
     key, note = _ARRIVAL if tls != Terminate() else _UNNAMED, note or arrival(tls)
-    made = SetFilterState(on_new_connection=[FilterStateValue(object_key=key, factory_key="envoy.string", format_string=_text(note))])
+    made = SetFilterState(on_new_connection=[kept_text(key, note, empty=True)])
     if tls.authority:
-        subject = _text("%DOWNSTREAM_PEER_SUBJECT%")
-        shown = FilterStateValue(object_key=_SUBJECT, factory_key="envoy.string", format_string=subject)
-        made.on_downstream_tls_handshake = [shown]
+        made.on_downstream_tls_handshake = [kept_text(_SUBJECT, "%DOWNSTREAM_PEER_SUBJECT%", empty=True)]
     return Filter(name="envoy.filters.network.set_filter_state", typed_config=pack(made))
 
 
@@ -64,10 +59,6 @@ def put(match: RouteMatch, wanted: Handshake, host: str) -> None:
 def _matching(key: str, pattern: str) -> FilterStateMatcher:
     """A client may put any byte into its SNI, line breaks too, and "." is to be any of them."""
     return FilterStateMatcher(key=key, string_match=StringMatcher(safe_regex=RegexMatcher(regex=f"(?s){pattern}")))
-
-
-def _text(format_: str) -> SubstitutionFormatString:
-    return replace(text_format(format_), omit_empty_values=True)
 
 
 @lru_cache(maxsize=1 << 14)

@@ -6,10 +6,10 @@ import re
 
 from xds.model import Location, PathKind, PathMatch, Redirect, RedirectTo, Route
 from xds.nginx.feature import Annotation, Feature, Phase, Risk, Scope
-from xds.nginx.values import matching, shown
+from xds.nginx.values import UNQUOTED, matching, shown
 
 _FORM = matching(r"/[-._~a-zA-Z0-9/:$]*", "absolute path such as /app")
-_ONE_WORD = matching(r"/[!#%$&()*+,./:=?@A-Z\[\]^_`a-z|~0-9-]*", "absolute path such as /app")
+_ONE_WORD = matching(rf"/{UNQUOTED}*", "absolute path such as /app")
 _CAPTURE = re.compile(r"\$[1-9]")
 
 

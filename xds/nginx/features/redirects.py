@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 
@@ -10,7 +10,7 @@ from xds.kube.objects import Ingress
 from xds.model import Location, Redirect, RedirectTo, Respond, Route
 from xds.nginx.feature import Annotation, Complaint, Feature, Notes, Objects, Phase, Risk, Unreadable
 from xds.nginx.messages import formatted, text_format
-from xds.nginx.values import Untrimmed, matching, shown, whole
+from xds.nginx.values import UNQUOTED, Untrimmed, matching, shown, whole
 from xds.nginx.variables import as_format, known, only_text, too_many
 
 
@@ -30,7 +30,7 @@ class Moved:
 
 Answer = Redirect | Respond | Moved
 _address = Untrimmed(matching(r"[-._~a-zA-Z0-9/:,?&=]*", "address such as https://example.com/new"))
-_one_word = matching(r"(?:[!#%$&()*+,./:=?@A-Z\[\]^_`a-z|~0-9-]|\$\{\w*\})*", "address such as https://example.com$request_uri")
+_one_word = matching(rf"(?:{UNQUOTED}|\$\{{\w*\}})*", "address such as https://example.com$request_uri")
 """What nginx' `return` takes as one word. Where nothing is validated, ingress-nginx makes one of whatever the annotation has."""
 _PERMANENT, _TEMPORAL = range(300, 309), range(300, 308)
 _WITH_LOCATION = (301, 302, 303, 307, 308)
@@ -132,8 +132,7 @@ def _on_route(answer: Answer, route: Route, envoy: EnvoyRoute) -> None:
     elif not isinstance(answer, Redirect):
         envoy.response_headers_to_remove.append("location")
     if isinstance(answer, Moved) and answer.status not in (*_WITH_LOCATION, 304) and envoy.direct_response:
-        body = text_format(as_format(answer.location, route))
-        envoy.direct_response.body_format = replace(body, omit_empty_values=True)
+        envoy.direct_response.body_format = text_format(as_format(answer.location, route), empty=True)
 
 
 FEATURE = Feature[Answer](

@@ -13,20 +13,19 @@ from xds.model import Forward, Location, PathKind, PathMatch, Redirect, Redirect
 from xds.nginx.feature import Annotation, Complaint, Feature, Fidelity, Objects, Phase, Risk
 from xds.nginx.messages import CACHED, action_of, substitution
 from xds.nginx.values import matching, shown
-from xds.nginx.variables import DEAREST, VARIABLE, as_format, extracted, names_in, only_text, too_many, unknown
+from xds.nginx.variables import CAPTURE, DEAREST, VARIABLE, as_references, names_in, only_text, too_many, unknown, with_captures
 from xds.patterns import regex, spelling
 
 NAME = "rewrite_target"
 _FORM = matching(r"/?[-._~a-zA-Z0-9/:$]*", "path such as /api/$1")
 _ADDRESS = re.compile(r"https?://[^/$]+(/.*)?")
-_CAPTURE = re.compile(r"\$([1-9])")
 _TAKEN = ("host", "pass_access_scheme", "scheme", "server_name")
 """Variables that a path may have: what a client puts into others could have spaces or a query."""
 
 
 def _target(text: str) -> str:
     _FORM(text)
-    plain = _CAPTURE.sub("/", text)  # what is around a capture is no variable together
+    plain = CAPTURE.sub("/", text)  # what is around a capture is no variable together
     if "$" in VARIABLE.sub("", plain) or any(name not in _TAKEN for name in names_in(plain)):
         raise ValueError(f"is {shown(text)}, but only the captures $1 to $9, $host, $server_name and $scheme can stand in it")
     if "$" in plain and _is_absolute(text):
@@ -71,35 +70,29 @@ def _routes(target: str, location: Location, routes: tuple[Route, ...]) -> tuple
 
 def _resolve(target: str, item: Ingress, _objects: Objects) -> str | Complaint:
     """Not for a path with variables that Envoy would compile too long, for each request once more."""
-    if only_text(_CAPTURE.sub("", target)):
+    if only_text(CAPTURE.sub("", target)):
         return target
     if why := too_many((target,), item.most_locations):
         return Complaint(REWRITE_TARGET.name, why)
-    for path in (path.path for rule in item.rules for path in rule.paths):
-        if not regex.path_fault(path) and regex.cost(regex.nginx_rewrite(path)) > DEAREST:
-            what = f"has a variable, but the path {shown(path)} is too large to be searched for in each request"
-            return Complaint(REWRITE_TARGET.name, what)
+    if path := too_dear(item):
+        return Complaint(REWRITE_TARGET.name, f"has a variable, but the path {shown(path)} is too large to be searched for in each request")
     return target
+
+
+def too_dear(item: Ingress) -> str | None:
+    """The first path of an Ingress whose expression is too large for Envoy to compile in each request (`xds.nginx.variables.extracted`)."""
+    paths = (path.path for rule in item.rules for path in rule.paths)
+    return next((path for path in paths if not regex.path_fault(path) and regex.cost(regex.nginx_rewrite(path)) > DEAREST), None)
 
 
 def _on_forward(target: str, route: Route, envoy: EnvoyRoute) -> None:
     if not _rewrites(target, route):
         return
-    if only_text(_CAPTURE.sub("", target)):
+    if only_text(CAPTURE.sub("", target)):
         action_of(envoy).regex_rewrite = rewrite(target, _expression(route.match))
     else:
-        action_of(envoy).path_rewrite = _worked_out(target, _expression(route.match), route)
-
-
-def _worked_out(target: str, path: str, route: Route) -> str:
-    """The path as a format, for Envoy's substitution knows no variables."""
-    made, position, groups = "", 0, regex.groups(path)
-    for found in _CAPTURE.finditer(target):
-        made += as_format(target[position : found.start()], route)
-        made += extracted(regex.nginx_rewrite(path), f"\\{found[1]}") if int(found[1]) <= groups else ""
-        position = found.end()
-    made += as_format(target[position:], route)
-    return made if target.startswith("/") else f"/{made}"
+        path = with_captures(target, regex.nginx_rewrite(_expression(route.match)), route)
+        action_of(envoy).path_rewrite = path if target.startswith("/") else f"/{path}"  # Envoy's substitution knows no variables
 
 
 def pattern(route: Route) -> str:
@@ -132,7 +125,7 @@ def rewrite(target: str, path: str) -> RegexMatchAndSubstitute:
 def _substituted(target: str, path: str) -> str:
     """The target as RE2 writes it; a group that the path does not have is empty."""
     groups = regex.groups(path)
-    return _CAPTURE.sub(lambda found: f"\\{found[1]}" if int(found[1]) <= groups else "", target)
+    return as_references(target, groups)
 
 
 FEATURE = Feature(

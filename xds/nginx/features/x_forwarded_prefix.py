@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 
 from xds.kube.objects import Ingress
@@ -12,15 +10,14 @@ from xds.nginx.feature import Annotation, Complaint, Feature, Objects, Risk, Unr
 from xds.nginx.features import rewrite_target
 from xds.nginx.messages import formatted
 from xds.nginx.values import matching, shown
-from xds.nginx.variables import DEAREST, as_format, extracted, known, too_many
+from xds.nginx.variables import CAPTURE, as_format, as_references, extracted, known, too_many
 from xds.patterns import regex
 
 _form = matching(r"/?[-._~a-zA-Z0-9/:$ ]*", "path such as /app or /$1")
-_CAPTURE = re.compile(r"\$([1-9])")
 
 
 def _prefix(text: str) -> str:
-    plain = _CAPTURE.sub("", _form(text))
+    plain = CAPTURE.sub("", _form(text))
     if plain != text and "$" in plain:
         raise ValueError(f"is {shown(text)}, but beside captures such as $1 there can be no other variables")
     return text if plain != text else known(text)
@@ -41,24 +38,22 @@ def _resolve(prefix: str, item: Ingress, _objects: Objects) -> str | Complaint:
     """Not for a path that Envoy would compile too long, for each request once more."""
     if why := too_many((prefix,), item.most_locations):
         return Complaint(X_FORWARDED_PREFIX.name, why)
-    for path in (path.path for rule in item.rules for path in rule.paths) if _CAPTURE.search(prefix) else ():
-        if not regex.path_fault(path) and regex.cost(regex.nginx_rewrite(path)) > DEAREST:
-            return Complaint(
-                X_FORWARDED_PREFIX.name, f"has a capture, but the path {shown(path)} is too large to be searched for it in each request"
-            )
+    if CAPTURE.search(prefix) and (path := rewrite_target.too_dear(item)):
+        what = f"has a capture, but the path {shown(path)} is too large to be searched for it in each request"
+        return Complaint(X_FORWARDED_PREFIX.name, what)
     return prefix
 
 
 def _on_forward(prefix: str, route: Route, envoy: EnvoyRoute) -> None:
     if pattern := rewrite_target.pattern(route):
-        groups = _CAPTURE.sub(lambda found: f"\\{found[1]}" if int(found[1]) <= regex.groups(pattern) else "", prefix)
-        value = extracted(pattern, groups) if _CAPTURE.search(prefix) else as_format(prefix, route)
+        captures = as_references(prefix, regex.groups(pattern))
+        value = extracted(pattern, captures) if CAPTURE.search(prefix) else as_format(prefix, route)
         envoy.request_headers_to_add.append(formatted("X-Forwarded-Prefix", value))
 
 
 def _patterns(prefix: str, route: Route) -> tuple[str, ...]:
     pattern = rewrite_target.pattern(route)
-    return (pattern,) if pattern and _CAPTURE.search(prefix) else ()
+    return (pattern,) if pattern and CAPTURE.search(prefix) else ()
 
 
 FEATURE = Feature(

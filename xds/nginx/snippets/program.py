@@ -23,14 +23,13 @@ from xds.nginx.snippets.headers import NO_HEADERS, Headers, size_of
 from xds.nginx.snippets.lines import HeaderLine, fault, header_lines, headers_of
 from xds.nginx.snippets.syntax import Directive, parse
 from xds.nginx.values import LONGEST_IN_ROUTE, shown
-from xds.nginx.variables import DEAREST, MOST, names_in, only_text, unknown
+from xds.nginx.variables import CAPTURE, DEAREST, MOST, as_references, names_in, only_text, unknown
 from xds.patterns import regex
 
 MOST_WAYS = 16
 """Ways through one snippet: each is a route more on each path."""
 _SIZE_OF_ROUTE, _SIZE_OF_RULE = 200, 60
 _NAME = re.compile(r"\$(?:\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))", re.ASCII)
-_CAPTURE = re.compile(r"\$(?:\{([1-9])\}|([1-9]))")
 _REDIRECTS = (301, 302, 303, 307, 308)
 _ABSOLUTE = ("http://", "https://", "$scheme")
 
@@ -85,7 +84,7 @@ class Way:
     @property
     def _size_of_end(self) -> int:
         if isinstance(self.end, MovedTo):
-            return size_of(self.end.location) + 4 * len(self.end.pattern) * (len(_CAPTURE.findall(self.end.location)) + 1)
+            return size_of(self.end.location) + 4 * len(self.end.pattern) * (len(CAPTURE.findall(self.end.location)) + 1)
         return size_of(self.end.body) if self.end else 0
 
     @property
@@ -447,7 +446,7 @@ def _set(args: Sequence[str], state: _State) -> _State:
     name, value = found[1] or found[2], state.filled(args[1])
     if not unknown(f"${name}", of_response=True):
         raise ValueError(f"sets ${name}, which is nginx's own")
-    if _CAPTURE.search(value):
+    if CAPTURE.search(value):
         raise ValueError("takes a capture of a regular expression")
     return replace(state, values={**state.values, name: value}, unknown=state.unknown - {name})
 
@@ -466,7 +465,7 @@ def _return(args: Sequence[str], state: _State) -> _Stop:
         raise ValueError("takes a status, and perhaps a text or an address")
     status, text = int(args[0]), state.filled(args[1]) if len(args) == 2 else ""
     moves = status in _REDIRECTS and bool(text)
-    if moves and state.groups and _CAPTURE.search(text):
+    if moves and state.groups and CAPTURE.search(text):
         return _Stop(_found(status, text, state.groups))
     if why := fault(text if moves else text.replace("\n", "").replace("\r", ""), of_response=False):  # a body may have lines
         raise ValueError(why)
@@ -490,12 +489,12 @@ def _found(status: int, text: str, groups: Groups) -> MovedTo:
 
 def _affordable(text: str, pattern: str) -> None:
     """Raises ValueError with the end of a sentence for an address whose captures Envoy cannot search for in each request."""
-    captures = len(_CAPTURE.findall(text))
+    captures = len(CAPTURE.findall(text))
     if captures > MOST:
         raise ValueError(f"has {captures} captures in an address, more than {MOST}")
     if captures and regex.cost(_whole(pattern)) > DEAREST:
         raise ValueError(f"looks for {shown(pattern)}, which is too large to be searched for in each request")
-    if why := fault(_CAPTURE.sub("/", text), of_response=False):  # what is around a capture is no variable together
+    if why := fault(CAPTURE.sub("/", text), of_response=False):  # what is around a capture is no variable together
         raise ValueError(why)
 
 
@@ -531,13 +530,13 @@ def _whole(pattern: str) -> str:
 
 
 def _replacement(pattern: str, text: str) -> str:
-    plain = _CAPTURE.sub("", text)
+    plain = CAPTURE.sub("", text)
     if not only_text(plain) or "$" in plain:
         raise ValueError(f"has {shown(text)}, and only captures such as $1 can stand in the path for a backend")
     if "?" in text or not re.fullmatch(r"[!-~]*", plain):
         raise ValueError(f"has {shown(text)}, and there can be no query, and no spaces, in the path for a backend")
     groups = regex.groups(pattern)
-    made = _CAPTURE.sub(lambda found: f"\\{found[1] or found[2]}" if int(found[1] or found[2]) <= groups else "", _literal(text))
+    made = as_references(_literal(text), groups)
     return made if made.startswith(("/", "\\")) else f"/{made}"
 
 
@@ -552,7 +551,7 @@ def _moved(status: int, pattern: str, text: str) -> MovedTo:
     location = text.removesuffix("?") if ends or has_arguments else f"{text}$is_args$args"
     _affordable(location, pattern)
     absolute = location if location.startswith(_ABSOLUTE) else f"$scheme://$host{'' if location.startswith(('/', '$')) else '/'}{location}"
-    return MovedTo(status, absolute, _whole(pattern) if _CAPTURE.search(location) else "", joins=has_arguments and not ends)
+    return MovedTo(status, absolute, _whole(pattern) if CAPTURE.search(location) else "", joins=has_arguments and not ends)
 
 
 _FINAL: Mapping[Block, tuple[str, ...]] = {Block.SERVER: ("break", "last"), Block.LOCATION: ("break",)}

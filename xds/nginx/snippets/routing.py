@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from urllib.parse import quote
@@ -19,7 +18,7 @@ from xds.nginx.messages import action_of, formatted, page, substitution, text_fo
 from xds.nginx.snippets import headers
 from xds.nginx.snippets.program import Answer, MovedTo, Program, Way
 from xds.nginx.values import LONGEST_IN_ALL_LOCATIONS
-from xds.nginx.variables import MORE_ARGUMENTS, as_format, extracted, only_text
+from xds.nginx.variables import MORE_ARGUMENTS, as_format, only_text, with_captures
 from xds.patterns import regex, spelling
 from xds.wire.encode import pack
 
@@ -43,7 +42,6 @@ _PAGES = {
 _OF_THE_LISTENER = (301, 302, 303, 307, 308, 400, 401, 403, 404, 408, 413, 414, 431, 500, 502, 503, 504, 508)
 OF_HOST = 100
 """Paths that a server-snippet is taken to be for at least: those of other Ingresses of its host repeat it as well."""
-_CAPTURE = re.compile(r"\$(?:\{([1-9])\}|([1-9]))")
 
 
 def affordable(name: str, found: Program, item: Ingress, inner: Program | None = None) -> Program | Complaint | Closed:
@@ -107,8 +105,7 @@ def on_route(way: Way, route: Route, envoy: EnvoyRoute) -> None:
     if isinstance(way.end, MovedTo) and envoy.direct_response:
         envoy.response_headers_to_add.append(formatted("Location", _location(way.end, route)))
     elif isinstance(way.end, Answer) and envoy.direct_response and not only_text(way.end.body):
-        body = text_format(as_format(way.end.body, route))
-        envoy.direct_response.body_format = replace(body, omit_empty_values=True)
+        envoy.direct_response.body_format = text_format(as_format(way.end.body, route), empty=True)
     elif isinstance(route.action, Forward):
         headers.on_request(way.headers, route, envoy)
         if way.rewritten:
@@ -116,13 +113,8 @@ def on_route(way: Way, route: Route, envoy: EnvoyRoute) -> None:
 
 
 def _location(moved: MovedTo, route: Route) -> str:
-    made, position = "", 0
-    for found in _CAPTURE.finditer(moved.location) if moved.pattern else ():
-        made += as_format(moved.location[position : found.start()], route)
-        number = found[1] or found[2]
-        made += extracted(moved.pattern, f"\\{number}", moved.of) if int(number) <= regex.groups(moved.pattern) else ""
-        position = found.end()
-    return made + as_format(moved.location[position:], route) + (MORE_ARGUMENTS if moved.joins else "")
+    made = with_captures(moved.location, moved.pattern, route, moved.of) if moved.pattern else as_format(moved.location, route)
+    return made + (MORE_ARGUMENTS if moved.joins else "")
 
 
 def filters(name: str, way: Way, route: Route) -> Iterable[TypedExtensionConfig]:
