@@ -50,14 +50,17 @@ async def test_what_is_scaled_up_to_nothing_and_back_answers_by_the_pods_that_th
 
 @pytest.mark.usefixtures("steady")
 async def test_a_rollout_under_traffic_loses_no_request(cluster: Cluster) -> None:
-    """All pods are replaced, twice. Each one's server closes its port and its connections at the end of the pod's preStop hook."""
+    """All pods are replaced, twice. Each one's server closes its port and its connections at the end of the pod's preStop hook.
+
+    The second rollout comes of a changed template: kubectl refuses two restarts within one second, and the first may take less.
+    """
     await cluster.deploy("rolled", replicas=3, pre_stop=PRE_STOP)
     await cluster.kubectl("create ingress rolled --class=nginx --rule=rolled.test/*=rolled:80")
     await cluster.until_answered("rolled", host="rolled.test")
     seen = set(await cluster.until_pods_are_endpoints("rolled", 3))
     async with Traffic(HTTP, host="rolled.test") as traffic:
-        for _ in range(2):
-            await cluster.kubectl("rollout restart deployment rolled")
+        for change in ("rollout restart deployment rolled", "set env deployment rolled ROUND=second"):
+            await cluster.kubectl(change)
             await cluster.kubectl("rollout status deployment rolled --timeout=60s", deadline=70)
             now = set(await cluster.until_pods_are_endpoints("rolled", 3))
             assert not now & seen
