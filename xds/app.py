@@ -21,8 +21,9 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from xds import __version__
+from xds.addresses import SocketAddress, parse_address
 from xds.alone import Alone
-from xds.config import Failure, Flags, SocketAddress, has_dashboard, parse_address
+from xds.config import Failure, Flags, has_dashboard
 from xds.coordination import ChainAndKey, Coordination
 from xds.kube.manifests import Manifests
 from xds.kube.objects import Ingress

@@ -1,8 +1,8 @@
 """The one table of settings: flag, environment variable, type, default, what it does, and which commands take it.
 
-What belongs here: each setting as a field of `Flags` that carries its declaration, and the kinds of values that flags have.
-From this table the command line is parsed (`xds.cli.arguments`) and the manual is made (`xds.cli.manual`). What does not belong
-here: reading arguments, the environment or files; the environment comes to the parser as an argument.
+Each setting is a field of `Flags` that carries its declaration. From this table the command line is parsed (`xds.cli.arguments`) and the
+manual is made (`xds.cli.manual`). What does not belong here: what values look like (`xds.flag_kinds`), and reading arguments, the
+environment or files; the environment comes to the parser as an argument.
 """
 
 # ruff: noqa: FBT003, RUF009 - a row of the table reads as group, kind, default, what it does; `setting` returns a field
@@ -11,13 +11,58 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import ipaddress
-import math
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, TypeVar
+
+from xds.addresses import DASHBOARD_ADDRESS, DEBUG_ADDRESS, PRIVATE, RUNNING, parse_address
+from xds.flag_kinds import (
+    ADDRESS,
+    ADDRESS_OR_OFF,
+    ADDRESS_OR_PRIVATE,
+    ADDRESS_OR_RUNNING,
+    BOOL,
+    COUNT,
+    DNS_NAMES,
+    DURATION,
+    FILE,
+    FOLDER,
+    FOLDERS,
+    HEADER,
+    HOSTS,
+    INTEGER,
+    IP,
+    LEASE,
+    MAYBE_ADDRESS,
+    MAYBE_NAMESPACE,
+    MAYBE_SOCKET,
+    NAMES,
+    NAMESPACE,
+    NETWORKS,
+    NODE_CLUSTER,
+    NODE_ID,
+    NUMBER,
+    NUMBERS,
+    OBJECT,
+    ORIGINS,
+    PORT,
+    PREFIX,
+    PRIVATE_OR_OFF,
+    RATE,
+    SECONDS,
+    SECRET,
+    SELECTOR,
+    SOCKET,
+    SOCKET_OR_PRIVATE,
+    STATUS_SECONDS,
+    TCP_OR_OFF,
+    TEXT,
+    URL,
+    URL_PATH,
+    Kind,
+    choice,
+)
 
 T = TypeVar("T")
 
@@ -29,336 +74,6 @@ class UsageError(Exception):
 class Failure(Exception):
     """A command cannot do its work (a port in use, an unreadable folder): one sentence for its user; exit code 1."""
 
-
-@dataclass(frozen=True, slots=True)
-class Kind(Generic[T]):
-    """What the values of a flag look like.
-
-    `parse` reads one value and raises ValueError for what is none; `expects` ends the sentence "… is not". `many`: the flag may be
-    given several times, and its values are joined; its environment variable has them with `between` between. `words`: all values, where
-    there are a few.
-    """
-
-    metavar: str
-    expects: str
-    parse: Callable[[str], T]
-    show: Callable[[T], str] = str
-    many: bool = False
-    words: tuple[str, ...] = ()
-    between: str = ":"
-
-
-DEBUG_ADDRESS = "127.0.0.1:18001"
-"""Where the debug service of `xds serve` is."""
-DASHBOARD_ADDRESS = "127.0.0.1:18002"
-"""Where the page of the fleet is."""
-PRIVATE = "private"
-"""In place of an address: a Unix socket in a folder that only this user can open."""
-RUNNING = "auto"
-"""In place of an address: that of the `xds up` that runs on this machine, else DEBUG_ADDRESS."""
-LONGEST_SOCKET_PATH = 107
-"""Bytes that the path of a Unix socket may have: Linux' sun_path holds 108 with the zero that ends it."""
-
-
-class SocketAddress(NamedTuple):
-    """Where a server listens or is reached: `host` and `port`, or the `path` of a Unix socket."""
-
-    host: str
-    port: int
-    path: str = ""
-
-    @property
-    def loopback(self) -> bool:
-        """Whether only programs of this machine can connect."""
-        if self.path or self.host == "localhost":
-            return True
-        address = ip_or_none(self.host)
-        if isinstance(address, ipaddress.IPv6Address):
-            address = address.ipv4_mapped or address
-        return address is not None and address.is_loopback
-
-    def __str__(self) -> str:
-        if self.path:
-            return f"unix:{self.path}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def ip_or_none(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """`host` as an IP address; None where it is a name."""
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None
-
-
-_LABEL = r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
-_SUBDOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
-_OBJECT = re.compile(rf"(?P<namespace>{_LABEL})/(?P<name>{_SUBDOMAIN})")
-_INTEGER = re.compile(r"[+-]?(?:0|[1-9][0-9]{0,18})")
-_HOST = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?")
-_KEY = r"(?:[-A-Za-z0-9.]+/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?"
-_VALUE = r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?)?"
-_SET = rf"\(\s*{_VALUE}\s*(?:,\s*{_VALUE}\s*)*\)"
-_REQUIREMENT = rf"(?:!\s*{_KEY}|{_KEY}(?:\s*(?:==?|!=)\s*{_VALUE}|\s+(?:in|notin)\s*{_SET})?)"
-_SELECTOR = re.compile(rf"\s*{_REQUIREMENT}\s*(?:,\s*{_REQUIREMENT}\s*)*")
-_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
-_DURATION_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_LONGEST_DURATION = 2.0**63 / 1e9
-
-
-def parse_bool(text: str) -> bool:
-    """The words that Go's strconv.ParseBool takes, and no others. Raises ValueError."""
-    if text in ("1", "t", "T", "true", "TRUE", "True"):
-        return True
-    if text in ("0", "f", "F", "false", "FALSE", "False"):
-        return False
-    raise ValueError(text)
-
-
-def parse_duration(text: str) -> float:
-    """Seconds, from a duration as Go writes it: `30s`, `1m30s`, `500ms`, `0`. Not negative, at most 292 years (Go). Raises ValueError."""
-    body = text.removeprefix("+")
-    if body == "0":
-        return 0.0
-    parts = list(_DURATION_PART.finditer(body))
-    if not parts or "".join(part.group() for part in parts) != body:
-        raise ValueError(text)
-    seconds = sum(float(part.group(1)) * _DURATION_UNITS[part.group(2)] for part in parts)
-    if seconds > _LONGEST_DURATION:
-        raise ValueError(text)
-    return seconds
-
-
-def parse_address(text: str) -> SocketAddress:
-    """`host:port`, `[IPv6]:port`, `:port` (every interface) or `unix:/path`. Port 0 means any free port. Raises ValueError.
-
-    A path is absolute: the programs at both ends of a socket start in folders of their own.
-    """
-    if text.startswith("unix:"):
-        path = re.sub(r"^//(?=/)", "", text.removeprefix("unix:"))
-        if not path.startswith("/") or "\0" in path:
-            raise ValueError(text)
-        return SocketAddress("", 0, path)
-    host, colon, port = text.rpartition(":")
-    if not colon or not _INTEGER.fullmatch(port) or not 0 <= int(port) <= 65535:
-        raise ValueError(text)
-    if host.startswith("[") and host.endswith("]"):
-        return SocketAddress(str(ipaddress.IPv6Address(host[1:-1])), int(port))
-    if host and not _HOST.fullmatch(host):
-        raise ValueError(text)
-    return SocketAddress(host or "::", int(port))
-
-
-def _socket(text: str) -> str:
-    """An address that is a Unix socket. Raises ValueError for others."""
-    if not (found := parse_address(text)).path:
-        raise ValueError(text)
-    return str(found)
-
-
-def _tcp(text: str) -> str:
-    """An address that is no Unix socket. Raises ValueError for one."""
-    if (found := parse_address(text)).path:
-        raise ValueError(text)
-    return str(found)
-
-
-def tcp_port(text: str) -> int:
-    """The port in an address of Flags; 0 for what has none: a Unix socket, or an address that is off."""
-    if text in ("", PRIVATE):
-        return 0
-    return parse_address(DEBUG_ADDRESS if text == RUNNING else text).port
-
-
-def show_duration(seconds: float) -> str:
-    """A duration as Go writes it, without zero parts: 90.0 is `1m30s`."""
-    if 0 < seconds < 1:
-        return f"{seconds * 1000:g}ms"
-    minutes, rest = divmod(seconds, 60)
-    return (f"{minutes:g}m" if minutes else "") + (f"{rest:g}s" if rest or not minutes else "")
-
-
-def _integer(text: str) -> int:
-    if not _INTEGER.fullmatch(text):
-        raise ValueError(text)
-    return int(text)
-
-
-def _between(least: int, most: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        number = _integer(text)
-        if not least <= number <= most:
-            raise ValueError(text)
-        return number
-
-    return parse
-
-
-def _number(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number) or not text.isascii() or "_" in text:
-        raise ValueError(text)
-    return number
-
-
-def _seconds(text: str) -> float:
-    """ingress-nginx takes whole seconds in these flags; a duration with its unit is as clear."""
-    return float(_between(0, 10**9)(text)) if _INTEGER.fullmatch(text) else parse_duration(text)
-
-
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _dns_names(text: str) -> tuple[str, ...]:
-    names = _listed(text)
-    if not names or not all(len(name) <= 253 and re.fullmatch(_SUBDOMAIN, name) for name in names):
-        raise ValueError(text)
-    return names
-
-
-def _networks(text: str) -> tuple[str, ...]:
-    return tuple(str(ipaddress.ip_network(part)) for part in _listed(text))
-
-
-def _object(text: str) -> str:
-    match = _OBJECT.fullmatch(text)
-    if text and (match is None or len(match["namespace"]) > 63 or len(match["name"]) > 253):
-        raise ValueError(text)
-    return text
-
-
-def _matching(pattern: str, longest: int) -> Callable[[str], str]:
-    compiled = re.compile(pattern)
-
-    def parse(text: str) -> str:
-        if len(text) > longest or not compiled.fullmatch(text):
-            raise ValueError(text)
-        return text
-
-    return parse
-
-
-def _selector(text: str) -> str:
-    if text.strip() and not _SELECTOR.fullmatch(text):
-        raise ValueError(text)
-    return text
-
-
-def _path(text: str) -> Path:
-    if not text or "\0" in text:
-        raise ValueError(text)
-    return Path(text)
-
-
-_ORIGIN = re.compile(r"(https?)://([A-Za-z0-9][-A-Za-z0-9_.]*|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?/?")
-
-
-class HttpOrigin(NamedTuple):
-    """Where a server answers http or https."""
-
-    scheme: str
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"{self.scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
-
-
-def parse_origin(text: str) -> HttpOrigin:
-    """`http://host:port`, without a path; the port may be left out. Raises ValueError."""
-    match = _ORIGIN.fullmatch(text)
-    if match is None or not 0 < int(match[3] or 80) <= 65535:
-        raise ValueError(text)
-    host = str(ipaddress.IPv6Address(match[2][1:-1])) if match[2].startswith("[") else match[2]
-    return HttpOrigin(match[1], host, int(match[3] or (443 if match[1] == "https" else 80)))
-
-
-def _origins(text: str) -> tuple[str, ...]:
-    return (str(parse_origin(text)),)
-
-
-def _rate(text: str) -> float:
-    number = _number(text)
-    if not 0.1 <= number <= 1000:
-        raise ValueError(text)
-    return number
-
-
-def _patterns(text: str) -> tuple[str, ...]:
-    names = tuple(name.lower() for name in _listed(text))
-    if not names or not all(re.fullmatch(rf"(?:\*\.)?{_SUBDOMAIN}", name) for name in names):
-        raise ValueError(text)
-    return names
-
-
-def _folders(text: str) -> tuple[Path, ...]:
-    return (_path(text),)
-
-
-def _numbers_shown(numbers: tuple[float, ...]) -> str:
-    return ",".join(f"{number:g}" for number in numbers)
-
-
-def choice(*words: str) -> Kind[str]:
-    """One of a few words."""
-    return Kind("|".join(words), f"one of {', '.join(words)}", _matching("|".join(words), 40), words=words)
-
-
-BOOL = Kind("", "true or false", parse_bool, lambda value: "true" if value else "false")
-COUNT = Kind("N", "a whole number, 0 or more", _between(0, 2**63 - 1))
-INTEGER = Kind("N", "a whole number", _integer)
-NUMBER = Kind("N", "a number", _number, lambda value: f"{value:g}")
-NUMBERS: Kind[tuple[float, ...]] = Kind(
-    "N,N,…", "a list of numbers with commas between", lambda text: tuple(_number(part) for part in _listed(text)), _numbers_shown
-)
-PORT = Kind("PORT", "a port number from 1 to 65535", _between(1, 65535))
-DURATION = Kind("DURATION", "a duration such as 500ms, 30s or 1m30s", parse_duration, show_duration)
-SECONDS = Kind("SECONDS", "a number of seconds", _seconds, lambda value: f"{value:g}")
-STATUS_SECONDS = Kind("SECONDS", "a number of seconds", lambda text: max(5.0, _seconds(text)), SECONDS.show)
-TEXT = Kind("TEXT", "text", str)
-URL = Kind("URL", "a URL such as https://10.0.0.1:6443", _matching(r"\S*", 2000))
-NAMES: Kind[tuple[str, ...]] = Kind("NAME,…", "a list of names with commas between", _listed, ",".join)
-DNS_NAMES: Kind[tuple[str, ...]] = Kind("NAME,…", "a list of DNS names with commas between", _dns_names, ",".join)
-NETWORKS: Kind[tuple[str, ...]] = Kind("CIDR,…", "a list of CIDRs with commas between, such as 169.254.20.10/32", _networks, ",".join)
-OBJECT = Kind("NAMESPACE/NAME", "a namespace and name such as ingress-nginx/controller", _object)
-NAMESPACE = Kind("NAMESPACE", "the name of a namespace", _matching(rf"(?:{_LABEL})?", 63))
-PREFIX = Kind("PREFIX", "the prefix of an annotation, such as nginx.ingress.kubernetes.io", _matching(_SUBDOMAIN, 253))
-SELECTOR = Kind("SELECTOR", "a label selector such as team=web,tier!=test", _selector)
-ADDRESS = Kind("ADDRESS", "host:port, [IPv6]:port or unix:/path", lambda text: str(parse_address(text)))
-MAYBE_ADDRESS = Kind("ADDRESS", ADDRESS.expects, lambda text: ADDRESS.parse(text) if text else "")
-ADDRESS_OR_OFF = Kind(
-    "ADDRESS", f"{ADDRESS.expects}, or off", lambda text: "" if text in ("", "off") else ADDRESS.parse(text), lambda text: text or "off"
-)
-ADDRESS_OR_PRIVATE = Kind(
-    "ADDRESS", f"{ADDRESS.expects}, or {PRIVATE}", lambda text: text if text == PRIVATE else ADDRESS.parse(text), ADDRESS.show
-)
-PRIVATE_OR_OFF = Kind(
-    "ADDRESS",
-    f"{ADDRESS.expects}, {PRIVATE} or off",
-    lambda text: text if text == PRIVATE else ADDRESS_OR_OFF.parse(text),
-    ADDRESS_OR_OFF.show,
-)
-SOCKET = Kind("SOCKET", "a Unix socket such as unix:/run/authz.sock", _socket)
-MAYBE_SOCKET = Kind("SOCKET", SOCKET.expects, lambda text: SOCKET.parse(text) if text else "")
-SOCKET_OR_PRIVATE = Kind("SOCKET", f"{SOCKET.expects}, or {PRIVATE}", lambda text: text if text == PRIVATE else _socket(text), SOCKET.show)
-ADDRESS_OR_RUNNING = Kind(
-    "ADDRESS", f"{ADDRESS.expects}, or {RUNNING}", lambda text: text if text == RUNNING else ADDRESS_OR_OFF.parse(text), ADDRESS_OR_OFF.show
-)
-TCP_OR_OFF = Kind("ADDRESS", "host:port, [IPv6]:port or off", lambda text: "" if text in ("", "off") else _tcp(text), ADDRESS_OR_OFF.show)
-SECRET = Kind("NAME", "the name of a Secret", _matching(_SUBDOMAIN, 253))
-IP = Kind("IP", "an IP address", lambda text: str(ipaddress.ip_address(text)))
-FILE: Kind[Path | None] = Kind("FILE", "the name of a file", lambda text: _path(text) if text else None, lambda path: str(path or ""))
-FOLDER: Kind[Path | None] = Kind("DIR", "the name of a folder", FILE.parse, FILE.show)
-FOLDERS: Kind[tuple[Path, ...]] = Kind("DIR", "the name of a folder", _folders, lambda paths: ":".join(map(str, paths)), many=True)
-ORIGINS: Kind[tuple[str, ...]] = Kind(
-    "URL", "an address such as http://10.0.0.5:80, without a path", _origins, " ".join, many=True, between=" "
-)
-RATE = Kind("N", "a number from 0.1 to 1000", _rate, lambda value: f"{value:g}")
-HOSTS: Kind[tuple[str, ...]] = Kind(
-    "HOST,…", "a list of hosts with commas between, such as a.example.com,*.b.example.com", _patterns, ",".join
-)
-HEADER = Kind("NAME", "the name of a header", _matching(r"(?:[-!#$%&'*+.^_`|~0-9A-Za-z]+)?", 200))
 
 RUN = ("up", "serve")
 LOGS = (*RUN, "authz", "metrics")
@@ -525,7 +240,7 @@ class Flags:
     watch_ingress_without_class: bool = setting(
         SELECTION, BOOL, False, "Serve Ingresses that name no class, neither in a field nor in an annotation.", with_manifests=True
     )
-    watch_namespace: str = setting(SELECTION, NAMESPACE, "", "Only objects of this namespace; without it, those of all.")
+    watch_namespace: str = setting(SELECTION, MAYBE_NAMESPACE, "", "Only objects of this namespace; without it, those of all.")
     watch_namespace_selector: str = setting(SELECTION, SELECTOR, "", "Only objects of the namespaces whose labels match.")
     annotations_prefix: str = setting(SELECTION, PREFIX, "nginx.ingress.kubernetes.io", "Prefix of the annotations that are read.")
     disable_catch_all: bool = setting(SELECTION, BOOL, False, "Leave out Ingresses that have a `spec.defaultBackend`.")
@@ -605,9 +320,7 @@ class Flags:
 
     healthz_port: int = setting(SERVER, PORT, 10254, "Port of the probes and of /metrics.", reserves=True)
     healthz_host: str = setting(SERVER, TEXT, "", "Address for --healthz-port; without it, every interface.")
-    health_check_path: str = setting(
-        SERVER, Kind("PATH", "a path that begins with /", _matching(r"/\S*", 1000)), "/healthz", "Path of the liveness probe on that port."
-    )
+    health_check_path: str = setting(SERVER, URL_PATH, "/healthz", "Path of the liveness probe on that port.")
     validating_webhook: str = setting(
         SERVER,
         MAYBE_ADDRESS,
@@ -701,7 +414,7 @@ class Flags:
     )
     election_id: str = setting(
         STATUS,
-        Kind("NAME", "the name of a Lease", _matching(_SUBDOMAIN, 253)),
+        LEASE,
         "ingress-controller-leader",
         "Name of the Lease that elects the replica which writes status.",
         reports=True,
@@ -710,7 +423,7 @@ class Flags:
     disable_leader_election: bool = setting(STATUS, BOOL, False, "Write status without an election.", reports=True)
     pod_namespace: str = setting(
         STATUS,
-        NAMESPACE,
+        MAYBE_NAMESPACE,
         "ingress-xds",
         "Namespace of this pod: of the Lease, and of the Secret with the generated certificate.",
         fallbacks=("POD_NAMESPACE",),
@@ -729,7 +442,7 @@ class Flags:
 
     secrets_namespace: str = setting(
         CERTIFICATES,
-        Kind("NAMESPACE", "the name of a namespace", _matching(_LABEL, 63)),
+        NAMESPACE,
         "ingress-xds",
         "Namespace of the three Secrets.",
         ("certgen",),
@@ -762,15 +475,13 @@ class Flags:
     concurrency: int = setting(DATA_PLANE, COUNT, 0, "Worker threads of Envoy; 0: one for each CPU.", ("up",))
     node_id: str = setting(
         DATA_PLANE,
-        Kind("ID", "a node id, which is not empty", _matching(r"\S+", 253)),
+        NODE_ID,
         "envoy",
         "Node id in the bootstrap; `envoy --service-node ID` overrides it.",
         NODE,
         fallbacks=("POD_NAME", "HOSTNAME"),
     )
-    node_cluster: str = setting(
-        DATA_PLANE, Kind("NAME", "the name of a node cluster", _matching(r"\S+", 253)), "ingress", "Node cluster in the bootstrap.", NODE
-    )
+    node_cluster: str = setting(DATA_PLANE, NODE_CLUSTER, "ingress", "Node cluster in the bootstrap.", NODE)
     admin_address: str = setting(
         DATA_PLANE,
         ADDRESS,
@@ -850,7 +561,12 @@ class Flags:
         instead={"serve": (ADDRESS, "0.0.0.0:10254"), "metrics": (ADDRESS, "0.0.0.0:10254")},
     )
     controller_namespace: str = setting(
-        REQUESTS, NAMESPACE, "ingress-xds", "The label controller_namespace of all metrics.", ("metrics",), fallbacks=("POD_NAMESPACE",)
+        REQUESTS,
+        MAYBE_NAMESPACE,
+        "ingress-xds",
+        "The label controller_namespace of all metrics.",
+        ("metrics",),
+        fallbacks=("POD_NAMESPACE",),
     )
     controller_pod: str = setting(
         REQUESTS, TEXT, "xds", "The label controller_pod of all metrics.", ("metrics",), fallbacks=("POD_NAME", "HOSTNAME")

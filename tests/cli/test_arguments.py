@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tests.exploring import examples
 from xds.cli.arguments import COMMANDS, Parsed, flags_of, parse
-from xds.config import BOOL, Flag, UsageError
+from xds.config import Flag, UsageError
+from xds.flag_kinds import BOOL
 
 POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
 """An environment in which no folder needs to be named."""

@@ -7,16 +7,10 @@ import re
 
 import pytest
 
+from xds.addresses import parse_address
 from xds.cli.arguments import COMMANDS, parse
-from xds.config import (
-    Flags,
-    flags,
-    parse_address,
-    parse_bool,
-    parse_duration,
-    reserved_ports,
-    show_duration,
-)
+from xds.config import Flags, flags, reserved_ports
+from xds.flag_kinds import parse_bool, parse_duration, show_duration
 
 INGRESS_NGINX: dict[str, object] = {
     "--ingress-class": "nginx",

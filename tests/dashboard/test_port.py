@@ -17,8 +17,9 @@ import pytest
 from tests.dashboard.conftest import Looked, flags_of, looked_at
 from tests.envoy.harness.manifests import ingress
 from xds import __version__
+from xds.addresses import SocketAddress
 from xds.app import ControlPlane
-from xds.config import SocketAddress, has_dashboard
+from xds.config import has_dashboard
 from xds.dashboard import pulse, turns
 from xds.dashboard.server import LIMITS
 

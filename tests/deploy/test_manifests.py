@@ -30,8 +30,9 @@ from tests.deploy.composed import (
     templated,
     with_component,
 )
+from xds.addresses import parse_address, tcp_port
 from xds.cli.arguments import COMMANDS, parse
-from xds.config import Flags, has_dashboard, parse_address, tcp_port
+from xds.config import Flags, has_dashboard
 from xds.kube.apiserver.apiserver import resources
 from xds.kube.apiserver.reflector import Watched
 from xds.replicas.peers import fleet_name

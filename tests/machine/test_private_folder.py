@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from xds.config import LONGEST_SOCKET_PATH, Failure
+from xds.addresses import LONGEST_SOCKET_PATH
+from xds.config import Failure
 from xds.machine.private_folder import homes, private_folder, sockets
 
 HOLDER = """

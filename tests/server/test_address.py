@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from xds.config import parse_address
+from xds.addresses import parse_address
 from xds.server.address import listen
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from xds.addresses import SocketAddress
 from xds.admission.review import Judgement, NoReview, Submission, answer, asked
-from xds.config import SocketAddress
 from xds.kube.objects import Ingress, ref
 from xds.machine.network import reason
 from xds.problem import Problem

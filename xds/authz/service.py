@@ -15,10 +15,11 @@ from typing import Any
 import grpc
 
 from xds import __version__
+from xds.addresses import SocketAddress, parse_address
 from xds.authz import answers, check, counts, hashes
 from xds.authz.subscription import PasswordSubscription, follow
 from xds.authz.verifier import Verifier
-from xds.config import Failure, Flags, SocketAddress, parse_address
+from xds.config import Failure, Flags
 from xds.machine.network import why_not
 from xds.passwords import AUTHZ_NODE
 

@@ -17,29 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xds.config import (
-    BOOL,
-    FILE,
-    FOLDER,
-    FOLDERS,
-    LIVE,
-    LONGEST_SOCKET_PATH,
-    OBJECT,
-    PORT,
-    PRIVATE,
-    RUN,
-    RUNNING,
-    Flag,
-    Flags,
-    Kind,
-    SocketAddress,
-    UsageError,
-    flags,
-    has_dashboard,
-    parse_address,
-    parse_bool,
-    parse_origin,
-)
+from xds.addresses import LONGEST_SOCKET_PATH, PRIVATE, RUNNING, SocketAddress, parse_address, parse_origin
+from xds.config import LIVE, RUN, Flag, Flags, UsageError, flags, has_dashboard
+from xds.flag_kinds import BOOL, FILE, FOLDER, FOLDERS, OBJECT, PORT, Kind, parse_bool
 from xds.request_metrics import unknown_metrics
 
 

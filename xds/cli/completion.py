@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from xds.cli.arguments import COMMANDS, Command, Parsed, flags_of
-from xds.config import BOOL, FILE, FOLDER, FOLDERS, INERT, Flag, Kind
+from xds.config import INERT, Flag
+from xds.flag_kinds import BOOL, FILE, FOLDER, FOLDERS, Kind
 
 _FOLDERS: tuple[Kind[Any], ...] = (FOLDER, FOLDERS)
 

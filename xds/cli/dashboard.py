@@ -12,8 +12,9 @@ import subprocess
 import webbrowser
 from collections.abc import Iterable, Sequence
 
+from xds.addresses import DASHBOARD_ADDRESS, SocketAddress, parse_address
 from xds.cli.arguments import Parsed
-from xds.config import DASHBOARD_ADDRESS, Failure, SocketAddress, UsageError, parse_address
+from xds.config import Failure, UsageError
 
 _PATIENCE = 10.0
 """Seconds for an answer of the page."""

@@ -8,9 +8,10 @@ from typing import Any
 
 from rich.text import Text
 
+from xds.addresses import RUNNING
 from xds.cli.arguments import Parsed
 from xds.cli.printing import STYLES, plural, show, show_json, text
-from xds.config import RUNNING, Flags, UsageError
+from xds.config import Flags, UsageError
 from xds.explain.document import explain
 from xds.explain.route_of import BadUrl, parse_url
 from xds.json_forms import Json

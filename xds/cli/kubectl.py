@@ -11,8 +11,9 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from xds import cli
+from xds.addresses import DASHBOARD_ADDRESS, parse_address
 from xds.cli.completion import offered
-from xds.config import DASHBOARD_ADDRESS, Failure, parse_address
+from xds.config import Failure
 
 Option = tuple[str, str]
 """An option of kubectl by its long name, and its value."""

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import betterproto2
 import grpc
 
-from xds.config import DEBUG_ADDRESS, RUNNING, Failure, UsageError, parse_address
+from xds.addresses import DEBUG_ADDRESS, RUNNING, parse_address
+from xds.config import Failure, UsageError
 from xds.debug import v1
 from xds.debug.documents import ref_of
 from xds.machine.private_folder import sockets

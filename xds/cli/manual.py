@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from xds.cli.arguments import COMMANDS, flags_of
-from xds.config import ALL, BOOL, INERT, RESERVED, Flag, Flags, flags
+from xds.config import ALL, INERT, RESERVED, Flag, Flags, flags
+from xds.flag_kinds import BOOL
 
 _WIDTH = 100
 _COLUMN = 36

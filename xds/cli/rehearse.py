@@ -14,10 +14,11 @@ from typing import Any, BinaryIO
 
 from rich.text import Text
 
+from xds.addresses import parse_origin
 from xds.cli.arguments import Parsed
 from xds.cli.check import ours
 from xds.cli.printing import STYLES, plural, show, show_json, text
-from xds.config import Failure, Flags, UsageError, parse_origin
+from xds.config import Failure, Flags, UsageError
 from xds.json_forms import Json
 from xds.model import Via
 from xds.nginx.log_format import DEFAULT, Escape

@@ -18,12 +18,13 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import xds
+from xds.addresses import PRIVATE, SocketAddress, parse_address
 from xds.app import ControlPlane
 from xds.cli.arguments import Parsed
 from xds.cli.bootstrap import bootstrap_text
 from xds.cli.live import DEBUG_SOCKET
 from xds.cli.signals import until_signal, work
-from xds.config import PRIVATE, Failure, Flags, SocketAddress, parse_address
+from xds.config import Failure, Flags
 from xds.logs import is_json
 from xds.machine.private_folder import private_folder
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from xds.config import SocketAddress
+from xds.addresses import SocketAddress
 from xds.dashboard.guard import add_headers, only_as
 from xds.dashboard.pages import Missing, Pages, View, Words, together
 from xds.dashboard.pulse import Pulse

@@ -16,7 +16,7 @@ from grpc_channelz.v1 import channelz, channelz_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
-from xds.config import parse_address
+from xds.addresses import parse_address
 from xds.debug import csds, reflection, service
 from xds.debug.descriptors import Files, Message, Method, files, of_module
 from xds.debug.subject import InvalidArgument, Subject

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from xds.config import SocketAddress
+from xds.addresses import SocketAddress
 
 _IPV4 = Path("/proc/net/fib_trie")
 _IPV6 = Path("/proc/net/if_inet6")

@@ -17,7 +17,8 @@ import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from xds.config import LONGEST_SOCKET_PATH, Failure
+from xds.addresses import LONGEST_SOCKET_PATH
+from xds.config import Failure
 
 _LONGEST_NAME = len("/up-65535-99/debug.sock")
 """What paths of sockets have beyond the folder of the user."""

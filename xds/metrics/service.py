@@ -16,7 +16,8 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from xds.config import Failure, Flags, parse_address
+from xds.addresses import parse_address
+from xds.config import Failure, Flags
 from xds.metrics import process, statistics
 from xds.metrics.page import Reloads, Shown, page
 from xds.request_metrics import PROCESS_PATH, STATS_PATH

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from xds import request_metrics
-from xds.config import Flags, SocketAddress, ip_or_none, parse_address
+from xds.addresses import SocketAddress, ip_or_none, parse_address
+from xds.config import Flags
 from xds.nginx import access, open_requests
 
 XDS_CLUSTER = "xds_cluster"

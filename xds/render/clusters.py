@@ -32,7 +32,7 @@ from envoy_data_plane.envoy.type.v3 import Percent
 from envoy_data_plane.google.protobuf import Struct, Value
 
 from xds import model
-from xds.config import ip_or_none
+from xds.addresses import ip_or_none
 from xds.nginx.messages import BUFFER, ads
 from xds.nginx.registry import drawn_by, with_hook
 from xds.render import names

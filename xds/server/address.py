@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from xds.config import SocketAddress
+from xds.addresses import SocketAddress
 from xds.machine.network import why_not
 
 CONNECTION_TIMEOUTS = {"grpc.server_handshake_timeout_ms": 10_000, "grpc.max_connection_idle_ms": 300_000}

@@ -11,7 +11,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
-from xds.config import parse_address
+from xds.addresses import parse_address
 from xds.protocol.discovery import Wire
 from xds.server import tls
 from xds.server.address import CONNECTION_TIMEOUTS, listen

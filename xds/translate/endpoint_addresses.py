@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple
 
-from xds.config import Flags, tcp_port
+from xds.addresses import tcp_port
+from xds.config import Flags
 from xds.kube.objects import Service
 from xds.kube.world import Reader, own_addresses, own_slices, service, settings
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from xds.config import ip_or_none, reserved_ports
+from xds.addresses import ip_or_none
+from xds.config import reserved_ports
 from xds.kube.objects import ConfigMap
 from xds.kube.world import Reader, config_map, service, settings
 from xds.model import Cluster, Stream
