@@ -384,7 +384,7 @@ def test_what_envoy_says_beside_us_has_the_same_form(tmp_path: Path) -> None:
         text=True,
         check=False,
         env=environment(),
-        timeout=50,
+        timeout=120,
     )
     found = [json.loads(text) for text in done.stderr.splitlines() if text.startswith("{")]
     assert {tuple(each) for each in found} == {("ts", "level", "logger", "msg")}

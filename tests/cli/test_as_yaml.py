@@ -251,7 +251,7 @@ async def test_a_real_envoy_reads_the_same_strings(tmp_path: Path) -> None:
             except OSError:
                 return None
 
-        node = await wait_until(told, "Envoy to tell of its node", deadline=30)
+        node = await wait_until(told, "Envoy to tell of its node")
     finally:
         await envoy.stop()
         ports.release()

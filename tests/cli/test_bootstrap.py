@@ -241,7 +241,7 @@ def certificate(folder: Path) -> list[str]:
 def validate(path: Path) -> str:
     """What a real Envoy says to a configuration: its exit code, and every warning and error."""
     command = [envoy_binary(), "--mode", "validate", "-l", "warning", "-c", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     return f"{done.returncode} {done.stderr}{done.stdout}".replace(f"configuration '{path}' OK", "").strip()
 
 

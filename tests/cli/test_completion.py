@@ -89,7 +89,7 @@ def terminal(command: list[str], script: Path) -> Iterator[tuple[Callable[[str],
         os.execvpe(command[0], command, {**os.environ, "HOME": str(script.parent), "TERM": "dumb", "COLUMNS": "300"})
 
     def until(mark: str) -> str:
-        seen, deadline = b"", time.monotonic() + 60
+        seen, deadline = b"", time.monotonic() + 120
         while mark.encode() not in seen:
             assert select.select([end], [], [], max(0, deadline - time.monotonic()))[0], f"no {mark} in {seen!r}"
             seen += os.read(end, 65536)

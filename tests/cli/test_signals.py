@@ -143,7 +143,7 @@ async def test_changes_are_served_in_the_grace_period(tmp_path: Path, ports: Por
     async def taken() -> bool:
         return 'xds_objects{kind="Ingress"} 1' in (await serving.get("/metrics")).text
 
-    await wait_until(taken, "the Ingress to be taken over", deadline=30)
+    await wait_until(taken, "the Ingress to be taken over")
     serving.send(signal.SIGTERM)
     assert await serving.ended() == 0
 

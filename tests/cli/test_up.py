@@ -24,7 +24,7 @@ from tests.envoy.harness.waiting import wait_until
 from xds.cli import up
 from xds.config import Failure, Flags
 
-pytestmark = [pytest.mark.envoy, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.envoy
 
 
 class Up:
@@ -118,7 +118,7 @@ async def gone(pid: int) -> None:
     async def ended() -> bool:
         return not alive(pid)
 
-    await wait_until(ended, f"process {pid} to end", deadline=60)
+    await wait_until(ended, f"process {pid} to end")
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ async def test_no_port_is_open_but_those_of_clients_of_probes_and_of_the_dashboa
         async def complete() -> bool:
             return {path.name for path in up.folder.iterdir()} == files
 
-        await wait_until(complete, f"the folder to have {', '.join(sorted(files))}", deadline=60)
+        await wait_until(complete, f"the folder to have {', '.join(sorted(files))}")
         assert listening(authz) == set()
         assert up.folder.stat().st_mode & 0o777 == 0o700
     finally:
@@ -259,7 +259,7 @@ async def test_what_envoy_counts_is_served_beside_it(tmp_path: Path, ports: Port
         assert 'controller_class="k8s.io/ingress-nginx"' in line
         return 'ingress="web"' in line and 'host="web.example"' in line and 'status="503"' in line
 
-    await wait_until(look, "the requests that were sent", deadline=60)
+    await wait_until(look, "the requests that were sent")
     pids = up.pids()
     assert await up.send(signal.SIGTERM) == 0
     for pid in pids:

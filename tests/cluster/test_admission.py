@@ -14,7 +14,7 @@ import pytest_asyncio
 from tests.cluster.harness import SPACE, Cluster
 from tests.envoy.harness.process import run
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="package")]
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 PORT = 8443
 NAME = "xds"  # the rights of certgen are for the configuration of this name

@@ -13,7 +13,7 @@ from examples.apps import Address
 from tests.cluster.harness import HTTP, HTTPS, NODE, SPACE, Cluster
 from tests.envoy.harness import Certificate, Http1, Tcp, Tls, Traffic, Udp, disturbances, fetch, make_certificate, run, wait_until
 
-pytestmark = [pytest.mark.envoy, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="package")]
+pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="package")]
 
 PRE_STOP = 15
 """Seconds that pods go on serving after they were deleted: far longer than it takes until Envoy knows."""
@@ -39,7 +39,7 @@ async def test_what_is_scaled_up_to_nothing_and_back_answers_by_the_pods_that_th
     await cluster.kubectl("create ingress scaled --class=nginx --rule=scaled.test/*=scaled:80")
     await cluster.until_answered("scaled", host="scaled.test")
     await cluster.kubectl("scale deployment scaled --replicas=5")
-    await cluster.kubectl("rollout status deployment scaled --timeout=30s")
+    await cluster.kubectl("rollout status deployment scaled --timeout=110s")
     await cluster.until_pods_are_endpoints("scaled", 5)
     await cluster.kubectl("scale deployment scaled --replicas=0")
     await cluster.until_status(503, host="scaled.test")
@@ -61,7 +61,7 @@ async def test_a_rollout_under_traffic_loses_no_request(cluster: Cluster) -> Non
     async with Traffic(HTTP, host="rolled.test") as traffic:
         for change in ("rollout restart deployment rolled", "set env deployment rolled ROUND=second"):
             await cluster.kubectl(change)
-            await cluster.kubectl("rollout status deployment rolled --timeout=60s", deadline=70)
+            await cluster.kubectl("rollout status deployment rolled --timeout=110s")
             now = set(await cluster.until_pods_are_endpoints("rolled", 3))
             assert not now & seen
             seen |= now
@@ -129,7 +129,7 @@ async def test_a_namespace_that_is_deleted_takes_its_hosts_along_and_nobody_else
     await cluster.kubectl("create ingress theirs -n team --class=nginx --rule=theirs.test/*=theirs:80")
     await cluster.until_answered("theirs", host="theirs.test")
     async with Traffic(HTTP, host="web.test") as traffic:
-        await cluster.kubectl("delete namespace team --timeout=50s", deadline=60)
+        await cluster.kubectl("delete namespace team --timeout=110s")
         await cluster.until_status(404, host="theirs.test")
     assert traffic.answers().keys() == {(200, web)}
 
@@ -181,7 +181,7 @@ async def test_tcp_and_udp_ports_follow_their_config_maps(cluster: Cluster) -> N
         async with await Udp.open((NODE, 53)) as client:
             return await client.ask(b"hello", tries=1) == b"grams: hello"
 
-    await wait_until(answered, "the UDP port to answer", deadline=30)
+    await wait_until(answered, "the UDP port to answer")
     await _edit(cluster, "xds-tcp-services", {"9000": "default/more-lines:80", "9001": "default/lines:80"})
     await _until_says((NODE, 9000), "more-lines: hello")
     await _until_says((NODE, 9001), "lines: hello")
@@ -191,7 +191,7 @@ async def test_tcp_and_udp_ports_follow_their_config_maps(cluster: Cluster) -> N
     async def closed() -> bool:
         return set(await cluster.envoy.listeners()) == {"http", "https"}
 
-    await wait_until(closed, "the ports to be closed", deadline=30)
+    await wait_until(closed, "the ports to be closed")
 
 
 async def _edit(cluster: Cluster, name: str, entries: dict[str, str | None]) -> None:
@@ -209,7 +209,7 @@ async def _until_shown(certificate: Certificate, host: str) -> None:
         async with await Http1.open(HTTPS, tls=Tls(sni=host)) as connection:
             return connection.certificate == certificate.x509
 
-    await wait_until(look, f"{host} to show its certificate", deadline=30)
+    await wait_until(look, f"{host} to show its certificate")
 
 
 async def _until_says(address: Address, line: str) -> None:
@@ -217,7 +217,7 @@ async def _until_says(address: Address, line: str) -> None:
         async with await Tcp.open(address) as client:
             return await client.ask("hello") == line
 
-    await wait_until(look, f"port {address[1]} to say {line!r}", deadline=30)
+    await wait_until(look, f"port {address[1]} to say {line!r}")
 
 
 async def test_a_default_backend_outside_of_the_watched_namespace_answers(cluster: Cluster) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.envoy.harness import run
 
-pytestmark = [pytest.mark.envoy, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.envoy
 
 PODS = False
 N = 12
@@ -17,7 +17,7 @@ RUN = "import bench.cluster; print(bench.cluster.measure([{n}], count=2, starts=
 
 async def test_every_mark_has_a_result() -> None:
     """In a process of its own, for a network of its own."""
-    code, out, err = await run([sys.executable, "-c", RUN.format(n=N)], deadline=110)
+    code, out, err = await run([sys.executable, "-c", RUN.format(n=N)], deadline=300)
     assert code == 0, err
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in out.splitlines() if line.startswith("| ")][1:]
     assert len(rows) == 11

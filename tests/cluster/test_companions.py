@@ -14,7 +14,7 @@ from examples.apps import APPS, Address
 from tests.cluster.harness import HTTP, HTTPS, NODE, Cluster
 from tests.envoy.harness import Response, Tls, Traffic, fetch, make_certificate, wait_until
 
-pytestmark = [pytest.mark.envoy, pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="package")]
+pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="package")]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HOST = "www.example.com"

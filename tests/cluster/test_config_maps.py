@@ -9,7 +9,7 @@ import pytest
 from tests.cluster.harness import SPACE, Cluster
 from tests.envoy.harness import Response, wait_until
 
-pytestmark = [pytest.mark.envoy, pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="package")]
+pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="package")]
 
 HOST = "headed.test"
 
@@ -26,7 +26,7 @@ async def until_header(cluster: Cluster, value: str) -> None:
         assert (response.status, response.header("X-Team")) == (200, value)
         return response
 
-    await wait_until(look, f"X-Team: {value}", deadline=40)
+    await wait_until(look, f"X-Team: {value}")
 
 
 async def test_headers_follow_the_config_map_that_is_named(cluster: Cluster) -> None:

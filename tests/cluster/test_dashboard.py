@@ -10,7 +10,7 @@ import pytest
 from tests.cluster.harness import Cluster
 from tests.envoy.harness import fetch, wait_until
 
-pytestmark = [pytest.mark.envoy, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="package")]
+pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="package")]
 
 
 async def shown(cluster: Cluster, path: str) -> tuple[int, str]:
@@ -28,7 +28,7 @@ async def test_what_kubectl_writes_and_deletes_is_shown_and_programmed(cluster: 
         status, text = await shown(cluster, "/ingress/default/looked")
         return status == 200 and re.search(r"on ([1-9]\d*) of \1 Envoy", text) is not None and "default/looked 80 1 of 1" in text
 
-    await wait_until(programmed, "the page to show that every Envoy has it", deadline=60)
+    await wait_until(programmed, "the page to show that every Envoy has it")
     read = re.search(r"Version (\d+) ", (await shown(cluster, "/ingress/default/looked"))[1])
     assert read is not None
     assert int(read[1]) >= int(version)  # the addresses in its status make one more
@@ -40,4 +40,4 @@ async def test_what_kubectl_writes_and_deletes_is_shown_and_programmed(cluster: 
     async def gone() -> bool:
         return (await shown(cluster, "/ingress/default/looked"))[0] == 404
 
-    await wait_until(gone, "the page of what was deleted to go", deadline=60)
+    await wait_until(gone, "the page of what was deleted to go")

@@ -15,7 +15,7 @@ from tests.deploy.test_docs import lines
 from tests.envoy.harness import wait_until
 from tests.envoy.harness.process import ROOT
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="package")]
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 DEPLOY = ROOT / "deploy"
 CHART = DEPLOY / "chart"
@@ -25,11 +25,11 @@ async def test_what_the_hostnetwork_overlay_makes_runs_and_its_nodes_become_the_
     """Pods are admitted (Pod Security Standards of the namespace), the Job for certificates ends, and pods and nodes may be read."""
     await cluster.kubectl(f"apply -k {DEPLOY / 'overlays' / 'hostnetwork'}")
     try:
-        await cluster.kubectl(f"rollout status deployment/xds -n {SPACE} --timeout=30s")
-        await cluster.kubectl(f"rollout status daemonset/xds-envoy -n {SPACE} --timeout=30s")
+        await cluster.kubectl(f"rollout status deployment/xds -n {SPACE} --timeout=110s")
+        await cluster.kubectl(f"rollout status daemonset/xds-envoy -n {SPACE} --timeout=110s")
         assert (await cluster.kube.get(f"daemonset xds-envoy -n {SPACE}"))["status"]["numberReady"] == 1
         (job,) = (await cluster.kube.get(f"jobs -n {SPACE}"))["items"]
-        await cluster.kubectl(f"wait --for=condition=Complete job/{job['metadata']['name']} -n {SPACE} --timeout=30s")
+        await cluster.kubectl(f"wait --for=condition=Complete job/{job['metadata']['name']} -n {SPACE} --timeout=110s")
         flags = [*await cluster.another_class("by-nodes"), "--publish-status-address="]
         await cluster.kubectl("create ingress by-nodes --class=by-nodes --rule=by-nodes.test/*=nobody:80")
         async with cluster.replica(*flags, *await arguments(cluster, "--envoy-pods=")):
@@ -53,17 +53,17 @@ async def test_the_chart_is_installed_upgraded_rolled_back_and_leaves_nothing_be
     values = "--set ingressClass.name=by-helm"
     everywhere = "get clusterroles,clusterrolebindings,ingressclasses -o name"
     before = await cluster.kubectl(everywhere)
-    await helm(f"install ingress {older_chart(tmp_path)} -n by-helm --create-namespace {values} --wait --timeout 60s")
+    await helm(f"install ingress {older_chart(tmp_path)} -n by-helm --create-namespace {values} --wait --timeout 110s")
     assert (await deployment(cluster))["status"]["readyReplicas"] == 2
     first = image(await deployment(cluster))
     assert await cluster.kubectl(everywhere) != before
-    await helm(f"upgrade ingress {CHART} -n by-helm {values} --set controlPlane.replicas=3 --wait --timeout 60s")
+    await helm(f"upgrade ingress {CHART} -n by-helm {values} --set controlPlane.replicas=3 --wait --timeout 110s")
     assert (await deployment(cluster))["status"]["readyReplicas"] == 3
     assert image(await deployment(cluster)) != first
-    await helm("rollback ingress 1 -n by-helm --wait --timeout 60s")
+    await helm("rollback ingress 1 -n by-helm --wait --timeout 110s")
     assert (await deployment(cluster))["status"]["readyReplicas"] == 2
     assert image(await deployment(cluster)) == first
-    await helm("uninstall ingress -n by-helm --wait --timeout 60s")
+    await helm("uninstall ingress -n by-helm --wait --timeout 110s")
     kinds = "deployments,daemonsets,jobs,cronjobs,services,configmaps,serviceaccounts,roles,rolebindings,networkpolicies,pdb"
 
     async def gone() -> bool:
@@ -72,7 +72,7 @@ async def test_the_chart_is_installed_upgraded_rolled_back_and_leaves_nothing_be
         assert names <= {"ConfigMap/kube-root-ca.crt", "ServiceAccount/default"}, names
         return True
 
-    await wait_until(gone, "what the chart made to be gone", deadline=30)
+    await wait_until(gone, "what the chart made to be gone")
     assert await cluster.kubectl(everywhere) == before
 
 

@@ -7,7 +7,7 @@ import pytest
 from tests.cluster.harness import SPACE, Cluster
 from tests.envoy.harness import endpoint_slice, ingress, service, wait_until
 
-pytestmark = [pytest.mark.envoy, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="package")]
+pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="package")]
 
 
 async def said(cluster: Cluster, *words: str) -> None:

@@ -8,7 +8,7 @@ import yaml
 from tests.cluster.harness import Cluster, Helm
 from tests.envoy.harness.process import ROOT
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="package")]
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 PODS = False
 DEPLOY = ROOT / "deploy"

@@ -22,7 +22,7 @@ from tests.deploy.test_docs import lines
 from tests.envoy.harness import Balancer, run, wait_until
 from tests.envoy.harness.process import ROOT
 
-pytestmark = [pytest.mark.envoy, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="package")]
+pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="package")]
 
 PAGE = ROOT / "docs" / "operate.md"
 ELSEWHERE = "operated"

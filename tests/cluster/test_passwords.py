@@ -9,7 +9,7 @@ import pytest
 from tests.cluster.harness import Cluster
 from tests.envoy.harness import wait_until
 
-pytestmark = [pytest.mark.envoy, pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="package")]
+pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="package")]
 
 HOST = "shut.test"
 PREFIX = "nginx.ingress.kubernetes.io"
@@ -21,7 +21,7 @@ async def until(cluster: Cluster, status: int, password: str) -> None:
     async def look() -> bool:
         return (await cluster.get("/", host=HOST, headers=headers)).status == status
 
-    await wait_until(look, f"{password} to get {status}", deadline=60)
+    await wait_until(look, f"{password} to get {status}")
 
 
 async def test_passwords_follow_the_secret_that_is_named(cluster: Cluster) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.cluster.harness import Cluster
 from tests.envoy.harness import wait_until
 
-pytestmark = [pytest.mark.envoy, pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="package")]
+pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="package")]
 
 BARRED = "request.namespace == 'default' && request.name.startsWith('barred')"
 RULE = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods/binding"]}
@@ -48,10 +48,10 @@ async def test_a_pod_that_the_api_server_refuses_is_in_nobodys_way_and_runs_once
             await cluster.kubectl("delete pods -l app=barred --wait=false")
             return await refused()
 
-        await wait_until(another, "a pod to be refused", deadline=60)
+        await wait_until(another, "a pod to be refused")
         await cluster.deploy("allowed")
     finally:
         await cluster.kubectl("delete validatingadmissionpolicy,validatingadmissionpolicybinding barred")
-    await cluster.kubectl("rollout status deployment barred --timeout=60s", deadline=80)
+    await cluster.kubectl("rollout status deployment barred --timeout=110s")
     await cluster.kubectl("delete service,deployment allowed")
     await cluster.kubectl("delete deployment barred")

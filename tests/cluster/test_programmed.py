@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from tests.cluster.harness import Cluster
-from tests.envoy.harness import ControlPlane, run, wait_until
+from tests.envoy.harness import PATIENCE, ControlPlane, run, wait_until
 from tests.envoy.harness.control_plane import XDS
 
-pytestmark = [pytest.mark.envoy, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="package")]
+pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="package")]
 
 
 async def waited(replica: ControlPlane, name: str, seconds: int = 30) -> dict[str, Any]:
     """What `--wait` says, and its exit code."""
     words = ["status", "ingress", f"default/{name}", "--wait", "--timeout", f"{seconds}s", "-o", "json"]
-    code, out, err = await run([*XDS, *words, "--debug-address", "{}:{}".format(*replica.debug)], deadline=seconds + 20)
+    code, out, err = await run([*XDS, *words, "--debug-address", "{}:{}".format(*replica.debug)], deadline=seconds + PATIENCE)
     assert out, err
     return {"code": code} | json.loads(out)
 
@@ -46,7 +46,7 @@ async def test_the_envoys_of_every_replica_count_whichever_is_asked(cluster: Clu
             assert [(each["accepted"], each["envoys"], each["code"]) for each in found] == [(here + 1, here + 1, 0)] * 2, found
             return True
 
-        await wait_until(counted, "both replicas to count all Envoys", deadline=40)
+        await wait_until(counted, "both replicas to count all Envoys")
         theirs.process.signal(signal.SIGSTOP)
         try:
             await cluster.kubectl("annotate ingress counted nginx.ingress.kubernetes.io/proxy-read-timeout=77 --overwrite")

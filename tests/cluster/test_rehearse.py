@@ -12,7 +12,7 @@ from tests.cluster.harness import HTTP, Cluster
 from tests.envoy.harness import Balancer, run
 from tests.envoy.harness.process import ROOT
 
-pytestmark = [pytest.mark.envoy, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="package")]
+pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="package")]
 
 
 async def test_the_ingresses_of_an_api_server_are_rehearsed(cluster: Cluster) -> None:
@@ -22,7 +22,7 @@ async def test_the_ingresses_of_an_api_server_are_rehearsed(cluster: Cluster) ->
     old = Balancer(HTTP)  # Envoy under another address stands for ingress-nginx
     sides = "--from http://{}:{} --to http://{}:{}".format(*await old.start(), *HTTP).split()
     words = ["--kubeconfig", str(cluster.kube.kubeconfig), *sides, "--allow", "rehearsed.test", "--rate", "200", "-o", "json"]
-    code, out, err = await run(["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "xds", "rehearse", *words], deadline=100)
+    code, out, err = await run(["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "xds", "rehearse", *words])
     await old.stop()
     await cluster.kubectl("delete ingress,service,deployment rehearsed")
     assert code == 0, err

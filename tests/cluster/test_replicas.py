@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.harness import LEASE, NODE, SPACE, Cluster
+from tests.cluster.harness import NODE, SPACE, Cluster
 from tests.envoy.harness import Envoy, Tls, make_certificate, run, wait_until
 from tests.envoy.harness.control_plane import XDS
 
-pytestmark = [pytest.mark.envoy, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="package")]
+pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="package")]
 
 
 async def test_an_envoy_of_another_replica_holds_the_same_versions(cluster: Cluster, tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ async def test_a_refused_edit_leaves_what_was_valid_on_the_envoys_of_every_repli
                 assert held == await ours.versions()
                 return True
 
-            await wait_until(alike, "the Envoy of the later replica to hold the same", deadline=60)
+            await wait_until(alike, "the Envoy of the later replica to hold the same")
         await cluster.kubectl("delete ingress edited")
         await cluster.kubectl(f"{create} --annotation={refused}")
 
@@ -85,7 +85,7 @@ async def test_a_leader_that_is_killed_is_replaced_and_the_next_one_writes_statu
             assert not [line for line in second.process.stderr if "leader:" in line]
             await first.kill()
             await cluster.kubectl("create ingress elected-2 --class=elected --rule=elected.test/*=nobody:80")
-            await cluster.until_address("elected-2", NODE, deadline=LEASE + 30)
+            await cluster.until_address("elected-2", NODE)
             holder = (await cluster.kube.get(f"lease leader-elected -n {SPACE}"))["spec"]["holderIdentity"]
             assert holder in await second.process.line("leader:")
 

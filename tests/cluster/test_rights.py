@@ -26,7 +26,7 @@ from xds.kube.objects import ref
 from xds.problem import Ref
 from xds.report.envoy_nodes import EnvoyNodes
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="package")]
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 PODS = False
 QUICK = Backoff(first=0.05, longest=0.2, denied=0.2)
@@ -150,7 +150,7 @@ async def test_what_deploy_gives_is_enough_to_report(cluster: Cluster) -> None:
 @pytest.mark.parametrize("right", to_report(), ids=" ".join)
 async def test_without_a_right_to_report_that_is_said_and_nothing_else_is_missed(cluster: Cluster, right: Right) -> None:
     async with reporting(cluster, without=right) as (replica, _):
-        await replica.line("does not allow", deadline=30)
+        await replica.line("does not allow")
         assert not [each for each in complaints(replica) if not is_about(each, right)]
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.cluster.harness import NODE, SPACE, Cluster, complaints, role_for
 from tests.envoy.harness import wait_until
 
-pytestmark = [pytest.mark.timeout(90), pytest.mark.asyncio(loop_scope="package")]
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 
 async def test_an_ingress_of_ours_shows_an_address_and_one_of_others_does_not(cluster: Cluster) -> None:

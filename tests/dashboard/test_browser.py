@@ -30,7 +30,6 @@ CHROMIUM = shutil.which("chromium")
 pytestmark = [
     pytest.mark.envoy,
     pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: apt-get install chromium"),
-    pytest.mark.timeout(300),
 ]
 
 PATIENCE = 60_000

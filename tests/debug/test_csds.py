@@ -47,7 +47,7 @@ async def statuses(call: Caller) -> dict[str, tuple[Ours, Theirs]]:
 
 async def becomes(call: Caller, **wanted: tuple[Ours, Theirs]) -> None:
     """What the Envoy has just said may not have been read yet."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while (found := await statuses(call)) != wanted:
             assert found.keys() <= wanted.keys()
             await asyncio.sleep(0.005)

@@ -165,7 +165,7 @@ async def test_a_change_stands_in_the_history_with_its_cause(site: Site) -> None
 async def test_problems_of_files_are_told_with_those_of_objects(site: Site) -> None:
     (site.folder / "bad.yaml").write_text("a: [")
     write(site.folder, ingress("late", "c.example.com", {"/": ("gone", 80)}))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while True:
             found: v1.ProblemsResponse = await site.call("Debug/Problems", v1.ProblemsRequest())
             files = {problem.place.file if problem.place else "" for problem in found.problems}

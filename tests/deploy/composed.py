@@ -102,7 +102,7 @@ def templated(binary: str, *values: str) -> list[Json]:
     """The chart's objects as release `xds` in namespace `ingress-xds`."""
     command = [binary, "template", "xds", str(DEPLOY / "chart"), "--namespace", "ingress-xds"]
     command += [word for value in values for word in ("--set", value)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     return [document for document in yaml.safe_load_all(done.stdout) if document]
 

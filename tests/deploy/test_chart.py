@@ -88,7 +88,7 @@ def binary() -> str:
 
 
 def test_helm_finds_nothing_to_complain_about(binary: str) -> None:
-    done = subprocess.run([binary, "lint", "--strict", str(CHART)], capture_output=True, text=True, check=False, timeout=50)
+    done = subprocess.run([binary, "lint", "--strict", str(CHART)], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout
 
 
@@ -98,7 +98,7 @@ def test_helm_finds_nothing_to_complain_about(binary: str) -> None:
 )
 def test_a_value_that_cannot_be_is_refused(binary: str, wrong: str) -> None:
     command = [binary, "template", "xds", str(CHART), "--set", wrong]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode != 0
     assert "schema" in done.stderr
 
@@ -131,7 +131,7 @@ def test_the_role_follows_the_values_that_take_rights(binary: str, mode: str) ->
 def test_a_drain_that_ends_before_its_notice_is_refused(binary: str) -> None:
     """Else the grace period of the pod, which is made of the deadline, could end Envoy in the middle of the notice."""
     times = "envoy.drain.noticeSeconds=120,envoy.drain.deadlineSeconds=30"
-    done = subprocess.run([binary, "template", "xds", str(CHART), "--set", times], capture_output=True, text=True, check=False, timeout=50)
+    done = subprocess.run([binary, "template", "xds", str(CHART), "--set", times], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode != 0
     assert "cannot be less than envoy.drain.noticeSeconds" in done.stderr
 
@@ -141,7 +141,7 @@ def test_a_drain_that_ends_before_its_notice_is_refused(binary: str) -> None:
 )
 def test_a_flag_that_would_lack_rights_is_refused_with_the_value_that_gives_them(binary: str, flag: str, value: str) -> None:
     command = [binary, "template", "xds", str(CHART), "--set", f"controlPlane.extraArgs={{--v=2,{flag}}}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode != 0
     assert f"set controlPlane.{value} instead" in done.stderr
 

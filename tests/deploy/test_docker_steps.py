@@ -15,8 +15,6 @@ import pytest
 from tests.deploy.composed import ROOT
 from tests.deploy.test_docker import CONTROL_PLANE, FILES, OF_ENVOY, instructions, last_stage
 
-pytestmark = pytest.mark.timeout(600)
-
 
 def run(command: str, cwd: Path, **variables: str) -> str:
     done = subprocess.run(

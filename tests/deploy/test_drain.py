@@ -46,13 +46,13 @@ class Admin:
         writer.close()
 
     async def until_more(self, than: int) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while len(self.asked) <= than:
                 self.news.clear()
                 await self.news.wait()
 
     async def until(self, asked: str) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while not any(asked in each for each in self.asked):
                 self.news.clear()
                 await self.news.wait()
@@ -83,7 +83,7 @@ async def start(admin: Path, notice: int, deadline: int) -> asyncio.subprocess.P
 
 
 async def ended(process: asyncio.subprocess.Process) -> tuple[int | None, bytes]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         _, said = await process.communicate()
     return process.returncode, said
 

@@ -110,7 +110,7 @@ def test_composed_here_is_composed_by_kustomize(overlay: str) -> None:
     if not shutil.which("kubectl"):
         pytest.skip("there is no kubectl")
     done = subprocess.run(
-        ["kubectl", "kustomize", str(DEPLOY / "overlays" / overlay)], capture_output=True, text=True, check=True, timeout=50
+        ["kubectl", "kustomize", str(DEPLOY / "overlays" / overlay)], capture_output=True, text=True, check=True, timeout=120
     )
 
     def by_name(objects: list[Json]) -> dict[tuple[str, str], Json]:

@@ -99,7 +99,7 @@ class Nginx:
         self._site.processes[:] = [each for each in self._site.processes if not each.name.startswith("nginx-")]
         self._site.processes.append(self._process)
         await self._process.start()
-        await wait_until(self._serves, "nginx to serve", deadline=60)
+        await wait_until(self._serves, "nginx to serve")
 
     async def _serves(self) -> bool:
         try:

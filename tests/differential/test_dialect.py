@@ -34,7 +34,7 @@ once = hypothesis_settings(
 )
 twice = hypothesis_settings(once, max_examples=examples(3))
 """How often, beside the least example, with which hypothesis begins."""
-PATIENCE = 5
+PATIENCE = 60
 """Seconds until both must answer alike: a worker of Envoy may have its new routes a little later than another one."""
 
 
@@ -83,7 +83,7 @@ class Both:
             *(each.manifest(age) for age, each in enumerate(mine)),
             mark,
         )
-        await wait_until(self._serves, "Envoy to serve", deadline=60)
+        await wait_until(self._serves, "Envoy to serve")
         return mine
 
     def host(self, name: str) -> str:

@@ -19,7 +19,6 @@ pytestmark = [
     pytest.mark.envoy,
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.skipif(not NGINX, reason="there is no nginx"),
-    pytest.mark.timeout(600),
 ]
 
 HOSTS: Mapping[str, Mapping[str, str]] = {

@@ -27,7 +27,6 @@ pytestmark = [
     pytest.mark.envoy,
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.skipif(not NGINX, reason="there is no nginx"),
-    pytest.mark.timeout(300),
 ]
 SITE = (
     Given("plain", "plain.test", (Path("/", PREFIX_TYPE, "a"), Path("/shop", PREFIX_TYPE, "b"), Path("/only", EXACT, "c"))),
@@ -118,7 +117,7 @@ async def both(shared_site: Site, tmp_path_factory: pytest.TempPathFactory) -> A
     async def served() -> bool:
         return (await shared_site.get("/", host="moved.test")).status == 301
 
-    await wait_until(served, "Envoy to serve", deadline=60)
+    await wait_until(served, "Envoy to serve")
     folder = tmp_path_factory.mktemp("nginx")
     nginx = Nginx(shared_site, folder)
     yield Both(shared_site, nginx, found, folder / "access.log")

@@ -24,7 +24,6 @@ pytestmark = [
     pytest.mark.envoy,
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.skipif(not NGINX, reason="there is no nginx"),
-    pytest.mark.timeout(600),
 ]
 
 VALUES = (
@@ -116,7 +115,7 @@ class Both:
         self.site.folder.write("all.yaml", *made, ingress("mark", "mark.test", {"/": ("web", 80)}, mark))
         if self.rounds == 1:
             await self.site.start("--configmap", "default/controller")
-        await wait_until(self._serves, "Envoy to serve", deadline=60)
+        await wait_until(self._serves, "Envoy to serve")
 
     def host(self, number: int) -> str:
         """The host of a snippet in this round."""
@@ -131,7 +130,7 @@ class Both:
             assert ours == theirs, (snippet, method, target, headers)
             return True
 
-        await wait_until(alike, "both to answer alike", deadline=10)
+        await wait_until(alike, "both to answer alike")
 
     async def _serves(self) -> bool:
         return (await self.site.get("/", host="mark.test")).body == str(self.rounds).encode()

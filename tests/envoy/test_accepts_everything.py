@@ -48,7 +48,7 @@ from xds.server.server import Server
 from xds.snapshot import TYPES, Snapshot
 from xds.units.tables import Tables
 
-pytestmark = [pytest.mark.envoy, pytest.mark.timeout(400)]  # what is rejected is made small first
+pytestmark = pytest.mark.envoy
 
 T = TypeVar("T")
 EXAMPLES = 150

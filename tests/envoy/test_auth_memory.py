@@ -64,7 +64,7 @@ async def remembered(site: Site, judge: Judge, cookie: str, *said: tuple[str, st
         last[:] = [await site.get("/p?q=1", host="a.test", headers=[("Cookie", f"s={cookie}"), *answer(status, *said)])]
         return judge.asked == before
 
-    await wait_until(without_asking, "an answer to be remembered", deadline=30)
+    await wait_until(without_asking, "an answer to be remembered")
     return last[0]
 
 
@@ -116,7 +116,7 @@ async def test_a_user_is_known_by_all_of_the_credentials(site: Site, judge: Judg
         before = judge.asked
         return (await site.get("/", host=host, headers=asked("right", 200))).status == 200 and judge.asked == before
 
-    await wait_until(without_asking, "an answer to be remembered", deadline=30)
+    await wait_until(without_asking, "an answer to be remembered")
     assert (await site.get("/", host=host, headers=asked("right", 401))).status == 200
     assert (await site.get("/", host=host, headers=asked("wrong", 401))).status == 401
 
@@ -141,7 +141,7 @@ async def test_a_query_with_bytes_that_no_expression_reads_is_not_remembered(sit
         await site.get("/?t=plain", host="argument.test", headers=answer(200))
         return judge.asked == before
 
-    await wait_until(without_asking, "an answer to be remembered by an argument", deadline=30)
+    await wait_until(without_asking, "an answer to be remembered by an argument")
 
 
 async def test_clients_cannot_choose_what_is_remembered(site: Site, judge: Judge) -> None:

@@ -55,7 +55,7 @@ async def until(site: Site, wanted: int) -> None:
     async def look() -> bool:
         return await status(site) == wanted
 
-    await wait_until(look, f"who has the password to get {wanted}", deadline=60)
+    await wait_until(look, f"who has the password to get {wanted}")
 
 
 async def test_a_service_with_a_certificate_gets_password_files_and_shows_a_renewed_one(site: Site) -> None:
@@ -78,7 +78,7 @@ async def test_a_service_with_a_certificate_gets_password_files_and_shows_a_rene
         async def served() -> bool:
             return await status(site, "more.test") == 200
 
-        await wait_until(served, "a new file to reach the service", deadline=90)
+        await wait_until(served, "a new file to reach the service")
     finally:
         await running.stop()
 
@@ -96,7 +96,7 @@ async def test_a_service_that_is_not_ours_gets_no_password_file(site: Site, stra
         async def refused() -> bool:
             return any(NO_FILES in line for line in running.stderr)
 
-        await wait_until(refused, "the service to be refused", deadline=60)
+        await wait_until(refused, "the service to be refused")
         assert await status(site) == 503
         assert await status(site, "open.test") == 200
     finally:

@@ -28,7 +28,6 @@ from tests.envoy.harness.process import raise_file_limit
 pytestmark = [
     pytest.mark.envoy,
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.timeout(180),
 ]
 
 MANY = 5000

@@ -50,7 +50,7 @@ async def site(shared_site: Site) -> Site:
     async def changed() -> bool:
         return (await shared_site.get("/with", host="paths.test", method="OPTIONS")).status == 204
 
-    await wait_until(changed, "the annotations to be in effect", deadline=60)
+    await wait_until(changed, "the annotations to be in effect")
     return shared_site
 
 

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module")]
 
 WEB = {"/": ("web", 80)}
 CLOSED_PORT = ("127.0.0.1", 9)
-PATIENCE = 30
+PATIENCE = 120
 BYTES = b"\x00\xff\\0\\\\\x00\r\n" + bytes(range(256))
 
 

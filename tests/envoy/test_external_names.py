@@ -155,7 +155,7 @@ async def test_clusters_of_names_and_of_pods_come_and_go_side_by_side(site: Site
         for name in ("three", "four"):
             site.folder.write(f"{name}.yaml", *backend(name, await site.run(HttpApp(name))))
             site.folder.write(f"{name}-ingress.yaml", ingress(name, f"{name}.test", {"/": (name, 80)}))
-            await site.until_answered("/", name, host=f"{name}.test", deadline=60)
+            await site.until_answered("/", name, host=f"{name}.test")
         site.folder.remove("three-ingress.yaml")
         await site.until_status("/", 404, host="three.test")
 

@@ -246,7 +246,6 @@ async def test_a_proxy_header_of_either_version_is_read(site: Site) -> None:
             assert await client.ask("hello") == "one: hello"
 
 
-@pytest.mark.timeout(120)
 async def test_two_thousand_requests_are_there_at_the_same_time(site: Site) -> None:
     gate = Gate(MANY)
     http = await http_envoy(site, cluster("gate", await site.run(gate)))
@@ -298,7 +297,7 @@ async def test_a_site_follows_its_folder_after_its_management_server_was_killed_
     assert (await site.get("/", host="a.test")).app == "one"
     site.folder.write("endpoints.yaml", endpoint_slice("web", [two]))
     await site.control_plane.start()
-    await site.until_answered("/", "two", host="a.test", deadline=40)
+    await site.until_answered("/", "two", host="a.test")
     assert (await site.envoy.clusters())["default/web/80"] == [f"{two[0]}:{two[1]}"]
 
 
@@ -327,6 +326,19 @@ async def test_a_configuration_that_envoy_refuses_fails_with_its_reason(tmp_path
     async with Site(tmp_path) as site:
         with pytest.raises(AssertionError, match="no_such_field"):
             await site.static_envoy(yaml.safe_dump({"static_resources": {"no_such_field": 1}}))
+
+
+@pytest.mark.parametrize(
+    ("ephemeral", "given"),
+    [
+        ("32768\t60999\n", range(12_000, 28_000)),
+        ("16000 65535", range(12_000, 16_000)),
+        ("1024 50000", range(50_001, 65_536)),
+        ("1024 65535", range(12_000, 28_000)),
+    ],
+)
+def test_ports_are_none_that_the_system_gives_away(ephemeral: str, given: range) -> None:
+    assert ports.outside(ephemeral) == given
 
 
 async def test_a_port_is_given_out_once_until_it_is_released_and_never_while_somebody_listens(monkeypatch: pytest.MonkeyPatch) -> None:

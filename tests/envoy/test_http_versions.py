@@ -37,7 +37,7 @@ class Switching:
 
 
 class Dripping:
-    """A backend that answers in five pieces with 0.4 s between them."""
+    """A backend that answers in five pieces with 0.5 s between them."""
 
     def __init__(self) -> None:
         self._server = StreamServer(self._serve)
@@ -48,7 +48,7 @@ class Dripping:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
         for piece in (b"a", b"b", b"c", b"d", b"e"):
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(0.5)
             writer.write(piece)
             await writer.drain()
 
@@ -70,7 +70,7 @@ async def site(shared_site: Site, early: RawHttp) -> AsyncIterator[Site]:
     }
     for name, app in apps.items():
         shared_site.folder.write(f"{name}.yaml", *backend(name, await shared_site.run(app)))
-    short = {"proxy-read-timeout": 1, "proxy-send-timeout": 1, "proxy-connect-timeout": 1, "proxy-next-upstream-tries": 1}
+    short = {"proxy-read-timeout": 2, "proxy-send-timeout": 2, "proxy-connect-timeout": 1, "proxy-next-upstream-tries": 1}
     shared_site.folder.write(
         "ingresses.yaml",
         ingress("app", HOST, {"/": ("app", 80)} | {f"/{name}": (name, 80) for name in apps if name not in ("app", "dripping")}),
@@ -158,7 +158,7 @@ async def test_a_websocket_passes_with_messages_of_every_length(site: Site, tls:
 
 
 async def test_a_websocket_lives_while_something_is_said_and_ends_in_silence(site: Site) -> None:
-    """Its time-out, see `ingress("short", …)`, is two seconds: one to connect and one of silence."""
+    """Its time-out, see `ingress("short", …)`, is three seconds: one to connect and two of silence."""
 
     async def ended(websocket: WebSocket) -> None:
         with pytest.raises((EOFError, ConnectionError)):
@@ -276,7 +276,7 @@ async def test_no_limit_of_envoys_own_cuts_a_long_request(site: Site) -> None:
     assert {route["timeout"] for route in forwarding} == {"0s"}
     assert not any("max_stream_duration" in route for route in forwarding)
     idle = {int(route["idle_timeout"].rstrip("s")) for route in forwarding}
-    assert idle == {2, 3 * (5 + 60)}
+    assert idle == {3, 3 * (5 + 60)}
     managers = list(connection_managers(dump["ListenersConfigDump"]))
     assert len(managers) == 2
     for manager in managers:

@@ -104,7 +104,7 @@ async def test_an_envoy_shows_its_renewed_certificate_without_a_restart(site: Si
     async def served() -> bool:
         return await stat(envoy, "cluster_manager.cds.update_attempt") > asked and "web.example" in await envoy.ask("/config_dump")
 
-    await wait_until(served, "Envoy to be told of what is new", deadline=30)
+    await wait_until(served, "Envoy to be told of what is new")
 
 
 @pytest.mark.parametrize("stranger", ["another authority", "another name"])
@@ -118,7 +118,7 @@ async def test_an_envoy_that_is_not_ours_is_told_nothing(site: Site, stranger: s
     async def refused() -> bool:
         return await stat(envoy, "cluster_manager.cds.update_failure") > 1
 
-    await wait_until(refused, "the stranger to be refused twice", deadline=30)
+    await wait_until(refused, "the stranger to be refused twice")
     assert await stat(envoy, "cluster_manager.cds.update_success") == 0
 
 
@@ -130,7 +130,7 @@ async def test_a_server_that_is_not_ours_is_asked_nothing(site: Site) -> None:
     async def refused() -> bool:
         return await stat(envoy, "cluster.xds_cluster.ssl.fail_verify_san") > 0
 
-    await wait_until(refused, "Envoy to refuse the server", deadline=30)
+    await wait_until(refused, "Envoy to refuse the server")
     assert await stat(envoy, "cluster_manager.cds.update_success") == 0
 
 
@@ -143,7 +143,7 @@ async def test_nobody_answers_probes_before_there_is_a_configuration(site: Site,
         async def not_ready() -> bool:
             return (await admin(folder / "admin.sock", "GET", "/ready")).startswith("PRE_INITIALIZING")
 
-        await wait_until(not_ready, "the admin page to say that Envoy is not ready", deadline=30)
+        await wait_until(not_ready, "the admin page to say that Envoy is not ready")
         with pytest.raises(ConnectionRefusedError):
             await fetch(probe, "/ready", host="probe")
 
@@ -287,4 +287,4 @@ async def _answered(address: Address, path: str, status: int) -> None:
     async def look() -> bool:
         return (await fetch(address, path, host="any")).status == status
 
-    await wait_until(look, f"{path} to be answered with {status}", deadline=30)
+    await wait_until(look, f"{path} to be answered with {status}")

@@ -74,7 +74,7 @@ async def until_free(site: Site) -> None:
         async with holding(site, "two.test", 2):
             return await status(site, "two.test") == 429
 
-    await wait_until(look, "two requests to pass and no more", deadline=60)
+    await wait_until(look, "two requests to pass and no more")
 
 
 @contextlib.asynccontextmanager
@@ -94,7 +94,7 @@ async def until_passing(site: Site, host: str) -> None:
     async def look() -> bool:
         return await status(site, host) == 200
 
-    await wait_until(look, f"a request to {host} to pass", deadline=60)
+    await wait_until(look, f"a request to {host} to pass")
 
 
 async def test_requests_beyond_those_that_are_open_are_refused_until_one_ends(site: Site) -> None:
@@ -136,7 +136,7 @@ async def test_calls_of_grpc_which_end_with_trailers_are_not_left_behind(site: S
         async def called(said: bytes = f"{number}".encode()) -> bool:
             return await grpc_call(site.http, said, host="calls.test") == b"echo: " + said
 
-        await wait_until(called, "a call to pass, with one at a time", deadline=60)
+        await wait_until(called, "a call to pass, with one at a time")
 
 
 async def test_requests_that_clients_abort_are_not_left_behind(site: Site) -> None:
@@ -148,12 +148,12 @@ async def test_requests_that_clients_abort_are_not_left_behind(site: Site) -> No
             async def full() -> bool:
                 return await status(site, "two.test") == 429
 
-            await wait_until(full, "both requests to be counted", deadline=60)
+            await wait_until(full, "both requests to be counted")
         await until_passing(site, "two.test")
 
 
 async def test_a_burst_at_once_passes_as_many_as_may_be_open(site: Site) -> None:
-    seen = Counter(await asyncio.gather(*(status(site, "two.test", "/sleep/1") for _ in range(12))))
+    seen = Counter(await asyncio.gather(*(status(site, "two.test", "/sleep/5") for _ in range(12))))
     assert seen[200] + seen[429] == 12
     assert seen[200] >= 2
     assert seen[429] >= 8

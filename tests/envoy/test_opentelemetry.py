@@ -50,7 +50,7 @@ async def until_sent(collector: Collector, trace: str) -> bytes:
     async def look() -> bytes | None:
         return next((message for message in collector.received if bytes.fromhex(trace) in message), None)
 
-    return await wait_until(look, f"a span of trace {trace}", deadline=60)
+    return await wait_until(look, f"a span of trace {trace}")
 
 
 async def test_what_an_ingress_asks_for_is_traced_where_the_others_are_not(site: Site) -> None:

@@ -67,7 +67,7 @@ async def until(site: Site, status: int, user: str, password: str) -> None:
     async def look() -> bool:
         return (await ask(site, user, password)).status == status
 
-    await wait_until(look, f"{user} to get {status}", deadline=60)
+    await wait_until(look, f"{user} to get {status}")
 
 
 async def test_who_has_the_password_comes_in_and_nobody_else(site: Site) -> None:
@@ -118,7 +118,7 @@ async def test_a_new_route_waits_for_its_password_file(site: Site) -> None:
             status = (await ask(site, "ada", "p", host)).status
             return 0 if status == 404 else status
 
-        assert await wait_until(found, host, deadline=60) == 200
+        assert await wait_until(found, host) == 200
 
 
 async def test_without_the_service_what_it_protects_is_503_and_nothing_else_is(site: Site, authz: Process) -> None:
@@ -153,7 +153,7 @@ async def test_an_object_is_programmed_once_both_have_it(site: Site, authz: Proc
     async def lacks() -> bool:
         return bool((await status(site, "ingress", "default/shut"))["waiting"] == ["envoy-1"])
 
-    await wait_until(lacks, "the Envoy to lack its service", deadline=60)
+    await wait_until(lacks, "the Envoy to lack its service")
     assert (await status(site, "ingress", "default/open"))["programmed"]
     await authz.start()
     assert (await status(site, "ingress", "default/shut", "--wait"))["programmed"]

@@ -26,6 +26,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import RegexMatchAndSubstitute, Rege
 
 from examples.apps import Address, HttpApp, TcpApp
 from tests.envoy.harness import (
+    PATIENCE,
     Http1,
     Site,
     Tcp,
@@ -128,7 +129,7 @@ async def until_accepted(site: Site) -> None:
     await wait_until(look, "Envoy to have accepted what was published")
 
 
-async def until_logged(site: Site, *words: str, since: int = 0, deadline: float = 20) -> str:
+async def until_logged(site: Site, *words: str, since: int = 0, deadline: float = PATIENCE) -> str:
     """The first line of the control plane's log with all these words."""
 
     async def look() -> str | None:
@@ -210,7 +211,7 @@ async def test_what_is_mended_is_served_and_the_problem_is_gone(site: Site, app:
     await site.until_answered("/", "app", host=host(4))  # the table without the host comes after the line of the log
     assert (await site.get("/", host=host(3))).status == 404
     site.folder.write("all.yaml", *site_of(app, range(10), {3: "/mended"}))
-    await site.until_answered("/mended", "app", host=host(3), deadline=10)
+    await site.until_answered("/mended", "app", host=host(3))
     await until_logged(site, "no longer: ", "Ingress default/h3:")
     assert await nacks(site, "rds") == 1
     assert await held(site, "rds") == 0
@@ -354,7 +355,7 @@ async def test_a_new_cluster_that_one_of_two_envoys_refuses_takes_its_host_from_
         async def all_forward() -> bool:
             return (await held(site, "cds"), await held(site, "rds")) == (0, 0)
 
-        await wait_until(all_forward, "the host to go forward again", deadline=30)
+        await wait_until(all_forward, "the host to go forward again")
         await until_logged(site, "no longer: ", "Ingress default/h0:")
 
 

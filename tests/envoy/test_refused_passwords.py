@@ -80,7 +80,7 @@ async def test_it_is_reported_against_its_secret_and_left_out_alone(site: Site) 
         async def reported() -> bool:
             return any(about == "Secret default/bad" and "it is no password file" in said for about, said in await problems(site))
 
-        await wait_until(reported, "the refusal to be reported", deadline=60)
+        await wait_until(reported, "the refusal to be reported")
         assert held.keys() == {"default/good/auth-file"}
         assert [about for about, said in await problems(site) if "refuses" in said] == ["Secret default/bad"]
         site.folder.write("bad.yaml", secret("bad", {"auth": b"ada:{PLAIN}p"}))
@@ -88,4 +88,4 @@ async def test_it_is_reported_against_its_secret_and_left_out_alone(site: Site) 
         async def accepted() -> bool:
             return "default/bad/auth-file" in held and not await reported()
 
-        await wait_until(accepted, "the changed file to be accepted", deadline=60)
+        await wait_until(accepted, "the changed file to be accepted")

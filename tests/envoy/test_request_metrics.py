@@ -21,7 +21,7 @@ from tests.envoy.harness.prometheus import Prometheus, Sample
 from xds import __version__
 from xds.request_metrics import STATS_PATH
 
-pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module")]
 
 N = "nginx_ingress_controller"
 POD = {"pod": "envoy-1", "namespace": "ingress-xds"}
@@ -71,7 +71,7 @@ async def page(address: tuple[str, int]) -> str:
         assert response.status == 200, response.text
         return response.text
 
-    return await wait_until(look, "metrics", deadline=60)
+    return await wait_until(look, "metrics")
 
 
 async def send(site: Site, *, all_others: bool) -> None:
@@ -121,14 +121,14 @@ async def until_counted(prometheus: Prometheus, number: int) -> None:
         assert [value for _, value in (*found, *durations)] == [number, number]
         return True
 
-    await wait_until(look, f"{number} requests in Prometheus", deadline=90)
+    await wait_until(look, f"{number} requests in Prometheus")
 
 
 async def until_there(prometheus: Prometheus, metric: str) -> None:
     async def look() -> bool:
         return bool(await prometheus.query(metric))
 
-    await wait_until(look, f"{metric} in Prometheus", deadline=60)
+    await wait_until(look, f"{metric} in Prometheus")
 
 
 async def until_twice(prometheus: Prometheus) -> None:
@@ -138,7 +138,7 @@ async def until_twice(prometheus: Prometheus) -> None:
         found = await prometheus.query(f"min(count_over_time({N}_requests[1m]))")
         return bool(found) and found[0][1] >= 4
 
-    await wait_until(look, "some scrapes", deadline=60)
+    await wait_until(look, "some scrapes")
 
 
 def of_board(query: str) -> str:
@@ -406,7 +406,7 @@ async def test_clients_cannot_make_labels(scraped: Scraped) -> None:
         assert not any(word in text for word in ("nowhere", "PROPFIND", "UNHEARD", "OF-BEFORE", "/only", "SHOP", ":80"))
         return len(lines) == 9
 
-    await wait_until(look, "the requests in the page", deadline=60)
+    await wait_until(look, "the requests in the page")
 
 
 async def test_the_exporter_waits_for_its_envoy(tmp_path: Path) -> None:
@@ -418,7 +418,7 @@ async def test_the_exporter_waits_for_its_envoy(tmp_path: Path) -> None:
             assert response.status == 503
             return "Envoy does not answer" in response.text
 
-        await wait_until(look, "an answer", deadline=60)
+        await wait_until(look, "an answer")
         assert (await asyncio.gather(*(fetch(address, "/healthz", host="metrics") for _ in range(3))))[0].status == 200
 
 
@@ -452,5 +452,5 @@ async def test_what_nothing_is_added_to_is_forgotten_and_counted_anew(tmp_path: 
 
         for _ in range(2):
             sent = 0
-            await wait_until(is_counted, "the first count", deadline=60)
-            await wait_until(is_gone, "statistics that are forgotten", deadline=60)
+            await wait_until(is_counted, "the first count")
+            await wait_until(is_gone, "statistics that are forgotten")

@@ -164,4 +164,4 @@ async def test_without_the_authorisation_service_only_the_lists_let_in(site: Sit
     async def back() -> bool:
         return (await ask(site, "any-none-yes", password=True)).status == 200
 
-    await wait_until(back, "the service to answer", deadline=60)
+    await wait_until(back, "the service to answer")

@@ -79,7 +79,7 @@ async def over_udp(site: Site, source: str) -> str:
         client.bind((source, 0))
         client.connect(await stream_port(site, "udp"))
         await loop.sock_sendall(client, b"hello")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             return (await loop.sock_recv(client, 1000)).partition(b":")[0].decode()
 
 

@@ -28,7 +28,7 @@ async def test_a_new_envoy_is_ready_once_it_has_everything(steady_site: Site) ->
         writer.close()
         return True
 
-    await wait_until(listens, "the xDS port to be open", deadline=60)
+    await wait_until(listens, "the xDS port to be open")
     envoy = await site.start_envoy()
     answers = await asyncio.gather(*(site.get(host=f"{name}.test") for name in [*names[::20], names[-1]]))
     assert {answer.app for answer in answers} == {"app"}

@@ -355,7 +355,7 @@ async def serving(context: ssl.SSLContext | None = None) -> AsyncIterator[Script
         await runner.cleanup()
 
 
-async def until(wanted: Callable[[], bool], seconds: float = 30) -> None:
+async def until(wanted: Callable[[], bool], seconds: float = 120) -> None:
     """Look until it is so."""
     async with asyncio.timeout(seconds):
         while not wanted():  # noqa: ASYNC110 - nothing announces it

@@ -32,7 +32,7 @@ from xds.problem import Problem, Ref
 
 from .scripted import Fault, Json, Scripted, Selection, bookmark, line, refusal, secret, serving, status, until
 
-DEADLINE = 30
+DEADLINE = 120
 QUICK = Backoff(first=0.01, longest=0.05, denied=0.05, longest_retry_after=0.05, reset_after=5.0)
 SHORT = replace(QUICK, watch=0.1)
 PATIENT = Patience()

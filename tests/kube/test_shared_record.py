@@ -81,7 +81,7 @@ def shared(server: Writable) -> str:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not true():  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(0.002)
 

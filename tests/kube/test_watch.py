@@ -20,7 +20,7 @@ from xds.kube.source import Change, Source
 
 from .test_manifests import mount, service, write
 
-DEADLINE = 30
+DEADLINE = 120
 
 
 class Watched:

@@ -42,7 +42,7 @@ def holder(environment: dict[str, str]) -> tuple[subprocess.Popen[str], Path]:
 
 def end(held: subprocess.Popen[str], number: int) -> None:
     held.send_signal(number)
-    held.communicate(timeout=30)
+    held.communicate(timeout=120)
 
 
 def test_nobody_else_can_open_it_and_it_goes_at_the_end(environment: dict[str, str]) -> None:

@@ -14,7 +14,6 @@ _SAMPLE = one_a_feature()
 
 @pytest.mark.envoy
 @pytest.mark.skipif(bool(why_not()), reason=why_not() or "never")
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("played", _SAMPLE.values(), ids=_SAMPLE)
 def test_a_recorded_set_is_answered_alike(played: Path) -> None:
     code, printed = play([played], timeout=280)
@@ -29,7 +28,6 @@ _NAMED = {rule["set"] for rule in rules()}
 
 @pytest.mark.envoy
 @pytest.mark.skipif(bool(why_not()), reason=why_not() or "never")
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("played", [file for file in _SAMPLE.values() if file.stem in _NAMED], ids=lambda file: file.stem)
 def test_no_expected_difference_is_left_from_what_agrees_by_now(played: Path) -> None:
     assert stale(play([played], timeout=280, forgiving=False)[1]) == []

@@ -29,7 +29,7 @@ from xds.rehearse.report import Context, Tallied, document
 from xds.units.memo import Recorder
 
 __all__ = ["pytest_runtest_makereport", "site"]
-pytestmark = [pytest.mark.envoy, pytest.mark.skipif(bool(why_not()), reason=why_not() or "never"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.envoy, pytest.mark.skipif(bool(why_not()), reason=why_not() or "never")]
 SETS = (
     "path-types",
     "canary-header",
@@ -91,7 +91,7 @@ async def rehearsal(site: Site) -> AsyncIterator[Rehearsal]:
     async def served() -> bool:
         return (await site.get("/x", host="star.cors-origins.test")).status == 200
 
-    await wait_until(served, "Envoy to serve", deadline=60)
+    await wait_until(served, "Envoy to serve")
     recorded = Recorded(sets)
     async with recorded.serving() as (http, https):
         yield Rehearsal(site, sets, (Side("--from", {"http": http, "https": https}), recorded))

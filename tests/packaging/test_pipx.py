@@ -18,8 +18,6 @@ from tests.packaging.building import ROOT, copied, run, wheel
 from tests.packaging.licences import packages
 from tests.packaging.sbom import written
 
-pytestmark = pytest.mark.timeout(600)
-
 INGRESS = """
 apiVersion: networking.k8s.io/v1
 kind: Ingress
@@ -92,7 +90,7 @@ def fetched(url: str) -> str:
     end = time.monotonic() + 60
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=20) as response:
+            with urllib.request.urlopen(url, timeout=120) as response:
                 text = response.read().decode()
         except urllib.error.URLError:
             text = ""

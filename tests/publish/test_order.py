@@ -107,7 +107,7 @@ async def test_an_envoy_that_leaves_before_its_rejection_is_judged_is_asked_no_l
         await asyncio.sleep(0)  # it is put back
         await asyncio.sleep(0)
     site.leave(leaving)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         await site.publisher.settled()
     judging.cancel()
     assert not site.tables.holds

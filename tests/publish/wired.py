@@ -136,7 +136,7 @@ class Wired:
     async def settle(self) -> None:
         """Envoys answer and their answers are judged, until there is nothing more to answer."""
         judging = asyncio.create_task(self.publisher.judge())
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while sum(envoy.answer() for envoy in self.streams.envoys) or self.answers or self.quarantine.searching:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(0.01):  # a search goes on only when Envoys answer again

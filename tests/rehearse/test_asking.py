@@ -61,7 +61,7 @@ def inquiry(target: str = "/", *, via: Via = Via.HTTP, host: str = "a.test", hea
 
 
 async def asked(theirs: Side, ours: Side, *inquiries: Inquiry) -> list[Exchange]:
-    async with asyncio.timeout(60), Interview(theirs, ours, 1000) as both:
+    async with asyncio.timeout(120), Interview(theirs, ours, 1000) as both:
         return [each async for each in both.ask(inquiries)]
 
 

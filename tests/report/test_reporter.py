@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,16 +106,18 @@ async def test_a_problem_is_a_warning_and_one_worth_knowing_is_none(server: Writ
 
 
 async def test_a_problem_that_comes_back_is_counted_and_its_sentence_brought_up_to_date(server: Writable, tmp_path: Path) -> None:
+    """In between there is one of another Ingress, whose Event shows that the absence of the first was seen."""
     put(server, "a")
+    put(server, "b")
     async with replica(server, tmp_path, disable_sync_events=True) as running:
         running.judged(BROKEN)
         await until(lambda: told(server) == [WARNING])
         (first,) = server.all("events")
-        running.judged()
-        await asyncio.sleep(0.02)
+        running.judged(replace(BROKEN, about=Ref("Ingress", "default", "b")))
+        await until(lambda: told(server, "b") == [WARNING])
         running.judged(Problem(WEB, BROKEN.field, BROKEN.code, "Other words."))
         await until(lambda: told(server) == [("Warning", "BadHost", "spec.rules[0].host: Other words.", 2)])
-        (second,) = server.all("events")
+        (second,) = [each for each in server.all("events") if each["involvedObject"]["name"] == "a"]
     assert second["firstTimestamp"] == first["firstTimestamp"]
     assert second["metadata"]["uid"] == first["metadata"]["uid"]
 

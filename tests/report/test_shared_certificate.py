@@ -31,7 +31,7 @@ class Asking:
         self.pairs = self.shared.pairs()
 
     async def next(self) -> tuple[bytes, bytes]:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             return await anext(self.pairs)
 
     def _tell(self, place: str, problems: tuple[Problem, ...]) -> None:
@@ -80,7 +80,7 @@ async def test_of_two_that_come_at_once_one_makes_it(server: Writable, api: Api)
     server.gate = asyncio.Event()
     async with asking(api) as first, asking(api) as second:
         both = [asyncio.create_task(each.next()) for each in (first, second)]
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while server.flying < 2:  # noqa: ASYNC110 - nothing announces it
                 await asyncio.sleep(0.002)
         server.gate.set()
@@ -106,7 +106,7 @@ async def test_one_that_somebody_deletes_is_put_back_as_it_was(server: Writable,
         pair = await first.next()
         server.reading.delete("secrets", NAME, "here")
         asked = asyncio.create_task(first.next())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while server.get("secrets", NAME, "here") is None:  # noqa: ASYNC110 - nothing announces it
                 await asyncio.sleep(0.002)
         assert held(server) == pair

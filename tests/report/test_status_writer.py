@@ -56,7 +56,7 @@ async def writing(
     writer.wanted = wanted
     task = asyncio.create_task(writer.run())
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             yield writer
     finally:
         task.cancel()

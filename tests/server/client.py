@@ -91,7 +91,7 @@ def count(registry: CollectorRegistry, name: str, **labels: str) -> float:
 
 
 async def eventually(true: Callable[[], bool]) -> None:
-    """Polls, half a minute at most."""
-    async with asyncio.timeout(30):
+    """Polls, two minutes at most."""
+    async with asyncio.timeout(120):
         while not true():  # noqa: ASYNC110 - a predicate has no event
             await asyncio.sleep(0.005)

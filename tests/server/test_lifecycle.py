@@ -218,7 +218,7 @@ async def test_an_idle_stream_may_be_pinged_as_often_as_its_client_likes(server:
         writer.write(connection.data_to_send())
         before = answered
         while answered == before:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 for event in connection.receive_data(await reader.read(65536)):
                     assert not isinstance(event, h2.events.ConnectionTerminated)
                     answered += isinstance(event, h2.events.PingAckReceived)

@@ -54,7 +54,7 @@ async def test_no_name_and_no_link_in_the_folder_ends_or_blinds_the_process(tmp_
             metrics = (await control_plane.get("/metrics")).body.decode()
             return 'xds_objects{kind="Ingress"} 1.0' in metrics
 
-        await wait_until(serves_what_came_after, "the Ingress that came last to be known", deadline=40)
+        await wait_until(serves_what_came_after, "the Ingress that came last to be known")
         assert control_plane.process.running, control_plane.process.report()
         assert await control_plane.stop() == 0, control_plane.process.report()
     ports.release()

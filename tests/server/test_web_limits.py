@@ -46,7 +46,7 @@ class Peer:
 
     async def get(self) -> bytes:
         self.writer.write(GET)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             head = await self.reader.readuntil(b"\r\n\r\n")
             await self.reader.readexactly(2)
         return head.split(b"\r\n")[0]
@@ -54,7 +54,7 @@ class Peer:
     async def is_cut(self) -> bool:
         """Waits for the end."""
         with contextlib.suppress(ConnectionError):
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 await self.reader.read()
         return True
 
@@ -180,7 +180,7 @@ async def test_without_files_left_for_others_healthz_answers(tmp_path: Path, con
         sys.executable, str(program), stdout=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     )
     assert process.stdout is not None
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         port = int(await process.stdout.readline())
         try:
             for _ in range(20):

@@ -300,7 +300,6 @@ def grpc_server() -> Iterator[grpc.Server]:
 
 
 @pytest.mark.envoy
-@pytest.mark.timeout(120)
 async def test_envoy_serves_every_certificate_that_is_taken(tmp_path: Path) -> None:
     made = {shape: make(f"{shape}.test") for shape, make in ACCEPTED.items()}
     async with Site(tmp_path) as site:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import pytest
 from envoy_data_plane.message_pool import default_message_pool
 from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
@@ -18,8 +17,6 @@ from xds.problem import Problem, Ref
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, TYPES, Snapshot
 from xds.units.tables import Tables
 from xds.wire.encode import encode, field
-
-pytestmark = pytest.mark.timeout(300)  # what fails is made small first
 
 FUZZED = hypothesis_settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 FLAGGED = {Ref("ConfigMap", "wild", name) for name in ("config", "tcp", "udp")} | {

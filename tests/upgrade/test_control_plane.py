@@ -35,7 +35,7 @@ from xds.snapshot import ROUTE
 
 __all__ = ["raw"]
 
-pytestmark = [pytest.mark.envoy, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.envoy
 
 Program = Sequence[str]
 HOST, SECURE = "web.test", "secure.test"
@@ -94,7 +94,7 @@ class Fleet:
     async def until_everywhere(self, cluster: str) -> None:
         """Wait until every Envoy holds a cluster."""
         for envoy in self.envoys:
-            await envoy.settled(lambda held: cluster in held["cluster"], cluster, deadline=60)
+            await envoy.settled(lambda held: cluster in held["cluster"], cluster)
 
     def target(self, number: int) -> Address:
         """Where Envoy answers: http (0) or https (1)."""
@@ -194,17 +194,17 @@ async def test_an_envoy_that_rejects_something_changes_to_the_other_version_befo
         async with Traffic(found.target(0), host="web-0.test") as traffic:
             changed = [ingress(name, f"{name}.test", {"/": ("web", 80), "/later": ("web", 80)}) for name in names]
             site.folder.write("all.yaml", *backend("web", web), *changed, ingress("bad", "bad.test", {"/": ("web", 80)}))
-            await wait_until(lambda: rejected(found), "Envoy to reject the table", deadline=60)
+            await wait_until(lambda: rejected(found), "Envoy to reject the table")
             await found.remove()
-            await wait_until(lambda: holds_one(found), "one host to be held", deadline=60)
+            await wait_until(lambda: holds_one(found), "one host to be held")
             for program in (before, XDS):
                 await found.roll(program)
-                await wait_until(lambda: holds_one(found), "one host to be held", deadline=60)
+                await wait_until(lambda: holds_one(found), "one host to be held")
             seen = [await rejections(envoy) for envoy in found.envoys]
             await found.roll(before)
             site.folder.write("last.yaml", *backend("last", web), ingress("last", "last.test", {"/": ("last", 80)}))
             await found.until_everywhere("default/last/80")
-            await wait_until(lambda: served(found, "last.test"), "the last host to be served", deadline=60)
+            await wait_until(lambda: served(found, "last.test"), "the last host to be served")
             assert [await rejections(envoy) for envoy in found.envoys] == seen
         if named:
             assert traffic.answers().keys() == {(200, "web")}

@@ -41,7 +41,6 @@ from tests.envoy.harness.process import Process
 
 pytestmark = [
     pytest.mark.envoy,
-    pytest.mark.timeout(300),
     pytest.mark.skipif(not (shutil.which("bash") and shutil.which("curl")), reason="there is no bash, or no curl"),
 ]
 
@@ -82,7 +81,7 @@ class Node:
         self._process = Process(name, [envoy_binary(), "-c", str(path), *options], self._site.path)
         self._site.processes.append(self._process)
         await self._process.start()
-        await wait_until(self.ready, f"{name} to be ready", deadline=60)
+        await wait_until(self.ready, f"{name} to be ready")
 
     async def ready(self) -> bool:
         """What the readiness probe of the pod asks for."""

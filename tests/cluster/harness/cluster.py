@@ -14,7 +14,7 @@ from examples.apps import Address
 from tests.cluster.harness import network
 from tests.cluster.harness.kube import Kube
 from tests.cluster.harness.pods import Pods
-from tests.envoy.harness import ControlPlane, Envoy, Ports, Process, Response, Tls, fetch, wait_until
+from tests.envoy.harness import PATIENCE, ControlPlane, Envoy, Ports, Process, Response, Tls, fetch, wait_until
 from tests.envoy.harness.http1 import Headers
 from tests.envoy.harness.process import ROOT
 
@@ -78,7 +78,9 @@ class Cluster:
         """Send one request through Envoy: to the http port, or with `tls` to the https port."""
         return await fetch(HTTPS if tls else HTTP, target, host=host, tls=tls, method=method, headers=headers, body=body)
 
-    async def until_answered(self, by: str, *, host: str, target: str = "/", tls: Tls | None = None, deadline: float = 30) -> Response:
+    async def until_answered(
+        self, by: str, *, host: str, target: str = "/", tls: Tls | None = None, deadline: float = PATIENCE
+    ) -> Response:
         """Ask until an application of this name answers, and return its answer."""
 
         async def look() -> Response:
@@ -88,7 +90,9 @@ class Cluster:
 
         return await wait_until(look, f"{by} to answer {host}{target}", deadline=deadline)
 
-    async def until_status(self, status: int, *, host: str, target: str = "/", tls: Tls | None = None, deadline: float = 30) -> Response:
+    async def until_status(
+        self, status: int, *, host: str, target: str = "/", tls: Tls | None = None, deadline: float = PATIENCE
+    ) -> Response:
         """Ask until the answer has this status, and return it."""
 
         async def look() -> Response:
@@ -135,7 +139,7 @@ class Cluster:
             assert len(pods) == count, pods
             return pods
 
-        return await wait_until(look, f"Envoy to have the {count} pods of {app}", deadline=30)
+        return await wait_until(look, f"Envoy to have the {count} pods of {app}")
 
     async def until_pods_have_ended(self, app: str, left: int, *, space: str = "default") -> None:
         """Wait until those pods of an application that were to end have done so, also in Envoy, and so many are left."""
@@ -146,7 +150,7 @@ class Cluster:
             assert (pods, hosts) == (left, left), f"{pods} pods, {hosts} hosts"
             return True
 
-        await wait_until(look, f"{left} pods of {app} to be left", deadline=60)
+        await wait_until(look, f"{left} pods of {app} to be left")
 
     def report(self) -> str:
         """Return the end of the output of everything that was started, for people."""
@@ -191,7 +195,7 @@ class Cluster:
         at, end = head.index("ADDRESS"), head.index("PORTS")
         return line[at:end].strip()
 
-    async def until_address(self, ingress: str, address: str, *, deadline: float = 30) -> None:
+    async def until_address(self, ingress: str, address: str, *, deadline: float = PATIENCE) -> None:
         """Wait until an Ingress has this address."""
 
         async def look() -> bool:

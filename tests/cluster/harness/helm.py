@@ -17,6 +17,6 @@ class Helm:
 
     async def __call__(self, command: str) -> str:
         """Run a command and return its output. Raises AssertionError with what it complained about."""
-        code, out, err = await run([programs.path("helm"), *shlex.split(command), *self._options], deadline=90)
+        code, out, err = await run([programs.path("helm"), *shlex.split(command), *self._options])
         assert code == 0, f"helm {command}: {err or out}"
         return out

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from tests.cluster.harness import network, programs
-from tests.envoy.harness import Process, Tls, fetch, run, wait_until
+from tests.envoy.harness import PATIENCE, Process, Tls, fetch, run, wait_until
 
 ETCD_ADDRESS = ("127.0.0.1", 2379)
 ETCD = "http://127.0.0.1:2379"
@@ -105,7 +105,7 @@ class Kube:
         revision = (await _etcd("/v3/kv/range", {"key": "AA==", "limit": "1"}))["header"]["revision"]
         await _etcd("/v3/kv/compaction", {"revision": revision, "physical": True})
 
-    async def kubectl(self, command: str, *, other: bool = False, stdin: str = "", deadline: float = 60) -> str:
+    async def kubectl(self, command: str, *, other: bool = False, stdin: str = "", deadline: float = PATIENCE) -> str:
         """Run kubectl as it is typed, and return its output. Raises AssertionError with what it complained about."""
         config = self.other_kubeconfig if other else self.kubeconfig
         words = [programs.path("kubectl"), "--kubeconfig", str(config), *shlex.split(command)]
@@ -207,7 +207,7 @@ class Kube:
             return not process.running or await look()
 
         try:
-            await wait_until(ready_or_ended, f"{process.name} to be ready", deadline=60)
+            await wait_until(ready_or_ended, f"{process.name} to be ready")
         except AssertionError as error:
             raise AssertionError(f"{error}\n{process.report()}") from None
         assert process.running, process.report()

@@ -31,10 +31,11 @@ from tests.envoy.harness.rpc import CHAT, Collector, GrpcEcho, grpc_call, grpc_c
 from tests.envoy.harness.site import Site
 from tests.envoy.harness.tls import Certificate, Tls, make_ca, make_certificate, server_context
 from tests.envoy.harness.traffic import Traffic, disturbances
-from tests.envoy.harness.waiting import wait_until
+from tests.envoy.harness.waiting import PATIENCE, wait_until
 
 __all__ = [
     "CHAT",
+    "PATIENCE",
     "Balancer",
     "Certificate",
     "Collector",

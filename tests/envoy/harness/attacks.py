@@ -130,8 +130,8 @@ class Crowd:
         for made in opening:
             waiting = select.poll()
             waiting.register(made, select.POLLOUT)
-            if not waiting.poll(10_000):
-                raise TimeoutError("a connection was not accepted within 10 s")
+            if not waiting.poll(60_000):
+                raise TimeoutError("a connection was not accepted within a minute")
             if failed := made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                 raise OSError(failed, errno.errorcode[failed])
             self._sockets[made.fileno()] = made
@@ -168,12 +168,14 @@ class Crowd:
 
 def connected(address: Address, tls: ssl.SSLContext | None = None, name: str = "") -> socket.socket:
     """One connection, with TLS if there is a context for it."""
-    made = socket.create_connection(address, timeout=10)
+    made = socket.create_connection(address, timeout=60)
     return tls.wrap_socket(made, server_hostname=name) if tls else made
 
 
-def flood(made: socket.socket, pieces: Iterator[bytes], *, seconds: float, deaf: bool = False) -> Outcome:
-    """Send the pieces as fast as they are taken, until they end, the other side closes, or the time is over."""
+def flood(
+    made: socket.socket, pieces: Iterator[bytes], *, seconds: float, deaf: bool = False, enough: Callable[[bytes], bool] = lambda _: False
+) -> Outcome:
+    """Send the pieces as fast as they are taken. It ends when the other side closes, what was heard is `enough`, or the time is over."""
     outcome = Outcome(opened=1)
     begun = time.monotonic()
     heard = bytearray()
@@ -184,7 +186,7 @@ def flood(made: socket.socket, pieces: Iterator[bytes], *, seconds: float, deaf:
                 if time.monotonic() > begun + seconds:
                     break
                 outcome.sent += _pushed(made, piece, heard, begun + seconds, deaf=deaf)
-            while not outcome.closed and time.monotonic() < begun + seconds:
+            while not outcome.closed and not enough(bytes(heard)) and time.monotonic() < begun + seconds:
                 outcome.closed = int(not _heard(made, heard, 0.2))
         except OSError:
             outcome.closed = 1
@@ -195,8 +197,7 @@ def flood(made: socket.socket, pieces: Iterator[bytes], *, seconds: float, deaf:
     for frame in _frames(bytes(heard)):
         if isinstance(frame, GoAwayFrame):
             outcome.goaway = frame.error_code
-        elif isinstance(frame, (HeadersFrame, DataFrame)) and "END_STREAM" in frame.flags:
-            outcome.streams.add(frame.stream_id)
+    outcome.streams = answered(bytes(heard))
     outcome.answers = Counter(_statuses(bytes(heard)))
     return outcome
 
@@ -252,6 +253,12 @@ def _statuses(heard: bytes) -> Iterator[str]:
     for line in heard.split(b"\r\n"):
         if line.startswith(b"HTTP/1."):
             yield line[9:12].decode("latin-1")
+
+
+def answered(heard: bytes) -> set[int]:
+    """The streams of HTTP/2 that have been answered to their end in what was heard."""
+    ends = (frame for frame in _frames(heard) if isinstance(frame, (HeadersFrame, DataFrame)) and "END_STREAM" in frame.flags)
+    return {frame.stream_id for frame in ends}
 
 
 def _frames(heard: bytes) -> Iterator[Frame]:

@@ -13,7 +13,7 @@ from examples.apps import Address
 from tests.envoy.harness.http1 import Response, fetch
 from tests.envoy.harness.ports import Ports
 from tests.envoy.harness.process import Process
-from tests.envoy.harness.waiting import wait_until
+from tests.envoy.harness.waiting import PATIENCE, wait_until
 from xds.cli.arguments import parse
 from xds.cli.bootstrap import bootstrap_text
 
@@ -47,7 +47,7 @@ class ControlPlane:
         ]
         self.process = Process(f"xds-{next(self._numbers)}", [*program, *arguments, *flags], folder)
 
-    async def start(self, *, ready: bool = True, deadline: float = 120) -> Self:
+    async def start(self, *, ready: bool = True, deadline: float = PATIENCE) -> Self:
         """Start it and, if `ready`, wait until /readyz says 200. Raises AssertionError with its output where it does not."""
         await self.process.start()
         if ready:

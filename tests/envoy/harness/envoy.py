@@ -17,7 +17,7 @@ from examples.apps import Address
 from tests.envoy.harness.http1 import fetch
 from tests.envoy.harness.ports import Ports
 from tests.envoy.harness.process import Process
-from tests.envoy.harness.waiting import wait_until
+from tests.envoy.harness.waiting import PATIENCE, wait_until
 
 DRAIN_SECONDS = 2
 FLUSH_MILLISECONDS = 50
@@ -69,7 +69,7 @@ class Envoy:
         options += ["--file-flush-interval-msec", str(FLUSH_MILLISECONDS)]
         self.process = Process(name, [envoy_binary(), "-c", str(path), *options, *flags], folder)
 
-    async def start(self, *, ready: bool = True, deadline: float = 120) -> Self:
+    async def start(self, *, ready: bool = True, deadline: float = PATIENCE) -> Self:
         """Start it and, if `ready`, wait until it serves. Raises AssertionError with its output where it does not."""
         await self.process.start()
         if ready:
@@ -143,7 +143,7 @@ class Envoy:
                         held[kind][name] = version
         return held
 
-    async def settled(self, predicate: Callable[[Versions], bool], what: str = "other versions", *, deadline: float = 30) -> Versions:
+    async def settled(self, predicate: Callable[[Versions], bool], what: str = "other versions", *, deadline: float = PATIENCE) -> Versions:
         """Wait until it holds what the predicate asks for, and return that."""
 
         async def look() -> Versions | None:

@@ -16,14 +16,13 @@ from cryptography import x509
 
 from examples.apps import Address
 from tests.envoy.harness.tls import Tls
+from tests.envoy.harness.waiting import PATIENCE
 
 Headers = Iterable[tuple[str, str]]
 
 LONGEST_LINE = 1 << 20
 FAREWELL = 0.2
 """Seconds that a client waits for the end of TLS from the other side; Envoy lets one wait that it has told to close."""
-PATIENCE = 30
-"""Seconds that an answer may take; a client that waits for ever hides what went wrong."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ import h2.events
 from h2.exceptions import ProtocolError
 
 from examples.apps import Address
-from tests.envoy.harness.http1 import LONGEST_LINE, PATIENCE, Headers, Response
+from tests.envoy.harness.http1 import LONGEST_LINE, Headers, Response
 from tests.envoy.harness.tls import Tls
+from tests.envoy.harness.waiting import PATIENCE
 
 
 class _Stream:

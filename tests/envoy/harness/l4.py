@@ -8,7 +8,7 @@ import socket
 from typing import Self
 
 from examples.apps import Address
-from tests.envoy.harness.http1 import PATIENCE
+from tests.envoy.harness.waiting import PATIENCE
 
 
 class Tcp:

@@ -12,8 +12,16 @@ import socket
 import tempfile
 from pathlib import Path
 
-RANGE = range(12000, 28000)
-"""Below the ports that the system gives to outgoing connections and to port 0."""
+
+def outside(ephemeral: str) -> range:
+    """The wider of the ranges below and above the ports that the system gives to outgoing connections and to port 0."""
+    first, last = map(int, ephemeral.split())
+    below, above = range(12_000, min(first, 28_000)), range(last + 1, 65_536)
+    return max(below, above, key=len) or range(12_000, 28_000)
+
+
+_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+RANGE = outside(_EPHEMERAL.read_text() if _EPHEMERAL.exists() else "32768 60999")
 
 
 class Ports:

@@ -11,14 +11,12 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.envoy.harness.waiting import wait_until
+from tests.envoy.harness.waiting import PATIENCE, wait_until
 
 ROOT = Path(__file__).parents[3]
 """Where children run: `python -m xds` is found there, installed or not."""
 
 LONGEST_LINE = 64 << 20
-PATIENCE = 30
-"""Seconds that a process has to end after SIGTERM."""
 
 
 def raise_file_limit() -> int:
@@ -110,7 +108,7 @@ class Process:
         await asyncio.gather(*self._readers)
         return code
 
-    async def line(self, part: str, *, deadline: float = 30) -> str:
+    async def line(self, part: str, *, deadline: float = PATIENCE) -> str:
         """Wait for a line of its output that contains `part`, and return the first."""
 
         async def look() -> str | None:
@@ -139,7 +137,7 @@ class Process:
                 log.flush()
 
 
-async def run(arguments: Sequence[str], *, stdin: bytes = b"", deadline: float = 120) -> tuple[int, str, str]:
+async def run(arguments: Sequence[str], *, stdin: bytes = b"", deadline: float = PATIENCE) -> tuple[int, str, str]:
     """Run a command to its end; return its exit code, standard output and standard error."""
     child = await asyncio.create_subprocess_exec(
         *arguments,

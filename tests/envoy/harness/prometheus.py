@@ -47,7 +47,7 @@ class Prometheus:
             assert self.process.running, self.process.report()
             return (await fetch(self.address, "/-/ready", host="prometheus")).status == 200
 
-        await wait_until(look, "Prometheus to be ready", deadline=60)
+        await wait_until(look, "Prometheus to be ready")
 
     async def query(self, text: str) -> list[Sample]:
         """The series that a query finds now. Raises AssertionError for a query that is none."""

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import grpc
 
+from tests.envoy.harness.waiting import PATIENCE
 from xds.protocol.discovery import DiscoveryRequest, DiscoveryResponse, Wire
 from xds.server.messages import Encoder, decode
 from xds.server.server import SERVICES
@@ -18,8 +19,6 @@ Bodies = Mapping[str, bytes]
 """Resource name → its serialised message."""
 
 ADS = "envoy.service.discovery.v3.AggregatedDiscoveryService"
-PATIENCE = 30
-"""Seconds that an answer of Envoy may take."""
 
 
 class RawControlPlane:

@@ -15,7 +15,7 @@ from tests.envoy.harness.manifests import Folder
 from tests.envoy.harness.ports import Ports
 from tests.envoy.harness.process import Process
 from tests.envoy.harness.tls import Tls
-from tests.envoy.harness.waiting import wait_until
+from tests.envoy.harness.waiting import PATIENCE, wait_until
 
 
 class Site:
@@ -71,8 +71,8 @@ class Site:
         return self.control_plane.https
 
     async def run(self, app: App, host: str = "127.0.0.1", port: int = 0) -> Address:
-        """Start an application and return where it listens."""
-        address = await app.start(host, port)
+        """Start an application and return where it listens. Nobody else gets its port while the site lasts, also after it was stopped."""
+        address = await app.start(host, port or self.ports.take())
         self._stack.push_async_callback(app.stop)
         return address
 
@@ -110,7 +110,7 @@ class Site:
         async def listening() -> bool:
             return socket.exists()
 
-        await wait_until(listening, "the authorisation service to listen", deadline=60)
+        await wait_until(listening, "the authorisation service to listen")
         await self.static_envoy(await self.control_plane.bootstrap(node_id, authz=socket))
         return authz
 
@@ -136,7 +136,7 @@ class Site:
         address = self.https if tls else self.http
         return await fetch(address, target, host=host, tls=tls, method=method, headers=headers, body=body)
 
-    async def until_answered(self, target: str, by: str, *, host: str, tls: Tls | None = None, deadline: float = 30) -> Response:
+    async def until_answered(self, target: str, by: str, *, host: str, tls: Tls | None = None, deadline: float = PATIENCE) -> Response:
         """Ask until the HttpApp of this name answers, and return its answer."""
 
         async def look() -> Response | None:
@@ -149,7 +149,7 @@ class Site:
         assert found is not None
         return found
 
-    async def until_status(self, target: str, status: int, *, host: str, tls: Tls | None = None, deadline: float = 30) -> Response:
+    async def until_status(self, target: str, status: int, *, host: str, tls: Tls | None = None, deadline: float = PATIENCE) -> Response:
         """Ask until the answer has this status, and return it."""
 
         async def look() -> Response | None:

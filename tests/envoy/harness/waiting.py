@@ -10,9 +10,11 @@ Value = TypeVar("Value")
 
 STEP = 0.02
 """Seconds between two looks."""
+PATIENCE = 120
+"""Seconds that anything may take. Only a test that fails waits so long, and a busy machine is no reason to fail."""
 
 
-async def wait_until(look: Callable[[], Awaitable[Value]], what: str, *, deadline: float = 30) -> Value:
+async def wait_until(look: Callable[[], Awaitable[Value]], what: str, *, deadline: float = PATIENCE) -> Value:
     """Look again and again until `look` returns something true, and return that.
 
     `what` is what is waited for, in words; `deadline` is in seconds. An exception of `look` counts as "not yet". Raises AssertionError with
