@@ -1,4 +1,4 @@
-"""All measurements, one after the other: `python -m bench`. Takes about ten minutes; what it prints is Markdown."""
+"""All measurements, one after the other: `python -m bench`. Takes three minutes on a quiet machine; what it prints is Markdown."""
 
 from __future__ import annotations
 
