@@ -2,7 +2,7 @@
 
     python -m bench.rejection [N …]
 
-All hosts change at once, some of them into what Envoy refuses. Where it quotes what is wrong, the culprit is known at once; else it is
+All hosts change at once, some of them into what Envoy rejects. Where it quotes what is wrong, the culprit is known at once; else it is
 searched for among all. The control plane runs in this process.
 """
 

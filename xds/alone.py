@@ -29,7 +29,7 @@ _log = logging.getLogger("xds")
 class Alone:
     """Is a `xds.coordination.Coordination`.
 
-    `folder` is that of --state-dir; without one, a restart makes a new default certificate and searches anew for what Envoy refuses.
+    `folder` is that of --state-dir; without one, a restart makes a new default certificate and searches anew for what Envoy rejects.
     `manifests` are the folders that objects come from. Without any, they come from another Source, which cannot be asked for versions.
     """
 
@@ -54,7 +54,7 @@ class Alone:
         try:
             return state_dir.recall(self._folder)
         except OSError as error:
-            _log.error("--state-dir: what Envoy refused cannot be read in %s: %s", self._folder, error.strerror)
+            _log.error("--state-dir: the record of what Envoy rejected cannot be read from %s: %s", self._folder, error.strerror)
             return b""
 
     def save(self, record: bytes) -> None:
@@ -64,7 +64,7 @@ class Alone:
         try:
             state_dir.remember(self._folder, record)
         except OSError as error:
-            _log.error("--state-dir: what Envoy refuses cannot be kept in %s: %s", self._folder, error.strerror)
+            _log.error("--state-dir: the record of what Envoy rejected cannot be written to %s: %s", self._folder, error.strerror)
 
     async def records(self) -> AsyncGenerator[bytes]:
         """None: nobody else finds anything out."""

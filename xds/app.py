@@ -113,7 +113,7 @@ class ControlPlane:
 
     @property
     def held(self) -> Mapping[Part, Held]:
-        """What is held because Envoy refuses it; without what is held only while a culprit is searched for."""
+        """What is held because Envoy rejects it; without what is held only while a culprit is searched for."""
         return self._publisher.held
 
     @property
@@ -137,7 +137,7 @@ class ControlPlane:
         return self._web.port
 
     async def problems(self) -> list[Problem]:
-        """All that there are now: of objects, files, forbidden kinds, and of what Envoy refuses."""
+        """All that there are now: of objects, files, forbidden kinds, and of what Envoy rejects."""
         async with self._publisher.lock:
             return self._publisher.all_problems()
 
@@ -230,7 +230,7 @@ class ControlPlane:
             if record:
                 await self._publisher.learn(record)
         except ValueError as error:
-            _log.warning("what was remembered of what Envoy refuses cannot be read, so it will be found out anew: %s", error)
+            _log.warning("the record of what Envoy rejected cannot be read, so the search for it starts again: %s", error)
 
     # Servers
 
@@ -326,7 +326,7 @@ def _surroundings(flags: Flags, source: Source | None) -> tuple[Source, Callable
 
 
 def _raws() -> tuple[Raw, ...]:
-    """For tests of what Envoy refuses, and nothing else: the file that the variable names, a JSON list of type_url, marker and body.
+    """For tests of what Envoy rejects, and nothing else: the file that the variable names, a JSON list of type_url, marker and body.
 
     No flag sets it, no object can, and it is logged as a warning.
     """

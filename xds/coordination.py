@@ -34,7 +34,7 @@ class Coordination(Protocol):
         """
 
     async def load(self) -> bytes:
-        """The record of what Envoy refuses (`xds.units.record`) that was saved last; nothing if there is none, or it cannot be read."""
+        """The record of what Envoy rejects (`xds.units.record`) that was saved last; nothing if there is none, or it cannot be read."""
 
     def save(self, record: bytes) -> None:
         """Replace that record. What cannot be saved is reported, never raised: what is held stays held in this process."""

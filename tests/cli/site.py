@@ -47,7 +47,7 @@ def certificate() -> Certificate:
 
 
 def good(pair: Certificate) -> tuple[Manifest, ...]:
-    """Nothing to complain about."""
+    """No problems found."""
     return (
         ingress("web", "a.example.com", {"/": WEB, "/api": ("api", 80)}, tls={"tls": ["a.example.com"]}),
         ingress("wild", "*.wild.example.com", {"/": WEB}),

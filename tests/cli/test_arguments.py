@@ -210,14 +210,14 @@ def test_help_and_version_need_nothing_else(word: str) -> None:
     ("command", "words", "sentence"),
     [
         ("serve", "--htp-port 80", "unknown flag '--htp-port'; did you mean --http-port?"),
-        ("serve", "--zzzzzz", "unknown flag '--zzzzzz'; `xds serve --help` lists those that there are."),
+        ("serve", "--zzzzzz", "unknown flag '--zzzzzz'; `xds serve --help` lists its flags."),
         ("serve", "--v2", "unknown flag '--v2'; did you mean --v?"),
-        ("certgen", "", "name an API server with --kubeconfig; this is no pod."),
+        ("certgen", "", "name an API server with --kubeconfig; this process does not run in a pod."),
         ("certgen", "--xds-server-names=", "--xds-server-names: '' is not a list of DNS names with commas between."),
         ("certgen", "--xds-client-names=a,B", "--xds-client-names: 'a,B' is not a list of DNS names with commas between."),
         ("certgen", "--server-secret=a/b", "--server-secret: 'a/b' is not the name of a Secret."),
         ("bootstrap", "--probe-address=:9901", "--admin-address and --probe-address are both 9901; each needs its own."),
-        ("serve", "--=x", "unknown flag '--'; `xds serve --help` lists those that there are."),
+        ("serve", "--=x", "unknown flag '--'; `xds serve --help` lists its flags."),
         ("status", "--node-id=x", "--node-id is no flag of xds status; it belongs to xds up, xds bootstrap, xds authz."),
         ("serve", "--http-port 99999", "--http-port: '99999' is not a port number from 1 to 65535."),
         ("serve", "--http-port 0", "--http-port: '0' is not a port number from 1 to 65535."),
@@ -251,12 +251,12 @@ def test_help_and_version_need_nothing_else(word: str) -> None:
         ("up", "d --kubeconfig f", "--kubeconfig is no flag of xds up; it belongs to xds serve, xds certgen, xds rehearse."),
         ("up", "", "name a folder of manifests, as in `xds up ./manifests`; the objects of an API server are served by `xds serve`."),
         ("check", "", "name a folder or a file of manifests, as in `xds check ./manifests`, or - for standard input."),
-        ("serve", "d", "'d' means nothing to xds serve; folders are named with --manifests."),
-        ("status", "d", "'d' means nothing to xds status; `xds status --help` lists its flags."),
+        ("serve", "d", "'d' is no argument of xds serve; folders are named with --manifests."),
+        ("status", "d", "'d' is no argument of xds status; `xds status --help` lists its flags."),
         (
             "serve",
             "--update-status false",
-            "'false' means nothing to xds serve; true and false are joined to their flag by =, as in --update-status=false.",
+            "'false' is no argument of xds serve; true and false are joined to their flag by =, as in --update-status=false.",
         ),
         ("bootstrap", "--node-id=\udcff", "--node-id: '\\udcff' is not UTF-8."),
         ("serve", "--xds-address unix:xds.sock", "--xds-address: 'unix:xds.sock' is not host:port, [IPv6]:port or unix:/path."),
@@ -363,7 +363,7 @@ def test_a_name_of_no_metric_is_a_notice() -> None:
     names = "--exclude-socket-metrics=request_size,nginx_ingress_controller_requests,request_sise"
     for command, words in (("serve", ["--manifests=d"]), ("up", ["d"])):
         (notice,) = parse(command, [*words, names], {}).notices
-        assert notice == "--exclude-socket-metrics: there is no metric of requests named 'request_sise'; docs/metrics.md has their names."
+        assert notice == "--exclude-socket-metrics: there is no request metric named 'request_sise'; docs/metrics.md has their names."
 
 
 def test_without_such_flags_there_are_no_notices() -> None:
@@ -390,7 +390,7 @@ TLS = ["--xds-tls-cert=c", "--xds-tls-key=k", "--xds-tls-ca=a"]
 @pytest.mark.parametrize(
     ("words", "beginnings"),
     [
-        (["--xds-address=xds.example:1"], ["--xds-address: certificates go to xds.example:1 in the clear"]),
+        (["--xds-address=xds.example:1"], ["--xds-address: without --xds-tls flags keys are sent to xds.example:1 in plaintext"]),
         (["--xds-address=xds.example:1", *TLS], ["Envoy reads the files of the --xds-tls flags once"]),
         (["--xds-address=xds.example:1", "--output-dir=d", *TLS], []),
         ([], []),

@@ -109,7 +109,7 @@ async def test_a_second_run_writes_nothing(secrets: Secrets, tmp_path: Path, cap
     capsys.readouterr()
     await run(tmp_path)
     assert secrets.asked == ["get xds-ca", "get xds-server", "get xds-client"]
-    assert capsys.readouterr().out.splitlines()[0] == "Secret ingress-xds/xds-ca is as it should be."
+    assert capsys.readouterr().out.splitlines()[0] == "Secret ingress-xds/xds-ca is up to date."
 
 
 async def test_what_is_due_is_replaced_and_the_rest_of_the_secret_stays(secrets: Secrets, tmp_path: Path) -> None:

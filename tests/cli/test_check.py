@@ -12,7 +12,7 @@ from tests.envoy.harness.manifests import config_map, ingress
 
 def test_nothing_to_complain_about(say: Say, good: Path) -> None:
     said = say("check", good)
-    assert said == (0, "Nothing to complain about: 2 Ingresses.\n", "")
+    assert said == (0, "No problems found: 2 Ingresses.\n", "")
 
 
 def test_problems_stand_under_their_object_the_worst_first(say: Say, bad: Path) -> None:
@@ -144,13 +144,13 @@ def test_what_an_api_server_would_refuse_is_said_once_and_is_served(say: Say, go
     del written["spec"]["tls"]
     found = say("check", write(good, written), "-o", "json").json["problems"]
     assert {(p["field"], p["sentence"]) for p in found if p["code"] == "api-server"} == {
-        ("spec.rules[0].host", "An API server takes no host that has upper-case letters; write it in lower case."),
+        ("spec.rules[0].host", "An API server rejects a host that has upper-case letters; write it in lower case."),
         (
             "spec.rules[0].http.paths[0].pathType",
-            "An API server takes no path without a pathType: write Prefix, Exact or ImplementationSpecific.",
+            "An API server rejects a path without a pathType: write Prefix, Exact or ImplementationSpecific.",
         ),
-        ("spec.rules[0].http.paths[1].path", "An API server takes no path of type Prefix with //, /./, /../ or %2F in it."),
-        ("spec.rules[1].host", "An API server takes no host that is an IP address."),
+        ("spec.rules[0].http.paths[1].path", "An API server rejects a path of type Prefix with //, /./, /../ or %2F in it."),
+        ("spec.rules[1].host", "An API server rejects a host that is an IP address."),
     }
     assert {p["severity"] for p in found if p["code"] == "api-server"} == {"note"}
     assert say("explain", "http://a_b.example.com/", good).code == 0

@@ -38,8 +38,8 @@ def test_what_is_no_manifest_is_one_sentence_and_no_failure(say: Say, good: Path
     said = say("check", texts(good, {**CHART, "list.yaml": "- 1\n- 2\n"}))
     assert said.code == 0
     assert said.out.splitlines() == [
-        "Left out as no Kubernetes manifests: Chart.yaml, compose.yaml, list.yaml and 1 more file.",
-        "Nothing to complain about: 2 Ingresses.",
+        "Left out because they are no Kubernetes manifests: Chart.yaml, compose.yaml, list.yaml and 1 more file.",
+        "No problems found: 2 Ingresses.",
     ]
 
 
@@ -55,7 +55,7 @@ def test_a_template_within_a_configmap_is_text_like_any_other(say: Say, good: Pa
     said = say(
         "check", texts(good, {"alerts.yaml": 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {t: "{{ .Labels.x }}"}\n'})
     )
-    assert said.out == "Nothing to complain about: 2 Ingresses.\n"
+    assert said.out == "No problems found: 2 Ingresses.\n"
 
 
 def test_a_document_that_lost_its_kind_is_still_an_error(say: Say, good: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_file_is_read_by_itself(say: Say, good: Path) -> None:
 def test_folders_and_files_are_read_together(say: Say, good: Path, tmp_path: Path) -> None:
     more = tmp_path / "more.json"
     more.write_text(json.dumps(ingress("more", "m.example.com", {"/": ("web", 80)})))
-    assert say("check", good, more) == (0, "Nothing to complain about: 3 Ingresses.\n", "")
+    assert say("check", good, more) == (0, "No problems found: 3 Ingresses.\n", "")
     said = say("check", good, more, good / "ingress-web.json")
     assert said.code == 1
     assert "This Ingress is defined at ingress-web.json:1 already, which counts; remove one of the two." in said.out
@@ -119,10 +119,10 @@ def test_patches_and_repeated_objects_of_kustomize_are_one_sentence(say: Say, tm
     assert said.code == 0
     assert said.out.splitlines() == [
         (
-            "Kustomize puts together what is in k/base, k/prod; 1 patch and 1 repeated object were left out. "
+            "Kustomize builds what is in k/base, k/prod; 1 patch and 1 repeated object were left out. "
             "Check what comes out with `kubectl kustomize k/prod | xds check -`."
         ),
-        "Nothing to complain about: 1 Ingress.",
+        "No problems found: 1 Ingress.",
     ]
 
 
@@ -142,7 +142,7 @@ def test_a_kustomization_of_whole_objects_leaves_nothing_out(say: Say, tmp_path:
     (tmp_path / "k").mkdir()
     kustomized(tmp_path / "k")
     assert say("check", "k/base").out.splitlines()[0] == (
-        "Kustomize puts together what is in k/base. Check what comes out with `kubectl kustomize k/base | xds check -`."
+        "Kustomize builds what is in k/base. Check what comes out with `kubectl kustomize k/base | xds check -`."
     )
 
 
@@ -171,7 +171,7 @@ def test_what_cannot_be_served_is_not_complained_of_twice(say: Say, good: Path) 
 @pytest.mark.parametrize(("name", "text"), [("tsconfig.json", "{\n  // why\n  'a': {}\n}\n"), ("tabs.yaml", "a:\n\tb: 1\n")])
 def test_what_cannot_be_read_and_names_no_kind_is_no_manifest(say: Say, good: Path, name: str, text: str) -> None:
     said = say("check", texts(good, {name: text}))
-    assert (said.code, said.out.splitlines()[0]) == (0, f"Left out as no Kubernetes manifests: {name}.")
+    assert (said.code, said.out.splitlines()[0]) == (0, f"Left out because they are no Kubernetes manifests: {name}.")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
@@ -271,7 +271,7 @@ def test_a_secret_that_an_object_in_the_folder_orders_is_no_error(say: Say, good
 @pytest.mark.parametrize("name", ORDERS)
 def test_an_order_for_another_secret_changes_nothing(say: Say, good: Path, name: str) -> None:
     folder = texts(good, {"order.yaml": ORDERS[name].replace("soon", "other")})
-    assert say("check", folder) == (0, "Nothing to complain about: 2 Ingresses.\n", "")
+    assert say("check", folder) == (0, "No problems found: 2 Ingresses.\n", "")
     write(folder, ingress("web2", "w.example.com", {"/": ("web", 80)}, tls={"soon": ["w.example.com"]}))
     assert say("check", folder).code == 1
 
@@ -295,7 +295,7 @@ def test_a_misspelt_kind_is_an_error(say: Say, good: Path, version: str, kind: s
 )
 def test_other_kinds_are_nobodys_concern(say: Say, good: Path, version: str, kind: str) -> None:
     folder = texts(good, {"other.yaml": f"apiVersion: {version}\nkind: {kind}\nmetadata: {{name: x}}\nitems: []\n"})
-    assert say("check", folder) == (0, "Nothing to complain about: 2 Ingresses.\n", "")
+    assert say("check", folder) == (0, "No problems found: 2 Ingresses.\n", "")
 
 
 def test_missing_endpointslices_are_said_once(say: Say, tmp_path: Path) -> None:
@@ -308,7 +308,7 @@ def test_missing_endpointslices_are_said_once(say: Say, tmp_path: Path) -> None:
             "Without EndpointSlices in the folder, which a cluster makes, so endpoints were not judged: "
             "default/a, default/b, default/c and 1 more Service."
         ),
-        "Nothing to complain about: 4 Ingresses.",
+        "No problems found: 4 Ingresses.",
     ]
     assert say("check", "--strict", tmp_path / "f").out.count("has no ready endpoint") == 8
 
@@ -337,13 +337,13 @@ def test_an_endpointslice_without_ready_endpoints_is_still_a_warning(say: Say, t
 
 def test_remarks_are_in_the_json_as_well(say: Say, good: Path) -> None:
     assert say("check", texts(good, CHART), "-o", "json").json["remarks"] == [
-        "Left out as no Kubernetes manifests: Chart.yaml, compose.yaml, values.yaml."
+        "Left out because they are no Kubernetes manifests: Chart.yaml, compose.yaml, values.yaml."
     ]
 
 
 def test_an_endpoint_where_a_server_may_be_asked_is_no_socket_of_ours(say: Say, tmp_path: Path) -> None:
     write(tmp_path / "f", ingress("a", "a.example.com", {"/": ("a", 80)}), service("a"), endpoint_slice("a", [("127.0.0.1", 18001)]))
-    assert say("check", tmp_path / "f") == (0, "Nothing to complain about: 1 Ingress.\n", "")
+    assert say("check", tmp_path / "f") == (0, "No problems found: 1 Ingress.\n", "")
 
 
 def application(name: str) -> tuple[Manifest, Manifest]:

@@ -78,7 +78,9 @@ def test_what_is_no_dashboard_is_not_opened(say: Say, port: int, opened: list[st
 def test_wrong_words_are_wrong_usage(say: Say) -> None:
     assert say("dashboard", "--dashboard-address=off").code == 2
     assert say("dashboard", "--dashboard-address=unix:/x").code == 2
-    assert say("dashboard", "here").err == "xds dashboard: 'here' means nothing to xds dashboard; `xds dashboard --help` lists its flags.\n"
+    assert (
+        say("dashboard", "here").err == "xds dashboard: 'here' is no argument of xds dashboard; `xds dashboard --help` lists its flags.\n"
+    )
 
 
 @pytest.fixture

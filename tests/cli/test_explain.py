@@ -107,7 +107,7 @@ def test_a_wildcard_takes_one_label(say: Say, good: Path, host: str, name: str, 
 def test_nothing_of_the_user_answers_with_404(say: Say, good: Path) -> None:
     said = say("explain", "nobody.example.com/x", good)
     assert said.code == 1
-    assert said.out.splitlines()[1] == "is not answered by anything of yours: 404"
+    assert said.out.splitlines()[1] == "is answered by none of your Ingresses: 404"
 
 
 def test_an_idn_host_is_asked_for_in_punycode(say: Say, tmp_path: Path) -> None:
@@ -505,7 +505,7 @@ def test_tls_that_passes_through_to_nothing_is_closed_and_why(
     put = folder(tmp_path, ingress("p", "p.example.com", paths, {"ssl-passthrough": "true"}), service("empty"))
     said = say("explain", "https://p.example.com/x", put, *PASS)
     assert said.code == 1
-    assert said.out.splitlines()[1].startswith("is not answered by anything of yours: a closed connection, because ")
+    assert said.out.splitlines()[1].startswith("is answered by none of your Ingresses: a closed connection, because ")
     assert why in said.out.splitlines()[1]
     assert say("explain", "https://p.example.com/x", put, *PASS, "-o", "json").json["action"]["kind"] == "close"
 

@@ -110,7 +110,7 @@ def test_the_version_is_one_line(words: list[str], capsys: pytest.CaptureFixture
     ("word", "said"),
     [
         ("serv", "xds: unknown command 'serv'; did you mean serve?\n"),
-        ("--zzz", "xds: unknown command '--zzz'; `xds help` lists those that there are.\n"),
+        ("--zzz", "xds: unknown command '--zzz'; `xds help` lists the commands.\n"),
     ],
 )
 def test_an_unknown_command_ends_with_a_hint(word: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -148,7 +148,7 @@ def test_one_that_an_envoy_lacks_is_exit_code_1_with_who_and_why(say: Say) -> No
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (done(programmed=False, accepted=0, held="ingress: bad regex"), "held back, because it is refused: ingress: bad regex"),
+        (done(programmed=False, accepted=0, held="ingress: bad regex"), "held back, because Envoy rejects it: ingress: bad regex"),
         (done(programmed=False, accepted=0, envoys=0), "programmed on 0 of 0 Envoys as of resourceVersion 17; no Envoy is connected"),
         (done(programmed=False, accepted=0), "the management server has not read its latest version yet"),
         (done(programmed=False, accepted=0, resources=[]), "nothing of it has an effect: `xds check --live` shows why"),
@@ -245,7 +245,7 @@ def test_a_server_of_something_else_is_said_to_be_one(say: Say) -> None:
     with answering(History=v1.HistoryResponse()) as server:
         said = say("status", "--debug-address", server.address)
     assert said.code == 1
-    assert f"what answers at {server.address} is no debug service of this version of xds" in said.err
+    assert f"the server at {server.address} is no debug service of this version of xds" in said.err
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_a_server_of_something_else_is_said_to_be_one(say: Say) -> None:
         (["ingress", "web"], "'web' is not a namespace and name such as ingress-nginx/controller."),
         (["ingress", ""], "'' is not a namespace and name such as ingress-nginx/controller."),
         (["configmap", "a/b"], "name it as in `xds status configmap ingress-xds/xds-tcp-services 5432`."),
-        (["pod", "a/b"], "'pod' means nothing to xds status; `xds status --help` lists its flags."),
+        (["pod", "a/b"], "'pod' is no argument of xds status; `xds status --help` lists its flags."),
         (["--wait"], "--wait and --resource-version are about one object; name it, as in `xds status ingress default/web --wait`."),
     ],
 )
@@ -324,7 +324,7 @@ def test_check_live_lists_the_problems_of_the_server(say: Say) -> None:
 
 def test_check_live_is_exit_code_0_without_errors(say: Say) -> None:
     with answering(Problems=problems()) as server:
-        assert say("check", "--live", "--debug-address", server.address) == (0, "Nothing to complain about.\n", "")
+        assert say("check", "--live", "--debug-address", server.address) == (0, "No problems found.\n", "")
 
 
 def test_check_live_as_json_is_as_its_schema_says(say: Say) -> None:

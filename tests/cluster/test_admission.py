@@ -90,7 +90,7 @@ async def test_what_can_only_be_an_error_is_refused_and_all_else_is_stored(clust
 
 
 async def test_certgen_finds_nothing_to_do_the_second_time(cluster: Cluster, flags: list[str]) -> None:
-    assert f"ValidatingWebhookConfiguration {NAME} is as it should be." in await certgen(cluster)
+    assert f"ValidatingWebhookConfiguration {NAME} is up to date." in await certgen(cluster)
 
 
 async def test_without_a_control_plane_the_failure_policy_decides(cluster: Cluster, flags: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""What gets past our own checks and Envoy refuses: the culprit is found and held, everything else goes on. Through the real Envoy.
+"""What gets past our own checks and Envoy rejects: the culprit is found and held, everything else goes on. Through the real Envoy.
 
 `XDS_RAW_PARTS` replaces what is made of objects with a marker in them by bytes that Envoy will not take.
 """
@@ -194,7 +194,7 @@ async def test_bad_hosts_among_a_thousand_are_found_while_all_traffic_flows(
     async with undisturbed(site, host(bad[-1]), host(8)):
         site.folder.write("all.yaml", *site_of(app, range(N), {n: f"{REFUSED}-{n}-" if n in bad else "/new" for n in range(N)}))
         for n in bad:
-            assert "Envoy says: " in await until_logged(site, f"Ingress default/h{n}:", "What it accepted before stays in place")
+            assert "Envoy's error: " in await until_logged(site, f"Ingress default/h{n}:", "What it accepted before stays in place")
         for n in (8, N - 1):
             await site.until_answered("/new", "app", host=host(n))
     rounds = count * (10 + 1)  # log2 of a thousand
@@ -233,7 +233,7 @@ async def test_the_ingress_that_was_changed_is_to_blame_where_two_share_a_host(s
     site.folder.write("two.yaml", ingress("two", "shared.test", {"/two": ("app", 80)}))
     await site.start()
     site.folder.write("two.yaml", ingress("two", "shared.test", {"/two": ("app", 80), REFUSED: ("app", 80)}))
-    await until_logged(site, "Ingress default/two:", "Envoy refuses")
+    await until_logged(site, "Ingress default/two:", "Envoy rejects")
     assert not [line for line in log(site) if "Ingress default/one:" in line]
     assert (await site.get("/one", host="shared.test")).status == (await site.get("/two", host="shared.test")).status == 200
 
@@ -261,7 +261,7 @@ async def test_a_bad_cluster_that_tls_passes_to_closes_its_host_and_nothing_else
     site.folder.write("app.yaml", *backend("app", app), ingress("app", "app.test", {"/": ("app", 80)}), *backend("passed", passed))
     await site.start("--enable-ssl-passthrough")
     site.folder.write("passed.yaml", ingress("passed", "passed.test", {"/": ("passed", 80)}, {"ssl-passthrough": "true"}))
-    await until_logged(site, "Ingress default/passed", f'Envoy refuses the cluster "{name}"', "It is left out")
+    await until_logged(site, "Ingress default/passed", f'Envoy rejects the cluster "{name}"', "It is left out")
 
     async def closed() -> bool:
         try:
@@ -391,7 +391,7 @@ def tls_site(app: Address, count: int) -> dict[str, list[Manifest]]:
 
 
 async def test_a_certificate_that_is_refused_at_the_start_leaves_twenty_others_served(site: Site, app: Address, raw: Raw) -> None:
-    """Its host is served under the default certificate."""
+    """Its host is served with the default certificate."""
     raw((SECRET, "default/s7", bad_secret("default/s7")))
     for name, objects in tls_site(app, 21).items():
         site.folder.write(name, *objects)
@@ -444,8 +444,8 @@ async def test_what_is_held_outlives_the_control_plane(site: Site, app: Address,
         await (site.control_plane.stop() if ended == "stopped" else site.control_plane.kill())
         since = len(log(site))
         await site.control_plane.start()
-        await until_logged(site, "Ingress default/h3:", "Envoy refuses", since=since)
-        await until_logged(site, "Service default/bad:", "Envoy refuses", since=since)
+        await until_logged(site, "Ingress default/h3:", "Envoy rejects", since=since)
+        await until_logged(site, "Service default/bad:", "Envoy rejects", since=since)
         site.folder.write("new.yaml", ingress("new", "new.test", {"/": ("app", 80)}))
         await site.until_answered("/", "app", host="new.test")
         site.folder.remove("new.yaml")
@@ -482,7 +482,7 @@ async def test_an_envoy_that_refuses_alone_holds_nothing(site: Site, app: Addres
         await site.until_answered("/", "app", host=host(3))
         assert await nacks(site, "rds") == 2
         assert await held(site, "rds") == 0
-        assert not [line for line in log(site) if "Envoy refuses" in line]
+        assert not [line for line in log(site) if "Envoy rejects" in line]
 
 
 async def test_a_secret_that_is_overwritten_with_rubbish_keeps_its_certificate(site: Site, app: Address) -> None:

@@ -218,7 +218,7 @@ async def test_a_service_that_leads_back_is_refused(backends: Backends, site: Si
         await until_served(site, "loop.test", OTHER)
         lead_to(("127.0.0.1", port))
         await until_reset(site, "loop.test")
-        await site.control_plane.process.line("Service default/loop leads back here")
+        await site.control_plane.process.line("Service default/loop leads back to this Envoy")
 
 
 async def test_nothing_was_rejected(site: Site) -> None:

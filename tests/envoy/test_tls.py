@@ -212,14 +212,14 @@ async def test_what_is_older_than_tls_1_2_is_refused(tls_site: Site, version: ss
 )
 async def test_the_log_says_why_a_host_is_served_under_the_default_certificate(tls_site: Site, name: str, why: str) -> None:
     line = await tls_site.control_plane.process.line(f"Secret default/{name} ")
-    for part in ("hosts.yaml", "spec.tls[0].secretName", why, f'"{name}.test"', "is served under the default certificate"):
+    for part in ("hosts.yaml", "spec.tls[0].secretName", why, f'"{name}.test"', "is served with the default certificate"):
         assert part in line
 
 
 @pytest.mark.parametrize(("name", "what"), [("expired", "has expired"), ("soon", "expires in 3 days")])
 async def test_the_log_says_that_a_certificate_expires(tls_site: Site, name: str, what: str) -> None:
     line = await tls_site.control_plane.process.line(f"Secret default/{name} data[tls.crt]:")
-    assert f"The certificate {what}; it is served all the same." in line
+    assert f"The certificate {what}; it is still served." in line
     assert "WARNING" in line
 
 

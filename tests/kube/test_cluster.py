@@ -624,9 +624,9 @@ async def test_in_a_pod_the_service_account_says_who_and_where(server: Scripted,
         (None, r"cannot be used: No such file or directory\.$"),
         ("a: [", r"cannot be used: while parsing [^\n]*\.$"),
         ("{}", "cannot be used: .*current-context"),
-        ("just text", r"cannot be used: it has not the form of a kubeconfig\.$"),
-        ("", r"cannot be used: it has not the form of a kubeconfig\.$"),
-        ("clusters: 3", r"cannot be used: it has not the form of a kubeconfig\.$"),
+        ("just text", r"cannot be used: it is not in the form of a kubeconfig\.$"),
+        ("", r"cannot be used: it is not in the form of a kubeconfig\.$"),
+        ("clusters: 3", r"cannot be used: it is not in the form of a kubeconfig\.$"),
     ],
 )
 async def test_a_kubeconfig_that_cannot_be_used_is_one_sentence(tmp_path: Path, content: str | None, sentence: str) -> None:

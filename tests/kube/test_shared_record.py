@@ -1,4 +1,4 @@
-"""What replicas tell each other of what Envoy refuses: all of them come to say the same, whoever is first."""
+"""What replicas tell each other of what Envoy rejects: all of them come to say the same, whoever is first."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ async def test_what_no_object_is_to_blame_for_is_logged_all_the_same(caplog: pyt
     async with site.started(ingress("web")), envoy(site, refuses):
         assert await refused(site) == []
         assert site.control_plane.held.keys() == {HTTP}
-    assert 'Envoy refuses the listener "http", which no object is to blame for: Error adding' in caplog.text
+    assert 'Envoy rejects the listener "http", which comes from no object: Error adding' in caplog.text
 
 
 async def test_what_is_held_outlives_a_restart_until_its_object_changes(tmp_path: Path) -> None:
@@ -239,16 +239,16 @@ async def test_a_record_that_cannot_be_read_is_logged_and_nothing_else(
     site = Site(replace(SETTINGS, state_dir=tmp_path))
     async with site.started(ingress("web")):
         assert b"web.test" in routes(site)
-    assert "cannot be read, so it will be found out anew" in caplog.text
+    assert "cannot be read, so the search for it starts again" in caplog.text
 
 
 async def test_a_folder_that_cannot_be_read_or_written_is_logged_and_nothing_else(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     site = Site(replace(SETTINGS, state_dir=tmp_path))
     (tmp_path / "held.json").mkdir()
     async with site.started(ingress("web")), envoy(site, refuses_web):
-        assert "--state-dir: what Envoy refused cannot be read" in caplog.text
+        assert "--state-dir: the record of what Envoy rejected cannot be read" in caplog.text
         assert len(await refused(site)) == 1
-    assert "--state-dir: what Envoy refuses cannot be kept" in caplog.text
+    assert "--state-dir: the record of what Envoy rejected cannot be written" in caplog.text
 
 
 def of_many_paths(count: int) -> Ingress:

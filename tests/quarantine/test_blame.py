@@ -1,4 +1,4 @@
-"""Whose fault it is when Envoy refuses a Part: the objects that somebody can mend, and no others."""
+"""Whose fault it is when Envoy rejects a Part: the objects that somebody can mend, and no others."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_problem_says_what_stays_and_what_envoy_says_and_where_to_look() -> No
     life = Holding([*site(1), shared("other", place=Place("a.yaml", 1, 7))])
     old = life.value(host(0))
     [kept] = problems(life.tables, {host(0): Held("1", old, "missing ): (x")})
-    assert "What it accepted before stays in place until the object is changed. Envoy says: missing ): (x" in kept.sentence
+    assert "What it accepted before stays in place until the object is changed. Envoy's error: missing ): (x" in kept.sentence
     [gone] = problems(life.tables, {host(1): Held("1", None, "no")})
     assert "It is left out until the object is changed." in gone.sentence
     assert gone.place == Place("a.yaml", 1, 7)
@@ -112,8 +112,8 @@ def test_a_problem_of_what_is_held_along_is_about_the_first_of_its_clusters() ->
     along = frozenset([Part(CLUSTER, "one/s1/80"), *(Part(CLUSTER, f"one/s1/80~{n}") for n in range(10))])
     [found] = problems(life.tables, {host(1): Held("1", life.value(host(1)), "no", along=along)})
     assert found.sentence == (
-        'Envoy refuses the cluster "one/s1/80", to which the virtual host "h1.example.com", which is made from this, leads now. '
-        "What it accepted before stays in place until the object is changed. Envoy says: no"
+        'Envoy rejects the cluster "one/s1/80", to which the virtual host "h1.example.com", which is made from this object, leads now. '
+        "What it accepted before stays in place until the object is changed. Envoy's error: no"
     )
 
 

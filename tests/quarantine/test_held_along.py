@@ -1,4 +1,4 @@
-"""What names a cluster that Envoy refuses: real tables, the search and real Sessions, before Envoys that send requests all the time.
+"""What names a cluster that Envoy rejects: real tables, the search and real Sessions, before Envoys that send requests all the time.
 
 An Envoy here keeps books of what its routes and stream listeners lead to. What it once served it goes on serving, whatever is refused.
 """
@@ -450,7 +450,7 @@ def test_a_host_goes_back_no_further_because_an_accepted_cluster_of_it_has_chang
 
 
 def test_a_cluster_to_which_a_host_goes_back_is_as_it_was_when_it_was_accepted() -> None:
-    """It was gone, and as the ConfigMap would have it now Envoy refuses it as well."""
+    """It was gone, and as the ConfigMap would have it now Envoy rejects it as well."""
     site = Site()
     envoy = site.connect(refuses=(BAD, ODD))
     site.put(ingress(0))

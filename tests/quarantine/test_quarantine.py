@@ -1,4 +1,4 @@
-"""The search for what Envoy refuses, with real Sessions between it and Envoys that refuse what they are told to refuse."""
+"""The search for what Envoy rejects, with real Sessions between it and Envoys that refuse what they are told to refuse."""
 
 from __future__ import annotations
 

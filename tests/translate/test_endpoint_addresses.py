@@ -165,7 +165,7 @@ def test_the_address_of_a_service_with_a_refused_endpoint_is_passed_by(bad: str,
         slices = EndpointSlice(meta=meta("web-1"), service="web", ports=(EndpointPort("http", 8080),), endpoints=endpoints)
         value, problems = built(API_SERVER, [there, slices], addresses, cluster)
         assert [(address.ip, address.port) for address in value] == [("10.0.0.1", 8080)]  # type: ignore[attr-defined]
-        assert "requests go to the others themselves" in problems["Service default/web", "spec.clusterIPs"]
+        assert "requests go directly to the others" in problems["Service default/web", "spec.clusterIPs"]
     value, problems = built(API_SERVER, [there, piece(["10.0.0.1"], 8080)], addresses, cluster)
     assert ([(address.ip, address.port) for address in value], problems) == ([("10.96.0.1", 80)], {})  # type: ignore[attr-defined]
 

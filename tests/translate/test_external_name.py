@@ -47,7 +47,7 @@ def asked(settings: Flags, name: str, port: int | str = 80, ports: tuple[Service
 def test_loopback_is_refused_where_the_objects_come_from_a_cluster(name: str) -> None:
     action, problems = asked(API_SERVER, name)
     assert action == Respond(503)
-    assert [p for p in problems if "Service default/outside leads to an address that nothing may be sent to; the path answers 503." in p]
+    assert [p for p in problems if "Service default/outside leads to an address that endpoints may not have; the path answers 503." in p]
     assert [p for p in problems if p.startswith("Service default/outside spec.externalName: ") and "which no endpoint may be" in p]
 
 

@@ -370,7 +370,7 @@ def test_what_a_canary_asks_for_beside_its_service_has_no_effect_and_is_one_sent
     [problem] = served.problems("next").values()
     assert problem.code == "annotation-of-offer"
     assert "its auth-type and proxy-body-size have no effect" in problem.sentence
-    assert "whom auth-type would keep out" in problem.sentence
+    assert "access rules included" in problem.sentence
 
 
 def test_a_path_that_forwards_nothing_has_no_routes_for_a_canary() -> None:

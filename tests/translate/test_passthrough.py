@@ -111,7 +111,7 @@ def test_a_service_of_a_stranger_that_leads_to_our_envoys_is_refused(ip: str, po
     found, problems = tls_of([ingress("i", ("/", "Prefix")), *backend("one", ip, port), *ours("10.9.9.9")])
     assert isinstance(found, Passthrough)
     assert (found.cluster.port if found.cluster else None) == expected
-    assert any("leads back here" in p.sentence for p in problems) is (expected is None)
+    assert any("leads back to this Envoy" in p.sentence for p in problems) is (expected is None)
 
 
 def test_a_port_of_the_tcp_services_is_a_way_back_as_well() -> None:

@@ -53,9 +53,9 @@ class Judge:
         self._publisher = publisher
         self._turn = asyncio.Lock()
         """Of all reviews one at a time waits for the Publisher, so that each step of that waits for one of them at most."""
-        text = "Ingresses that the validating webhook was asked about, by what it answered."
+        text = "Ingresses that the validating webhook reviewed, by verdict."
         self._answered = Counter("xds_admission_reviews", text, ["verdict"], registry=registry)
-        text = "Seconds that such an answer took, the wait for the last change included."
+        text = "Seconds that such a review took, including the wait for the last change."
         buckets = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
         self._took = Histogram("xds_admission_seconds", text, buckets=buckets, registry=registry)
         for verdict in ("admitted", "refused", "unreadable"):

@@ -50,7 +50,7 @@ async def run(settings: Flags) -> None:
     os.chmod(address.path, 0o660)
     _log.info("the authorisation service listens on %s", address)
     if lacking := hashes.unavailable():
-        _log.warning("the C library does not know these hashes, so nobody logs in with one: %s", ", ".join(lacking))
+        _log.warning("the C library does not support these hashes, so users with one cannot log in: %s", ", ".join(lacking))
     try:
         await follow(subscription, partial(_channel, settings), settings.xds_address)
     finally:

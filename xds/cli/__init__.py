@@ -80,9 +80,7 @@ def _command(word: str) -> str:
         return ""
     if word not in COMMANDS:
         near = difflib.get_close_matches(word[:60], COMMANDS, n=1)
-        raise UsageError(
-            f"unknown command {word[:60]!r}; {f'did you mean {near[0]}?' if near else '`xds help` lists those that there are.'}"
-        )
+        raise UsageError(f"unknown command {word[:60]!r}; {f'did you mean {near[0]}?' if near else '`xds help` lists the commands.'}")
     return word
 
 

@@ -193,7 +193,7 @@ def _unknown(command: str, by: str, name: str) -> str:
         takers = ", ".join(f"xds {taker}" for taker in elsewhere.commands)
         return f"{by} is no flag of xds {command}; it belongs to {takers}."
     near = difflib.get_close_matches(name[:60], [flag.name.lstrip("-") for flag in flags_of(command)], n=1)
-    hint = f"did you mean --{near[0]}?" if near else f"`xds {command} --help` lists those that there are."
+    hint = f"did you mean --{near[0]}?" if near else f"`xds {command} --help` lists its flags."
     return f"unknown flag {_quoted(by)}; {hint}"
 
 
@@ -290,7 +290,7 @@ def _stray(command: str, word: str) -> str:
         hint = "folders are named with --manifests" if command == "serve" else f"`xds {command} --help` lists its flags"
     else:
         hint = "true and false are joined to their flag by =, as in --update-status=false"
-    return f"{_quoted(word)} means nothing to xds {command}; {hint}."
+    return f"{_quoted(word)} is no argument of xds {command}; {hint}."
 
 
 def _settings(command: str, given: Mapping[str, _Given], environment: Mapping[str, str]) -> Flags:
@@ -353,7 +353,7 @@ def _check_source(command: str, settings: Flags, environment: Mapping[str, str])
     if settings.kubeconfig or settings.apiserver_host or "KUBERNETES_SERVICE_HOST" in environment:
         return
     if command == "certgen":
-        raise UsageError("name an API server with --kubeconfig; this is no pod.")
+        raise UsageError("name an API server with --kubeconfig; this process does not run in a pod.")
     example = "xds serve --manifests ./manifests" if command == "serve" else f"xds {command} ./manifests"
     raise UsageError(f"name a folder of manifests, as in `{example}`, or an API server with --kubeconfig.")
 
@@ -453,11 +453,11 @@ def _notices(command: str, settings: Flags, given: Mapping[str, _Given]) -> Iter
         address = settings.dashboard_address
         yield f"--dashboard-address: {address} reaches beyond this machine, so there is no dashboard: --dashboard-names is not given."
     if command in RUN and (unknown := unknown_metrics(settings.exclude_socket_metrics)):
-        yield f"--exclude-socket-metrics: there is no metric of requests named {unknown[0][:80]!r}; docs/metrics.md has their names."
+        yield f"--exclude-socket-metrics: there is no request metric named {unknown[0][:80]!r}; docs/metrics.md has their names."
     if settings.allowed_endpoints and settings.manifests:
         by, folder = given["allowed_endpoints"].by, given["manifests"].by
         yield f"{by} has no effect with {folder}: there all endpoints are allowed but our own sockets, from which nothing is excepted."
     if command == "bootstrap" and not settings.xds_tls_ca and not parse_address(settings.xds_address).loopback:
-        yield f"--xds-address: certificates go to {settings.xds_address} in the clear without --xds-tls flags, so xds serve refuses that."
+        yield f"--xds-address: without --xds-tls flags keys are sent to {settings.xds_address} in plaintext, which xds serve refuses."
     if command == "bootstrap" and settings.xds_tls_ca and not settings.output_dir:
         yield "Envoy reads the files of the --xds-tls flags once, when it starts; with --output-dir it follows their renewal."

@@ -88,7 +88,7 @@ async def _once(api: Api, settings: Flags) -> None:
             await _write(api, settings.secrets_namespace, name, found[part], wanted[part])
             print(f"{what} {wanted[part].why}.")
         else:
-            print(f"{what} is as it should be.")
+            print(f"{what} is up to date.")
     if settings.webhook_configuration:
         authorities = (wanted["server"].data if "server" in wanted else held.server)[AUTHORITIES]
         print(await _show_authority(api, settings.webhook_configuration, authorities))
@@ -127,7 +127,7 @@ async def _show_authority(api: Api, name: str, authorities: bytes) -> str:
     bundle = base64.b64encode(authorities).decode()
     webhooks = body.get("webhooks") or []
     if all(webhook["clientConfig"].get("caBundle") == bundle for webhook in webhooks):
-        return f"{what} is as it should be."
+        return f"{what} is up to date."
     shown = [webhook | {"clientConfig": webhook["clientConfig"] | {"caBundle": bundle}} for webhook in webhooks]
     await replace(api, path, body | {"webhooks": shown})
     return f"{what} has the authority of the certificate."

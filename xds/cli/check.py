@@ -74,7 +74,7 @@ def _run_live(settings: Flags) -> int:
     else:
         show(_problem_lines(problems, lambda about: None))
         numbers = ", ".join(plural(count[severity], severity.value) for severity in Severity)
-        show([text((numbers, "bold")) if problems else text(("Nothing to complain about", "bold green"), ".")])
+        show([text((numbers, "bold")) if problems else text(("No problems found", "bold green"), ".")])
     return 1 if count[Severity.ERROR] else 0
 
 
@@ -215,7 +215,7 @@ def _last_line(loaded: Loaded, found: Judged) -> Text:
     served = plural(summary["ingresses"], "Ingress")
     others = f" ({plural(summary['others'], 'other')} left to other controllers)" if summary["others"] else ""
     if not found.problems and not loaded.faults:
-        return text(("Nothing to complain about", "bold green"), f": {served}{others}.")
+        return text(("No problems found", "bold green"), f": {served}{others}.")
     conflicts = f" ({plural(summary['conflicts'], 'conflict')})" if summary["conflicts"] else ""
     errors, warnings, notes = (plural(summary[f"{kind}s"], kind) for kind in ("error", "warning", "note"))
     return text((f"{errors}{conflicts}, {warnings}, {notes}", "bold"), f" in {served}{others}.")

@@ -56,7 +56,7 @@ def _print(found: Json, settings: Flags) -> int:
 
 def _lines(found: Json) -> Iterator[Text]:
     yield text((found["url"], "bold"))
-    yield text("is answered by " if found["answered"] else ("is not answered by anything of yours: ", "bold red"), *_headline(found))
+    yield text("is answered by " if found["answered"] else ("is answered by none of your Ingresses: ", "bold red"), *_headline(found))
     yield text("")
     host = found["virtual_host"]
     yield _row("virtual host", f"{host['name']} ({host['match']})")

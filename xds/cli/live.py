@@ -87,7 +87,7 @@ def _why_not(address: str, error: Any) -> Exception:
     if code is grpc.StatusCode.INVALID_ARGUMENT:
         return UsageError(f"{details}.")
     if code is grpc.StatusCode.UNIMPLEMENTED:
-        return Failure(f"what answers at {address} is no debug service of this version of xds ({details}).")
+        return Failure(f"the server at {address} is no debug service of this version of xds ({details}).")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return Failure(f"the management server at {address} has not answered in time.")
     if code is grpc.StatusCode.UNAVAILABLE and details.startswith("there is no Snapshot yet"):

@@ -23,7 +23,7 @@ EXIT_CODES = (
     ("1", "Not done, or errors were found; standard error has the reason."),
     ("2", "Wrong usage."),
     ("130", "Ctrl-C (SIGINT) while a command worked."),
-    ("141", "Whoever read standard output has closed it."),
+    ("141", "The reader of standard output has closed it."),
 )
 """What commands end with, and what it means."""
 TRACEBACK = "With XDS_TRACEBACK=1 in the environment an internal error shows its traceback."

@@ -209,7 +209,7 @@ def _remarks(found: Json) -> Iterator[str]:
         yield f"Not compared: {each['field']} of {plural(each['requests'], 'answer')}, in which a side's own answers differ."
     log: dict[str, Any] | None = found["log"]
     if log:
-        yield f"{plural(log['lines'], 'line')} of the access log; {log['unreadable']} have not the form of log-format-upstream."
+        yield f"{plural(log['lines'], 'line')} of the access log; {log['unreadable']} are not in the form of log-format-upstream."
         for each in log["unasked"]:
             yield f"Not asked: {plural(each['requests'], 'request')}, for {each['reason']}."
     if not found["summary"]["complete"]:

@@ -67,7 +67,7 @@ def judged(loaded: Loaded, settings: Flags) -> Judged:
 def _no_manifests(loaded: Loaded) -> _Step:
     found = _of(loaded, NO_MANIFEST)
     names = _names(found)
-    return _Step(found, f"Left out as no Kubernetes manifests: {_listed(names)}.") if found else _NOTHING
+    return _Step(found, f"Left out because they are no Kubernetes manifests: {_listed(names)}.") if found else _NOTHING
 
 
 def _templates(loaded: Loaded) -> _Step:
@@ -86,7 +86,7 @@ def _kustomize(loaded: Loaded, settings: Flags) -> _Step:
     counts = ((len(kustomized.parts), "patch"), (len(twice), "repeated object"))
     parts = " and ".join(plural(count, noun) for count, noun in counts if count)
     was = "was" if sum(count for count, _ in counts) == 1 else "were"
-    remark = f"Kustomize puts together what is in {_listed(folders, 'folder')}{f'; {parts} {was} left out' if parts else ''}. "
+    remark = f"Kustomize builds what is in {_listed(folders, 'folder')}{f'; {parts} {was} left out' if parts else ''}. "
     return _Step(twice, f"{remark}Check what comes out with `kubectl kustomize {folders[-1]} | xds check -`.")
 
 

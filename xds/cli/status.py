@@ -138,7 +138,7 @@ def _why(found: Json) -> Iterator[str | tuple[str, str]]:
     """Why not every Envoy has it."""
     if found["held"]:
         yield "; "
-        yield (f"held back, because it is refused: {found['held']}", "bold red")
+        yield (f"held back, because Envoy rejects it: {found['held']}", "bold red")
     elif found["waiting"]:
         more = len(found["waiting"]) - 5
         yield f"; not on {', '.join(found['waiting'][:5])}{f' and {more} more' if more > 0 else ''}"

@@ -26,16 +26,16 @@ class Refusal(NamedTuple):
 def refusals(item: Ingress) -> Iterator[Refusal]:
     """Everything for which an API server would refuse an Ingress of networking.k8s.io/v1."""
     if not item.rules and item.default_backend is None:
-        yield Refusal("spec", "An API server takes no Ingress with neither rules nor a defaultBackend.")
+        yield Refusal("spec", "An API server rejects an Ingress with neither rules nor a defaultBackend.")
     for at, rule in enumerate(item.rules):
         if fault := _host_fault(rule.host):
-            yield Refusal(f"spec.rules[{at}].host", f"An API server takes no host that {fault}.")
+            yield Refusal(f"spec.rules[{at}].host", f"An API server rejects a host that {fault}.")
         for number, path in enumerate(rule.paths):
             yield from _of_path(f"spec.rules[{at}].http.paths[{number}]", path)
     for at, entry in enumerate(item.tls):
         for number, host in enumerate(entry.hosts):
             if fault := _host_fault(host):
-                yield Refusal(f"spec.tls[{at}].hosts[{number}]", f"An API server takes no host that {fault}.")
+                yield Refusal(f"spec.tls[{at}].hosts[{number}]", f"An API server rejects a host that {fault}.")
 
 
 def _host_fault(host: str) -> str:
@@ -57,6 +57,8 @@ def _is_address(host: str) -> bool:
 
 def _of_path(field: str, path: Path) -> Iterator[Refusal]:
     if not path.type:
-        yield Refusal(f"{field}.pathType", "An API server takes no path without a pathType: write Prefix, Exact or ImplementationSpecific.")
+        yield Refusal(
+            f"{field}.pathType", "An API server rejects a path without a pathType: write Prefix, Exact or ImplementationSpecific."
+        )
     if path.type in ("Exact", "Prefix") and path.path.startswith("/") and _DOTS.search(path.path):
-        yield Refusal(f"{field}.path", f"An API server takes no path of type {path.type} with //, /./, /../ or %2F in it.")
+        yield Refusal(f"{field}.path", f"An API server rejects a path of type {path.type} with //, /./, /../ or %2F in it.")

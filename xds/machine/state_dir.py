@@ -19,7 +19,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 def remember(folder: Path, body: bytes) -> None:
-    """What Envoy refuses (`xds.units.record`). Raises OSError."""
+    """What Envoy rejects (`xds.units.record`). Raises OSError."""
     write(folder / _HELD, body)
 
 

@@ -1,4 +1,4 @@
-"""What must outlive a restart beside the objects: what is held because Envoy refuses it, and what is kept of objects that were valid.
+"""What must outlive a restart beside the objects: what is held because Envoy rejects it, and what is kept of objects that were valid.
 
 What does not belong here: its form (`xds.units.record`), and where it is saved (`xds.coordination`).
 """

@@ -28,7 +28,7 @@ def in_order(changes: Mapping[Problem, bool]) -> dict[Problem, bool]:
 
 
 class Notices:
-    """All Problems, in `current`; of those that no Unit reports, by place: a file, a kind that is forbidden, what Envoy refuses."""
+    """All Problems, in `current`; of those that no Unit reports, by place: a file, a kind that is forbidden, what Envoy rejects."""
 
     def __init__(self, current: Problems) -> None:
         self._current = current

@@ -68,7 +68,7 @@ _FAR = frozenset(("ConfigMap", "IngressClass", "Namespace"))
 """Kinds of which one object may concern everything."""
 _MOMENT = 0.1
 """Seconds that a NACK waits where there are other Envoys: if one of them acknowledges the same meanwhile, nothing is held."""
-_PLACE = "what Envoy refuses"
+_PLACE = "what Envoy rejects"
 
 
 class ConnectedStreams(Protocol):
@@ -179,7 +179,7 @@ class Publisher:
 
     @property
     def held(self) -> Mapping[Part, Held]:
-        """What is held because Envoy refuses it, as of the last step; without what is held only while a culprit is searched for."""
+        """What is held because Envoy rejects it, as of the last step; without what is held only while a culprit is searched for."""
         return self._held
 
     def problems(self) -> list[Problem]:
@@ -298,7 +298,7 @@ class Publisher:
             for part in held.keys() - self._held.keys():
                 if not found[part]:
                     words = printable(held[part].words, 500)
-                    _log.error("Envoy refuses the %s, which no object is to blame for: %s", in_words(part), words)
+                    _log.error("Envoy rejects the %s, which comes from no object: %s", in_words(part), words)
             self._held = held
             self._observers.notices.replace(_PLACE, tuple(problem for problems in found.values() for problem in problems))
             changed = True

@@ -1,4 +1,4 @@
-"""What Envoy refuses: finding the Part that it is about, and holding it back so that nothing else waits for it.
+"""What Envoy rejects: finding the Part that it is about, and holding it back so that nothing else waits for it.
 
     quarantine   the rules, and the one class that others call
     search       the search for culprits by halves

@@ -57,10 +57,10 @@ def objects(tables: Tables, part: Part) -> list[Ref]:
 def _of(tables: Tables, part: Part, held: Held) -> Iterator[Problem]:
     found = objects(tables, part)
     state = "What it accepted before stays in place" if held.instead is not None else "It is left out"
-    refused = f"{in_words(part)}, which is made from this"
+    refused = f"{in_words(part)}, which is made from this object"
     if held.along:
         refused = f"{in_words(min(held.along))}, to which the {refused}, leads now"
-    sentence = f"Envoy refuses the {refused}. {state} until the object is changed. Envoy says: {held.words}"
+    sentence = f"Envoy rejects the {refused}. {state} until the object is changed. Envoy's error: {held.words}"
     code = f"envoy-refused:{part.type_url.rsplit('.', 1)[1]}:{part.resource}{'' if part.piece is None else ':' + part.piece}"
     for which in [one for one in found if one in held.causes] or found:
         yield Problem(which, "", code, sentence, place=_place(tables, which))

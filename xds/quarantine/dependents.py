@@ -1,6 +1,6 @@
 """What names a cluster that is left out is held along with it, at what was accepted before it named that cluster (rules 8 and 9).
 
-Envoy answers 500 where a route leads to a cluster that it does not have. So a cluster that Envoy refuses must not take a virtual host, or a
+Envoy answers 500 where a route leads to a cluster that it does not have. So a cluster that Envoy rejects must not take a virtual host, or a
 stream's listener, with it that worked before.
 """
 
@@ -49,7 +49,7 @@ class Dependents:
         return {part: held for part, held in again.items() if held is not None}
 
     def _left_out(self, orders: Orders) -> dict[Part, Held]:
-        """The clusters that are not there, once the orders are carried out, because Envoy refuses all there ever was of them."""
+        """The clusters that are not there, once the orders are carried out, because Envoy rejects all there ever was of them."""
         return {p: held for p, held in {**self._holds, **orders}.items() if held and held.instead is None and p.type_url == CLUSTER}
 
     def _held_along(self, part: Part, value: Value, missing: Mapping[Part, Held], recalled: Held | None = None) -> Held | None:

@@ -102,7 +102,9 @@ class SharedCertificate:
             return None
         labels = found["metadata"].get("labels") or {} if found else _OURS
         if not _OURS.items() <= labels.items():
-            sentence = f"It holds no certificate that lasts another month, and was not made by us, so it is left alone; {_WITHOUT}."
+            sentence = (
+                f"It holds no certificate that is valid for another month. It was not made by xds, so it is not overwritten; {_WITHOUT}."
+            )
             return Problem(self._secret, "", "not-ours", sentence)
         mine = self._held
         if mine is None or not await asyncio.to_thread(default_certificate.usable, *mine):

@@ -86,7 +86,7 @@ class SharedRecord:
 
     def _complain(self, why: str) -> None:
         """Report why the record cannot be shared. "" withdraws the Problem."""
-        sentence = f"{why} So each replica searches by itself for what Envoy rejects, and again after a restart."
+        sentence = f"{why} So each replica searches by itself for what Envoy rejects, and starts again after a restart."
         self._report(self._place, (Problem(self._secret, f"data[{KEY}]", "not-shared", sentence),) if why else ())
 
     @property

@@ -26,7 +26,7 @@ class StreamMetrics:
         self.stale_nonces = _by_type(registry, "xds_stale_nonces", "Requests with a nonce other than that of the last response.")
         self.unknown_types = Counter("xds_unknown_type_requests", "Requests for a type that is not served.", registry=registry)
         self.write_timeouts = Counter("xds_write_timeouts", "Streams ended because their Envoy did not read.", registry=registry)
-        self.refusals = Counter("xds_refused_streams", "Streams ended with an error of their client's making.", ["code"], registry=registry)
+        self.refusals = Counter("xds_refused_streams", "Streams ended because of an error of their client.", ["code"], registry=registry)
 
 
 def _by_type(registry: CollectorRegistry, name: str, documentation: str) -> Mapping[str, Counter]:

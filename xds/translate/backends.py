@@ -45,7 +45,7 @@ class Reach(Enum):
     NO_SERVICE = "does not exist"
     NO_PORT = "has no such port"
     REFUSED = "is of type ExternalName, which is not allowed"
-    NOT_REACHABLE = "leads to an address that nothing may be sent to"
+    NOT_REACHABLE = "leads to an address that endpoints may not have"
 
 
 class Destination(NamedTuple):
@@ -242,7 +242,9 @@ def _own_addresses(read: Reader, found: Service, port: int) -> tuple[str, ...]:
     if found.headless or not found.cluster_ips:
         return ()
     if read.unit(has_refused, found.meta.namespace, found.meta.name, port):
-        sentence = "Some endpoints may not be asked, so requests go to the others themselves instead of the Service's own address."
+        sentence = (
+            "Some endpoints have addresses that are not allowed. So requests go directly to the others, not to the Service's own address."
+        )
         read.report(Problem(ref(found), "spec.clusterIPs", "address-passed-by", sentence, Severity.WARNING, found.meta.place))
         return ()
     known = read.unit(rules)

@@ -143,7 +143,7 @@ def _of_ingress(read: Reader, item: Ingress, host: str) -> str:
     if covering:
         return f"{item.meta.namespace}/{item.tls[min(covering)].secret}"
     if any(entry.secret for entry in item.tls):
-        sentence = f'No entry of spec.tls lists "{host}" or has a certificate for it; it is served under the default certificate.'
+        sentence = f'No entry of spec.tls lists "{host}" or has a certificate for it; it is served with the default certificate.'
         read.report(Problem(ref(item), "spec.tls", f"tls-host:{host}", sentence, Severity.WARNING, item.meta.place))
     return ""
 
@@ -155,13 +155,11 @@ def _if_usable(read: Reader, item: Ingress, number: int, entry: Tls, host: str) 
     field = f"spec.tls[{number}].secretName"
     name = f"{item.meta.namespace}/{entry.secret}"
     if isinstance(names, Unusable):
-        sentence = f'Secret {name} {names.sentence}; "{host}" is served under the default certificate.'
+        sentence = f'Secret {name} {names.sentence}; "{host}" is served with the default certificate.'
         read.report(Problem(ref(item), field, f"{names.code}:{host}", sentence, place=item.meta.place))
         return ""
     if not covers(names.every, host):
-        sentence = (
-            f'The certificate of Secret {name} is for {names.shown}, not for "{host}", which is served under the default certificate.'
-        )
+        sentence = f'The certificate of Secret {name} is for {names.shown}, not for "{host}", which is served with the default certificate.'
         read.report(Problem(ref(item), field, f"certificate-name:{host}", sentence, place=item.meta.place))
         return ""
     return name
@@ -171,5 +169,5 @@ def _report_expiry(read: Reader, namespace: str, name: str, pair: Pair) -> None:
     left = pair.not_after - now(read)
     if now(read) and left < 10 * _DAY:
         when = "has expired" if left < 0 else f"expires in {left // _DAY} days"
-        sentence = f"The certificate {when}; it is served all the same."
+        sentence = f"The certificate {when}; it is still served."
         read.report(Problem(Ref("Secret", namespace, name), "data[tls.crt]", "certificate-expiry", sentence, Severity.WARNING))

@@ -221,7 +221,7 @@ def _report_idle(read: Reader, item: Ingress, idle: Mapping[str, str]) -> None:
         return
     rules = [name for name in names if registry.protects(name)]
     sentence = f"This Ingress claims no paths, so its {listed(names)} {'has' if len(names) == 1 else 'have'} no effect: "
-    sentence += f"the Ingress that claims a path decides{f', also whom {listed(rules)} would keep out' if rules else ''}."
+    sentence += f"the Ingress that claims a path decides{', access rules included' if rules else ''}."
     severity = Severity.WARNING if rules else Severity.NOTE
     read.report(Problem(ref(item), "metadata.annotations", "annotation-of-offer", sentence, severity, item.meta.place))
 

@@ -88,9 +88,7 @@ def report(read: Reader, host: str) -> None:
         elif one.name.redirect is None and not is_affordable(read, one):
             _report(read, one, f"would repeat the paths of the host once more, and all its names have {MOST_PATHS:,} at most")
         elif host_certificate(read, host) and not certificate_of(read, one):
-            sentence = (
-                f'The certificate of host "{host}" is not valid for its further name "{name}", which is served under the default one.'
-            )
+            sentence = f'The certificate of host "{host}" is not valid for its further name "{name}", which is served with the default one.'
             read.report(Problem(ref(one.item), "metadata.annotations", f"name-tls:{name}", sentence, Severity.WARNING, one.item.meta.place))
 
 

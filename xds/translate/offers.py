@@ -42,7 +42,7 @@ def _offers_of(read: Reader, item: Ingress, host: str) -> list[Claim]:
 def report_none_served(read: Reader, host: str) -> None:
     """Offers for a host that is not served, for nobody claims it."""
     for item in offering(read, host):
-        sentence = f'No Ingress claims host "{host}", so that there is nothing to be a canary of; this has no effect.'
+        sentence = f'No Ingress claims host "{host}", so this canary has no primary there, and no effect.'
         first = next(iter(_offers_of(read, item, host)), None)
         field = first.field if first else "spec.rules"
         read.report(Problem(ref(item), field, f"{NOBODY}:{host}", sentence, place=item.meta.place))
@@ -84,7 +84,7 @@ def _unclaimed(host: str, place: Where, claimed: Collection[Where]) -> str:
     other = "Prefix" if kind == "Exact" else "Exact"
     where = f'of host "{host}"' if host else "of no host"
     instead = f"; it is claimed as {other}" if (path, other) in claimed else ""
-    return f"No Ingress claims the path {path[:80]!r} ({kind}) {where}{instead}. There is nothing to be a canary of; this has no effect."
+    return f"No Ingress claims the path {path[:80]!r} ({kind}) {where}{instead}. So this canary has no primary there, and no effect."
 
 
 def report_unasked(read: Reader, location: Location, routes: Sequence[Route], claim: Claim) -> None:

@@ -75,7 +75,7 @@ def _stream(read: Reader, port: int, protocol: str, value: str) -> Stream:
     namespace, _, rest = target.partition("/")
     name, _, service_port = rest.partition(":")
     if not (_NAME.fullmatch(namespace) and _NAME.fullmatch(name) and service_port):
-        raise _Unreadable(f"{value[:80]!r} has not the form {_FORM}.")
+        raise _Unreadable(f"{value[:80]!r} is not of the form {_FORM}.")
     take, send = (*(f.upper() == "PROXY" for f in flags), False, False)[:2]
     if protocol == "UDP" and (take or send):
         raise _Unreadable("The PROXY protocol is for TCP only.")
@@ -93,7 +93,7 @@ def _fault(read: Reader, namespace: str, name: str, service_port: str, found: De
         case Reach.NO_PORT:
             return f"has no {protocol} port {service_port[:63]!r}"
         case Reach.EXTERNAL if protocol == "TCP" and (own := _may_be_ours(read, Cluster(namespace, name, found.port))):
-            return f"leads to a name, which is not judged for TCP, at a port that here is ours ({own})"
+            return f"is of type ExternalName, and leads to a port that xds or Envoy uses itself ({own})"
         case Reach.LIVE if _leads_back(read, namespace, name, found.port, protocol):
             return f"leads back to a {protocol} port of this ConfigMap"
         case Reach.LIVE | Reach.EXTERNAL:
@@ -126,7 +126,7 @@ def _fields(value: str) -> list[str]:
     """`ns/name:port[:PROXY][:PROXY]` as the target and up to two more fields, which may be empty."""
     fields = value.strip().split(":")
     if not 2 <= len(fields) <= 4:
-        raise _Unreadable(f"{value[:80]!r} has not the form {_FORM}.")
+        raise _Unreadable(f"{value[:80]!r} is not of the form {_FORM}.")
     for extra in fields[2:]:
         if extra.upper() not in ("", "PROXY"):
             raise _Unreadable(f"{extra[:40]!r} stands where only PROXY may; {_FORM} is the form.")

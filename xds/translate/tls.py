@@ -31,9 +31,9 @@ def host_tls(read: Reader, host: str, ours: Sequence[Ingress], claims: Sequence[
 def _passes(read: Reader, host: str, first: Ingress, asking: Sequence[Ingress]) -> bool:
     """Whether it passes through, where some Ingresses ask for that."""
     if not host or host.startswith("*."):
-        why = "only of a host with a name of its own can it pass through to a backend"
+        why = "TLS passes through only for a host that has a name and is no wildcard"
     elif first is not asking[0]:
-        why = f"it would pass through if {ref(first)}, which is the oldest Ingress of the host, asked for that"
+        why = f"only {ref(first)}, the oldest Ingress of the host, can make it pass through"
     else:
         return True
     for item in asking:
@@ -46,7 +46,7 @@ def _passes(read: Reader, host: str, first: Ingress, asking: Sequence[Ingress]) 
 def _backend(read: Reader, host: str, first: Ingress, claims: Sequence[Claim]) -> Cluster | None:
     """What TLS of a host passes through to; None where that cannot be."""
     root = next((claim for claim in claims if claim.where == ROOT), None)
-    found = _target(read, root) if root else 'no rule of the host has the path "/", whose backend would get it'
+    found = _target(read, root) if root else 'no rule of the host has the path "/"'
     if isinstance(found, Cluster):
         _report_void(read, host, root, claims)
         return found
@@ -64,12 +64,12 @@ def _target(read: Reader, root: Claim) -> Cluster | str:
     by_address = True
     found = read.unit(destination, namespace, name, root.backend.port, by_address)
     if found.reach is Reach.EXTERNAL:
-        return f"Service {namespace}/{name} is of type ExternalName, and only one with endpoints of its own can get it"
+        return f"Service {namespace}/{name} is of type ExternalName, and TLS passes through only to a Service with endpoints of its own"
     if found.reach not in (Reach.LIVE, Reach.NO_ENDPOINTS):
         return f"Service {namespace}/{name} {found.reach.value}"
     ports = frozenset({settings(read).https_port, *read.unit(asked_ports, "TCP")})
     if read.unit(leads_to_us, namespace, name, found.port, ports):
-        return f"Service {namespace}/{name} leads back here, where it would come in again and again"
+        return f"Service {namespace}/{name} leads back to this Envoy, in a loop"
     return Cluster(namespace, name, found.port, by_address=True)
 
 

@@ -28,7 +28,7 @@ class Lag:
     def __init__(self, registry: CollectorRegistry) -> None:
         text = (
             f"How late the event loop runs a waiting task, measured every {TICK * 1000:g} ms; while there is little to do, every "
-            f"{IDLE_TICK * 1000:g} ms. A block may be so much longer than that."
+            f"{IDLE_TICK * 1000:g} ms. The loop may have been blocked for that much longer."
         )
         buckets = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
         self._lag = Histogram("xds_event_loop_lag_seconds", text, buckets=buckets, registry=registry)

@@ -181,13 +181,15 @@ async def _identification(configuration: Configuration) -> dict[str, str]:
 
 async def _session(settings: Flags, patience: Patience) -> _Session:
     if settings.kubeconfig is None and not settings.apiserver_host and SERVICE_HOST_ENV_NAME not in os.environ:
-        raise Failure("There is no API server: this is no pod, so name one with --kubeconfig, or folders of objects with --manifests.")
+        raise Failure(
+            "There is no API server: this process does not run in a pod. Name one with --kubeconfig, or folders with --manifests."
+        )
     try:
         return _Session(await _configuration(settings), patience.idle)
     except (ConfigException, OSError, YAMLError, ValueError, TypeError, AttributeError, LookupError) as error:
         what = f"The kubeconfig {settings.kubeconfig}" if settings.kubeconfig else "What is needed to talk to the API server"
         if isinstance(error, (TypeError, AttributeError, LookupError)):
-            reason = "it has not the form of a kubeconfig"  # the client's own words are about Python
+            reason = "it is not in the form of a kubeconfig"  # the client's own words are about Python
         else:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split()).rstrip(".")
         raise Failure(f"{what} cannot be used: {reason}.") from None

@@ -18,7 +18,7 @@ _NAME = re.compile(r"[a-zA-Z0-9_-]+")
 _OF_THE_CONNECTION = frozenset(
     ("connection", "content-length", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade")
 )
-"""Headers that say where a message ends or for whom it is; Envoy refuses `Host`, and with the others clients would read nonsense."""
+"""Headers that say where a message ends or for whom it is; Envoy rejects `Host`, and with the others clients would read nonsense."""
 LONGEST = 16_384
 """Bytes of all headers of one ConfigMap: many clients read no more."""
 

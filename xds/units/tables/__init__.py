@@ -12,7 +12,7 @@ place of its Unit's value before anything follows it: so the clusters that held 
 | `streams.py` | `Streams`: the listeners of the tcp- and udp-services ConfigMaps |
 | `backends.py` | `Backends`: clusters and endpoints |
 | `table.py` | what the groups are made of: `Table`, Units by name; `Single`, a Unit that there is one of |
-| `update.py`, `holds.py` | what is to be published; what is held because Envoy refused it |
+| `update.py`, `holds.py` | what is to be published; what is held because Envoy rejected it |
 """
 
 from xds.units.tables.holds import Holds

@@ -1,4 +1,4 @@
-"""What is held because Envoy refused it, as far as the tables need to know: what stands in the place of a Unit's value."""
+"""What is held because Envoy rejected it, as far as the tables need to know: what stands in the place of a Unit's value."""
 
 from __future__ import annotations
 
