@@ -270,7 +270,7 @@ class Flags:
         TRAFFIC,
         NETWORKS,
         (),
-        "Networks that endpoints may be in, although they are loopback, link-local or the like; asked of objects of an API server alone.",
+        "Networks that endpoints may be in, although they are loopback, link-local or the like; only for objects from an API server.",
     )
     enable_annotation_validation: bool = setting(
         TRAFFIC,
@@ -352,13 +352,13 @@ class Flags:
         SERVER, FILE, None, "PEM file of the authority that the other side's certificate must be signed by.", ("serve", *XDS_CLIENT)
     )
     xds_server_name: str = setting(
-        SERVER, TEXT, "", "Name that the server's certificate must bear; without it, the host of --xds-address.", XDS_CLIENT
+        SERVER, TEXT, "", "Name that the server's certificate must have; without it, the host of --xds-address.", XDS_CLIENT
     )
     xds_client_names: tuple[str, ...] = setting(
         SERVER,
         NAMES,
         (),
-        "Names of which an Envoy's certificate must bear one; without it, every certificate that --xds-tls-ca signed will do.",
+        "Names of which an Envoy's certificate must have one; without it, every certificate that --xds-tls-ca signed is accepted.",
         ("serve", "certgen"),
         instead={"certgen": (DNS_NAMES, ("xds-envoy",))},
     )
@@ -387,7 +387,7 @@ class Flags:
         RUN,
     )
     shutdown_grace_period: float = setting(
-        SERVER, SECONDS, 0.0, "Seconds between the signal to end and the end, in which everything goes on being served.", RUN
+        SERVER, SECONDS, 0.0, "Seconds between the signal to end and the end, during which the server goes on serving.", RUN
     )
 
     publish_service: str = setting(STATUS, OBJECT, "", "Service whose addresses become the status of Ingresses.", reports=True)
@@ -395,13 +395,11 @@ class Flags:
         STATUS, NAMES, (), "Addresses (IPs or host names, with commas between) that become the status of Ingresses.", reports=True
     )
     report_node_internal_ip_address: bool = setting(
-        STATUS, BOOL, False, "Write the nodes' internal addresses to the status, where it is made of nodes.", reports=True
+        STATUS, BOOL, False, "Write the nodes' internal addresses to the status, where it comes from nodes.", reports=True
     )
     update_status: bool = setting(STATUS, BOOL, True, "Write addresses to the status of Ingresses.", reports=True)
     # ingress-nginx does so by default; but an update of its only replica then makes external-dns delete the records of every host
-    update_status_on_shutdown: bool = setting(
-        STATUS, BOOL, False, "Take them out again when the last replica ends: only where that is asked for.", reports=True
-    )
+    update_status_on_shutdown: bool = setting(STATUS, BOOL, False, "Remove the addresses when the last replica ends.", reports=True)
     envoy_pods: str = setting(
         STATUS,
         SELECTOR,
@@ -419,7 +417,7 @@ class Flags:
         "Name of the Lease that elects the replica which writes status.",
         reports=True,
     )
-    election_ttl: float = setting(STATUS, DURATION, 15.0, "How long an elected replica that falls silent stays elected.", reports=True)
+    election_ttl: float = setting(STATUS, DURATION, 15.0, "How long a replica stays elected without renewing its Lease.", reports=True)
     disable_leader_election: bool = setting(STATUS, BOOL, False, "Write status without an election.", reports=True)
     pod_namespace: str = setting(
         STATUS,
@@ -457,9 +455,7 @@ class Flags:
     )
     server_secret: str = setting(CERTIFICATES, SECRET, "xds-server", "Secret with the certificate of `xds serve`.", ("certgen",))
     client_secret: str = setting(CERTIFICATES, SECRET, "xds-client", "Secret with the certificate of the Envoys.", ("certgen",))
-    xds_server_names: tuple[str, ...] = setting(
-        CERTIFICATES, DNS_NAMES, ("xds",), "Names that the certificate of `xds serve` bears.", ("certgen",)
-    )
+    xds_server_names: tuple[str, ...] = setting(CERTIFICATES, DNS_NAMES, ("xds",), "Names in the certificate of `xds serve`.", ("certgen",))
 
     webhook_configuration: str = setting(
         CERTIFICATES,
@@ -529,7 +525,7 @@ class Flags:
         REQUESTS,
         NAMES,
         (),
-        "Metrics of requests that are left out, such as request_duration_seconds; what nobody shows Envoy does not count.",
+        "Metrics of requests to leave out, such as request_duration_seconds; Envoy does not count what only they show.",
         COUNTS,
     )
     metrics_per_undefined_host: bool = setting(
@@ -594,7 +590,7 @@ class Flags:
         GENERAL,
         BOOL,
         False,
-        "Judge what a repository seldom holds as well: Secrets that are issued in the cluster or encrypted with SOPS, and EndpointSlices.",
+        "Check what a repository seldom has as well: Secrets that are issued in the cluster or encrypted with SOPS, and EndpointSlices.",
         ("check",),
     )
     wait: bool = setting(GENERAL, BOOL, False, "Wait until every Envoy has the object as it is now.", ("status",))

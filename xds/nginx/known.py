@@ -16,7 +16,7 @@ _REFUSED, _IGNORED = Fidelity.REFUSED, Fidelity.IGNORED
 
 BUFFERS = "Envoy streams and buffers by itself, within fixed limits"
 _SNIPPETS = (
-    "Envoy has no nginx configuration that text could be put into; use the annotation that does the same, such as permanent-redirect, "
+    "Envoy has no nginx configuration to insert text into; use the annotation that does the same, such as permanent-redirect, "
     "rewrite-target or backend-protocol, or change the application"
 )
 _NO_FASTCGI = "Envoy does not speak FastCGI; put a web server that does in front of the application"
@@ -26,7 +26,7 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
     (
         _REFUSED,
         "Envoy speaks HTTP/1.1 to backends, or HTTP/2 where backend-protocol is GRPC",
-        (("proxy-http-version", "1.1", "1.0", "The version of HTTP that backends are spoken to with."),),
+        (("proxy-http-version", "1.1", "1.0", "The HTTP version of connections to backends."),),
     ),
     (
         _IGNORED,
@@ -54,7 +54,7 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
     (
         _REFUSED,
         "Envoy begins a span before it knows the path; use the ConfigMap key of this name, which holds for all",
-        (("opentelemetry-trust-incoming-span", "true", "false", "Whether the client's trace goes on."),),
+        (("opentelemetry-trust-incoming-span", "true", "false", "Whether the client's trace is continued."),),
     ),
     (
         _REFUSED,
@@ -161,7 +161,7 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
     ),
     (
         _REFUSED,
-        "limits tell clients apart by their addresses; use the keys for forwarded headers where a proxy hides these",
+        "limits identify clients by their addresses; use the keys for forwarded headers where a proxy hides these",
         (("limit-conn-zone-variable", "$binary_remote_addr", "The variable that identifies a client."),),
     ),
     (
@@ -183,18 +183,18 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
     ),
     (
         _REFUSED,
-        "each Envoy makes keys of its own and tells them to nobody, so that a session begins anew at another one",
+        "each Envoy generates its own keys and shares them with no other, so a session cannot be resumed at another Envoy",
         (("ssl-session-ticket-key", "", "The key of session tickets."),),
     ),
     (
         _REFUSED,
-        "Envoy sends no state of revocation that it was not given, and asks nobody for it; clients ask by themselves",
-        (("enable-ocsp", "false", "Whether certificates come with their state of revocation."),),
+        "Envoy fetches no OCSP responses; clients can ask the authority themselves",
+        (("enable-ocsp", "false", "Whether OCSP responses are stapled to certificates."),),
     ),
     (
         _REFUSED,
         "Envoy takes early data over QUIC only",
-        (("ssl-early-data", "false", "Whether clients may send data before the handshake is over."),),
+        (("ssl-early-data", "false", "Whether clients may send early data (0-RTT), before the handshake is complete."),),
     ),
     (
         _IGNORED,
@@ -208,8 +208,8 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
     ),
     (
         _REFUSED,
-        "there are no files, and backends say the types of their responses; in a snippet use default_type",
-        (("default-type", "text/html", "The type of what nginx answers by itself, where nothing else says it."),),
+        "there are no files, and backends set the types of their responses; in a snippet use default_type",
+        (("default-type", "text/html", "The Content-Type of nginx's own responses, where nothing else sets it."),),
     ),
     (
         _IGNORED,
@@ -218,11 +218,11 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
     ),
     (
         _REFUSED,
-        "its values are for nginx configuration, which there is none of here",
+        "its values are for nginx configuration, which does not exist here",
         (
-            ("use-geoip", "false", "Whether nginx knows the countries of clients, by an old database."),
-            ("use-geoip2", "false", "Whether nginx knows the countries of clients."),
-            ("geoip2-autoreload-in-minutes", "0", "How often the database of countries is read again."),
+            ("use-geoip", "false", "Whether nginx looks up the countries of clients in a GeoIP database (legacy)."),
+            ("use-geoip2", "false", "Whether nginx looks up the countries of clients in a GeoIP2 database."),
+            ("geoip2-autoreload-in-minutes", "0", "How often the GeoIP2 database is read again."),
         ),
     ),
     (
@@ -249,8 +249,8 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
         _IGNORED,
         "Envoy sends spans once there are five, or after five seconds",
         (
-            ("otel-schedule-delay-millis", "5000", "Milliseconds between two sendings."),
-            ("otel-max-export-batch-size", "512", "The traces in one sending."),
+            ("otel-schedule-delay-millis", "5000", "Milliseconds between two exports."),
+            ("otel-max-export-batch-size", "512", "The most spans in one export."),
         ),
     ),
     (
@@ -260,7 +260,7 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
             ("enable-opentracing", "false", "Whether requests are traced by OpenTracing."),
             ("opentracing-operation-name", "", "The name of a span."),
             ("opentracing-location-operation-name", "", "The name of a path's span."),
-            ("opentracing-trust-incoming-span", "true", "Whether the client's trace goes on."),
+            ("opentracing-trust-incoming-span", "true", "Whether the client's trace is continued."),
             *((name, "", "A setting of a tracer that is gone.") for name in _GONE_TRACERS.split()),
         ),
     ),
@@ -271,7 +271,7 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
     ),
     (
         _REFUSED,
-        "questions to an authentication service are not logged; let the service log them",
+        "requests to an authentication service are not logged; let the service log them",
         (("enable-auth-access-log", "false", "Whether authentication requests are logged."),),
     ),
     (

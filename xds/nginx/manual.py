@@ -89,7 +89,7 @@ def snippet_page() -> str:
         Outcome.FLOW: "becomes routes, each with its conditions",
         Outcome.ACCESS: "becomes an access rule",
         Outcome.PLACE: "becomes paths of the host",
-        Outcome.BACKEND: "says how backends that speak TLS are spoken to",
+        Outcome.BACKEND: "configures TLS to backends",
         Outcome.IDLE: "accepted; nothing but speed, or a log, differs",
         Outcome.REFUSED: "no effect; `xds check` names it with its line, and the rest of the snippet counts",
         Outcome.CLOSES: "as above, and the paths of the snippet answer 503: nginx would have kept somebody out by it",

@@ -36,7 +36,7 @@ def _form(text: str) -> PasswordForm:
 AUTH_TYPE = Annotation(
     "auth-type",
     _type,
-    "Whether clients need a password: `basic`. The standards have given up `digest`; its paths answer 503.",
+    "Whether clients need a password: `basic`. `digest` is obsolete, and its paths answer 503.",
     "basic",
     "",
     unreadable=Unreadable.LEAVES_OUT,
@@ -62,7 +62,7 @@ AUTH_SECRET_TYPE = Annotation(
 AUTH_REALM = Annotation(
     "auth-realm",
     matching(r"[-/._~a-zA-Z0-9: ]*", "realm of letters, digits, spaces and -/._~:"),
-    "What browsers show when they ask for the password. `off` is a realm like others.",
+    "The realm, which browsers show when they ask for the password. `off` is a realm like others.",
     "Members only",
     "",
     risk=Risk.MEDIUM,

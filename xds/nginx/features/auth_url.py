@@ -198,7 +198,7 @@ _CLOSES, _APPROXIMATE, _IGNORED = Unreadable.CLOSES, Fidelity.APPROXIMATE, Fidel
 AUTH_URL = Annotation[Url | None](
     "auth-url",
     _url,
-    "The service that is asked about each request: its 2xx lets it pass, 401 and 403 do not, and all else is 500.",
+    "The service that is asked about each request: 2xx lets the request pass, 401 and 403 refuse it, and any other status is 500.",
     "https://auth.example.com/check",
     None,
     risk=Risk.HIGH,
@@ -257,7 +257,7 @@ AUTH_PROXY_SET_HEADERS = Annotation(
 AUTH_CACHE_KEY = Annotation(
     "auth-cache-key",
     _cache_key,
-    "What answers are remembered by.",
+    "The key by which answers are cached.",
     "$cookie_session",
     "",
     _APPROXIMATE,
@@ -268,7 +268,7 @@ AUTH_CACHE_KEY = Annotation(
 AUTH_CACHE_DURATION = Annotation(
     "auth-cache-duration",
     _durations,
-    "How long answers of which status are remembered, unless they have a lifetime of their own.",
+    "How long answers are cached, by status, unless they have a lifetime of their own.",
     "200 202 10m",
     "200 202 401 5m",
     risk=Risk.MEDIUM,
@@ -278,12 +278,14 @@ AUTH_CACHE_DURATION = Annotation(
 AUTH_ALWAYS_SET_COOKIE = Annotation(
     "auth-always-set-cookie",
     boolean,
-    "Whether the client gets the service's cookies whatever the status is, and not only with 2xx and 3xx.",
+    "Whether the client gets the service's cookies with every status, and not only with 2xx and 3xx.",
     "true",
     default=False,
     beside="auth-url",
 )
-ENABLE_GLOBAL_AUTH = Annotation("enable-global-auth", boolean, "Whether the ConfigMap's global-auth-url holds here.", "false", default=True)
+ENABLE_GLOBAL_AUTH = Annotation(
+    "enable-global-auth", boolean, "Whether the ConfigMap's global-auth-url applies to this Ingress.", "false", default=True
+)
 _NUMBER = whole(0, 10**9)
 _ROWS: tuple[tuple[str, Callable[[str], Any], str, str, Any], ...] = (
     ("auth-keepalive", _NUMBER, "The idle connections to the service.", "10", 0),

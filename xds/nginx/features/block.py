@@ -88,7 +88,7 @@ _SYNTAX = "separated by commas; without case, and with `~` or `~*` before a regu
 BLOCK_CIDRS = Key[tuple[str, ...]](
     "block-cidrs",
     ranges,
-    "Client addresses that may not come, as IP addresses and CIDR ranges, not even to the default backend.",
+    "Client addresses that are denied, as IP addresses and CIDR ranges, also at the default backend.",
     "192.0.2.0/24",
     (),
     Fidelity.APPROXIMATE,
@@ -98,7 +98,7 @@ BLOCK_CIDRS = Key[tuple[str, ...]](
 BLOCK_USER_AGENTS = Key(
     "block-user-agents",
     _values,
-    f"Values of the header User-Agent that may not come, {_SYNTAX}.",
+    f"Values of the header User-Agent that are denied, {_SYNTAX}.",
     "~*badbot,Scraper/1.0",
     NONE,
     Fidelity.APPROXIMATE,
@@ -109,7 +109,7 @@ BLOCK_USER_AGENTS = Key(
 BLOCK_REFERERS = Key(
     "block-referers",
     _values,
-    f"Values of the header Referer that may not come, {_SYNTAX}.",
+    f"Values of the header Referer that are denied, {_SYNTAX}.",
     "~*spam[.]example",
     NONE,
     Fidelity.APPROXIMATE,

@@ -35,14 +35,16 @@ HSTS = Key("hsts", boolean, "Whether each https response has the header Strict-T
 HSTS_MAX_AGE = Key(
     "hsts-max-age",
     _max_age,
-    "Seconds for which a browser remembers to come by https only.",
+    "Seconds for which a browser uses https only (max-age).",
     "15724800",
     "31536000",
     faults=_not_in_seconds,
     faulty=Unreadable.AS_WRITTEN,
 )
-HSTS_INCLUDE_SUBDOMAINS = Key("hsts-include-subdomains", boolean, "Whether subdomains are meant as well.", "false", default=True)
-HSTS_PRELOAD = Key("hsts-preload", boolean, "Whether browsers may have the host in their built-in list.", "true", default=False)
+HSTS_INCLUDE_SUBDOMAINS = Key(
+    "hsts-include-subdomains", boolean, "Whether the header includes subdomains (includeSubDomains).", "false", default=True
+)
+HSTS_PRELOAD = Key("hsts-preload", boolean, "Whether the header allows browsers to preload the host (preload).", "true", default=False)
 
 
 def _read(notes: Notes) -> str | None:

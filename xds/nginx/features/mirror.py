@@ -136,7 +136,7 @@ def _parts(rest: str) -> Iterator[str]:
 MIRROR_TARGET = Annotation[_Target | str](
     "mirror-target",
     _target,
-    "Where a copy of each request goes; $request_uri stands for path and query, $args for the query.",
+    "The URL to which a copy of each request is sent; $request_uri stands for path and query, $args for the query.",
     "https://test.example.com$request_uri",
     "",
     risk=Risk.HIGH,

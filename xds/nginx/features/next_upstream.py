@@ -80,7 +80,7 @@ NEXT_UPSTREAM_TRIES = with_key(
     Annotation(
         "proxy-next-upstream-tries",
         whole(0, 1000),
-        f"How many endpoints are tried in all; 0 stands for {_UNLIMITED}.",
+        f"How many endpoints are tried in total; 0 stands for {_UNLIMITED}.",
         "2",
         3,
     )

@@ -70,12 +70,12 @@ OPERATION_NAME = Annotation(
     key=Key("opentelemetry-operation-name", lambda text: known(_of_key(text)), "The name of spans.", "$request_method $service_name", ""),
 )
 TRUST_INCOMING_SPAN = Key(
-    "opentelemetry-trust-incoming-span", boolean, f"Whether a client's trace goes on; {_DRAINS}.", "false", default=True
+    "opentelemetry-trust-incoming-span", boolean, f"Whether a client's trace is continued; {_DRAINS}.", "false", default=True
 )
 COLLECTOR_HOST = Key(
     "otlp-collector-host",
     matching(r"[-A-Za-z0-9._]+|\[?[0-9A-Fa-f:.]+\]?", "host name or IP address"),
-    f"Where spans go, by OTLP over gRPC without TLS. Without it no request is traced; {_DRAINS}.",
+    f"The host of the collector to which spans are sent, by OTLP over gRPC without TLS. Without it no request is traced; {_DRAINS}.",
     "otel-collector.observability.svc",
     "",
 )
@@ -84,7 +84,7 @@ SERVICE_NAME = Key("otel-service-name", matching(r"[^\n]+", "line"), f"The name 
 SAMPLER = Key(
     "otel-sampler",
     choice("AlwaysOn", "AlwaysOff", "TraceIdRatioBased"),
-    f"Which of the traces that begin here are sampled; {_DRAINS}.",
+    f"Which of the traces that start here are sampled; {_DRAINS}.",
     "TraceIdRatioBased",
     "AlwaysOn",
 )
@@ -92,11 +92,11 @@ SAMPLER_RATIO = Key("otel-sampler-ratio", _share, f"The share of traces that Tra
 PARENT_BASED = Key(
     "otel-sampler-parent-based",
     boolean,
-    f"Whether a trace that a client has begun is sampled as the client says; {_DRAINS}.",
+    f"Whether a trace that a client started is sampled as the client decided; {_DRAINS}.",
     "false",
     default=True,
 )
-MAX_QUEUE_SIZE = Key("otel-max-queuesize", whole(1, _MILLION), f"Spans that wait to be sent; {_DRAINS}.", "4096", 2048, tuning=True)
+MAX_QUEUE_SIZE = Key("otel-max-queuesize", whole(1, _MILLION), f"How many spans may wait to be sent; {_DRAINS}.", "4096", 2048, tuning=True)
 
 
 @dataclass(frozen=True, slots=True)

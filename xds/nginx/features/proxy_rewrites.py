@@ -178,7 +178,7 @@ _LITERALLY = "variables have no effect, nor have regular expressions with more t
 PROXY_REDIRECT_FROM = _annotation(
     "proxy-redirect-from",
     _one(_from),
-    "What the Location and Refresh headers of the backend begin with, to be replaced; `off` and `default` replace nothing.",
+    "The beginning of the backend's Location and Refresh headers that is replaced; `off` and `default` replace nothing.",
     "http://internal/",
     "off",
     "http://internal/",
@@ -186,7 +186,7 @@ PROXY_REDIRECT_FROM = _annotation(
 PROXY_REDIRECT_TO = _annotation(
     "proxy-redirect-to",
     _one(_to),
-    "What proxy-redirect-from is replaced by; `off` replaces nothing.",
+    "What replaces proxy-redirect-from; `off` replaces nothing.",
     "http://example.com/",
     "off",
     "http://example.com/",
@@ -195,7 +195,7 @@ _NOTHING: tuple[str, ...] = ()
 PROXY_COOKIE_DOMAIN = _annotation(
     "proxy-cookie-domain",
     _pair,
-    "A domain of the backend's cookies, and what it is replaced by.",
+    "A domain of the backend's cookies, and its replacement.",
     "localhost example.com",
     _NOTHING,
     r"~\.internal$ example.com",
@@ -203,7 +203,7 @@ PROXY_COOKIE_DOMAIN = _annotation(
 PROXY_COOKIE_PATH = _annotation(
     "proxy-cookie-path",
     _pair,
-    "What the paths of the backend's cookies begin with, and what it is replaced by.",
+    "The beginning of the paths of the backend's cookies, and its replacement.",
     "/one/ /",
     _NOTHING,
     '/ "/; Secure"',

@@ -35,14 +35,14 @@ def _allowed(text: str) -> tuple[str, ...]:
 ALLOWLIST = Annotation[tuple[str, ...]](
     "allowlist-source-range",
     _allowed,
-    "The only client addresses that may come, as IP addresses and CIDR ranges; all others get 403.",
+    "The only client addresses that are allowed, as IP addresses and CIDR ranges; all others get 403.",
     "10.0.0.0/8, 2001:db8::/32",
     (),
     risk=Risk.MEDIUM,
     key=Key[tuple[str, ...]](
         "whitelist-source-range",
         _allowed,
-        "The only client addresses that may come to a path whose Ingress has no such list of its own.",
+        "The only client addresses that are allowed on paths whose Ingress has no such list of its own.",
         "10.0.0.0/8",
         (),
         unreadable=Unreadable.CLOSES,
@@ -53,14 +53,14 @@ ALLOWLIST = Annotation[tuple[str, ...]](
 DENYLIST = Annotation[tuple[str, ...]](
     "denylist-source-range",
     ranges,
-    "Client addresses that may not come, not even if they are allowed: they get 403.",
+    "Client addresses that are denied, even if they are in the allow list: they get 403.",
     "192.0.2.0/24",
     (),
     risk=Risk.MEDIUM,
     key=Key[tuple[str, ...]](
         "denylist-source-range",
         ranges,
-        "Client addresses that may not come to a path whose Ingress has no such list of its own.",
+        "Client addresses that are denied on paths whose Ingress has no such list of its own.",
         "192.0.2.0/24",
         (),
         unreadable=Unreadable.CLOSES,

@@ -8,7 +8,7 @@ from xds.nginx.values import boolean
 SSL_PASSTHROUGH = Annotation(
     "ssl-passthrough",
     boolean,
-    'Whether TLS of the host goes as it is to the Service of its path "/". No other annotation acts on what comes so.',
+    'Whether TLS of the host is passed through to the Service of its path "/". No other annotation applies to that traffic.',
     "true",
     default=False,
     unreadable=Unreadable.LEAVES_OUT,

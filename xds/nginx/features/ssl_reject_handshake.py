@@ -6,6 +6,10 @@ from xds.nginx.feature import Feature, Key
 from xds.nginx.values import boolean
 
 SSL_REJECT_HANDSHAKE = Key(
-    "ssl-reject-handshake", boolean, "Whether TLS is refused to clients that name no host, or one that nobody has.", "true", default=False
+    "ssl-reject-handshake",
+    boolean,
+    "Whether TLS handshakes without a server name, or with one that no Ingress has, are rejected.",
+    "true",
+    default=False,
 )
 FEATURE = Feature(read=lambda notes: notes.key(SSL_REJECT_HANDSHAKE) or None, keys=(SSL_REJECT_HANDSHAKE,), rejects_unnamed=bool)
