@@ -11,7 +11,7 @@ What belongs here: messages and the script. What does not: annotations (`xds.ngi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache, lru_cache
 
@@ -38,6 +38,7 @@ from envoy_data_plane.google.protobuf import Any as AnyMessage
 
 from xds.nginx.access import CHALLENGE, CLUSTER, NOTED, UNLESS_NOTED, joined
 from xds.nginx.messages import CACHED, UNTOLD, formatted
+from xds.nginx.variables import ANSWERED
 from xds.wire.encode import pack
 
 NAME = "auth-url"
@@ -51,8 +52,9 @@ MOST_COOKIES = 8
 """Cookies of the service that are passed on to the client, where that depends on the status of the answer."""
 _PRIVATE = "x-xds-"
 """How the names of headers begin that Envoy's filters write for each other."""
-_METHOD, _HOST, _PATH, _SIGNIN, _URI, _WANTED, _ALWAYS, _CHALLENGE, _MEMORY, _TWICE = (
-    f"{_PRIVATE}auth-{name}" for name in ("method", "host", "path", "signin", "uri", "wanted", "always", "challenge", "memory", "twice")
+_METHOD, _HOST, _PATH, _SIGNIN, _URI, _WANTED, _ALWAYS, _CHALLENGE, _MEMORY, _TWICE, _KEPT = (
+    f"{_PRIVATE}auth-{name}"
+    for name in ("method", "host", "path", "signin", "uri", "wanted", "always", "challenge", "memory", "twice", "kept")
 )
 _SHOWN = f"{_PRIVATE}auth-shown"
 REDIRECT = "x-auth-request-redirect"
@@ -74,7 +76,7 @@ _PATIENCE_MS = 1000
 """How long the service that remembers may take. Then the authentication service is asked."""
 _SCRIPT = f"""
 local REMOVED = {{"content-length", "x-envoy-internal", "x-envoy-expected-rq-timeout-ms", "x-envoy-attempt-count"}}
-local KEPT = {{signin = "{_SIGNIN}", wanted = "{_WANTED}", always = "{_ALWAYS}", challenge = "{_CHALLENGE}"}}
+local KEPT = {{signin = "{_SIGNIN}", wanted = "{_WANTED}", always = "{_ALWAYS}", kept = "{_KEPT}", challenge = "{_CHALLENGE}"}}
 local STATE, COOKIE, REMOVE = "xds.auth", "{_COOKIE}", "x-envoy-auth-headers-to-remove"
 
 local function escaped(text)
@@ -126,6 +128,11 @@ end
 local function allow(headers, state, cookies)
   local missing = {{}}
   if headers:get(":status") ~= "200" then headers:replace(":status", "200") end
+  for name in (state.kept or ""):gmatch("[^,]+") do
+    local text = table.concat(values(headers, name), ", ")
+    headers:remove("{ANSWERED}" .. name)
+    if text ~= "" then headers:add("{ANSWERED}" .. name, text) end
+  end
   for name in (state.wanted or ""):gmatch("[^,]+") do
     local found = values(headers, name)
     local text = table.concat(found, ", ")
@@ -240,8 +247,9 @@ class Question:
 
     `cluster` is the service's, by name. `host`, `path`, `signin` and the values of `headers` are formats of Envoy's. With a `signin`,
     401 becomes a redirect there, with the header `UNTOLD`. `wanted` are the headers of the answer, in lower case, that the backend
-    gets. With `always` the client gets the service's cookies whatever the status of its answer is; with `unless_noted` nobody is asked
-    where an earlier rule let a client in. With `after_password` that may be the password as well, and who has none is told to show one.
+    gets, and `kept` those that are noted in the metadata of the request (`ANSWERED`). With `always` the client gets the service's cookies
+    whatever the status of its answer is; with `unless_noted` nobody is asked where an earlier rule let a client in. With
+    `after_password` that may be the password as well, and who has none is told to show one.
     `memory` is a format for what the answer is remembered by: the first line of a question's head (`xds.authz.answers`); "" where no
     answer is remembered.
     """
@@ -257,6 +265,8 @@ class Question:
     unless_noted: bool = False
     after_password: bool = False
     memory: str = ""
+    kept: tuple[str, ...] = field(default=(), repr=False)
+    """What is remembered of a question does not depend on it: all headers of an answer are."""
 
 
 def script() -> HttpFilter:
@@ -293,6 +303,7 @@ def _filter(question: Question) -> ExtAuthz:
         **({_SIGNIN: question.signin} if question.signin else {}),
         **({_WANTED: ",".join(question.wanted)} if question.wanted else {}),
         **({_ALWAYS: "1"} if question.always else {}),
+        **({_KEPT: ",".join(question.kept)} if question.kept else {}),
         **({_CHALLENGE: CHALLENGE} if question.after_password else {}),
         **({_MEMORY: question.memory} if question.memory else {}),
         **({_TWICE: ",".join(sorted(further))} if further else {}),
@@ -303,6 +314,7 @@ def _filter(question: Question) -> ExtAuthz:
         allowed_upstream_headers=_exactly(question.wanted) if question.wanted else None,
         allowed_client_headers=_exactly(("set-cookie", UNTOLD) if question.signin else ("set-cookie",)),
         allowed_client_headers_on_success=_exactly(("set-cookie",)) if question.always else _beginning(_COOKIE),
+        dynamic_metadata_from_headers=_beginning(ANSWERED) if question.kept else None,
     )
     service = HttpService(
         server_uri=HttpUri(uri="http://auth.invalid", cluster=question.cluster, timeout=LONGEST),

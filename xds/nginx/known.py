@@ -122,8 +122,6 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
         (
             ("main-snippet", "", "nginx configuration for all of it."),
             ("http-snippet", "", "nginx configuration for all hosts."),
-            ("location-snippet", "", "nginx configuration for all paths."),
-            ("server-snippet", "", "nginx configuration for each host."),
             ("global-auth-snippet", "", "nginx configuration for all authentication requests."),
             ("plugins", "", "Lua programs that nginx runs."),
         ),

@@ -17,12 +17,13 @@ _NOTE = "<!-- Written by `python -m xds.nginx.manual`; change the declarations i
 _SNIPPETS = """\
 A snippet is nginx configuration in an annotation. As in ingress-nginx, an Ingress with one is left out, unless the
 ConfigMap has `annotations-risk-level: Critical`; and the snippet counts only with `allow-snippet-annotations:
-"true"`. `xds check` says what would become of it in any case.
+"true"`. `xds check` says what would become of it in any case. The keys `location-snippet` and `server-snippet` of the
+ConfigMap hold for all Ingresses, behind their own snippets, and need neither.
 
 Envoy has no nginx configuration. A white list of directives is translated to its routes and filters; nothing of a
 snippet is executed, and no file is read. What is in no row of this table is refused. A directive that nginx does not
 take where it stands, or with the arguments that it has, is refused alone; text that nginx could not read at all
-leaves the Ingress out. In ingress-nginx either stops every change of all Ingresses.
+leaves the Ingress out; that of a key closes all paths. In ingress-nginx either stops every change of all Ingresses.
 
 Where it matters:
 
@@ -37,7 +38,7 @@ Where it matters:
 - Variables: those of the request (`$host`, `$http_*`, `$arg_*`, `$cookie_*`, `$request_uri`, `$uri`, `$args`,
   `$is_args`, `$scheme`, `$request_method`, `$remote_addr`, `$request_id`, …), of the response (`$status`,
   `$upstream_status`, `$upstream_addr`, `$upstream_http_*`, `$sent_http_*`), of the Ingress (`$namespace`,
-  `$ingress_name`, `$service_name`, `$service_port`), and those that `set` sets.
+  `$ingress_name`, `$service_name`, `$service_port`), and those that `set` and `auth_request_set` set.
 
 What becomes of a directive:"""
 _LEGEND = {
@@ -87,6 +88,7 @@ def snippet_page() -> str:
     meaning = {
         Outcome.HEADERS: "changes headers of the request or the response",
         Outcome.FLOW: "becomes routes, each with its conditions",
+        Outcome.ANSWER: "keeps what the service of auth-url answers, for headers",
         Outcome.ACCESS: "becomes an access rule",
         Outcome.PLACE: "becomes paths of the host",
         Outcome.BACKEND: "configures TLS to backends",

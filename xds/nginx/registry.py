@@ -176,6 +176,12 @@ def offered(location: Settings, offering: Settings) -> Settings:
     return Settings(kept | {name: offering[name] for name in upstream_features() & offering.keys()})
 
 
+def before_younger(own: Settings, younger: Mapping[str, Any]) -> Settings:
+    """Those of the settings of an Ingress that hold for its host although younger Ingresses have some, too."""
+    yields = dict(with_hook("yields"))
+    return Settings({name: each for name, each in own.items() if name not in younger or name not in yields or not yields[name](each)})
+
+
 @cache
 def host_features() -> frozenset[str]:
     """The names of the features whose settings hold for a whole host."""

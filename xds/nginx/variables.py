@@ -22,6 +22,10 @@ DEAREST = 200
 """What a pattern may cost (`xds.patterns.regex.cost`) that Envoy compiles for each request (`extracted`)."""
 CAPTURE = re.compile(r"\$(?:\{([1-9])\}|([1-9]))")
 """A group of a pattern, $1 to $9."""
+ANSWERED = "x-xds-auth-answered-"
+"""How the keys begin under which the metadata of a request has headers of an authentication service's answer."""
+OF_ANSWER = "authorized_http_"
+"""How the names begin of the variables for these headers: they stand in what is made of `auth_request_set`, and nobody writes them."""
 VARIABLE = re.compile(r"\$(?:\{([A-Za-z0-9_]+)\}|([A-Za-z0-9_]+))")
 """A variable in a text, with its name in braces or without: the one of two groups that is not empty."""
 
@@ -138,7 +142,9 @@ _BY_NAMES: Mapping[str, str] = {
 }
 """The same variables as formats for all routes, made of the names of the route and of the cluster (`xds.nginx.registry.cluster_name`)."""
 _FAMILY = re.compile(r"(http|arg|cookie)_([a-z0-9_]+)", re.IGNORECASE)
-_OF_ANSWER = re.compile(r"(?:upstream|sent)_http_([a-z0-9_]+)", re.IGNORECASE)
+_ANSWERS = "envoy.filters.http.ext_authz"
+_NOTED = "'{0}' in metadata.filter_metadata && '{1}' in metadata.filter_metadata['{0}'] ? metadata.filter_metadata['{0}']['{1}'] : ''"
+_OF_RESPONSE_HEADER = re.compile(r"(?:upstream|sent)_http_([a-z0-9_]+)", re.IGNORECASE)
 
 
 def names_in(text: str) -> list[str]:
@@ -154,6 +160,11 @@ def pieces(text: str) -> Iterator[tuple[str, str]]:
         position = found.end()
     if position < len(text):
         yield text[position:], ""
+
+
+def header_of_answer(name: str) -> str:
+    """The header, in lower case, that a variable of `OF_ANSWER` stands for."""
+    return name.removeprefix(OF_ANSWER).lower().replace("_", "-")
 
 
 def known(text: str, *, of_response: bool = False) -> str:
@@ -272,8 +283,11 @@ def _variable(name: str, *, of_response: bool = False) -> _Variable | None:
     found = _OF_REQUEST.get(name) or (_OF_RESPONSE.get(name) if of_response else None)
     if found:
         return found
-    if of_response and (answer := _OF_ANSWER.fullmatch(name)):
+    if of_response and (answer := _OF_RESPONSE_HEADER.fullmatch(name)):
         return _Variable(_header_of(answer[1].lower().replace("_", "-"), "response"))
+    if name.startswith(OF_ANSWER):
+        key = f"{ANSWERED}{header_of_answer(name)}"
+        return _Variable(_NOTED.format(_ANSWERS, key), f"%DYNAMIC_METADATA({_ANSWERS}:{key})%")
     family = _FAMILY.fullmatch(name)
     return _Variable(_FAMILIES[family[1].lower()](family[2].lower())) if family else None
 

@@ -15,7 +15,7 @@ from xds.kube.world import MOST_RULES, MOST_WILDCARDS, Reader, ingress, ingresse
 from xds.model import Settings
 from xds.nginx import registry
 from xds.nginx.feature import Role
-from xds.nginx.registry import for_host, host_features, on_path, with_hook
+from xds.nginx.registry import before_younger, for_host, host_features, on_path, with_hook
 from xds.problem import Problem, Severity
 from xds.translate.configuration import ingress_settings
 from xds.translate.paths import EXACT
@@ -191,7 +191,7 @@ def host_settings(read: Reader, host: str) -> Settings:
     """What holds for all paths of a host: of each such feature, the setting of the oldest Ingress that has one. A Unit."""
     found: dict[str, Any] = {}
     for item in reversed(serving(read, host)) if host_features() else ():
-        found |= for_host(settings_of(read, item))
+        found |= before_younger(for_host(settings_of(read, item)), found)
     return Settings(found)
 
 

@@ -250,7 +250,6 @@ UNKNOWN_STEPS = (
     "set $no $1;",
     "set_by_lua $no 'return 1';",
     "if ($http_x) { set $no $1; }",
-    "auth_request_set $no $upstream_http_x;",
     "set $other $1; set $no $other;",
 )
 
@@ -268,6 +267,63 @@ def test_a_header_that_depends_on_a_refused_step_is_refused_unless_the_variable_
     found = translated(f"{step} set $no 0; add_header X $no;")
     assert "add_header" not in [fault.name for fault in found.faults]
     assert found.closed is None
+
+
+def test_headers_take_what_an_authentication_service_answers() -> None:
+    found = translated(
+        "auth_request_set $user $upstream_http_X_Auth_Request_User; proxy_set_header X-User $user;"
+        "auth_request_set $both '${user}@$host'; more_set_headers 'X-Both: $both'; add_header X-No $unused; set $unused '';"
+    )
+    (only,) = found.ways
+    assert found.faults == ()
+    assert found.of_answer == ("x-auth-request-user",)
+    assert only.headers.request == (OnRequest("X-User", "${authorized_http_x_auth_request_user}"),)
+    assert only.headers.more == (OnResponse("set", "X-Both", "${authorized_http_x_auth_request_user}@$host"),)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "auth_request_set $user $upstream_http_x; if ($user) { return 403; }",
+        "if ($user) { return 403; } auth_request_set $user $upstream_http_x;",
+        "set $user ''; auth_request_set $user $upstream_http_x; if ($user != '') { return 403; }",
+    ],
+)
+def test_steps_come_before_the_answer_of_an_authentication_service(text: str) -> None:
+    assert [each.end for each in translated(text).ways] == [None]
+    assert end("set $user a; auth_request_set $user $upstream_http_x; if ($user = a) { return 403; }") == 403
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("auth_request_set $user $upstream_cookie_a;", "auth_request_set"),
+        ("auth_request_set $user $upstream_status;", "auth_request_set"),
+        ("auth_request_set $host $upstream_http_x;", "auth_request_set"),
+        ("auth_request_set user $upstream_http_x;", "auth_request_set"),
+        ("auth_request_set $user '$upstream_http_x $1';", "auth_request_set"),
+        ("if ($http_x) { auth_request_set $user $upstream_http_x; }", "auth_request_set"),
+        ("proxy_set_header X-User $authorized_http_x;", "proxy_set_header"),
+        ("set $user $authorized_http_x;", "set"),
+        ("auth_request_set $c $upstream_http_set_cookie; proxy_set_header X-C $c;", "proxy_set_header"),
+        ("auth_request_set $c $upstream_http_set_cookie; add_header Set-Cookie $c always;", "add_header"),
+    ],
+)
+def test_what_of_an_answer_cannot_be_had_is_refused(text: str, named: str) -> None:
+    assert named in [name for _, name, _ in faults(text)]
+    assert translated(text).of_answer == ()
+
+
+def test_cookies_of_an_authentication_service_reach_the_client_anyway() -> None:
+    assert translated("auth_request_set $c $upstream_http_set_cookie; add_header Set-Cookie $c;") == Program()
+
+
+@pytest.mark.parametrize("value", ["$nobody", "$upstream_http_x", "$ssl_client_verify_x"])
+def test_backends_get_no_header_of_a_client_in_place_of_one_that_cannot_be_made(value: str) -> None:
+    found = translated(f"proxy_set_header X-User '{value}';")
+    (fault,) = found.faults
+    assert fault.sentence.endswith("so that backends get no header of that name")
+    assert found.ways[0].headers.request == (OnRequest("X-User"),)
 
 
 def test_a_location_within_a_path_is_sent_to_the_other_annotation() -> None:

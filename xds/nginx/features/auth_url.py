@@ -35,6 +35,7 @@ from xds.nginx.feature import (
     Risk,
     Unreadable,
 )
+from xds.nginx.features.configuration_snippet import of_answer
 from xds.nginx.features.hsts import HSTS, leave_out_where_asked, leaving_out
 from xds.nginx.messages import SENT_FROM
 from xds.nginx.registry import cluster_name
@@ -485,6 +486,7 @@ def _question(auth: AuthUrl, location: Location, route: Route) -> Question:
         auth.always,
         satisfies_any(route.settings),
         satisfies_any(route.settings) and "auth_basic" in route.settings,
+        kept=of_answer(route.settings),
     )
     return replace(question, memory=f"{_memory(auth, location, question)} {made(auth.cache_key)}") if auth.cache_key else question
 

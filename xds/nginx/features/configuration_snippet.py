@@ -1,4 +1,7 @@
-"""configuration-snippet: nginx configuration for each path, as far as `xds.nginx.snippets` translates it."""
+"""configuration-snippet, and location-snippet of the ConfigMap: nginx configuration for each path.
+
+`xds.nginx.snippets` has what is translated of it.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,11 @@ from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 
 from xds.kube.objects import Ingress
-from xds.model import Location, Route
+from xds.model import Location, Route, Settings
 from xds.nginx.feature import Closed, Complaint, Feature, FilterPlace, Notes, Objects, Phase, Scope
 from xds.nginx.snippets import routing
 from xds.nginx.snippets.directives import Block
-from xds.nginx.snippets.gate import ALLOW_SNIPPET_ANNOTATIONS, read_snippet, snippet_annotation
+from xds.nginx.snippets.gate import ALLOW_SNIPPET_ANNOTATIONS, LOCATION_SNIPPET, read_snippet, snippet_annotation
 from xds.nginx.snippets.program import Program, Way
 
 NAME = "configuration_snippet"
@@ -30,6 +33,12 @@ CONFIGURATION_SNIPPET = snippet_annotation(
 
 def _read(notes: Notes) -> Program | None:
     return read_snippet(notes, CONFIGURATION_SNIPPET)
+
+
+def of_answer(settings: Settings) -> tuple[str, ...]:
+    """The headers of an authentication service's answer that the snippet of a path, not of one way through it, makes use of."""
+    found = settings.get(NAME)
+    return found.of_answer if isinstance(found, Program) else ()
 
 
 def _resolve(found: Program, item: Ingress, _objects: Objects) -> Program | Complaint | Closed:
@@ -55,7 +64,7 @@ def _patterns(setting: Program | Way, _route: Route) -> tuple[str, ...]:
 FEATURE = Feature[Any](
     read=_read,
     annotations=(CONFIGURATION_SNIPPET,),
-    keys=(ALLOW_SNIPPET_ANNOTATIONS,),
+    keys=(ALLOW_SNIPPET_ANNOTATIONS, LOCATION_SNIPPET),
     phase=Phase.RETURN,
     resolve=_resolve,
     routes=_routes,

@@ -1,4 +1,4 @@
-"""server-snippet: nginx configuration for a whole host, as far as `xds.nginx.snippets` translates it.
+"""server-snippet, of an Ingress and of the ConfigMap: nginx configuration for a whole host, as far as `xds.nginx.snippets` translates it.
 
 It is the server's part of what `xds.nginx.features.configuration_snippet` is the location's: its steps come first, and blocks inherit from
 it. So all of it is put on the routes as settings of that feature.
@@ -24,7 +24,7 @@ from xds.nginx.feature import (
     Scope,
 )
 from xds.nginx.features import configuration_snippet, snippet_access
-from xds.nginx.snippets import routing
+from xds.nginx.snippets import gate, routing
 from xds.nginx.snippets.directives import Block
 from xds.nginx.snippets.gate import read_snippet, snippet_annotation
 from xds.nginx.snippets.program import Program, ServerLocation, Way, program
@@ -99,10 +99,12 @@ def _match(place: ServerLocation, *, patterns: bool) -> tuple[PathMatch, Before]
 FEATURE = Feature[Any](
     read=_read,
     annotations=(SERVER_SNIPPET,),
+    keys=(gate.SERVER_SNIPPET,),
     phase=Phase.HOST,
     resolve=_resolve,
     routes=_routes,
     patterns=lambda _found, _route: (),  # those of its ways are settings of the other feature, and its tests are the route's
     by_host=True,
+    yields=lambda found: found.of_all,
     locations=_locations,
 )

@@ -18,15 +18,16 @@ from xds.nginx.snippets.gate import read_snippet
 
 @dataclass(frozen=True, slots=True)
 class ServerRules:
-    """The rules of a host; `closed`, where a directive that keeps somebody out is not translated."""
+    """The rules of a host, `of_all` if only the ConfigMap has them; `closed`, where one that keeps somebody out is not translated."""
 
     rules: tuple[AccessRule, ...]
     closed: bool
+    of_all: bool
 
 
 def _read(notes: Notes) -> ServerRules | None:
     found = read_snippet(notes, SERVER_SNIPPET)
-    return ServerRules(found.rules, found.closed is not None) if found and (found.rules or found.closed) else None
+    return ServerRules(found.rules, found.closed is not None, found.of_all) if found and (found.rules or found.closed) else None
 
 
 def _routes(found: ServerRules, _location: Location, routes: tuple[Route, ...]) -> tuple[Route, ...]:
@@ -40,4 +41,12 @@ def _filters(found: ServerRules, route: Route) -> Iterable[TypedExtensionConfig]
     return snippet_access.filters(found.rules, route)
 
 
-FEATURE = Feature(read=_read, phase=Phase.ACCESS, routes=_routes, filters=_filters, place=FilterPlace.ACCESS, by_host=True)
+FEATURE = Feature(
+    read=_read,
+    phase=Phase.ACCESS,
+    routes=_routes,
+    filters=_filters,
+    place=FilterPlace.ACCESS,
+    by_host=True,
+    yields=lambda found: found.of_all,
+)

@@ -17,6 +17,7 @@ class Outcome(Enum):
 
     HEADERS = "headers"
     FLOW = "routes"
+    ANSWER = "variables of an answer"
     ACCESS = "access rules"
     PLACE = "paths"
     BACKEND = "TLS to backends"
@@ -61,6 +62,7 @@ _CACHE = "there is no cache: each response comes from the backend"
 _COMPRESSED = "responses are as the backend compressed them"
 _ALONE = "it has an effect only beside another directive, which is refused"
 _ANNOTATION = "it stands in each location already; use the annotation {}"
+_ANSWERED = "of the answer's variables there is `$upstream_http_*`; cookies of the service reach the client anyway"
 _LUA = "nothing that an annotation holds is executed"
 _BODIES = "Envoy's own filters change no bodies; change the application"
 _UPWARDS = "a header that the proxy sets itself can be set to what it is anyway; Host, and all others, replace instead of being sent twice"
@@ -92,6 +94,8 @@ ROWS: dict[str, Row] = {
     "return": Row(Outcome.FLOW, "444 is 403: Envoy closes no connection without an answer", _ANY),
     "rewrite": Row(Outcome.FLOW, _STAYS, _ANY),
     "break": Row(Outcome.FLOW, "", _ANY),
+    # variables of an answer
+    "auth_request_set": Row(Outcome.ANSWER, _ANSWERED, idle=(Block.SERVER,)),
     # access rules
     "allow": Row(Outcome.ACCESS),
     "deny": Row(Outcome.ACCESS),
@@ -174,7 +178,6 @@ ROWS: dict[str, Row] = {
     "proxy_pass": Row(Outcome.REFUSED, _BACKENDS, (Block.LOCATION, Block.IF)),
     "grpc_pass": Row(Outcome.REFUSED, _BACKENDS, (Block.LOCATION, Block.IF)),
     "error_page": Row(Outcome.REFUSED, "use the annotations custom-http-errors and default-backend", _ANY),
-    "auth_request_set": Row(Outcome.REFUSED, "use the annotation auth-response-headers"),
     "sub_filter": Row(Outcome.REFUSED, _BODIES),
     "include": Row(Outcome.REFUSED, "no file is read", _ANY),
     "real_ip_header": Row(

@@ -1,10 +1,15 @@
-"""Snippets of annotations: the key that allows them, how they are declared, and what is reported of one that is not wholly translated."""
+"""Snippets of annotations and of the ConfigMap: how they are declared, what they are together, and what is reported of them.
+
+The ConfigMap's come behind those of annotations, as ingress-nginx writes them, and need no permission.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from xds.nginx.feature import Annotation, Fidelity, Key, Notes, Risk, Scope, Unreadable
 from xds.nginx.snippets.directives import Block
-from xds.nginx.snippets.program import Program, program
+from xds.nginx.snippets.program import Program, Untranslated, both, program
 from xds.nginx.values import boolean
 
 ALLOW_SNIPPET_ANNOTATIONS = Key(
@@ -15,6 +20,46 @@ ALLOW_SNIPPET_ANNOTATIONS = Key(
     default=False,
 )
 _MOST_NAMED = 8
+_VERDICT = "each directive has a verdict of its own, in snippets.md"
+
+
+def _snippet_key(name: str, block: Block, doc: str, example: str) -> Key[Program]:
+    """The key with a snippet for all. One that keeps somebody out, and is not translated, closes all paths."""
+
+    def parse(text: str) -> Program:
+        found = program(text, block)
+        if closed := found.closed:
+            raise ValueError(f"has `{closed.name}` in line {closed.line}, without which paths would be open: {closed.sentence}")
+        return found
+
+    return Key(
+        name,
+        parse,
+        doc,
+        example,
+        Program(),
+        Fidelity.APPROXIMATE,
+        _VERDICT,
+        lambda found, _paths: bool(found.remarks),
+        unreadable=Unreadable.CLOSES,
+        faults=lambda found: [_without_effect(fault) for fault in found.faults],
+    )
+
+
+LOCATION_SNIPPET = _snippet_key(
+    "location-snippet",
+    Block.LOCATION,
+    "nginx configuration for all paths, behind configuration-snippet; the directives of [snippets.md](snippets.md) are translated.",
+    'more_set_headers "X-Team: red";',
+)
+SERVER_SNIPPET = _snippet_key(
+    "server-snippet",
+    Block.SERVER,
+    "nginx configuration for all hosts, behind the annotation's; the directives of [snippets.md](snippets.md) are translated.",
+    "location = /healthy { return 204; }",
+)
+_OF_ALL = {"configuration-snippet": (LOCATION_SNIPPET, Block.LOCATION), "server-snippet": (SERVER_SNIPPET, Block.SERVER)}
+"""The key, and the block, of what is for all beside an annotation."""
 
 
 def snippet_annotation(name: str, block: Block, doc: str, example: str, scope: Scope) -> Annotation[Program]:
@@ -26,7 +71,7 @@ def snippet_annotation(name: str, block: Block, doc: str, example: str, scope: S
         example,
         Program(),
         Fidelity.APPROXIMATE,
-        "each directive has a verdict of its own, in snippets.md",
+        _VERDICT,
         lambda found, _paths: bool(found.remarks),
         scope=scope,
         risk=Risk.CRITICAL,
@@ -37,12 +82,23 @@ def snippet_annotation(name: str, block: Block, doc: str, example: str, scope: S
 
 
 def read_snippet(notes: Notes, annotation: Annotation[Program]) -> Program | None:
-    """The program of an annotation; each directive without effect is a complaint, but the one that closes all of it."""
-    found = notes.own(annotation)
-    for fault in (each for each in found.faults if each is not found.closed) if found else ():
-        what = f"has `{fault.name}` in line {fault.line}, which has no effect: {fault.sentence}"
-        notes.complain(annotation, what, Unreadable.PARTLY)
+    """The program of an annotation, and of the ConfigMap behind it.
+
+    Each directive of the annotation without effect is a complaint, but the one that closes all of it.
+    """
+    key, block = _OF_ALL[annotation.name]
+    own, of_all = notes.own(annotation), notes.key(key)
+    if own is None:
+        return None if of_all is key.default else replace(of_all, of_all=True)
+    found = own if of_all is key.default else both(own, of_all, block)
+    for fault in found.faults:
+        if fault is not found.closed and (fault in own.faults or fault not in of_all.faults):
+            notes.complain(annotation, _without_effect(fault), Unreadable.PARTLY)
     return found
+
+
+def _without_effect(fault: Untranslated) -> str:
+    return f"has `{fault.name}` in line {fault.line}, which has no effect: {fault.sentence}"
 
 
 def _outlook(found: Program) -> str:

@@ -10,7 +10,7 @@ from xds.model import PathKind, PathMatch, Respond, Route
 from xds.nginx.snippets.headers import ALL, FRAMING, OF_THE_PROXY, OF_THE_SERVER, USUAL, Expiry, Headers, OnRequest, OnResponse
 from xds.nginx.snippets.syntax import Directive
 from xds.nginx.values import LONGEST_IN_ROUTE, shown
-from xds.nginx.variables import as_format_where, names_in, only_text, unknown
+from xds.nginx.variables import OF_ANSWER, as_format_where, names_in, only_text, unknown
 
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _TYPE = re.compile(r"[-\w.+]+/[-\w.+*]+(?:; ?charset=[-\w]+)?", re.ASCII)
@@ -32,6 +32,7 @@ _SAME = {
     "x-request-id": ("$request_id", "$req_id"),
 }
 """What can be written of a header that the proxy sets, for it is so anyway."""
+_COOKIES = f"{OF_ANSWER}set_cookie"
 _SOMEWHERE = Route(PathMatch(PathKind.RAW_PREFIX, "/"), Respond(200))
 
 
@@ -50,6 +51,22 @@ class HeaderLine:
             return ""
         unknown_there = ("request_uri",) if isinstance(self.item, OnResponse) else ("uri", "document_uri")
         return next((name for name in names_in(self.item.value) if name in unknown_there), "")
+
+    @property
+    def passes_cookies_on(self) -> bool:
+        """Whether it gives the client the cookies of an authentication service, which it gets anyway. Raises ValueError for other uses."""
+        if not isinstance(self.item, OnResponse | OnRequest) or not any(name.lower() == _COOKIES for name in names_in(self.item.value)):
+            return False
+        if isinstance(self.item, OnResponse) and self.item.name.lower() == "set-cookie" and self.item.where == USUAL:
+            return True
+        raise ValueError("takes the service's cookies, which can go to the client only; see the annotation auth-always-set-cookie")
+
+    @property
+    def without_value(self) -> HeaderLine | None:
+        """What of it counts where its value cannot be had: backends never get a client's own header in its place."""
+        if not isinstance(self.item, OnRequest) or self.item.name.lower() == "host":
+            return None
+        return replace(self, item=replace(self.item, value=""))
 
     def filled(self, fill: Callable[[str], str]) -> HeaderLine:
         """The same with what a snippet's own variables stand for. Raises ValueError for a variable that nobody knows."""

@@ -23,13 +23,14 @@ from xds.nginx.snippets.headers import NO_HEADERS, Headers, size_of
 from xds.nginx.snippets.lines import HeaderLine, fault, header_lines, headers_of
 from xds.nginx.snippets.syntax import Directive, parse
 from xds.nginx.values import LONGEST_IN_ROUTE, shown
-from xds.nginx.variables import CAPTURE, DEAREST, MOST, as_references, names_in, only_text, unknown
+from xds.nginx.variables import CAPTURE, DEAREST, MOST, OF_ANSWER, as_references, header_of_answer, names_in, only_text, unknown
 from xds.patterns import regex
 
 MOST_WAYS = 16
 """Ways through one snippet: each is a route more on each path."""
 _SIZE_OF_ROUTE, _SIZE_OF_RULE = 200, 60
 _NAME = re.compile(r"\$(?:\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))", re.ASCII)
+_OF_SERVICE = re.compile(r"\$(?:\{upstream_http_([a-z0-9_]+)\}|upstream_http_([a-z0-9_]+))", re.ASCII | re.IGNORECASE)
 _REDIRECTS = (301, 302, 303, 307, 308)
 _ABSOLUTE = ("http://", "https://", "$scheme")
 
@@ -127,6 +128,9 @@ class Program:
     """What is said of TLS to backends, each with the beginning of its directives: `proxy` for HTTP, `grpc` for gRPC."""
     satisfies_any: bool = False
     """Whether one access rule is enough."""
+    of_all: bool = False
+    """Whether it is that of the ConfigMap alone."""
+    source: tuple[Directive, ...] = field(default=(), compare=False, repr=False)
 
     def __str__(self) -> str:
         """What the manual shows of a default, which is no snippet."""
@@ -143,6 +147,13 @@ class Program:
         return any(isinstance(way.end, Answer) and way.end.status >= 400 for way in self.ways)
 
     @property
+    def of_answer(self) -> tuple[str, ...]:
+        """The headers, in lower case, of an authentication service's answer that it makes use of."""
+        values = [each.value for way in self.ways for each in (*way.headers.more, *way.headers.added)]
+        values += [each.value for way in self.ways for each in way.headers.request]
+        return tuple(sorted({header_of_answer(name) for value in values for name in names_in(value) if name.startswith(OF_ANSWER)}))
+
+    @property
     def size(self) -> int:
         """The characters that each path of an Ingress repeats."""
         return sum(way.size for way in self.ways) + _SIZE_OF_RULE * len(self.rules)
@@ -152,6 +163,16 @@ class Program:
 def program(text: str, block: Block) -> Program:
     """The program of a snippet. Raises ValueError with the rest of the sentence "<annotation> …" where nginx could not read it."""
     return _Translation(block).program(parse(text))
+
+
+def both(first: Program, second: Program, block: Block) -> Program:
+    """The program of one snippet behind another one, as nginx reads them in one block."""
+    return _both(first.source, second.source, block)
+
+
+@lru_cache(maxsize=CACHED)
+def _both(first: tuple[Directive, ...], second: tuple[Directive, ...], block: Block) -> Program:
+    return _Translation(block).program((*first, *second))
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +192,8 @@ class _State:
 
     def filled(self, text: str) -> str:
         """A text with the values of the variables that the snippet has set. Raises ValueError."""
+        if own := next((name for name in names_in(text) if name.startswith(OF_ANSWER)), ""):
+            raise ValueError(f"has ${own[:40]}, which is no variable of nginx")
         if lost := next((name for name in names_in(text) if name in self.unknown), ""):
             raise ValueError(f"depends on ${lost[:40]}, which a step before it would have set, and that is refused")
         made = _NAME.sub(lambda found: self.values.get(found[1] or found[2], found[0]), text)
@@ -204,6 +227,7 @@ class _Translation:
 
     block: Block
     lines: tuple[HeaderLine, ...] = ()
+    answers: tuple[Directive, ...] = ()
     faults: dict[Directive, Untranslated] = field(default_factory=dict)
     remarks: dict[str, None] = field(default_factory=dict)
     never: set[Directive] = field(default_factory=set)
@@ -215,11 +239,13 @@ class _Translation:
         self.by_path = sum(map(_by_path, directives))
         taken = self._taken(directives, self.block)
         self.lines = tuple(self._header_lines(taken))
+        self.answers = tuple(_of_kind(taken, Outcome.ANSWER))
         rules, satisfies_any = tuple(self._rules(taken)), self._satisfies_any(taken)
         ways = self._ways(self._steps(directives))
         places = tuple(self._places(taken))
         tls = self._tls(taken)
-        return Program(ways, rules, places, tuple(self.faults.values()), tuple(self.remarks), tls, satisfies_any)
+        faults, remarks = tuple(self.faults.values()), tuple(self.remarks)
+        return Program(ways, rules, places, faults, remarks, tls, satisfies_any, source=tuple(directives))
 
     def _refuse(self, directive: Directive, sentence: str, *, closes: bool = False) -> None:
         if directive not in self.faults:
@@ -312,7 +338,8 @@ class _Translation:
     def _ways(self, flow: Sequence[Directive]) -> tuple[Way, ...]:
         """The ways in order. Where they are too many, nothing that chooses one has an effect."""
         ways: list[Way] = []
-        for way in self._run(flow, _State(), ()):
+        unanswered = frozenset[str]().union(*map(_sets, self.answers))
+        for way in self._run(flow, _State(values=dict.fromkeys(unanswered, "")), ()):
             ways.append(way)
             if len(ways) > MOST_WAYS:
                 for each in flow:
@@ -377,11 +404,22 @@ class _Translation:
         yield from self._run(self._steps(directive.block), entered, [*rest, *after])
 
     def _end(self, state: _State, end: Answer | MovedTo | None = None) -> Way:
+        state = state if end else self._answered(state)
         outer, type_ = headers_of(self._filled(self.lines, state))
         inner, inner_type = headers_of(self._filled(state.lines, state))
         if isinstance(end, Answer) and (inner_type or type_):
             end = replace(end, type=inner_type or type_)
         return Way(state.tests, end, None if end else state.rewritten, inner.within(outer))
+
+    def _answered(self, state: _State) -> _State:
+        """The variables once an authentication service has answered, which nginx asks after all steps (ngx_http_auth_request_module)."""
+        for each in self.answers:
+            try:
+                state = _auth_request_set(each.args, state)
+            except ValueError as error:
+                self._refuse(each, str(error))
+                state = replace(state, unknown=state.unknown | _sets(each))
+        return state
 
     def _filled(self, lines: Sequence[HeaderLine], state: _State) -> Iterator[HeaderLine]:
         for line in lines:
@@ -389,9 +427,13 @@ class _Translation:
                 filled = line.filled(state.filled)
                 if state.rewritten and (name := filled.of_the_path):
                     raise ValueError(f"has ${name}, which Envoy does not know there once the path is rewritten")
-                yield filled
+                if not filled.passes_cookies_on:
+                    yield filled
             except ValueError as error:
-                self._refuse(line.directive, str(error))
+                kept = line.without_value
+                self._refuse(line.directive, f"{error}, so that backends get no header of that name" if kept else str(error))
+                if kept:
+                    yield kept
 
 
 def _of_kind(directives: Sequence[Directive], kind: Outcome) -> list[Directive]:
@@ -448,6 +490,19 @@ def _set(args: Sequence[str], state: _State) -> _State:
         raise ValueError(f"sets ${name}, which is nginx's own")
     if CAPTURE.search(value):
         raise ValueError("takes a capture of a regular expression")
+    return replace(state, values={**state.values, name: value}, unknown=state.unknown - {name})
+
+
+def _auth_request_set(args: Sequence[str], state: _State) -> _State:
+    """A variable made of what the service answers; of an `$upstream_http_*` in it, nginx means the service's response there."""
+    if len(args) != 2 or not (found := _NAME.fullmatch(args[0])):
+        raise ValueError("takes a variable and a value")
+    name = found[1] or found[2]
+    if not unknown(f"${name}", of_response=True):
+        raise ValueError(f"sets ${name}, which is nginx's own")
+    value = _OF_SERVICE.sub(lambda of: f"${{{OF_ANSWER}{(of[1] or of[2]).lower()}}}", state.filled(args[1]))
+    if why := fault(value, of_response=False):
+        raise ValueError(why)
     return replace(state, values={**state.values, name: value}, unknown=state.unknown - {name})
 
 

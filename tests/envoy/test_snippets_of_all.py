@@ -1,0 +1,50 @@
+"""location-snippet and server-snippet of the ConfigMap, through a real Envoy."""
+
+from __future__ import annotations
+
+import pytest
+import pytest_asyncio
+
+from examples.apps import HttpApp
+from tests.envoy.harness import Site, backend, config_map, ingress
+
+pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module")]
+
+WEB = {"/": ("web", 80)}
+KEYS = {
+    "annotations-risk-level": "Critical",
+    "allow-snippet-annotations": "true",
+    "location-snippet": "more_set_headers 'X-C: all'; add_header X-All location always; if ($http_x_gone) { return 410; }",
+    "server-snippet": "if ($http_x_bad) { return 403; } location = /all { return 200 all; } location /secret { deny all; }",
+}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def site(shared_site: Site) -> Site:
+    app = await shared_site.run(HttpApp("web"))
+    shared_site.folder.write(
+        "all.yaml",
+        *(*backend("web", app), config_map("controller", KEYS)),
+        ingress("plain", "plain.test", WEB),
+        ingress("own", "own.test", WEB, {"configuration-snippet": "more_set_headers 'X-C: own'; if ($http_x_own) { return 418; }"}),
+        ingress("server", "own.test", {"/b": ("web", 80)}, {"server-snippet": "location = /own { return 200 own; }"}),
+    )
+    await shared_site.start("--configmap", "default/controller")
+    await shared_site.until_answered("/", "web", host="plain.test")
+    return shared_site
+
+
+@pytest.mark.parametrize("host", ["plain.test", "own.test"])
+async def test_they_hold_for_every_ingress(site: Site, host: str) -> None:
+    got = await site.get("/", host=host)
+    assert (got.status, got.header("X-C"), got.header("X-All")) == (200, "all", "location")
+    assert (await site.get("/", host=host, headers=[("X-Gone", "1")])).status == 410
+    assert (await site.get("/b/c", host=host, headers=[("X-Bad", "1")])).status == 403
+    assert (await site.get("/all", host=host)).text == "all"
+    assert [(await site.get(path, host=host)).status for path in ("/secret", "/secret/x", "//secret", "/%73ecret")] == [403] * 4
+
+
+async def test_the_snippets_of_an_ingress_stand_before_them(site: Site) -> None:
+    assert (await site.get("/own", host="own.test")).text == "own"
+    assert (await site.get("/", host="own.test", headers=[("X-Own", "1"), ("X-Gone", "1")])).status == 418
+    assert (await site.get("/own", host="plain.test")).status == 200
