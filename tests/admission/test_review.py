@@ -87,6 +87,24 @@ def test_many_problems_are_counted_and_long_ones_cut() -> None:
     assert refused["status"]["message"].endswith("\n30 more.")
 
 
+def test_thousands_of_problems_are_not_compared_with_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Publisher waits meanwhile, so that the author of one large Ingress would hold up the changes of all others."""
+    then = [Problem(ABOUT, f"spec.rules[{n}]", "conflict" if n % 2 else "no-service", "No.") for n in range(4_000)]
+    now = [Problem(ABOUT, f"spec.rules[{n}]", "conflict", "No.") for n in range(1, 2_000, 2)]
+    compared, equal = 0, Problem.__eq__
+
+    def counting(one: Problem, other: object) -> bool:
+        nonlocal compared
+        compared += 1
+        return equal(one, other)
+
+    monkeypatch.setattr(Problem, "__eq__", counting)
+    response = answered(*then, now=tuple(now))
+    assert response["status"]["message"].endswith("\n980 more.")
+    assert response["warnings"][-1].startswith("2988 more")
+    assert compared <= 2 * len(then)
+
+
 @pytest.mark.parametrize("operation", ["DELETE", "CONNECT", ""])
 def test_only_what_is_made_or_changed_is_judged(operation: str) -> None:
     question = asked(body(None, operation))

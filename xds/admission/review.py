@@ -85,7 +85,8 @@ def answer(question: Submission, find: Callable[[Ingress], Judgement]) -> tuple[
     if question.item is None:
         return _response(question.uid, (), [question.problem] if question.problem else []), True
     found, about = find(question.item), ref(question.item)
-    refused = [p for p in found.then if _refuses(p, about) and p not in found.now]
+    standing = frozenset(found.now)
+    refused = {p: None for p in found.then if _refuses(p, about) and p not in standing}
     others = [p for p in found.then if p.about == about and p not in refused and p.severity is not Severity.NOTE]
     return _response(question.uid, [_line(p, about) for p in refused], others), not refused
 
