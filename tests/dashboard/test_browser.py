@@ -221,6 +221,27 @@ def test_everything_is_reached_by_keys(page: Any, running: Running) -> None:
     page.get_by_text("by Service shop/checkout port 80").wait_for()
 
 
+SET_HIDDEN = """
+  Object.defineProperty(document, "hidden", { configurable: true, get: () => %s });
+  document.dispatchEvent(new Event("visibilitychange"));
+"""
+
+
+def test_pages_in_the_background_keep_no_connection_from_others(page: Any, running: Running) -> None:
+    """A browser has six connections to a server for all of its tabs. Without a screen all tabs are seen, so each is hidden here."""
+    hidden = []
+    for _ in range(8):
+        hidden.append(page.context.new_page())
+        hidden[-1].goto(f"{running.base}/fleet")
+        hidden[-1].wait_for_selector("#following.is-ok")
+        hidden[-1].evaluate(SET_HIDDEN % "true")
+    page.goto(running.base)
+    page.wait_for_selector("#following.is-ok")
+    assert [each.locator("#following").inner_text() for each in hidden] == ["not live while it is hidden"] * 8
+    hidden[0].evaluate(SET_HIDDEN % "false")
+    hidden[0].wait_for_selector("#following.is-ok")
+
+
 def test_without_the_script_pages_work_as_well(browser: Any, seen: Seen, running: Running) -> None:
     with opened(browser, seen, java_script_enabled=False) as page:
         page.goto(running.base)

@@ -44,15 +44,20 @@ async function refresh() {
   if (wanted !== stamp) setTimeout(refresh, 1000);
 }
 
+// A browser has six connections to a server for all of its tabs, and a stream keeps one: so only a page that is seen follows.
+let events = null;
+
 function follow() {
-  const events = new EventSource("/events");
+  if (events || document.hidden) return;
+  events = new EventSource("/events");
   events.addEventListener("state", (event) => {
     say("live", "is-ok");
     wanted = event.data;
     refresh();
   });
   events.addEventListener("error", () => {
-    if (events.readyState === EventSource.CLOSED) {
+    if (events?.readyState === EventSource.CLOSED) {
+      events = null;
       say("not live: too many pages are open", "is-warning");
       setTimeout(follow, 15000);
     } else {
@@ -108,6 +113,15 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-document.addEventListener("visibilitychange", refresh);
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) {
+    follow();
+    refresh();
+  } else if (events) {
+    events.close();
+    events = null;
+    say("not live while it is hidden", "is-note");
+  }
+});
 setInterval(tick, 1000);
 follow();
