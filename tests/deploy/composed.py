@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +98,24 @@ def helm() -> str | None:
     return shutil.which("helm") or (str(built) if built.exists() else None)
 
 
-def templated(binary: str, *values: str) -> list[Json]:
-    """The chart's objects as release `xds` in namespace `ingress-xds`."""
+def templated(binary: str, *values: str, more: Sequence[str] = ()) -> list[Json]:
+    """The chart's objects as release `xds` in namespace `ingress-xds`; `more` are further words for helm."""
     command = [binary, "template", "xds", str(DEPLOY / "chart"), "--namespace", "ingress-xds"]
-    command += [word for value in values for word in ("--set", value)]
+    command += [*(word for value in values for word in ("--set", value)), *more]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
-    return [document for document in yaml.safe_load_all(done.stdout) if document]
+    return [document for document in yaml.load_all(done.stdout, Loader=_Strict) if document]
+
+
+class _Strict(yaml.SafeLoader):
+    """Refuses a key that a mapping has twice, as kustomize and others do that read what the chart makes."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Json:
+        keys = [key.value for key, _ in node.value]
+        twice = {key for key in keys if keys.count(key) > 1}
+        assert not twice, f"{node.start_mark}: {twice} twice"
+        found: Json = super().construct_mapping(node, deep)
+        return found
 
 
 def pods(objects: list[Json]) -> Iterator[tuple[str, Json]]:

@@ -136,8 +136,24 @@ def test_a_drain_that_ends_before_its_notice_is_refused(binary: str) -> None:
     assert "cannot be less than envoy.drain.noticeSeconds" in done.stderr
 
 
+def test_annotations_of_pods_may_say_what_prometheus_is_to_do(binary: str) -> None:
+    given = r"podAnnotations.prometheus\.io/scrape"
+    flags = ["--set-string", f"controlPlane.{given}=false,envoy.{given}=false"]
+    for metrics in ("true", "false"):
+        made = templated(binary, f"metrics.enabled={metrics}", more=flags)
+        for kind, name in (("Deployment", "xds"), ("DaemonSet", "xds-envoy")):
+            annotations = one(made, kind, name)["spec"]["template"]["metadata"]["annotations"]
+            assert annotations["prometheus.io/scrape"] == "false"
+            assert annotations["prometheus.io/port"] in ("10254", "9902")
+
+
 @pytest.mark.parametrize(
-    ("flag", "value"), [("--election-id=ours", "electionID"), ("-update-status-on-shutdown", "updateStatusOnShutdown")]
+    ("flag", "value"),
+    [
+        ("--election-id=ours", "electionID"),
+        ("-update-status-on-shutdown", "updateStatusOnShutdown"),
+        ("--update_status_on_shutdown=true", "updateStatusOnShutdown"),
+    ],
 )
 def test_a_flag_that_would_lack_rights_is_refused_with_the_value_that_gives_them(binary: str, flag: str, value: str) -> None:
     command = [binary, "template", "xds", str(CHART), "--set", f"controlPlane.extraArgs={{--v=2,{flag}}}"]

@@ -36,6 +36,12 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
+{{/* What Prometheus scrapes of a pod, and annotations that are given, which count where both have one. Takes a dict: port, path, given. */}}
+{{- define "xds.podAnnotations" -}}
+{{- $scraped := dict "prometheus.io/scrape" "true" "prometheus.io/port" (toString .port) "prometheus.io/path" .path }}
+{{- toYaml (merge (deepCopy .given) $scraped) }}
+{{- end }}
+
 {{- define "xds.podName" -}}
 - name: POD_NAME
   valueFrom:
@@ -54,7 +60,7 @@ capabilities:
 {{- define "xds.noRightsByFlag" -}}
 {{- $values := dict "election-id" "electionID" "update-status-on-shutdown" "updateStatusOnShutdown" }}
 {{- range .Values.controlPlane.extraArgs }}
-{{- $flag := regexReplaceAll "^--?([a-z-]+)(=.*)?$" . "${1}" }}
+{{- $flag := regexReplaceAll "^--?([a-z_-]+)(=.*)?$" . "${1}" | replace "_" "-" }}
 {{- with get $values $flag }}
 {{- fail (printf "--%s in controlPlane.extraArgs would lack rights: set controlPlane.%s instead, which the Role follows" $flag .) }}
 {{- end }}
