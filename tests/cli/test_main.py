@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -137,6 +138,21 @@ def test_a_reader_that_goes_away_hears_no_complaint() -> None:
     finally:
         os.close(writing)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_full_disk_is_a_sentence() -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([sys.executable, "-m", "xds", "version"], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (1, b"xds: the output cannot be written: No space left on device.\n")
+
+
+@pytest.mark.parametrize("command", ["version", "check"])
+def test_with_standard_output_closed_the_exit_code_is_left(command: str, tmp_path: Path) -> None:
+    """No file that is opened later takes its place, into which an Envoy would write its log."""
+    words = [command, *([str(tmp_path)] if command == "check" else [])]
+    program = f"import os, sys; from xds.cli import main; code = main({words}); os.fstat(1); sys.exit(code)"
+    done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-c", program], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 @pytest.mark.parametrize("word", ["help", "serve"])

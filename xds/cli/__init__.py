@@ -7,6 +7,7 @@ What does not belong here: the work itself. Modules of commands are imported whe
 from __future__ import annotations
 
 import difflib
+import errno
 import gc
 import importlib
 import io
@@ -22,12 +23,16 @@ from xds.config import LOGS, Failure, UsageError
 
 _INTERRUPTED = 128 + 2
 _PIPE_CLOSED = 128 + 13
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Why standard output cannot be written, where its reader is no pipe."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. No exception leaves this function: what goes wrong is a sentence on standard error."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     name = f"xds {words[0]}" if words and words[0] in COMMANDS else "xds"
+    if sys.stdout is None:  # it was closed by whoever started this
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for as long as the process runs, as descriptor 1
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal knows UTF-8
     try:
@@ -44,9 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The interpreter flushes standard output once more when it ends, and would complain about the pipe then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _PIPE_CLOSED
+    except OSError as error:
+        if error.errno not in _FULL or error.filename:
+            return _fault(name, error)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # as above
+        return _fail(name, f"the output cannot be written: {error.strerror}.", 1)
     except Exception as error:  # noqa: BLE001 - the last resort: a sentence instead of a traceback
-        what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        return _fail(name, f"internal error: {what}; please report it, with what XDS_TRACEBACK=1 adds.", 1, error)
+        return _fault(name, error)
 
 
 def _dispatch(words: Sequence[str]) -> int:
@@ -96,6 +105,12 @@ def _fail(name: str, sentence: str, code: int, fault: Exception | None = None) -
     """Why a command has ended; `fault` is an error of ours, whose traceback is for those who ask."""
     _print(name, sentence, logging.ERROR, fault if os.environ.get("XDS_TRACEBACK") else None)
     return code
+
+
+def _fault(name: str, error: Exception) -> int:
+    """An error of ours as a sentence."""
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return _fail(name, f"internal error: {what}; please report it, with what XDS_TRACEBACK=1 adds.", 1, error)
 
 
 def _print(name: str, sentence: str, level: int, fault: Exception | None = None) -> None:
