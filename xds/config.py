@@ -22,6 +22,7 @@ from xds.flag_kinds import (
     ADDRESS_OR_OFF,
     ADDRESS_OR_PRIVATE,
     ADDRESS_OR_RUNNING,
+    AMOUNT,
     BOOL,
     COUNT,
     DNS_NAMES,
@@ -298,14 +299,14 @@ class Flags:
         FILE,
         None,
         "Ask what people asked for: the requests of this access log of ingress-nginx, in the format that the ConfigMap has, instead of "
-        "requests that are made from hosts and paths. /dev/stdin is standard input.",
+        "requests that are made from hosts and paths. It may be packed by gzip; - is standard input.",
         ("rehearse",),
     )
     allow: tuple[str, ...] = setting(REHEARSAL, HOSTS, (), "Only these hosts are asked for; without it, all.", ("rehearse",))
     rate: float = setting(REHEARSAL, RATE, 20.0, "Requests a second to each of the two, at most.", ("rehearse",))
     max_requests: int = setting(
         REHEARSAL,
-        COUNT,
+        AMOUNT,
         2_000,
         "Different requests to each of the two, at most; one whose answers differ is sent twice more. Hosts of all namespaces take turns.",
         ("rehearse",),

@@ -201,6 +201,7 @@ def choice(*words: str) -> Kind[str]:
 
 BOOL = Kind("", "true or false", parse_bool, lambda value: "true" if value else "false")
 COUNT = Kind("N", "a whole number, 0 or more", _between(0, 2**63 - 1))
+AMOUNT = Kind("N", "a whole number, 1 or more", _between(1, 2**63 - 1))
 INTEGER = Kind("N", "a whole number", _integer)
 NUMBER = Kind("N", "a number", _number, lambda value: f"{value:g}")
 NUMBERS: Kind[tuple[float, ...]] = Kind(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import random
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -267,6 +269,7 @@ def test_a_rehearsal_that_asks_nothing_is_a_failure(rehearse: Callable[..., Said
         (["--from", "http://u:p@a"], "is not an address such as"),
         (["--rate", "0"], "--rate: '0' is not a number from 0.1 to 1000."),
         (["--rate", "inf"], "--rate: 'inf' is not"),
+        (["--max-requests", "0"], "--max-requests: '0' is not a whole number, 1 or more."),
         (["--allow", "a b"], "--allow: 'a b' is not a list of hosts"),
         (["--backend-header", "x y"], "--backend-header: 'x y' is not the name of a header."),
     ],
@@ -281,6 +284,63 @@ def test_without_objects_there_is_nothing_to_derive_from(say: Say) -> None:
     said = say("rehearse", "--from", "http://a", "--to", "http://b")
     assert said.code == 2
     assert "as in `xds rehearse ./manifests`, or an API server with --kubeconfig." in said.err
+
+
+LOGGED = 'a.example.com "GET /one HTTP/1.1"\n'
+
+
+def test_a_log_may_be_packed(rehearse: Callable[..., Said], tmp_path: Path) -> None:
+    (log := tmp_path / "access.log.1.gz").write_bytes(gzip.compress(LOGGED.encode()))
+    theirs = Stand()
+    said = rehearse(theirs, Stand(), "--access-log", log, "--configmap", "default/config")
+    assert said.code == 0
+    assert [target for _, _, target, _ in theirs.asked] == ["/one"]
+
+
+def test_a_packed_log_that_breaks_off_is_a_failure(rehearse: Callable[..., Said], tmp_path: Path) -> None:
+    (log := tmp_path / "access.log.1.gz").write_bytes(gzip.compress(random.Random(1).randbytes(20_000))[:-4_000])
+    said = rehearse(Stand(), Stand(), "--access-log", log, "--configmap", "default/config")
+    assert (said.code, said.out) == (1, "")
+    assert said.err == f"xds rehearse: --access-log: {log} cannot be read to its end: it is no whole gzip file.\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "words", "sentence"),
+    [
+        ("", [], "nothing was asked: {log} has no line."),
+        (
+            LOGGED,
+            [],
+            """nothing was asked of 1 line of {log}; left out are 1 line without the form of ingress-nginx' default log-format-upstream \
+(--configmap names the ConfigMap that has another one).""",
+        ),
+        (
+            f"{LOGGED.replace('GET', 'POST')}noise\n",
+            ["--configmap", "default/config"],
+            """nothing was asked of 2 lines of {log}; left out are 1 request for another method than GET and HEAD, \
+1 line without the form of log-format-upstream of ConfigMap default/config.""",
+        ),
+        (
+            LOGGED,
+            ["--configmap", "default/config", "--allow", "b.example.com"],
+            "nothing was asked of 1 line of {log}; left out are 1 request for a host that --allow leaves out.",
+        ),
+    ],
+    ids=["empty", "other format", "other methods", "not allowed"],
+)
+def test_a_log_of_which_nothing_is_asked_is_a_failure_that_says_why(
+    rehearse: Callable[..., Said], tmp_path: Path, lines: str, words: list[str], sentence: str
+) -> None:
+    (log := tmp_path / "access.log").write_text(lines)
+    said = rehearse(Stand(), Stand(), "--access-log", log, *words)
+    assert (said.code, said.out) == (1, "")
+    assert said.err == f"xds rehearse: {sentence.format(log=log)}\n"
+
+
+def test_objects_and_log_are_not_both_standard_input(say: Say) -> None:
+    said = say("rehearse", "--from", "http://a", "--to", "http://b", "--access-log", "-", "-")
+    assert said.code == 2
+    assert "cannot both be standard input" in said.err
 
 
 def test_a_log_that_cannot_be_read_is_a_failure_before_anything_is_asked(say: Say, folder: Path, tmp_path: Path) -> None:

@@ -152,6 +152,26 @@ def test_hosts_that_are_not_allowed_are_not_asked_for() -> None:
     assert asked(one, line=WITH_HOST, allow=("*.c.test",))[0] == []
 
 
+@pytest.mark.parametrize(
+    ("host", "scheme", "allow", "reason"),
+    [
+        ("a.test", "http", ("b.test",), "a host that --allow leaves out"),
+        ("a.test", "https", (), "another scheme than those of --from and --to"),
+        ("evil.test", "https", ("b.test",), "no Ingress of ours has the host, or leads to the Service"),
+    ],
+)
+def test_what_is_not_asked_has_its_own_reason(host: str, scheme: str, allow: tuple[str, ...], reason: str) -> None:
+    one = written(WITH_HOST, {"request": "GET /x HTTP/1.1", "host": host, "scheme": scheme})
+    assert asked(one, line=WITH_HOST, allow=allow)[1].unasked == {reason: 1}
+
+
+def test_a_line_without_a_host_that_may_be_asked_says_so() -> None:
+    left_out = asked(get("/api", proxy_upstream_name="default-api-80"), allow=("b.test",))[1].unasked
+    assert left_out == {"a host that --allow leaves out": 1}
+    unknown = asked(get("/api", proxy_upstream_name="none-80"))[1].unasked
+    assert unknown == {"no Ingress of ours has the host, or leads to the Service": 1}
+
+
 def test_one_rule_has_a_bound_and_others_their_part() -> None:
     lines = [get(f"/p/{n}", proxy_upstream_name="default-api-80").replace("/p/", "/api/") for n in range(MOST_OF_RULE + 50)]
     found, tally = asked(*lines, get("/own"))

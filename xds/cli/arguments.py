@@ -365,6 +365,9 @@ def _check_webhook(command: str, settings: Flags) -> None:
         raise UsageError("--validating-webhook needs --validating-webhook-certificate and --validating-webhook-key.")
 
 
+_STANDARD_INPUT = {Path("-"), Path("/dev/stdin")}
+
+
 def _check_sides(settings: Flags) -> None:
     """Both sides are asked by the same schemes, one address each."""
     schemes = []
@@ -379,6 +382,8 @@ def _check_sides(settings: Flags) -> None:
         raise UsageError("--from and --to have different schemes; give both an address for http, or for https, or for each.")
     if set(settings.from_) == set(settings.to):
         raise UsageError("--from and --to are the same.")
+    if settings.access_log in _STANDARD_INPUT and not _STANDARD_INPUT.isdisjoint(settings.manifests):
+        raise UsageError("the objects and the access log cannot both be standard input; put one of them into a file.")
 
 
 def _check_sockets(settings: Flags, given: Mapping[str, _Given]) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import itertools
 import math
 import os
 import stat
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, aclosing
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from rich.text import Text
 
@@ -20,6 +22,7 @@ from xds.cli.check import ours
 from xds.cli.printing import STYLES, plural, show, show_json, text
 from xds.config import Failure, Flags, UsageError
 from xds.json_forms import Json
+from xds.kube.reading import STANDARD_INPUT
 from xds.model import Via
 from xds.nginx.log_format import DEFAULT, Escape
 from xds.offline import Loaded, load, load_from_api
@@ -33,6 +36,8 @@ from xds.units.memo import Recorder
 
 _MOST_LINES = 10_000_000
 """Lines of an access log that are read."""
+_PACKED = b"\x1f\x8b"
+"""How a file of gzip begins."""
 _MOST_GROUPS = 50
 """Unexplained differences that are printed for people."""
 
@@ -63,13 +68,26 @@ async def _rehearsed(settings: Flags) -> Json:
         await _ask(itertools.islice(inquiries, settings.max_requests), settings, found)
         complete = next(inquiries, None) is None
     if found.unanswered == found.requests:
-        raise Failure("no request was answered by either side." if found.requests else _why_nothing(settings))
+        raise Failure("no request was answered by either side." if found.requests else _why_nothing(settings, tally))
     return document(found, (settings.from_, settings.to), ingresses, complete=complete, log=tally)
 
 
-def _why_nothing(settings: Flags) -> str:
-    where = "the access log has no request" if settings.access_log else "no host is there"
-    return f"nothing was asked: {where}{' that --allow allows' if settings.allow else ''}."
+def _why_nothing(settings: Flags, tally: Tally | None) -> str:
+    """A sentence; about an access log with what became of its lines."""
+    if tally is None:
+        return f"nothing was asked: no host is there{' that --allow allows' if settings.allow else ''}."
+    if not tally.lines:
+        return f"nothing was asked: {settings.access_log} has no line."
+    counts = [f"{plural(count, 'request')} for {reason}" for reason, count in sorted(tally.unasked.items())]
+    if tally.unreadable:
+        counts.append(f"{plural(tally.unreadable, 'line')} without the form of {_named_format(settings)}")
+    return f"nothing was asked of {plural(tally.lines, 'line')} of {settings.access_log}; left out are {', '.join(counts)}."
+
+
+def _named_format(settings: Flags) -> str:
+    if settings.configmap:
+        return f"log-format-upstream of ConfigMap {settings.configmap}"
+    return "ingress-nginx' default log-format-upstream (--configmap names the ConfigMap that has another one)"
 
 
 async def _ask(inquiries: Iterator[Inquiry], settings: Flags, found: Tallied) -> None:
@@ -97,24 +115,35 @@ def _inquiries(stage: Scene, loaded: Loaded, settings: Flags, tally: Tally | Non
         read = reader(keys.get("log-format-upstream", "") or DEFAULT, escape)
     except BadFormat as error:
         raise UsageError(f"log-format-upstream of ConfigMap {settings.configmap} {error}.") from None
-    return logged(stage, _log_lines(_opened(settings.access_log, opened)), read, tally)
+    return logged(stage, _read_lines(settings.access_log, *_opened(settings.access_log, opened)), read, tally)
 
 
-def _opened(path: Path, opened: ExitStack) -> BinaryIO:
-    """The access log. Raises Failure where it cannot be read."""
+def _opened(path: Path, opened: ExitStack) -> tuple[BinaryIO, float]:
+    """The access log, unpacked where it is packed by gzip, and how many bytes of it are read. Raises Failure where it cannot be read.
+
+    What is asked here may be written into the same file, so it is read to its present end.
+    """
     try:
-        return opened.enter_context(path.open("rb"))
+        file = opened.enter_context((Path("/dev/stdin") if path == STANDARD_INPUT else path).open("rb"))
+        if file.peek(len(_PACKED)).startswith(_PACKED):
+            return cast(BinaryIO, opened.enter_context(gzip.open(file))), math.inf
+        about = os.fstat(file.fileno())
     except OSError as error:
         raise Failure(f"--access-log: {path} cannot be read: {error.strerror}.") from None
+    return file, about.st_size if stat.S_ISREG(about.st_mode) else math.inf
 
 
-def _log_lines(file: BinaryIO) -> Iterator[bytes]:
-    """The lines that the file has now; of a longer one than can be read the beginning, which is none of the format.
+def _read_lines(path: Path, file: BinaryIO, end: float) -> Iterator[bytes]:
+    """The lines of the access log. Raises Failure where it cannot be read to its end."""
+    try:
+        yield from _log_lines(file, end)
+    except (OSError, EOFError, zlib.error) as error:
+        what = error.strerror if isinstance(error, OSError) and error.strerror else "it is no whole gzip file"
+        raise Failure(f"--access-log: {path} cannot be read to its end: {what}.") from None
 
-    What is asked here may be written into the same file.
-    """
-    about = os.fstat(file.fileno())
-    end = about.st_size if stat.S_ISREG(about.st_mode) else math.inf
+
+def _log_lines(file: BinaryIO, end: float) -> Iterator[bytes]:
+    """The lines before a position; of a longer one than can be read the beginning, which is none of the format."""
     for _ in range(_MOST_LINES):
         if end < math.inf and file.tell() >= end:
             return

@@ -153,7 +153,7 @@ def logged(found: Scene, lines: Iterable[bytes], read: Callable[[str], Logged | 
             continue
         inquiries = [*_inquiries(found, request, upstreams)]
         if not inquiries:
-            tally.leave_out("no Ingress of ours has the host, or leads to the Service")
+            tally.leave_out(_why_nothing(found, request, upstreams))
         for each in inquiries:
             rule = (each.origin, each.rule, each.served_by)
             of_rule[rule] = of_rule.get(rule, 0) + 1
@@ -169,6 +169,21 @@ def _why_not(request: Logged) -> str:
     if not _TARGET.fullmatch(request.target) or len(request.target) > LONGEST_TARGET:
         return f"no path of visible ASCII, or one of more than {LONGEST_TARGET} characters"
     return ""
+
+
+def _why_nothing(found: Scene, request: Logged, upstreams: Mapping[str, Mapping[str, None]]) -> str:
+    """Why no host is asked for a request that might be asked."""
+    names = [request.host] if request.host else [name_under(found, host) for host in upstreams.get(request.upstream, {})]
+    ours = [name for name in names if not request.host or _is_ours(found, name)]
+    if ours and not any(is_allowed(name, found.allow) for name in ours):
+        return "a host that --allow leaves out"
+    if ours and request.scheme not in ("", *(via.value for via in found.vias)):
+        return "another scheme than those of --from and --to"
+    return "no Ingress of ours has the host, or leads to the Service"
+
+
+def _is_ours(found: Scene, host: str) -> bool:
+    return any(name in found.served for name in names_under(host))
 
 
 def _upstreams(ingresses: Iterable[Ingress]) -> dict[str, dict[str, None]]:
@@ -222,5 +237,5 @@ def _asked(found: Scene, request: Logged, host: str, via: Via) -> Inquiry | None
         made = parse_url(f"{via.value}://{host}{request.target}", request.method)
     except BadUrl:
         return None
-    is_ours = not request.host or any(name in found.served for name in names_under(made.host))
+    is_ours = not request.host or _is_ours(found, made.host)
     return asked(found, made, request.target, Why.LOG) if is_ours and is_allowed(made.host, found.allow) else None
