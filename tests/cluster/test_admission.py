@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from tests.cluster.harness import SPACE, Cluster
-from tests.envoy.harness.process import run
+from tests.envoy.harness import run, wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -69,6 +70,21 @@ async def flags(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> A
         await cluster.kubectl(f"delete secrets xds-ca xds-server xds-client -n {SPACE}")
 
 
+async def until_refused(cluster: Cluster, command: str, why: str) -> None:
+    """Wait until a command is refused: the API server learns of the webhook, and the replica of the last object, a moment after kubectl."""
+
+    async def refused() -> bool:
+        try:
+            await cluster.kubectl(f"{command} --dry-run=server")
+        except AssertionError as error:
+            return re.search(why, str(error)) is not None
+        return False
+
+    await wait_until(refused, f"`{command}` to be refused")
+    with pytest.raises(AssertionError, match=why):
+        await cluster.kubectl(command)
+
+
 def create(name: str, *more: str) -> str:
     return " ".join((f"create ingress {name} --class={CLASS} --rule={name}.test/*=nobody:80", *more))
 
@@ -76,10 +92,10 @@ def create(name: str, *more: str) -> str:
 async def test_what_can_only_be_an_error_is_refused_and_all_else_is_stored(cluster: Cluster, flags: list[str]) -> None:
     async with cluster.replica(*flags):
         await cluster.kubectl(create("fine"))
-        with pytest.raises(AssertionError, match=r"already belongs to Ingress default/(fine|late) .*which comes first"):
-            await cluster.kubectl(create("late", "--rule=fine.test/*=nobody:80"))
-        with pytest.raises(AssertionError, match=r"load-balance is 'nope'.*the Ingress is left out"):
-            await cluster.kubectl(create("bad", "--annotation=nginx.ingress.kubernetes.io/load-balance=nope"))
+        taken = r"already belongs to Ingress default/(fine|late) .*which comes first"
+        await until_refused(cluster, create("late", "--rule=fine.test/*=nobody:80"), taken)
+        bad = create("bad", "--annotation=nginx.ingress.kubernetes.io/load-balance=nope")
+        await until_refused(cluster, bad, r"load-balance is 'nope'.*the Ingress is left out")
         with pytest.raises(AssertionError, match="load-balance is 'nope'"):
             await cluster.kubectl("annotate ingress fine nginx.ingress.kubernetes.io/load-balance=nope")
         await cluster.kubectl("label ingress fine team=web")
@@ -94,9 +110,14 @@ async def test_certgen_finds_nothing_to_do_the_second_time(cluster: Cluster, fla
 
 
 async def test_without_a_control_plane_the_failure_policy_decides(cluster: Cluster, flags: list[str]) -> None:
-    with pytest.raises(AssertionError, match="failed calling webhook"):
-        await cluster.kubectl(create("unseen"))
+    await until_refused(cluster, create("unseen"), "failed calling webhook")
     policy = json.dumps([{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Ignore"}])
     await cluster.kubectl(f"patch validatingwebhookconfiguration {NAME} --type=json -p '{policy}'")
-    await cluster.kubectl(create("unseen"))
+
+    async def stored() -> bool:
+        """The API server learns of the policy a moment after it has stored it."""
+        await cluster.kubectl(create("unseen"))
+        return True
+
+    await wait_until(stored, "the Ingress to be stored")
     await cluster.kubectl("delete ingress unseen")

@@ -50,9 +50,14 @@ async def test_the_envoys_of_every_replica_count_whichever_is_asked(cluster: Clu
         theirs.process.signal(signal.SIGSTOP)
         try:
             await cluster.kubectl("annotate ingress counted nginx.ingress.kubernetes.io/proxy-read-timeout=77 --overwrite")
-            late = await waited(cluster.control_plane, "counted", 4)
-            assert (late["accepted"], late["envoys"], late["code"]) == (here, here + 1, 1)
-            assert [node.partition(" of ")[0] for node in late["waiting"]] == ["one"]
+
+            async def late() -> bool:
+                found = await waited(cluster.control_plane, "counted", 4)
+                assert (found["accepted"], found["envoys"], found["code"]) == (here, here + 1, 1), found
+                assert [node.partition(" of ")[0] for node in found["waiting"]] == ["one"]
+                return True
+
+            await wait_until(late, "all Envoys but one to have it")
         finally:
             theirs.process.signal(signal.SIGCONT)
         assert [found["code"] for found in await asyncio.gather(*(waited(r, "counted") for r in (cluster.control_plane, other)))] == [0, 0]

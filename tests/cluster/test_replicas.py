@@ -76,7 +76,8 @@ async def test_a_refused_edit_leaves_what_was_valid_on_the_envoys_of_every_repli
 
 
 async def test_a_leader_that_is_killed_is_replaced_and_the_next_one_writes_status(cluster: Cluster) -> None:
-    flags = await cluster.another_class("elected")
+    """Its lease lasts longer than a busy machine may keep it from renewing it."""
+    flags = [*await cluster.another_class("elected"), "--election-ttl", "12s"]
     async with cluster.replica(*flags) as first:
         await first.process.line("leader:")
         async with cluster.replica(*flags) as second:

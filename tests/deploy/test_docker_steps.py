@@ -44,7 +44,7 @@ def stage(file: Path, work: Path) -> None:
     source = work / "src"
     for folder in (source, work / "opt", work / "bin"):
         folder.mkdir()
-    venv.create(work / "python", with_pip=True)
+    venv.create(work / "python", with_pip=file == OF_ENVOY)  # the other image makes an environment with one
     path = f"{work}/python/bin:{os.environ['PATH']}"
     for word, rest in instructions(file)[: -len(last_stage(file))]:
         if word == "COPY":
@@ -52,7 +52,7 @@ def stage(file: Path, work: Path) -> None:
             for name in names:
                 _copy(ROOT / name, source / to)
         elif word == "RUN":
-            run(_inside(rest, work), source, PATH=path, PYTHONPATH="")
+            run(_inside(rest, work), source, PATH=path, PYTHONPATH="", PIP_NO_COMPILE="no")  # which is how pip spells that it is on
 
 
 def _copy(what: Path, to: Path) -> None:
@@ -65,10 +65,10 @@ def _copy(what: Path, to: Path) -> None:
 
 
 def _inside(command: str, work: Path) -> str:
-    """A command that writes below `work`, without what needs root or a Debian of its own."""
+    """A command that writes below `work`, without what needs root or a Debian of its own, and with pip's cache, which no image needs."""
     steps = [step.strip() for step in command.split("&&")]
     kept = [step for step in steps if not step.startswith(("apt-get", "rm -rf /var", "setcap"))]
-    return " && ".join(kept).replace("/opt/", f"{work}/opt/").replace("/usr/local/bin/", f"{work}/bin/")
+    return " && ".join(kept).replace("--no-cache-dir ", "").replace("/opt/", f"{work}/opt/").replace("/usr/local/bin/", f"{work}/bin/")
 
 
 def test_the_image_of_the_control_plane_starts_as_its_entry_point_says(tmp_path: Path) -> None:

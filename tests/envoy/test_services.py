@@ -151,7 +151,7 @@ async def test_a_name_server_that_is_silent_holds_up_nobody(services: Site, name
     assert (await services.get("/silent", host="silent.test")).status == 503
     services.folder.write("silent-too.yaml", service("silent-too", 0, external_name="silent-too.example"))
     services.folder.write("late.yaml", ingress("late", "late.test", {"/": ("plain", 80), "/silent": ("silent-too", 80)}))
-    await services.until_answered("/", "web", host="late.test")  # Envoy gives a silent server up after four times 5 s or more
+    await services.until_answered("/", "web", host="late.test", deadline=20)  # c-ares by default gives a silent server up later
     assert (await services.get("/silent", host="late.test")).status == 503
     assert "silent-too.example" in names.asked
 

@@ -6,6 +6,7 @@ Made from the bytes that Envoy gets, read back; so nothing in them can change un
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -57,7 +58,13 @@ def _shortened(value: Any) -> Any:
 
 
 def _of(snapshot: Snapshot, type_url: str) -> dict[str, Json]:
-    return {name: as_json(type_url, snapshot[type_url][name].body) for name in sorted(snapshot[type_url])}
+    return {name: json.loads(_json(type_url, snapshot[type_url][name].body)) for name in sorted(snapshot[type_url])}
+
+
+@cache
+def _json(type_url: str, body: bytes) -> str:
+    """As text, for its readers change what they get; most listeners are the same in many cases."""
+    return json.dumps(as_json(type_url, body))
 
 
 def _table(snapshot: Snapshot) -> Json:
