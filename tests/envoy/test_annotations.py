@@ -177,6 +177,7 @@ def balancing() -> list[dict[str, Any]]:
         "by-header": {"upstream-hash-by": "$http_x_user"},
         "by-argument": {"upstream-hash-by": "$arg_user"},
         "by-cookie": {"upstream-hash-by": "${cookie_user}"},
+        "by-type": {"upstream-hash-by": "$content_type $server_protocol"},
     }
     uneven: Mapping[str, Annotations] = {"ewma": {"load-balance": "ewma"}, "least-conn": {"load-balance": "least_conn"}, "neither": {}}
     return [
@@ -559,6 +560,7 @@ HASHED: Mapping[str, Any] = {
     "by-header": lambda value: ("/", [("X-User", value)]),
     "by-argument": lambda value: (f"/{len(value)}?a=b&user={value}", []),
     "by-cookie": lambda value: ("/", [("Cookie", f"a=b; user={value}")]),
+    "by-type": lambda value: ("/", [("Content-Type", f"text/{value}")]),
 }
 
 

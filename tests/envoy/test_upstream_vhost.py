@@ -31,6 +31,12 @@ HOSTS = (
     rewriting("prefix", "/app(/|$)(.*)", "/$2", "/app"),
     rewriting("groups", "/(a|b)(x)?/(.*)", "/$3", "/$1$2/$9"),
     rewriting("awkward", AWKWARD, "/$2", "$1"),
+    rewriting("mixed", "/m/([a-z]+)/(.*)", "/$2", "/$1.$host/$scheme"),
+    rewriting("unknown", "/u/(.*)", "/$1", "/$upstream_addr"),
+    rewriting("moved", "/old/(.*)", "$scheme://new.test:81/$1", ""),
+    rewriting("at-home", "/old(/|$)(.*)", "https://$host/new/$2", ""),
+    ingress("response", "response.test", WEB, {"upstream-vhost": "$upstream_addr"}),
+    ingress("marks", "marks.test", WEB, {"upstream-vhost": "a=(b*c)"}),
     rewriting("optional", "/o(x)?", "/", "$1"),
     ingress("as-it-is", "plain.test", {"/app": ("web", 80)}, {"x-forwarded-prefix": "/app"}),
 )
@@ -51,6 +57,8 @@ async def site(shared_site: Site) -> Site:
         ("host.test", "host.test.inner.test"),
         ("header.test", "wanted.test"),
         ("request.test", "http/GET/127.0.0.1/a=b"),
+        ("marks.test", "a=(b*c)"),
+        ("response.test", "response.test:8123"),
     ],
 )
 async def test_the_backend_gets_the_host_that_is_written(site: Site, host: str, seen: str) -> None:
@@ -72,6 +80,8 @@ async def test_where_the_host_comes_to_nothing_it_is_the_clients(site: Site) -> 
         ("groups.test", "/Bx/y/z?q=/a/", "/y/z?q=/a/", ["/Bx/"]),
         ("awkward.test", "/it's/y", "/y", ["it's"]),
         ("awkward.test", "/%2541/y", "/y", ["%2541"]),
+        ("mixed.test", "/m/ab/y?q", "/y?q", ["/ab.mixed.test/http"]),
+        ("unknown.test", "/u/y", "/y", []),
         ("optional.test", "/ox", "/", ["x"]),
         ("optional.test", "/o", "/", []),
         ("plain.test", "/app/x", "/app/x", []),
@@ -80,6 +90,20 @@ async def test_where_the_host_comes_to_nothing_it_is_the_clients(site: Site) -> 
 async def test_the_prefix_is_told_where_the_path_is_rewritten(site: Site, host: str, path: str, rewritten: str, prefix: list[str]) -> None:
     response = await site.get(path, host=host)
     assert (response.json()["path"], response.received("x-forwarded-prefix")) == (rewritten, prefix)
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "location"),
+    [
+        ("moved.test", "/old/a/b?x=1", "http://new.test:81/a/b?x=1"),
+        ("moved.test", "/old/", "http://new.test:81/"),
+        ("at-home.test", "/old", "https://at-home.test/new/"),
+        ("at-home.test", "/OLD/a%20b?y", "https://at-home.test/new/a%20b?y"),
+    ],
+)
+async def test_an_address_with_variables_is_redirected_to(site: Site, host: str, path: str, location: str) -> None:
+    response = await site.get(path, host=f"{host}:8123")
+    assert (response.status, response.header("location")) == (302, location)
 
 
 async def test_a_prefix_of_the_client_is_replaced_where_there_is_one_to_tell(site: Site) -> None:

@@ -38,7 +38,7 @@ proxy-buffer-size: 1g                                                       → 
 proxy-connect-timeout: 5                                                    → proxy_connect_timeout: 5
 proxy-connect-timeout: +0600                                                → proxy_connect_timeout: 600
 proxy-next-upstream: error timeout                                          → next_upstream: error timeout 3
-proxy-next-upstream: timeout ERROR timeout                                  → next_upstream: error timeout 3
+proxy-next-upstream: timeout error timeout                                  → next_upstream: error timeout 3
 proxy-next-upstream: http_429 http_404 http_403 http_504 http_503           → next_upstream: http_503 http_504 http_403 http_404 http_429 3
 proxy-next-upstream: http_500 http_502 invalid_header                       → next_upstream: invalid_header http_500 http_502 3
 proxy-next-upstream: non_idempotent error                                   → next_upstream: error non_idempotent 3
@@ -104,7 +104,9 @@ def test_a_feature_without_a_setting_has_no_key() -> None:
     assert cluster_key("upstream_hash_by", None) is None
 
 
-VARIABLES = st.sampled_from(("request_uri", "host", "uri", "remote_addr", "arg_a", "arg_b", "arg_a_b", "cookie_a", "http_a"))
+VARIABLES = st.sampled_from(
+    ("request_uri", "host", "uri", "remote_addr", "content_type", "arg_a", "arg_b", "arg_a_b", "cookie_a", "http_a")
+)
 TEXTS: Mapping[str, st.SearchStrategy[str]] = {
     "proxy-redirect-from": st.sampled_from(("off", "default", "/a", "~/a.")),
     "proxy-redirect-to": st.sampled_from(("off", "/a", "/b")),
@@ -117,14 +119,14 @@ TEXTS: Mapping[str, st.SearchStrategy[str]] = {
     "proxy-ssl-server-name": st.sampled_from(("on", "off")),
     "proxy-ssl-ciphers": st.sampled_from(("DEFAULT", "HIGH", "AES128-SHA", "AES256-SHA")),
     "proxy-ssl-protocols": st.sampled_from(("TLSv1.2", "TLSv1.3", "TLSv1.3 TLSv1.2", "TLSv1 TLSv1.2")),
-    "affinity": st.sampled_from(("cookie", "COOKIE")),
+    "affinity": st.just("cookie"),
     "affinity-mode": st.sampled_from(("balanced", "persistent")),
     "backend-protocol": st.sampled_from(("HTTP", "http", "HTTPS", "GRPC", "grpc", "GRPCS", "AUTO_HTTP")),
     "load-balance": st.sampled_from(("round_robin", "ewma", "least_conn", "LEAST_CONN", "ip_hash")),
     "proxy-buffer-size": st.builds("{}{}".format, st.integers(0, 2048) | st.integers(0, 2**33), st.sampled_from(("", "k", "K", "m"))),
     "proxy-connect-timeout": st.builds("{}{}".format, st.sampled_from(("", "+", "0")), st.integers(1, 12) | st.integers(1, 2_147_483)),
     "proxy-next-upstream": st.lists(
-        st.sampled_from(("error", "timeout", "invalid_header", "http_500", "HTTP_500", "http_404", "http_429", "non_idempotent", "off")),
+        st.sampled_from(("error", "timeout", "invalid_header", "http_500", "http_404", "http_429", "non_idempotent", "off")),
         min_size=1,
         max_size=4,
     ).map(" ".join),

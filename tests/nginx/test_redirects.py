@@ -9,6 +9,7 @@ import pytest
 from xds import model
 from xds.explain import route_of as explain
 from xds.model import PathKind, PathMatch, Redirect, RedirectTo, Via
+from xds.nginx.feature import Unreadable
 from xds.nginx.registry import features, read_settings
 from xds.nginx.variables import HOST
 from xds.patterns import regex
@@ -81,6 +82,26 @@ def test_a_temporal_redirect_that_cannot_be_read_leaves_no_permanent_one() -> No
     found, complained = read_settings({"temporal-redirect": "/new", "permanent-redirect": "https://b.com"}, {})
     assert [c.name for c in complained] == ["temporal-redirect"]
     assert [r.action for r in routes(found)] == [FORWARD]
+
+
+@pytest.mark.parametrize("address", ["HTTPS://a.com", "httpx://a.com", "http:a"])
+def test_any_address_of_the_web_will_do(address: str) -> None:
+    """ingress-nginx looks at the first letters of the scheme, in either case."""
+    assert actions({"temporal-redirect": address}) == [(Via.ANY, Redirect(302, RedirectTo.URL, address))]
+
+
+@pytest.mark.parametrize(
+    ("annotations", "left_out"),
+    [
+        ({"temporal-redirect": "https://a.com", "temporal-redirect-code": "x"}, True),
+        ({"temporal-redirect-code": "x"}, False),
+        ({"temporal-redirect-code": "x", "permanent-redirect": "https://a.com"}, False),
+        ({"permanent-redirect-code": "x"}, True),
+        ({"permanent-redirect-code": "x", "permanent-redirect": "$", "temporal-redirect": "https://a.com"}, False),
+    ],
+)
+def test_what_ingress_nginx_does_not_look_at_leaves_no_ingress_out(annotations: dict[str, str], left_out: bool) -> None:
+    assert any(each.then is Unreadable.LEAVES_OUT for each in read_settings(annotations, {})[1]) is left_out
 
 
 def test_a_status_alone_redirects_nothing() -> None:
@@ -172,6 +193,40 @@ def test_a_rewrite_to_an_address_has_the_groups_and_the_query(target: str, path:
     assert isinstance(route.action, Redirect)
     asked, _, query = requested.partition("?")
     assert explain.location(route.action, explain.HttpRequest(Via.HTTP, "a.test", 80, asked, f"?{query}" if query else "")) == location
+
+
+@pytest.mark.parametrize(
+    ("target", "location"),
+    [
+        ("$scheme://b.test/n", "%REQ(x-forwarded-proto)%://b.test/n"),
+        ("https://$host", "https://%CEL(" + HOST + ")%"),
+        ("x$scheme", None),
+    ],
+)
+def test_a_rewrite_to_an_address_with_variables_is_a_redirect(target: str, location: str | None) -> None:
+    [made] = routes(settings({"rewrite-target": target}), "/a")
+    if location is None:
+        assert made.action == FORWARD
+        return
+    assert made.action == Redirect(302, RedirectTo.URL, target)
+    last = render.route(made, model.Settings()).response_headers_to_add[-1]
+    query = "%CEL(request.query != '' ? '?' : '')%%CEL(request.query)%"
+    assert last.header
+    assert (last.header.key, last.header.value) == ("Location", location + query)
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        ("https://$1/x", "which has no host, or a capture in it"),
+        ("$scheme://${1}a/x", None),
+        ("https:///x", "which has no host, or a capture in it"),
+        ("/$1$2$3$4$5$6$7$8$9$host", "which has 9 captures beside variables, more than 8"),
+    ],
+)
+def test_what_no_rewrite_can_lead_to(target: str, why: str | None) -> None:
+    why = why or "is '$scheme://${1}a/x', which is no path such as /api/$1"
+    assert [sentence.endswith(why) for _, sentence in complaints({"rewrite-target": target})] == [True]
 
 
 @pytest.mark.parametrize(

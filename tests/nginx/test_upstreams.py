@@ -9,6 +9,7 @@ import pytest
 from envoy_data_plane.envoy.config.cluster.v3 import ClusterLbPolicy
 from envoy_data_plane.envoy.config.core.v3 import HttpProtocolOptions as CommonOptions
 from envoy_data_plane.envoy.config.route.v3 import RouteActionHashPolicy
+from envoy_data_plane.envoy.extensions.filters.http.set_filter_state.v3 import Config as SetFilterState
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import TlsParametersTlsProtocol, UpstreamTlsContext
 
 from xds.model import Forward, Via
@@ -18,7 +19,7 @@ from xds.nginx.features.load_balance import FEATURE as LOAD_BALANCE
 from xds.nginx.registry import cluster_features
 from xds.wire.encode import encode
 
-from .drawing import CLUSTER, action, cluster, complaints, location, routes, settings, upstream
+from .drawing import CLUSTER, action, cluster, complaints, filters, location, routes, settings, upstream
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,8 @@ def describe(policy: RouteActionHashPolicy) -> str:
     if policy.cookie:
         assert policy.cookie.ttl is None, "Envoy would set a cookie"
         return f"cookie {policy.cookie.name}"
+    if policy.filter_state:
+        return policy.filter_state.key
     assert policy.header
     rewrite = policy.header.regex_rewrite
     return policy.header.header_name + (f" {rewrite.pattern.regex}" if rewrite and rewrite.pattern else "")
@@ -80,6 +83,8 @@ def describe(policy: RouteActionHashPolicy) -> str:
         ("$cookie_sid", ["cookie sid"]),
         ("${request_uri}-text-$arg_a${cookie_b}", [":path", "?a", "cookie b"]),
         ("$host$host", [":authority"]),
+        ("$request_uri $host", [":path", ":authority"]),
+        ("$content_type$host", ["xds.hash.content_type", ":authority"]),
         ("text", []),
     ],
 )
@@ -88,6 +93,19 @@ def test_upstream_hash_by_goes_by_each_variable(text: str, expected: list[str]) 
     assert hashes(action({"upstream-hash-by": text}).hash_policy) == [*expected, same_for_all]
     assert hashes(action(keys={"upstream-hash-by": text}).hash_policy) == [*expected, same_for_all]
     assert cluster(settings({"upstream-hash-by": text})).lb_policy is ClusterLbPolicy.RING_HASH
+
+
+def test_a_variable_that_no_policy_of_envoy_goes_by_is_worked_out_before() -> None:
+    found = settings({"upstream-hash-by": "$server_port$host${content_type}"})
+    (kept,) = (each for each in filters(found) if each.name == "upstream_hash_by")
+    assert kept.typed_config
+    values = [
+        (each.object_key, each.format_string.text_format_source.inline_string)
+        for each in SetFilterState.parse(kept.typed_config.value).on_request_headers
+        if each.format_string and each.format_string.text_format_source
+    ]
+    assert values == [("xds.hash.server_port", "%DOWNSTREAM_LOCAL_PORT%"), ("xds.hash.content_type", "%REQ(content-type)%")]
+    assert not [each for each in filters(settings({"upstream-hash-by": "$host"})) if each.name == "upstream_hash_by"]
 
 
 NINE = "$arg_a$arg_b$arg_c$arg_d$arg_e$arg_f$arg_g$arg_h$uri"

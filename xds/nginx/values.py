@@ -171,17 +171,29 @@ def go_duration(least: int, most: int) -> Callable[[str], int]:
     return parse
 
 
-def choice(*choices: str) -> Callable[[str], str]:
-    """One of these words, in any case; returned as it is written here."""
-    by_word = {c.lower(): c for c in choices}
+def choice(*choices: str, any_case: bool = False) -> Callable[[str], str]:
+    """One of these words, as ingress-nginx takes most of them: in this very case. With `any_case` it is returned as it is written here."""
+    by_word = {c.lower() if any_case else c: c for c in choices}
 
     def parse(text: str) -> str:
         try:
-            return by_word[text.lower()]
+            return by_word[text.lower() if any_case else text]
         except KeyError:
             raise ValueError(f"is {shown(text)}, which is none of {', '.join(choices)}") from None
 
     return parse
+
+
+def refusing(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """The same parser, for a form that the validation of ingress-nginx asks for: an Ingress with anything else is left out."""
+
+    def strictly(text: str) -> T:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise Refused(str(error)) from None
+
+    return strictly
 
 
 UNQUOTED = r"[!#%$&()*+,./:=?@A-Z\[\]^_`a-z|~0-9-]"

@@ -177,6 +177,15 @@ def known(text: str, *, of_response: bool = False) -> str:
     return text
 
 
+def known_beside_captures(text: str) -> str:
+    """The text, if that holds of what is around its captures, $1 to $9. Raises ValueError."""
+    known(CAPTURE.sub("/", text))  # what is around a capture is no variable together
+    found = len(CAPTURE.findall(text))
+    if found > MOST and _expressions(text):
+        raise ValueError(f"is {shown(text)}, which has {found} captures beside variables, more than {MOST}")
+    return text
+
+
 def unknown(text: str, *, of_response: bool = False) -> str:
     """Why the variables of a text cannot be worked out, as the end of a sentence; "" where they can."""
     names = names_in(text)
@@ -201,10 +210,16 @@ def for_all(text: str, *, of_response: bool = False) -> str:
 
 def too_many(texts: Iterable[str], locations: int) -> str:
     """Why the variables of texts are too many for as many paths and hosts, as the end of a sentence; "" where they are not."""
-    names = [name for text in texts for name in names_in(text) if _is_expression(name)]
-    if len(names) * locations <= MOST_EXPRESSIONS:
+    number = sum(map(_expressions, texts))
+    if number * locations <= MOST_EXPRESSIONS:
         return ""
-    return f"comes to {len(names):,} variables on each path that Envoy has to compile, too many for {locations:,} paths and hosts"
+    return f"comes to {number:,} variables on each path that Envoy has to compile, too many for {locations:,} paths and hosts"
+
+
+def _expressions(text: str) -> int:
+    """How many variables of a text Envoy has to compile. Captures without any other variable are found together, for nothing."""
+    names = names_in(CAPTURE.sub("/", text))
+    return sum(map(_is_expression, names)) + (len(CAPTURE.findall(text)) if names else 0)
 
 
 def _is_expression(name: str) -> bool:

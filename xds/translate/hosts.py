@@ -66,7 +66,7 @@ _REPEATED_COST = 100
 MOST_EXTERNAL_NAMES = 100
 """Ports of Services of type ExternalName to which one Ingress may lead. Envoy resolves each before it accepts routes to it, and again at
 every TTL; a thousand new ones would delay all changes for seconds."""
-_HEALTH = PathMatch(PathKind.EXACT, "/healthz")
+_HEALTH = PathMatch(PathKind.RAW_PREFIX, "/healthz")
 _HEALTHY = Respond(200, (("Content-Type", "text/html"),))
 """No page. (Envoy leaves out the type of an empty body.)"""
 _UNREACHABLE = (Reach.NO_SERVICE, Reach.NO_PORT, Reach.REFUSED, Reach.NOT_REACHABLE)
@@ -284,7 +284,8 @@ def _in_order(host: str, found: list[_Found], taken: dict[Where, Claim]) -> Iter
     redirected: set[str] = set()
     for each in found:
         match, path = each.location.match, each.location.path
-        if not host and match.path == "/" and not each.closed and ("/healthz", "Exact") not in taken:
+        health = not host and match.path == "/" and match.kind is not PathKind.REGEX and ("/healthz", "Exact") not in taken
+        if health and not each.closed:
             yield Route(_HEALTH, _HEALTHY, early=True)
         yield from each.routes
         bare = path.removesuffix("/")

@@ -40,7 +40,7 @@ from xds.nginx.features.hsts import HSTS, leave_out_where_asked, leaving_out
 from xds.nginx.messages import SENT_FROM
 from xds.nginx.registry import cluster_name
 from xds.nginx.targets import Target, cluster_of, named_cluster, speak, target
-from xds.nginx.values import LONGEST_IN_ALL_LOCATIONS, Refused, boolean, matching, readable, shown, whole
+from xds.nginx.values import LONGEST_IN_ALL_LOCATIONS, boolean, matching, readable, refusing, shown, whole
 from xds.nginx.variables import as_format, ascii_proofs, known, too_many
 
 NAME = "auth_url"
@@ -106,14 +106,7 @@ class Url:
 
 
 _plain = matching(_CHARACTERS, "URL in which variables may stand: only letters, digits, and -._~/:,?&=$ are taken")
-
-
-def _written(text: str) -> str:
-    """A text that ingress-nginx' validation takes; it leaves out the Ingress of another one."""
-    try:
-        return _plain(text)
-    except ValueError as error:
-        raise Refused(str(error)) from None
+_written = refusing(_plain)
 
 
 def _variables(text: str) -> str:

@@ -48,7 +48,7 @@ class Protocol(Enum):
     """What the client speaks: a route for each, once the feature has acted on it."""
 
 
-_word = choice(*(p.value for p in Protocol))
+_word = choice(*(p.value for p in Protocol), any_case=True)
 
 
 def _protocol(text: str) -> Protocol:

@@ -27,7 +27,7 @@ from envoy_data_plane.envoy.type.v3 import FractionalPercent, FractionalPercentD
 
 from xds.kube.objects import Ingress
 from xds.model import Route, Via
-from xds.nginx.feature import Annotation, Complaint, Feature, Fidelity, Key, Notes, Objects, Risk, same_key
+from xds.nginx.feature import Annotation, Complaint, Feature, Fidelity, Key, Notes, Objects, Risk, Unreadable, same_key
 from xds.nginx.values import boolean, choice, matching, shown, whole
 from xds.nginx.variables import as_format, known
 from xds.wire.encode import pack
@@ -58,16 +58,21 @@ ENABLE_OPENTELEMETRY = Annotation(
     reason="a request is not traced if it came with an X-Request-ID that does not begin with eight hexadecimal digits, as UUIDs do",
 )
 OF_ALL = same_key(ENABLE_OPENTELEMETRY)
-_of_annotation = matching(r"[A-Za-z0-9_-]*", "name of letters, digits, _ and -")
+_of_annotation = matching(r"[A-Za-z0-9_ -]*", "name of letters, digits, _ and -")
 _of_key = matching(r"[^\n]*", "line")
+NAME_OF_ALL = Key(
+    "opentelemetry-operation-name", lambda text: known(_of_key(text)), "The name of spans.", "$request_method $service_name", ""
+)
 OPERATION_NAME = Annotation(
     "opentelemetry-operation-name",
     _of_annotation,
-    "The name of a request's span.",
+    "The name of a request's span, where enable-opentelemetry is true.",
     "checkout",
     "",
     risk=Risk.MEDIUM,
-    key=Key("opentelemetry-operation-name", lambda text: known(_of_key(text)), "The name of spans.", "$request_method $service_name", ""),
+    beside="enable-opentelemetry",
+    unreadable=Unreadable.LEAVES_OUT,
+    key=NAME_OF_ALL,
 )
 TRUST_INCOMING_SPAN = Key(
     "opentelemetry-trust-incoming-span", boolean, f"Whether a client's trace is continued; {_DRAINS}.", "false", default=True
@@ -83,7 +88,7 @@ COLLECTOR_PORT = Key("otlp-collector-port", whole(1, 65535), f"The port of the c
 SERVICE_NAME = Key("otel-service-name", matching(r"[^\n]+", "line"), f"The name of the service in traces; {_DRAINS}.", "edge", "nginx")
 SAMPLER = Key(
     "otel-sampler",
-    choice("AlwaysOn", "AlwaysOff", "TraceIdRatioBased"),
+    choice("AlwaysOn", "AlwaysOff", "TraceIdRatioBased", any_case=True),
     f"Which of the traces that start here are sampled; {_DRAINS}.",
     "TraceIdRatioBased",
     "AlwaysOn",
@@ -116,7 +121,7 @@ class Tracing:
 
 def _read(notes: Notes) -> Tracing | None:
     host, port = notes.key(COLLECTOR_HOST), notes.key(COLLECTOR_PORT)
-    shares = {"AlwaysOn": 1.0, "AlwaysOff": 0.0}
+    shares, sampled, named = {"AlwaysOn": 1.0, "AlwaysOff": 0.0}, notes.own(ENABLE_OPENTELEMETRY), notes.get(OPERATION_NAME)
     found = Tracing(
         f"{f'[{host}]' if ':' in host and host[0] != '[' else host}:{port}" if host else "",
         notes.key(SERVICE_NAME),
@@ -125,8 +130,8 @@ def _read(notes: Notes) -> Tracing | None:
         notes.key(PARENT_BASED),
         notes.key(TRUST_INCOMING_SPAN),
         notes.key(MAX_QUEUE_SIZE),
-        notes.own(ENABLE_OPENTELEMETRY),
-        notes.get(OPERATION_NAME),
+        sampled,
+        named if sampled else notes.key(NAME_OF_ALL),
     )
     return found if host or found.sampled else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
@@ -28,6 +29,8 @@ class Moved:
         return Respond(self.status, () if self.status in _WITH_LOCATION else _HTML)
 
 
+_WEB = re.compile(r"http[-+.a-z0-9]*:", re.IGNORECASE)
+"""The beginning of an address that ingress-nginx takes for one of the web."""
 Answer = Redirect | Respond | Moved
 _address = Untrimmed(matching(r"[-._~a-zA-Z0-9/:,?&=]*", "address such as https://example.com/new"))
 _one_word = matching(rf"(?:{UNQUOTED}|\$\{{\w*\}})*", "address such as https://example.com$request_uri")
@@ -79,19 +82,23 @@ TEMPORAL_REDIRECT_CODE = Annotation(
     "The status of temporal-redirect, from 300 to 307.",
     "307",
     302,
+    beside="temporal-redirect",
     unreadable=Unreadable.LEAVES_OUT,
 )
 
 
 def _read(notes: Notes) -> Answer | None:
-    """A temporal redirect, else a permanent one. Of one that is no whole address neither is left, as in ingress-nginx."""
-    temporal, permanent = _code(notes, TEMPORAL_REDIRECT_CODE, _TEMPORAL), _code(notes, PERMANENT_REDIRECT_CODE, _PERMANENT)
+    """A temporal redirect, else a permanent one. Of one that is no whole address neither is left, as in ingress-nginx.
+
+    Beside a temporal redirect ingress-nginx does not look at what is permanent.
+    """
+    temporal = _code(notes, TEMPORAL_REDIRECT_CODE, _TEMPORAL)
     if address := notes.get(TEMPORAL_REDIRECT):
-        if not address.startswith(("http://", "https://")):
+        if not _WEB.match(address):
             notes.complain(TEMPORAL_REDIRECT, f"is {shown(address)}, which begins with neither http:// nor https://")
             return None
         return _answer(TEMPORAL_REDIRECT.name, temporal, address)
-    address = notes.get(PERMANENT_REDIRECT)
+    permanent, address = _code(notes, PERMANENT_REDIRECT_CODE, _PERMANENT), notes.get(PERMANENT_REDIRECT)
     return _answer(PERMANENT_REDIRECT.name, permanent, address) if address else None
 
 

@@ -13,12 +13,23 @@ from xds.model import Forward, Location, PathKind, PathMatch, Redirect, Redirect
 from xds.nginx.feature import Annotation, Complaint, Feature, Fidelity, Objects, Phase, Risk
 from xds.nginx.messages import CACHED, action_of, substitution
 from xds.nginx.values import matching, shown
-from xds.nginx.variables import CAPTURE, DEAREST, VARIABLE, as_references, names_in, only_text, too_many, unknown, with_captures
+from xds.nginx.variables import (
+    CAPTURE,
+    DEAREST,
+    VARIABLE,
+    as_references,
+    known_beside_captures,
+    names_in,
+    only_text,
+    too_many,
+    with_captures,
+)
 from xds.patterns import regex, spelling
 
 NAME = "rewrite_target"
 _FORM = matching(r"/?[-._~a-zA-Z0-9/:$]*", "path such as /api/$1")
-_ADDRESS = re.compile(r"https?://[^/$]+(/.*)?")
+_ADDRESS = re.compile(r"(?:https?|\$scheme)://[^/]+(/.*)?")
+_STATUS = 302
 _TAKEN = ("host", "pass_access_scheme", "scheme", "server_name")
 """Variables that a path may have: what a client puts into others could have spaces or a query."""
 
@@ -28,13 +39,9 @@ def _target(text: str) -> str:
     plain = CAPTURE.sub("/", text)  # what is around a capture is no variable together
     if "$" in VARIABLE.sub("", plain) or any(name not in _TAKEN for name in names_in(plain)):
         raise ValueError(f"is {shown(text)}, but only the captures $1 to $9, $host, $server_name and $scheme can stand in it")
-    if "$" in plain and _is_absolute(text):
-        raise ValueError(f"is {shown(text)}, but only the captures $1 to $9 can stand in an address")
-    if why := unknown(plain):
-        raise ValueError(f"is {shown(text)}, {why}")
-    if _is_absolute(text) and not _ADDRESS.fullmatch(text):
+    if _is_absolute(text) and (not _ADDRESS.fullmatch(text) or CAPTURE.search(text.split("/", 3)[2])):
         raise ValueError(f"is {shown(text)}, which has no host, or a capture in it")
-    return text
+    return known_beside_captures(text)
 
 
 REWRITE_TARGET = Annotation(
@@ -51,7 +58,12 @@ REWRITE_TARGET = Annotation(
 
 
 def _is_absolute(target: str) -> bool:
-    return target.startswith(("http://", "https://"))
+    return target.startswith(("http://", "https://", "$scheme"))
+
+
+def _is_worked_out(target: str) -> bool:
+    """Whether variables make the target, and not captures alone, which Envoy's own rewriting puts into it."""
+    return not only_text(CAPTURE.sub("", target))
 
 
 def _makes_regex(target: str, path: str, exact: bool) -> bool:
@@ -63,14 +75,21 @@ def _routes(target: str, location: Location, routes: tuple[Route, ...]) -> tuple
     if not _is_absolute(target):
         return routes
     path = _expression(location.match)
-    text = _substituted(target if target.count("/") > 2 else f"{target}/", path)
-    redirect = Redirect(302, RedirectTo.REWRITTEN, text, regex.nginx_rewrite(path))
+    redirect = to_address(target)
+    if redirect is None:
+        text = _substituted(target if target.count("/") > 2 else f"{target}/", path)
+        redirect = Redirect(_STATUS, RedirectTo.REWRITTEN, text, regex.nginx_rewrite(path))
     return (Route(location.match, redirect, location.origin, location.rule, settings=location.settings),)
+
+
+def to_address(target: str) -> Redirect | None:
+    """The redirect of a target that is an address with variables, whose Location `rewrite_address` writes; None of others."""
+    return Redirect(_STATUS, RedirectTo.URL, target) if _is_absolute(target) and _is_worked_out(target) else None
 
 
 def _resolve(target: str, item: Ingress, _objects: Objects) -> str | Complaint:
     """Not for a path with variables that Envoy would compile too long, for each request once more."""
-    if only_text(CAPTURE.sub("", target)):
+    if not _is_worked_out(target):
         return target
     if why := too_many((target,), item.most_locations):
         return Complaint(REWRITE_TARGET.name, why)
@@ -88,7 +107,7 @@ def too_dear(item: Ingress) -> str | None:
 def _on_forward(target: str, route: Route, envoy: EnvoyRoute) -> None:
     if not _rewrites(target, route):
         return
-    if only_text(CAPTURE.sub("", target)):
+    if not _is_worked_out(target):
         action_of(envoy).regex_rewrite = rewrite(target, _expression(route.match))
     else:
         path = with_captures(target, regex.nginx_rewrite(_expression(route.match)), route)
@@ -99,7 +118,12 @@ def pattern(route: Route) -> str:
     """The expression, for the whole path, by which a route rewrites it; "" for one that does not. The groups are those of the path."""
     target = route.settings.get(NAME)
     rewritten = target is not None and isinstance(route.action, Forward) and _rewrites(target, route)
-    return regex.nginx_rewrite(_expression(route.match)) if rewritten else ""
+    return searched(route.match) if rewritten else ""
+
+
+def searched(match: PathMatch) -> str:
+    """The expression, for the whole path, by which a target replaces what a match takes."""
+    return regex.nginx_rewrite(_expression(match))
 
 
 def _patterns(_target: str, route: Route) -> tuple[str, ...]:

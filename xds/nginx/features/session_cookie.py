@@ -78,14 +78,14 @@ def _attribute(name: str, characters: str, doc: str, example: str) -> Annotation
 
 COOKIE_NAME = Annotation(
     "session-cookie-name",
-    matching(rf"[-._~a-zA-Z0-9/:]{{1,{_LONGEST_NAME}}}", f"name of a cookie of at most {_LONGEST_NAME} characters"),
+    matching(rf"[-._~a-zA-Z0-9/: ]{{1,{_LONGEST_NAME}}}", f"name of a cookie of at most {_LONGEST_NAME} characters"),
     "The name of the cookie.",
     "route",
     "INGRESSCOOKIE",
     risk=Risk.MEDIUM,
     beside="affinity",
 )
-COOKIE_PATH = _attribute("session-cookie-path", "-._~a-zA-Z0-9/:=?&", "The path of the cookie, in place of that of the Ingress.", "/app")
+COOKIE_PATH = _attribute("session-cookie-path", "-._~a-zA-Z0-9/:=?&, ", "The path of the cookie, in place of that of the Ingress.", "/app")
 COOKIE_DOMAIN = _attribute("session-cookie-domain", "-._~a-zA-Z0-9/: ", "The domain of the cookie.", "example.com")
 MAX_AGE = Annotation(
     "session-cookie-max-age", _seconds, "Seconds until the cookie expires.", "172800", "", risk=Risk.MEDIUM, beside="affinity"

@@ -10,20 +10,28 @@ from functools import lru_cache
 
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster as EnvoyCluster
 from envoy_data_plane.envoy.config.cluster.v3 import ClusterLbPolicy
+from envoy_data_plane.envoy.config.core.v3 import TypedExtensionConfig
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from envoy_data_plane.envoy.config.route.v3 import (
     RouteActionHashPolicy,
     RouteActionHashPolicyConnectionProperties,
     RouteActionHashPolicyCookie,
+    RouteActionHashPolicyFilterState,
     RouteActionHashPolicyHeader,
     RouteActionHashPolicyQueryParameter,
 )
+from envoy_data_plane.envoy.extensions.filters.common.set_filter_state.v3 import FilterStateValue
+from envoy_data_plane.envoy.extensions.filters.http.set_filter_state.v3 import Config as SetFilterState
 
+from xds.kube.objects import Ingress
 from xds.model import Forward, Route
-from xds.nginx.feature import Annotation, Feature, Fidelity, Notes, Risk, Scope, Unreadable, with_key
-from xds.nginx.messages import CACHED, action_of, substitution
+from xds.nginx.feature import Annotation, Complaint, Feature, Fidelity, Notes, Objects, Risk, Scope, Unreadable, with_key
+from xds.nginx.messages import CACHED, action_of, substitution, text_format
 from xds.nginx.values import boolean, matching, shown, whole
+from xds.nginx.variables import as_format, too_many, unknown
+from xds.wire.encode import pack
 
+NAME = "upstream_hash_by"
 MOST_VARIABLES = 8
 """Variables of one text: each is a hash policy of its own in each route of the Ingress, some 200 bytes of Envoy's memory."""
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z0-9_]+)\}|([A-Za-z0-9_]+))")
@@ -43,6 +51,8 @@ _OF_PATH = {
 }
 _BY_CLIENT = ("remote_addr", "binary_remote_addr", "the_real_ip")
 _PREFIXES = ("http_", "arg_", "cookie_")
+_KEPT = "xds.hash."
+"""What stands before the name of a variable whose value is kept for the choice of an endpoint, in Envoy's filter state."""
 
 
 def _fault(text: str) -> str:
@@ -53,10 +63,15 @@ def _fault(text: str) -> str:
     if len(names) > MOST_VARIABLES:
         return f"is {shown(text)}, which has {len(names)} variables, more than {MOST_VARIABLES}"
     for name in names:
-        known = name in _HEADERS or name in _OF_PATH or name in _BY_CLIENT
-        if not known and not any(name.startswith(prefix) and name != prefix for prefix in _PREFIXES):
+        if not _is_native(name) and unknown(f"${name}"):
             return f"is {shown(text)}, but ${name[:40]} is no variable that Envoy could hash by"
     return ""
+
+
+def _is_native(name: str) -> bool:
+    """Whether one of Envoy's own policies hashes by this variable. Others are worked out before (`_filters`)."""
+    known = name in _HEADERS or name in _OF_PATH or name in _BY_CLIENT
+    return known or any(name.startswith(prefix) and name != prefix for prefix in _PREFIXES)
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -67,7 +82,7 @@ def _names(text: str) -> tuple[str, ...]:
 UPSTREAM_HASH_BY = with_key(
     Annotation[str](
         "upstream-hash-by",
-        matching(r"[A-Za-z0-9\-_${}]*", "text with nginx variables such as $request_uri"),
+        matching(r"[A-Za-z0-9\-_${} ]*", "text with nginx variables such as $request_uri"),
         "nginx variables whose values choose the endpoint, by consistent hashing; without variables one endpoint answers all requests.",
         "$request_uri",
         "",
@@ -116,6 +131,8 @@ def _read(notes: Notes) -> tuple[str, ...] | None:
 def hash_policy(name: str) -> RouteActionHashPolicy:
     """By which part of a request Envoy chooses an endpoint, for the name of one of nginx's variables, without `$`."""
     kind, _, rest = name.partition("_")
+    if not _is_native(name):
+        return RouteActionHashPolicy(filter_state=RouteActionHashPolicyFilterState(key=f"{_KEPT}{name}"))
     if name in _BY_CLIENT:
         return RouteActionHashPolicy(connection_properties=RouteActionHashPolicyConnectionProperties(source_ip=True))
     if name in _HEADERS:
@@ -142,6 +159,27 @@ def _on_forward(names: tuple[str, ...], _route: Route, envoy: EnvoyRoute) -> Non
     action_of(envoy).hash_policy = [*(hash_policy(name) for name in names), _for_all()]
 
 
+def _filters(names: tuple[str, ...], route: Route) -> tuple[TypedExtensionConfig, ...]:
+    """Work out the variables for which Envoy has no policy of its own."""
+    worked_out = [name for name in names if not _is_native(name)]
+    if not worked_out or not isinstance(route.action, Forward):
+        return ()
+    values = [
+        FilterStateValue(
+            object_key=f"{_KEPT}{name}",
+            factory_key="envoy.hashable_string",
+            format_string=text_format(as_format(f"${name}", route), empty=True),
+        )
+        for name in worked_out
+    ]
+    return (TypedExtensionConfig(name=NAME, typed_config=pack(SetFilterState(on_request_headers=values))),)
+
+
+def _resolve(names: tuple[str, ...], item: Ingress, _objects: Objects) -> tuple[str, ...] | Complaint:
+    why = too_many((f"${name}" for name in names if not _is_native(name)), item.most_locations)
+    return Complaint(UPSTREAM_HASH_BY.name, why) if why else names
+
+
 def _patterns(names: tuple[str, ...], route: Route) -> tuple[str, ...]:
     return (".*", *(_OF_PATH[name][0] for name in names if name in _OF_PATH)) if isinstance(route.action, Forward) else ()
 
@@ -157,8 +195,11 @@ def _cluster_key(names: tuple[str, ...]) -> str:
 FEATURE = Feature(
     read=_read,
     annotations=(UPSTREAM_HASH_BY, SUBSET, SUBSET_SIZE),
+    resolve=_resolve,
     on_forward=_on_forward,
+    filters=_filters,
     patterns=_patterns,
+    by_path=True,
     cluster=True,
     cluster_key=_cluster_key,
     on_cluster=_on_cluster,

@@ -6,16 +6,18 @@ from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 
 from xds.kube.objects import Ingress
 from xds.model import Route
-from xds.nginx.feature import Annotation, Complaint, Feature, Fidelity, Objects, Unreadable
+from xds.nginx.feature import Annotation, Complaint, Feature, Fidelity, Objects
 from xds.nginx.messages import action_of
-from xds.nginx.values import matching
+from xds.nginx.values import matching, refusing, shown
 from xds.nginx.variables import as_format, known, too_many
 
-_form = matching(r"[-._~a-zA-Z0-9/:\[\]${}]*", "host such as internal.example.com or $service_name.example.com")
+_form = refusing(matching(r"[-._~a-zA-Z0-9/:^$\[\](){}*+?|&=\\]*", "host such as internal.example.com or $service_name.example.com"))
 
 
 def _host(text: str) -> str:
-    return known(_form(text))
+    if "\\" in _form(text):
+        raise ValueError(f"is {shown(text)}, with a backslash, which no host has")
+    return known(text)
 
 
 UPSTREAM_VHOST = Annotation(
@@ -27,7 +29,6 @@ UPSTREAM_VHOST = Annotation(
     Fidelity.APPROXIMATE,
     "where what variables stand for comes to nothing, the backend gets the Host of the client instead of none",
     lambda host, _paths: "$" in host,
-    unreadable=Unreadable.LEAVES_OUT,
 )
 
 

@@ -6,21 +6,18 @@ from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 
 from xds.kube.objects import Ingress
 from xds.model import Route
-from xds.nginx.feature import Annotation, Complaint, Feature, Objects, Risk, Unreadable
+from xds.nginx.feature import Annotation, Complaint, Feature, Objects, Risk
 from xds.nginx.features import rewrite_target
 from xds.nginx.messages import formatted
-from xds.nginx.values import matching, shown
-from xds.nginx.variables import CAPTURE, as_format, as_references, extracted, known, too_many
+from xds.nginx.values import matching, refusing, shown
+from xds.nginx.variables import CAPTURE, as_references, extracted, known_beside_captures, only_text, too_many, with_captures
 from xds.patterns import regex
 
-_form = matching(r"/?[-._~a-zA-Z0-9/:$ ]*", "path such as /app or /$1")
+_form = refusing(matching(r"/?[-._~a-zA-Z0-9/:$ ]*", "path such as /app or /$1"))
 
 
 def _prefix(text: str) -> str:
-    plain = CAPTURE.sub("", _form(text))
-    if plain != text and "$" in plain:
-        raise ValueError(f"is {shown(text)}, but beside captures such as $1 there can be no other variables")
-    return text if plain != text else known(text)
+    return known_beside_captures(_form(text))
 
 
 X_FORWARDED_PREFIX = Annotation(
@@ -30,7 +27,6 @@ X_FORWARDED_PREFIX = Annotation(
     "/app",
     "",
     risk=Risk.MEDIUM,
-    unreadable=Unreadable.LEAVES_OUT,
 )
 
 
@@ -46,9 +42,14 @@ def _resolve(prefix: str, item: Ingress, _objects: Objects) -> str | Complaint:
 
 def _on_forward(prefix: str, route: Route, envoy: EnvoyRoute) -> None:
     if pattern := rewrite_target.pattern(route):
-        captures = as_references(prefix, regex.groups(pattern))
-        value = extracted(pattern, captures) if CAPTURE.search(prefix) else as_format(prefix, route)
-        envoy.request_headers_to_add.append(formatted("X-Forwarded-Prefix", value))
+        envoy.request_headers_to_add.append(formatted("X-Forwarded-Prefix", _value(prefix, pattern, route)))
+
+
+def _value(prefix: str, pattern: str, route: Route) -> str:
+    """The prefix as a format. Captures without other variables are found in one search."""
+    if only_text(CAPTURE.sub("", prefix)) and CAPTURE.search(prefix):
+        return extracted(pattern, as_references(prefix, regex.groups(pattern)))
+    return with_captures(prefix, pattern, route)
 
 
 def _patterns(prefix: str, route: Route) -> tuple[str, ...]:
