@@ -30,7 +30,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from xds.config import Flags
 from xds.kube.objects import ConfigMap, EndpointSlice, Ingress, IngressClass, Namespace, Object, Rule, Secret, Service, ref, without_report
 from xds.kube.path_shares import PathShares
-from xds.problem import Ref
+from xds.problem import Problem, Ref, Severity
 
 Key = tuple[str, ...]
 T = TypeVar("T")
@@ -114,7 +114,7 @@ class Reader(Protocol):
     def unit(self, function: Callable[..., T], *arguments: Hashable) -> T:
         """The value of `function(reader, *arguments)`."""
 
-    def report(self, problem: Any) -> None:
+    def report(self, problem: Problem) -> None:
         """Report a Problem. It lasts as long as the Unit's value."""
 
 
@@ -351,6 +351,11 @@ def _rank(item: Ingress) -> tuple[str, str]:
     """The sort key of `oldest_first`: of texts that are turned round, character by character, the larger one is the smaller."""
     meta = item.meta
     return meta.created or _YOUNGEST, "".join([chr(_HIGHEST - ord(c)) for c in f"{meta.namespace}/{meta.name}"]) + chr(_HIGHEST)
+
+
+def report_about(read: Reader, item: Object, field: str, code: str, sentence: str, severity: Severity = Severity.ERROR) -> None:
+    """Report a Problem about an object, with the place where it was read."""
+    read.report(Problem(ref(item), field, code, sentence, severity, item.meta.place))
 
 
 def settings(read: Reader) -> Flags:

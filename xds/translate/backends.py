@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import NamedTuple
 
-from xds.kube.objects import EndpointPort, EndpointSlice, Service, ServicePort, ref
-from xds.kube.world import Reader, service, settings, slices_of
+from xds.kube.objects import EndpointPort, EndpointSlice, Service, ServicePort
+from xds.kube.world import Reader, report_about, service, settings, slices_of
 from xds.model import Cluster
 from xds.nginx.registry import asks
-from xds.problem import Problem, Severity
+from xds.problem import Severity
 from xds.translate.configuration import configuration
 from xds.translate.endpoint_addresses import external_host, is_ours, name_refusal, refusal, rules
 
@@ -79,7 +79,7 @@ def ports_of(read: Reader, namespace: str, name: str) -> _Ports:
     found = service(read, namespace, name)
     if found and len(found.ports) > MOST_PORTS:
         sentence = f"The Service has {len(found.ports):,} ports; those after the first {MOST_PORTS:,} have no effect."
-        read.report(Problem(ref(found), "spec.ports", "too-many-ports", sentence, place=found.meta.place))
+        report_about(read, found, "spec.ports", "too-many-ports", sentence)
     index = _Ports({}, {}, {})
     for port in reversed(found.ports[:MOST_PORTS] if found else ()):
         ways = {(port.protocol, text): port for text in (str(port.port), port.name)}
@@ -192,7 +192,7 @@ def pod_addresses(read: Reader, namespace: str, name: str, port: int, protocol: 
             f"A port of this Service has more than {_most_endpoints(found):,} endpoints, its part of {MOST_ENDPOINTS:,} for all ports; "
         )
         sentence += "the rest is left out."
-        read.report(Problem(ref(found), "spec.ports", "too-many-endpoints", sentence, place=found.meta.place))
+        report_about(read, found, "spec.ports", "too-many-endpoints", sentence)
     some_ready = not all(known.values())
     return tuple(Address(ip, number, terminates and some_ready) for (ip, number), terminates in sorted(known.items()))
 
@@ -245,14 +245,14 @@ def _own_addresses(read: Reader, found: Service, port: int) -> tuple[str, ...]:
         sentence = (
             "Some endpoints have addresses that are not allowed. So requests go directly to the others, not to the Service's own address."
         )
-        read.report(Problem(ref(found), "spec.clusterIPs", "address-passed-by", sentence, Severity.WARNING, found.meta.place))
+        report_about(read, found, "spec.clusterIPs", "address-passed-by", sentence, Severity.WARNING)
         return ()
     known = read.unit(rules)
     own: list[str] = []
     for number, ip in enumerate(ip for text in found.cluster_ips if (ip := _ip(text))):
         if why := refusal(read, known, ip, port):
             sentence = f"The address {ip} {why}; it is left out."
-            read.report(Problem(ref(found), f"spec.clusterIPs[{number}]", "address-refused", sentence, place=found.meta.place))
+            report_about(read, found, f"spec.clusterIPs[{number}]", "address-refused", sentence)
         else:
             own.append(ip)
     return tuple(sorted(own))
@@ -270,7 +270,7 @@ def _external(read: Reader, found: Service, port: int | str, protocol: str) -> D
         return Destination(Reach.NO_PORT)
     if why := name_refusal(read, host, target, protocol):
         sentence = f"{host!r} {why}; nothing is sent there."
-        read.report(Problem(ref(found), "spec.externalName", "address-refused", sentence, place=found.meta.place))
+        report_about(read, found, "spec.externalName", "address-refused", sentence)
         return Destination(Reach.NOT_REACHABLE)
     return Destination(Reach.EXTERNAL, number, by_client_address(read, found.meta.namespace, found.meta.name))
 
@@ -295,7 +295,7 @@ def _of_slice(read: Reader, piece: EndpointSlice, declared: ServicePort) -> Iter
     for number in _targets(piece.ports, declared):
         if not 0 < number < 65536:
             sentence = f"The port {number} is not between 1 and 65535; its endpoints are left out."
-            read.report(Problem(ref(piece), "ports", "port", sentence, place=piece.meta.place))
+            report_about(read, piece, "ports", "port", sentence)
             continue
         for at, endpoint in enumerate(piece.endpoints):
             if endpoint.ready or (endpoint.serving and endpoint.terminating):
@@ -322,10 +322,10 @@ def _judged(read: Reader, protocol: str, candidates: Iterable[_Candidate]) -> It
 def _report_refused(read: Reader, piece: EndpointSlice, refused: list[tuple[str, str]]) -> None:
     """Report each address, up to a number that a user can read."""
     for field, what in refused[:_MOST_REPORTED]:
-        read.report(Problem(ref(piece), field, "address", f"{what}; this endpoint is left out.", place=piece.meta.place))
+        report_about(read, piece, field, "address", f"{what}; this endpoint is left out.")
     if len(refused) > _MOST_REPORTED:
         sentence = f"{len(refused) - _MOST_REPORTED} more addresses are left out, for reasons like these."
-        read.report(Problem(ref(piece), "endpoints", "addresses", sentence, place=piece.meta.place))
+        report_about(read, piece, "endpoints", "addresses", sentence)
 
 
 def _ip(text: str) -> str:

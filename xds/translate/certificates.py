@@ -8,8 +8,8 @@ from typing import NamedTuple
 from xds.certificates import authorities
 from xds.certificates.authorities import Trusted
 from xds.certificates.pairs import Pair, Unusable, parse
-from xds.kube.objects import Ingress, Tls, ref
-from xds.kube.world import Reader, default_certificate, ingress, last_valid_key, now, secret, settings
+from xds.kube.objects import Ingress, Tls
+from xds.kube.world import Reader, default_certificate, ingress, last_valid_key, now, report_about, secret, settings
 from xds.problem import Problem, Ref, Severity
 from xds.translate.claims import serving
 
@@ -32,7 +32,7 @@ def certificate(read: Reader, namespace: str, name: str) -> Pair | Unusable:
     if kept is None:
         return judged
     sentence = f"It {judged.sentence}; the certificate that it held before stays in place until that is fixed."
-    read.report(Problem(Ref("Secret", namespace, name), "data", f"certificate-kept:{judged.code}", sentence, place=found.meta.place))
+    report_about(read, found, "data", f"certificate-kept:{judged.code}", sentence)
     return kept
 
 
@@ -130,7 +130,7 @@ def tls_index(read: Reader, namespace: str, name: str) -> _TlsIndex:
                 covering.setdefault(each, number)
     if item and len(item.tls) > MOST_TLS:
         sentence = f"spec.tls has {len(item.tls):,} entries; those after the first {MOST_TLS:,} have no effect: split the Ingress."
-        read.report(Problem(ref(item), "spec.tls", "too-many-tls", sentence, place=item.meta.place))
+        report_about(read, item, "spec.tls", "too-many-tls", sentence)
     return _TlsIndex(listed, covering)
 
 
@@ -144,7 +144,7 @@ def _of_ingress(read: Reader, item: Ingress, host: str) -> str:
         return f"{item.meta.namespace}/{item.tls[min(covering)].secret}"
     if any(entry.secret for entry in item.tls):
         sentence = f'No entry of spec.tls lists "{host}" or has a certificate for it; it is served with the default certificate.'
-        read.report(Problem(ref(item), "spec.tls", f"tls-host:{host}", sentence, Severity.WARNING, item.meta.place))
+        report_about(read, item, "spec.tls", f"tls-host:{host}", sentence, Severity.WARNING)
     return ""
 
 
@@ -156,11 +156,11 @@ def _if_usable(read: Reader, item: Ingress, number: int, entry: Tls, host: str) 
     name = f"{item.meta.namespace}/{entry.secret}"
     if isinstance(names, Unusable):
         sentence = f'Secret {name} {names.sentence}; "{host}" is served with the default certificate.'
-        read.report(Problem(ref(item), field, f"{names.code}:{host}", sentence, place=item.meta.place))
+        report_about(read, item, field, f"{names.code}:{host}", sentence)
         return ""
     if not covers(names.every, host):
         sentence = f'The certificate of Secret {name} is for {names.shown}, not for "{host}", which is served with the default certificate.'
-        read.report(Problem(ref(item), field, f"certificate-name:{host}", sentence, place=item.meta.place))
+        report_about(read, item, field, f"certificate-name:{host}", sentence)
         return ""
     return name
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from xds.kube.objects import Backend, Ingress, Rule, ref
-from xds.kube.world import MOST_RULES, MOST_WILDCARDS, Reader, ingress, ingresses_of, rules_with_effect, settings
+from xds.kube.world import MOST_RULES, MOST_WILDCARDS, Reader, ingress, ingresses_of, report_about, rules_with_effect, settings
 from xds.model import Settings
 from xds.nginx import registry
 from xds.nginx.feature import Role
 from xds.nginx.registry import before_younger, for_host, host_features, on_path, with_hook
-from xds.problem import Problem, Severity
+from xds.problem import Severity
 from xds.translate.configuration import ingress_settings
 from xds.translate.paths import EXACT
 from xds.translate.selection import served_as
@@ -152,10 +152,10 @@ def rules_by_host(read: Reader, namespace: str, name: str) -> Mapping[str, tuple
         found.setdefault(numbered[2].host.lower(), []).append(numbered)
     if item and len(item.rules) > MOST_RULES:
         sentence = f"The Ingress has {len(item.rules):,} rules; those after the first {MOST_RULES:,} have no effect: split it into several."
-        read.report(Problem(ref(item), "spec.rules", "too-many-rules", sentence, place=item.meta.place))
+        report_about(read, item, "spec.rules", "too-many-rules", sentence)
     if item and sum(rule.host.startswith("*.") for rule in item.rules) > MOST_WILDCARDS:
         sentence = f"Of its wildcard hosts those after the first {MOST_WILDCARDS} have no effect: split the Ingress into several."
-        read.report(Problem(ref(item), "spec.rules", "too-many-wildcards", sentence, place=item.meta.place))
+        report_about(read, item, "spec.rules", "too-many-wildcards", sentence)
     return {host: tuple(rules) for host, rules in found.items()}
 
 
@@ -232,17 +232,21 @@ def is_regex_host(read: Reader, host: str) -> bool:
 
 
 def report_foreign(read: Reader, host: str, all_of: list[Ingress]) -> None:
-    """What Ingresses of other namespances have on a host: errors where `--host-ownership` is set, else notes."""
+    """What Ingresses of other namespaces have on a host: errors where `--host-ownership` is set, else notes."""
     owner = all_of[0]
     where = f'Host "{host}"' if host else "What no other host takes"
     whose = f"{where} belongs to namespace {owner.meta.namespace}, whose {ref(owner)} claimed it first"
     for item in (i for i in all_of if i.meta.namespace != owner.meta.namespace):
-        place = item.meta.place
         if not settings(read).host_ownership:
             sentence = f"{whose}. What this Ingress does to it would have no effect with --host-ownership."
-            read.report(Problem(ref(item), "spec.rules", f"foreign-host:{host}", sentence, Severity.NOTE, place))
+            report_about(read, item, "spec.rules", f"foreign-host:{host}", sentence, Severity.NOTE)
             continue
         fields = [claim.part("path") for claim in claims_of(read, item, host)] or [DEFAULT_BACKEND]
         for field in fields:
             sentence = f"{whose}; this has no effect, nor has the tls section for it (--host-ownership)."
-            read.report(Problem(ref(item), field, f"foreign-host:{host}", sentence, place=place))
+            report_about(read, item, field, f"foreign-host:{host}", sentence)
+
+
+def report_claim(read: Reader, claim: Claim, field: str, code: str, sentence: str, severity: Severity = Severity.ERROR) -> None:
+    """Report a Problem about a field of what a claim is made from."""
+    report_about(read, claim.item, claim.part(field), code, sentence, severity)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from xds.kube.objects import ConfigMap, Ingress, ref
-from xds.kube.world import Reader, config_map, ingress, refused_edit, settings
+from xds.kube.objects import ConfigMap, Ingress
+from xds.kube.world import Reader, config_map, ingress, refused_edit, report_about, settings
 from xds.model import CLOSED, LEFT_OUT, Settings
 from xds.nginx import hints, registry
 from xds.nginx.feature import Annotation, Barred, Closed, Complaint, Declared, Fidelity, Forbidden, Key, Unreadable
@@ -64,7 +64,7 @@ def _follow(read: Reader, found: ConfigMap, values: dict[str, Any]) -> None:
             values[name], faults = key.of_config_map(other.data)
         for fault in faults:
             sentence = f"{name} names ConfigMap {written}, {fault}."
-            read.report(Problem(ref(found), f"data[{name}]", "key-value", sentence, place=found.meta.place))
+            report_about(read, found, f"data[{name}]", "key-value", sentence)
 
 
 def flagged(read: Reader, flag: str, name: str, otherwise: str) -> ConfigMap | None:
@@ -210,7 +210,7 @@ def _report_unknown(read: Reader, item: Ingress, names: Sequence[str]) -> None:
         _report(read, item, name, "annotation-unknown", sentence, Severity.WARNING)
     if len(names) > MOST_UNKNOWN:
         sentence = f"{len(names) - MOST_UNKNOWN:,} more annotations are none of ingress-nginx, and have no effect."
-        read.report(Problem(ref(item), "metadata.annotations", "annotation-unknown", sentence, Severity.WARNING, item.meta.place))
+        report_about(read, item, "metadata.annotations", "annotation-unknown", sentence, Severity.WARNING)
 
 
 def _report_idle(read: Reader, item: Ingress, idle: Mapping[str, str]) -> None:
@@ -223,7 +223,7 @@ def _report_idle(read: Reader, item: Ingress, idle: Mapping[str, str]) -> None:
     sentence = f"This Ingress claims no paths, so its {listed(names)} {'has' if len(names) == 1 else 'have'} no effect: "
     sentence += f"the Ingress that claims a path decides{', access rules included' if rules else ''}."
     severity = Severity.WARNING if rules else Severity.NOTE
-    read.report(Problem(ref(item), "metadata.annotations", "annotation-of-offer", sentence, severity, item.meta.place))
+    report_about(read, item, "metadata.annotations", "annotation-of-offer", sentence, severity)
 
 
 def listed(names: Sequence[str]) -> str:
@@ -245,7 +245,7 @@ def _report_prefixes(read: Reader, item: Ingress) -> None:
         prefix, _, name = key.rpartition("/")
         severity = Severity.WARNING if hints.protects(name) else Severity.NOTE
         sentence = f"{prefix}/ is {mistaken[prefix]}; the annotation has no effect, while those of {ours}/ have."
-        read.report(Problem(ref(item), f"metadata.annotations[{key}]", "annotation-prefix", sentence, severity, item.meta.place))
+        report_about(read, item, f"metadata.annotations[{key}]", "annotation-prefix", sentence, severity)
 
 
 def _judge(read: Reader, item: Ingress, name: str, known: Annotation[Any], value: str, paths: list[str]) -> None:
@@ -272,30 +272,29 @@ def _missing(read: Reader, known: Annotation[Any]) -> str:
 
 def _report(read: Reader, item: Ingress, name: str, code: str, sentence: str, severity: Severity = Severity.ERROR) -> None:
     field = f"metadata.annotations[{settings(read).annotations_prefix}/{name}]"
-    read.report(Problem(ref(item), field, code, sentence, severity, item.meta.place))
+    report_about(read, item, field, code, sentence, severity)
 
 
 def _report_keys(read: Reader, found: ConfigMap, complaints: list[Complaint]) -> None:
-    about = Ref("ConfigMap", found.meta.namespace, found.meta.name)
     for c in complaints:
         closes = "all paths without a value of their own answer 503"
         own = {Unreadable.CLOSES: closes, Unreadable.PARTLY: c.then.value, Unreadable.AS_WRITTEN: c.then.value}
         then = own.get(c.then, "the default holds")
-        read.report(Problem(about, f"data[{c.name}]", "key-value", f"{c.name} {c.sentence}; {then}.", place=found.meta.place))
+        report_about(read, found, f"data[{c.name}]", "key-value", f"{c.name} {c.sentence}; {then}.")
     known = registry.known_keys()
     unknown = sorted(found.data.keys() - known.keys())
     for number, name in enumerate(unknown[:MOST_UNKNOWN]):
         near = _nearest(name, known) if number < _MOST_NEAREST else ""
         sentence = f"{name[:80]} is no key of ingress-nginx's ConfigMap{near}; it has no effect."
-        read.report(Problem(about, f"data[{name[:80]}]", "key-unknown", sentence, Severity.WARNING, found.meta.place))
+        report_about(read, found, f"data[{name[:80]}]", "key-unknown", sentence, Severity.WARNING)
     if len(unknown) > MOST_UNKNOWN:
         sentence = f"{len(unknown) - MOST_UNKNOWN:,} more keys are none of ingress-nginx's ConfigMap, and have no effect."
-        read.report(Problem(about, "data", "key-unknown", sentence, Severity.WARNING, found.meta.place))
+        report_about(read, found, "data", "key-unknown", sentence, Severity.WARNING)
     for name in sorted(found.data.keys() & known.keys() - {c.name for c in complaints}):
-        _judge_key(read, found, about, known[name])
+        _judge_key(read, found, known[name])
 
 
-def _judge_key(read: Reader, found: ConfigMap, about: Ref, known: Key[Any]) -> None:
+def _judge_key(read: Reader, found: ConfigMap, known: Key[Any]) -> None:
     """Report what is not supported of a key, or differs; nothing where its value is what holds anyway."""
     text = found.data[known.name]
     if not known.needs_verdict(text):
@@ -303,10 +302,10 @@ def _judge_key(read: Reader, found: ConfigMap, about: Ref, known: Key[Any]) -> N
     if known.fidelity in _VERDICT:
         severity, verdict = _verdict(known)
         sentence = f"{known.name} {verdict}{_because(known, text)}."
-        read.report(Problem(about, f"data[{known.name}]", "key-verdict", sentence, severity, found.meta.place))
+        report_about(read, found, f"data[{known.name}]", "key-verdict", sentence, severity)
     elif known.fidelity is Fidelity.APPROXIMATE and (because := _because(known, text)):
         sentence = f"{known.name} works nearly as in ingress-nginx{because}."
-        read.report(Problem(about, f"data[{known.name}]", "key-approximate", sentence, Severity.NOTE, found.meta.place))
+        report_about(read, found, f"data[{known.name}]", "key-approximate", sentence, Severity.NOTE)
 
 
 def _verdict(known: Declared[Any]) -> tuple[Severity, str]:

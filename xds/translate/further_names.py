@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from xds.kube.objects import Ingress, ref
-from xds.kube.world import Reader, named_by, oldest_first, settings
+from xds.kube.world import Reader, named_by, oldest_first, report_about, settings
 from xds.model import Name
 from xds.nginx.registry import with_hook
-from xds.problem import Problem, Severity
+from xds.problem import Severity
 from xds.translate.certificates import CertificateNames, covers, host_certificate, under_redirecting_wildcard, verdict
 from xds.translate.claims import MOST_PATHS, claims_of, is_plain, serving, settings_of
 
@@ -89,10 +89,10 @@ def report(read: Reader, host: str) -> None:
             _report(read, one, f"would repeat the paths of the host once more, and all its names have {MOST_PATHS:,} at most")
         elif host_certificate(read, host) and not certificate_of(read, one):
             sentence = f'The certificate of host "{host}" is not valid for its further name "{name}", which is served with the default one.'
-            read.report(Problem(ref(one.item), "metadata.annotations", f"name-tls:{name}", sentence, Severity.WARNING, one.item.meta.place))
+            report_about(read, one.item, "metadata.annotations", f"name-tls:{name}", sentence, Severity.WARNING)
 
 
 def _report(read: Reader, one: Given, why: str) -> None:
     sentence = f'The further name "{one.name.host}" of host "{one.host}" {why}; it has no effect.'
     code = f"name:{one.name.host}"
-    read.report(Problem(ref(one.item), "metadata.annotations", code, sentence, Severity.WARNING, one.item.meta.place))
+    report_about(read, one.item, "metadata.annotations", code, sentence, Severity.WARNING)

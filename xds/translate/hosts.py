@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from xds.kube.objects import Ingress, ref
-from xds.kube.world import Reader, ingress, ingresses_of, path_share_key, settings
+from xds.kube.world import Reader, ingress, ingresses_of, path_share_key, report_about, settings
 from xds.model import (
     CLOSED,
     Action,
@@ -45,6 +45,7 @@ from xds.translate.claims import (
     has_regex,
     offering,
     on_host,
+    report_claim,
     report_foreign,
     rules_of,
     serving,
@@ -146,7 +147,7 @@ def beyond_wildcard(read: Reader, host: str) -> VirtualHost:
             f'Names further below "{host[2:]}" than one label are answered with 404, not by the paths without a host: those are more than '
         )
         sentence += f"{MOST_REPEATED}, or regular expressions."
-        read.report(Problem(ref(item), "spec.rules", f"wildcard:{host}", sentence, Severity.WARNING, item.meta.place))
+        report_about(read, item, "spec.rules", f"wildcard:{host}", sentence, Severity.WARNING)
     return VirtualHost("", (Route(_ROOT, Respond(404)),))
 
 
@@ -167,7 +168,7 @@ def _acceptable(read: Reader, host: str, ours: list[Ingress]) -> bool:
     for item in ours:
         number = next(iter(rules_of(read, item, host)))[0]
         sentence = f"The host {host[:80]!r} {_host_fault(host)}; the rule has no effect."
-        read.report(Problem(ref(item), f"spec.rules[{number}].host", "host", sentence, place=item.meta.place))
+        report_about(read, item, f"spec.rules[{number}].host", "host", sentence)
     return False
 
 
@@ -188,7 +189,7 @@ def _claims(read: Reader, host: str, ours: list[Ingress]) -> list[Claim]:
     for item in (*ours, *offering(read, host)):
         if not item.rules and item.default_backend is None:
             sentence = "The Ingress has neither rules nor a default backend, and no effect."
-            read.report(Problem(ref(item), "spec", "empty", sentence, Severity.WARNING, item.meta.place))
+            report_about(read, item, "spec", "empty", sentence, Severity.WARNING)
     return [claim for item in ours for claim in claims_of(read, item, host)]
 
 
@@ -236,7 +237,7 @@ def _report_never_reached(read: Reader, host: str, claim: Claim) -> None:
     where = f'of the host "{host}"' if host else "without a host"
     sentence = f"The path / of type Exact is never reached: paths {where} are regular expressions, and what answers for / of type Prefix "
     sentence += "comes first. Use the type Prefix."
-    read.report(Problem(ref(claim.item), claim.field, f"never-reached:{host}", sentence, Severity.WARNING, claim.item.meta.place))
+    report_about(read, claim.item, claim.field, f"never-reached:{host}", sentence, Severity.WARNING)
 
 
 def _further(read: Reader, host: str, found: Sequence[_Found], allowance: Allowance) -> Iterator[tuple[Further, _Found]]:
@@ -254,7 +255,7 @@ def _further(read: Reader, host: str, found: Sequence[_Found], allowance: Allowa
             else:
                 why = "the regular expressions of its host take all that one host may take"
                 sentence = f"The location in {each.location.rule} has no effect: {why}."
-                read.report(Problem(ref(owner), "metadata.annotations", f"regex-budget-of-host:{host}", sentence, place=owner.meta.place))
+                report_about(read, owner, "metadata.annotations", f"regex-budget-of-host:{host}", sentence)
 
 
 def _around(
@@ -431,24 +432,24 @@ def _backend_action(read: Reader, claim: Claim, *, offered: bool = False) -> Act
     if not backend.service:
         what = f"a {backend.resource}" if backend.resource else "nothing"
         who = otherwise if offered else "the default backend answers"
-        _report(read, claim, "backend", "backend", f"The backend is {what}, not a Service; {who}.")
+        report_claim(read, claim, "backend", "backend", f"The backend is {what}, not a Service; {who}.")
         return Respond(503) if offered else _global_default(read)
     by_address = asks("by_address", settings_of(read, claim.item))
     found = read.unit(destination, namespace, backend.service, backend.port, by_address)
     if found.reach is Reach.EXTERNAL and (backend.service, found.port) not in read.unit(external_names, namespace, claim.item.meta.name):
         sentence = f"An Ingress leads to {MOST_EXTERNAL_NAMES} ports of Services of type ExternalName at most; paths to others answer 503."
-        read.report(Problem(ref(claim.item), "spec", "too-many-external-names", sentence, place=claim.item.meta.place))
+        report_about(read, claim.item, "spec", "too-many-external-names", sentence)
         return Respond(503)
     if found.reach in (Reach.LIVE, Reach.EXTERNAL):
         return Forward(Cluster(namespace, backend.service, found.port, external=found.reach is Reach.EXTERNAL), found.by_client)
     about = f"Service {namespace}/{backend.service}"
     if found.reach is Reach.NO_PORT:
         which = f"has no port {str(backend.port)[:63]!r}" if backend.port else "is named without a port; write port.number or port.name"
-        _report(read, claim, "backend.service.port", "no-port", f"{about} {which}; {otherwise}.")
+        report_claim(read, claim, "backend.service.port", "no-port", f"{about} {which}; {otherwise}.")
     else:
         severity = Severity.ERROR if found.reach in _UNREACHABLE else Severity.WARNING
         code = NO_ENDPOINTS if found.reach is Reach.NO_ENDPOINTS else NO_SERVICE
-        _report(read, claim, "backend.service.name", code, f"{about} {found.reach.value}; {otherwise}.", severity)
+        report_claim(read, claim, "backend.service.name", code, f"{about} {found.reach.value}; {otherwise}.", severity)
     return Respond(503)
 
 
@@ -486,14 +487,10 @@ def _report_foreign(read: Reader, host: str) -> None:
         report_foreign(read, host, everybody)
 
 
-def _report(read: Reader, claim: Claim, field: str, code: str, sentence: str, severity: Severity = Severity.ERROR) -> None:
-    read.report(Problem(ref(claim.item), claim.part(field), code, sentence, severity, claim.item.meta.place))
-
-
 def _report_escape(read: Reader, claim: Claim) -> None:
     if escape := paths.escape(claim.path):
         sentence = f"In the path {claim.path[:80]!r} {escape} stands for itself, as in ingress-nginx; write the character that is meant."
-        _report(read, claim, "path", "path-escape", sentence, Severity.WARNING)
+        report_claim(read, claim, "path", "path-escape", sentence, Severity.WARNING)
 
 
 def _report_conflict(read: Reader, host: str, claim: Claim, winner: Claim) -> None:
@@ -501,7 +498,7 @@ def _report_conflict(read: Reader, host: str, claim: Claim, winner: Claim) -> No
     owner = "this same Ingress" if winner.item is claim.item else str(ref(winner.item))
     path = claim.path[:80]
     sentence = f"The path {path!r} of {where} already belongs to {owner} ({winner.field}), which comes first; this one has no effect."
-    _report(read, claim, "path", "conflict", sentence)
+    report_claim(read, claim, "path", "conflict", sentence)
 
 
 def _report_lost_defaults(read: Reader, host: str, ours: list[Ingress], root: Claim | None) -> None:
@@ -518,4 +515,4 @@ def _report_lost_defaults(read: Reader, host: str, ours: list[Ingress], root: Cl
         what = "What no other host or path takes"
     for item in lost:
         sentence = f"{what} already belongs to {owner}; there this default backend has no effect."
-        read.report(Problem(ref(item), "spec.defaultBackend", f"conflict:{host}" if host else "conflict", sentence, place=item.meta.place))
+        report_about(read, item, "spec.defaultBackend", f"conflict:{host}" if host else "conflict", sentence)

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from xds.kube.objects import Ingress, ref
-from xds.kube.world import Reader
+from xds.kube.world import Reader, report_about
 from xds.model import Action, Forward, Location, Route
-from xds.problem import Problem, Severity
-from xds.translate.claims import Claim, Where, claimants, claims_of, offerers, offering, offers_in_order, report_foreign
+from xds.problem import Severity
+from xds.translate.claims import Claim, Where, claimants, claims_of, offerers, offering, offers_in_order, report_claim, report_foreign
 from xds.translate.regexes import Allowance, admit_offers
 
 NOBODY = "offer-unclaimed-host"
@@ -35,7 +35,7 @@ def _offers_of(read: Reader, item: Ingress, host: str) -> list[Claim]:
     """The paths that an Ingress offers something for; its default backend is offered for what no host and path takes."""
     if item.rules and item.default_backend:
         sentence = "An Ingress that claims no paths offers its default backend only where it has no rules; this one has no effect."
-        read.report(Problem(ref(item), "spec.defaultBackend", "offer-default", sentence, Severity.WARNING, item.meta.place))
+        report_about(read, item, "spec.defaultBackend", "offer-default", sentence, Severity.WARNING)
     return list(claims_of(read, item, host)) if item.rules else [claim for _, claim in offers_in_order(item)]
 
 
@@ -45,7 +45,7 @@ def report_none_served(read: Reader, host: str) -> None:
         sentence = f'No Ingress claims host "{host}", so this canary has no primary there, and no effect.'
         first = next(iter(_offers_of(read, item, host)), None)
         field = first.field if first else "spec.rules"
-        read.report(Problem(ref(item), field, f"{NOBODY}:{host}", sentence, place=item.meta.place))
+        report_about(read, item, field, f"{NOBODY}:{host}", sentence)
 
 
 def first(
@@ -56,11 +56,11 @@ def first(
         to = leads_to(claim)
         if _is_same(to, action):
             sentence = "The backend is the one that the path has anyway; this canary has no effect."
-            _report(read, claim, "backend", "offer-same", sentence, Severity.WARNING)
+            report_claim(read, claim, "backend", "offer-same", sentence, Severity.WARNING)
             continue
         for other in offering[number + 1 :]:
             sentence = f"{ref(claim.item)} ({claim.field}) is a canary of this path, and comes first; this one has no effect."
-            _report(read, other, "path", "offer-conflict", sentence)
+            report_claim(read, other, "path", "offer-conflict", sentence)
         return claim, to
     return None, None
 
@@ -76,7 +76,7 @@ def report_unclaimed(read: Reader, host: str, joined: Joining, claimed: Collecti
     """The offers for paths that nobody claims."""
     for place, offers in joined.items():
         for claim in offers if place not in claimed else ():
-            _report(read, claim, "path", "offer-unclaimed", _unclaimed(host, place, claimed))
+            report_claim(read, claim, "path", "offer-unclaimed", _unclaimed(host, place, claimed))
 
 
 def _unclaimed(host: str, place: Where, claimed: Collection[Where]) -> str:
@@ -91,10 +91,10 @@ def report_unasked(read: Reader, location: Location, routes: Sequence[Route], cl
     """An offer to which no request goes: it asks for none, as when a release begins, or the location's Ingress forwards none (`routes`)."""
     if any(isinstance(route.action, Forward) for route in routes):
         sentence = "No request goes to this canary: its annotations ask for none."
-        _report(read, claim, "path", "offer-idle", sentence, Severity.NOTE)
+        report_claim(read, claim, "path", "offer-idle", sentence, Severity.NOTE)
     else:
         sentence = f"{location.origin} answers all requests of this path by itself; this canary gets none."
-        _report(read, claim, "path", "offer-unasked", sentence, Severity.WARNING)
+        report_claim(read, claim, "path", "offer-unasked", sentence, Severity.WARNING)
 
 
 def report_foreigners(read: Reader, host: str) -> None:
@@ -103,7 +103,3 @@ def report_foreigners(read: Reader, host: str) -> None:
     owners = claimants(read, host) if others else []
     if owners and any(item.meta.namespace != owners[0].meta.namespace for item in others):
         report_foreign(read, host, [owners[0], *others])
-
-
-def _report(read: Reader, claim: Claim, field: str, code: str, sentence: str, severity: Severity = Severity.ERROR) -> None:
-    read.report(Problem(ref(claim.item), claim.part(field), code, sentence, severity, claim.item.meta.place))

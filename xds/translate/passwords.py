@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from xds import passwords
-from xds.kube.objects import Secret
-from xds.kube.world import Reader, default_certificate, secret
+from xds.kube.objects import Secret, ref
+from xds.kube.world import Reader, default_certificate, report_about, secret
 from xds.model import PasswordForm, Passwords
 from xds.passwords import LARGEST, MOST_USERS, User
-from xds.problem import Problem, Ref, Severity
+from xds.problem import Severity
 
 KEY = "auth"
 """The key with the file, where the Secret has one."""
@@ -61,7 +61,6 @@ def _usable(read: Reader, found: Secret, form: PasswordForm, text: bytes) -> Ite
 
 
 def _report(read: Reader, found: Secret, sentence: str, field: str = "data", code: str = "passwords") -> None:
-    about = Ref("Secret", found.meta.namespace, found.meta.name)
     if sentence.startswith("has "):
-        sentence = f"{about} {sentence}"
-    read.report(Problem(about, field, code, sentence, Severity.WARNING, found.meta.place))
+        sentence = f"{ref(found)} {sentence}"
+    report_about(read, found, field, code, sentence, Severity.WARNING)

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from xds.kube.objects import ref
-from xds.kube.world import Reader, ingress
+from xds.kube.world import Reader, ingress, report_about
 from xds.model import Cluster, Forward, Location, Offer, PathMatch, Redirect, Route
 from xds.nginx import registry
 from xds.nginx.registry import drawn, guarded, with_hook
 from xds.patterns import regex, spelling
-from xds.problem import Problem, Ref
+from xds.problem import Ref
 from xds.translate import guards, paths
 from xds.translate.certificates import redirects_to_https
 from xds.translate.claims import (
@@ -184,7 +184,7 @@ def admit(read: Reader, host: str, claims: Iterable[Claim], allowance: Allowance
             excess.setdefault((about, why), []).append(claim)
         elif fault := paths.fault(claim.path, as_regex=as_regex):
             sentence = f"The path {claim.path[:80]!r} {fault}; it has no effect."
-            read.report(Problem(about, claim.part("path"), "path", sentence, place=claim.item.meta.place))
+            report_about(read, claim.item, claim.part("path"), "path", sentence)
         else:
             admitted.append(claim)
             continue
@@ -247,11 +247,11 @@ _LIMITS = {
 
 
 def _report_excess(read: Reader, host: str, excess: Mapping[tuple[Ref, str], Sequence[Claim]]) -> None:
-    for (about, why), claims in excess.items():
+    for (_, why), claims in excess.items():
         first = claims[0]
         which = "This path has" if len(claims) == 1 else f"This path and {len(claims) - 1:,} after it have"
         sentence = f"{which} no effect: {_LIMITS[why]}."
-        read.report(Problem(about, f"{first.field}.path", f"{why}:{host}", sentence, place=first.item.meta.place))
+        report_about(read, first.item, f"{first.field}.path", f"{why}:{host}", sentence)
 
 
 def _report_closed(read: Reader, host: str, out: Sequence[LeftOut]) -> None:
@@ -261,7 +261,7 @@ def _report_closed(read: Reader, host: str, out: Sequence[LeftOut]) -> None:
         starts = " or ".join(f'"{each.start}"' for each in out)
         taken = f"all requests {what} that begin with {starts} and that no path before them takes"
         sentence = f"Paths of this Ingress are left out, and it has an access rule: in their place, {taken} are answered with 503."
-        read.report(Problem(ref(item), "spec.rules", f"closed:{host}", sentence, place=item.meta.place))
+        report_about(read, item, "spec.rules", f"closed:{host}", sentence)
 
 
 def _start(path: str, *, as_regex: bool) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from xds.kube.objects import Ingress, ref
-from xds.kube.world import Reader, ingress, ingress_class, namespace, settings
+from xds.kube.objects import Ingress
+from xds.kube.world import Reader, ingress, ingress_class, namespace, report_about, settings
 from xds.model import LEFT_OUT
 from xds.nginx.feature import Role
 from xds.nginx.registry import role
-from xds.problem import Problem, Severity
+from xds.problem import Severity
 from xds.translate.configuration import ingress_settings
 
 CLASS_ANNOTATION = "kubernetes.io/ingress.class"
@@ -32,7 +32,7 @@ def served(read: Reader, ns: str, name: str) -> bool:
         return False
     if settings(read).disable_catch_all and found.default_backend is not None:
         sentence = "The Ingress is ignored: it has a default backend, and --disable-catch-all is set."
-        read.report(Problem(ref(found), "spec.defaultBackend", "catch-all-disabled", sentence, place=found.meta.place))
+        report_about(read, found, "spec.defaultBackend", "catch-all-disabled", sentence)
         return False
     return LEFT_OUT not in read.unit(ingress_settings, ns, name)
 
@@ -63,12 +63,12 @@ def _of_our_class(read: Reader, item: Ingress) -> bool:
             # The IngressClass is deleted with the old controller's chart, and is seldom in a folder; its Ingresses are served all the same.
             if not flags.manifests:
                 sentence = f'There is no IngressClass "{item.class_name}"; the Ingress is served because --ingress-class names it.'
-                read.report(Problem(ref(item), "spec.ingressClassName", "class-missing", sentence, Severity.WARNING, item.meta.place))
+                report_about(read, item, "spec.ingressClassName", "class-missing", sentence, Severity.WARNING)
             return True
         sentence = f'ingressClassName is "{item.class_name}", but there is no IngressClass of that name; nobody serves this Ingress. '
         sentence += f"An IngressClass of that name with the controller {flags.controller_class} would have it served here"
         sentence += f", and so would --ingress-class {item.class_name}." if flags.manifests else "."
-        read.report(Problem(ref(item), "spec.ingressClassName", "class-missing", sentence, Severity.WARNING, item.meta.place))
+        report_about(read, item, "spec.ingressClassName", "class-missing", sentence, Severity.WARNING)
         return False
     annotation = item.meta.annotations.get(CLASS_ANNOTATION, "")
     if annotation:

@@ -7,10 +7,9 @@ import re
 from xds.addresses import ip_or_none
 from xds.config import reserved_ports
 from xds.kube.objects import ConfigMap
-from xds.kube.world import Reader, config_map, service, settings
+from xds.kube.world import Reader, config_map, report_about, service, settings
 from xds.model import Cluster, Stream
 from xds.nginx import registry
-from xds.problem import Problem, Ref
 from xds.translate.backends import NO_ENDPOINTS, Destination, Reach, external_address, pod_addresses, stream_destination
 from xds.translate.configuration import configuration, flagged
 from xds.translate.endpoint_addresses import is_ours, rules
@@ -134,5 +133,4 @@ def _fields(value: str) -> list[str]:
 
 
 def _report(read: Reader, found: ConfigMap, key: str, fault: _Unreadable) -> None:
-    about = Ref("ConfigMap", found.meta.namespace, found.meta.name)
-    read.report(Problem(about, f"data[{key[:40]}]" if key else "data", fault.code, str(fault), place=found.meta.place))
+    report_about(read, found, f"data[{key[:40]}]" if key else "data", fault.code, str(fault))

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from xds.kube.objects import Ingress, ref
-from xds.kube.world import Reader, settings
+from xds.kube.world import Reader, report_about, settings
 from xds.model import Cluster, HostTls, Passthrough, Terminate
 from xds.nginx.registry import annotations_with_hook, asks, guarded, protects
-from xds.problem import Problem, Severity
+from xds.problem import Severity
 from xds.translate.backends import Reach, destination, leads_to_us
 from xds.translate.certificates import host_certificate
 from xds.translate.claims import ROOT, Claim, settings_of
@@ -39,7 +39,7 @@ def _passes(read: Reader, host: str, first: Ingress, asking: Sequence[Ingress]) 
     for item in asking:
         where = f'TLS of host "{host}"' if host else "TLS for no host"
         field = _field(read, item, lambda name: name in annotations_with_hook("passes_tls"))
-        _report(read, item, field, f"tls-passthrough:{host}", f"{where} ends here: {why}.", Severity.WARNING)
+        report_about(read, item, field, f"tls-passthrough:{host}", f"{where} ends here: {why}.", Severity.WARNING)
     return False
 
 
@@ -52,7 +52,7 @@ def _backend(read: Reader, host: str, first: Ingress, claims: Sequence[Claim]) -
         return found
     item, field = (root.item, root.part("backend")) if root else (first, "spec.rules")
     sentence = f'TLS of host "{host}" is to pass through to the backend of "/", but {found}; its connections are closed.'
-    _report(read, item, field, f"tls-passthrough:{host}", sentence)
+    report_about(read, item, field, f"tls-passthrough:{host}", sentence)
     return None
 
 
@@ -80,10 +80,10 @@ def _report_void(read: Reader, host: str, root: Claim | None, claims: Sequence[C
         sentence = (
             f'Over https, host "{host}" is answered by the backend of "/" alone, for its TLS passes through; other paths hold for http.'
         )
-        _report(read, item, "spec.rules", f"tls-passthrough-paths:{host}", sentence, Severity.WARNING)
+        report_about(read, item, "spec.rules", f"tls-passthrough-paths:{host}", sentence, Severity.WARNING)
     for item in _guarded(read, claims):
         sentence = f'The access rules of this Ingress hold for http alone: TLS of host "{host}" passes through to its backend.'
-        _report(read, item, _field(read, item, protects), f"tls-passthrough-access:{host}", sentence, Severity.WARNING)
+        report_about(read, item, _field(read, item, protects), f"tls-passthrough-access:{host}", sentence, Severity.WARNING)
 
 
 def _guarded(read: Reader, claims: Sequence[Claim]) -> Iterator[Ingress]:
@@ -96,7 +96,3 @@ def _field(read: Reader, item: Ingress, meant: Callable[[str], bool]) -> str:
     prefix = f"{settings(read).annotations_prefix}/"
     written = sorted(key for key in item.meta.annotations if key.startswith(prefix) and meant(key.removeprefix(prefix)))
     return f"metadata.annotations[{written[0]}]" if written else "metadata.annotations"
-
-
-def _report(read: Reader, item: Ingress, field: str, code: str, sentence: str, severity: Severity = Severity.ERROR) -> None:
-    read.report(Problem(ref(item), field, code, sentence, severity, item.meta.place))
