@@ -1,4 +1,7 @@
-"""All features, found by being in `xds.nginx.features` when somebody first asks; and reading with them."""
+"""All features, found by being in `xds.nginx.features` when somebody first asks; and reading with them.
+
+What does not belong here: the contract of a feature (`xds.nginx.feature`), and the name of any.
+"""
 
 from __future__ import annotations
 

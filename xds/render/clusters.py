@@ -1,4 +1,7 @@
-"""Clusters: each is the port of a Service under one policy, which is the settings that differ from the defaults."""
+"""Clusters: each is the port of a Service under one policy, which is the settings that differ from the defaults.
+
+What does not belong here: the names of clusters (`xds.render.names`), and their endpoints (`xds.render.endpoints`).
+"""
 
 from __future__ import annotations
 

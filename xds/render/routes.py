@@ -1,4 +1,7 @@
-"""Virtual hosts and routes, and the route table around them."""
+"""Virtual hosts and routes, and the route table around them: as whole messages, and as bytes that are joined from templates.
+
+What does not belong here: which routes a host has (`xds.translate.hosts`), and what a setting changes of one (its Feature).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""From the backend that an object names to the port of a Service, and to the endpoints behind it (nginx 4.6)."""
+"""From the backend that an object names to the port of a Service, and to the endpoints behind it (nginx 4.6).
+
+What does not belong here: which addresses endpoints may have (`xds.translate.endpoint_addresses`), and what answers in place of a backend
+that cannot be reached (`xds.translate.hosts`).
+"""
 
 from __future__ import annotations
 

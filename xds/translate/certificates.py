@@ -1,4 +1,7 @@
-"""Which certificate a host is served with (nginx 4.5)."""
+"""Which certificate a host is served with (nginx 4.5).
+
+What does not belong here: whether a Secret holds one (`xds.certificates.pairs`), and whether TLS ends here at all (`xds.translate.tls`).
+"""
 
 from __future__ import annotations
 

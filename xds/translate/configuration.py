@@ -1,4 +1,8 @@
-"""The settings of one Ingress (its annotations, as the features read them), and the ConfigMap that has the defaults for all."""
+"""The settings of one Ingress (its annotations, as the features read them), and the ConfigMap that has the defaults for all.
+
+What does not belong here: reading one annotation (its Feature), and which of several Ingresses decides about a host
+(`xds.translate.claims`).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""One host: which paths of which Ingresses it has, which of them win, and the routes of each (nginx 4.1 to 4.4)."""
+"""One host: which paths of which Ingresses it has, which of them win, and the routes of each (nginx 4.1 to 4.4).
+
+What does not belong here: what Ingresses claim on a host (`xds.translate.claims`), how a path matches (`xds.translate.paths`), where a
+backend leads (`xds.translate.backends`), and what a setting makes of a route (its Feature).
+"""
 
 from __future__ import annotations
 

@@ -15,9 +15,13 @@ _OPENING = """\
 
 <!-- Written by `python -m xds.cli.manual metrics`; change the declarations instead. -->
 
-For Prometheus there are three pages: that of the control plane, at `/metrics` of its health port (`--healthz-port`, 10254), first on this
-page; that of requests beside each Envoy ([below](#metrics-of-requests)), at `/metrics` of port 10254 of its pod; and Envoy's own, at
-`/stats/prometheus` of port 9902. `deploy/monitoring` has a dashboard and alerts.
+For Prometheus there are three pages:
+
+- that of the control plane, at `/metrics` of its health port (`--healthz-port`, 10254), which comes first here;
+- that of requests, beside each Envoy, at `/metrics` of port 10254 of its pod ([below](#metrics-of-requests));
+- Envoy's own, at `/stats/prometheus` of port 9902.
+
+`deploy/monitoring` has a dashboard and alerts.
 """
 _REST = """
 The registry also has those of every Python process: `process_*` (CPU, memory, file descriptors) and `python_*` (garbage collection,

@@ -1,4 +1,7 @@
-"""What the tables are made of: the values of Units, by name or single, with what is held in their place."""
+"""What the tables are made of: the values of Units, by name or single, with what is held in their place.
+
+What does not belong here: which values are wanted, which each table knows itself.
+"""
 
 from __future__ import annotations
 
