@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 import pytest_asyncio
 
 from examples.apps import HttpApp
-from tests.envoy.harness import Response, Site, backend, config_map, endpoint_slice, ingress, service
+from tests.envoy.harness import Response, Site, backend, config_map, endpoint_slice, ingress, secret, service
 from tests.envoy.test_auth_url import Judge, answer
 
 pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module")]
 
 WEB = {"/": ("web", 80)}
 URL = {"auth-url": "http://judge.default.svc.cluster.local/auth"}
+BASIC = {"auth-type": "basic", "auth-secret": "users"}
+PASSWORD = ("Authorization", "Basic " + base64.b64encode(b"ada:p").decode())
 SNIPPET = """
 auth_request_set $user $upstream_http_x_auth_request_user;
 auth_request_set $token "Bearer $upstream_http_x_token";
@@ -42,6 +46,9 @@ async def site(shared_site: Site, judge: Judge) -> Site:
         ingress("named", "named.test", WEB, URL | snippet | {"auth-response-headers": "X-Auth-Request-User"}),
         ingress("memory", "memory.test", WEB, URL | snippet | {"auth-cache-key": "$arg_t"}),
         ingress("open", "open.test", WEB, snippet),
+        secret("users", {"auth": b"ada:{PLAIN}p"}),
+        ingress("all", "all.test", WEB, URL | BASIC | {"auth-response-headers": "Authorization"}),
+        ingress("any", "any.test", WEB, URL | BASIC | {"auth-response-headers": "Authorization", "satisfy": "any"}),
     )
     await shared_site.start_control_plane("--configmap", "default/controller")
     await shared_site.start_beside_authz()
@@ -77,3 +84,15 @@ async def test_what_the_service_does_not_say_is_nothing(site: Site) -> None:
 async def test_nobody_is_asked_without_auth_url_and_no_client_says_it_instead(site: Site) -> None:
     got = await site.get("/", host="open.test", headers=FORGED)
     assert (got.status, got_by_backend(got, "x-user"), got_by_backend(got, "authorization")) == (200, [], ["Bearer"])
+
+
+async def test_a_service_may_say_the_header_of_which_the_password_is_taken_away(site: Site) -> None:
+    token = ("Authorization", "Bearer t")
+    got = await site.get("/", host="all.test", headers=[PASSWORD, *answer(200, token)])
+    assert (got.status, got_by_backend(got, "authorization")) == (200, ["Bearer t"])
+    got = await site.get("/", host="all.test", headers=[PASSWORD, *answer(200)])
+    assert (got.status, got_by_backend(got, "authorization")) == (200, [])
+    got = await site.get("/", host="any.test", headers=[PASSWORD, *answer(200, token)])  # nobody is asked
+    assert (got.status, got_by_backend(got, "authorization")) == (200, [])
+    got = await site.get("/", host="any.test", headers=[("Authorization", "Bearer mine"), *answer(200, token)])
+    assert (got.status, got_by_backend(got, "authorization")) == (200, ["Bearer t"])

@@ -27,6 +27,7 @@ async def site(shared_site: Site) -> Site:
         *(*backend("web", app), config_map("controller", KEYS)),
         ingress("plain", "plain.test", WEB),
         ingress("own", "own.test", WEB, {"configuration-snippet": "more_set_headers 'X-C: own'; if ($http_x_own) { return 418; }"}),
+        ingress("off", "off.test", WEB, {"app-root": "/app", "from-to-www-redirect": "true"}),
         ingress("server", "own.test", {"/b": ("web", 80)}, {"server-snippet": "location = /own { return 200 own; }"}),
     )
     await shared_site.start("--configmap", "default/controller")
@@ -48,3 +49,10 @@ async def test_the_snippets_of_an_ingress_stand_before_them(site: Site) -> None:
     assert (await site.get("/own", host="own.test")).text == "own"
     assert (await site.get("/", host="own.test", headers=[("X-Own", "1"), ("X-Gone", "1")])).status == 418
     assert (await site.get("/own", host="plain.test")).status == 200
+
+
+async def test_what_is_answered_before_nginx_looks_for_a_location_has_no_headers_of_locations(site: Site) -> None:
+    for got in (await site.get("/", host="off.test"), await site.get("/x", host="www.off.test"), await site.get("/healthz", host="x.test")):
+        assert got.status in (302, 308, 200)
+        assert (got.header("X-C"), got.header("X-All")) == (None, None)
+    assert (await site.get("/x", host="off.test")).header("X-All") == "location"

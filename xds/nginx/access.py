@@ -76,6 +76,12 @@ def asks_elsewhere(settings: Settings) -> bool:
     return SATISFY in settings and getattr(settings.get("auth_url"), "question", None) is not None
 
 
+def says_elsewhere(settings: Settings, header: str) -> bool:
+    """Whether another service decides what a header of a request is that goes on (auth-response-headers); its name is in lower case."""
+    question = getattr(settings.get("auth_url"), "question", None)
+    return question is not None and header in question.wanted
+
+
 def noting(rules: Rules) -> Rbac:
     """The lists of a route with `satisfies_any`: nobody is refused, and who is let in is noted."""
     return Rbac(shadow_rules=rules, shadow_rules_stat_prefix=_NOTE)

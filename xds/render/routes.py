@@ -37,7 +37,7 @@ from envoy_data_plane.google.protobuf import Any as AnyMessage
 from envoy_data_plane.google.protobuf import Struct, Value
 
 from xds import model, request_metrics
-from xds.nginx.feature import FilterPlace
+from xds.nginx.feature import FilterPlace, Phase
 from xds.nginx.messages import ARRIVED, OWN_SCHEME, formatted, overwriting, substitution
 from xds.nginx.registry import asks, features, with_hook
 from xds.nginx.variables import BEST_HOST_WITHOUT_PORT, HOST
@@ -424,15 +424,26 @@ def _on_every_action(settings: model.Settings) -> model.Settings:
 def _put_filters(made: Route, wanted: model.Route, defaults: model.Settings) -> None:
     """Add a route's own filters to what its features have configured, in those places where they differ from the table's.
 
-    A route that no Ingress requests has no settings, and the filters of the table: but for those that keep rules, which are for the paths
-    of Ingresses (a health check comes from anywhere).
+    A route that no Ingress requests has no settings, and the filters of the table: but for those of locations (`_beyond_locations`).
     """
     own, theirs = _on_every_action(wanted.settings), _filters_of_table(defaults)
-    if (wanted.settings is defaults or not own) and not theirs.keys() & _RULES:
+    if wanted.settings is defaults and not theirs.keys() & _RULES:
         return
-    mine = _own_filters(wanted, own)
-    places = {**mine, **theirs} if own else dict.fromkeys(_RULES & theirs.keys())
-    made.typed_per_filter_config |= {place: mine.get(place) or _none() for place in places if mine.get(place) != theirs.get(place)}
+    mine = _own_filters(wanted, own) if own else _filters_of_table(_beyond_locations(defaults))
+    made.typed_per_filter_config |= {
+        place: mine.get(place) or _none() for place in {**mine, **theirs} if mine.get(place) != theirs.get(place)
+    }
+
+
+@lru_cache(maxsize=16)
+def _beyond_locations(defaults: model.Settings) -> model.Settings:
+    """What of the ConfigMap holds where no location answers: no rules (a health check comes from anywhere), and no snippet of locations."""
+    return model.Settings({name: setting for name, setting in defaults.items() if name in features() and not _of_locations(name)})
+
+
+def _of_locations(name: str) -> bool:
+    feature = features()[name]
+    return feature.phase is Phase.RETURN or feature.place.value in _RULES
 
 
 @lru_cache(maxsize=16)
