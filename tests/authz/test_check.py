@@ -63,11 +63,22 @@ async def test_who_may_be_let_in_by_another_service_goes_on_with_a_note(verifier
         answer = message("CheckResponse").FromString(await Checks(verifier).check(asked.SerializeToString()))
         return answer.denied_response.status.code, {key: value.string_value for key, value in answer.dynamic_metadata.fields.items()}
 
-    assert await noted(written("ada:p:q")) == (0, {"admitted": "yes"})
+    assert await noted(written("ada:p:q")) == (0, {"admitted": "yes", "user": "ada"})
     assert await noted(written("ada:x")) == (0, {"challenge": 'Basic realm="r"'})
     assert await noted() == (0, {"challenge": 'Basic realm="r"'})
     assert await noted("a", "b") == (400, {})
     assert await noted(written("ada:p:q"), file="ns/none/auth-file") == (503, {})
+
+
+@pytest.mark.parametrize(
+    ("user", "noted"), [("müller".encode(), "müller"), (b"a b", "a b"), (b"a\xff", ""), (b"a\tb", ""), (b"a\rb", ""), (b"a" * 257, "")]
+)
+async def test_a_name_is_noted_that_can_stand_in_a_header(verifier: Verifier, user: bytes, noted: str) -> None:
+    verifier.put("ns/users/auth-file", {user: b"{PLAIN}p"})
+    header = "Basic " + base64.b64encode(user + b":p").decode()
+    answer = message("CheckResponse").FromString(await Checks(verifier).check(question(header)))
+    assert answer.dynamic_metadata.fields["admitted"].string_value == "yes"
+    assert answer.dynamic_metadata.fields["user"].string_value == noted
 
 
 @pytest.mark.parametrize("raw", [True, False])

@@ -17,6 +17,7 @@ WEB = {"/": ("web", 80)}
 URL = {"auth-url": "http://judge.default.svc.cluster.local/auth"}
 BASIC = {"auth-type": "basic", "auth-secret": "users"}
 PASSWORD = ("Authorization", "Basic " + base64.b64encode(b"ada:p").decode())
+USERS = "proxy_set_header X-User $remote_user; add_header X-Seen '[$remote_user]' always;"
 SNIPPET = """
 auth_request_set $user $upstream_http_x_auth_request_user;
 auth_request_set $token "Bearer $upstream_http_x_token";
@@ -48,6 +49,8 @@ async def site(shared_site: Site, judge: Judge) -> Site:
         ingress("open", "open.test", WEB, snippet),
         secret("users", {"auth": b"ada:{PLAIN}p"}),
         ingress("all", "all.test", WEB, URL | BASIC | {"auth-response-headers": "Authorization"}),
+        ingress("user", "user.test", WEB, BASIC | {"configuration-snippet": USERS}),
+        ingress("nobody", "nobody.test", WEB, {"configuration-snippet": USERS}),
         ingress("any", "any.test", WEB, URL | BASIC | {"auth-response-headers": "Authorization", "satisfy": "any"}),
     )
     await shared_site.start_control_plane("--configmap", "default/controller")
@@ -96,3 +99,13 @@ async def test_a_service_may_say_the_header_of_which_the_password_is_taken_away(
     assert (got.status, got_by_backend(got, "authorization")) == (200, [])
     got = await site.get("/", host="any.test", headers=[("Authorization", "Bearer mine"), *answer(200, token)])
     assert (got.status, got_by_backend(got, "authorization")) == (200, ["Bearer t"])
+
+
+async def test_the_user_is_one_whose_password_was_right(site: Site) -> None:
+    got = await site.get("/", host="user.test", headers=[PASSWORD, *FORGED[:1]])
+    assert (got.status, got_by_backend(got, "x-user"), got.header("X-Seen")) == (200, ["ada"], "[ada]")
+    wrong = ("Authorization", "Basic " + base64.b64encode(b"ada:q").decode())
+    got = await site.get("/", host="user.test", headers=[wrong])
+    assert (got.status, got.header("X-Seen")) == (401, "[]")
+    got = await site.get("/", host="nobody.test", headers=[PASSWORD, *FORGED[:1]])
+    assert (got.status, got_by_backend(got, "x-user"), got.header("X-Seen")) == (200, [], "[]")

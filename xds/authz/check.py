@@ -14,8 +14,10 @@ from xds.authz.verifier import Admission, Verifier
 METHOD = "/envoy.service.auth.v3.Authorization/Check"
 ELSEWHERE = "ask"
 """What a route says under `else` where another service decides about those whom the password does not let in (`satisfy: any`)."""
-ADMITTED, CHALLENGE = "admitted", "challenge"
-"""The notes about a request that goes on: that its password is right; or, where another service decides, the WWW-Authenticate of a 401."""
+ADMITTED, USER, CHALLENGE = "admitted", "user", "challenge"
+"""The notes about a request that goes on: that its password is right, and whose; or, where another service decides, what a 401 asks for."""
+_LONGEST_USER = 256
+"""Bytes of a user's name that is noted."""
 LONGEST = 8192
 """Characters of an Authorization header that is read."""
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+")
@@ -39,9 +41,10 @@ class Checks:
         if len(headers) > 1 or any("," in header for header in headers):  # Envoy may have joined two
             return refusal(_BAD_REQUEST, "")
         client = attributes.source.address.socket_address.address
-        match await self._verifier.judge(context["passwords"], credentials(headers[0]) if headers else None, client):
+        shown = credentials(headers[0]) if headers else None
+        match await self._verifier.judge(context["passwords"], shown, client):
             case Admission.ADMITTED:
-                return _goes_on(ADMITTED, "yes")
+                return _goes_on(ADMITTED, "yes", _name_of(shown[0] if shown else b""))
             case Admission.REFUSED:
                 challenge = f'Basic realm="{context["realm"]}"'
                 return _goes_on(CHALLENGE, challenge) if context["else"] == ELSEWHERE else refusal(_UNAUTHORIZED, challenge)
@@ -69,12 +72,23 @@ def _authorizations(http: Any) -> list[str]:
     return raw or [http.headers["authorization"]] if "authorization" in http.headers or raw else []
 
 
+def _name_of(user: bytes) -> str:
+    """The name of a user for a header; "" where it can stand in none."""
+    try:
+        name = user.decode() if len(user) <= _LONGEST_USER else ""
+    except UnicodeDecodeError:
+        return ""
+    return name if name.isprintable() else ""
+
+
 @lru_cache(maxsize=1024)
-def _goes_on(key: str, note: str) -> bytes:
+def _goes_on(key: str, note: str, user: str = "") -> bytes:
     """The request goes on, with a note in its metadata for what comes after."""
     made = message("CheckResponse")()
     made.ok_response.SetInParent()
     made.dynamic_metadata.fields[key].string_value = note
+    if user:
+        made.dynamic_metadata.fields[USER].string_value = user
     raw: bytes = made.SerializeToString()
     return raw
 

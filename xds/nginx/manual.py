@@ -36,8 +36,8 @@ Where it matters:
   of addresses, and `ssl-redirect`.
 - Regular expressions are RE2's, with the same limits as in paths.
 - Variables: those of the request (`$host`, `$http_*`, `$arg_*`, `$cookie_*`, `$request_uri`, `$uri`, `$args`,
-  `$is_args`, `$scheme`, `$request_method`, `$remote_addr`, `$request_id`, …), of the response (`$status`,
-  `$upstream_status`, `$upstream_addr`, `$upstream_http_*`, `$sent_http_*`), of the Ingress (`$namespace`,
+  `$is_args`, `$scheme`, `$request_method`, `$remote_addr`, `$remote_user`, `$request_id`, …), of the response
+  (`$status`, `$upstream_status`, `$upstream_addr`, `$upstream_http_*`, `$sent_http_*`), of the Ingress (`$namespace`,
   `$ingress_name`, `$service_name`, `$service_port`), and those that `set` and `auth_request_set` set.
 
 What becomes of a directive:"""

@@ -63,6 +63,15 @@ _PORT = _header_of("x-forwarded-port", "request")
 _ID = _header_of("x-request-id", "request")
 _PROTOCOL = "request.protocol == 'HTTP/2' ? 'HTTP/2.0' : request.protocol"
 _ADDRESS = "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"
+_ANSWERS = "envoy.filters.http.ext_authz"
+
+
+def _noted(key: str) -> _Variable:
+    """What the authorisation service, or another one, has noted of a request."""
+    there = f"'{_ANSWERS}' in metadata.filter_metadata && '{key}' in metadata.filter_metadata['{_ANSWERS}']"
+    return _Variable(f"{there} ? metadata.filter_metadata['{_ANSWERS}']['{key}'] : ''", f"%DYNAMIC_METADATA({_ANSWERS}:{key})%")
+
+
 _OF_REQUEST: Mapping[str, _Variable] = {
     "host": _Variable(HOST),
     "http_host": _Variable("request.host", "%REQ(:authority)%"),
@@ -86,6 +95,7 @@ _OF_REQUEST: Mapping[str, _Variable] = {
     "content_length": _Variable(_header_of("content-length", "request"), "%REQ(content-length)%"),
     "remote_addr": _Variable(_CLIENT, _ADDRESS),
     "the_real_ip": _Variable(_CLIENT, _ADDRESS),
+    "remote_user": _noted("user"),
     "realip_remote_addr": _Variable("", "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"),
     "remote_port": _Variable("", "%DOWNSTREAM_REMOTE_PORT%"),
     "server_addr": _Variable("", "%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%"),
@@ -142,8 +152,6 @@ _BY_NAMES: Mapping[str, str] = {
 }
 """The same variables as formats for all routes, made of the names of the route and of the cluster (`xds.nginx.registry.cluster_name`)."""
 _FAMILY = re.compile(r"(http|arg|cookie)_([a-z0-9_]+)", re.IGNORECASE)
-_ANSWERS = "envoy.filters.http.ext_authz"
-_NOTED = "'{0}' in metadata.filter_metadata && '{1}' in metadata.filter_metadata['{0}'] ? metadata.filter_metadata['{0}']['{1}'] : ''"
 _OF_RESPONSE_HEADER = re.compile(r"(?:upstream|sent)_http_([a-z0-9_]+)", re.IGNORECASE)
 
 
@@ -301,8 +309,7 @@ def _variable(name: str, *, of_response: bool = False) -> _Variable | None:
     if of_response and (answer := _OF_RESPONSE_HEADER.fullmatch(name)):
         return _Variable(_header_of(answer[1].lower().replace("_", "-"), "response"))
     if name.startswith(OF_ANSWER):
-        key = f"{ANSWERED}{header_of_answer(name)}"
-        return _Variable(_NOTED.format(_ANSWERS, key), f"%DYNAMIC_METADATA({_ANSWERS}:{key})%")
+        return _noted(f"{ANSWERED}{header_of_answer(name)}")
     family = _FAMILY.fullmatch(name)
     return _Variable(_FAMILIES[family[1].lower()](family[2].lower())) if family else None
 
