@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from examples.apps import HttpApp
-from tests.envoy.harness import Site, endpoint_slice, ingress, service
+from tests.envoy.harness import Site, WebSocket, endpoint_slice, ingress, service
 
 pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module")]
 
@@ -53,3 +53,14 @@ async def test_the_backend_gets_the_connection_header(falling_back: Site) -> Non
         answer = await falling_back.get("/", host="close.test")
         assert answer.status == 200
         assert ("connection", "close") in [(name.lower(), value) for name, value in answer.json()["headers"]]
+
+
+async def test_a_websocket_comes_about_whatever_the_connection_header_says(falling_back: Site) -> None:
+    async with await WebSocket.open(falling_back.http, host="close.test") as websocket:
+        assert await websocket.ask(b"hello") == b"hello"
+
+
+async def test_who_asks_for_a_websocket_gets_the_answer_of_a_backend_that_has_none(falling_back: Site) -> None:
+    asked = [("Connection", "keep-alive, Upgrade"), ("Upgrade", "websocket")]
+    answer = await falling_back.get("/status/404", host="close.test", headers=asked)
+    assert answer.status == 404

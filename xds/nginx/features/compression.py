@@ -27,6 +27,7 @@ from xds.wire.encode import encode, field, pack
 
 _HTML = "text/html"
 """nginx compresses it whatever the list is."""
+_ALL = ("*",)
 _TYPE = re.compile(r"[-A-Za-z0-9.+_]+/[-A-Za-z0-9.+_]+")
 _MOST_TYPES = 200
 _LARGEST = 1 << 30
@@ -49,7 +50,9 @@ _REASON = (
 
 
 def _types(text: str) -> tuple[str, ...]:
-    """The media types of the list, each once, in lower case and sorted."""
+    """The media types of the list, each once, in lower case and sorted; `_ALL` where a "*" is among them."""
+    if "*" in text.split():
+        return _ALL
     found = {word.lower() for word in text.split()} | {_HTML}
     if odd := next((word for word in sorted(found) if not _TYPE.fullmatch(word)), None):
         raise ValueError(f"has {shown(odd)}, which is no media type such as text/css")
@@ -77,7 +80,7 @@ GZIP_MIN_LENGTH = _key("gzip-min-length", whole(0, _LARGEST), "The least bytes o
 GZIP_TYPES = Key(
     "gzip-types",
     _types,
-    "The media types of responses that are compressed with gzip; text/html always is.",
+    'The media types of responses that are compressed with gzip: text/html always is, "*" stands for all.',
     "text/css application/json",
     _types(_WEB_TYPES),
     tuning=True,
@@ -90,7 +93,7 @@ BROTLI_MIN_LENGTH = _key(
 BROTLI_TYPES = Key(
     "brotli-types",
     _types,
-    "The media types of responses that are compressed with Brotli; text/html always is.",
+    'The media types of responses that are compressed with Brotli: text/html always is, "*" stands for all.',
     "text/css application/json",
     _types(f"{_WEB_TYPES} application/xml+rss"),
     tuning=True,
@@ -150,7 +153,7 @@ def _compressor(name: str, wanted: Compression, library: TypedExtensionConfig, *
 
 def _with_types(config: CompressorCommonDirectionConfig, types: tuple[str, ...]) -> CompressorCommonDirectionConfig:
     """Envoy 1.40 has a list of matchers in place of `content_type`, which it warns about; envoy-data-plane 2.2 does not know it yet."""
-    matchers = (StringMatcher(exact=each, ignore_case=True) for each in types)
+    matchers = [StringMatcher(contains="/")] if types == _ALL else [StringMatcher(exact=each, ignore_case=True) for each in types]
     return CompressorCommonDirectionConfig.parse(encode(config) + b"".join(field(_CONTENT_TYPE_MATCHER, encode(each)) for each in matchers))
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from envoy_data_plane.envoy.config.core.v3 import HeaderValueOptionHeaderAppendAction
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 
 from xds.model import Route
@@ -23,10 +26,14 @@ CONNECTION_PROXY_HEADER = Annotation(
 
 
 def _on_forward(value: str, route: Route, envoy: EnvoyRoute) -> None:
-    """HTTP/2 has no such header (RFC 9113, 8.2.2): a gRPC backend would refuse the request."""
+    """HTTP/2 has no such header (RFC 9113, 8.2.2): a gRPC backend would refuse the request.
+
+    A websocket's request, the only one whose header is still there, keeps it: without, the backend would wait for a body that never ends.
+    """
     if route.settings.get(backend_protocol.NAME) in _HTTP2:
         return
-    envoy.request_headers_to_add.append(formatted("Connection", value))
+    where_absent = HeaderValueOptionHeaderAppendAction.ADD_IF_ABSENT
+    envoy.request_headers_to_add.append(replace(formatted("Connection", value), append_action=where_absent))
 
 
 FEATURE = Feature(
