@@ -162,7 +162,7 @@ def test_what_cannot_be_served_is_not_complained_of_twice(say: Say, good: Path) 
     assert host.out.endswith("1 error, 0 warnings, 0 notes in 3 Ingresses.\n")
     empty = say("check", write(good, {**ingress("void", "v.example.com", {}), "spec": {}}))
     assert "neither rules nor a default backend" in empty.out
-    assert "An API server takes no Ingress" not in empty.out
+    assert "An API server rejects an Ingress" not in empty.out
     (good / "ingress-void.json").unlink()
     write(good, ingress("env", "UPPER.example.com", {"/": ("web", 80)}))
     assert say("check", good).out.endswith("0 errors, 0 warnings, 1 note in 3 Ingresses.\n")

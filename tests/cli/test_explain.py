@@ -464,7 +464,7 @@ def test_tls_that_passes_through_is_answered_by_the_backend_of_the_root_whatever
     said = say("explain", "https://p.example.com/x/y?z", put, *PASS)
     assert (said.code, said.out.splitlines()[:2]) == (
         0,
-        ["https://p.example.com/x/y?z", "is answered by Service default/web port 80 (1 endpoint), to which TLS goes as it is"],
+        ["https://p.example.com/x/y?z", "is answered by Service default/web port 80 (1 endpoint), to which TLS is passed through"],
     )
     found = say("explain", "https://p.example.com/x/y?z", put, *PASS, "-o", "json").json
     assert (found["action"], found["certificate"], found["shadowed"]) == ({"kind": "passthrough"}, None, [])

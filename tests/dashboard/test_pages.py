@@ -91,7 +91,7 @@ async def test_a_url_is_explained_as_by_the_command(site: Looked) -> None:
     assert "answered by Service shop/cart port 80, which gets the path /cart/1?a=b" in found
     assert "programmed on 0 of 0" in found
     assert "'ftp://x' has the scheme 'ftp'" in texts((await site.get("/explain?url=ftp://x")).text)
-    assert "not answered by anything of yours 404" in texts((await site.get("/explain?url=nobody.example")).text)
+    assert "answered by none of your Ingresses 404" in texts((await site.get("/explain?url=nobody.example")).text)
     assert "POST https://" in texts((await site.get("/explain?url=https://shop.example/&method=POST")).text)
 
 

@@ -214,12 +214,12 @@ BAD = [
     ("udp", "{port}", "default/one:7000", "Service default/one has no UDP port '7000'"),
     ("udp", "{port}", "default/one-datagram:5300:PROXY", "The PROXY protocol is for TCP only"),
     ("tcp", "{port}", "default/one", "is not of the form namespace/service:port"),
-    ("tcp", "{port}", "one:7000", "has not the form"),
-    ("tcp", "{port}", "default/one:7000:PROXY:PROXY:PROXY", "has not the form"),
+    ("tcp", "{port}", "one:7000", "is not of the form"),
+    ("tcp", "{port}", "default/one:7000:PROXY:PROXY:PROXY", "is not of the form"),
     ("tcp", "{port}", "default/one:7000:HTTP", "'HTTP' stands where only PROXY may"),
-    ("tcp", "{port}", "DEFAULT/one:7000", "has not the form"),
-    ("tcp", "{port}", "../one:7000", "has not the form"),
-    ("tcp", "{port}", "default/one:", "has not the form"),
+    ("tcp", "{port}", "DEFAULT/one:7000", "is not of the form"),
+    ("tcp", "{port}", "../one:7000", "is not of the form"),
+    ("tcp", "{port}", "default/one:", "is not of the form"),
     ("tcp", "0{good}", "default/one:7000", "is there twice"),
 ]
 

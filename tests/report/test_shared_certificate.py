@@ -127,7 +127,7 @@ async def test_a_secret_of_somebody_else_is_not_overwritten(server: Writable, ap
     async with asking(api) as first:
         pair = await first.next()
         assert default_certificate.usable(*pair)
-        assert "was not made by us" in first.told[0]
+        assert "was not made by xds" in first.told[0]
     assert server.writes == []
 
 

@@ -108,7 +108,7 @@ def _headline(found: Json) -> Iterator[str | tuple[str, str]]:
             service = found["service"]
             ready = sum(e["health"] != "not ready" for e in found["endpoints"])
             yield f"Service {service['namespace']}/{service['name']} port {service['port']}"
-            gets = "to which TLS goes as it is" if action["kind"] == "passthrough" else f"which gets the path {action['path']}"
+            gets = "to which TLS is passed through" if action["kind"] == "passthrough" else f"which gets the path {action['path']}"
             yield f" ({plural(ready, 'endpoint')}), {gets}"
 
 
