@@ -17,7 +17,7 @@ from xds.kube.current import of_folders
 from xds.kube.source import Change
 from xds.machine import state_dir
 from xds.problem import Problem, Ref
-from xds.server.progress import ConnectedStream
+from xds.server.frontier import ConnectedStream
 from xds.snapshot import Snapshot
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from xds.replicas.peers import Peer, Peers, fleet_name
 from xds.replicas.shared_certificate import SharedCertificate, secret_name
 from xds.replicas.shared_record import SharedRecord
 from xds.report.reporter import Reporter
-from xds.server.progress import ConnectedStream
+from xds.server.frontier import ConnectedStream
 from xds.snapshot import Snapshot
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from xds.kube.source import Change
 from xds.problem import Problem, Ref
-from xds.server.progress import ConnectedStream
+from xds.server.frontier import ConnectedStream
 from xds.snapshot import Snapshot
 
 if TYPE_CHECKING:  # it imports the kubernetes client, which takes a quarter of a second

@@ -17,8 +17,9 @@ from xds.protocol.discovery import Acknowledgement, Wire
 from xds.protocol.session import Session
 from xds.protocol.subscription import ACK_TIMEOUT
 from xds.server import progress as progress_module
+from xds.server.frontier import Frontier
 from xds.server.messages import EnvoyNode
-from xds.server.progress import KEPT, SHOWN, Cause, Frontier, Programmed, Progress, Publication, Rejection, Verb
+from xds.server.progress import KEPT, SHOWN, Cause, Programmed, Progress, Publication, Rejection, Verb
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Part, Snapshot
 
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)

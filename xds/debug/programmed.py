@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from xds.debug.subject import Effect
 from xds.kube.current import Current, version_of
-from xds.server.progress import ConnectedEnvoys, ConnectedStream, LaggingEnvoy, Programmed, Progress
+from xds.server.frontier import ConnectedStream
+from xds.server.progress import ConnectedEnvoys, LaggingEnvoy, Programmed, Progress
 from xds.snapshot import ROUTE
 from xds.units.kept import as_written
 from xds.units.tables import Tables

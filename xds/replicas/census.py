@@ -15,7 +15,8 @@ from typing import NamedTuple
 from xds.kube.objects import ConfigMap, Ingress
 from xds.kube.source import Change
 from xds.replicas.peers import Counts, Reached
-from xds.server.progress import ConnectedStream, by_envoy
+from xds.server.frontier import ConnectedStream
+from xds.server.progress import by_envoy
 from xds.snapshot import PASSWORDS, TYPES, Snapshot
 
 _SAMPLES = 120

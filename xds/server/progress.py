@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import NamedTuple, Protocol
+from itertools import chain
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 
 from xds.problem import Ref, printable
 from xds.protocol.discovery import Acknowledgement
-from xds.protocol.session import Session
-from xds.server.messages import EnvoyNode
+from xds.server.frontier import ConnectedStream, Frontier, node_id
 from xds.server.metrics import SHORT
 from xds.snapshot import Part, Snapshot
 
@@ -123,18 +123,6 @@ class Programmed:
         return 0 < self.envoys == self.accepted
 
 
-class ConnectedStream(Protocol):
-    """What is needed of a stream, such as a `xds.server.stream.EnvoyStream`."""
-
-    @property
-    def node(self) -> EnvoyNode | None:
-        """The node of its Envoy."""
-
-    @property
-    def session(self) -> Session:
-        """What it was sent, and what it accepted."""
-
-
 class ConnectedEnvoys(NamedTuple):
     """The connected Envoys at one moment: node.id → its streams, with those of its authorisation service.
 
@@ -203,92 +191,6 @@ class _LastRejection(NamedTuple):
     generation: int
 
 
-class Frontier:
-    """How far the Envoys are with one type: the lowest generation that all of them have accepted, in O(log Envoys) for each ACK.
-
-    Of an Envoy, by node.id, the furthest stream counts: another client with the same node.id does not hold it back. Any number of clients
-    may have one node.id, which makes no ACK dearer. Envoys that have accepted the same generation are counted together, and a heap finds
-    the lowest generation.
-    """
-
-    __slots__ = ("_at", "_furthest", "_heap", "_nodes", "open")
-
-    def __init__(self) -> None:
-        self.open: deque[_OpenPublication] = deque()
-        self._nodes: dict[str, dict[ConnectedStream, int]] = {}
-        self._furthest: dict[str, int] = {}  # node.id → the highest generation of its streams
-        self._at: Counter[int] = Counter()  # generation → Envoys that have accepted it and none after it
-        self._heap: list[int] = []  # the keys of _at, and some that are none any more
-
-    def __bool__(self) -> bool:
-        return bool(self._nodes)
-
-    @property
-    def nodes(self) -> Collection[str]:
-        """The Envoys, by node.id."""
-        return self._nodes.keys()
-
-    def move(self, stream: ConnectedStream, generation: int) -> None:
-        """A stream has accepted everything as of this generation. A lower one than before is ignored."""
-        node = _node_id(stream)
-        streams, before = self._nodes.setdefault(node, {}), self._furthest.get(node)
-        streams[stream] = max(generation, streams.get(stream, generation))
-        self._furthest[node] = after = max(streams[stream], streams[stream] if before is None else before)
-        self._shift(before, after)
-
-    def of(self, stream: ConnectedStream) -> int:
-        """The generation that a stream has accepted; -1 for none."""
-        return self._nodes.get(_node_id(stream), {}).get(stream, -1)
-
-    def beside(self, stream: ConnectedStream) -> Mapping[ConnectedStream, int]:
-        """The generations that the streams of the same Envoy have accepted, including this stream."""
-        return self._nodes.get(_node_id(stream), {})
-
-    def drop(self, stream: ConnectedStream) -> None:
-        """A stream has disconnected."""
-        streams = self._nodes.get(node := _node_id(stream), {})
-        if stream not in streams:
-            return
-        before = self._furthest.pop(node)
-        if streams.pop(stream) < before:
-            self._furthest[node] = before
-        elif streams:
-            self._furthest[node] = max(streams.values())
-        else:
-            del self._nodes[node]
-        self._shift(before, self._furthest.get(node))
-
-    def least(self) -> int | None:
-        """The generation that all Envoys have accepted; None if there are no Envoys."""
-        while self._heap and not self._at.get(self._heap[0]):
-            heapq.heappop(self._heap)
-        return self._heap[0] if self._heap else None
-
-    def wait(self, opened: _OpenPublication) -> None:
-        """Tracks a publication until it is accepted. Of too many, every second one that `history` no longer shows is dropped."""
-        self.open.append(opened)
-        if len(self.open) > _MOST_OPEN:
-            old = list(self.open)
-            self.open = deque([*old[: -2 * KEPT : 2], *old[-2 * KEPT :]])
-
-    def _shift(self, before: int | None, after: int | None) -> None:
-        """An Envoy has moved between generations; None: it was not connected before, or is not any more."""
-        if before == after:
-            return
-        if before is not None:
-            self._at[before] -= 1
-            if not self._at[before]:
-                del self._at[before]
-        if after is not None:
-            self._at[after] += 1
-            if self._at[after] == 1:
-                heapq.heappush(self._heap, after)
-
-
-def _node_id(stream: ConnectedStream) -> str:
-    return stream.node.id if stream.node else ""
-
-
 class Remembered(NamedTuple):
     """How much a Progress keeps beside the last publications.
 
@@ -315,6 +217,7 @@ class Progress:
         Gauge("xds_programmed_slowest_seconds", text, registry=registry).set_function(lambda: self.slowest(clock()))
         self._snapshot = snapshot
         self._frontiers = {type_url: Frontier() for type_url in SHORT}
+        self._open: dict[str, deque[_OpenPublication]] = {type_url: deque() for type_url in SHORT}  # that some Envoy has not accepted yet
         self._ring: deque[_PublicationRecord] = deque(maxlen=KEPT)
         self._pieces: dict[Part, _PieceVersion] = {}
         self._last_rejections: dict[_Key, _LastRejection] = {}  # the last NACK of each stream and type, until it accepts something
@@ -324,7 +227,7 @@ class Progress:
     @property
     def remembered(self) -> Remembered:
         """How much is kept until Envoys answer or disconnect."""
-        records = [opened.record for frontier in self._frontiers.values() for opened in frontier.open]
+        records = [opened.record for opened in chain.from_iterable(self._open.values())]
         records += [record for rejected in self._rejected.values() for record in rejected if record.open]
         nodes = {node for frontier in self._frontiers.values() for node in frontier.nodes}
         return Remembered(len({record.number for record in records}), len(nodes), len(self._last_rejections.keys() | self._rejected.keys()))
@@ -362,7 +265,7 @@ class Progress:
         for type_url in changed:
             if (frontier := self._frontiers.get(type_url)) is not None and frontier:
                 record.open.add(type_url)
-                frontier.wait(_OpenPublication(generations[type_url], record))
+                self._wait(type_url, _OpenPublication(generations[type_url], record))
 
     def acknowledged(self, stream: ConnectedStream, ack: Acknowledgement, now: float) -> None:
         """An Envoy has sent an ACK or a NACK."""
@@ -389,14 +292,22 @@ class Progress:
             for record in self._rejected.pop((stream, type_url), ()):
                 self._drop_rejection(record, (stream, type_url), now)
 
+    def _wait(self, type_url: str, opened: _OpenPublication) -> None:
+        """Tracks a publication until it is accepted. Of too many, every second one that `history` no longer shows is dropped."""
+        waiting = self._open[type_url]
+        waiting.append(opened)
+        if len(waiting) > _MOST_OPEN:
+            old = list(waiting)
+            self._open[type_url] = deque([*old[: -2 * KEPT : 2], *old[-2 * KEPT :]])
+
     def _close(self, type_url: str, now: float) -> None:
         """Finishes the publications that all Envoys have accepted."""
-        frontier = self._frontiers[type_url]
-        if not frontier.open:
+        waiting = self._open[type_url]
+        if not waiting:
             return
-        least = frontier.least()
-        while frontier.open and (least is None or frontier.open[0].generation <= least):
-            record = frontier.open.popleft().record
+        least = self._frontiers[type_url].least()
+        while waiting and (least is None or waiting[0].generation <= least):
+            record = waiting.popleft().record
             if not self._is_rejected(record, type_url):
                 self._finish(record, type_url, now)
 
@@ -445,7 +356,7 @@ class Progress:
             self._finish(record, type_url, now)
 
     def _reject(self, stream: ConnectedStream, ack: Acknowledgement) -> None:
-        node = _node_id(stream)
+        node = node_id(stream)
         rejection = Rejection(node, ack.type_url, printable(ack.error or "", 500))
         self._last_rejections[stream, ack.type_url] = _LastRejection(rejection, ack.names, ack.generation)
         had = self._frontiers[ack.type_url].of(stream)
@@ -474,7 +385,7 @@ class Progress:
 
     def slowest(self, now: float) -> float:
         """Seconds since the event of the oldest publication that an Envoy has not accepted; 0 if all are accepted."""
-        oldest = [frontier.open[0].record for frontier in self._frontiers.values() if frontier.open]
+        oldest = [waiting[0].record for waiting in self._open.values() if waiting]
         refused = [record for (_, type_url), records in self._rejected.items() for record in records if type_url in record.open]
         return max((now - record.began for record in (*oldest, *refused)), default=0.0)
 
