@@ -46,7 +46,7 @@ COUNTED: Mapping[str, tuple[str, ...] | None] = {
 """What is counted → the metrics that are excluded; None for no metrics at all."""
 _FLUSHED = 6.0
 """Seconds after which Envoy's workers have passed on what they counted."""
-_START = 60.0
+_START = 120.0
 
 
 def configuration(excluded: tuple[str, ...] | None, port: int, https_port: int, backend: int, hosts: int = 1) -> Json:

@@ -44,6 +44,8 @@ from tests.envoy.harness import Ports, make_certificate
 _HOST = proxies.hosts(1)[0]
 _SESSIONS, _STREAMS = 8, 4
 """Connections of HTTP/2, and the requests that are open on each."""
+_LONGEST = 60
+"""Seconds after which there must have been an answer."""
 _EMPTY_MESSAGE = bytes(5)
 """gRPC's frame around a message of no bytes."""
 
@@ -62,8 +64,10 @@ def by_h2load(scheme: str, *, grpc: bool = False) -> Asking:
             said = beside(load, seconds)
         found = re.search(r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", said)
         assert found, said
-        assert found[1] != "0", said
         assert found.groups()[1:] == ("0", "0", "0"), said
+        if found[1] == "0":  # a busy machine may take longer for the handshakes
+            assert seconds < _LONGEST, said
+            return ask(port, 2 * seconds)
         return int(found[1])
 
     return ask
@@ -88,7 +92,7 @@ def by_handshakes(*, resumed: bool) -> Asking:
 def _connected(context: ssl.SSLContext, port: int, session: ssl.SSLSession | None) -> ssl.SSLSession | None:
     """One request over a connection of its own, which resumes a session if there is one. Returns the session that the server offers."""
     with (
-        socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+        socket.create_connection(("127.0.0.1", port), timeout=_LONGEST) as plain,
         context.wrap_socket(plain, server_hostname=_HOST, session=session) as connection,
     ):
         connection.sendall(f"GET / HTTP/1.1\r\nHost: {_HOST}\r\nConnection: close\r\n\r\n".encode())

@@ -41,7 +41,7 @@ MARKS = {True: Mark(1.25, "×"), False: Mark(1.15, "×")}
 """With our access log, and without, beside the bare Envoy that treats paths, ids and names of headers as we do."""
 BARE, LIKE_OURS, OURS = "Envoy, bare", "Envoy, bare, treating path, id and case as ours", "ours"
 NGINX, LUA = "nginx", "nginx with a Lua balancer and ingress-nginx' log line"
-_START = 30.0
+_START = 120.0
 """Seconds in which a proxy must answer."""
 _CONNECTIONS = 32
 _ASKING = """
@@ -115,7 +115,7 @@ def _running(arguments: Sequence[str], folder: Path, port: int, cores: set[int],
         yield process.pid
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(120)
 
 
 def _until_answered(process: subprocess.Popen[bytes], port: int, folder: Path, *, answers: bool) -> None:
@@ -177,7 +177,7 @@ def by_wrk(n: int, scheme: str = "http") -> Asking:
 def beside(arguments: Sequence[str], seconds: int) -> str:
     """What a program prints that runs for some seconds beside the proxy, on other cores."""
     pin = ["taskset", "--cpu-list", ",".join(map(str, sorted(cores()[1])))]
-    return subprocess.run([*pin, *arguments], capture_output=True, text=True, check=True, timeout=seconds + 30).stdout
+    return subprocess.run([*pin, *arguments], capture_output=True, text=True, check=True, timeout=seconds + 120).stdout
 
 
 def price(proxy: Proxy, ask: Asking, seconds: int) -> float:
@@ -188,8 +188,11 @@ def price(proxy: Proxy, ask: Asking, seconds: int) -> float:
 
 
 def in_turns(running: Mapping[str, Proxy], ask: Asking, *, seconds: int, rounds: int) -> dict[str, list[float]]:
-    """The price of each proxy in each of some rounds, in which they take turns, so that a busy moment meets all alike."""
-    for proxy in running.values():
+    """The price of each proxy in each of some rounds, in which they take turns, so that a busy moment meets all alike.
+
+    A first second of each, which finds caches empty, does not count where it is measured more than once.
+    """
+    for proxy in running.values() if rounds > 1 else ():
         price(proxy, ask, 1)
     found: dict[str, list[float]] = {name: [] for name in running}
     for _ in range(rounds):

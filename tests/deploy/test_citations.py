@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,12 @@ def defined() -> set[str]:
     return set(re.findall(r"^\| ([A-Z][0-9]+) \|", RULES.read_text(), re.MULTILINE))
 
 
-def cited() -> Iterator[tuple[str, str]]:
+@cache
+def cited() -> list[tuple[str, str]]:
+    return list(_cited())
+
+
+def _cited() -> Iterator[tuple[str, str]]:
     """Where, and which rule: in parentheses or after the word rule, and in the names of tests."""
     for path in sorted((*(ROOT / "xds").rglob("*.py"), *(ROOT / "tests").rglob("*.py"))):
         if path == Path(__file__):
@@ -34,7 +40,7 @@ def cited() -> Iterator[tuple[str, str]]:
 
 
 def test_every_rule_that_is_cited_is_defined() -> None:
-    known, found = defined(), list(cited())
+    known, found = defined(), cited()
     assert len(found) > 100, "the pattern finds what is there"
     assert [(where, rule) for where, rule in found if rule not in known] == []
 
