@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests import quick_yaml
 from tests.envoy.harness.envoy import envoy_binary
 from xds.cli import main
 from xds.cli.arguments import parse
@@ -187,7 +188,7 @@ def test_the_printed_text_is_the_bootstrap_and_the_same_every_time(capsys: pytes
     first = capsys.readouterr().out
     main(words)
     assert capsys.readouterr().out == first
-    assert yaml.safe_load(first)["node"] == {"id": "pod-1", "cluster": "edge"}
+    assert quick_yaml.safe_load(first)["node"] == {"id": "pod-1", "cluster": "edge"}
     assert "&id" not in first
 
 
@@ -196,12 +197,12 @@ def test_with_a_folder_the_files_are_written_and_refer_to_each_other(tmp_path: P
     monkeypatch.chdir(tmp_path)
     words = ["--xds-address=xds.example:1", "--xds-tls-cert=/c/tls.crt", "--xds-tls-key=/c/tls.key", "--xds-tls-ca=/a/ca.crt"]
     assert main(["bootstrap", *words, "--output-dir=out"]) == 0
-    written = yaml.safe_load((tmp_path / "out" / "envoy.yaml").read_text())
+    written = quick_yaml.safe_load((tmp_path / "out" / "envoy.yaml").read_text())
     context = written["static_resources"]["clusters"][0]["transport_socket"]["typed_config"]["common_tls_context"]
     for source in (context["tls_certificate_sds_secret_configs"][0], context["validation_context_sds_secret_config"]):
         path = Path(source["sds_config"]["path_config_source"]["path"])
         assert path.parent == tmp_path / "out"
-        (secret,) = yaml.safe_load(path.read_text())["resources"]
+        (secret,) = quick_yaml.safe_load(path.read_text())["resources"]
         assert secret["name"] == source["name"]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"envoy.yaml", "xds_certificate.yaml", "xds_ca.yaml"}
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from examples.apps import HttpApp
+from tests import quick_yaml
 from tests.cli.site import Say, certificate, good, write
 from tests.envoy.harness import Site, fetch
 from tests.envoy.harness.envoy import envoy_binary
@@ -24,7 +24,7 @@ from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET
 def test_yaml_has_a_document_for_each_type_in_the_order_of_a_request(say: Say, good: Path) -> None:
     said = say("translate", good)
     assert (said.code, said.err) == (0, "")
-    documents = list(yaml.safe_load_all(said.out))
+    documents = list(quick_yaml.safe_load_all(said.out))
     assert [d["type_url"] for d in documents] == [LISTENER, ROUTE, CLUSTER, ENDPOINT, SECRET]
     assert [r["name"] for r in documents[2]["resources"]] == ["default/api/80", "default/web/80"]
 
@@ -32,7 +32,7 @@ def test_yaml_has_a_document_for_each_type_in_the_order_of_a_request(say: Say, g
 def test_json_says_the_same_as_yaml(say: Say, good: Path) -> None:
     assert say("translate", good, "-o", "json").json == {
         "version": 1,
-        "responses": list(yaml.safe_load_all(say("translate", good).out)),
+        "responses": list(quick_yaml.safe_load_all(say("translate", good).out)),
     }
 
 
@@ -43,7 +43,7 @@ def test_the_same_folder_gives_the_same_output(say: Say, good: Path) -> None:
 def test_private_keys_are_left_out(say: Say, tmp_path: Path) -> None:
     pair = certificate()
     said = say("translate", write(tmp_path / "m", *good(pair)))
-    (secret,) = [r for r in list(yaml.safe_load_all(said.out))[-1]["resources"] if r["name"] == "default/tls"]
+    (secret,) = [r for r in list(quick_yaml.safe_load_all(said.out))[-1]["resources"] if r["name"] == "default/tls"]
     assert secret["tls_certificate"] == {
         "certificate_chain": {"inline_string": pair.cert_pem.decode()},
         "private_key": {"inline_string": "[redacted]"},
@@ -75,7 +75,7 @@ def test_static_yaml_says_the_same_as_json_but_for_the_certificate_made_for_it(s
     words = ("translate", good, "--static", "--default-ssl-certificate", "default/tls")
     said = say(*words)
     as_yaml, as_json = (re.sub("(?i)x-passages-[0-9a-f]{16}", "x-passages", text) for text in (said.out, say(*words, "-o", "json").out))
-    assert yaml.safe_load(as_yaml) == json.loads(as_json)
+    assert quick_yaml.safe_load(as_yaml) == json.loads(as_json)
     assert said.out.count("domains:") == 3  # the two hosts and the catch-all
 
 
@@ -121,7 +121,7 @@ def verified(pair: Certificate) -> list[dict[str, Any]]:
 def test_who_signs_certificates_is_shown_without_any_key(say: Say, tmp_path: Path) -> None:
     pair = certificate()
     said = say("translate", write(tmp_path / "m", *good(pair), *verified(pair)))
-    (found,) = [r for r in list(yaml.safe_load_all(said.out))[-1]["resources"] if r["name"] == "authority:default/ca"]
+    (found,) = [r for r in list(quick_yaml.safe_load_all(said.out))[-1]["resources"] if r["name"] == "authority:default/ca"]
     assert found["validation_context"] == {"trusted_ca": {"inline_string": pair.cert_pem.decode()}}
     assert "PRIVATE KEY" not in said.out
 

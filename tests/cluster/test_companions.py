@@ -7,10 +7,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-import yaml
 from aiohttp import web
 
 from examples.apps import APPS, Address
+from tests import quick_yaml
 from tests.cluster.harness import HTTP, HTTPS, NODE, Cluster
 from tests.envoy.harness import Response, Tls, Traffic, fetch, make_certificate, wait_until
 
@@ -72,7 +72,7 @@ async def until_validated() -> None:
 
 def example(name: str) -> list[Any]:
     """The objects of a file of examples/."""
-    return list(yaml.safe_load_all((EXAMPLES / name).read_text().replace("TOKEN", TOKEN)))
+    return list(quick_yaml.safe_load_all((EXAMPLES / name).read_text().replace("TOKEN", TOKEN)))
 
 
 async def begin_challenge(cluster: Cluster, *objects: Any) -> None:

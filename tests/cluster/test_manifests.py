@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import yaml
 
+from tests import quick_yaml
 from tests.cluster.harness import Cluster, Helm
 from tests.envoy.harness.process import ROOT
 
@@ -30,7 +30,7 @@ VALUES = (
 async def test_an_overlay_is_valid(cluster: Cluster, overlay: str) -> None:
     """Strictly (no unknown field) and without a warning. The namespace is made, for its labels say which pods it takes."""
     made = await cluster.kubectl(f"kustomize {DEPLOY / 'overlays' / overlay}")
-    objects = [*yaml.safe_load_all(made)]
+    objects = [*quick_yaml.safe_load_all(made)]
     await cluster.kube.apply(*(each for each in objects if each["kind"] == "Namespace"))
     applied = await cluster.kubectl("apply --dry-run=server --validate=strict --warnings-as-errors -f -", stdin=made)
     assert len(applied.splitlines()) == len(objects)

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-import yaml
 
+from tests import quick_yaml
 from tests.cluster.harness import NODE, SPACE, Cluster, complaints, role_for
 from tests.deploy.composed import composed
 from tests.envoy.harness import Process, wait_until
@@ -41,7 +41,7 @@ _NUMBERS = itertools.count()
 
 def rights() -> set[Right]:
     """Everything that the roles of deploy/base allow to the control plane."""
-    found = yaml.safe_load_all((ROOT / "deploy" / "base" / "rbac.yaml").read_text())
+    found = quick_yaml.safe_load_all((ROOT / "deploy" / "base" / "rbac.yaml").read_text())
     rules = [rule for each in found if each["kind"] in ("Role", "ClusterRole") for rule in each["rules"]]
     return {(verb, what) for rule in rules for what in rule["resources"] for verb in rule["verbs"]}
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from tests import quick_yaml
+
 Json = dict[str, Any]
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -21,7 +23,7 @@ _KNOWN = {"apiVersion", "kind", "namespace", "resources", "patches"}
 
 
 def documents(path: Path) -> list[Json]:
-    return [document for document in yaml.safe_load_all(path.read_text()) if document]
+    return [document for document in quick_yaml.safe_load_all(path.read_text()) if document]
 
 
 def composed(folder: Path) -> list[Json]:
@@ -58,7 +60,7 @@ def _patch(item: Json, kustomization: Json) -> int:
         if (item["kind"], item["metadata"]["name"]) == (patch["target"]["kind"], patch["target"]["name"])
     ]
     for patch in found:
-        for operation in yaml.safe_load(patch["patch"]):
+        for operation in quick_yaml.safe_load(patch["patch"]):
             _apply(item, operation)
     return len(found)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
+from tests import quick_yaml
 from tests.deploy.composed import DEPLOY, ENVOY, OVERLAYS, Json, composed, containers, helm, pods, templated
 from tests.envoy.harness.envoy import envoy_binary
 from tests.envoy.harness.tls import make_certificate
@@ -114,7 +114,7 @@ def parts(code: str, known: set[str]) -> list[str]:
 
 
 def test_the_manual_has_every_field_and_no_other() -> None:
-    known = {key for path in BOOTSTRAPS.iterdir() for key in keys(yaml.safe_load(path.read_text()))}
+    known = {key for path in BOOTSTRAPS.iterdir() for key in keys(quick_yaml.safe_load(path.read_text()))}
     rows = re.findall(r"(?m)^\| (`[^|]*`) \|", manual().partition(FIELDS)[2])
     named = {part for row in rows for code in re.findall(r"`([^`]+)`", row) for part in parts(code, known)}
     assert named == known

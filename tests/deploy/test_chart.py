@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import yaml
 
+from tests import quick_yaml
 from tests.deploy.composed import DEPLOY, Json, helm, one, templated
 from xds import __version__
 
@@ -28,7 +28,7 @@ def schema() -> Json:
 
 
 def values() -> Json:
-    found: Json = yaml.safe_load((CHART / "values.yaml").read_text())
+    found: Json = quick_yaml.safe_load((CHART / "values.yaml").read_text())
     return found
 
 
@@ -75,7 +75,7 @@ def test_the_schema_has_every_value_with_its_kind_and_no_other() -> None:
 
 
 def test_the_chart_installs_this_version() -> None:
-    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    chart = quick_yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert (chart["version"], chart["appVersion"]) == (__version__, __version__)
 
 

@@ -7,8 +7,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-import yaml
 
+from tests import quick_yaml
 from tests.deploy.composed import DEPLOY, ENVOY, ROOT, composed, containers, pods
 from xds.cli.arguments import COMMANDS, parse
 from xds.config import flags
@@ -59,7 +59,7 @@ def test_commands_of_ours_can_be_given_so(page: Path) -> None:
 
 
 def test_values_of_the_chart_are_values(page: Path) -> None:
-    values = yaml.safe_load((DEPLOY / "chart" / "values.yaml").read_text())
+    values = quick_yaml.safe_load((DEPLOY / "chart" / "values.yaml").read_text())
     for line in lines(page):
         if "deploy/chart" not in line:
             continue

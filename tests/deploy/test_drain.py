@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from examples.apps import Address
+from tests import quick_yaml
 from tests.deploy.composed import ENVOY
 from tests.envoy.harness import Site
 from tests.envoy.harness.envoy import envoy_binary
@@ -143,7 +143,7 @@ async def test_an_envoy_that_does_not_answer_is_not_taken_for_one_without_client
 @pytest.mark.envoy
 async def test_a_real_envoy_says_that_it_goes_and_ends_when_its_clients_have_gone(tmp_path: Path, folder: Path) -> None:
     async with Site(tmp_path) as site:
-        config = yaml.safe_load(await (await site.start_control_plane()).bootstrap())
+        config = quick_yaml.safe_load(await (await site.start_control_plane()).bootstrap())
         config["admin"]["address"] = {"pipe": {"path": str(folder / "admin.sock")}}
         (tmp_path / "envoy.json").write_text(json.dumps(config))
         envoy = Process(

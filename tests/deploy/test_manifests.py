@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests import quick_yaml
 from tests.deploy.composed import (
     CLUSTER_SCOPED,
     DEPLOY,
@@ -116,7 +117,7 @@ def test_composed_here_is_composed_by_kustomize(overlay: str) -> None:
     def by_name(objects: list[Json]) -> dict[tuple[str, str], Json]:
         return {(item["kind"], item["metadata"]["name"]): item for item in objects}
 
-    assert by_name(composed(DEPLOY / "overlays" / overlay)) == by_name(list(yaml.safe_load_all(done.stdout)))
+    assert by_name(composed(DEPLOY / "overlays" / overlay)) == by_name(list(quick_yaml.safe_load_all(done.stdout)))
 
 
 @pytest.mark.parametrize("mode", ["hostnetwork", "loadbalancer", "nodeport"])

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-import yaml
 
 from examples.apps import HttpApp
+from tests import quick_yaml
 from tests.envoy.harness import (
     NameServer,
     Resetting,
@@ -79,7 +79,7 @@ async def in_cluster(shared_site: Site, kube: Scripted, port: int) -> Site:
     apply(kube, endpoint_slice("slices", [("127.0.0.1", port), (EXCEPTED, port)]))
     flags = ("--apiserver-host", kube.url, "--allowed-endpoints", f"{EXCEPTED}/32", "--update-status=false", "--disable-sync-events")
     await shared_site.start_control_plane(*flags, from_folder=False)
-    bootstrap = yaml.safe_load(await shared_site.control_plane.bootstrap())
+    bootstrap = quick_yaml.safe_load(await shared_site.control_plane.bootstrap())
     await shared_site.static_envoy(resolving(bootstrap, await shared_site.run(NameServer(BAD | GOOD))))
     await shared_site.until_answered("/", "good", host="good.test")
     return shared_site

@@ -7,10 +7,10 @@ from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
-import yaml
 from aiohttp import web
 
 from examples.apps import Address, HttpApp
+from tests import quick_yaml
 from tests.envoy.harness import (
     GrpcEcho,
     Http1,
@@ -88,7 +88,7 @@ async def test_oauth2_proxy_lets_in_who_has_logged_in_and_leads_back_to_the_page
     site.folder.write("secret.yaml", secret_tls("dashboard-tls", make_certificate([host])))
     site.folder.write("dashboard.yaml", service("dashboard"), endpoint_slice("dashboard", [dashboard]))
     site.folder.write("proxy.yaml", service("oauth2-proxy", 4180), endpoint_slice("oauth2-proxy", [proxy]))
-    bootstrap = yaml.safe_load(await site.control_plane.bootstrap("envoy-1"))
+    bootstrap = quick_yaml.safe_load(await site.control_plane.bootstrap("envoy-1"))
     await site.static_envoy(resolving(bootstrap, names))
     tls, page = Tls(sni=host), "/boards/7?tab=b&x=1"
     begin = await site.until_status(page, 302, host=host, tls=tls)

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-import yaml
 
 from examples.apps import HttpApp
+from tests import quick_yaml
 from tests.envoy.harness import NameServer, Site, Traffic, backend, config_map, disturbances, ingress, resolving, service, wait_until
 from tests.envoy.harness.dns import AAAA, A
 from tests.envoy.harness.manifests import Manifest
@@ -58,7 +58,7 @@ async def started(site: Site, names: NameServer, wire: str) -> None:
     site.folder.write("mute.yaml", ingress("mute", "mute.test", {"/": ("silent", 80)}))
     site.folder.write("ingress.yaml", ingress("a", "a.test", {"/": ("one", 80)}))
     await site.start_control_plane("--configmap", "default/keys")
-    bootstrap = yaml.safe_load(await site.control_plane.bootstrap())
+    bootstrap = quick_yaml.safe_load(await site.control_plane.bootstrap())
     bootstrap["dynamic_resources"]["ads_config"]["api_type"] = wire
     await site.static_envoy(resolving(bootstrap, await site.run(names)))
     await site.until_answered("/", "one", host="a.test")

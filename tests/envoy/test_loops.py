@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-import yaml
 
 from examples.apps import Address, HttpApp
+from tests import quick_yaml
 from tests.envoy.harness import (
     Http2,
     NameServer,
@@ -62,7 +62,7 @@ async def site(shared_site: Site) -> AsyncIterator[Site]:
             ingress(f"{kind}-app", f"{kind}.test", {"/": ("app", 80)}),
             ingress(f"{kind}-endless", f"endless-{kind}.test", {"/": back}, protocol),
         )
-    bootstrap = yaml.safe_load(await shared_site.control_plane.bootstrap())
+    bootstrap = quick_yaml.safe_load(await shared_site.control_plane.bootstrap())
     await shared_site.static_envoy(resolving(bootstrap, await shared_site.run(NameServer({"itself.example": ["127.0.0.1"]}))))
     for kind in KINDS:
         await shared_site.until_answered("/again/", "app", host=f"{kind}.test")

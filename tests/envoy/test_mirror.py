@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import pytest
 import pytest_asyncio
-import yaml
 
 from examples.apps import HttpApp, StreamServer
+from tests import quick_yaml
 from tests.envoy.harness import (
     Http2,
     NameServer,
@@ -319,7 +319,7 @@ async def test_a_copy_never_reaches_an_address_that_a_name_must_not_resolve_to(
             apply(kube, ingress(short, f"{short}.test", WEB, {"mirror-target": f"http://{name}:{port}/copy"}))
         flags = ("--apiserver-host", kube.url, "--allowed-endpoints", f"{EXCEPTED}/32", "--update-status=false", "--disable-sync-events")
         await site.start_control_plane(*flags, from_folder=False)
-        bootstrap = yaml.safe_load(await site.control_plane.bootstrap())
+        bootstrap = quick_yaml.safe_load(await site.control_plane.bootstrap())
         await site.static_envoy(resolving(bootstrap, await site.run(NameServer(names))))
         await site.until_answered("/", "good", host="good.test")
         await good.next()

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import pytest
-import yaml
 
 from examples.apps import PIECE, App, HttpApp, StreamServer
+from tests import quick_yaml
 from tests.envoy.harness import Site, Traffic, attacks, backend, fetch, ingress, wait_until
 from xds.nginx.messages import STREAM_WINDOW
 
@@ -104,7 +104,7 @@ async def test_streams_that_nobody_reads_are_reset_for_as_long_as_they_take_memo
     """
     dam = Dam()
     await started(site, StreamServer(dam.serve))
-    config = yaml.safe_load(await site.control_plane.bootstrap(flags=["--max-heap-bytes", str(LIMIT)]))
+    config = quick_yaml.safe_load(await site.control_plane.bootstrap(flags=["--max-heap-bytes", str(LIMIT)]))
     overload = config["overload_manager"]
     overload["refresh_interval"] = "2s"
     overload["actions"] = [each for each in overload["actions"] if each["name"] in RESETS]

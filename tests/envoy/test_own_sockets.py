@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 import pytest
-import yaml
 
 from examples.apps import Address, HttpApp
+from tests import quick_yaml
 from tests.envoy.harness import NameServer, Site, backend, config_map, endpoint_slice, ingress, resolving, service, wait_until
 
 pytestmark = pytest.mark.envoy
@@ -39,7 +39,7 @@ async def test_in_a_folder_our_own_sockets_are_no_backends_by_address_or_by_name
         )
     site.folder.write("tcp.yaml", config_map("tcp", {through: f"default/health:{plane.health[1]}"}))
     site.folder.write("app.yaml", *backend("app", await site.run(HttpApp("app"))), ingress("app", "app.test", {"/": ("app", 80)}))
-    bootstrap = yaml.safe_load(await plane.bootstrap())
+    bootstrap = quick_yaml.safe_load(await plane.bootstrap())
     await site.static_envoy(resolving(bootstrap, await site.run(NameServer({"here.example": ["127.0.0.1"]}))))
     await site.until_answered("/", "app", host="app.test")
     for name, (_, number) in sockets.items():

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-import yaml
 
 from examples.apps import Address, HttpApp, UdpApp
+from tests import quick_yaml
 from tests.envoy.harness import (
     NameServer,
     Site,
@@ -112,7 +112,7 @@ async def services(shared_site: Site, names: NameServer) -> AsyncIterator[Site]:
     site.folder.write("udp-services.yaml", away, config_map("udp-services", {str(site.ports.take()): "default/away:53"}))
     flags = ("--tcp-services-configmap", "default/tcp-services", "--udp-services-configmap", "default/udp-services")
     await site.start_control_plane(*flags)
-    bootstrap = yaml.safe_load(await site.control_plane.bootstrap())
+    bootstrap = quick_yaml.safe_load(await site.control_plane.bootstrap())
     await site.static_envoy(resolving(bootstrap, await site.run(names)))
     yield site
 

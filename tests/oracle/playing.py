@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib.metadata
 import os
 import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from tests import quick_yaml
 from tests.cluster.harness.network import NotPermitted, own_network
 from tests.envoy.harness.ports import Ports
 
@@ -56,7 +57,7 @@ def one_a_feature() -> dict[str, Path]:
 
 def rules() -> list[dict[str, Any]]:
     """What may differ."""
-    return yaml.safe_load(EXPECTED.read_text()) or []
+    return quick_yaml.safe_load(EXPECTED.read_text()) or []
 
 
 def stale(printed: str) -> list[dict[str, Any]]:
@@ -89,9 +90,9 @@ def play(
 
     Without `forgiving` nothing may differ.
 
-    The endpoints of a set listen on fixed addresses of 127.0.0.0/8, so a network of their own is entered where that is permitted.
+    The endpoints of a set listen on fixed addresses of 127.0.0.0/8, so `network` is entered.
     """
-    with _network(), contextlib.closing(_Taken()) as ports:
+    with network(), contextlib.closing(_Taken()) as ports:
         command = [sys.executable, str(ORACLE / "play.py"), "--http", f"127.0.0.1:{ports.http}", "--https", f"127.0.0.1:{ports.https}"]
         serve = [sys.executable, "-m", "xds", "up", "--http-port", str(ports.http), "--https-port", str(ports.https)]
         serve += ["--healthz-port", str(ports.healthz), "--configmap", "ingress-nginx/ingress-nginx-controller"]
@@ -122,8 +123,12 @@ class _Taken:
 
 
 @contextlib.contextmanager
-def _network() -> Iterator[None]:
+def network() -> Iterator[None]:
+    """A network of our own for the length of a block; where that is not permitted, one at a time has the fixed addresses."""
     with contextlib.ExitStack() as entered:
-        with contextlib.suppress(NotPermitted):
+        try:
             entered.enter_context(own_network())
+        except NotPermitted:
+            lock = entered.enter_context((Path(tempfile.gettempdir()) / f"xds-test-oracle-{os.getuid()}").open("a"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield

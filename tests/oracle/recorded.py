@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from examples.apps import Address
+from tests import quick_yaml
 from tests.envoy.harness.tls import make_certificate, server_context
 from tests.oracle.playing import ORACLE
 from xds.rehearse.asking import AGENT
@@ -60,7 +61,7 @@ def listen(places: Sequence[Address], folder: Path) -> None:
         spec.loader.exec_module(asking)
     finally:
         sys.path.remove(str(ORACLE))
-    certificates = yaml.safe_load((ORACLE / "certificates.yaml").read_text())
+    certificates = quick_yaml.safe_load((ORACLE / "certificates.yaml").read_text())
     echo = asking.Echo(lambda _: None, folder, certificates)
     for address, port in places:
         if port != 9:  # where nothing listens

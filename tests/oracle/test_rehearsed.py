@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from tests.cli import schemas
 from tests.envoy.conftest import pytest_runtest_makereport, site
 from tests.envoy.harness import Site, ingress_class
 from tests.envoy.harness.waiting import wait_until
-from tests.oracle.playing import why_not
+from tests.oracle.playing import network, why_not
 from tests.oracle.recorded import BY, Recorded, endpoints_of, listen, read_set, simple
 from xds.cli.check import ours
 from xds.config import Flags
@@ -78,6 +78,13 @@ class Rehearsal:
         made = document(found, ([], []), self.ingresses, complete=True, log=None)
         schemas.check("rehearse", made)
         return made
+
+
+@pytest.fixture(autouse=True)
+def in_network() -> Iterator[None]:
+    """Endpoints of sets listen on fixed addresses."""
+    with network():
+        yield
 
 
 @contextlib.asynccontextmanager

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.exploring import examples
 from tests.units.test_any_order import KINDS, OPENED, Life, ingresses, objects, site
 from xds.kube.objects import Backend, Ingress, Meta, Object, Path, Rule, ref
 from xds.problem import Problem
@@ -29,7 +30,7 @@ def own(life: Life, item: Ingress) -> list[tuple[Problem, str, object]]:
 
 
 @given(st.lists(objects(), max_size=8), ingresses())
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(80), deadline=None, suppress_health_check=list(HealthCheck))
 def test_the_problems_are_those_that_come(there: Sequence[Object], item: Ingress) -> None:
     life = Life([*OPENED, *{ref(each): each for each in there}.values()])
     before = life.state(), life.problems(), len(life.tables.build), life.tables.build.runs

@@ -15,9 +15,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-import yaml
 
 from examples.apps import PIECE, Address, HttpApp, TcpApp
+from tests import quick_yaml
 from tests.deploy.composed import ENVOY
 from tests.envoy.harness import (
     CHAT,
@@ -73,7 +73,7 @@ class Node:
         """Start an Envoy and wait until it is ready."""
         self._started += 1
         name = f"{self._name}-{self._started}"
-        config = yaml.safe_load(await self._server.bootstrap(name))
+        config = quick_yaml.safe_load(await self._server.bootstrap(name))
         config["admin"]["address"] = {"pipe": {"path": str(self._admin)}}
         path = self._site.path / f"{name}.json"
         path.write_text(json.dumps(config))

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from tests import quick_yaml
 from tests.deploy.composed import containers, helm, pods, templated
 from tests.web.site import Site
 from xds.cli.manual import metrics_page
@@ -37,7 +37,7 @@ def names_in(expression: str) -> set[str]:
 
 
 def alerts() -> list[dict[str, Any]]:
-    return [rule for group in yaml.safe_load((MONITORING / "alerts.yaml").read_text())["groups"] for rule in group["rules"]]
+    return [rule for group in quick_yaml.safe_load((MONITORING / "alerts.yaml").read_text())["groups"] for rule in group["rules"]]
 
 
 def dashboard() -> dict[str, Any]:

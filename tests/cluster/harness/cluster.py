@@ -8,9 +8,8 @@ from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
-
 from examples.apps import Address
+from tests import quick_yaml
 from tests.cluster.harness import network
 from tests.cluster.harness.kube import Kube
 from tests.cluster.harness.pods import Pods
@@ -229,7 +228,7 @@ class Cluster:
 
     async def deployed(self) -> list[Json]:
         """Return what deploy/base makes for xds to find."""
-        found = yaml.safe_load_all(await self.kubectl(f"kustomize {ROOT / 'deploy' / 'base'}"))
+        found = quick_yaml.safe_load_all(await self.kubectl(f"kustomize {ROOT / 'deploy' / 'base'}"))
         objects: list[Json] = [each for each in found if each["kind"] in RIGHTS]
         return sorted(objects, key=lambda each: each["kind"] != "Namespace")
 

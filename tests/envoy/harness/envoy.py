@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-import yaml
 
 from examples.apps import Address
+from tests import quick_yaml
 from tests.envoy.harness.http1 import fetch
 from tests.envoy.harness.ports import Ports
 from tests.envoy.harness.process import Process
@@ -55,7 +55,7 @@ class Envoy:
     def __init__(
         self, config: Mapping[str, Any] | str, folder: Path, ports: Ports, *, log_level: str = "warning", flags: Sequence[str] = ()
     ) -> None:
-        given = yaml.safe_load(config) if isinstance(config, str) else copy.deepcopy(dict(config))
+        given = quick_yaml.safe_load(config) if isinstance(config, str) else copy.deepcopy(dict(config))
         self.admin: Address = ("127.0.0.1", ports.take())
         address = {"socket_address": {"address": self.admin[0], "port_value": self.admin[1]}}
         given.setdefault("admin", {})["address"] = address
