@@ -289,6 +289,31 @@ async def test_over_http2_as_well(site: Site, pages: Pages) -> None:
 
 
 @pytest.mark.asyncio(loop_scope="function")
+async def test_a_service_of_pages_may_be_of_type_external_name(tmp_path: Path) -> None:
+    """Both that of all and that of an Ingress, for pages and in place of a Service that cannot be reached."""
+    pages, of_all = Pages(), Pages()
+    async with Site(tmp_path) as site:
+        for name, app in (("pages", pages), ("all", of_all)):
+            address, port = await site.run(app)
+            found = service(name)
+            found["spec"] = {"type": "ExternalName", "externalName": address, "ports": [{"port": 80, "targetPort": port}]}
+            site.folder.write(f"{name}.yaml", found)
+        site.folder.write("keys.yaml", config_map("keys", {"custom-http-errors": "404"}))
+        site.folder.write("web.yaml", service("web"), endpoint_slice("web", [await site.run(HttpApp("web"))]))
+        own = {"custom-http-errors": "410", "default-backend": "pages"}
+        site.folder.write("a.yaml", ingress("a", "a.test", {"/": ("web", 80), "/none": ("nothing", 80)}, own))
+        site.folder.write("b.yaml", ingress("b", "b.test", {"/": ("web", 80)}))
+        await site.start("--configmap", "default/keys", "--default-backend-service", "default/all")
+        assert is_page(await site.until_status("/status/410", 200, host="a.test"))
+        assert (pages.headers["x-code"], pages.headers["host"], of_all.asked) == ("410", "a.test", 0)
+        assert is_page(await site.get("/none", host="a.test"))
+        assert (pages.headers["x-code"], pages.headers["x-service-name"]) == ("503", "nothing")
+        asked = pages.asked
+        assert is_page(await site.get("/status/404", host="b.test"))
+        assert (of_all.headers["x-code"], pages.asked) == ("404", asked)
+
+
+@pytest.mark.asyncio(loop_scope="function")
 async def test_statuses_of_the_config_map_are_for_the_service_of_all(tmp_path: Path) -> None:
     """Without that Service nginx has no page for them: 404 becomes 500, for what no path takes as well."""
     pages = Pages()

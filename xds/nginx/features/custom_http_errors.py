@@ -119,10 +119,10 @@ def _pages(wanted: Replaced, location: Location) -> tuple[Cluster, ...]:
     services = []
     fallback = location.settings.get(default_backend.NAME)
     if _own(wanted, location) and isinstance(fallback, Fallback) and fallback.port:
-        services.append(Cluster(fallback.namespace, fallback.service, fallback.port))
-    if location.default and not location.default.external:
+        services.append(fallback.cluster)
+    if location.default:
         services.append(location.default)
-    return tuple(Cluster(each.namespace, each.service, each.port, ((NAME, ""),), aside=True) for each in services)
+    return tuple(Cluster(each.namespace, each.service, each.port, ((NAME, ""),), external=each.external, aside=True) for each in services)
 
 
 def _own(wanted: Replaced, location: Location) -> Codes:

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 
-from xds.kube.objects import Ingress
+from xds.kube.objects import Ingress, Service, ServicePort
 from xds.model import Cluster, Forward, Location, Respond, Route
 from xds.nginx.feature import Annotation, Complaint, Feature, Objects, Phase, Scope, Unreadable
 from xds.nginx.messages import formatted, overwriting
-from xds.nginx.values import matching
+from xds.nginx.values import matching, shown
 
 NAME = "default_backend"
 DEFAULT_BACKEND = Annotation(
@@ -26,23 +26,45 @@ DEFAULT_BACKEND = Annotation(
 
 @dataclass(frozen=True, order=True, slots=True)
 class Fallback:
-    """Who answers instead; `instead_of` is the backend for which it answers, its Service and port as they are written."""
+    """Who answers instead; `instead_of` is the backend for which it answers, its Service and port as they are written.
+
+    `external`: a Service of type ExternalName.
+    """
 
     service: str
     namespace: str = ""
     ingress: str = ""
     port: int = 0
     instead_of: tuple[str, int | str] | None = None
+    external: bool = False
+
+    @property
+    def cluster(self) -> Cluster:
+        """Where its Service is."""
+        return Cluster(self.namespace, self.service, self.port, external=self.external)
 
 
 def _resolve(wanted: Fallback, item: Ingress, objects: Objects) -> Fallback | Complaint:
     found = objects.service(item.meta.namespace, wanted.service)
     if found is None:
         return Complaint(DEFAULT_BACKEND.name, f"names Service {item.meta.namespace}/{wanted.service}, which does not exist")
-    port = next((port.port for port in found.ports if port.protocol == "TCP"), 0)
-    if not port or found.type == "ExternalName":
-        return Complaint(DEFAULT_BACKEND.name, f"names Service {item.meta.namespace}/{wanted.service}, which has no endpoints of its own")
-    return Fallback(wanted.service, item.meta.namespace, item.meta.name, port)
+    about = f"names Service {item.meta.namespace}/{wanted.service}"
+    first = next((port for port in found.ports if port.protocol == "TCP"), None)
+    if first is None:
+        return Complaint(DEFAULT_BACKEND.name, f"{about}, which has no TCP port")
+    external = found.type == "ExternalName"
+    if external and (why := _unreachable(found, first, objects)):
+        return Complaint(DEFAULT_BACKEND.name, f"{about}, which {why}")
+    return Fallback(wanted.service, item.meta.namespace, item.meta.name, first.port, external=external)
+
+
+def _unreachable(found: Service, first: ServicePort, objects: Objects) -> str:
+    """Why nothing is sent to what a Service of type ExternalName stands for, as the end of a sentence; "" where it is."""
+    host = objects.external_host(found)
+    if not host:
+        return "stands for no name here"
+    why = objects.refusal(host, first.target if isinstance(first.target, int) and first.target else first.port)
+    return f"stands for {shown(host)}, which {why}" if why else ""
 
 
 def _routes(wanted: Fallback, location: Location, routes: tuple[Route, ...]) -> tuple[Route, ...]:
@@ -50,8 +72,7 @@ def _routes(wanted: Fallback, location: Location, routes: tuple[Route, ...]) -> 
     if not wanted.port or [route.action for route in routes] != [Respond(503)]:
         return routes
     there = replace(wanted, instead_of=location.backend)
-    to = Forward(Cluster(wanted.namespace, wanted.service, wanted.port))
-    return (replace(routes[0], action=to, settings=location.settings.but(**{NAME: there})),)
+    return (replace(routes[0], action=Forward(wanted.cluster), settings=location.settings.but(**{NAME: there})),)
 
 
 def _on_forward(wanted: Fallback, _route: Route, envoy: EnvoyRoute) -> None:
