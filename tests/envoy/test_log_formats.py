@@ -16,7 +16,8 @@ pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module")]
 JSON_LINE = (
     '{"time": "$time_iso8601", "id": "$req_id", "agent": "$http_user_agent", "custom": "$http_x_custom", "status": $status, '
     '"seconds": $request_time, "upstream": "$upstream_status", "type": "$sent_http_content_type", "ns": "$namespace", '
-    '"ing": "$ingress_name", "uri": "$uri", "args": "$args", "host": "$host", "body": "$request_body", "odd": "100% ${scheme}s"}'
+    '"ing": "$ingress_name", "service": "$service_name:$service_port", '
+    '"uri": "$uri", "args": "$args", "host": "$host", "body": "$request_body", "odd": "100% ${scheme}s"}'
 )
 
 
@@ -71,6 +72,7 @@ async def test_a_line_of_json(site: Site) -> None:
         "type": "application/json; charset=utf-8",
         "ns": "default",
         "ing": "web",
+        "service": "app:80",
         "uri": "/some/path",
         "args": 'a="b',
         "host": "app.test",

@@ -29,7 +29,7 @@ from envoy_data_plane.envoy.config.core.v3 import CelExpressionConfig, Substitut
 
 from xds.nginx import log_filters
 from xds.nginx.messages import ARRIVED, CelFormatter, text_format
-from xds.nginx.variables import HOST, VARIABLE, names_in
+from xds.nginx.variables import HOST, VARIABLE, for_all, names_in
 from xds.wire.encode import pack
 
 PATH_STATE = "xds.path"
@@ -91,6 +91,8 @@ _NATIVE = {
     "server_protocol": "%CEL(request.protocol == 'HTTP/2' ? 'HTTP/2.0' : request.protocol)%",
     "namespace": "%CEL(xds.route_name.substring(0, xds.route_name.indexOf('/')))%",
     "ingress_name": "%CEL(xds.route_name.substring(xds.route_name.indexOf('/') + 1, xds.route_name.indexOf(' ')))%",
+    "service_name": for_all("$service_name"),
+    "service_port": for_all("$service_port"),
 }
 """Values in which no client can write a quotation mark or a backslash, by variable."""
 _OF_CONNECTIONS = """

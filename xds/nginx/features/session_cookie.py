@@ -62,13 +62,14 @@ _MOST_SECONDS = 10**9
 
 
 def _seconds(text: str) -> str:
-    """A number as it was written: ingress-nginx takes no leading zero and no sign but a minus."""
+    """A number in its shortest form. ingress-nginx takes no sign but a minus, and none before 0."""
     number = text.removeprefix("-")
-    if not (number.isascii() and number.isdecimal()) or (number[0] == "0" and text != "0"):
+    if not (number.isascii() and number.isdecimal()) or (number != text and not number.strip("0")):
         raise ValueError(f"is {shown(text)}, which is no number of seconds")
-    if int(number[:12]) > _MOST_SECONDS:
+    shortest = number.lstrip("0") or "0"
+    if int(shortest[:12]) > _MOST_SECONDS:
         raise ValueError(f"is {shown(text)}, which is more than {_MOST_SECONDS:,} seconds")
-    return text
+    return f"-{shortest}" if number != text else shortest
 
 
 def _attribute(name: str, characters: str, doc: str, example: str) -> Annotation[str]:
