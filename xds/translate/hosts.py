@@ -7,8 +7,9 @@ backend leads (`xds.translate.backends`), and what a setting makes of a route (i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from xds.kube.objects import Ingress, ref
 from xds.kube.world import Reader, ingress, ingresses_of, path_share_key, report_about, settings
@@ -59,6 +60,7 @@ from xds.translate.claims import (
 )
 from xds.translate.configuration import configuration, ingress_settings
 from xds.translate.further_names import Given
+from xds.translate.guards import Guard
 from xds.translate.regexes import OF_HOST, Allowance, LeftOut, admit, cost_of
 from xds.translate.tls import host_tls
 
@@ -75,6 +77,15 @@ _HEALTH = PathMatch(PathKind.RAW_PREFIX, "/healthz")
 _HEALTHY = Respond(200, (("Content-Type", "text/html"),))
 """No page. (Envoy leaves out the type of an empty body.)"""
 _UNREACHABLE = (Reach.NO_SERVICE, Reach.NO_PORT, Reach.REFUSED, Reach.NOT_REACHABLE)
+
+
+class _Site(NamedTuple):
+    """What all locations of a host have in common. `ours` are its Ingresses, the oldest first; `as_regex`: its paths are expressions."""
+
+    host: str
+    ours: list[Ingress]
+    tls: bool
+    as_regex: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +141,19 @@ def _further_host(read: Reader, found: Given) -> VirtualHost | None:
 
 def _routes_of(read: Reader, host: str, ours: list[Ingress], claims: list[Claim], *, tls: bool, with_offers: bool) -> tuple[Route, ...]:
     """All routes of a host. With `tls` plain http is redirected unless a feature decides otherwise."""
-    as_regex = has_regex(read, claims)
-    locations, routes = _locations(read, host, ours, claims, tls=tls, as_regex=as_regex, with_offers=with_offers)
-    in_nginx = sorted(locations, key=lambda location: (len(location.path.encode()), location.path.encode()), reverse=True)
-    first = next((r for location in in_nginx if (r := _host_routes(location))), ())
-    return (*_with_clusters(read, first), *routes)
+    site = _Site(host, ours, tls, has_regex(read, claims))
+    allowance = Allowance(OF_HOST)
+    admitted, left_out = admit(read, host, claims, allowance, as_regex=site.as_regex)
+    joining = offers.joining(read, host, allowance) if with_offers else {}
+    guard = guards.guard_of(read, host)
+    taken = _winners(read, host, admitted)
+    found = _claimed(read, site, taken, joining, guard)
+    _report_without_effect(read, site, taken, joining)
+    further = [*_further(read, site, allowance)]
+    as_in_nginx = sorted(found, key=lambda each: (len(path := each.location.path.encode()), path), reverse=True)
+    first = next((r for each in as_in_nginx if (r := _host_routes(each.location))), ())
+    found += (_closure(read, site, each) for each in left_out if guarded(settings_of(read, each.first.item)))
+    return (*_with_clusters(read, first), *_ordered(site, found, further, taken, guard))
 
 
 def beyond_wildcard(read: Reader, host: str) -> VirtualHost:
@@ -197,43 +216,50 @@ def _claims(read: Reader, host: str, ours: list[Ingress]) -> list[Claim]:
     return [claim for item in ours for claim in claims_of(read, item, host)]
 
 
-def _locations(
-    read: Reader, host: str, ours: list[Ingress], claims: list[Claim], *, tls: bool, as_regex: bool, with_offers: bool
-) -> tuple[list[Location], tuple[Route, ...]]:
-    """The locations, those of the oldest Ingress first, and all routes in the order in which they are tried."""
+def _winners(read: Reader, host: str, claims: Sequence[Claim]) -> dict[Where, Claim]:
+    """The claim that counts for each place, in the order of claims."""
     taken: dict[Where, Claim] = {}
-    found: list[_Found] = []
-    allowance = Allowance(OF_HOST)
-    admitted, left_out = admit(read, host, claims, allowance, as_regex=as_regex)
-    joining = offers.joining(read, host, allowance) if with_offers else {}
-    guard = guards.guard_of(read, host)
-    for claim in admitted:
+    for claim in claims:
         winner = taken.setdefault(claim.where, claim)
         if winner is not claim:
             _report_conflict(read, host, claim, winner)
-            continue
-        _report_escape(read, claim)
-        match = paths.match(claim.path, claim.type, as_regex=as_regex)
-        match = guard.widened(match) if guard else match
-        own = settings_on(read, host, claim)
-        location = Location(host, claim.path, match, tls, ref(claim.item), claim.field, own, backend=_written(claim))
-        location = _counted(read, location, claim.number)
-        made = _joined(read, location, _backend_action(read, claim), joining.get(claim.where, ()))
-        found.insert(0 if claim.where == ROOT else len(found), made)  # as the first of its length, as in nginx.conf
-    if ROOT not in taken:
-        found.insert(0, _default(read, host, ours, joining.get(ROOT, ()), tls=tls, as_regex=as_regex))
-    if as_regex and (never := taken.get(("/", paths.EXACT))):
-        _report_never_reached(read, host, never)
-    offers.report_unclaimed(read, host, joining, taken.keys() | ({ROOT} if default_claim(host, ours) else set()))
-    found += (_closure(read, host, each, tls=tls, as_regex=as_regex) for each in left_out if guarded(settings_of(read, each.first.item)))
-    _report_lost_defaults(read, host, ours, taken.get(ROOT))
-    further = [*_further(read, host, found, allowance)]
-    locations = [each.location for each in found if not each.closed]
-    found.sort(key=lambda each: each.rank.path, reverse=as_regex)
+    return taken
+
+
+def _claimed(read: Reader, site: _Site, taken: Mapping[Where, Claim], joining: offers.Joining, guard: Guard | None) -> list[_Found]:
+    """The locations that Ingresses claim, those of the oldest first. Before them that of "/": the first of its length, as in nginx.conf."""
+    found = {where: _location(read, site, claim, joining.get(where, ()), guard) for where, claim in taken.items()}
+    root = found.pop(ROOT, None) or _default(read, site, joining.get(ROOT, ()))
+    return [root, *found.values()]
+
+
+def _location(read: Reader, site: _Site, claim: Claim, offered: Sequence[Claim], guard: Guard | None) -> _Found:
+    """The location of a claimed path."""
+    _report_escape(read, claim)
+    match = paths.match(claim.path, claim.type, as_regex=site.as_regex)
+    match = guard.widened(match) if guard else match
+    own = settings_on(read, site.host, claim)
+    location = Location(site.host, claim.path, match, site.tls, ref(claim.item), claim.field, own, backend=_written(claim))
+    return _joined(read, _counted(read, location, claim.number), _backend_action(read, claim), offered)
+
+
+def _ordered(
+    site: _Site, found: list[_Found], further: Sequence[tuple[Further, _Found]], taken: Mapping[Where, Claim], guard: Guard | None
+) -> tuple[Route, ...]:
+    """The routes of all locations in the order in which they are tried."""
+    found.sort(key=lambda each: each.rank.path, reverse=site.as_regex)
     found.sort(key=lambda each: (paths.precedence(each.rank), not each.closed))
     served = [(each.location, each.routes) for each in found if each.routes[-1].action != _NOTHING]
-    first, last = _around(further, found, as_regex=as_regex)
-    return locations, (*(guards.first_routes(served) if guard else guards.dots(further)), *first, *_in_order(host, found, taken), *last)
+    first, last = _around(further, found, as_regex=site.as_regex)
+    return (*(guards.first_routes(served) if guard else guards.dots(further)), *first, *_in_order(site.host, found, taken), *last)
+
+
+def _report_without_effect(read: Reader, site: _Site, taken: Mapping[Where, Claim], joining: offers.Joining) -> None:
+    """Report a path that is never reached, offers for paths that nobody claims, and default backends that others stand before."""
+    if site.as_regex and (never := taken.get(("/", paths.EXACT))):
+        _report_never_reached(read, site.host, never)
+    offers.report_unclaimed(read, site.host, joining, taken.keys() | ({ROOT} if default_claim(site.host, site.ours) else set()))
+    _report_lost_defaults(read, site.host, site.ours, taken.get(ROOT))
 
 
 def _report_never_reached(read: Reader, host: str, claim: Claim) -> None:
@@ -244,14 +270,14 @@ def _report_never_reached(read: Reader, host: str, claim: Claim) -> None:
     report_about(read, claim.item, claim.field, f"never-reached:{host}", sentence, Severity.WARNING)
 
 
-def _further(read: Reader, host: str, found: Sequence[_Found], allowance: Allowance) -> Iterator[tuple[Further, _Found]]:
+def _further(read: Reader, site: _Site, allowance: Allowance) -> Iterator[tuple[Further, _Found]]:
     """The locations that no Ingress has, as far as the host can pay for their regular expressions."""
-    shared = shared_settings(read, host)
+    shared = shared_settings(read, site.host)
     for name, hook in with_hook("locations"):
-        owner = next((item for item in serving(read, host) if name in settings_of(read, item)), None) if name in shared else None
+        owner = next((item for item in serving(read, site.host) if name in settings_of(read, item)), None) if name in shared else None
         if owner is None:
             continue
-        root = Location(host, "/", _ROOT, found[0].location.tls, ref(owner), "", settings_of(read, owner))
+        root = Location(site.host, "/", _ROOT, site.tls, ref(owner), "", settings_of(read, owner))
         for each in hook(shared[name], root):
             routes = _routes(read, each.location, Respond(404))
             if allowance.spend(sum(map(cost_of, routes))):
@@ -259,7 +285,7 @@ def _further(read: Reader, host: str, found: Sequence[_Found], allowance: Allowa
             else:
                 why = "the regular expressions of its host take all that one host may take"
                 sentence = f"The location in {each.location.rule} has no effect: {why}."
-                report_about(read, owner, "metadata.annotations", f"regex-budget-of-host:{host}", sentence)
+                report_about(read, owner, "metadata.annotations", f"regex-budget-of-host:{site.host}", sentence)
 
 
 def _around(
@@ -275,16 +301,16 @@ def _around(
     return first, tuple(route for each in among for route in each.routes) if as_regex else ()
 
 
-def _closure(read: Reader, host: str, out: LeftOut, *, tls: bool, as_regex: bool) -> _Found:
+def _closure(read: Reader, site: _Site, out: LeftOut) -> _Found:
     """A location in place of left-out paths with access rules: 503 for all requests that they would have matched, and perhaps more."""
-    kind = PathKind.REGEX if as_regex else PathKind.RAW_PREFIX
-    match = PathMatch(kind, regex.literal(out.start) if as_regex else paths.encoded(out.start), escaped=True)
+    kind = PathKind.REGEX if site.as_regex else PathKind.RAW_PREFIX
+    match = PathMatch(kind, regex.literal(out.start) if site.as_regex else paths.encoded(out.start), escaped=True)
     item = out.first.item
-    location = Location(host, out.start, match, tls, ref(item), out.first.field, settings_of(read, item))
+    location = Location(site.host, out.start, match, site.tls, ref(item), out.first.field, settings_of(read, item))
     return _Found(location, _routes(read, location, Respond(503)), PathMatch(kind, out.longest), closed=True)
 
 
-def _in_order(host: str, found: list[_Found], taken: dict[Where, Claim]) -> Iterator[Route]:
+def _in_order(host: str, found: list[_Found], taken: Mapping[Where, Claim]) -> Iterator[Route]:
     """All routes, with those that nginx adds: the health check of the catch-all, and /foo → /foo/ for a path that ends in a slash."""
     redirected: set[str] = set()
     for each in found:
@@ -303,22 +329,23 @@ def _in_order(host: str, found: list[_Found], taken: dict[Where, Claim]) -> Iter
             yield Route(exact, slash, each.location.origin, each.location.rule, counted=each.location.counted)
 
 
-def _default(read: Reader, host: str, ours: list[Ingress], offered: Sequence[Claim], *, tls: bool, as_regex: bool) -> _Found:
+def _default(read: Reader, site: _Site, offered: Sequence[Claim]) -> _Found:
     """The location for unclaimed paths: the defaultBackend of the host's first Ingress with its annotations, else the global one.
 
     In the catch-all the annotations of an Ingress that redirect or rewrite have no effect; its access rules and all others have.
     """
-    match = PathMatch(PathKind.REGEX, "/") if as_regex else _ROOT
-    claim = default_claim(host, ours)
-    item = ours[0] if host else (claim.item if claim else None)
+    host = site.host
+    match = PathMatch(PathKind.REGEX, "/") if site.as_regex else _ROOT
+    claim = default_claim(host, site.ours)
+    item = site.ours[0] if host else (claim.item if claim else None)
     if item is None:
         own = _without(read.unit(configuration).defaults, Phase.HOST, Phase.RETURN, Phase.SSL_REDIRECT, Phase.ACCESS)
-        location = Location(host, "/", match, tls, None, "", on_host(read, host, own))
+        location = Location(host, "/", match, site.tls, None, "", on_host(read, host, own))
         return _Found(location, _routes(read, location, _global_default(read)), match)
     own = on_host(read, host, on_path(settings_of(read, item), "/"))
     if not host:
         own = _without(own, Phase.HOST, Phase.RETURN, Phase.SSL_REDIRECT)
-    location = Location(host, "/", match, tls, ref(item), "spec.defaultBackend", own)
+    location = Location(host, "/", match, site.tls, ref(item), "spec.defaultBackend", own)
     if claim is None:
         return _Found(location, _routes(read, location, _global_default(read)), match)
     location = _counted(read, replace(location, backend=_written(claim)))
