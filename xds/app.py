@@ -313,7 +313,7 @@ class ControlPlane:
 
 
 def _surroundings(flags: Flags, source: Source | None) -> tuple[Source, Callable[[World, Reader, ProblemSink], Coordination]]:
-    """Where objects come from, and with whom state is shared: folders, and nobody; or an API server, and other replicas.
+    """Where objects come from, and what shares the state: folders, and no other process; or an API server, and other replicas.
 
     The only place that asks which of the two it is. What the latter needs takes a quarter of a second to import.
     """

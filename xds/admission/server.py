@@ -98,7 +98,7 @@ def _weight(item: Ingress) -> int:
 
 
 def _unjudged(question: Submission, weight: int) -> Submission:
-    """The same question without the Ingress, and a Problem that says so."""
+    """The same question without the Ingress, and a Problem with the reason."""
     assert question.item is not None
     sentence = (
         f"It has {weight:,} rules, paths, names and annotations, more than {_TOO_HEAVY:,}, so it was not judged; "

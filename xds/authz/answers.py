@@ -41,7 +41,7 @@ _PRICE = 500
 
 
 class _Remembered(NamedTuple):
-    """An answer until a time. With `vary` it is none, but says by which headers, in lower case, answers to this question are told apart."""
+    """An answer until a time. With `vary` it is none, but the headers, in lower case, by which answers to this question differ."""
 
     head: bytes
     until: float

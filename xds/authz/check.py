@@ -34,7 +34,7 @@ class Checks:
         self._question = message("CheckRequest")
 
     async def check(self, raw: bytes) -> bytes:
-        """The answer to a question. Whatever is wrong with it, nobody is let in."""
+        """The answer to a question. A question that cannot be read is answered with a refusal."""
         attributes = self._question.FromString(raw).attributes
         context = attributes.context_extensions
         headers = _authorizations(attributes.request.http)

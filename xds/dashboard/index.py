@@ -1,4 +1,4 @@
-"""All paths of all hosts, to be searched: made in small pieces when somebody looks, and kept until something has changed.
+"""All paths of all hosts, to be searched: made in small pieces at a request, and kept until something has changed.
 
 What belongs here: the rows and how old they may be. What does not: whose a path is (`xds.explain.owners`).
 """

@@ -1,6 +1,6 @@
 """From a document to HTML: the templates, and the forms of values in them. Everything is escaped, for users and Envoys wrote most of it.
 
-The module that imports Jinja: it is imported when somebody first looks.
+The module that imports Jinja: it is imported at the first request.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """When a page is out of date: a stamp of what pages show, and who waits for the next one.
 
-One task looks, and only while somebody waits. What does not belong here: what has changed; a browser asks for its page again.
+One task looks for changes, and only while a browser waits. What does not belong here: what has changed; a browser asks for its page again.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ class Displayed(Subject, Protocol):
         """Objects, Problems and routes are the same while this number is."""
 
     async def hosts(self) -> Sequence[str]:
-        """Every host that somebody claims or gives as a further name, sorted; "" is the catch-all."""
+        """Every host that an Ingress claims or gives as a further name, sorted; "" is the catch-all."""
 
     async def owned_paths(self, hosts: Sequence[str], seconds: float) -> tuple[Sequence[OwnedPath], int]:
         """The paths of the first of these hosts, and whose they are; and of how many hosts: as many as the seconds are enough for."""

@@ -1,4 +1,4 @@
-"""One page at a time, and a rest after each: whoever asks for many takes a part of the time, and the control plane has the rest."""
+"""One page at a time, and a pause after each: a client that asks for many gets a part of the time, and the control plane the rest."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class Live:
         return self.publisher.steps
 
     async def hosts(self) -> Sequence[str]:
-        """Every host that somebody claims or gives as a further name, sorted; "" is the catch-all."""
+        """Every host that an Ingress claims or gives as a further name, sorted; "" is the catch-all."""
         async with self.publisher.lock:
             return sorted({*self.tables.world.hosts, *self.tables.hosts.values})
 

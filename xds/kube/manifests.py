@@ -391,7 +391,7 @@ def _read_file(path: str, name: str, stamp: walk.Stamp, known: _File | None) -> 
 
 
 def of_text(name: str, raw: bytes) -> tuple[tuple[Object, ...], tuple[Problem, ...]]:
-    """The objects and Problems of one text that somebody has named, and that is a manifest therefore.
+    """The objects and Problems of one text that was named by the user, and therefore is a manifest.
 
     `name` is shown to people, and its suffix decides between JSON and YAML.
     """

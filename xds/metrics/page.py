@@ -52,7 +52,7 @@ def page(found: Statistics, process: Process | None, shown: Shown, reloads: Relo
 
 
 def _requests(found: Statistics, wanted: Shown, always: str) -> Iterator[str]:
-    """The metrics of requests. Where two texts come to the same labels, their values are added."""
+    """The metrics of requests. Where two statistics get the same labels, their values are added."""
     named = _Labels(wanted, always)
     counts = named.added(found.counters.get(REQUESTS, {}))
     if REQUESTS not in {name.removeprefix(NAMESPACE) for name in wanted.excluded}:
@@ -157,7 +157,7 @@ def _connections(found: Statistics, always: str) -> Iterator[str]:
     yield from (_line("nginx_process_connections", f'{always},state="{state}"', value) for state, value in states.items())
     yield from _head("nginx_process_connections_total", "counter", "Connections of clients so far.")
     yield from (_line("nginx_process_connections_total", f'{always},state="{state}"', accepted) for state in ("accepted", "handled"))
-    yield from _head("nginx_process_requests_total", "counter", "Requests of clients so far, whoever answered them.")
+    yield from _head("nginx_process_requests_total", "counter", "Requests of clients so far, answered by Envoy or a backend.")
     yield _line("nginx_process_requests_total", always, found.total("http_downstream_rq_total"))
 
 

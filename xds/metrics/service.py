@@ -43,7 +43,7 @@ class _Kept(NamedTuple):
 
 
 class Exporter:
-    """Answers /metrics. Only one page at a time is made, whoever asks."""
+    """Answers /metrics. Only one page at a time is made, however many ask."""
 
     def __init__(self, settings: Flags) -> None:
         self._socket = parse_address(settings.stats_address).path

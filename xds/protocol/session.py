@@ -353,7 +353,7 @@ class Session:
 def compact(snapshot: Snapshot, sessions: Iterable[Session]) -> None:
     """Forgets the deleted resources that none of the open streams can need any more.
 
-    To be called now and then by whoever knows all Sessions of a Snapshot, at most every ACK_TIMEOUT seconds: so a state-of-the-world Envoy
+    To be called now and then by the owner of all Sessions of a Snapshot, at most every ACK_TIMEOUT seconds: so a state-of-the-world Envoy
     that reconnects within that time gets what its routes still use. Costs what is gone, and a little for each stream.
     """
     streams = list(sessions)

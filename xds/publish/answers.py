@@ -29,7 +29,7 @@ class Received(NamedTuple):
 
 
 class Answers:
-    """The queue between the Fleet, which calls `received` and `disconnected`, and who awaits `available` and takes with `pop`.
+    """The queue between the Fleet and the Publisher: one calls `received` and `disconnected`, the other `available` and `pop`.
 
     It exists before both, so that neither has to be wired to the other later. Progress counts an answer before the stream goes on. ACKs
     come by the thousand: one is queued only if the quarantine would conclude something from it.

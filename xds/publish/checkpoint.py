@@ -40,7 +40,7 @@ class Checkpoint:
         return self.keep({where: pair for where, pair in certificates.items() if where not in self._certificates})
 
     def save(self) -> None:
-        """Save the record if it differs. One that was always empty is not saved: nobody needs to know."""
+        """Save the record if it differs. One that was always empty is not saved."""
         held, good, edits = self._quarantine.remembered, self._quarantine.good, self._tables.world.refused_edits()
         if edits != self._edits:
             self._edits, self._forms = edits, affordable(last_forms(self._tables))

@@ -83,7 +83,7 @@ class ConnectedStreams(Protocol):
 
 @dataclass(frozen=True)
 class Observers:
-    """Everybody who is notified of a publication. The head of this module has the order, and its reasons."""
+    """All that are notified of a publication. The head of this module has the order, and its reasons."""
 
     metrics: ProcessMetrics
     progress: Progress
@@ -214,7 +214,7 @@ class Publisher:
         await self._announce_holds(changed=bool(changes))
 
     async def _update(self, keys: Collection[Key]) -> Update:
-        """What changed keys come to. A little is worked out at once, which is quickest; more in a thread, for the loop to go on."""
+        """The Update that follows from changed keys: a small one at once, which is quickest; a large one in a thread, beside the loop."""
         if len(keys) > _MANY or any(key[0] in _FAR for key in keys):
             return await in_thread(self._tables.apply, keys)
         touched = self._tables.touch(keys)  # one small object may concern a large virtual host
@@ -280,7 +280,7 @@ class Publisher:
             await self._announce_holds()
 
     def _others(self, stream: EnvoyStream, type_url: str) -> bool:
-        """Whether somebody else may acknowledge what this stream has rejected."""
+        """Whether another Envoy may acknowledge what this stream has rejected."""
         return any(other is not stream and type_url in other.session.summaries for other in self._observers.streams.connected())
 
     async def _carry_out(self, orders: Orders) -> None:
@@ -316,7 +316,7 @@ class Publisher:
 
 
 class _Prepared(NamedTuple):
-    """What publishing an Update comes to: what differs in the Snapshot, and the pieces of resources that moved, with their digests."""
+    """What publishing an Update changes: what differs in the Snapshot, and the pieces of resources that moved, with their digests."""
 
     differences: Mapping[str, StateChange]
     pieces: Sequence[tuple[Part, str]]

@@ -424,9 +424,9 @@ def _overload(settings: Flags) -> dict[str, Any]:
 
 
 def _near_the_heap() -> list[dict[str, Any]]:
-    """What Envoy does near its limit of memory, the milder first: who waits longest and holds most is let go before anybody is refused.
+    """What Envoy does near its limit of memory, the milder first: it resets the largest and slowest streams before it refuses requests.
 
-    Connections are not closed after their answers (disable_http_keepalive): whoever comes back may find that no more are accepted.
+    Connections are not closed after their answers (disable_http_keepalive): a client that reconnects may find that no more are accepted.
     """
 
     def action(name: str, trigger: dict[str, Any], config: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -75,7 +75,7 @@ _HANDSHAKE = datetime.timedelta(seconds=60)
 """How long TLS may take, unless the ConfigMap has a client-header-timeout, which nginx applies to it as well."""
 _PASSTHROUGH_IDLE = datetime.timedelta(hours=24)
 _NOWHERE = "nowhere"
-"""The chain that refuses whoever is led there."""
+"""The chain that refuses every connection that is led there."""
 _UNRECOGNIZED_NAME, _INTERNAL_ERROR = 112, 80
 """Alerts of TLS (RFC 8446, 6.2)."""
 _FILTER_CHAINS = 3
@@ -273,7 +273,7 @@ def _manager(via: Via, port: int, defaults: Settings, counts: Sequence[AccessLog
 
 
 def _tls_context(defaults: Settings) -> DownstreamTlsContext:
-    """What all chains share: TLS 1.2 and 1.3 with nginx's ciphers, as far as the ConfigMap says nothing else."""
+    """What all chains share: TLS 1.2 and 1.3 with nginx's ciphers, unless the ConfigMap sets others."""
     parameters = TlsParameters(
         tls_minimum_protocol_version=TlsParametersTlsProtocol.TLSv1_2,
         tls_maximum_protocol_version=TlsParametersTlsProtocol.TLSv1_3,

@@ -1,7 +1,7 @@
 """What counts requests: access logs of the listeners that write no line, and add to Envoy's statistics instead.
 
-An access log sees each request, whoever answered it, with its status, method, sizes and times. Statistics of routes would cost less, but
-see only what reaches a backend: no redirect, no refusal. What is counted costs each request about a hundredth for each statistic
+An access log sees each request, answered by Envoy or a backend, with its status, method, sizes and times. Statistics of routes would cost
+less, but see only what reaches a backend: no redirect, no refusal. What is counted costs each request about a hundredth for each statistic
 (`bench.metrics`).
 
 Labels are bounded. Those of a route come from its Ingress, methods are a few (`OTHER`), and no name that a client sends is one. All

@@ -87,8 +87,8 @@ def fleet_name(election_id: str) -> str:
 class Peers:
     """The Lease `namespace/name`, as one replica writes and reads it. `api` must be open.
 
-    `identity` is a name that no other replica has, `pod` the one for people. `tell` takes the Problem where the role forbids it. `clock` is
-    the time of day, in seconds; `every` as EVERY.
+    `identity` is a name that no other replica has, `pod` the one for people. `report` gets the Problem where the role forbids it. `clock`
+    is the time of day, in seconds; `every` as EVERY.
     """
 
     def __init__(

@@ -194,7 +194,7 @@ class _LastRejection(NamedTuple):
 class Remembered(NamedTuple):
     """How much a Progress keeps beside the last publications.
 
-    Publications that somebody has yet to accept, Envoys, and pairs of a stream and a type of which the stream rejects something.
+    Publications that an Envoy has yet to accept, Envoys, and pairs of a stream and a type of which the stream rejects something.
     """
 
     publications: int

@@ -1,8 +1,8 @@
 """The further names of hosts: which Ingress gives one, who has a name that several give, and under which certificate it is served.
 
-A name that a rule has is that rule's host, whoever would give it to another one. Of further names those that redirect come first, then the
-host that is first in the alphabet: so ingress-nginx writes its servers, and nginx takes the first. With `--host-ownership` it is the oldest
-Ingress instead, so that nobody gets the names of others by a host that comes before theirs.
+A name that a rule has is that rule's host, even if an annotation gives it to another one. Of further names those that redirect come first,
+then the host that is first in the alphabet: so ingress-nginx writes its servers, and nginx takes the first. With `--host-ownership` it is
+the oldest Ingress instead, so that nobody gets the names of others by a host that comes before theirs.
 """
 
 from __future__ import annotations

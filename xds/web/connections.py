@@ -1,4 +1,4 @@
-"""The connections of an HTTP port: their limits, and one free connection for whoever comes next, such as a probe.
+"""The connections of an HTTP port: their limits, and one free connection for the next client, such as a probe.
 
 A probe must get a response while other clients open as many connections as they can, send a byte a minute, or never read. So a new
 connection is always accepted: beyond the limit, the one that has been idle for longest is closed. Some file descriptors of the process are

@@ -55,7 +55,7 @@ _REQUESTS = """
 | `canary` | the backend that the canary led to, as `<namespace>-<service>-<port>`; "" where the path's own answered |
 | `host`, `path` | as in the rule, such as `*.example.com`; never what a client sent |
 | `method` | {methods}, or `{other}` |
-| `status` | the code of the answer, whoever gave it: a redirect and a refusal count as well |
+| `status` | the code of the answer, of Envoy or a backend: a redirect and a refusal count as well |
 
 The latency has the first four alone. Requests that no rule has taken are left out, as in ingress-nginx; `--metrics-per-undefined-host`
 shows them, under no host.

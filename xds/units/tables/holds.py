@@ -14,7 +14,7 @@ V = TypeVar("V", bound=Value)
 class Holds(dict[Part, Held]):
     """What is held. A hold ends by itself when the content is no longer the one that was refused, or not there any more.
 
-    `ended` are those that have, with what Envoy is to have of them now; whoever takes note of them empties it.
+    `ended` are those that have, with what Envoy is to have of them now; the caller that takes note of them empties it.
     """
 
     def __init__(self, raws: Iterable[Raw] = ()) -> None:

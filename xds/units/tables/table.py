@@ -79,7 +79,7 @@ class Table(Generic[N, V]):
                 self._new.add(name)
 
     def wants(self, name: N) -> bool:
-        """Whether somebody needs it."""
+        """Whether it is needed."""
         return name in self._wanted
 
     def look_again(self, parts: Collection[Part]) -> None:
@@ -87,7 +87,7 @@ class Table(Generic[N, V]):
         self._new |= self.called(parts)
 
     def called(self, parts: Collection[Part]) -> set[N]:
-        """The names of these Parts, as far as somebody needs them. Costs what there is."""
+        """The names of these Parts, as far as they are needed. Its cost grows with their number."""
         return {name for name in self._wanted if self.part(name) in parts} if self._has_type(parts) else set()
 
     def among(self, parts: Collection[Part]) -> dict[Part, V]:

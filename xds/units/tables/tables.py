@@ -22,7 +22,7 @@ from xds.units.tables.table import Touched
 from xds.units.tables.update import Update
 
 _ENTRY = 100
-"""Bytes that an entry of an object, such as a path or an endpoint, comes to: about, and at most."""
+"""Bytes that an entry of an object, such as a path or an endpoint, takes: about, and at most."""
 
 
 class Group(Protocol):
@@ -39,7 +39,7 @@ class Group(Protocol):
 
 
 class Tables:
-    """All tables, over one World. `apply` computes, and touches no Snapshot; so it may run beside whoever reads one.
+    """All tables, over one World. `apply` computes, and touches no Snapshot; so it may run beside readers of one.
 
     `held` is what is held from the beginning, `raws` are for tests of refusals.
     """

@@ -1,4 +1,4 @@
-"""What a change of the World comes to: resources to publish, and which Parts are others now."""
+"""What follows from a change of the World: resources to publish, and which Parts are others now."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Update:
         self.moved[part] = Move(first.old if first else old, new)
 
     def differences(self, snapshot: Snapshot) -> dict[str, StateChange]:
-        """What it comes to in the Snapshot, by type. Nothing else may be published before that is taken over."""
+        """What it changes in the Snapshot, by type. Nothing else may be published before that is taken over."""
         types = sorted({*self.put, *self.drop, *(part.type_url for part in self.held)})
         return {t: snapshot[t].difference(self.put.get(t, ()), self.drop.get(t, ()), self._doubted(t)) for t in types}
 
