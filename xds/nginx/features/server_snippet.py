@@ -77,7 +77,7 @@ def _locations(found: Program, location: Location) -> Iterator[Further]:
     """The locations of the snippet. What they have no `return` for is 404, for there are no files."""
     patterns = any(place.modifier.startswith("~") for place in found.places)
     for place in found.places:
-        where = f"server-snippet line {place.line}"
+        where = f"server-snippet{' of the ConfigMap' if found.of_all else ''} line {place.line}"
         settings = Settings({"server_snippet": replace(found, places=()), _NAME: place.program})
         if rules := place.program.rules or found.rules:
             settings = settings.but(**{snippet_access.NAME: rules})
