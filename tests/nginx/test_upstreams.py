@@ -13,10 +13,11 @@ from envoy_data_plane.envoy.extensions.filters.http.set_filter_state.v3 import C
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import TlsParametersTlsProtocol, UpstreamTlsContext
 
 from xds.model import Forward, Via
+from xds.nginx.feature import Complaint, Unreadable
 from xds.nginx.features.backend_protocol import FEATURE as BACKEND_PROTOCOL
 from xds.nginx.features.backend_protocol import Protocol
 from xds.nginx.features.load_balance import FEATURE as LOAD_BALANCE
-from xds.nginx.registry import cluster_features
+from xds.nginx.registry import cluster_features, read_settings
 from xds.wire.encode import encode
 
 from .drawing import CLUSTER, action, cluster, complaints, filters, location, routes, settings, upstream
@@ -235,3 +236,15 @@ def test_equal_settings_are_drawn_as_one_message() -> None:
     assert other.transport_socket
     assert one.transport_socket.typed_config is other.transport_socket.typed_config
     assert encode(one) == encode(other)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence", "then"),
+    [
+        ("chash", "is 'chash', which upstream-hash-by asks for by itself", Unreadable.IDLE),
+        ("sticky_persistent", "is 'sticky_persistent', which affinity asks for by itself", Unreadable.IDLE),
+        ("EWMA", "is 'EWMA', which is none of round_robin, ewma, least_conn, ip_hash", Unreadable.LEAVES_OUT),
+    ],
+)
+def test_only_words_that_ingress_nginx_does_not_take_leave_an_ingress_out(text: str, sentence: str, then: Unreadable) -> None:
+    assert read_settings({"load-balance": text}, {})[1] == [Complaint("load-balance", sentence, then)]

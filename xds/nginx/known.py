@@ -356,7 +356,7 @@ def _word(text: str) -> str:
 
 
 _CHECKED: Mapping[str, tuple[Callable[[str], str], Unreadable]] = {
-    "client-body-buffer-size": (matching("[0-9]+[bkmgBKMG]?", "size such as 16k"), Unreadable.LEAVES_OUT),
+    "client-body-buffer-size": (matching("[0-9 ]*[0-9] *[bkmgBKMG]?", "size such as 16k"), Unreadable.LEAVES_OUT),
     "http2-push-preload": (_word, Unreadable.LEAVES_OUT),
     "fastcgi-index": (matching("[-A-Za-z0-9._]+", "name of a file such as index.php"), Unreadable.LEAVES_OUT),
     "fastcgi-params-configmap": (matching("[-A-Za-z0-9._/]+", "name of a ConfigMap"), Unreadable.CLOSES),

@@ -8,9 +8,9 @@ from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 from envoy_data_plane.envoy.config.route.v3 import RouteActionHashPolicy, RouteActionHashPolicyConnectionProperties
 
 from xds.model import Route
-from xds.nginx.feature import Annotation, Feature, Fidelity, Scope, Unreadable, with_key
+from xds.nginx.feature import Annotation, Feature, Fidelity, Scope, with_key
 from xds.nginx.messages import action_of
-from xds.nginx.values import shown
+from xds.nginx.values import Refused, shown
 
 _POLICIES = {
     "round_robin": ClusterLbPolicy.ROUND_ROBIN,
@@ -19,6 +19,13 @@ _POLICIES = {
     "ip_hash": ClusterLbPolicy.RING_HASH,
 }
 _OF_INGRESS_NGINX = ("round_robin", "ewma")
+_OF_OTHERS = {
+    "chash": "upstream-hash-by",
+    "chashsubset": "upstream-hash-by",
+    "sticky_balanced": "affinity",
+    "sticky_persistent": "affinity",
+}
+"""Words that ingress-nginx takes too, and the annotation that asks for the same; without it they mean nothing of use."""
 
 
 def _parse(text: str) -> str:
@@ -27,7 +34,9 @@ def _parse(text: str) -> str:
         return text
     if text.lower() in _POLICIES and text.lower() not in _OF_INGRESS_NGINX:
         return text.lower()
-    raise ValueError(f"is {shown(text)}, which is none of {', '.join(_POLICIES)}")
+    if text in _OF_OTHERS:
+        raise ValueError(f"is {shown(text)}, which {_OF_OTHERS[text]} asks for by itself")
+    raise Refused(f"is {shown(text)}, which is none of {', '.join(_POLICIES)}")
 
 
 LOAD_BALANCE = with_key(
@@ -41,7 +50,6 @@ LOAD_BALANCE = with_key(
         "ewma and least_conn take, of two endpoints, the one with fewer open requests",
         lambda name, _paths: name in ("ewma", "least_conn"),
         scope=Scope.UPSTREAM,
-        unreadable=Unreadable.LEAVES_OUT,
     )
 )
 
