@@ -20,7 +20,7 @@ from xds.authz import answers, check, counts, hashes
 from xds.authz.subscription import PasswordSubscription, follow
 from xds.authz.verifier import Verifier
 from xds.config import Failure, Flags
-from xds.machine.network import why_not
+from xds.machine.network import started, why_not
 from xds.passwords import AUTHZ_NODE
 
 _OPTIONS = (
@@ -46,7 +46,7 @@ async def run(settings: Flags) -> None:
     checks, opened, remembered = check.Checks(verifier), counts.OpenRequests(), answers.RememberedAnswers()
     methods = [(check.METHOD, checks.check), (answers.RECALL, remembered.recall), (answers.REMEMBER, remembered.remember)]
     server = _server([*starmap(_method, methods), _conversation(counts.METHOD, opened.converse)], address)
-    await server.start()
+    await started(server)
     os.chmod(address.path, 0o660)
     _log.info("the authorisation service listens on %s", address)
     if lacking := hashes.unavailable():

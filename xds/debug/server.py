@@ -20,6 +20,7 @@ from xds.addresses import parse_address
 from xds.debug import csds, reflection, service
 from xds.debug.descriptors import Files, Message, Method, files, of_module
 from xds.debug.subject import InvalidArgument, Subject
+from xds.machine.network import started
 from xds.server.address import CONNECTION_TIMEOUTS, listen
 from xds.server.calls import OpenCalls
 from xds.wire.encode import encode
@@ -81,7 +82,7 @@ class DebugServer:
         channelz.add_channelz_servicer(server)
         await self._set_health(serving=False)
         self._address = listen(server, self._address, None, "the debug server")
-        await server.start()
+        await started(server)
         self._server = server
         self._health_follows = asyncio.create_task(self._follow_health())
         _log.info("the debug server listens on %s", self._address)

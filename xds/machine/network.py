@@ -1,10 +1,12 @@
-"""The addresses of this machine: what our own sockets can be reached at, which ones can be listened on, and why one cannot.
+"""The addresses of this machine: what our own sockets can be reached at, which ones can be listened on, and why one cannot; and the
+start of a gRPC server on one.
 
 What does not belong here: what follows from that (`xds.translate.endpoint_addresses`).
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import os
@@ -93,3 +95,17 @@ def _bind(family: int, kind: int, protocol: int, target: Any) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(target)
         probe.listen()
+
+
+async def started(server: Any) -> None:
+    """Start a `grpc.aio.Server`, and wait until it has, even if this is cancelled meanwhile: then it is stopped before that is raised.
+
+    A start that is cancelled itself leaves a task in the library that fails, with a traceback in the log.
+    """
+    starting = asyncio.ensure_future(server.start())
+    try:
+        await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await starting
+        await server.stop(None)
+        raise

@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
 from xds.addresses import parse_address
+from xds.machine.network import started
 from xds.protocol.discovery import Wire
 from xds.server import tls
 from xds.server.address import CONNECTION_TIMEOUTS, listen
@@ -112,7 +113,7 @@ class Server:
         for name in ("", *SERVICES):
             await self._health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
         self._address = listen(server, self._address, self._credentials, "the xDS server")
-        await server.start()
+        await started(server)
         self._server = server
         self._health_task = asyncio.create_task(self._report_ready())
         _log.info("the xDS server listens on %s (%s)", self._address, "plaintext" if self._credentials is None else "TLS")
