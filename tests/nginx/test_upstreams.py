@@ -86,6 +86,7 @@ def describe(policy: RouteActionHashPolicy) -> str:
         ("$host$host", [":authority"]),
         ("$request_uri $host", [":path", ":authority"]),
         ("$content_type$host", ["xds.hash.content_type", ":authority"]),
+        ("$service_name-$namespace", []),
         ("text", []),
     ],
 )

@@ -155,6 +155,11 @@ _FAMILY = re.compile(r"(http|arg|cookie)_([a-z0-9_]+)", re.IGNORECASE)
 _OF_RESPONSE_HEADER = re.compile(r"(?:upstream|sent)_http_([a-z0-9_]+)", re.IGNORECASE)
 
 
+def of_route(name: str) -> bool:
+    """Whether a variable is the same for all requests of a route: it is one of the Ingress or its Service."""
+    return name in _OF_ROUTE
+
+
 def names_in(text: str) -> list[str]:
     """The names of the variables in a text, in its order."""
     return [braced or bare for braced, bare in VARIABLE.findall(text)]

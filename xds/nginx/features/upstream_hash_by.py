@@ -28,7 +28,7 @@ from xds.model import Forward, Route
 from xds.nginx.feature import Annotation, Complaint, Feature, Fidelity, Notes, Objects, Risk, Scope, Unreadable, with_key
 from xds.nginx.messages import CACHED, action_of, substitution, text_format
 from xds.nginx.values import boolean, matching, shown, whole
-from xds.nginx.variables import as_format, too_many, unknown
+from xds.nginx.variables import as_format, of_route, too_many, unknown
 from xds.wire.encode import pack
 
 NAME = "upstream_hash_by"
@@ -79,6 +79,11 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(braced or bare for braced, bare in _VARIABLE.findall(text)))
 
 
+def _of_requests(text: str) -> tuple[str, ...]:
+    """Those that are not the same for all requests of a route."""
+    return tuple(name for name in _names(text) if not of_route(name))
+
+
 UPSTREAM_HASH_BY = with_key(
     Annotation[str](
         "upstream-hash-by",
@@ -124,7 +129,7 @@ def _read(notes: Notes) -> tuple[str, ...] | None:
     if why := _fault(text):
         notes.complain(UPSTREAM_HASH_BY, why)
         return None
-    return _names(text) if text else None
+    return _of_requests(text) if text else None
 
 
 @lru_cache(maxsize=CACHED)
@@ -199,7 +204,6 @@ FEATURE = Feature(
     on_forward=_on_forward,
     filters=_filters,
     patterns=_patterns,
-    by_path=True,
     cluster=True,
     cluster_key=_cluster_key,
     on_cluster=_on_cluster,
