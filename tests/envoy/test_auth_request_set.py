@@ -81,7 +81,8 @@ async def test_what_the_service_does_not_say_is_nothing(site: Site) -> None:
     assert (got.status, got_by_backend(got, "x-user"), got_by_backend(got, "authorization")) == (200, [], ["Bearer"])
     assert (got.header("X-Seen"), got.header("X-Always")) == ("user=", None)
     refused = await site.get("/", host="asked.test", headers=[*FORGED, *answer(403, ("X-Auth-Request-User", "alice"))])
-    assert (refused.status, refused.header("X-Seen")) == (403, None)
+    assert (refused.status, refused.header("X-Seen"), refused.header("X-Always")) == (403, None, "alice")
+    assert not [name for name, _ in refused.headers if name.lower().startswith("x-xds-")]
 
 
 async def test_nobody_is_asked_without_auth_url_and_no_client_says_it_instead(site: Site) -> None:

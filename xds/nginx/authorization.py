@@ -128,11 +128,6 @@ end
 local function allow(headers, state, cookies)
   local missing = {{}}
   if headers:get(":status") ~= "200" then headers:replace(":status", "200") end
-  for name in (state.kept or ""):gmatch("[^,]+") do
-    local text = table.concat(values(headers, name), ", ")
-    headers:remove("{ANSWERED}" .. name)
-    if text ~= "" then headers:add("{ANSWERED}" .. name, text) end
-  end
   for name in (state.wanted or ""):gmatch("[^,]+") do
     local found = values(headers, name)
     local text = table.concat(found, ", ")
@@ -152,6 +147,11 @@ local function become(headers, state)
   headers:remove("content-length")
   headers:remove("location")
   headers:remove("{UNTOLD}")
+  for name in (state.kept or ""):gmatch("[^,]+") do
+    local text = table.concat(values(headers, name), ", ")
+    headers:remove("{ANSWERED}" .. name)
+    if text ~= "" then headers:add("{ANSWERED}" .. name, text) end
+  end
   if status == 403 and state.challenge then
     status = 401
     headers:replace(":status", "401")
