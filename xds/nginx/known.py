@@ -48,7 +48,7 @@ _ANNOTATIONS: tuple[tuple[Fidelity, str, tuple[_Row, ...]], ...] = (
     ),
     (
         _IGNORED,
-        "the order of our ciphers counts for all hosts, and each that clients are offered is a good one",
+        "our order of ciphers counts for all hosts, and each cipher on offer is secure",
         (("ssl-prefer-server-ciphers", "", "true", "Whether the order of the server's ciphers counts."),),
     ),
     (
@@ -225,7 +225,7 @@ _KEYS: tuple[tuple[Fidelity, str, tuple[_KeyRow, ...]], ...] = (
     ),
     (
         _REFUSED,
-        "listeners are made from the flags; use --listen-address, 0.0.0.0 of which leaves out IPv6",
+        "listeners are made from the flags; use --listen-address (0.0.0.0 leaves out IPv6)",
         (
             ("bind-address", "", "The addresses that listeners bind."),
             ("bind-address-ipv4", "", "The IPv4 addresses that listeners bind."),

@@ -155,7 +155,9 @@ def _remark(name: str, annotation: Annotation[object]) -> str:
 
 
 def _sentence(reason: str) -> str:
-    return f"{reason[0].upper()}{reason[1:]}." if reason else ""
+    """A reason as a sentence of its own. A name such as `limit-rate` keeps its spelling at the beginning."""
+    is_name = not reason.partition(" ")[0].isalpha()
+    return f"{reason if is_name else reason[:1].upper() + reason[1:]}." if reason else ""
 
 
 if __name__ == "__main__":

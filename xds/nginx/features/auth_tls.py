@@ -99,7 +99,7 @@ def _secret(text: str) -> str:
 AUTH_TLS_SECRET = Annotation(
     "auth-tls-secret",
     _secret,
-    "The Secret, as namespace/name, with the certificates of who signs those of clients (ca.crt), and lists of those revoked (ca.crl).",
+    "The Secret, as namespace/name, with the authority of client certificates (ca.crt), and its revocation lists (ca.crl).",
     "default/authority",
     "",
     Fidelity.APPROXIMATE,
@@ -158,7 +158,7 @@ AUTH_TLS_PASS_CERTIFICATE_TO_UPSTREAM = Annotation(
 AUTH_TLS_MATCH_CN = Annotation(
     "auth-tls-match-cn",
     _subject,
-    "CN= and a regular expression that the name in a client's certificate must hold; everybody else gets 403, over plain http too.",
+    "CN= and a regular expression that the common name of the client's certificate must contain; others get 403, over plain http too.",
     "CN=client",
     "",
     scope=Scope.HOST,

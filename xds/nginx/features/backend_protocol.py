@@ -60,7 +60,7 @@ def _protocol(text: str) -> Protocol:
 BACKEND_PROTOCOL = Annotation(
     "backend-protocol",
     _protocol,
-    "What the endpoints speak: HTTP, HTTPS (whatever certificate they show), GRPC, GRPCS, or AUTO_HTTP for what the client speaks.",
+    "The protocol of the endpoints: HTTP, HTTPS (whatever certificate they show), GRPC, GRPCS, or AUTO_HTTP for what the client speaks.",
     "GRPC",
     Protocol.HTTP,
 )

@@ -77,7 +77,7 @@ CORS_ALLOW_HEADERS = Annotation(
     risk=Risk.MEDIUM,
 )
 CORS_ALLOW_CREDENTIALS = Annotation(
-    "cors-allow-credentials", boolean, "Whether requests of other origins may come with cookies.", "false", default=True
+    "cors-allow-credentials", boolean, "Whether requests of other origins may carry cookies.", "false", default=True
 )
 CORS_EXPOSE_HEADERS = Annotation(
     "cors-expose-headers",

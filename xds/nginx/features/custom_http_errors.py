@@ -69,7 +69,7 @@ DISABLE_PROXY_INTERCEPT_ERRORS_KEY = Key(
 CUSTOM_HTTP_ERRORS = Annotation[Codes](
     "custom-http-errors",
     _codes,
-    "The statuses of answers that the default backend replaces, whoever has made them.",
+    "The statuses of answers that the default backend replaces, from Envoy or a backend.",
     "404,503",
     (),
     Fidelity.APPROXIMATE,

@@ -47,7 +47,7 @@ LOAD_BALANCE = with_key(
         "ewma",
         "round_robin",
         Fidelity.APPROXIMATE,
-        "ewma and least_conn take, of two endpoints, the one with fewer open requests",
+        "with ewma and least_conn, of two endpoints the one with fewer open requests is taken",
         lambda name, _paths: name in ("ewma", "least_conn"),
         scope=Scope.UPSTREAM,
     )

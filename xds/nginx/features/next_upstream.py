@@ -70,7 +70,7 @@ NEXT_UPSTREAM = with_key(
         "error timeout http_502",
         ("error", "timeout"),
         Fidelity.APPROXIMATE,
-        "timeout stands for error as well, and error for an endpoint that takes no connection in time; invalid_header has no effect "
+        "the word timeout means error as well, and error for an endpoint that takes no connection in time; invalid_header has no effect "
         "without them",
         lambda conditions, _paths: set(conditions).intersection(_FAILURES) not in (set(), {"error", "timeout"}, set(_FAILURES)),
         risk=Risk.MEDIUM,

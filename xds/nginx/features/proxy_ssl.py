@@ -42,7 +42,7 @@ def _on(text: str) -> bool:
 PROXY_SSL_SECRET = Annotation(
     "proxy-ssl-secret",
     matching(r"[-._~a-zA-Z0-9/:]{1,507}", "namespace/name of a Secret"),
-    "The Secret, as namespace/name, with the certificate that backends are shown, and the authority of theirs (ca.crt).",
+    "The Secret, as namespace/name, with the client certificate for backends, and the authority of their certificates (ca.crt).",
     "default/client",
     "",
     scope=Scope.HOST,

@@ -69,7 +69,7 @@ PERMANENT_REDIRECT_CODE = Annotation(
 TEMPORAL_REDIRECT = Annotation(
     "temporal-redirect",
     _address,
-    "The whole address to which every request is redirected for now; it goes before permanent-redirect.",
+    "The whole address to which every request is redirected temporarily; it takes precedence over permanent-redirect.",
     "https://example.com/sorry",
     "",
     risk=Risk.MEDIUM,

@@ -113,7 +113,7 @@ CONDITIONAL = Annotation(
 SECURE = Annotation(
     "session-cookie-secure",
     boolean,
-    "Whether the cookie is for https only, even where the client came without; it always is where the client came by https.",
+    "Whether the cookie is for https only, even for clients that came over http; it always is for those that came over https.",
     "true",
     default=False,
     beside="affinity",

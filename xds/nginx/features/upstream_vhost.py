@@ -27,7 +27,7 @@ UPSTREAM_VHOST = Annotation(
     "internal.example.com",
     "",
     Fidelity.APPROXIMATE,
-    "where what variables stand for comes to nothing, the backend gets the Host of the client instead of none",
+    "where the variables are empty, the backend gets the Host of the client instead of none",
     lambda host, _paths: "$" in host,
 )
 
