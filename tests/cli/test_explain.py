@@ -153,7 +153,12 @@ def test_what_envoy_makes_of_a_url_and_nginx_does_not_is_said(say: Say, tmp_path
     assert (request.path, [said[: len(remark)] for said in request.remarks]) == (path, [remark])
 
 
+def test_a_path_that_envoy_does_not_read_is_said() -> None:
+    assert parse_url("http://a.example/a%00").remarks == ("A path with %00 is answered with 400, whatever the route.",)
+
+
 def test_of_a_url_that_is_the_same_for_both_nothing_is_said() -> None:
+    assert parse_url("http://a.example/a?b=%00").remarks == ()
     assert parse_url("http://a.example/caf%C3%A9/a(b)[c];d?e=|{}").remarks == ()
     assert parse_url("http://a.example/a?e=|{}").query == "?e=|{}"
 

@@ -105,6 +105,19 @@ async def test_what_can_only_be_an_error_is_refused_and_all_else_is_stored(clust
         await cluster.kubectl("delete ingress fine others")
 
 
+async def test_what_the_api_server_names_is_judged_and_a_trial_as_well(cluster: Cluster, flags: list[str]) -> None:
+    """The API server asks when it has made the name, and it asks about what is not to be stored (`--dry-run=server`)."""
+    async with cluster.replica(*flags):
+        await cluster.kubectl(create("first"))
+        found = await cluster.kube.get("ingress first")
+        unnamed = {**found, "metadata": {"generateName": "made-", "namespace": "default"}, "status": None}
+        for options in ("", " --dry-run=server"):
+            with pytest.raises(AssertionError, match="already belongs to Ingress default/"):
+                await cluster.kube.kubectl(f"create -f -{options}", stdin=json.dumps(unnamed))
+        await cluster.kubectl(create("tried", "--dry-run=server"))
+        await cluster.kubectl("delete ingress first")
+
+
 async def test_certgen_finds_nothing_to_do_the_second_time(cluster: Cluster, flags: list[str]) -> None:
     assert f"ValidatingWebhookConfiguration {NAME} is up to date." in await certgen(cluster)
 

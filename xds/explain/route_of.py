@@ -50,7 +50,7 @@ class HttpRequest:
     headers: tuple[tuple[str, str], ...] = ()
     """Those of its own, by names in lower case, each once."""
     remarks: tuple[str, ...] = ()
-    """What Envoy makes of the text of this URL that nginx does not, in sentences."""
+    """What no route decides, and what Envoy makes of the text of this URL that nginx does not, in sentences."""
 
     @property
     def authority(self) -> str:
@@ -118,7 +118,9 @@ _ESCAPED = '|{}^`"<>'
 
 
 def _remarks(path: str, query: str, method: str) -> Iterator[str]:
-    """What cannot be the same as with nginx, for any Ingresses (docs/differences.md)."""
+    """What no route decides, and what cannot be the same as with nginx, for any Ingresses (docs/differences.md)."""
+    if "%00" in path:
+        yield "A path with %00 is answered with 400, whatever the route."
     if not (path + query).isascii():
         yield "A client that sends this unescaped over HTTP/1 gets 400; browsers escape it, and this explains the escaped URL."
     if odd := "".join(dict.fromkeys(c for c in path if c in _ESCAPED)):
