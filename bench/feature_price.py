@@ -23,6 +23,7 @@ from tests.envoy.harness.manifests import config_map
 _HERE = "http://web.default.svc.cluster.local/"
 """The backend of the bench itself."""
 _SNIPPETS = {"allow-snippet-annotations": "true", "annotations-risk-level": "Critical"}
+_ANSWERED = "auth_request_set $user $upstream_http_x_user; proxy_set_header X-User $user;"
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ FEATURES: Mapping[str, Used] = {
     "denylist-source-range": Used({"denylist-source-range": "203.0.113.0/24"}),
     "satisfy: any": Used({"satisfy": "any", "auth-url": _HERE, "allowlist-source-range": "127.0.0.0/8"}),
     "auth-url": Used({"auth-url": _HERE, "auth-response-headers": "X-User"}),
+    "auth-url and auth_request_set": Used({"auth-url": _HERE, "configuration-snippet": _ANSWERED}, _SNIPPETS),
     "limit-rps": Used({"limit-rps": "1000000"}),
     "affinity: cookie": Used({"affinity": "cookie"}),
     "affinity-mode: persistent": Used({"affinity": "cookie", "affinity-mode": "persistent"}),
