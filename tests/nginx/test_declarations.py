@@ -10,6 +10,7 @@ import pytest
 from xds.nginx.feature import Annotation, Declared, Fidelity, Notes, Risk, Unreadable
 from xds.nginx.known import ANNOTATIONS, KEYS
 from xds.nginx.registry import features, known_annotations, known_keys, read_keys, read_settings
+from xds.nginx.values import boolean
 
 from .drawing import complaints, settings
 
@@ -261,3 +262,16 @@ def test_an_alias_counts_where_the_name_says_nothing_and_is_blamed_under_its_own
     notes = Notes({"old": "many"}, {})
     assert notes.get(annotation) == 0
     assert [c.name for c in notes.complaints] == ["old"]
+
+
+@pytest.mark.parametrize("name", [name for name, key in known_keys().items() if key.parse is boolean])
+def test_a_switch_that_is_empty_is_off_and_one_of_blanks_is_not_read(name: str) -> None:
+    """ingress-nginx reads its ConfigMap by mapstructure, for which an empty text is false, and blanks are no boolean."""
+    default = known_keys()[name].default
+    values, complaints = read_keys({name: ""})
+    assert (values, [each.name for each in complaints]) == (({name: False}, [name]) if default else ({}, []))
+    assert read_keys({name: " "})[0] == {}
+
+
+def test_some_switches_are_on_by_default() -> None:
+    assert {"ssl-redirect", "hsts", "use-http2"} <= {name for name, key in known_keys().items() if key.parse is boolean and key.default}

@@ -38,7 +38,7 @@ from xds.nginx.feature import (
     Written,
 )
 from xds.nginx.known import ANNOTATIONS, KEYS
-from xds.nginx.values import readable
+from xds.nginx.values import boolean, readable
 
 
 @cache
@@ -295,7 +295,10 @@ def read_keys(data: Mapping[str, str]) -> tuple[dict[str, Any], list[Complaint]]
     for name, key in known_keys().items():
         if name in data and name in _feature_keys():
             try:
-                if text := readable(data[name]):
+                if not data[name] and key.parse is boolean and key.default:
+                    values[name] = False  # to mapstructure, by which ingress-nginx reads its ConfigMap
+                    complaints.append(Complaint(name, 'is empty, which is "false" to ingress-nginx', Unreadable.AS_WRITTEN))
+                elif text := readable(data[name]):
                     values[name] = key.parse(text)
                     complaints += [Complaint(name, fault, key.faulty) for fault in (key.faults(values[name]) if key.faults else ())]
             except ValueError as error:
