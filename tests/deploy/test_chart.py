@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests import quick_yaml
-from tests.deploy.composed import DEPLOY, Json, helm, one, templated
+from tests.deploy.composed import DEPLOY, Json, containers, helm, one, pods, templated
 from xds import __version__
 
 CHART = DEPLOY / "chart"
@@ -134,6 +134,39 @@ def test_a_drain_that_ends_before_its_notice_is_refused(binary: str) -> None:
     done = subprocess.run([binary, "template", "xds", str(CHART), "--set", times], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode != 0
     assert "cannot be less than envoy.drain.noticeSeconds" in done.stderr
+
+
+_TEXTS = ("ingressClass.name", "ingressClass.controller", "controlPlane.priorityClassName", "envoy.priorityClassName")
+_TEXTS += ("envoy.service.loadBalancerClass", "controlPlane.image.repository", "controlPlane.electionID", "nameOverride")
+
+
+def texts(found: Any) -> Iterator[Any]:
+    """All scalars of an object, of its fields that are text, and the words of flags."""
+    for key, value in found.items() if isinstance(found, dict) else enumerate(found):
+        if isinstance(value, dict | list):
+            yield from texts(value)
+        elif isinstance(key, int) or key in _FIELDS:
+            yield value
+
+
+_FIELDS = {"name", "namespace", "controller", "priorityClassName", "loadBalancerClass", "image", "serviceAccountName", "secretName"}
+_FIELDS |= {"app.kubernetes.io/instance"}
+
+
+@pytest.mark.parametrize("text", ["123", "on", "null"])
+def test_a_text_that_yaml_reads_as_something_else_stays_one(binary: str, text: str) -> None:
+    given = [word for value in _TEXTS for word in ("--set-string", f"{value}={text}")]
+    for mode in ("hostnetwork", "loadbalancer"):
+        made = templated(binary, f"mode={mode}", "metrics.enabled=true", "podMonitor.enabled=true", more=[*given, f"--namespace={text}"])
+        assert all(isinstance(each, str) for item in made for each in texts(item))
+        assert {item["metadata"].get("namespace", text) for item in made} == {text}
+        assert [item["metadata"]["name"] for item in made if item["kind"] == "IngressClass"] == [text]
+
+
+def test_a_class_may_have_spaces_and_marks_in_its_controller(binary: str) -> None:
+    made = templated(binary, "metrics.enabled=true", more=["--set-string", "ingressClass.controller=x #y: z"])
+    args = [arg for _, pod in pods(made) for container in containers(pod) for arg in container["args"]]
+    assert args.count("--controller-class=x #y: z") == 2
 
 
 def test_annotations_of_pods_may_say_what_prometheus_is_to_do(binary: str) -> None:

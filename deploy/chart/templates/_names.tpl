@@ -5,7 +5,7 @@
 {{/* Labels by which pods are found; they never change. Takes a dict: root, component. */}}
 {{- define "xds.selector" -}}
 app.kubernetes.io/name: xds
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
