@@ -153,8 +153,10 @@ def rules_by_host(read: Reader, namespace: str, name: str) -> Mapping[str, tuple
     if item and len(item.rules) > MOST_RULES:
         sentence = f"The Ingress has {len(item.rules):,} rules; those after the first {MOST_RULES:,} have no effect: split it into several."
         report_about(read, item, "spec.rules", "too-many-rules", sentence)
-    if item and sum(rule.host.startswith("*.") for rule in item.rules) > MOST_WILDCARDS:
-        sentence = f"Of its wildcard hosts those after the first {MOST_WILDCARDS} have no effect: split the Ingress into several."
+    if item and (count := sum(rule.host.startswith("*.") for rule in item.rules)) > MOST_WILDCARDS:
+        sentence = (
+            f"The Ingress has {count:,} wildcard hosts; those after the first {MOST_WILDCARDS} have no effect: split it into several."
+        )
         report_about(read, item, "spec.rules", "too-many-wildcards", sentence)
     return {host: tuple(rules) for host, rules in found.items()}
 

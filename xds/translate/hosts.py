@@ -283,7 +283,7 @@ def _further(read: Reader, site: _Site, allowance: Allowance) -> Iterator[tuple[
             if allowance.spend(sum(map(cost_of, routes))):
                 yield each, _Found(each.location, routes, each.location.match)
             else:
-                why = "the regular expressions of its host take all that one host may take"
+                why = "the regular expressions of its host use up the budget of one host"
                 sentence = f"The location in {each.location.rule} has no effect: {why}."
                 report_about(read, owner, "metadata.annotations", f"regex-budget-of-host:{site.host}", sentence)
 
@@ -468,7 +468,9 @@ def _backend_action(read: Reader, claim: Claim, *, offered: bool = False) -> Act
     by_address = asks("by_address", settings_of(read, claim.item))
     found = read.unit(destination, namespace, backend.service, backend.port, by_address)
     if found.reach is Reach.EXTERNAL and (backend.service, found.port) not in read.unit(external_names, namespace, claim.item.meta.name):
-        sentence = f"An Ingress leads to {MOST_EXTERNAL_NAMES} ports of Services of type ExternalName at most; paths to others answer 503."
+        sentence = (
+            f"An Ingress can lead to at most {MOST_EXTERNAL_NAMES} ports of Services of type ExternalName; paths to others answer 503."
+        )
         report_about(read, claim.item, "spec", "too-many-external-names", sentence)
         return Respond(503)
     if found.reach in (Reach.LIVE, Reach.EXTERNAL):

@@ -239,9 +239,9 @@ def _excess(read: Reader, host: str, claim: Claim, allowance: Allowance, *, as_r
 
 _LIMITS = {
     "too-many-paths": f"an Ingress has {MOST_PATHS:,} paths at most: split it into several",
-    "regex-budget": "the regular expressions before it take all that one Ingress may take of Envoy's time, 5 ms at each change: "
+    "regex-budget": "the regular expressions before it use up the Ingress' budget of Envoy's time, 5 ms at each change: "
     "use fewer, shorter ones, or plain paths",
-    "regex-budget-of-host": "the regular expressions before it, and of older Ingresses, take all that one host may take of Envoy's time, "
+    "regex-budget-of-host": "the regular expressions before it, and of older Ingresses, use up the host's budget of Envoy's time, "
     "20 ms at each change: use fewer, shorter ones, or plain paths",
 }
 
