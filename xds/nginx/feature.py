@@ -49,6 +49,8 @@ class Unreadable(Enum):
     IDLE = "it has no effect"
     CLOSES = "its paths answer 503"
     """It protects somebody, and a rule that cannot be read is a rule. ingress-nginx denies the locations as well."""
+    CLOSES_ALL = "all paths answer 503"
+    """The same of what holds beside the values of Ingresses, not in place of none. Only keys have this."""
     PARTLY = "the rest of it counts"
     """One part of a value of several parts."""
     AS_WRITTEN = "it counts as it is written"

@@ -303,8 +303,8 @@ def read_keys(data: Mapping[str, str]) -> tuple[dict[str, Any], list[Complaint]]
                     complaints += [Complaint(name, fault, key.faulty) for fault in (key.faults(values[name]) if key.faults else ())]
             except ValueError as error:
                 complaints.append(Complaint(name, str(error), key.unreadable))
-                if key.unreadable is Unreadable.CLOSES:
-                    values[name] = complaints[-1]  # it closes the paths of whoever has no value of its own (`Notes.key`)
+                if key.unreadable in (Unreadable.CLOSES, Unreadable.CLOSES_ALL):
+                    values[name] = complaints[-1]  # it closes the paths of whoever asks for it (`Notes.key`)
     return values, complaints
 
 

@@ -282,8 +282,8 @@ def _report(read: Reader, item: Ingress, name: str, code: str, sentence: str, se
 def _report_keys(read: Reader, found: ConfigMap, complaints: list[Complaint]) -> None:
     for c in complaints:
         closes = "all paths without a value of their own answer 503"
-        own = {Unreadable.CLOSES: closes, Unreadable.PARTLY: c.then.value, Unreadable.AS_WRITTEN: c.then.value}
-        then = own.get(c.then, "the default holds")
+        as_said = (Unreadable.CLOSES_ALL, Unreadable.PARTLY, Unreadable.AS_WRITTEN)
+        then = closes if c.then is Unreadable.CLOSES else c.then.value if c.then in as_said else "the default holds"
         report_about(read, found, f"data[{c.name}]", "key-value", f"{c.name} {c.sentence}; {then}.")
     known = registry.known_keys()
     unknown = sorted(found.data.keys() - known.keys())

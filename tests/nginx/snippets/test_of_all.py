@@ -24,7 +24,7 @@ def read(data: Mapping[str, str], **own: str) -> tuple[Settings, list[Complaint]
 @pytest.mark.parametrize("text", ["auth_basic on;", "deny nobody;", "add_header A", "if ($geoip = X) { return 403; }"])
 def test_one_that_may_protect_and_is_not_translated_closes_all_paths(key: str, text: str) -> None:
     found, (fault,), _ = read({key: text})
-    assert (fault.name, fault.then) == (key, Unreadable.CLOSES)
+    assert (fault.name, fault.then) == (key, Unreadable.CLOSES_ALL)
     assert CLOSED in found
     assert CLOSED in read({key: text}, configuration_snippet="add_header A b;", server_snippet="add_header A b;")[0]
 

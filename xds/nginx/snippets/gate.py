@@ -41,7 +41,7 @@ def _snippet_key(name: str, block: Block, doc: str, example: str) -> Key[Program
         Fidelity.APPROXIMATE,
         _VERDICT,
         lambda found, _paths: bool(found.remarks),
-        unreadable=Unreadable.CLOSES,
+        unreadable=Unreadable.CLOSES_ALL,
         faults=lambda found: [_without_effect(fault) for fault in found.faults],
     )
 
