@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from xds.cli import main
 from xds.cli.arguments import COMMANDS, flags_of
 from xds.cli.manual import command_help, flags_page, overview
 from xds.config import flags
@@ -35,6 +36,13 @@ def test_help_names_every_flag_of_the_command_in_a_hundred_columns(command: str)
 
 def test_the_overview_fits_a_hundred_columns() -> None:
     assert max(map(len, overview().splitlines())) <= 100
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_is_as_wide_as_the_terminal(command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["help", *([command] if command else [])]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
 def test_the_help_of_history_reads_as_intended() -> None:

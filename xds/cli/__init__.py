@@ -13,6 +13,7 @@ import importlib
 import io
 import logging
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ from xds.cli.arguments import COMMANDS, parse
 from xds.config import LOGS, Failure, UsageError
 
 _INTERRUPTED = 128 + 2
+_NARROWEST = 60
+"""Columns for which help is written on a terminal that has fewer."""
 _PIPE_CLOSED = 128 + 13
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Why standard output cannot be written, where its reader is no pipe."""
@@ -95,9 +98,10 @@ def _command(word: str) -> str:
 
 def _show(command: str) -> int:
     """Print the help of a command, or of all. Imported here, for a command at work needs no manual."""
-    from xds.cli.manual import command_help, overview
+    from xds.cli.manual import WIDTH, command_help, overview
 
-    print(command_help(command) if command else overview())
+    width = max(_NARROWEST, min(WIDTH, shutil.get_terminal_size((WIDTH, 0)).columns))
+    print(command_help(command, width) if command else overview(width))
     return 0
 
 

@@ -15,7 +15,8 @@ from xds.cli.arguments import COMMANDS, flags_of
 from xds.config import ALL, INERT, RESERVED, Flag, Flags, flags
 from xds.flag_kinds import BOOL
 
-_WIDTH = 100
+WIDTH = 100
+"""Columns of a help text; where the terminal has fewer, it is narrower."""
 _COLUMN = 36
 _PAGE_WIDTH = 140
 EXIT_CODES = (
@@ -35,23 +36,24 @@ SIGNALS = (
 )
 
 
-def overview() -> str:
+def overview(width: int = WIDTH) -> str:
     """What `xds help` prints: the commands."""
     lines = ["An Envoy management server for Kubernetes Ingress.", "", "Usage: xds COMMAND [flags]", ""]
     for command in COMMANDS.values():
-        lines += _entry(f"  {command.name} {command.usage}".rstrip(), command.does, 48)
+        lines += _entry(f"  {command.name} {command.usage}".rstrip(), command.does, min(48, width // 2), width)
     flags_text = "Flags are written --flag value or --flag=value. `xds COMMAND --help` shows those of a command; each is an"
-    return "\n".join([*lines, "", *textwrap.wrap(f"{flags_text} environment variable as well: --http-port is XDS_HTTP_PORT.", _WIDTH)])
+    return "\n".join([*lines, "", *textwrap.wrap(f"{flags_text} environment variable as well: --http-port is XDS_HTTP_PORT.", width)])
 
 
-def command_help(command: str) -> str:
+def command_help(command: str, width: int = WIDTH) -> str:
     """What `xds COMMAND --help` prints. Flags without effect are only named."""
     what = COMMANDS[command]
-    lines = [f"Usage: xds {command} {what.usage}".rstrip() + " [flags]", "", *textwrap.wrap(what.does, _WIDTH)]
+    usage = f"Usage: xds {command} {what.usage}".rstrip() + " [flags]"
+    lines = [*textwrap.wrap(usage, width, subsequent_indent="  ", break_on_hyphens=False), "", *textwrap.wrap(what.does, width)]
     for group, members in _grouped(flags_of(command)):
         lines += ["", f"{group}:"]
         if group == INERT:
-            names = textwrap.wrap(", ".join(flag.name for flag in members), _WIDTH - 2, break_on_hyphens=False)
+            names = textwrap.wrap(", ".join(flag.name for flag in members), width - 2, break_on_hyphens=False)
             lines += [f"  {line}" for line in [*names, "(docs/flags.md has the reasons)"]]
             continue
         for flag in members:
@@ -59,7 +61,7 @@ def command_help(command: str) -> str:
             kind = flag.kind_in(command)
             shown = "" if not default or (kind is BOOL and default == "false") else f" (default {default})"
             short = f"-{flag.short}, " if flag.short else ""
-            lines += _entry(f"  {short}{flag.name} {kind.metavar}".rstrip(), flag.does + shown, _COLUMN)
+            lines += _entry(f"  {short}{flag.name} {kind.metavar}".rstrip(), flag.does + shown, _COLUMN, width)
     return "\n".join(lines)
 
 
@@ -142,9 +144,9 @@ def _code(text: str) -> str:
     return f"`{text}`" if text else ""
 
 
-def _entry(head: str, text: str, column: int) -> list[str]:
+def _entry(head: str, text: str, column: int, width: int) -> list[str]:
     """A name and, in a column of its own, what it is."""
-    body = textwrap.wrap(text, _WIDTH - column, break_on_hyphens=False)
+    body = textwrap.wrap(text, width - column, break_on_hyphens=False)
     if len(head) > column - 2:
         return [head, *(" " * column + line for line in body)]
     return [f"{head:<{column}}{body[0]}", *(" " * column + line for line in body[1:])]
