@@ -63,6 +63,7 @@ async def site(shared_site: Site, judge: Judge) -> Site:
         "all.yaml",
         *(service("web"), endpoint_slice("web", [web]), service("judge"), endpoint_slice("judge", [to])),
         ingress("plain", "plain.test", WEB, {"auth-url": f"{url}/check?x=1"}),
+        ingress("capitals", "capitals.test", WEB, {"auth-url": f"HTTP{url.removeprefix('http')}/check"}),
         ingress("usual", "usual.test", WEB, {"auth-url": "http://judge.default.svc.cluster.local/auth", **usual}),
         config_map("more", {"X-Real-IP": "9.9.9.9", "X-Forwarded-For": "$http_none", "X-Set": "$host"}),
         ingress("more", "more.test", WEB, {"auth-url": f"{url}/check", "auth-proxy-set-headers": "default/more"}),
@@ -208,3 +209,9 @@ async def test_any_query_survives_the_way_to_sign_in(site: Site, query: str) -> 
     _, _, back = (got.header("location") or "").partition("rd=")
     assert (got.status, unquote(back)) == (302, f"/p?{query}")
     assert not set(back) & set("/?&=+'\"!*():@$,;")
+
+
+async def test_a_scheme_may_be_written_in_capitals(site: Site, judge: Judge) -> None:
+    assert (await site.get("/", host="capitals.test")).status == 200
+    assert judge.line == "GET /check HTTP/1.1"
+    assert (await site.get("/", host="capitals.test", headers=answer(403))).status == 403

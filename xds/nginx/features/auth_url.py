@@ -46,7 +46,7 @@ from xds.nginx.variables import as_format, ascii_proofs, known, too_many
 NAME = "auth_url"
 _CHARACTERS = r"[-A-Za-z0-9._~/:,?&=$ ]*"
 """What ingress-nginx takes in a URL with variables."""
-_URL = re.compile(r"(https?)://([^/?:\[]+|\[[^]]*\])(?::([0-9]{0,5}))?(/[^?]*)?(\?.*)?")
+_URL = re.compile(r"((?i:https?))://([^/?:\[]+|\[[^]]*\])(?::([0-9]{0,5}))?(/[^?]*)?(\?.*)?")
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _HOST_VARIABLE = re.compile(r"\$(?:host|http_host|best_http_host|server_name)(?![A-Za-z0-9_])")
 """Variables in the host of auth-url: all of them stand for the host of the Ingress."""
@@ -120,7 +120,7 @@ def _url(text: str) -> Url:
     if found is None or " " in text:
         raise ValueError(f"is {shown(text)}, which is no URL such as https://auth.example.com/check, with http or https and a host")
     scheme, host, port, path, query = found.groups()
-    url = Url(scheme, host, port or "", (path or "") if not query else f"{path or '/'}{query}")
+    url = Url(scheme.lower(), host, port or "", (path or "") if not query else f"{path or '/'}{query}")
     try:
         url.server("example.com")
     except ValueError as error:
