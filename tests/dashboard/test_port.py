@@ -9,6 +9,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from xds import __version__
 from xds.addresses import SocketAddress
 from xds.app import ControlPlane
 from xds.config import has_dashboard
-from xds.dashboard import pulse, turns
+from xds.dashboard import pulse, server, turns
 from xds.dashboard.server import LIMITS
 
 PAGES = ("/", "/problems", "/fleet", "/changes", "/explain", "/explain?url=shop.example", "/ingress/shop/storefront", "/none")
@@ -153,6 +154,23 @@ async def test_streams_beyond_the_limit_are_refused_and_pages_are_not(site: Look
         answer = await site.get("/events")
         assert (answer.status, answer.headers["Retry-After"]) == (503, "15")
         assert (await site.get("/fleet")).status == 200
+
+
+async def test_a_stream_whose_client_has_gone_leaves_its_place_at_once(site: Looked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who goes through pages quickly leaves a stream with each."""
+    monkeypatch.setattr(server, "SILENCE", 600.0)
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(pulse.MOST_WAITING):
+            await stamp(await stack.enter_async_context(following(site)))
+    end = time.monotonic() + 30
+    while (status := await status_of_events(site)) != 200:
+        assert (status, time.monotonic() < end) == (503, True)
+        await asyncio.sleep(0.05)
+
+
+async def status_of_events(site: Looked) -> int:
+    async with site.session.get(f"{site.base}/events") as response:
+        return response.status
 
 
 async def test_streams_end_when_the_server_does(tmp_path: Path) -> None:

@@ -36,8 +36,10 @@ _log = logging.getLogger("xds.dashboard")
 LIMITS = Limits(most=64, bytes=16 * 2**10, spare=0)
 _STREAM = LIMITS.next - 10
 """Seconds for which a stream of events lasts; the browser opens the next one."""
-_SILENCE = 5.0
-"""Seconds after which a stream without an event shows that it is there, and notices that its client is not."""
+SILENCE = 5.0
+"""Seconds after which a stream without an event shows that it is there, and notices a client that has gone without a word."""
+_LOOK = 0.5
+"""Seconds between two looks whether the client has closed its connection, for others wait for its place."""
 _FILES = {"dashboard.css": "text/css", "dashboard.js": "text/javascript"}
 
 
@@ -117,11 +119,14 @@ class Dashboard:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
         with self._pulse.waiting(), contextlib.suppress(ConnectionError):
             await response.prepare(request)
-            until, stamp = time.monotonic() + _STREAM, self._pulse.stamp()
+            shown, stamp = time.monotonic(), self._pulse.stamp()
+            until = shown + _STREAM
             await response.write(f"retry: 2000\nevent: state\ndata: {stamp}\n\n".encode())
-            while time.monotonic() < until and not self._pulse.stopped:
-                found = await self._pulse.after(stamp, _SILENCE)
-                await response.write(f"event: state\ndata: {found}\n\n".encode() if found else b":\n\n")
+            while time.monotonic() < until and not self._pulse.stopped and request.transport is not None:
+                found = await self._pulse.after(stamp, _LOOK)
+                if found or time.monotonic() >= shown + SILENCE:
+                    await response.write(f"event: state\ndata: {found}\n\n".encode() if found else b":\n\n")
+                    shown = time.monotonic()
                 stamp = found or stamp
         return response
 
