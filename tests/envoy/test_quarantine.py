@@ -50,7 +50,7 @@ from xds.wire.encode import encode, field
 pytestmark = pytest.mark.envoy
 
 Raw = Callable[..., None]
-N = 1_000
+N = 400
 REFUSED = "/refuse-me"
 
 
@@ -180,11 +180,11 @@ async def undisturbed(site: Site, *names: str) -> AsyncIterator[None]:
     ("count", "quoted", "wire"),
     [(1, True, Wire.DELTA), (1, False, Wire.DELTA), (10, True, Wire.DELTA), (10, False, Wire.DELTA), (10, False, Wire.SOTW)],
 )
-async def test_bad_hosts_among_a_thousand_are_found_while_all_traffic_flows(
+async def test_bad_hosts_among_hundreds_are_found_while_all_traffic_flows(
     site: Site, app: Address, raw: Raw, count: int, quoted: bool, wire: Wire
 ) -> None:
     """All hosts change at once, some for the worse: these answer as before, all others have their new path."""
-    bad = [7 + 97 * k for k in range(count)]
+    bad = [7 + 37 * k for k in range(count)]
     raw(*((ROUTE, f"{REFUSED}-{n}-", bad_host(host(n), quoted=quoted)) for n in bad))
     site.folder.write("all.yaml", *site_of(app, range(N)))
     await site.start_control_plane()
@@ -197,7 +197,7 @@ async def test_bad_hosts_among_a_thousand_are_found_while_all_traffic_flows(
             assert "Envoy's error: " in await until_logged(site, f"Ingress default/h{n}:", "What it accepted before stays in place")
         for n in (8, N - 1):
             await site.until_answered("/new", "app", host=host(n))
-    rounds = count * (10 + 1)  # log2 of a thousand
+    rounds = count * (9 + 1)  # log2 of N
     assert count <= await nacks(site, "rds") <= (count if quoted else rounds)
     assert await held(site, "rds") == count
     assert (await site.envoy.stats("update_rejected"))["http.http.rds.ingress.update_rejected"] == await nacks(site, "rds")

@@ -9,16 +9,17 @@ from envoy_data_plane.message_pool import default_message_pool
 from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 
+from tests.exploring import examples
 from tests.strategies import FLAGS, GLOBAL, INNOCENT, documents, innocent, objects, pems, texts
 from xds.kube import parse
-from xds.kube.objects import ConfigMap, Ingress, Meta, Object, Rule, Secret, Tls, ref
+from xds.kube.objects import ConfigMap, EndpointSlice, Ingress, Meta, Object, Rule, Secret, Service, Tls, ref
 from xds.kube.world import World
 from xds.problem import Problem, Ref
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, TYPES, Snapshot
 from xds.units.tables import Tables
 from xds.wire.encode import encode, field
 
-FUZZED = hypothesis_settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+FUZZED = hypothesis_settings(max_examples=examples(60), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 FLAGGED = {Ref("ConfigMap", "wild", name) for name in ("config", "tcp", "udp")} | {
     Ref("Service", "wild", "a"),
     Ref("Secret", "wild", "first"),
@@ -80,9 +81,22 @@ def assert_readable(problem: Problem) -> None:
         assert about in line
 
 
+def is_global(item: Object) -> bool:
+    """Whether flags name it for all hosts; pages of errors are asked of the default backend."""
+    match item:
+        case ConfigMap():
+            return (item.meta.namespace, item.meta.name) == GLOBAL
+        case Service():
+            return ref(item) in FLAGGED
+        case EndpointSlice():
+            return Ref("Service", item.meta.namespace, item.service) in FLAGGED
+        case _:
+            return False
+
+
 def assert_unharmed(built: Built, items: list[Object]) -> None:
-    """What the innocent get is, byte for byte, what they get without the others (the ConfigMap is everybody's)."""
-    alone = build([*innocent(), *(i for i in items if isinstance(i, ConfigMap) and (i.meta.namespace, i.meta.name) == GLOBAL)])
+    """What the innocent get is, byte for byte, what they get without the others: the ConfigMap and the default backend are everybody's."""
+    alone = build([*innocent(), *filter(is_global, items)])
     host = alone.tables.hosts.values[INNOCENT]
     assert built.tables.hosts.values[INNOCENT] == host
     assert host.body in built.body(ROUTE, "ingress")
