@@ -206,6 +206,33 @@ def test_certificates_can_come_from_somewhere_else(binary: str) -> None:
     assert not [item["metadata"]["name"] for item in made if "certgen" in item["metadata"]["name"]]
 
 
+def test_a_sync_of_argo_cd_makes_the_job_anew(binary: str) -> None:
+    """It would else change a Job, which nobody can, and miss one that has ended."""
+    (job,) = [item for item in templated(binary) if item["kind"] == "Job"]
+    assert job["metadata"]["annotations"] == {
+        "argocd.argoproj.io/hook": "Sync",
+        "argocd.argoproj.io/hook-delete-policy": "BeforeHookCreation",
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ("certgen.enabled=false", "and stores Ingresses unreviewed."),
+        ("certgen.enabled=false,admission.failurePolicy=Fail", "and stores no Ingress."),
+        ("certgen.enabled=false,admission.caBundle=QQ==", ""),
+        ("certgen.enabled=false,admission.enabled=false", ""),
+        ("certgen.enabled=true", ""),
+    ],
+)
+def test_a_webhook_that_the_api_server_cannot_trust_is_warned_of(binary: str, values: str, told: str) -> None:
+    command = [binary, "install", "xds", str(CHART), "--dry-run=client", "--set", values]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert ("WARNING: admission.caBundle is empty" in done.stdout) is bool(told)
+    assert told in done.stdout
+
+
 def test_every_value_has_an_effect() -> None:
     """A value that no template reads would be a promise that nobody keeps."""
     text = "".join(path.read_text() for path in (CHART / "templates").iterdir())
