@@ -12,7 +12,21 @@ from hypothesis import settings as hypothesis_settings
 from tests.exploring import examples
 from tests.strategies import FLAGS, GLOBAL, INNOCENT, documents, innocent, objects, pems, texts
 from xds.kube import parse
-from xds.kube.objects import ConfigMap, EndpointSlice, Ingress, Meta, Object, Rule, Secret, Service, Tls, ref
+from xds.kube.objects import (
+    ConfigMap,
+    Endpoint,
+    EndpointPort,
+    EndpointSlice,
+    Ingress,
+    Meta,
+    Object,
+    Rule,
+    Secret,
+    Service,
+    ServicePort,
+    Tls,
+    ref,
+)
 from xds.kube.world import World
 from xds.problem import Problem, Ref
 from xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, TYPES, Snapshot
@@ -108,8 +122,18 @@ def assert_unharmed(built: Built, items: list[Object]) -> None:
     assert field(FILTER_CHAINS, encode(chain)) in built.body(LISTENER, "https")
 
 
+PAGES_FOR_ALL = ConfigMap(meta=Meta(namespace="wild", name="config"), data={"custom-http-errors": "404"})
+DEFAULT_BACKEND = (
+    Service(meta=Meta(namespace="wild", name="a"), ports=(ServicePort(80),)),
+    EndpointSlice(
+        meta=Meta(namespace="wild", name="a"), service="a", ports=(EndpointPort("", 8080),), endpoints=(Endpoint(("10.1.2.4",)),)
+    ),
+)
+
+
 @FUZZED
 @given(objects(names=texts()))
+@example([PAGES_FOR_ALL, *DEFAULT_BACKEND])
 def test_objects_with_anything_in_them_are_taken_and_harm_nobody(items: list[Object]) -> None:
     built = taken(items)
     about = FLAGGED | {ref(item) for item in items}
