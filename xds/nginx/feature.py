@@ -487,6 +487,7 @@ class Feature(Generic[S]):
     passes_tls    setting → whether TLS of the host goes to the backend of its path "/" as it is; asked of the host's oldest Ingress
     by_host       whether the setting holds for all paths of a host, those of other Ingresses too: that of the oldest Ingress which has one
     yields        setting → whether it gives way to that of a younger Ingress, for it is that of the ConfigMap alone; only with `by_host`
+    everywhere    whether it holds where no other host and path does, too: there redirects and rewrites have no effect (`Phase`)
     stays         setting → whether it holds for its own Ingress alone all the same; only with `by_host`
     locations     (setting, a location of its Ingress) → further locations of the host, which Envoy answers itself; only with `by_host`
     to_default    setting → whether its Location is to have the cluster of --default-backend-service (`Location.default`)
@@ -538,6 +539,7 @@ class Feature(Generic[S]):
     passes_tls: Callable[[S], bool] | None = None
     by_host: bool = False
     yields: Callable[[S], bool] | None = None
+    everywhere: bool = False
     stays: Callable[[S], bool] | None = None
     locations: Callable[[S, Location], Iterable[Further]] | None = None
     to_default: Callable[[S], bool] | None = None

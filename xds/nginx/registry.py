@@ -186,6 +186,12 @@ def before_younger(own: Settings, younger: Mapping[str, Any]) -> Settings:
 
 
 @cache
+def everywhere() -> frozenset[str]:
+    """The names of the features whose settings hold where no other host and path does, too."""
+    return frozenset(name for name, feature in features().items() if feature.everywhere)
+
+
+@cache
 def host_features() -> frozenset[str]:
     """The names of the features whose settings hold for a whole host."""
     return frozenset(name for name, feature in features().items() if feature.by_host)
@@ -306,6 +312,11 @@ def read_keys(data: Mapping[str, str]) -> tuple[dict[str, Any], list[Complaint]]
                 if key.unreadable in (Unreadable.CLOSES, Unreadable.CLOSES_ALL):
                     values[name] = complaints[-1]  # it closes the paths of whoever asks for it (`Notes.key`)
     return values, complaints
+
+
+def closes_all(key_values: Mapping[str, Any]) -> bool:
+    """Whether a key that could not be read closes all paths, those of no Ingress as well."""
+    return any(isinstance(each, Complaint) and each.then is Unreadable.CLOSES_ALL for each in key_values.values())
 
 
 def read_settings(

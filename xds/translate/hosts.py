@@ -33,7 +33,7 @@ from xds.model import (
 )
 from xds.nginx import registry
 from xds.nginx.feature import Before, Further, Phase
-from xds.nginx.registry import asks, besides, cluster_features, drawn, features, guarded, on_path, with_hook
+from xds.nginx.registry import asks, besides, cluster_features, drawn, everywhere, features, for_host, guarded, on_path, with_hook
 from xds.patterns import regex
 from xds.problem import Problem, Ref, Severity
 from xds.translate import further_names, guards, offers, paths
@@ -271,18 +271,23 @@ def _report_never_reached(read: Reader, host: str, claim: Claim) -> None:
 
 
 def _further(read: Reader, site: _Site, allowance: Allowance) -> Iterator[tuple[Further, _Found]]:
-    """The locations that no Ingress has, as far as the host can pay for their regular expressions."""
-    shared = shared_settings(read, site.host)
+    """The locations that no Ingress has, as far as the host can pay for their regular expressions.
+
+    The owner of a setting is the oldest Ingress that has this very one; the ConfigMap's needs none.
+    """
+    defaults = read.unit(configuration).defaults
+    shared = shared_settings(read, site.host) if site.ours else for_host(defaults)
     for name, hook in with_hook("locations"):
-        owner = next((item for item in serving(read, site.host) if name in settings_of(read, item)), None) if name in shared else None
-        if owner is None:
+        if name not in shared:
             continue
-        root = Location(site.host, "/", _ROOT, site.tls, ref(owner), "", settings_of(read, owner))
+        owner = next((item for item in site.ours if settings_of(read, item).get(name) == shared[name]), None)
+        own = settings_of(read, owner) if owner else defaults
+        root = Location(site.host, "/", _ROOT, site.tls, ref(owner) if owner else None, "", own)
         for each in hook(shared[name], root):
             routes = _routes(read, each.location, Respond(404))
             if allowance.spend(sum(map(cost_of, routes))):
                 yield each, _Found(each.location, routes, each.location.match)
-            else:
+            elif owner:
                 why = "the regular expressions of its host use up the budget of one host"
                 sentence = f"The location in {each.location.rule} has no effect: {why}."
                 report_about(read, owner, "metadata.annotations", f"regex-budget-of-host:{site.host}", sentence)
@@ -339,7 +344,10 @@ def _default(read: Reader, site: _Site, offered: Sequence[Claim]) -> _Found:
     claim = default_claim(host, site.ours)
     item = site.ours[0] if host else (claim.item if claim else None)
     if item is None:
-        own = _without(read.unit(configuration).defaults, Phase.HOST, Phase.RETURN, Phase.SSL_REDIRECT, Phase.ACCESS)
+        base = read.unit(configuration)
+        own = _without(base.defaults, Phase.HOST, Phase.RETURN, Phase.SSL_REDIRECT, Phase.ACCESS)
+        if registry.closes_all(base.keys):
+            own = own.but(**{CLOSED: base.defaults[CLOSED]})
         location = Location(host, "/", match, site.tls, None, "", on_host(read, host, own))
         return _Found(location, _routes(read, location, _global_default(read)), match)
     own = on_host(read, host, on_path(settings_of(read, item), "/"))
@@ -386,8 +394,8 @@ def _joined(read: Reader, location: Location, action: Action, offered: Sequence[
 
 
 def _without(own: Settings, *phases: Phase) -> Settings:
-    """The settings without those of features that change routes, or filter their requests, in one of these phases."""
-    changing = {name for hook in ("routes", "filters") for name, _ in with_hook(hook) if features()[name].phase in phases}
+    """The settings without those of features that change routes, or filter their requests, in one of these phases; but see `everywhere`."""
+    changing = {name for hook in ("routes", "filters") for name, _ in with_hook(hook) if features()[name].phase in phases} - everywhere()
     changing |= {CLOSED} if Phase.ACCESS in phases else set()
     return Settings({name: setting for name, setting in own.items() if name not in changing}) if changing & own.keys() else own
 

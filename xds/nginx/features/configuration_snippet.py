@@ -73,4 +73,5 @@ FEATURE = Feature[Any](
     place=FilterPlace.CORS,
     patterns=_patterns,
     by_path=True,
+    everywhere=True,
 )

@@ -106,5 +106,6 @@ FEATURE = Feature[Any](
     patterns=lambda _found, _route: (),  # those of its ways are settings of the other feature, and its tests are the route's
     by_host=True,
     yields=lambda found: found.of_all,
+    everywhere=True,
     locations=_locations,
 )

@@ -49,4 +49,5 @@ FEATURE = Feature(
     place=FilterPlace.ACCESS,
     by_host=True,
     yields=lambda found: found.of_all,
+    everywhere=True,
 )

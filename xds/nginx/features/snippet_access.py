@@ -49,4 +49,4 @@ def _after_lists(rules: tuple[AccessRule, ...], lists: SourceRanges | None) -> t
     return () if lists.allowed else (*(AccessRule(allows=False, network=each) for each in lists.denied), *rules)
 
 
-FEATURE = Feature(read=_read, phase=Phase.ACCESS, filters=filters, place=FilterPlace.ACCESS)
+FEATURE = Feature(read=_read, phase=Phase.ACCESS, filters=filters, place=FilterPlace.ACCESS, everywhere=True)
