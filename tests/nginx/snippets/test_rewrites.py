@@ -28,3 +28,17 @@ def test_after_a_rewrite_of_a_location_nginx_may_come_back_to_it() -> None:
 
 def test_a_rewrite_without_a_flag_goes_on_with_the_new_path() -> None:
     assert refused(f"rewrite ^/a /x; {BESIDE}", Block.SERVER) == ["rewrite"]
+
+
+@pytest.mark.parametrize("flag", ["last", ""])
+@pytest.mark.parametrize("rewrite", ["rewrite ^/a /b {};", "if ($http_c) {{ rewrite ^/a /b {}; }}"])
+def test_no_rewrite_of_a_location_walks_around_what_follows_it(rewrite: str, flag: str) -> None:
+    ways = program(f"{rewrite.format(flag)} if ($http_bad) {{ return 403; }}", Block.LOCATION).ways
+    assert [bool(way.end) for way in ways if any(test.name == "bad" for test in way.tests)] == [True] * (len(ways) // 2)
+    assert any(way.rewritten for way in ways)
+    assert all(way.end for way in program(f"rewrite ^/a /b {flag}; return 403;", Block.LOCATION).ways)
+
+
+def test_a_rewrite_that_says_break_is_the_end() -> None:
+    (moved, *_) = program("rewrite ^/a /b break; if ($http_bad) { return 403; }", Block.LOCATION).ways
+    assert (moved.end, [test.name for test in moved.tests]) == (None, [":path"])

@@ -354,8 +354,8 @@ class _Translation:
                 if each in self.never:
                     raise ValueError("is refused")
                 step = _STEPS[each.name](each.args, state)
-                if isinstance(step, _Branch) and step.rewritten and self.by_path > 1 and each.args[-1] not in _FINAL[self.block]:
-                    raise ValueError("would have the other steps about the path taken again, with the new path; write `break` after it")
+                if isinstance(step, _Branch) and step.rewritten and each.args[-1] not in _FINAL[self.block]:
+                    step = self._taken_again(step)
             except ValueError as error:
                 self._refuse(each, str(error))
                 state = replace(state, unknown=state.unknown | _sets(each), groups=None)
@@ -372,6 +372,12 @@ class _Translation:
             yield from self._run(after, state, ())
         else:
             yield self._end(state)
+
+    def _taken_again(self, step: _Branch) -> _Branch:
+        """A rewrite after which nginx takes all steps anew: those that follow it hold, whether it says `last` or not."""
+        if self.by_path > 1:
+            raise ValueError("would have the other steps about the path taken again, with the new path; write `break` after it")
+        return replace(step, then=None)
 
     def _branches(
         self, directive: Directive, step: _Branch, state: _State, rest: Sequence[Directive], after: Sequence[Directive]
