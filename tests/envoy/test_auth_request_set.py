@@ -28,6 +28,14 @@ add_header X-Seen "user=$user";
 more_set_headers "X-Always: $user";
 add_header Set-Cookie $cookie;
 """
+SAME = """
+auth_request_set $user $upstream_http_x_user;
+proxy_set_header X-User $user;
+proxy_set_header User $remote_user;
+proxy_set_header Tenant $arg_tenant;
+proxy_set_header X-Team $http_my_x_team;
+proxy_set_header X-Own $http_x_own;
+"""
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +55,8 @@ async def site(shared_site: Site, judge: Judge) -> Site:
         ingress("named", "named.test", WEB, URL | snippet | {"auth-response-headers": "X-Auth-Request-User"}),
         ingress("memory", "memory.test", WEB, URL | snippet | {"auth-cache-key": "$arg_t"}),
         ingress("open", "open.test", WEB, snippet),
+        ingress("same", "same.test", WEB, URL | {"configuration-snippet": SAME}),
+        ingress("same-open", "same-open.test", WEB, {"configuration-snippet": SAME}),
         secret("users", {"auth": b"ada:{PLAIN}p"}),
         ingress("all", "all.test", WEB, URL | BASIC | {"auth-response-headers": "Authorization"}),
         ingress("user", "user.test", WEB, BASIC | {"configuration-snippet": USERS}),
@@ -110,3 +120,11 @@ async def test_the_user_is_one_whose_password_was_right(site: Site) -> None:
     assert (got.status, got.header("X-Seen")) == (401, "[]")
     got = await site.get("/", host="nobody.test", headers=[PASSWORD, *FORGED[:1]])
     assert (got.status, got_by_backend(got, "x-user"), got.header("X-Seen")) == (200, [], "[]")
+
+
+@pytest.mark.parametrize("host", ["same.test", "same-open.test"])
+async def test_no_client_fills_in_a_header_that_comes_to_nothing_whatever_its_variable_is_called(site: Site, host: str) -> None:
+    own = [("X-User", "root"), ("User", "root"), ("Tenant", "root"), ("X-Team", "root"), ("X-Own", "mine")]
+    got = await site.get("/", host=host, headers=[*own, *answer(200)])
+    assert got.status == 200
+    assert [got_by_backend(got, name.lower()) for name, _ in own] == [[], [], [], [], ["mine"]]

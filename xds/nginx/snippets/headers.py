@@ -138,9 +138,12 @@ def _option(name: str, value: str, action: HeaderValueOptionHeaderAppendAction) 
 
 
 def may_be_empty(name: str, value: str) -> bool:
-    """Whether a value may come to nothing, so that a header of that name must go before; not where it is made of that very header."""
-    itself = f"_{name.lower().replace('-', '_')}"
-    return all(not text for text, _ in pieces(value)) and not any(each.lower().endswith(itself) for each in names_in(value))
+    """Whether a value may come to nothing, so that a header of that name must go before; not where it is made of that very header.
+
+    Any other variable is none of it, whatever its name ends with: a client would choose what an authentication service left out.
+    """
+    itself = {f"{kind}http_{name.lower().replace('-', '_')}" for kind in ("", "upstream_", "sent_")}
+    return all(not text for text, _ in pieces(value)) and itself.isdisjoint(each.lower() for each in names_in(value))
 
 
 def _expiry(expiry: Expiry) -> Iterator[Mutation]:
