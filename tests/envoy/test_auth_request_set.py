@@ -35,6 +35,7 @@ proxy_set_header User $remote_user;
 proxy_set_header Tenant $arg_tenant;
 proxy_set_header X-Team $http_my_x_team;
 proxy_set_header X-Own $http_x_own;
+proxy_set_header Content-Type $content_type;
 """
 
 
@@ -124,7 +125,7 @@ async def test_the_user_is_one_whose_password_was_right(site: Site) -> None:
 
 @pytest.mark.parametrize("host", ["same.test", "same-open.test"])
 async def test_no_client_fills_in_a_header_that_comes_to_nothing_whatever_its_variable_is_called(site: Site, host: str) -> None:
-    own = [("X-User", "root"), ("User", "root"), ("Tenant", "root"), ("X-Team", "root"), ("X-Own", "mine")]
+    own = [("X-User", "root"), ("User", "root"), ("Tenant", "root"), ("X-Team", "root"), ("X-Own", "mine"), ("Content-Type", "a/b")]
     got = await site.get("/", host=host, headers=[*own, *answer(200)])
     assert got.status == 200
-    assert [got_by_backend(got, name.lower()) for name, _ in own] == [[], [], [], [], ["mine"]]
+    assert [got_by_backend(got, name.lower()) for name, _ in own] == [[], [], [], [], ["mine"], ["a/b"]]

@@ -64,16 +64,19 @@ async def test_headers_of_all_responses_follow_their_config_map(site: Site) -> N
 
 
 async def test_headers_for_all_backends(site: Site) -> None:
-    site.folder.write("set.yaml", config_map("set", {"X-Set": "$request_uri", "X-Real-IP": "6.6.6.6", "X-Empty": "", "Host": "evil.test"}))
+    variables = {"User": "$remote_user", "Tenant": "$arg_tenant", "X-Own": "$http_x_own", "X-Request-ID": "$req_id"}
+    values = {"X-Set": "$request_uri", "X-Real-IP": "6.6.6.6", "X-Empty": "", "Host": "evil.test"} | variables
+    site.folder.write("set.yaml", config_map("set", values))
     site.folder.write("keys.yaml", config_map("keys", {"proxy-set-headers": "default/set"}))
 
     async def look() -> Response | None:
-        response = await site.get("/x?y", host=HOST, headers=[("X-Empty", "client"), ("X-Set", "client")])
+        response = await site.get("/x?y", host=HOST, headers=[(name, "client") for name in ("X-Empty", "X-Set", "User", "Tenant", "X-Own")])
         return response if response.received("x-set") == ["/x?y"] else None
 
     response = await wait_until(look, "the header at the backend")
     assert response.received("x-real-ip") == ["6.6.6.6"]
-    assert response.received("x-empty") == []
+    assert [response.received(name) for name in ("x-empty", "user", "tenant", "x-own")] == [[], [], [], ["client"]]
+    assert len(response.received("x-request-id")) == 1
     assert response.received("host") == [HOST]
 
 

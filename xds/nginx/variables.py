@@ -245,6 +245,20 @@ def only_text(text: str) -> bool:
     return not VARIABLE.search(text)
 
 
+def may_be_empty(name: str, text: str) -> bool:
+    """Whether a text may come to nothing, so that a header of that name must go before; not where it is made of that very header.
+
+    Any other variable is none of it, whatever its name ends with: a client would choose what an authentication service left out.
+    """
+    return all(not before for before, _ in pieces(text)) and not any(_reads(each, name.lower()) for each in names_in(text))
+
+
+def _reads(name: str, header: str) -> bool:
+    """Whether a variable is made of a header, whose name is in lower case."""
+    found = _variable(name, of_response=True)
+    return found is not None and (f"headers['{header}']" in found.cel or f"%REQ({header})%" in found.format)
+
+
 def as_format(text: str, route: Route, *, of_response: bool = False) -> str:
     """A text of `known` as Envoy's format on a route. A header that a request has not is empty, as in nginx."""
     return VARIABLE.sub(lambda found: _format(found[1] or found[2], route, of_response=of_response), text.replace("%", "%%"))

@@ -42,11 +42,17 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _formats(data: Mapping[str, str], *, of_response: bool) -> tuple[Pairs, list[str]]:
-    """The headers that can be set, sorted by name, and what is wrong with the others."""
-    made, faults = [], []
+    """The headers that can be set, sorted by name, and what is wrong with the others.
+
+    One for backends that may come to nothing is removed before: no client fills it in.
+    """
+    made: list[tuple[str, str]] = []
+    faults: list[str] = []
     for name in sorted(data)[:_MOST]:
         try:
-            made.append((name, _format(name, data[name], of_response=of_response)))
+            text = _format(name, data[name], of_response=of_response)
+            removed = [(name, "")] if text and not of_response and variables.may_be_empty(name, readable(data[name])) else []
+            made += [*removed, (name, text)]
         except ValueError as error:
             faults.append(f"where {shown(name)} {error}; it is left out")
     if len(data) > _MOST:
@@ -117,7 +123,7 @@ def _read(notes: Notes) -> HeadersForAll | None:
 def _on_table(setting: HeadersForAll, table: RouteConfiguration) -> None:
     if setting.server:
         table.response_headers_to_remove.remove("server")
-    table.most_specific_header_mutations_wins = bool(setting.added or setting.hidden)
+    table.most_specific_header_mutations_wins = bool(setting.added or setting.hidden or _removed(setting.set_))
     table.response_headers_to_remove += [*setting.hidden, *_removed(setting.added)]
     table.response_headers_to_add += _options(setting.added)
     table.request_headers_to_remove += _removed(setting.set_)

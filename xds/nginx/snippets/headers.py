@@ -17,7 +17,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
 from xds.model import Forward, Route
 from xds.nginx.messages import action_of, formatted
-from xds.nginx.variables import as_format, as_format_where, names_in, only_text, pieces, quoted
+from xds.nginx.variables import as_format, as_format_where, may_be_empty, names_in, only_text, quoted
 
 USUAL = "response.code in [200, 201, 204, 206, 301, 302, 303, 304, 307, 308]"
 """The statuses for which add_header and expires have an effect (ngx_http_headers_filter_module)."""
@@ -135,15 +135,6 @@ def value_of(change: OnResponse, route: Route) -> str:
 
 def _option(name: str, value: str, action: HeaderValueOptionHeaderAppendAction) -> HeaderValueOption:
     return HeaderValueOption(header=HeaderValue(key=name, value=value), append_action=action)
-
-
-def may_be_empty(name: str, value: str) -> bool:
-    """Whether a value may come to nothing, so that a header of that name must go before; not where it is made of that very header.
-
-    Any other variable is none of it, whatever its name ends with: a client would choose what an authentication service left out.
-    """
-    itself = {f"{kind}http_{name.lower().replace('-', '_')}" for kind in ("", "upstream_", "sent_")}
-    return all(not text for text, _ in pieces(value)) and itself.isdisjoint(each.lower() for each in names_in(value))
 
 
 def _expiry(expiry: Expiry) -> Iterator[Mutation]:
