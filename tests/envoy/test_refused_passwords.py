@@ -82,7 +82,7 @@ async def test_it_is_reported_against_its_secret_and_left_out_alone(site: Site) 
 
         await wait_until(reported, "the refusal to be reported")
         assert held.keys() == {"default/good/auth-file"}
-        assert [about for about, said in await problems(site) if "refuses" in said] == ["Secret default/bad"]
+        assert [about for about, said in await problems(site) if "Envoy rejects" in said] == ["Secret default/bad"]
         site.folder.write("bad.yaml", secret("bad", {"auth": b"ada:{PLAIN}p"}))
 
         async def accepted() -> bool:

@@ -59,6 +59,10 @@ NEXT_UPSTREAM_TIMEOUT = with_key(
 )
 
 
+_EARLIER = 0.02
+"""Seconds by which the timer of the request must be ahead of that of the last try. Together they would let another try begin at times."""
+
+
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Seconds, 0 for none: how long one endpoint may be `silent`, and how long nothing may happen to a request at all (`idle`).
@@ -67,7 +71,7 @@ class Timeouts:
     """
 
     silent: int
-    idle: int
+    idle: float
 
 
 def _read(notes: Notes) -> Timeouts:
@@ -79,7 +83,8 @@ def _read(notes: Notes) -> Timeouts:
     tried = next_upstream.read(notes)
     in_a_row = next_upstream.silent_in_a_row(tried, limit, silent)
     if in_a_row < tried.tries and (limit or unsent <= silent):
-        return Timeouts(silent if in_a_row > 1 else 0, min(in_a_row * silent, LONGEST_SECONDS))
+        idle = min(in_a_row * silent, LONGEST_SECONDS)
+        return Timeouts(silent, idle - _EARLIER) if in_a_row > 1 else Timeouts(0, idle)
     of_one = notes.get(PROXY_CONNECT_TIMEOUT) + max(silent, unsent)
     return Timeouts(silent, min(tried.tries * of_one, LONGEST_SECONDS))
 
