@@ -32,6 +32,7 @@ async def test_the_default_backend_is_told_for_whom_it_answers(falling_back: Sit
     got = {name.lower(): value for name, value in answer.json()["headers"]}
     assert (got["x-code"], got["x-service-name"], got["x-service-port"], got["x-format"]) == ("503", "web", "80", "text/css")
     assert (got["x-namespace"], got["x-ingress-name"]) == ("default", "a")
+    assert (await falling_back.get("/", host="a.test", headers=[("X-Format", "forged")])).received("x-format") == []
 
 
 async def test_endpoints_take_their_requests_back(falling_back: Site) -> None:

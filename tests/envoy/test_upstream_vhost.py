@@ -110,3 +110,4 @@ async def test_a_prefix_of_the_client_is_replaced_where_there_is_one_to_tell(sit
     sent = [("X-Forwarded-Prefix", "/client")]
     assert (await site.get("/app/x", host="prefix.test", headers=sent)).received("x-forwarded-prefix") == ["/app"]
     assert (await site.get("/app/x", host="plain.test", headers=sent)).received("x-forwarded-prefix") == ["/client"]
+    assert (await site.get("/o", host="optional.test", headers=sent)).received("x-forwarded-prefix") == []

@@ -82,6 +82,7 @@ def _on_forward(wanted: Fallback, _route: Route, envoy: EnvoyRoute) -> None:
     headers = {"X-Code": "503", "X-Namespace": wanted.namespace, "X-Ingress-Name": wanted.ingress}
     headers |= {"X-Service-Name": service, "X-Service-Port": str(port)}
     envoy.request_headers_to_add += [overwriting(name, text) for name, text in headers.items()]
+    envoy.request_headers_to_remove.append("X-Format")  # a client without Accept chooses none
     envoy.request_headers_to_add.append(formatted("X-Format", "%REQ(accept)%"))
 
 

@@ -10,7 +10,7 @@ from xds.nginx.feature import Annotation, Complaint, Feature, Objects, Risk
 from xds.nginx.features import rewrite_target
 from xds.nginx.messages import formatted
 from xds.nginx.values import matching, refusing, shown
-from xds.nginx.variables import CAPTURE, as_references, extracted, known_beside_captures, only_text, too_many, with_captures
+from xds.nginx.variables import CAPTURE, as_references, extracted, known_beside_captures, may_be_empty, only_text, too_many, with_captures
 from xds.patterns import regex
 
 _form = refusing(matching(r"/?[-._~a-zA-Z0-9/:$ ]*", "path such as /app or /$1"))
@@ -42,6 +42,8 @@ def _resolve(prefix: str, item: Ingress, _objects: Objects) -> str | Complaint:
 
 def _on_forward(prefix: str, route: Route, envoy: EnvoyRoute) -> None:
     if pattern := rewrite_target.pattern(route):
+        if may_be_empty("X-Forwarded-Prefix", prefix):
+            envoy.request_headers_to_remove.append("X-Forwarded-Prefix")
         envoy.request_headers_to_add.append(formatted("X-Forwarded-Prefix", _value(prefix, pattern, route)))
 
 
