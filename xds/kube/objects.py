@@ -99,6 +99,11 @@ class ServicePort(Struct, frozen=True, gc=False):
     target: int | str = 0
     protocol: str = "TCP"
 
+    @property
+    def target_number(self) -> int:
+        """The targetPort, or the port itself where that is a name or not there."""
+        return self.target if isinstance(self.target, int) and self.target else self.port
+
 
 class Service(Struct, frozen=True, kw_only=True, gc=False):
     """`cluster_ips` is () for a headless Service and for an ExternalName; `affinity` is "None" or "ClientIP".

@@ -235,7 +235,7 @@ def external_address(found: Service | None, cluster: Cluster) -> Address | None:
 
 def _external_port(found: Service, port: int, protocol: str) -> int:
     declared = next((p for p in found.ports if (p.port, p.protocol) == (port, protocol)), None)
-    return _number(declared) if declared else port
+    return declared.target_number if declared else port
 
 
 def _own_addresses(read: Reader, found: Service, port: int) -> tuple[str, ...]:
@@ -349,12 +349,7 @@ def _targets(ports: tuple[EndpointPort, ...], declared: ServicePort) -> tuple[in
     count. Slices written by hand may have other names or no ports: then it is the targetPort if that is a number, as in ingress-nginx.
     """
     of_protocol = [p for p in ports if p.protocol == declared.protocol]
-    number = _number(declared)
+    number = declared.target_number
     if found := {number if p.port is None else p.port for p in of_protocol if declared.name in ("", p.name)}:
         return tuple(sorted(found))
     return () if isinstance(declared.target, str) or (ports and not of_protocol) else (number,)
-
-
-def _number(declared: ServicePort) -> int:
-    """The targetPort of a Service's port, or the port itself where that is a name or not there."""
-    return declared.target if isinstance(declared.target, int) and declared.target else declared.port

@@ -63,7 +63,7 @@ def _unreachable(found: Service, first: ServicePort, objects: Objects) -> str:
     host = objects.external_host(found)
     if not host:
         return "stands for no name here"
-    why = objects.refusal(host, first.target if isinstance(first.target, int) and first.target else first.port)
+    why = objects.refusal(host, first.target_number)
     return f"stands for {shown(host)}, which {why}" if why else ""
 
 
