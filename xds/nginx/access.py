@@ -14,6 +14,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping
 from functools import cache, lru_cache
+from typing import Any
 
 from envoy_data_plane.envoy.config.core.v3 import ApiVersion, GrpcService, GrpcServiceEnvoyGrpc, TypedExtensionConfig
 from envoy_data_plane.envoy.config.rbac.v3 import Permission, Policy, Principal
@@ -73,13 +74,18 @@ def satisfies_any(settings: Settings) -> bool:
 
 def asks_elsewhere(settings: Settings) -> bool:
     """Whether another service decides about clients whom the password does not let in: it has a question in this very route."""
-    return SATISFY in settings and getattr(settings.get("auth_url"), "question", None) is not None
+    return SATISFY in settings and _question(settings) is not None
 
 
-def says_elsewhere(settings: Settings, header: str) -> bool:
-    """Whether another service decides what a header of a request is that goes on (auth-response-headers); its name is in lower case."""
-    question = getattr(settings.get("auth_url"), "question", None)
+def decided_elsewhere(settings: Settings, header: str) -> bool:
+    """Whether another service decides the value of a header for the backend (auth-response-headers); the name is in lower case."""
+    question = _question(settings)
     return question is not None and header in question.wanted
+
+
+def _question(settings: Settings) -> Any:
+    """What the service of auth-url is asked in this very route (`xds.nginx.authorization.Question`); None if it is not asked."""
+    return getattr(settings.get("auth_url"), "question", None)
 
 
 def noting(rules: Rules) -> Rbac:

@@ -13,7 +13,7 @@ from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
 
 from xds.kube.objects import Ingress
 from xds.model import Forward, Location, PasswordForm, Passwords, Route
-from xds.nginx.access import FILTER, NO_AUTH_LOCATIONS, asking, asks_elsewhere, file_name, is_exempt, says_elsewhere
+from xds.nginx.access import FILTER, NO_AUTH_LOCATIONS, asking, asks_elsewhere, decided_elsewhere, file_name, is_exempt
 from xds.nginx.feature import Annotation, Closed, Feature, Notes, Objects, Phase, Risk, Unreadable
 from xds.nginx.values import matching, shown
 
@@ -130,7 +130,7 @@ def _on_forward(setting: AuthBasic, route: Route, envoy: EnvoyRoute) -> None:
     """
     elsewhere = asks_elsewhere(route.settings)
     envoy.typed_per_filter_config[FILTER] = asking(file_name(setting.passwords), setting.realm, elsewhere=elsewhere)
-    if not says_elsewhere(route.settings, "authorization"):
+    if not decided_elsewhere(route.settings, "authorization"):
         envoy.request_headers_to_remove.append("authorization")
 
 
